@@ -1,0 +1,162 @@
+"""What a produced thing is and where it came from: a folder of files with a record, written last.
+
+The fingerprint of kind, config and inputs names the folder, so the same inputs give the same path and are made once.
+"""
+
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import intent
+from intent.errors import CorruptData, MissingArtifact
+from intent.storage import StorageOptions, Store, open_store, sha256
+
+RECORD = "record.json"
+LIBRARIES = ("ray", "torch", "transformers", "peft", "bitsandbytes", "gptqmodel", "llama-cpp-python", "pyarrow")
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """`config` and `inputs` (name -> fingerprint or SHA-256) decide the fingerprint; the rest says how it went."""
+
+    kind: str
+    config: dict
+    inputs: dict
+    files: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+    code: str = intent.__version__
+    libraries: dict = field(default_factory=dict)
+    machine: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint({"kind": self.kind, "config": self.config, "inputs": self.inputs})
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact: its URI and its record."""
+
+    uri: str
+    record: ArtifactRecord
+
+    @property
+    def fingerprint(self) -> str:
+        return self.record.fingerprint
+
+
+def fingerprint(value: object) -> str:
+    """SHA-256 of the canonical JSON of `value`, the first 16 hex digits."""
+    return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode())[:16]
+
+
+def find(uri: str, options: StorageOptions = StorageOptions()) -> Artifact | None:
+    """The artifact at `uri`, or None where it is absent or unfinished."""
+    try:
+        return Artifact(uri, ArtifactRecord(**json.loads(open_store(uri, options).read(RECORD))))
+    except FileNotFoundError:
+        return None
+
+
+def load(uri: str, remedy: str, options: StorageOptions = StorageOptions()) -> Artifact:
+    """`find` that raises MissingArtifact with `remedy`."""
+    artifact = find(uri, options)
+    if artifact is None:
+        raise MissingArtifact(f"nothing finished at {uri}: {remedy}")
+    return artifact
+
+
+def make(
+    parent: str,
+    record: ArtifactRecord,
+    build: Callable[[Path], Mapping | None],
+    options: StorageOptions = StorageOptions(),
+) -> Artifact:
+    """Build into a scratch folder, publish below `parent`, write the record last; or find it already made.
+
+    `build` fills the folder it is given and returns metrics for the record, or None.
+    """
+    uri = artifact_uri(parent, record)
+    if made := find(uri, options):
+        return made
+    with tempfile.TemporaryDirectory(prefix="intent-") as scratch:
+        folder = Path(scratch)
+        metrics = build(folder) or {}
+        store = open_store(uri, options)
+        files = {}
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            key, data = path.relative_to(folder).as_posix(), path.read_bytes()
+            store.put(key, data)
+            files[key] = {"sha256": sha256(data), "bytes": len(data)}
+    done = ArtifactRecord(
+        **{
+            **asdict(record),
+            "files": files,
+            "metrics": dict(metrics),
+            "libraries": libraries(),
+            "machine": platform.processor(),
+        }
+    )
+    store.put(RECORD, json.dumps(asdict(done), indent=1, ensure_ascii=False).encode())
+    return Artifact(uri, done)
+
+
+def artifact_uri(parent: str, record: ArtifactRecord) -> str:
+    return f"{parent.rstrip('/')}/{record.kind}-{record.fingerprint}"
+
+
+def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Path:
+    """A local folder with the artifact's files, each checked against its SHA-256 before anything parses it.
+
+    Raises CorruptData, naming the file.
+    """
+    store = open_store(artifact.uri, options)
+    local = Path(artifact.uri) if "://" not in artifact.uri else _cached(artifact, store)
+    for key, entry in artifact.record.files.items():
+        found = file_sha256(local / key)
+        if found != entry["sha256"]:
+            raise CorruptData(
+                f"{artifact.uri}/{key}: SHA-256 is {found}, the record says {entry['sha256']}; delete the folder and make it again"
+            )
+    return local
+
+
+def _cached(artifact: Artifact, store: Store) -> Path:
+    target = Path(tempfile.gettempdir()) / "intent-artifacts" / f"{artifact.record.kind}-{artifact.fingerprint}"
+    if target.exists() and all((target / key).exists() for key in artifact.record.files):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=target.parent))
+    for key in artifact.record.files:
+        path = aside / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(store.read(key))
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        aside.rename(target)
+    except OSError:
+        # Another actor of this node put the same files there first.
+        shutil.rmtree(aside)
+    return target
+
+
+def file_sha256(path: Path) -> str:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def libraries() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,39 @@
+"""A loaded model that classifies messages.
+
+`decode.py` is the automaton of valid answers, shared by all; `batch.py` runs many messages through one forward pass at
+a time; `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. Knows nothing of shards, Ray or storage.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from intent.schema import Intent
+
+
+class Status(str, Enum):
+    OK = "ok"
+    ABSTAINED = "abstained"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a message means. `confidence` is of the whole intent, `slots` of each decided slot, in order; all in [0, 1].
+
+    A rejected message has no intent and a `reason`.
+    """
+
+    intent: Intent | None
+    confidence: float = 0.0
+    slots: tuple[float, ...] = ()
+    status: Status = Status.OK
+    reason: str = ""
+
+
+class Classifier(Protocol):
+    variant: str
+
+    def classify(self, messages: Sequence[str]) -> list[Prediction]:
+        """One prediction a message, in order. Never raises for what a message says."""

@@ -1,0 +1,58 @@
+"""Named errors. Each message names the field, its value and the remedy; each class has the exit code of its job."""
+
+
+class IntentError(Exception):
+    """Base of every error that a job reports in one line instead of a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(IntentError):
+    """A configuration value is refused, before any work."""
+
+    exit_code = 2
+
+    def __init__(self, field: str, value: object, remedy: str):
+        super().__init__(f"{field}={value!r}: {remedy}")
+        self.field, self.value, self.remedy = field, value, remedy
+
+    def __reduce__(self):
+        return type(self), (self.field, self.value, self.remedy)
+
+
+class MissingArtifact(IntentError):
+    """Something an earlier job makes is not there."""
+
+    exit_code = 2
+
+
+class ShardsFailed(IntentError):
+    """Some shards failed after all others finished; a second run tries just those again."""
+
+    exit_code = 3
+
+
+class ManifestLost(IntentError):
+    """Another run's manifest for the same output won."""
+
+    exit_code = 4
+
+
+class StoreUnfit(IntentError):
+    """The object store lacks a guarantee that the commit protocol needs."""
+
+    exit_code = 5
+
+
+class RunMismatch(ConfigError):
+    """The output holds a run of other models, prompts, schemas or inputs; they are never mixed."""
+
+
+class CorruptData(IntentError):
+    """Bytes do not match their SHA-256, or a file cannot be read as what it claims to be."""
+
+
+class Disagreement(IntentError):
+    """An engine's labels differ from the reference's on the gold set by more than the allowed share."""
+
+    exit_code = 6

@@ -1,0 +1,52 @@
+"""A labelled message, as a row of Parquet."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from intent.schema import Intent, to_json
+
+ARROW = pa.schema(
+    [
+        ("id", pa.string()),
+        ("message", pa.string()),
+        ("intent", pa.string()),
+        ("language", pa.string()),
+        ("catalog", pa.string()),
+        ("phenomena", pa.list_(pa.string())),
+        ("generator", pa.string()),
+        ("seed", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A message and what it means, with its provenance: `generator` (name and version, or a teacher's model) and `seed`.
+
+    `catalog` is the id of the product list it refers to, in the data set's `catalogs.json`; empty: the job's own catalog.
+    `phenomena` names what makes the message what it is ("number_word", "typo", "out_of_scope" ...).
+    """
+
+    id: str
+    message: str
+    intent: Intent
+    language: str
+    catalog: str = ""
+    phenomena: tuple[str, ...] = ()
+    generator: str = ""
+    seed: int = 0
+
+
+def to_table(examples: Iterable[Example]) -> pa.Table:
+    rows = [{**asdict(e), "intent": to_json(e.intent), "phenomena": list(e.phenomena)} for e in examples]
+    return pa.Table.from_pylist(rows, schema=ARROW)
+
+
+def from_table(table: pa.Table) -> list[Example]:
+    return [
+        Example(**{**row, "intent": json.loads(row["intent"]), "phenomena": tuple(row["phenomena"])})
+        for row in table.select(ARROW.names).to_pylist()
+    ]

@@ -1,0 +1,1 @@
+"""One Hydra entry point a job, only wiring: `python -m jobs.NAME --help`."""
