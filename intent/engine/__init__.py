@@ -6,13 +6,13 @@ a time; `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. Knows 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Protocol
 
 from intent.schema import Intent
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     OK = "ok"
     ABSTAINED = "abstained"
     REJECTED = "rejected"
