@@ -8,7 +8,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -93,15 +93,7 @@ def make(
             key, data = path.relative_to(folder).as_posix(), path.read_bytes()
             store.put(key, data)
             files[key] = {"sha256": sha256(data), "bytes": len(data)}
-    done = ArtifactRecord(
-        **{
-            **asdict(record),
-            "files": files,
-            "metrics": dict(metrics),
-            "libraries": libraries(),
-            "machine": platform.processor(),
-        }
-    )
+    done = replace(record, files=files, metrics=dict(metrics), libraries=libraries(), machine=platform.processor())
     store.put(RECORD, json.dumps(asdict(done), indent=1, ensure_ascii=False).encode())
     return Artifact(uri, done)
 
@@ -121,7 +113,7 @@ def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Pat
         found = file_sha256(local / key)
         if found != entry["sha256"]:
             raise CorruptData(
-                f"{artifact.uri}/{key}: SHA-256 is {found}, the record says {entry['sha256']}; delete the folder and make it again"
+                f"{artifact.uri}/{key}: SHA-256 is {found}, not the record's {entry['sha256']}; delete the folder and make it again"
             )
     return local
 

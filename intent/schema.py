@@ -127,11 +127,10 @@ class IntentSchema:
             null_rest = {later.name: {"type": "null"} for later in self.slots[i + 1 :]}
             if slot.ends:
                 variants.append(self._object({**prefix, slot.name: {"enum": list(slot.ends)}, **null_rest}))
-            going_on = [value for value in slot.domain(catalog) if value not in slot.ends]
-            is_count = isinstance(slot, Count)
-            prefix[slot.name] = (
-                {"type": "integer", "minimum": slot.min, "maximum": slot.max} if is_count else {"enum": going_on}
-            )
+            if isinstance(slot, Count):
+                prefix[slot.name] = {"type": "integer", "minimum": slot.min, "maximum": slot.max}
+            else:
+                prefix[slot.name] = {"enum": [value for value in slot.domain(catalog) if value not in slot.ends]}
         if all(entry.get("enum") != [] for entry in prefix.values()):
             variants.append(self._object(prefix))
         return {"title": self.name, "anyOf": variants}
