@@ -113,7 +113,7 @@ def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Pat
         found = file_sha256(local / key)
         if found != entry["sha256"]:
             raise CorruptData(
-                f"{artifact.uri}/{key}: SHA-256 is {found}, not the record's {entry['sha256']}; delete the folder and make it again"
+                f"{artifact.uri}/{key}: SHA-256 is {found}, not the record's {entry['sha256']}; delete it, make it again"
             )
     return local
 
