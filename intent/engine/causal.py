@@ -1,0 +1,110 @@
+"""The forward pass of any Hugging Face causal LM behind a shared prefix, on CPU or CUDA.
+
+Feeds are padded on the left, so that the last token of every row is in the last column; what is padding is masked and
+the positions are those of the row alone.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from intent.engine.batch import Feed
+from intent.engine.decode import Take
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import DynamicCache
+
+
+class CausalForward:
+    """`model` with `prefix` in its cache, decoding up to `places` sequences together, all started at once."""
+
+    continuous = False
+
+    def __init__(self, model, prefix: Sequence[int], places: int, room: int):
+        self.model, self.places, self.room = model, places, room
+        self.max_tokens = places * room
+        self.device = next(model.parameters()).device
+        self._prefix_length = len(prefix)
+        self._prefix = prefix_cache(model, prefix, self.device)
+        self._row_of: dict[int, int] = {}
+
+    def extend(self, feeds: Sequence[Feed]) -> Take:
+        import torch
+
+        with torch.inference_mode():
+            self._arrange([place for place, _ in feeds])
+            ids, mask = left_pad([tokens for _, tokens in feeds], self.device)
+            positions = self._lengths[:, None] + mask.cumsum(1) - 1
+            self._mask = torch.cat([self._mask, mask], 1)
+            self._lengths = self._lengths + mask.sum(1)
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=self._mask,
+                position_ids=positions.clamp(min=0),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+
+        def take(rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+            chosen = logits[torch.from_numpy(rows).to(self.device)][:, torch.from_numpy(tokens).to(self.device)]
+            return chosen.float().cpu().numpy()
+
+        return take
+
+    def release(self, place: int) -> None:
+        """The row itself is dropped when the next call no longer names it."""
+        del self._row_of[place]
+
+    def _arrange(self, places: list[int]) -> None:
+        """Rows of the cache for `places`: new ones when all are new, else those that are still under way."""
+        import torch
+
+        if not self._row_of:
+            self._cache = spread(self._prefix, len(places))
+            self._mask = torch.ones(len(places), self._prefix_length, dtype=torch.long, device=self.device)
+            self._lengths = torch.full((len(places),), self._prefix_length, device=self.device)
+        elif (kept := [self._row_of[place] for place in places]) != list(range(len(self._lengths))):
+            keep = torch.tensor(kept, device=self.device)
+            self._cache.batch_select_indices(keep)
+            self._mask, self._lengths = self._mask[keep], self._lengths[keep]
+        self._row_of = {place: row for row, place in enumerate(places)}
+
+
+def prefix_cache(model, prefix: Sequence[int], device) -> "DynamicCache":
+    """The keys and values of the prefix, one row. Gradients flow through it unless they are off."""
+    import torch
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    if prefix:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and model.training):
+            model(
+                input_ids=torch.tensor([list(prefix)], device=device), past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
+    return cache
+
+
+def spread(cache: "DynamicCache", rows: int) -> "DynamicCache":
+    """A cache of `rows` rows that all begin with the one row of `cache`; the prefix itself is not copied until extended."""
+    from transformers import DynamicCache
+
+    return DynamicCache(
+        [(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in cache.layers]
+    )
+
+
+def left_pad(sequences: Sequence[Sequence[int]], device) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """(ids, mask) of shape [rows, longest], padded on the left with 0."""
+    import torch
+
+    width = max(len(sequence) for sequence in sequences)
+    ids = np.zeros((len(sequences), width), np.int64)
+    mask = np.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        if len(sequence):
+            ids[row, width - len(sequence) :] = sequence
+            mask[row, width - len(sequence) :] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)

@@ -1,0 +1,250 @@
+"""The automaton of valid answers over an engine's own tokens, and the walk of many messages through it.
+
+Each slot's values form a trie of token sequences; the slots' tries follow one another. Only a node with two or more
+children is a state: there the model decides, by its logits restricted to the children, and the softmax over just those
+is the confidence. Tokens between states are forced and cost no forward pass of their own. Two codecs write an answer:
+
+- `json`: the paper's text, `{"action": "add", "product": "Whole Milk 1L", "quantity": 2}` and a newline.
+- `compact`: the decisions alone. Every forced token is left out, so the product is as many tokens of its name as tell
+  it apart in this catalog, and an answer costs one forward pass of one token per further decision.
+
+Knows token ids and schemas; knows nothing of models.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from intent.engine import Prediction, Status
+from intent.schema import Intent, IntentSchema, Value
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+END = -1
+UNDECIDED = -1
+
+# Rows and token ids to the float32 logits of their cross product, shape [rows, tokens].
+Take = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model is trained to answer: `tokens`, and which of them are `decisions` (positions), with the states there."""
+
+    tokens: list[int]
+    decisions: list[int]
+    states: list[int]
+
+
+class Automaton:
+    """States in compressed sparse rows: the edges of state s are `edges(s)`, with a token, a feed and a next state each.
+
+    `head` is forced before the first decision. An edge's feed is its token and what is forced behind it.
+    """
+
+    def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", codec: str):
+        self.schema, self.codec = schema, codec
+        self.domains = [slot.domain(catalog) for slot in schema.slots]
+        self._slot: list[int] = []
+        self._depth: list[int] = []
+        self._edges: list[tuple[int, int]] = []
+        self._token, self._next, self._value, self._feed = [], [], [], []
+        self._sequences = [_sequences(schema, i, domain, tokenizer, codec) for i, domain in enumerate(self.domains)]
+        entry = ((), END)
+        for i in reversed(range(len(schema.slots))):
+            entry = self._add_slot(i, self._sequences[i], entry)
+        head = _encode(tokenizer, [_json_key(schema, 0)])[0] if codec == "json" else ()
+        self.head, self.start = [*head, *entry[0]], entry[1]
+        self._tokens = np.asarray(self._token, np.int32)
+
+    def allowed(self, state: int) -> np.ndarray:
+        """Token ids of a state's edges, int32."""
+        first, stop = self._edges[state]
+        return self._tokens[first:stop]
+
+    def slot(self, state: int) -> int:
+        return self._slot[state]
+
+    def edge(self, state: int, choice: int) -> tuple[tuple[int, ...], int, int]:
+        """(feed, next state or END, index of the slot's value or UNDECIDED) of the state's edge number `choice`."""
+        edge = self._edges[state][0] + choice
+        return self._feed[edge], self._next[edge], self._value[edge]
+
+    def intent(self, values: Sequence[int]) -> Intent:
+        """The intent of value indexes by slot; a slot that had only one value is that value where it was reached."""
+        decided: list[Value] = []
+        for slot, domain, index in zip(self.schema.slots, self.domains, values, strict=True):
+            value = domain[0 if index == UNDECIDED else index]
+            decided.append(value)
+            if value in slot.ends:
+                break
+        return self.schema.intent(decided)
+
+    def target(self, intent: Intent) -> Target:
+        """The path to `intent`. Raises ValueError where it is not valid."""
+        values = self.schema.values(intent)
+        tokens, decisions, states = list(self.head), [], []
+        state = self.start
+        while state != END:
+            slot = self._slot[state]
+            sequence = self._sequences[slot][self.domains[slot].index(values[slot])]
+            value = UNDECIDED
+            depth = self._depth[state]
+            while value == UNDECIDED:
+                decisions.append(len(tokens))
+                states.append(state)
+                choice = int(np.flatnonzero(self.allowed(state) == sequence[depth])[0])
+                feed, state, value = self.edge(state, choice)
+                tokens += feed
+                depth = self._depth[state] if value == UNDECIDED else 0
+        return Target(tokens, decisions, states)
+
+    def _add_slot(self, slot: int, sequences: list[tuple[int, ...]], after: tuple[tuple, int]) -> tuple[tuple, int]:
+        """Adds a slot's states; returns (tokens forced on entering the slot, its first state)."""
+        ends = self.schema.slots[slot].ends
+        forced = self.codec == "json"
+
+        def leave(value: int) -> tuple[tuple, int]:
+            return ((), END) if self.domains[slot][value] in ends else after
+
+        if len(sequences) == 1:
+            tail, following = leave(0)
+            return ((*sequences[0], *tail) if forced else tail), following
+        order = sorted(range(len(sequences)), key=sequences.__getitem__)
+        ordered = [sequences[i] for i in order]
+        first_depth = _common_prefix(ordered[0], ordered[-1])
+        root = self._add_state(slot, first_depth)
+        work = [(root, 0, len(ordered))]
+        while work:
+            state, low, high = work.pop()
+            depth = self._depth[state]
+            first = len(self._token)
+            for start, stop in _runs(ordered, low, high, depth):
+                sequence = ordered[start]
+                if stop - start == 1:
+                    tail, following = leave(order[start])
+                    end, value = len(sequence), order[start]
+                else:
+                    end, tail, value = _common_prefix(sequence, ordered[stop - 1]), (), UNDECIDED
+                    following = self._add_state(slot, end)
+                    work.append((following, start, stop))
+                self._token.append(sequence[depth])
+                self._feed.append((*sequence[depth : end if forced else depth + 1], *tail))
+                self._next.append(following)
+                self._value.append(value)
+            self._edges[state] = (first, len(self._token))
+        return (ordered[0][:first_depth] if forced else ()), root
+
+    def _add_state(self, slot: int, depth: int) -> int:
+        self._slot.append(slot)
+        self._depth.append(depth)
+        self._edges.append((0, 0))
+        return len(self._slot) - 1
+
+
+@dataclass
+class Walk:
+    """`n` messages on their way through an automaton."""
+
+    automaton: Automaton
+    n: int
+    states: np.ndarray = field(init=False)
+    values: np.ndarray = field(init=False)
+    confidences: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        slots = len(self.automaton.domains)
+        self.states = np.full(self.n, self.automaton.start, np.int32)
+        self.values = np.full((self.n, slots), UNDECIDED, np.int32)
+        self.confidences = np.ones((self.n, slots), np.float64)
+
+    def advance(self, rows: np.ndarray, take: Take) -> list[tuple[int, ...]]:
+        """Decide once for each of `rows` by the logits that `take` gives of them, in their order.
+
+        Returns what each row must be fed next; () where its answer is complete.
+        """
+        feeds: list[tuple[int, ...]] = [()] * len(rows)
+        states = self.states[rows]
+        for state in np.unique(states):
+            among = np.flatnonzero(states == state)
+            choices, chances = decide(take(among, self.automaton.allowed(state)))
+            slot = self.automaton.slot(state)
+            for at, choice, chance in zip(among.tolist(), choices.tolist(), chances.tolist(), strict=True):
+                row = rows[at]
+                feed, following, value = self.automaton.edge(state, choice)
+                self.states[row] = following
+                self.confidences[row, slot] *= chance
+                if value != UNDECIDED:
+                    self.values[row, slot] = value
+                if following != END:
+                    feeds[at] = feed
+        return feeds
+
+    def prediction(self, row: int, abstain_below: float = 0.0) -> Prediction:
+        """The prediction of a message whose answer is complete."""
+        intent = self.automaton.intent(self.values[row].tolist())
+        slots = tuple(self.confidences[row].tolist())
+        confidence = float(np.prod(slots))
+        if confidence < abstain_below:
+            nothing = dict.fromkeys(intent)
+            return Prediction(nothing, confidence, slots, Status.ABSTAINED)
+        return Prediction(intent, confidence, slots)
+
+
+def decide(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best choice of each row of logits [rows, choices] and its probability among the choices."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    weights = np.exp(shifted)
+    return weights.argmax(axis=1), 1.0 / weights.sum(axis=1)
+
+
+def answer_text(schema: IntentSchema, intent: Intent) -> str:
+    """The json codec's text, without its newline."""
+    return json.dumps(schema.intent(schema.values(intent)), ensure_ascii=False)
+
+
+def _json_key(schema: IntentSchema, slot: int) -> str:
+    return ("{" if slot == 0 else ", ") + json.dumps(schema.names[slot], ensure_ascii=False) + ":"
+
+
+def _sequences(schema: IntentSchema, i: int, domain: Sequence[Value], tokenizer: "Tokenizer", codec: str) -> list[tuple]:
+    """The tokens of each value of slot `i`, with what closes it; none is the beginning of another."""
+    if codec == "compact":
+        return _prefix_free(_encode(tokenizer, [f" {value}" for value in domain]), _encode(tokenizer, ["\n"])[0])
+    rest = [_json_key(schema, later) for later in range(i + 1, len(schema.slots))]
+    closings = (f"{rest[0]}" if rest else "}\n", "".join(f"{key} null" for key in rest) + "}\n")
+    ends = schema.slots[i].ends
+    return _encode(tokenizer, [f" {json.dumps(value, ensure_ascii=False)}{closings[value in ends]}" for value in domain])
+
+
+def _encode(tokenizer: "Tokenizer", texts: list[str]) -> list[tuple[int, ...]]:
+    return [tuple(entry.ids) for entry in tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+
+def _prefix_free(sequences: list[tuple[int, ...]], stop: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """`sequences` with `stop` behind each that begins another."""
+    ordered = sorted(sequences)
+    begins = {a for a, b in zip(ordered, ordered[1:], strict=False) if b[: len(a)] == a}
+    return [sequence + stop if sequence in begins else sequence for sequence in sequences]
+
+
+def _common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    length = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        length += 1
+    return length
+
+
+def _runs(ordered: list[tuple[int, ...]], low: int, high: int, depth: int) -> Iterator[tuple[int, int]]:
+    """The ranges within [low, high) of sequences that share their token at `depth`."""
+    start = low
+    for i in range(low + 1, high + 1):
+        if i == high or ordered[i][depth] != ordered[start][depth]:
+            yield start, i
+            start = i

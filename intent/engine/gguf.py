@@ -1,0 +1,129 @@
+"""GGUF on CPU: llama.cpp through the low-level API of llama-cpp-python.
+
+The prefix is decoded once as sequence 0 and shared by every other sequence through the unified KV cache; a batch mixes
+new messages with answers under way; logits are computed only where a decision is made; weights are memory-mapped, so
+the actors of a node share them.
+"""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from intent.engine.batch import Feed
+from intent.engine.decode import Take
+from intent.errors import ConfigError, CorruptData
+
+PREFIX = 0
+
+
+class GgufForward:
+    """A GGUF file with `prefix` in its cache and room for `places` sequences of `room` tokens.
+
+    Raises CorruptData where llama.cpp cannot load the file, ConfigError where the prompt does not fit its context.
+    """
+
+    continuous = True
+
+    def __init__(self, path: Path, prefix: Sequence[int], places: int, room: int, threads: int | None = None):
+        import llama_cpp
+
+        self._api = llama_cpp
+        _silence()
+        llama_cpp.llama_backend_init()
+        self.places, self.room, self.max_tokens = places, room, 512
+        self._prefix = list(prefix)
+        self._model = self._load(path)
+        self._vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+        self._context = self._new_context(threads or len(os.sched_getaffinity(0)))
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._batch = llama_cpp.llama_batch_init(self.max_tokens, 0, 1)
+        self._lengths = [0] * (places + 1)
+        self._decode_prefix()
+
+    def extend(self, feeds: Sequence[Feed]) -> Take:
+        batch, at = self._batch, 0
+        for place, tokens in feeds:
+            sequence = place + 1
+            start = self._lengths[sequence] or self._start(sequence)
+            for offset, token in enumerate(tokens):
+                self._put(at, token, start + offset, sequence, logits=offset == len(tokens) - 1)
+                at += 1
+            self._lengths[sequence] = start + len(tokens)
+        batch.n_tokens = at
+        self._run()
+        rows = len(feeds)
+        logits = np.ctypeslib.as_array(self._api.llama_get_logits(self._context), shape=(rows, self._vocab))
+        return lambda among, tokens: logits[np.ix_(among, tokens)]
+
+    def release(self, place: int) -> None:
+        self._api.llama_memory_seq_rm(self._memory, place + 1, -1, -1)
+        self._lengths[place + 1] = 0
+
+    def close(self) -> None:
+        self._api.llama_batch_free(self._batch)
+        self._api.llama_free(self._context)
+        self._api.llama_model_free(self._model)
+
+    def _load(self, path: Path):
+        params = self._api.llama_model_default_params()
+        params.use_mmap = True
+        model = self._api.llama_model_load_from_file(str(path).encode(), params)
+        if not model:
+            raise CorruptData(f"{path}: llama.cpp cannot load it; make the variant again with python -m jobs.quantize")
+        return model
+
+    def _new_context(self, threads: int):
+        trained = self._api.llama_model_n_ctx_train(self._model)
+        if len(self._prefix) + self.room > trained:
+            raise ConfigError(
+                "catalog",
+                f"{len(self._prefix)} tokens",
+                f"the model's context holds {trained}; use fewer products or another model",
+            )
+        params = self._api.llama_context_default_params()
+        params.n_ctx = len(self._prefix) + self.places * self.room
+        params.n_batch = params.n_ubatch = self.max_tokens
+        params.n_seq_max = self.places + 1
+        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = threads
+        params.no_perf = True
+        context = self._api.llama_init_from_model(self._model, params)
+        if not context:
+            raise MemoryError(f"llama.cpp has no memory for {params.n_ctx} tokens of context; lower engine.gguf_sequences")
+        return context
+
+    def _decode_prefix(self) -> None:
+        for low in range(0, len(self._prefix), self.max_tokens):
+            piece = self._prefix[low : low + self.max_tokens]
+            for offset, token in enumerate(piece):
+                self._put(offset, token, low + offset, PREFIX, logits=False)
+            self._batch.n_tokens = len(piece)
+            self._run()
+
+    def _start(self, sequence: int) -> int:
+        self._api.llama_memory_seq_cp(self._memory, PREFIX, sequence, -1, -1)
+        return len(self._prefix)
+
+    def _put(self, at: int, token: int, position: int, sequence: int, logits: bool) -> None:
+        batch = self._batch
+        batch.token[at], batch.pos[at], batch.logits[at] = token, position, logits
+        batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+
+    def _run(self) -> None:
+        code = self._api.llama_decode(self._context, self._batch)
+        if code != 0:
+            raise RuntimeError(f"llama_decode failed with code {code} on {self._batch.n_tokens} tokens")
+
+
+@cache
+def _silence() -> object:
+    """llama.cpp logs every tensor it loads; errors come back as return codes. The callback must outlive the process."""
+    import llama_cpp
+
+    callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+    return callback

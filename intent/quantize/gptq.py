@@ -1,0 +1,52 @@
+"""A 16-bit checkpoint to GPTQ (Frantar et al., arXiv 2210.17323) through GPTQModel, calibrated on the task's own prompts."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from intent.errors import ConfigError
+
+GROUP_SIZES = (16, 32, 64, 128, 256)
+
+
+@contextmanager
+def quiet_gptqmodel() -> Iterator:
+    """The gptqmodel package, imported with a worker pool that fits this machine, its log kept to warnings."""
+    import logging
+
+    # With fewer workers than its loader asks for, gptqmodel refuses to start on one or two cores.
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, os.cpu_count() or 1)))
+    logging.getLogger("gptqmodel").setLevel(logging.WARNING)
+    import gptqmodel
+
+    yield gptqmodel
+
+
+def check_group_size(checkpoint: Path, group_size: int) -> None:
+    """Raises ConfigError where `group_size` does not divide the input width of every linear layer, with those that do."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    heads = config["num_attention_heads"]
+    attention = heads * (config.get("head_dim") or config["hidden_size"] // heads)
+    widths = sorted({config["hidden_size"], config["intermediate_size"], attention})
+    if any(width % group_size for width in widths):
+        fitting = [size for size in GROUP_SIZES if all(width % size == 0 for width in widths)]
+        raise ConfigError(
+            "quant.variants", f"group size {group_size}", f"must divide the model's {widths}; use one of {fitting}"
+        )
+
+
+def quantize(
+    checkpoint: Path, target: Path, bits: int, group_size: int, sequences: Sequence[Sequence[int]], device: str
+) -> None:
+    """Write the GPTQ checkpoint of `checkpoint` to the folder `target`. `sequences`: token ids to calibrate on."""
+    import torch
+
+    check_group_size(checkpoint, group_size)
+    calibration = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in sequences]
+    with quiet_gptqmodel() as gptqmodel:
+        config = gptqmodel.QuantizeConfig(bits=bits, group_size=group_size)
+        model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=torch.bfloat16)
+        model.quantize(calibration, batch_size=4)
+        model.save(str(target))

@@ -1,0 +1,73 @@
+"""Base models: a Hugging Face id, a local folder, or a GGUF inside an installed package, all as 16-bit safetensors.
+
+`trust_remote_code` is never set, and nothing but safetensors and a GGUF of known SHA-256 is read.
+"""
+
+import copy
+import importlib.util
+import json
+from pathlib import Path
+
+from intent.artifact import file_sha256
+from intent.config import ModelConfig
+from intent.errors import ConfigError, CorruptData
+
+PACKAGE = "package:"
+
+
+def write_base(model: ModelConfig, target: Path) -> None:
+    """Write model and tokenizer of `model.source` to the folder `target`. Raises ConfigError naming the source."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where, options = _resolve(model)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float16, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+    except OSError as error:
+        raise ConfigError(
+            "model.source", model.source, f"cannot be loaded ({error}); check the name, the network and your access to it"
+        ) from error
+    _plain(loaded).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    if file := options.get("gguf_file"):
+        _restore_digits(Path(where) / file, target)
+
+
+def _resolve(model: ModelConfig) -> tuple[str, dict]:
+    if not model.source.startswith(PACKAGE):
+        return model.source, {"revision": model.revision} if model.revision else {}
+    package, _, file = model.source.removeprefix(PACKAGE).partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.origin:
+        raise ConfigError("model.source", model.source, f"the Python package {package} is not installed; run make install")
+    folder = Path(spec.origin).parent
+    found = file_sha256(folder / file) if (folder / file).exists() else "no such file"
+    if model.sha256 and found != model.sha256:
+        raise CorruptData(f"{folder / file}: SHA-256 is {found}, model.sha256 says {model.sha256}; install the package again")
+    return str(folder), {"gguf_file": file}
+
+
+def _plain(model):
+    """The same weights in a model that does not remember that they came from a quantized file."""
+    if getattr(model.config, "quantization_config", None) is None:
+        return model
+    config = copy.deepcopy(model.config)
+    del config.quantization_config
+    plain = type(model)(config).to(model.dtype)
+    plain.load_state_dict(model.state_dict(), strict=True)
+    return plain
+
+
+def _restore_digits(gguf_file: Path, target: Path) -> None:
+    """Put back the split into single digits that transformers drops when it reads a SmolLM vocabulary from GGUF."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(gguf_file).get_field("tokenizer.ggml.pre")
+    if field is None or field.contents() != "smollm":
+        return
+    path = target / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    digits = {"type": "Digits", "individual_digits": True}
+    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, spec["pre_tokenizer"]]}
+    path.write_text(json.dumps(spec, ensure_ascii=False))

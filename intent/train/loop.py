@@ -1,0 +1,175 @@
+"""QLoRA (Dettmers et al., arXiv 2305.14314) on one worker: a plain loop with validation, early stop and resume.
+
+Knows nothing of Ray: `Reporter` says where checkpoints and progress go.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from intent.config import TrainConfig
+from intent.engine.load import pick_device, pick_precision, set_threads
+from intent.train.batches import Batch, Group, batches, exact, loss
+
+STATE = "state.pt"
+PROGRESS = "progress.json"
+LINEAR = "all-linear"
+
+
+class Reporter(Protocol):
+    def resume_from(self) -> Path | None:
+        """The last checkpoint's folder, to go on from."""
+
+    def step(self, done: int, total: int, text: str) -> None: ...
+
+    def checkpoint(self, metrics: dict, write: Callable[[Path], None]) -> None:
+        """Keep what `write` puts into a folder."""
+
+
+def train(base: Path, config: TrainConfig, training: Sequence[Group], validation: Sequence[Group], reporter: Reporter) -> dict:
+    """Train an adapter; the best one's checkpoint is the last with metrics["best"]. Returns the final metrics."""
+    import torch
+
+    device = pick_device(config.device)
+    set_threads(config.cpus if device == "cpu" else None)
+    torch.manual_seed(config.seed)
+    dtype = pick_precision(config.precision, device)
+    model = load_for_training(base, config, device, dtype)
+    session = _Session(model, config, device, dtype, training, reporter)
+    return session.run(validation)
+
+
+def load_for_training(base: Path, config: TrainConfig, device: str, dtype):
+    """The frozen base in NF4 with double quantization (or in `dtype`), with a LoRA on every linear layer."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        base, quantization_config=nf4 if config.four_bit else None, device_map={"": device}, dtype=dtype, use_safetensors=True
+    )
+    adapter = LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=LINEAR, task_type="CAUSAL_LM"
+    )
+    return get_peft_model(model, adapter)
+
+
+class _Session:
+    """One worker's training state."""
+
+    def __init__(self, model, config: TrainConfig, device: str, dtype, training: Sequence[Group], reporter: Reporter):
+        import torch
+
+        self.model, self.config, self.reporter = model, config, reporter
+        self.device, self.dtype, self.training = device, dtype, training
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
+        self.steps_per_epoch = sum(1 for _ in batches(training, config.batch_messages, 0)) // world_size()
+        self.total = max(1, self.steps_per_epoch * config.epochs)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.done, self.best, self.stale, self.messages = 0, -1.0, 0, 0
+        self._resume()
+
+    def run(self, validation: Sequence[Group]) -> dict:
+        metrics: dict = {}
+        for batch in self._remaining():
+            value = self._step(batch)
+            self.done += 1
+            self.messages += len(batch.rows) * world_size()
+            self.reporter.step(
+                self.done, self.total, f"loss {value:.3f}" + (f", exact {self.best:.3f}" if self.best >= 0 else "")
+            )
+            if self.done % self.config.validate_every == 0 or self.done == self.total:
+                metrics = self._validate(validation, value)
+                if metrics["exact"] >= self.config.stop_at or self.stale >= self.config.patience:
+                    break
+        return metrics
+
+    def _remaining(self):
+        """The batches from where training stands, this worker's share: their order depends on the seed alone."""
+        for epoch in range(self.done // self.steps_per_epoch, self.config.epochs):
+            skipped = self.done - epoch * self.steps_per_epoch
+            share = list(batches(self.training, self.config.batch_messages, self.config.seed + epoch))[rank() :: world_size()]
+            yield from share[skipped : self.steps_per_epoch]
+
+    def _step(self, batch: Batch) -> float:
+        import torch
+
+        self.model.train()
+        with self._autocast():
+            value = loss(self.model, batch)
+        value.backward()
+        if world_size() > 1:
+            for parameter in self.parameters:
+                torch.distributed.all_reduce(parameter.grad, torch.distributed.ReduceOp.AVG)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        return value.item()
+
+    def _validate(self, validation: Sequence[Group], value: float) -> dict:
+        self.model.eval()
+        rows = right = 0
+        with self._autocast():
+            for batch in batches(validation, self.config.batch_messages):
+                right += exact(self.model, batch)
+                rows += len(batch.rows)
+        share = right / rows
+        best = share > self.best
+        self.best, self.stale = max(share, self.best), 0 if best else self.stale + 1
+        metrics = {"exact": share, "best": best, "loss": value, "step": self.done, "messages": self.messages}
+        self.reporter.checkpoint(metrics, self._save)
+        return metrics
+
+    def _autocast(self):
+        import torch
+
+        return torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up, then half a cosine to a tenth."""
+        warmup = max(1, int(self.total * self.config.warmup_share))
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.total - warmup)))
+
+    def _save(self, folder: Path) -> None:
+        import torch
+
+        self.model.save_pretrained(folder)
+        state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        torch.save(state, folder / STATE)
+        counts = {"done": self.done, "best": self.best, "stale": self.stale, "messages": self.messages}
+        (folder / PROGRESS).write_text(json.dumps(counts))
+
+    def _resume(self) -> None:
+        import torch
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        folder = self.reporter.resume_from()
+        if folder is None:
+            return
+        set_peft_model_state_dict(self.model, load_file(folder / "adapter_model.safetensors"))
+        state = torch.load(folder / STATE, weights_only=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        counts = json.loads((folder / PROGRESS).read_text())
+        self.done, self.best, self.stale, self.messages = (counts[key] for key in ("done", "best", "stale", "messages"))
+
+
+def world_size() -> int:
+    import torch
+
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    import torch
+
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

@@ -1,0 +1,31 @@
+"""Fold an adapter into the 16-bit base. Never into the 4-bit one: there its rounding would undo the training."""
+
+import shutil
+from pathlib import Path
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+def merge(base: Path, adapter: Path, target: Path) -> None:
+    """Write the merged float16 checkpoint, its tokenizer, and the adapter in `target`/adapter.
+
+    Merged in float32, so that the only rounding is the last one.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
+    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
+    merged.to(torch.float16).save_pretrained(target)
+    copy_tokenizer(base, target)
+    (target / "adapter").mkdir()
+    for name in ADAPTER_FILES:
+        shutil.copy(adapter / name, target / "adapter" / name)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    for name in TOKENIZER_FILES:
+        if (source / name).exists():
+            shutil.copy(source / name, target / name)
