@@ -1,0 +1,79 @@
+"""Phrase templates: `(a|b|)` is one of several, `<rule>` another template by name, `{slot}` what the caller fills in.
+
+Pure: knows no language and no product.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+
+from intent.errors import ConfigError
+
+Part = str | tuple  # a literal; ("slot", name); ("rule", name); ("any", [parts, ...])
+Parts = tuple[Part, ...]
+TOKEN = re.compile(r"[()|]|<\w+>|\{\w+\}|[^()|<>{}]+")
+
+
+def parse(text: str) -> Parts:
+    """The template's parts. Raises ValueError where brackets do not match."""
+    tokens = TOKEN.findall(text)
+    if "".join(tokens) != text:
+        raise ValueError(f"stray bracket in {text!r}")
+    branches, rest = _branches(tokens, 0)
+    if rest != len(tokens) or len(branches) != 1:
+        raise ValueError(f"unbalanced ( | ) in {text!r}")
+    return branches[0]
+
+
+def _branches(tokens: Sequence[str], at: int) -> tuple[list[Parts], int]:
+    branches: list[list[Part]] = [[]]
+    while at < len(tokens) and tokens[at] != ")":
+        token = tokens[at]
+        if token == "|":
+            branches.append([])
+        elif token == "(":
+            inner, at = _branches(tokens, at + 1)
+            if at >= len(tokens):
+                raise ValueError("( without )")
+            branches[-1].append(("any", inner))
+        elif token[0] in "<{":
+            branches[-1].append(("rule" if token[0] == "<" else "slot", token[1:-1]))
+        else:
+            branches[-1].append(token)
+        at += 1
+    return [tuple(branch) for branch in branches], at
+
+
+def names(parts: Parts, kind: str) -> set[str]:
+    """The slots (`kind` "slot") or rules ("rule") that a template mentions, its alternatives included."""
+    found = {part[1] for part in parts if not isinstance(part, str) and part[0] == kind}
+    for part in parts:
+        if not isinstance(part, str) and part[0] == "any":
+            found = found.union(*(names(branch, kind) for branch in part[1]))
+    return found
+
+
+def expand(parts: Parts, rng: Random, rules: Mapping[str, Sequence[Parts]], fill: Callable[[str], str]) -> str:
+    out: list[str] = []
+    _expand(parts, rng.random, rules, fill, out)
+    return "".join(out)
+
+
+def _expand(parts: Parts, random: Callable[[], float], rules: Mapping, fill: Callable[[str], str], out: list[str]) -> None:
+    for part in parts:
+        if part.__class__ is str:
+            out.append(part)
+            continue
+        kind, value = part
+        if kind == "slot":
+            out.append(fill(value))
+            continue
+        choices = value if kind == "any" else rules[value]
+        _expand(choices[int(random() * len(choices))], random, rules, fill, out)
+
+
+def check_rules(rules: Mapping[str, Sequence[Parts]]) -> None:
+    for name, choices in rules.items():
+        for parts in choices:
+            if missing := names(parts, "rule") - set(rules):
+                raise ConfigError(f"rules.{name}", sorted(missing), "define these rules in the language file")

@@ -1,0 +1,158 @@
+"""A language: its words, forms and phrase templates, read from one file of `languages/`.
+
+Knows grammar; knows no product list and no intent.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+
+import yaml
+
+from intent.errors import ConfigError
+from intent.synth.grammar import parse
+
+FOLDER = Path(__file__).parent / "languages"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Noun:
+    """A noun phrase in all its forms: `say("the", plural=True)` is "the apples", `counted(2)` is "apples".
+
+    A word is written `stem|ending,ending`, one ending for each of the language's `forms`; a word without `|` never changes.
+    A `~` takes the adjective ending that the determiner asks for (German, Dutch).
+    """
+
+    __slots__ = ("_said", "gender", "language", "text")
+
+    def __init__(self, language: "Language", text: str):
+        self.language = language
+        self.text, _, gender = text.partition(" /")
+        self.gender = gender.strip() or language.genders[0]
+        self._said: dict = {}
+
+    def form(self, name: str) -> str:
+        index = self.language.forms.index(name)
+        return " ".join(_inflect(word, index) for word in self.text.split(" "))
+
+    def say(self, phrase: str, plural: bool = False, before: str = "", after: str = "") -> str:
+        """The noun with the determiner of `phrase`; `before` and `after` (a brand, a size) stand next to the noun."""
+        key = (phrase, plural)
+        said = self._said.get(key)
+        if said is None:
+            said = self._said[key] = self.language.decline(self, phrase, plural)
+        determiner, noun = said
+        return f"{determiner}{before}{noun}{after}"
+
+    def counted(self, number: int) -> str:
+        """The form that a number asks for, without the number."""
+        key = (number,)
+        said = self._said.get(key)
+        if said is None:
+            adjective = self.language.phrases["counted"].get("adj", {})
+            ending = adjective.get(self.gender if number == 1 else "p", "")
+            said = self._said[key] = self.form(self.language.count_form[number]).replace("~", ending)
+        return said
+
+
+def _inflect(word: str, index: int) -> str:
+    stem, bar, endings = word.partition("|")
+    return stem + endings.split(",")[index] if bar else word
+
+
+class Language:
+    """One language's data, parsed. `templates` and `rules` hold parsed templates, `nouns` the words of each product idea."""
+
+    def __init__(self, code: str, raw: Mapping):
+        self.code, self.raw = code, raw
+        self.forms: list[str] = raw["forms"]
+        self.genders: list[str] = raw.get("genders", ["m"])
+        self.phrases: dict[str, dict] = raw["phrases"]
+        self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
+        self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}
+        self.templates = {name: [(text, parse(text)) for text in texts] for name, texts in raw["templates"].items()}
+        self.noun_after_brand = raw.get("brand", "before") == "before"
+        self.count_form = {n: _first(raw["count_forms"], n) for n in range(1, 100)}
+        self.numbers = _Numbers(raw["numbers"], self.genders)
+
+    @cached_property
+    def nouns(self) -> dict[str, list[Noun]]:
+        return {idea: [Noun(self, text.strip()) for text in words.split(";")] for idea, words in self.raw["nouns"].items()}
+
+    @cached_property
+    def units(self) -> dict[str, list[Noun]]:
+        return {unit: [Noun(self, text.strip()) for text in words.split(";")] for unit, words in self.raw["units"].items()}
+
+    @cache  # noqa: B019 - a language lives as long as its process
+    def coloured(self, idea: str, which: int, colour: str) -> Noun:
+        """The noun with a colour that agrees with it."""
+        noun, adjective = self.nouns[idea][which], self.raw["colours"][colour]
+        if not isinstance(adjective, str):
+            adjective = adjective[noun.gender]
+        pair = (adjective, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, adjective)
+        return Noun(self, f"{pair[0]} {pair[1]} /{noun.gender}")
+
+    @cache  # noqa: B019
+    def verbatim(self, text: str, gender: str) -> Noun:
+        """A name taken as it is, with the articles of `gender`."""
+        noun = Noun(self, "x")
+        noun.text, noun.gender = text.replace("|", " ").replace("~", " "), gender
+        return noun
+
+    def decline(self, noun: Noun, phrase: str, plural: bool) -> tuple[str, str]:
+        rule = self.phrases[phrase]
+        key = "p" if plural else noun.gender
+        form = rule.get("forms", {}).get("p" if plural else "s", self.forms[-1 if plural else 0])
+        word = noun.form(form).replace("~", rule.get("adj", {}).get(key, ""))
+        determiners = rule.get("det", {})
+        if plural:
+            determiner = determiners.get("p" + noun.gender, determiners.get("p", determiners.get("all", "")))
+        else:
+            determiner = determiners.get(key, determiners.get("s", determiners.get("all", "")))
+        text = f"{determiner} \0{word}" if determiner else f"\0{word}"
+        for pattern, to in self.elisions:
+            text = pattern.sub(to, text)
+        determiner, _, word = text.partition("\0")
+        return determiner, word
+
+
+class _Numbers:
+    """Number words from 1 to 99 for each gender."""
+
+    def __init__(self, raw: Mapping, genders: Sequence[str]):
+        self.words = {gender: {n: self._word(raw, n, gender) for n in range(1, 100)} for gender in genders}
+        self.dozens = {int(n): words for n, words in raw.get("dozens", {}).items()}
+        self.beyond: list[str] = raw["beyond"]
+
+    @staticmethod
+    def _word(raw: Mapping, n: int, gender: str) -> str:
+        gendered = raw.get("gendered", {}).get(n, {})
+        if gender in gendered:
+            return gendered[gender]
+        if n in raw.get("exceptions", {}):
+            return raw["exceptions"][n]
+        if n < 20:
+            return raw["below_twenty"][n - 1]
+        tens, unit = raw["tens"][n // 10 - 2], n % 10
+        if not unit:
+            return tens
+        word = raw.get("gendered", {}).get(unit, {}).get(gender, raw["below_twenty"][unit - 1])
+        return raw["join"].format(tens=tens, unit=word)
+
+
+def _first(rules: Sequence, n: int) -> str:
+    return next(form for pattern, form in rules if re.fullmatch(pattern, str(n)))
+
+
+def available() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@cache
+def load(code: str) -> Language:
+    """The language of `languages/<code>.yaml`, parsed once a process."""
+    path = FOLDER / f"{code}.yaml"
+    if not path.exists():
+        raise ConfigError("data.languages", code, f"use some of {available()}, or add {path.name} to intent/synth/languages")
+    return Language(code, yaml.load(path.read_text(encoding="utf-8"), LOADER))
