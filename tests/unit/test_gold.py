@@ -1,0 +1,116 @@
+"""The gold set keeps its promises: coverage, valid labels, and halves that share nothing."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from intent.catalog import Catalog, normalize
+from intent.config import SchemaConfig
+from intent.errors import ConfigError
+from intent.evaluate.gold import HALVES, load
+
+CART = Path(__file__).parents[2] / "conf" / "schema" / "cart.yaml"
+LANGUAGES = {"en": 80, "de": 45, "es": 45, "fr": 45, "it": 45, "hr": 45, "pt": 45, "nl": 45}
+MEANS_NONE = {
+    "several_products", "out_of_scope", "product_question", "past_event", "unknown_product", "ambiguous", "injection",
+}  # fmt: skip
+PHENOMENA = MEANS_NONE | {
+    "direct", "indirect", "colloquial_verb", "polite", "small_talk", "question_request", "digits", "number_word", "dozen",
+    "couple", "no_quantity", "correction", "negation_remove", "negation_limit", "number_in_name", "partial_name", "plural",
+    "synonym", "translated_name", "typo", "missing_diacritics", "casing", "emoji", "voice", "code_switch", "rambling",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def halves():
+    return {half: load(half)[0] for half in HALVES}
+
+
+@pytest.fixture(scope="module")
+def examples(halves):
+    return [example for half in HALVES for example in halves[half]]
+
+
+@pytest.fixture(scope="module")
+def schema():
+    merged = OmegaConf.merge(OmegaConf.structured(SchemaConfig), OmegaConf.load(CART))
+    return OmegaConf.to_object(merged).schema()
+
+
+def key(message: str) -> str:
+    """A message without what a reader would not count as a difference."""
+    return "".join(c for c in normalize(message).casefold() if c.isalnum())
+
+
+def unevenly_split(counts: list[Counter]) -> list:
+    return [k for k in counts[0] | counts[1] if abs(counts[0][k] - counts[1][k]) > max(2, 0.1 * (counts[0][k] + counts[1][k]))]
+
+
+def test_every_language_is_there_and_split_evenly(halves):
+    counts = [Counter(e.language for e in halves[half]) for half in HALVES]
+    assert set(counts[0] + counts[1]) == set(LANGUAGES)
+    assert [k for k, least in LANGUAGES.items() if (counts[0] + counts[1])[k] < least] == []
+    assert unevenly_split(counts) == []
+
+
+def test_every_phenomenon_is_there_and_split_evenly(halves):
+    counts = [Counter(p for e in halves[half] for p in e.phenomena) for half in HALVES]
+    assert set(counts[0] + counts[1]) == PHENOMENA
+    assert [k for k in PHENOMENA if (counts[0] + counts[1])[k] < 12] == []
+    assert unevenly_split(counts) == []
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_quarter_or_so_of_each_half_means_none(halves, half):
+    share = sum(e.intent["action"] == "none" for e in halves[half]) / len(halves[half])
+    assert 0.25 <= share <= 0.30
+
+
+def test_every_label_is_valid_for_the_cart_and_its_own_catalog(examples, schema):
+    _, catalogs = load("guide")
+    for example in examples:
+        assert schema.check(example.intent, catalogs[example.catalog]) == example.intent, example.id
+
+
+def test_labels_agree_with_what_the_phenomena_say(examples):
+    quantities = {"dozen": {6, 12}, "couple": {2}, "no_quantity": {1}}
+    for example in examples:
+        action, quantity = example.intent["action"], example.intent["quantity"]
+        assert (action == "none") == bool(MEANS_NONE & set(example.phenomena)), example.id
+        if action == "none":
+            continue
+        for phenomenon, allowed in quantities.items():
+            assert phenomenon not in example.phenomena or quantity in allowed, example.id
+        assert "digits" not in example.phenomena or str(quantity) in example.message, example.id
+        assert "negation_remove" not in example.phenomena or action == "remove", example.id
+        assert "negation_limit" not in example.phenomena or action == "add", example.id
+
+
+def test_catalogs_load_as_a_users_own_would():
+    _, catalogs = load("measure")
+    for id, names in catalogs.items():
+        assert 15 <= len(names) <= 30, id
+        assert Catalog.of(names, id).names == names
+
+
+def test_every_catalog_is_asked_about_in_both_halves(halves):
+    _, catalogs = load("guide")
+    for half in HALVES:
+        assert {e.catalog for e in halves[half]} == set(catalogs)
+
+
+def test_no_message_is_there_twice_within_or_across_halves(examples):
+    repeated = [k for k, count in Counter((key(e.message) or e.message) for e in examples).items() if count > 1]
+    assert repeated == []
+
+
+def test_ids_are_unique_and_tell_the_language(examples):
+    assert len({e.id for e in examples}) == len(examples)
+    assert [e.id for e in examples if not e.id.startswith(f"{e.language}-")] == []
+
+
+def test_an_unknown_half_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"gold='test'.*guide.*measure"):
+        load("test")
