@@ -53,8 +53,11 @@ class Store(Protocol):
     def read(self, key: str) -> bytes:
         """Raises FileNotFoundError."""
 
-    def open(self, key: str, etag: str | None = None) -> pa.NativeFile:
-        """Random access, for Parquet. With `etag`, raises CorruptData where the object is no longer that one."""
+    def read_tail(self, blob: Blob, length: int) -> bytes:
+        """The last `length` bytes, or all. Raises CorruptData where the object is no longer that one."""
+
+    def open(self, key: str, version: Blob | None = None) -> pa.NativeFile:
+        """Random access, for Parquet. With `version`, raises CorruptData where the object is no longer that one."""
 
     def put(self, key: str, data: bytes) -> None:
         """Whole or not at all; replaces."""
@@ -129,12 +132,16 @@ class LocalStore:
     def read(self, key: str) -> bytes:
         return self._path(key).read_bytes()
 
-    def open(self, key: str, etag: str | None = None) -> pa.NativeFile:
+    def read_tail(self, blob: Blob, length: int) -> bytes:
+        with self.open(blob.key, blob) as file:
+            file.seek(max(0, blob.size - length))
+            return file.read()
+
+    def open(self, key: str, version: Blob | None = None) -> pa.NativeFile:
         file = pa.OSFile(str(self._path(key)))
-        blob = self.stat(key)
-        if etag is not None and (blob is None or blob.etag != etag):
+        if version is not None and self.stat(key) != version:
             file.close()
-            raise CorruptData(f"{self.uri}/{key} changed since it was planned; start a new run with a new output")
+            raise _changed(self.uri, key)
         return file
 
     def put(self, key: str, data: bytes) -> None:
@@ -235,14 +242,17 @@ class S3Store:
             if _status(error) == 404:
                 raise FileNotFoundError(f"{self.uri}/{key}") from None
             if _status(error) == 412:
-                raise CorruptData(f"{self.uri}/{key} changed since it was planned; start a new run with a new output") from None
+                raise _changed(self.uri, key) from None
             raise
 
-    def open(self, key: str, etag: str | None = None) -> pa.NativeFile:
-        blob = self.stat(key)
-        if blob is None:
+    def read_tail(self, blob: Blob, length: int) -> bytes:
+        return self.get(blob.key, Range=f"bytes={max(0, blob.size - length)}-", IfMatch=blob.etag)
+
+    def open(self, key: str, version: Blob | None = None) -> pa.NativeFile:
+        version = version or self.stat(key)
+        if version is None:
             raise FileNotFoundError(f"{self.uri}/{key}")
-        return pa.PythonFile(io.BufferedReader(_Ranges(self, blob, etag or blob.etag), 1 << 20), mode="r")
+        return pa.PythonFile(io.BufferedReader(_Ranges(self, version), 1 << 20), mode="r")
 
     def put(self, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
@@ -281,8 +291,8 @@ class S3Store:
 class _Ranges(io.RawIOBase):
     """Random access to one version of an object: every range is read with If-Match."""
 
-    def __init__(self, store: S3Store, blob: Blob, etag: str):
-        self._store, self._blob, self._etag, self._at = store, blob, etag, 0
+    def __init__(self, store: S3Store, blob: Blob):
+        self._store, self._blob, self._at = store, blob, 0
 
     def readable(self) -> bool:
         return True
@@ -301,10 +311,14 @@ class _Ranges(io.RawIOBase):
         stop = min(self._at + len(buffer), self._blob.size)
         if stop <= self._at:
             return 0
-        data = self._store.get(self._blob.key, Range=f"bytes={self._at}-{stop - 1}", IfMatch=self._etag)
+        data = self._store.get(self._blob.key, Range=f"bytes={self._at}-{stop - 1}", IfMatch=self._blob.etag)
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def _changed(uri: str, key: str) -> CorruptData:
+    return CorruptData(f"{uri}/{key} changed since it was planned; start a new run with a new output")
 
 
 def _status(error) -> int:

@@ -1,0 +1,343 @@
+"""A night on a Ray cluster: actors of several kinds pull shards from one queue, each at its own speed.
+
+The only module of the night that knows Ray. The driver holds shards and receipts, never rows; what is done is known
+from the store alone, so that any driver, on any cluster, can go on with a night that another began.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from intent.artifact import fingerprint
+from intent.config import FleetConfig
+from intent.engine import Classifier
+from intent.errors import ConfigError, CorruptData, ShardsFailed
+from intent.night import frequent
+from intent.night.ledger import Ledger, RunIdentity, probe
+from intent.night.part import Committed
+from intent.night.progress import Progress, Summary, Tally, summary_again
+from intent.night.queue import Queue
+from intent.night.rows import ShardReader
+from intent.night.shard import Footer, Shard, input_fingerprint, input_objects, plan_shards, read_footers
+from intent.night.worker import MAX_CHARACTERS, Columns, Worker
+from intent.schema import IntentSchema
+from intent.storage import Blob, StorageOptions, Store, open_store
+
+# One shard is read, one computed, one written.
+DEPTH = 3
+FREQUENT_MESSAGES = 100_000
+FREQUENT_CHUNK = 1_000
+FOOTERS_PER_TASK = 2_000
+TICK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """A kind of actor: how to load its classifier (called inside the actor), how many, and what each takes of a node."""
+
+    variant: str
+    kind: str
+    load: Callable[[], Classifier]
+    actors: int = 1
+    cpus: float = 1
+    gpus: float = 0
+    env_vars: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Night:
+    """What every actor of a night needs to know."""
+
+    source: Store
+    ledger: Ledger
+    schema: IntentSchema
+    columns: Columns
+    max_characters: int = MAX_CHARACTERS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a shard went: `part` where it is committed, else the `reason`; `final` where trying again cannot help."""
+
+    part: Committed | None = None
+    reason: str = ""
+    final: bool = False
+
+
+class Engine:
+    """The actor. Calls run in DEPTH threads, of which one at a time computes."""
+
+    def __init__(self, night: Night):
+        self.night = night
+        self.reader = ShardReader(night.source, night.columns.read)
+        self.computing = threading.Lock()
+
+    def load(self, load: Callable[[], Classifier]) -> None:
+        night = self.night
+        self.worker = Worker(load(), night.schema, night.columns, night.ledger.run.fingerprint, night.max_characters)
+
+    def label(self, shard: Shard, known: pa.Table | None) -> Outcome:
+        return _outcome(lambda: self._label(shard, known))
+
+    def label_frequent(self, chunk: Shard, known: None) -> Outcome:
+        def run() -> None:
+            with self.computing:
+                frequent.label(self.night.ledger.store, self.worker, chunk)
+
+        return _outcome(run)
+
+    def _label(self, shard: Shard, known: pa.Table | None) -> Committed:
+        ledger = self.night.ledger
+        rows = self.reader.read(shard)
+        with self.computing:
+            # A double elsewhere, or another driver's actor, may have been quicker.
+            if ledger.holds(shard):
+                return ledger.committed(shard.id)
+            part = self.worker.label(shard, rows, known)
+        return ledger.publish(part)
+
+
+def _outcome(run: Callable[[], Committed | None]) -> Outcome:
+    try:
+        return Outcome(run())
+    except CorruptData as error:
+        return Outcome(reason=str(error), final=True)
+    except Exception as error:
+        return Outcome(reason=f"{type(error).__name__}: {error}"[:500])
+
+
+@dataclass(eq=False)
+class _Seat:
+    """A place in the fleet for one actor, and for its successors should it die."""
+
+    spec: EngineSpec
+    actor: object = None
+    ready: bool = False
+    deaths: int = 0
+    trouble: str = ""
+
+
+class Fleet:
+    """Actors, and the calls under way on them."""
+
+    def __init__(self, night: Night, engines: Sequence[EngineSpec], attempts: int, say: Callable[[str], None]):
+        self.night, self.attempts, self.say = night, attempts, say
+        self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
+        self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
+
+    def __enter__(self) -> "Fleet":
+        for seat in self.seats:
+            self._seat(seat)
+        return self
+
+    def __exit__(self, *error) -> None:
+        for seat in self.seats:
+            if seat.actor is not None:
+                ray.kill(seat.actor)
+
+    def run(
+        self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed | None], None] = lambda *_: None
+    ) -> None:
+        """Until every shard of `queue` is done or failed. Raises ShardsFailed where no engine is left before that."""
+        while queue.open:
+            if all(seat.actor is None for seat in self.seats):
+                raise ShardsFailed(f"no engine is left and shards are open; run again once this is mended: {self._troubles()}")
+            self._feed(queue, method, known)
+            for ref in self._finished():
+                seat, shard, of = self.calls.pop(ref, (None, None, None))
+                if seat is not None:
+                    self._settle(ref, seat, shard, of, done if of is queue else lambda *_: None)
+
+    def _seat(self, seat: _Seat) -> None:
+        spec = seat.spec
+        actor = ray.remote(Engine).options(
+            num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=DEPTH, runtime_env={"env_vars": dict(spec.env_vars)}
+        )
+        seat.actor, seat.ready = actor.remote(self.night), False
+        self.calls[seat.actor.load.remote(spec.load)] = (seat, None, None)
+
+    def _feed(self, queue: Queue, method: str, known) -> None:
+        ready = [seat for seat in self.seats if seat.ready]
+        # Near the end nobody reads ahead what another could compute now.
+        depth = 1 + min(DEPTH - 1, queue.waiting // (2 * max(1, len(ready))))
+        for level in range(depth):
+            for seat in ready:
+                if len(queue.held(seat.actor)) <= level and (shard := queue.take(seat.actor, time.monotonic())):
+                    self.calls[getattr(seat.actor, method).remote(shard, known)] = (seat, shard, queue)
+
+    def _finished(self) -> list:
+        ready, rest = ray.wait(list(self.calls), num_returns=1, timeout=TICK_SECONDS)
+        return ready + (ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else [])
+
+    def _settle(self, ref, seat: _Seat, shard: Shard | None, queue: Queue | None, done: Callable) -> None:
+        try:
+            outcome = ray.get(ref)
+        except (RayActorError, RayTaskError, GetTimeoutError, RayError) as error:
+            self._died(seat, {queue, *(call[2] for call in self.calls.values() if call[0] is seat)}, _reason(error))
+            return
+        if shard is None:
+            seat.ready = True
+        elif outcome.reason:
+            queue.fail(shard, seat.actor, outcome.reason, outcome.final)
+        else:
+            seat.deaths = 0
+            if queue.done(shard, seat.actor, time.monotonic()):
+                done(shard, outcome.part)
+
+    def _died(self, seat: _Seat, queues: set[Queue | None], reason: str) -> None:
+        """Its shards go back, and an actor takes its seat, unless too many died there in a row."""
+        ray.kill(seat.actor)
+        lost = [shard for queue in queues if queue for shard in queue.lost(seat.actor, f"killed its actor: {reason}")]
+        self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not seat}
+        seat.deaths, seat.trouble = seat.deaths + 1, f"{seat.spec.variant}: {reason}"
+        self.say(f"an actor of {seat.spec.variant} died holding {len(lost)} shards: {reason}")
+        if seat.deaths < self.attempts:
+            self._seat(seat)
+        else:
+            seat.actor, seat.ready = None, False
+            self.say(f"{seat.spec.variant}: gave up one actor after {seat.deaths} deaths in a row")
+
+    def _troubles(self) -> str:
+        return "; ".join(dict.fromkeys(seat.trouble for seat in self.seats))
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "cause", None)
+    lines = [line for line in str(cause or error).strip().splitlines() if line.strip()]
+    name = type(cause or error).__name__
+    return f"{name}: {lines[0] if lines else ''}"[:500]
+
+
+def classify_night(
+    input_uri: str,
+    output_uri: str,
+    options: StorageOptions,
+    identity: RunIdentity,
+    schema: IntentSchema,
+    engines: Sequence[EngineSpec],
+    fleet: FleetConfig,
+    columns: Columns = Columns(),
+    frequent_messages: int = FREQUENT_MESSAGES,
+    stream=sys.stderr,
+) -> Summary:
+    """Label every row below `input_uri` into `output_uri`, once; Ray is initialized.
+
+    Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
+    """
+    columns.check(schema)
+    if (output_uri.rstrip("/") + "/").startswith(input_uri.rstrip("/") + "/"):
+        raise ConfigError("output", output_uri, "is inside the input; name a place outside of it")
+    source, blobs = input_objects(input_uri, options)
+    run = replace(identity, input=input_fingerprint(blobs), columns=fingerprint([columns.id, columns.message, columns.keep]))
+    ledger = Ledger(open_store(output_uri, options), run)
+    ledger.require_same()
+    if manifest := ledger.manifest():
+        return summary_again(manifest, output_uri)
+    probe(ledger.store)
+    shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, _read_footers))
+    return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)
+
+
+def run_night(
+    night: Night,
+    shards: Sequence[Shard],
+    engines: Sequence[EngineSpec],
+    attempts: int,
+    frequent_messages: int,
+    stream=sys.stderr,
+) -> Summary:
+    ledger = night.ledger
+    committed = ledger.committed_ids()
+    parts = {part.receipt.shard: part for part in ledger.all_committed(s.id for s in shards if s.id in committed)}
+    todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
+    queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
+    tally = Tally()
+    for part in parts.values():
+        tally.add(part, fresh=False)
+
+    def done(shard: Shard, part: Committed) -> None:
+        parts[shard.id] = part
+        tally.add(part)
+        progress.update(queue.retries)
+
+    with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
+        if todo:
+            with Fleet(night, engines, attempts, progress.say) as fleet:
+                known, size = _know(night, shards, fleet, attempts, frequent_messages)
+                tally.counts["classified"] += size
+                fleet.run(queue, "label", known, done)
+    if queue.failed:
+        ledger.record_failed(queue.failed)
+        raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
+    summary = tally.summary(queue.retries, ledger.store.uri)
+    ledger.commit(shards, parts, summary.as_dict())
+    return summary
+
+
+def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:
+    rows = [shard.counted for shard in failed]
+    known = sum(row for row in rows if isinstance(row, int))
+    unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
+    lines = [f"  {shard.blob.key} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
+    head = f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/failed.json, then run again:"
+    return "\n".join([head, *lines])
+
+
+def _know(night: Night, shards: Sequence[Shard], fleet: Fleet, attempts: int, limit: int):
+    """(a reference to the table of frequent messages' answers, its size), where a table can save work."""
+    store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
+    if limit < 1 or len(readable) < 2:
+        return None, 0
+    if store.stat(frequent.MESSAGES) is None:
+        ray.get(_find_frequent(night, readable, limit))
+    planned = frequent.chunks(store, FREQUENT_CHUNK)
+    fleet.run(Queue(frequent.missing(store, planned), attempts), "label_frequent")
+    return _load_known.remote(store), sum(chunk.rows for chunk in planned)
+
+
+def _find_frequent(night: Night, shards: Sequence[Shard], limit: int) -> ray.ObjectRef:
+    size = max(1, len(shards) // max(1, 2 * int(ray.cluster_resources().get("CPU", 1))))
+    counts = [_count.remote(night, shards[at : at + size], limit) for at in range(0, len(shards), size)]
+    while len(counts) > 1:
+        counts = [_merge.remote(limit, *counts[at : at + 8]) for at in range(0, len(counts), 8)]
+    return _publish_frequent.remote(night.ledger.store, counts[0], limit)
+
+
+@ray.remote(num_cpus=0)
+def _count(night: Night, shards: Sequence[Shard], limit: int) -> pa.Table:
+    column = night.columns.message
+    return frequent.count(ShardReader(night.source, [column]), column, shards, limit, night.max_characters)
+
+
+@ray.remote(num_cpus=0)
+def _merge(limit: int, *tables: pa.Table) -> pa.Table:
+    return frequent.merge(tables, limit)
+
+
+@ray.remote(num_cpus=0)
+def _publish_frequent(store: Store, counts: pa.Table, limit: int) -> None:
+    frequent.publish_messages(store, frequent.choose(counts, limit))
+
+
+@ray.remote(num_cpus=0)
+def _load_known(store: Store) -> pa.Table | None:
+    return frequent.load(store)
+
+
+@ray.remote(num_cpus=0)
+def _footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
+    return read_footers(store, blobs)
+
+
+def _read_footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
+    """In this process for few objects, on the cluster for many."""
+    if len(blobs) <= FOOTERS_PER_TASK:
+        return read_footers(store, blobs)
+    pieces = [_footers.remote(store, blobs[at : at + FOOTERS_PER_TASK]) for at in range(0, len(blobs), FOOTERS_PER_TASK)]
+    return [footer for piece in ray.get(pieces) for footer in piece]

@@ -1,0 +1,106 @@
+"""The night's most frequent messages, found in a first pass and labelled once for every worker.
+
+Within a shard a message is classified once anyway, so what counts is in how many shards it is found. Below the output:
+`frequent/messages.parquet`, then `frequent/answers-<range>.parquet`, each made once.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from intent.errors import CorruptData
+from intent.night.rows import ShardReader, distinct, refuse
+from intent.night.shard import Shard
+from intent.night.worker import Worker
+from intent.storage import Store
+
+FOLDER = "frequent"
+MESSAGES = f"{FOLDER}/messages.parquet"
+COUNTS = pa.schema([("message", pa.string()), ("shards", pa.int32())])
+# While counting, memory is bounded by this many times the table's size; what is pruned was found least often so far.
+SLACK = 8
+
+
+def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int, max_characters: int) -> pa.Table:
+    """(message, shards): in how many of `shards` each message is found, for about the `limit` most frequent or more."""
+    tables, size = [pa.table({"message": [], "shards": []}, COUNTS)], 0
+    for shard in shards:
+        try:
+            rows = reader.read(shard)
+        except CorruptData:
+            # Its own turn will report it.
+            continue
+        texts, reasons = refuse(distinct(rows[column])[0], max_characters)
+        texts = texts.filter(reasons.is_null())
+        tables.append(pa.table([texts, pa.repeat(pa.scalar(1, pa.int32()), len(texts))], COUNTS))
+        size += len(texts)
+        if size > SLACK * limit:
+            tables = [merge(tables, limit)]
+            size = len(tables[0])
+    return merge(tables, limit)
+
+
+def merge(tables: Sequence[pa.Table], limit: int) -> pa.Table:
+    """Sums of counts, pruned to the most frequent where they are more than SLACK / 2 times `limit`."""
+    table = pa.concat_tables(tables)
+    summed = table.group_by("message", use_threads=False).aggregate([("shards", "sum")]).rename_columns(["message", "shards"])
+    summed = summed.cast(COUNTS)
+    return summed if len(summed) <= SLACK // 2 * limit else _most(summed, SLACK // 4 * limit)
+
+
+def choose(counts: pa.Table, limit: int) -> pa.Array:
+    """At most `limit` messages that are in two shards or more, most frequent first."""
+    return _most(counts.filter(pc.greater(counts["shards"], 1)), limit)["message"].combine_chunks()
+
+
+def _most(counts: pa.Table, limit: int) -> pa.Table:
+    order = pc.sort_indices(counts, [("shards", "descending"), ("message", "ascending")])
+    return counts.take(order[:limit])
+
+
+def publish_messages(store: Store, messages: pa.Array) -> None:
+    store.put_if_absent(MESSAGES, _bytes(pa.table({"message": messages})))
+
+
+def chunks(store: Store, size: int) -> list[Shard]:
+    """The table's messages as shards of `size`, by which the fleet labels them."""
+    blob = store.stat(MESSAGES)
+    rows = pq.read_metadata(io.BytesIO(store.read(MESSAGES))).num_rows
+    return [Shard(blob, start, min(size, rows - start), start) for start in range(0, rows, size)]
+
+
+def label(store: Store, worker: Worker, chunk: Shard) -> None:
+    """Publish a chunk's answers, unless they are there."""
+    messages = _messages(store).slice(chunk.start, chunk.rows)
+    answers, position, _ = worker.answer(messages.cast(pa.binary()))
+    table = answers.take(pa.array(position[:-1])).add_column(0, "message", messages)
+    store.put_if_absent(_key(chunk), _bytes(table))
+
+
+def missing(store: Store, planned: Sequence[Shard]) -> list[Shard]:
+    found = {blob.key for blob in store.list(f"{FOLDER}/")}
+    return [chunk for chunk in planned if _key(chunk) not in found]
+
+
+def load(store: Store) -> pa.Table | None:
+    """All answers there are, by message; None where there are none."""
+    keys = [blob.key for blob in store.list(f"{FOLDER}/answers-")]
+    tables = [pq.read_table(io.BytesIO(store.read(key)), page_checksum_verification=True) for key in keys]
+    return pa.concat_tables(tables).combine_chunks() if tables else None
+
+
+def _messages(store: Store) -> pa.Array:
+    return pq.read_table(io.BytesIO(store.read(MESSAGES)), page_checksum_verification=True)["message"].combine_chunks()
+
+
+def _key(chunk: Shard) -> str:
+    return f"{FOLDER}/answers-{chunk.start:09d}-{chunk.rows}.parquet"
+
+
+def _bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, write_page_checksum=True)
+    return sink.getvalue().to_pybytes()

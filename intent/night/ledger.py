@@ -1,0 +1,228 @@
+"""What a night has planned and what it has committed, in the store alone: any driver can go on from here.
+
+Below the output: `plan.json` first, then one `labelled/part-<shard>.parquet` a shard (and its `rejected/` copy), then
+`manifest.json`, last. Each is made once, by one conditional write. Knows nothing of engines, actors or Ray.
+"""
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+from intent.artifact import fingerprint
+from intent.errors import CorruptData, ManifestLost, RunMismatch, StoreUnfit
+from intent.night.part import Committed, Part, open_part
+from intent.night.shard import Shard
+from intent.storage import Blob, Store, sha256
+
+PLAN, MANIFEST, SUMMARY, FAILED = "plan.json", "manifest.json", "summary.json", "failed.json"
+LABELLED, REJECTED = "labelled", "rejected"
+RACERS, ROUNDS, THREADS = 8, 3, 16
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Everything that decides a night's labels. `models`: variant -> fingerprint; the others are fingerprints.
+
+    `input` and `columns` are filled in by the night itself.
+    """
+
+    models: Mapping[str, str]
+    prompt: str
+    schema: str
+    catalog: str
+    input: str = ""
+    columns: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(asdict(self))
+
+    def differences(self, other: "RunIdentity") -> list[str]:
+        mine, theirs = asdict(self), asdict(other)
+        return [f"{name} ({theirs[name]} there, {mine[name]} here)" for name in mine if mine[name] != theirs[name]]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One run's ledger. Safe to use from many processes at once."""
+
+    store: Store
+    run: RunIdentity
+
+    def plan(self, cut: Callable[[], Sequence[Shard]]) -> list[Shard]:
+        """The run's shards: those planned before, or else `cut()`. Raises RunMismatch, naming what differs."""
+        found = self._read(PLAN)
+        if found is None:
+            self.store.put_if_absent(PLAN, _dump({"run": asdict(self.run), "shards": [_flat(shard) for shard in cut()]}))
+            found = self._read(PLAN)
+        self._require_same(found)
+        return [Shard(Blob(key, size, etag), *rest) for key, size, etag, *rest in found["shards"]]
+
+    def require_same(self) -> None:
+        """Raises RunMismatch where the output already holds another run, without writing anything."""
+        if found := self._read(PLAN):
+            self._require_same(found)
+
+    def manifest(self) -> dict | None:
+        return self._read(MANIFEST)
+
+    def summary(self) -> dict | None:
+        return self._read(SUMMARY)
+
+    def committed_ids(self) -> set[str]:
+        """The ids of the shards whose parts are in the store."""
+        return {blob.key.split("part-")[-1].removesuffix(".parquet") for blob in self.store.list(f"{LABELLED}/")}
+
+    def holds(self, shard: Shard) -> bool:
+        return self.store.stat(part_key(LABELLED, shard.id)) is not None
+
+    def publish(self, part: Part) -> Committed:
+        """Commit a shard, or find it committed: the first part wins, and what the loser made is dropped."""
+        key = part_key(LABELLED, part.receipt.shard)
+        if not self.store.put_if_absent(key, part.data):
+            return self.committed(part.receipt.shard)
+        self._copy_rejected(part)
+        return Committed(part.receipt, len(part.data), sha256(part.data))
+
+    def committed(self, shard_id: str) -> Committed:
+        """The part of a committed shard, read back and verified, its rejected copy made where a crash left it out."""
+        key = part_key(LABELLED, shard_id)
+        data = self.store.read(key)
+        part = open_part(data, f"{self.store.uri}/{key}")
+        if part.receipt.shard != shard_id or part.receipt.fingerprint != self.run.fingerprint:
+            raise CorruptData(f"{self.store.uri}/{key}: is of another shard or run; delete it and run again")
+        self._copy_rejected(part)
+        return Committed(part.receipt, len(data), sha256(data))
+
+    def all_committed(self, shard_ids: Iterable[str]) -> list[Committed]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(self.committed, shard_ids))
+
+    def commit(self, shards: Sequence[Shard], parts: Mapping[str, Committed], summary: dict) -> None:
+        """Write the manifest, last. Raises ManifestLost where another driver's is there."""
+        totals = {name: sum(getattr(part.receipt, name) for part in parts.values()) for name in _COUNTS}
+        entries = [_entry(shard, parts[shard.id]) for shard in shards]
+        manifest = {"fingerprint": self.run.fingerprint, "run": asdict(self.run), **totals, "parts": entries}
+        if not self.store.put_if_absent(MANIFEST, _dump(manifest)):
+            raise ManifestLost(f"{self.store.uri}/{MANIFEST}: another driver finished this night first; its labels stand")
+        self.store.put(SUMMARY, _dump(summary))
+        self.store.delete(FAILED)
+
+    def record_failed(self, failed: Mapping[Shard, str]) -> None:
+        entries = [
+            {
+                "object": shard.blob.key,
+                "start": shard.start,
+                "rows": shard.rows if shard.rows >= 0 else "unknown",
+                "reason": why,
+            }
+            for shard, why in failed.items()
+        ]
+        self.store.put(FAILED, _dump(entries))
+
+    def verify(self) -> dict:
+        """Check every file of a finished night against its manifest. Returns the manifest; raises CorruptData."""
+        manifest = self.manifest()
+        if manifest is None:
+            raise CorruptData(f"{self.store.uri}: has no {MANIFEST}; the night is not finished, run it again")
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(self._verify_entry, manifest["parts"]))
+        listed = {entry[kind]["key"] for entry in manifest["parts"] for kind in (LABELLED, REJECTED) if entry[kind]}
+        found = {blob.key for kind in (LABELLED, REJECTED) for blob in self.store.list(f"{kind}/")}
+        if listed != found:
+            raise CorruptData(f"{self.store.uri}: manifest and store differ in {sorted(listed ^ found)[:5]}")
+        return manifest
+
+    def _verify_entry(self, entry: dict) -> None:
+        for kind in (LABELLED, REJECTED):
+            if file := entry[kind]:
+                try:
+                    found = sha256(self.store.read(file["key"]))
+                except FileNotFoundError:
+                    found = "missing"
+                if found != file["sha256"]:
+                    raise CorruptData(
+                        f"{self.store.uri}/{file['key']}: SHA-256 is {found}, not the manifest's {file['sha256']}"
+                    )
+
+    def _copy_rejected(self, part: Part) -> None:
+        if part.rejected is not None:
+            self.store.put_if_absent(part_key(REJECTED, part.receipt.shard), part.rejected)
+
+    def _require_same(self, found: dict) -> None:
+        if differs := self.run.differences(RunIdentity(**found["run"])):
+            raise RunMismatch("output", self.store.uri, f"holds a run of other {', '.join(differs)}; name a new output")
+
+    def _read(self, key: str) -> dict | None:
+        try:
+            return json.loads(self.store.read(key))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise CorruptData(f"{self.store.uri}/{key}: not JSON ({error}); name a new output") from error
+
+
+_COUNTS = ("rows", "labelled", "abstained", "rejected")
+
+
+def probe(store: Store) -> None:
+    """Refuse, by StoreUnfit, a store without the guarantees that the ledger rests on.
+
+    Those are: of many conditional writes of a key one wins, whole, and a listing shows what is written and nothing else.
+    """
+    for _ in range(ROUNDS):
+        key = f"probe-{uuid.uuid4().hex}"
+        try:
+            _probe_race(store, key)
+        finally:
+            store.delete(key)
+        if key in {blob.key for blob in store.list("probe-")}:
+            raise StoreUnfit(f"{store.uri}: a listing still shows an object that was deleted; use a consistent store")
+
+
+def _probe_race(store: Store, key: str) -> None:
+    barrier = threading.Barrier(RACERS)
+
+    def race(data: bytes) -> bool:
+        barrier.wait()
+        return store.put_if_absent(key, data)
+
+    entries = [uuid.uuid4().bytes for _ in range(RACERS)]
+    with ThreadPoolExecutor(RACERS) as pool:
+        wins = list(pool.map(race, entries))
+    if wins.count(True) != 1 or store.put_if_absent(key, b"late"):
+        raise StoreUnfit(f"{store.uri}: ignores conditional writes (If-None-Match); use a store that honours them")
+    if store.read(key) != entries[wins.index(True)]:
+        raise StoreUnfit(f"{store.uri}: a conditional write that was refused changed the object; use another store")
+    if key not in {blob.key for blob in store.list("probe-")}:
+        raise StoreUnfit(f"{store.uri}: a listing lacks an object that was written; use a store with consistent listing")
+
+
+def part_key(kind: str, shard_id: str) -> str:
+    return f"{kind}/part-{shard_id}.parquet"
+
+
+def _flat(shard: Shard) -> list:
+    return [shard.blob.key, shard.blob.size, shard.blob.etag, shard.start, shard.rows, shard.run, shard.reason]
+
+
+def _entry(shard: Shard, part: Committed) -> dict:
+    receipt = part.receipt
+    labelled = {"key": part_key(LABELLED, shard.id), "rows": receipt.labelled + receipt.abstained}
+    rejected = {"key": part_key(REJECTED, shard.id), "rows": receipt.rejected, "sha256": receipt.rejected_sha256}
+    return {
+        "shard": shard.id,
+        "object": shard.blob.key,
+        "etag": shard.blob.etag,
+        "start": shard.start,
+        **{name: getattr(receipt, name) for name in _COUNTS},
+        LABELLED: {**labelled, "sha256": part.sha256, "bytes": part.bytes},
+        REJECTED: rejected if receipt.rejected else None,
+    }
+
+
+def _dump(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=None).encode()

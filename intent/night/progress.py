@@ -1,0 +1,139 @@
+"""What the operator sees of a night: a bar or plain lines while it runs, and one summary at its end."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from intent.night.part import Committed
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A night's totals. `rows` = labelled + abstained + rejected; `duplicates_saved`: messages that no model had to see.
+
+    `variants`: rows (of the whole night) and rows a second (of this run) by the variant that labelled them.
+    """
+
+    rows: int
+    labelled: int
+    abstained: int
+    rejected: int
+    variants: dict[str, dict[str, float]] = field(default_factory=dict)
+    duplicates_saved: int = 0
+    classified: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    output: str = ""
+    already_done: bool = False
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+class Tally:
+    """Counts of the parts committed so far, and when this run's came."""
+
+    def __init__(self, known: int = 0):
+        self.counts: Counter[str] = Counter(classified=known)
+        self.variants: Counter[str] = Counter()
+        self.fresh: Counter[str] = Counter()
+        self.started = time.monotonic()
+
+    def add(self, part: Committed, fresh: bool = True) -> None:
+        receipt = part.receipt
+        for name in ("rows", "labelled", "abstained", "rejected", "classified"):
+            self.counts[name] += getattr(receipt, name)
+        self.variants.update(receipt.variants)
+        if fresh:
+            self.fresh.update(receipt.variants)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def saved(self) -> int:
+        return max(0, self.counts["labelled"] + self.counts["abstained"] - self.counts["classified"])
+
+    def rates(self) -> dict[str, float]:
+        return {name: rows / max(self.seconds, 1e-9) for name, rows in sorted(self.fresh.items())}
+
+    def summary(self, retries: int, output: str) -> Summary:
+        rates = self.rates()
+        variants = {
+            name: {"rows": rows, "rows_per_second": round(rates.get(name, 0.0), 1)}
+            for name, rows in sorted(self.variants.items())
+        }
+        counts = {name: self.counts[name] for name in ("rows", "labelled", "abstained", "rejected", "classified")}
+        return Summary(
+            **counts,
+            variants=variants,
+            duplicates_saved=self.saved,
+            retries=retries,
+            seconds=round(self.seconds, 3),
+            output=output,
+        )
+
+
+class Progress:
+    """A rich bar on a terminal, a plain line every ten seconds elsewhere."""
+
+    def __init__(self, total: int, tally: Tally, stream=None):
+        self.total, self.tally, self.stream = total, tally, stream or sys.stderr
+        self._bar, self._printed = None, time.monotonic()
+        self._done_at_start = tally.counts["rows"]
+
+    def __enter__(self) -> "Progress":
+        if self.stream.isatty():
+            self._bar = _bar(self.stream)
+            self._bar.start()
+            self._task = self._bar.add_task("rows", total=self.total, note="")
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._bar:
+            self.update(0)
+            self._bar.stop()
+
+    def update(self, retries: int) -> None:
+        if self._bar:
+            self._bar.update(self._task, completed=self.tally.counts["rows"], note=self.note(retries))
+        elif time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = time.monotonic()
+            self.say(f"{self.tally.counts['rows']:,} of {self.total:,} rows, {self.note(retries)}, {self.left()} left")
+
+    def say(self, line: str) -> None:
+        if self._bar:
+            self._bar.console.print(line)
+        else:
+            print(line, file=self.stream, flush=True)
+
+    def note(self, retries: int) -> str:
+        rates = ", ".join(f"{name} {rate:,.0f} rows/s" for name, rate in self.tally.rates().items())
+        rejected = self.tally.counts["rejected"]
+        return f"{rates or 'starting'}; {self.tally.saved:,} duplicates saved, {rejected:,} rejected, {retries} retries"
+
+    def left(self) -> str:
+        done = self.tally.counts["rows"] - self._done_at_start
+        if not done:
+            return "time unknown"
+        seconds = int((self.total - self.tally.counts["rows"]) * self.tally.seconds / done)
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _bar(stream):
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    return Progress(*columns, console=Console(file=stream))
+
+
+def summary_again(found: Mapping, output: str) -> Summary:
+    """The summary of a night that was finished before."""
+    kept = {name: found[name] for name in ("rows", "labelled", "abstained", "rejected")}
+    return Summary(**kept, output=output, already_done=True)

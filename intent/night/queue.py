@@ -1,0 +1,151 @@
+"""Which shard an actor gets next: the fleet's decisions, without the fleet.
+
+Pure state, no clock of its own and no Ray, so that every decision can be tested and simulated.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+from intent.night.shard import Shard
+
+Actor = Hashable
+
+
+@dataclass
+class _Flight:
+    """A shard under way: which actors hold it, and since when."""
+
+    holders: dict[Actor, float]
+    suspect: bool = False
+
+
+@dataclass(eq=False)
+class Queue:
+    """Shards to do, under way, done and failed. An attempt is a time that a shard failed or its actor died.
+
+    After an actor's death what it held is suspect and runs alone, so that a shard that kills its actors is told from
+    those that were only near it.
+    """
+
+    shards: Sequence[Shard]
+    attempts: int
+    failed: dict[Shard, str] = field(default_factory=dict)
+    retries: int = 0
+
+    def __post_init__(self):
+        self._runs: dict[Hashable, deque[Shard]] = {}
+        for shard in self.shards:
+            self._runs.setdefault((shard.blob.key, shard.run), deque()).append(shard)
+        self._fresh = deque(self._runs)
+        self.waiting = len(self.shards)
+        self._own: dict[Actor, Hashable] = {}
+        self._suspects: deque[Shard] = deque()
+        self._flights: dict[Shard, _Flight] = {}
+        self._tries: dict[Shard, int] = defaultdict(int)
+        self._open: set[Shard] = set(self.shards)
+        self._pace: dict[Actor, float] = {}
+
+    @property
+    def open(self) -> bool:
+        return bool(self._open)
+
+    def held(self, actor: Actor) -> list[Shard]:
+        return [shard for shard, flight in self._flights.items() if actor in flight.holders]
+
+    def take(self, actor: Actor, now: float) -> Shard | None:
+        """A shard for `actor`, at `now` seconds: a suspect, its own row group's next, a fresh row group, the last piece of
+        the largest that another works on, or, when nothing waits, a double of one that this actor should finish first."""
+        held = self.held(actor)
+        if any(self._flights[shard].suspect for shard in held):
+            return None
+        if self._suspects:
+            if held:
+                return None
+            self.waiting -= 1
+            return self._start(self._suspects.popleft(), actor, now, suspect=True)
+        shard = self._next(actor)
+        if shard is None and not held:
+            shard = self._slowest(actor, now)
+        return self._start(shard, actor, now) if shard else None
+
+    def done(self, shard: Shard, actor: Actor, now: float) -> bool:
+        """False where the shard was done before: its double came first."""
+        flight = self._flights.get(shard)
+        if flight and actor in flight.holders:
+            took = now - flight.holders[actor]
+            self._pace[actor] = took if actor not in self._pace else 0.7 * self._pace[actor] + 0.3 * took
+        self._flights.pop(shard, None)
+        first = shard in self._open
+        self._open.discard(shard)
+        return first
+
+    def fail(self, shard: Shard, actor: Actor, reason: str, final: bool = False) -> None:
+        """The shard was tried and failed; `final` where another try cannot help."""
+        if shard not in self._open or not self._release(shard, actor):
+            return
+        self._tries[shard] += 1
+        if final or self._tries[shard] >= self.attempts:
+            self._open.discard(shard)
+            self._flights.pop(shard, None)
+            self.failed[shard] = f"{reason} (tried {self._tries[shard]} times)" if not final else reason
+        elif shard not in self._flights:
+            self.retries += 1
+            self.waiting += 1
+            self._suspects.append(shard)
+
+    def lost(self, actor: Actor, reason: str) -> list[Shard]:
+        """The actor died: what it held goes back. Returns it."""
+        held = self.held(actor)
+        for shard in held:
+            self.fail(shard, actor, reason)
+        self._own.pop(actor, None)
+        self._pace.pop(actor, None)
+        return held
+
+    def _start(self, shard: Shard, actor: Actor, now: float, suspect: bool = False) -> Shard:
+        self._flights.setdefault(shard, _Flight({}, suspect)).holders[actor] = now
+        return shard
+
+    def _release(self, shard: Shard, actor: Actor) -> bool:
+        flight = self._flights.get(shard)
+        if flight is None or actor not in flight.holders:
+            return False
+        del flight.holders[actor]
+        if not flight.holders:
+            del self._flights[shard]
+        return True
+
+    def _next(self, actor: Actor) -> Shard | None:
+        run = self._own.get(actor)
+        if run not in self._runs:
+            if self._fresh:
+                run = self._own[actor] = self._fresh.popleft()
+            else:
+                run = max(self._runs, key=lambda run: len(self._runs[run]), default=None)
+        if run is None:
+            return None
+        self.waiting -= 1
+        # A piece that is taken from another's row group is its last, far from where the other works.
+        shard = self._runs[run].popleft() if run == self._own.get(actor) else self._runs[run].pop()
+        if not self._runs[run]:
+            del self._runs[run]
+        return shard
+
+    def _slowest(self, actor: Actor, now: float) -> Shard | None:
+        """The shard whose one holder should need longer from now on than this actor for all of it."""
+        mine = self._pace.get(actor)
+        if mine is None:
+            return None
+        best, most = None, mine
+        for shard, flight in self._flights.items():
+            if len(flight.holders) > 1 or flight.suspect or actor in flight.holders:
+                continue
+            holder, since = next(iter(flight.holders.items()))
+            expected = self._pace.get(holder, mine)
+            left = since + expected - now
+            # Past twice its time a holder is stuck, or near enough.
+            left = now - since if now - since > 2 * expected else left
+            if left > most:
+                best, most = shard, left
+        return best

@@ -1,0 +1,129 @@
+"""Labelling one shard: rows in, one part out, each row labelled, abstained or rejected, exactly once.
+
+Everything about rows is Arrow kernels; Python loops only over distinct messages. Knows a classifier, never Ray.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from intent.engine import Classifier, Prediction, Status
+from intent.errors import ConfigError
+from intent.night.part import Part, build_part
+from intent.night.rows import distinct, refuse
+from intent.night.shard import Shard
+from intent.schema import IntentSchema
+
+MAX_CHARACTERS = 4096
+NULL = "null message"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The input's columns: its id, its message, and those passed through to the output."""
+
+    id: str = "id"
+    message: str = "message"
+    keep: tuple[str, ...] = ()
+
+    @property
+    def read(self) -> list[str]:
+        return list(dict.fromkeys([self.id, self.message, *self.keep]))
+
+    def check(self, schema: IntentSchema) -> None:
+        made = ["id", *schema.names, "confidence", "status", "variant"]
+        if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
+            raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
+
+
+@dataclass
+class Worker:
+    """Labels shards with one classifier, for the run with the fingerprint `run`."""
+
+    classifier: Classifier
+    schema: IntentSchema
+    columns: Columns
+    run: str
+    max_characters: int = MAX_CHARACTERS
+
+    def label(self, shard: Shard, rows: pa.Table, known: pa.Table | None = None) -> Part:
+        """The shard's part. `known`: answers, by message, that need no model."""
+        messages, places = distinct(rows[self.columns.message])
+        answers, position, classified = self.answer(messages, known)
+        answers = answers.take(pa.array(position[places]))
+        refused = pc.equal(answers["status"], str(Status.REJECTED))
+        ids = rows[self.columns.id]
+        rejected = pa.table({"id": ids, "reason": answers["reason"]}).filter(refused)
+        labelled = self._labelled(rows, answers)
+        if rejected.num_rows:
+            labelled = labelled.filter(pc.invert(refused))
+        counts = self._counts(shard, labelled, rejected.num_rows, classified)
+        return build_part(counts, labelled, rejected)
+
+    def answer(self, messages: pa.Array, known: pa.Table | None = None) -> tuple[pa.Table, np.ndarray, int]:
+        """Answers, the answer's place for each of the distinct `messages` and, last, for null; and how many the model saw."""
+        texts, reasons = refuse(messages, self.max_characters)
+        position = np.full(len(messages) + 1, -1, np.int64)
+        open_ = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
+        refused = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
+        tables = [self._rejections(pa.concat_arrays([reasons.take(pa.array(refused)), pa.array([NULL])]))]
+        position[np.append(refused, len(messages))] = np.arange(len(refused) + 1)
+        if known is not None and len(open_):
+            hit = pc.index_in(texts.take(pa.array(open_)), known["message"].combine_chunks())
+            found = hit.is_valid().to_numpy(zero_copy_only=False)
+            position[open_[found]] = sum(map(len, tables)) + np.arange(found.sum())
+            tables.append(known.drop_columns(["message"]).take(hit.drop_null()))
+            open_ = open_[~found]
+        position[open_] = sum(map(len, tables)) + np.arange(len(open_))
+        tables.append(self._classify(texts.take(pa.array(open_)).to_pylist()))
+        return pa.concat_tables(tables), position, len(open_)
+
+    @property
+    def answer_schema(self) -> pa.Schema:
+        kinds = [("confidence", pa.float32()), ("status", pa.string()), ("variant", pa.string()), ("reason", pa.string())]
+        return pa.schema([*self.schema.arrow_fields(), *(pa.field(*kind) for kind in kinds)])
+
+    def _classify(self, messages: Sequence[str]) -> pa.Table:
+        predictions = self.classifier.classify(messages) if messages else []
+        if len(predictions) != len(messages):
+            raise RuntimeError(f"{self.classifier.variant} gave {len(predictions)} predictions for {len(messages)} messages")
+        return self._answers(predictions)
+
+    def _answers(self, predictions: Sequence[Prediction]) -> pa.Table:
+        intents = [p.intent if p.status is Status.OK else None for p in predictions]
+        slots = [[intent[name] if intent else None for intent in intents] for name in self.schema.names]
+        rest = [
+            [p.confidence for p in predictions],
+            [p.status for p in predictions],
+            pa.repeat(self.classifier.variant, len(predictions)),
+            [p.reason or None for p in predictions],
+        ]
+        fields = self.answer_schema
+        return pa.table([pa.array(values, field.type) for values, field in zip([*slots, *rest], fields, strict=True)], fields)
+
+    def _rejections(self, reasons: pa.Array) -> pa.Table:
+        fields, rows = self.answer_schema, len(reasons)
+        filled = {"reason": reasons, "status": pa.repeat(str(Status.REJECTED), rows)}
+        return pa.table([filled.get(field.name, pa.nulls(rows, field.type)) for field in fields], fields)
+
+    def _labelled(self, rows: pa.Table, answers: pa.Table) -> pa.Table:
+        kept = {name: rows[name] for name in self.columns.keep}
+        made = {name: answers[name] for name in answers.column_names if name != "reason"}
+        return pa.table({"id": rows[self.columns.id], **made, **kept})
+
+    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, classified: int) -> dict:
+        abstained = pc.sum(pc.equal(labelled["status"], str(Status.ABSTAINED))).as_py() or 0
+        variants = {entry["values"]: entry["counts"] for entry in labelled["variant"].value_counts().to_pylist()}
+        return {
+            "shard": shard.id,
+            "fingerprint": self.run,
+            "rows": shard.rows,
+            "labelled": len(labelled) - abstained,
+            "abstained": abstained,
+            "rejected": rejected,
+            "classified": classified,
+            "variants": variants,
+        }
