@@ -45,7 +45,7 @@ class CausalForward:
                 position_ids=positions.clamp(min=0),
                 past_key_values=self._cache,
                 use_cache=True,
-                logits_to_keep=1,
+                logits_to_keep=last(ids, 1),
             ).logits[:, -1]
 
         def take(rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -81,9 +81,8 @@ def prefix_cache(model, prefix: Sequence[int], device) -> "DynamicCache":
     cache = DynamicCache(config=model.config)
     if prefix:
         with torch.set_grad_enabled(torch.is_grad_enabled() and model.training):
-            model(
-                input_ids=torch.tensor([list(prefix)], device=device), past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
+            ids = torch.tensor([list(prefix)], device=device)
+            model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=last(ids, 1))
     return cache
 
 
@@ -91,9 +90,8 @@ def spread(cache: "DynamicCache", rows: int) -> "DynamicCache":
     """A cache of `rows` rows that all begin with the one row of `cache`; the prefix itself is not copied until extended."""
     from transformers import DynamicCache
 
-    return DynamicCache(
-        [(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in cache.layers]
-    )
+    shape = (rows, -1, -1, -1)
+    return DynamicCache([(layer.keys.expand(shape), layer.values.expand(shape)) for layer in cache.layers])
 
 
 def left_pad(sequences: Sequence[Sequence[int]], device) -> tuple["torch.Tensor", "torch.Tensor"]:
@@ -108,3 +106,13 @@ def left_pad(sequences: Sequence[Sequence[int]], device) -> tuple["torch.Tensor"
             ids[row, width - len(sequence) :] = sequence
             mask[row, width - len(sequence) :] = 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def last(ids: "torch.Tensor", columns: int) -> "torch.Tensor":
+    """The last columns' indexes, for `logits_to_keep`.
+
+    Given a number, transformers slices; torch then multiplies the slice by a copy of the output layer for every row.
+    """
+    import torch
+
+    return torch.arange(ids.shape[1] - columns, ids.shape[1], device=ids.device)

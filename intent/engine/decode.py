@@ -11,6 +11,7 @@ is the confidence. Tokens between states are forced and cost no forward pass of 
 Knows token ids and schemas; knows nothing of models.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -228,7 +229,7 @@ def _encode(tokenizer: "Tokenizer", texts: list[str]) -> list[tuple[int, ...]]:
 def _prefix_free(sequences: list[tuple[int, ...]], stop: tuple[int, ...]) -> list[tuple[int, ...]]:
     """`sequences` with `stop` behind each that begins another."""
     ordered = sorted(sequences)
-    begins = {a for a, b in zip(ordered, ordered[1:], strict=False) if b[: len(a)] == a}
+    begins = {a for a, b in itertools.pairwise(ordered) if b[: len(a)] == a}
     return [sequence + stop if sequence in begins else sequence for sequence in sequences]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from intent.engine.causal import left_pad, prefix_cache, spread
+from intent.engine.causal import last, left_pad, prefix_cache, spread
 from intent.engine.decode import Automaton, Target
 from intent.prompt import Prompt
 from intent.schema import IntentSchema
@@ -103,7 +103,7 @@ def answer_logits(model, batch: Batch) -> tuple["torch.Tensor", "torch.Tensor"]:
         position_ids=(len(batch.prefix) + mask.cumsum(1) - 1).clamp(min=0),
         past_key_values=spread(prefix_cache(model, batch.prefix, device), len(batch.rows)),
         use_cache=True,
-        logits_to_keep=width,
+        logits_to_keep=last(ids, width),
     ).logits
     return logits, torch.from_numpy(labels).to(device)
 
