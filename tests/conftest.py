@@ -1,0 +1,94 @@
+"""Fixtures shared by all tests: a real HTTP S3 server, stores on disk and on S3, and one small Ray cluster a session."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from intent.storage import StorageOptions, open_store
+
+BUCKET = "nights"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url: str, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            urlopen(url, timeout=1).close()
+            return
+        except (URLError, OSError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    """A moto server in its own process, with the AWS variables that reach it set for this process and its children."""
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    variables = {
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        wait_for(f"{endpoint}/moto-api/")
+        open_store(f"s3://{BUCKET}").client.create_bucket(Bucket=BUCKET)
+        yield endpoint
+    finally:
+        server.kill()
+        server.wait()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request, tmp_path: Path) -> str:
+    """The URI of an empty place, once on disk and once on S3."""
+    if request.param == "local":
+        return str(tmp_path)
+    request.getfixturevalue("s3_endpoint")
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def store(root: str):
+    return open_store(root)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_endpoint):
+    """A cluster of 2 CPUs in this process' care; its workers can import what the tests can and reach the S3 server."""
+    import ray
+
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here.parent), str(here), os.environ.get("PYTHONPATH", "")])
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def options(s3_endpoint) -> StorageOptions:
+    """The same server, named by configuration instead of the environment."""
+    return StorageOptions(endpoint=s3_endpoint, region="us-east-1")

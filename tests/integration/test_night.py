@@ -1,0 +1,128 @@
+"""A night from Parquet to Parquet, the same on disk and on S3."""
+
+import io
+import json
+
+import nights
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from intent.errors import ConfigError, RunMismatch
+from intent.night.ledger import RunIdentity
+from intent.night.worker import Columns
+from intent.storage import open_store
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def snapshot(root: str) -> dict:
+    return {blob.key: blob.etag for blob in open_store(f"{root}/out").list()}
+
+
+def test_every_row_is_labelled_abstained_or_rejected(root):
+    log = open_store(f"{root}/in")
+    nights.write_log(log, files=3, rows=100, messages=["two milks", "unsure", "refuse me", None, "", "hello", "x" * 5000])
+    summary = nights.run(root, [nights.engine("a"), nights.engine("b")])
+    manifest = nights.check_night(root)
+    assert (summary.rows, summary.rejected, summary.abstained) == (300, manifest["rejected"], manifest["abstained"])
+    assert sum(entry["rows"] for entry in summary.variants.values()) == summary.labelled + summary.abstained
+    out = open_store(f"{root}/out")
+    labelled = nights.read(out, "labelled/")
+    assert labelled.schema.names == ["id", "action", "product", "quantity", "confidence", "status", "variant"]
+    assert labelled.schema.field("confidence").type == pa.float32()
+    row = next(row for row in labelled.to_pylist() if row["id"] == "0-0")
+    assert (row["action"], row["product"], row["quantity"], row["status"]) == ("add", "Milk", 9, "ok")
+    row = next(row for row in labelled.to_pylist() if row["id"] == "0-1")
+    assert (row["action"], row["product"], row["quantity"], row["status"]) == (None, None, None, "abstained")
+    reasons = {row["id"]: row["reason"] for row in nights.read(out, "rejected/").to_pylist()}
+    assert reasons["0-2"] == "message of 900 tokens is over the limit of 256"
+    assert reasons["0-3"] == "null message" and reasons["0-4"] == "empty message"
+    assert reasons["0-6"] == "message of 5000 characters is over the limit of 4096"
+    assert json.loads(out.read("summary.json"))["rows"] == 300
+
+
+def test_a_finished_night_does_nothing_and_says_so(root):
+    nights.write_log(open_store(f"{root}/in"))
+    assert not nights.run(root).already_done
+    before = snapshot(root)
+    again = nights.run(root)
+    assert again.already_done and again.rows == 300
+    assert snapshot(root) == before
+
+
+def test_labels_are_the_same_on_disk_and_s3(tmp_path, s3_endpoint):
+    tables = []
+    for root in (str(tmp_path), "s3://nights/same"):
+        nights.write_log(open_store(f"{root}/in"), messages=["two milks", "unsure", None, "hello there"])
+        nights.run(root)
+        tables.append(nights.read(open_store(f"{root}/out"), "labelled/").sort_by("id"))
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("field", ["models", "prompt", "schema", "catalog"])
+def test_another_run_is_refused_by_name(tmp_path, field):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"))
+    nights.run(root)
+    before = snapshot(root)
+    other = RunIdentity(**{**vars(nights.IDENTITY), field: {"other": "2"} if field == "models" else "other"})
+    with pytest.raises(RunMismatch, match=f"other {field} "):
+        nights.run(root, identity=other)
+    assert snapshot(root) == before
+
+
+def test_a_changed_input_is_refused_by_name(root):
+    nights.write_log(open_store(f"{root}/in"))
+    nights.run(root)
+    nights.write_log(open_store(f"{root}/in"), files=1, key="late-{}.parquet")
+    with pytest.raises(RunMismatch, match="other input "):
+        nights.run(root)
+
+
+def test_columns_are_named_and_passed_through(tmp_path):
+    root = str(tmp_path)
+    table = pa.table({"key": [1, 2, 3], "text": ["a milk", "b", None], "shop": ["x", "y", "z"], "other": [1.0, 2.0, 3.0]})
+    nights.put_table(open_store(f"{root}/in"), "log.parquet", table)
+    nights.run(root, columns=Columns("key", "text", ("shop",)))
+    labelled = nights.read(open_store(f"{root}/out"), "labelled/")
+    assert labelled.schema.field("id").type == pa.int64()
+    assert labelled.select(["id", "shop"]).to_pydict() == {"id": [1, 2], "shop": ["x", "y"]}
+
+
+def test_a_missing_column_is_refused_before_any_write(tmp_path):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"))
+    with pytest.raises(ConfigError, match="text.*not in the input"):
+        nights.run(root, columns=Columns("id", "text"))
+    assert snapshot(root) == {}
+
+
+def test_frequent_messages_are_classified_once(tmp_path):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"), files=4, rows=500, messages=[f"add {n} milks" for n in range(50)])
+    summary = nights.run(root, [nights.engine("a"), nights.engine("b")], rows_per_shard=100)
+    nights.check_night(root)
+    assert summary.classified == 50 and summary.duplicates_saved == 1950
+
+
+def test_one_file_as_input(tmp_path):
+    log, out = tmp_path / "in", open_store(str(tmp_path / "out"))
+    nights.write_log(open_store(str(log)), files=2)
+    from intent.config import FleetConfig
+    from intent.night.fleet import classify_night
+    from intent.storage import StorageOptions
+
+    uri = str(log / "log-1.parquet")
+    classify_night(uri, out.uri, StorageOptions(), nights.IDENTITY, nights.CART, [nights.engine()], FleetConfig())
+    assert set(nights.read(out, "labelled/")["id"].to_pylist()) == {f"1-{row}" for row in range(100)}
+
+
+def test_parts_carry_their_receipt_and_page_checksums(store, root):
+    nights.write_log(open_store(f"{root}/in"), files=1, messages=["milk", None])
+    nights.run(root)
+    out = open_store(f"{root}/out")
+    key = next(blob.key for blob in out.list("labelled/"))
+    receipt = json.loads(pq.read_metadata(io.BytesIO(out.read(key))).metadata[b"intent.receipt"])
+    assert receipt["rows"] == receipt["labelled"] + receipt["abstained"] + receipt["rejected"] > 0
+    assert receipt["fingerprint"] == json.loads(out.read("manifest.json"))["fingerprint"]

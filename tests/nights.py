@@ -1,0 +1,105 @@
+"""A small night for tests: logs, engines that answer by rule, and the invariant that every test ends with."""
+
+import io
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from intent.config import FleetConfig
+from intent.engine import Prediction, Status
+from intent.night.fleet import EngineSpec, classify_night
+from intent.night.ledger import Ledger, RunIdentity
+from intent.schema import Choice, Count, Entity, IntentSchema
+from intent.storage import StorageOptions, Store, open_store
+
+CART = IntentSchema(
+    "cart", "test", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity"))
+)
+IDENTITY = RunIdentity({"rule": "1"}, prompt="p", schema="s", catalog="c")
+
+
+def rule(message: str) -> Prediction:
+    """The quantity is the message's length; 'unsure' abstains, 'refuse' rejects, 'hello' is no intent."""
+    if "refuse" in message:
+        return Prediction(None, status=Status.REJECTED, reason="message of 900 tokens is over the limit of 256")
+    if "unsure" in message:
+        return Prediction({"action": "add", "product": "Milk", "quantity": 1}, 0.2, (), Status.ABSTAINED)
+    if "hello" in message:
+        return Prediction({"action": "none", "product": None, "quantity": None}, 0.8)
+    return Prediction({"action": "add", "product": "Milk", "quantity": len(message)}, 0.9)
+
+
+@dataclass
+class RuleClassifier:
+    """`rule`, after doing harm: a message that holds 'die' kills the process, 'raise' raises; each as often as `harm` says.
+
+    `harm` is a folder of files, one a wound that is still to be dealt; None: every time.
+    """
+
+    variant: str = "rule"
+    seconds: float = 0.0
+    harm: str | None = None
+
+    def classify(self, messages):
+        assert len(set(messages)) == len(messages), "a message was given twice"
+        time.sleep(self.seconds)
+        for message in messages:
+            if "die" in message and self._deals("die"):
+                os._exit(137)
+            if "raise" in message and self._deals("raise"):
+                raise RuntimeError("this message cannot be decoded")
+        return [rule(message) for message in messages]
+
+    def _deals(self, kind: str) -> bool:
+        if self.harm is None:
+            return True
+        for wound in Path(self.harm).glob(f"{kind}-*"):
+            wound.unlink()
+            return True
+        return False
+
+
+def engine(variant: str = "rule", actors: int = 1, cpus: float = 0.5, **kwargs) -> EngineSpec:
+    return EngineSpec(variant, "stub", lambda: RuleClassifier(variant, **kwargs), actors=actors, cpus=cpus)
+
+
+def write_log(store: Store, files: int = 3, rows: int = 100, messages=None, key: str = "log-{}.parquet", **kwargs) -> None:
+    for number in range(files):
+        ids = [f"{number}-{row}" for row in range(rows)]
+        said = [messages[row % len(messages)] if messages else f"add {row % 37} milk" for row in range(rows)]
+        put_table(store, key.format(number), pa.table({"id": ids, "message": said}), **kwargs)
+
+
+def put_table(store: Store, key: str, table: pa.Table, **kwargs) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **kwargs)
+    store.put(key, sink.getvalue().to_pybytes())
+
+
+def read(store: Store, prefix: str) -> pa.Table:
+    tables = [pq.read_table(io.BytesIO(store.read(blob.key)), page_checksum_verification=True) for blob in store.list(prefix)]
+    return pa.concat_tables(tables) if tables else pa.table({"id": [], "reason": []})
+
+
+def run(root: str, engines=None, rows_per_shard: int = 40, attempts: int = 3, identity: RunIdentity = IDENTITY, **kwargs):
+    options = kwargs.pop("options", StorageOptions())
+    fleet = FleetConfig(rows_per_shard=rows_per_shard, attempts=attempts)
+    return classify_night(f"{root}/in", f"{root}/out", options, identity, CART, engines or [engine()], fleet, **kwargs)
+
+
+def check_night(root: str, unreadable: tuple[str, ...] = ()) -> dict:
+    """Every id of the input is in the output exactly once, and the store holds what the manifest says, nothing else."""
+    source, output = open_store(f"{root}/in"), open_store(f"{root}/out")
+    given = Counter(read(source, "").column("id").to_pylist())
+    labelled, rejected = read(output, "labelled/"), read(output, "rejected/")
+    assert Counter(labelled["id"].to_pylist() + rejected["id"].to_pylist()) == given
+    manifest = Ledger(output, IDENTITY).verify()
+    assert manifest["rows"] == sum(given.values()) == manifest["labelled"] + manifest["abstained"] + manifest["rejected"]
+    assert manifest["rejected"] == len(rejected)
+    assert manifest["abstained"] == labelled["status"].to_pylist().count("abstained")
+    return manifest
