@@ -30,6 +30,11 @@ class ClusterMode(Enum):
     attach = "attach"
 
 
+class CatalogSource(Enum):
+    given = "given"
+    sampled = "sampled"
+
+
 class Device(Enum):
     auto = "auto"
     cpu = "cpu"
@@ -78,9 +83,13 @@ class SchemaConfig:
 
 @dataclass
 class DataConfig:
-    """Synthetic messages: how many of each split, in which languages (a file of intent/synth/languages each)."""
+    """Synthetic messages: how many of each split, in which languages (a file of intent/synth/languages each).
+
+    `catalogs`: about the job's own catalog, or about many sampled ones, so that a model learns to point at any.
+    """
 
     uri: str | None = None
+    catalogs: CatalogSource = CatalogSource.given
     train: int = 3000
     validation: int = 200
     test: int = 500
@@ -182,7 +191,6 @@ class EngineConfig:
     """Which variants classify, and how each kind of actor is shaped. `None` sizes: found from the machine."""
 
     variants: list[str] = field(default_factory=list)
-    codec: CodecName = CodecName.compact
     abstain_below: float = 0.0
     device: Device = Device.auto
     gguf_sequences: int = 32
@@ -236,6 +244,7 @@ class JobConfig:
 
     workspace: str = "artifacts"
     catalog: str = MISSING
+    codec: CodecName = CodecName.compact
     schema: SchemaConfig = MISSING
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = MISSING

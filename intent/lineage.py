@@ -1,0 +1,100 @@
+"""Which artifact a configuration names: the same configuration finds, in every job, what an earlier job made of it.
+
+data -> checkpoint <- base, checkpoint -> variant. Each has a fingerprint of its own settings and of its inputs, and lies
+in the workspace under it. An explicit `data.uri` or `train.uri` stands for what would be made.
+"""
+
+from dataclasses import asdict
+from enum import Enum
+from functools import cached_property
+
+from intent.artifact import Artifact, ArtifactRecord, artifact_uri, find, fingerprint, load
+from intent.catalog import Catalog
+from intent.config import JobConfig, VariantSpec
+from intent.errors import ConfigError
+from intent.prompt import Prompt
+from intent.storage import read_uri
+
+# Bumped when the same settings give other bytes.
+VERSIONS = {"base": 1, "data": 1, "checkpoint": 1, "variant": 1}
+PLACES = ("uri", "device", "cpus", "workers")
+
+
+class Lineage:
+    """The artifacts of one configuration."""
+
+    def __init__(self, config: JobConfig):
+        self.config = config
+        self.options = config.storage.options()
+        self.schema = config.schema.schema()
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Raises ConfigError where `catalog` is not a readable file. Empty for a schema that uses none."""
+        if not self.schema.uses_catalog:
+            return Catalog(())
+        try:
+            return Catalog.parse(read_uri(self.config.catalog, self.options), self.config.catalog)
+        except FileNotFoundError:
+            raise ConfigError("catalog", self.config.catalog, "no such file; give a Parquet, CSV or JSON file") from None
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        return Prompt(self.schema, self.catalog.names)
+
+    def base_record(self) -> ArtifactRecord:
+        return self._record("base", self.config.model, {})
+
+    def data_record(self) -> ArtifactRecord:
+        inputs = {"schema": fingerprint(asdict(self.schema)), "catalog": self._catalog_fingerprint()}
+        return self._record("data", self.config.data, inputs)
+
+    def checkpoint_record(self) -> ArtifactRecord:
+        data = self.config.data.uri or self.data_record().fingerprint
+        inputs = {"base": self.base_record().fingerprint, "data": data, "schema": fingerprint(asdict(self.schema))}
+        return self._record("checkpoint", self.config.train, inputs, codec=self.config.codec.value)
+
+    def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:
+        settings = {"name": spec.name, "version": VERSIONS["variant"], "codec": checkpoint.record.config["codec"]}
+        if spec.engine == "gptq" or spec.imatrix:
+            settings["calibration_messages"] = self.config.quant.calibration_messages
+        inputs = {"checkpoint": checkpoint.fingerprint, "schema": checkpoint.record.inputs["schema"]}
+        return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
+
+    def data(self) -> Artifact:
+        return self._find(self.config.data.uri, self.data_record(), "data.uri", "jobs.generate")
+
+    def checkpoint(self) -> Artifact:
+        return self._find(self.config.train.uri, self.checkpoint_record(), "train.uri", "jobs.train")
+
+    def variant(self, spec: VariantSpec) -> Artifact:
+        checkpoint = self.checkpoint()
+        if spec.engine == "reference":
+            return checkpoint
+        return self._find(None, self.variant_record(checkpoint, spec), "", f"jobs.quantize quant.variants=[{spec.name}]")
+
+    def _find(self, uri: str | None, record: ArtifactRecord, field: str, job: str) -> Artifact:
+        if uri:
+            found = find(uri, self.options)
+            if found is None:
+                raise ConfigError(field, uri, "holds no finished artifact (no record.json)")
+            return found
+        where = artifact_uri(self.config.workspace, record)
+        return load(where, f"run python -m {job} with the same settings first", self.options)
+
+    def _record(self, kind: str, settings: object, inputs: dict, **more) -> ArtifactRecord:
+        named = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(settings).items()}
+        kept = {key: value for key, value in named.items() if key not in PLACES}
+        return ArtifactRecord(kind, kept | more | {"version": VERSIONS[kind]}, inputs)
+
+    def _catalog_fingerprint(self) -> str:
+        return fingerprint(self.catalog.names)
+
+
+def require_matching(artifact: Artifact, lineage: Lineage) -> None:
+    """Raises ConfigError where a variant was trained for another schema than the job's."""
+    expected = fingerprint(asdict(lineage.schema))
+    if artifact.record.inputs.get("schema") != expected:
+        raise ConfigError(
+            "schema", lineage.schema.name, f"{artifact.uri} was trained for another schema; use that one or train again"
+        )

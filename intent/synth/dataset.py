@@ -1,0 +1,41 @@
+"""A data set as files: Parquet shards a split, the catalogs they refer to, and a card."""
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from intent.errors import MissingArtifact
+from intent.storage import Store
+from intent.synth.example import Example, from_table, to_table
+
+SPLITS = ("train", "validation", "test")
+CATALOGS = "catalogs.json"
+CARD = "card.md"
+ROWS_PER_FILE = 50_000
+
+
+def split_files(split: str, examples: Sequence[Example]) -> Iterable[tuple[str, bytes]]:
+    """(key, Parquet bytes) of each shard of a split."""
+    for number, low in enumerate(range(0, len(examples), ROWS_PER_FILE)):
+        yield f"{split}-{number:05d}.parquet", _parquet(to_table(examples[low : low + ROWS_PER_FILE]))
+
+
+def read_split(store: Store, split: str) -> list[Example]:
+    """Raises MissingArtifact where the data set has no such split."""
+    keys = [blob.key for blob in store.list(f"{split}-") if blob.key.endswith(".parquet")]
+    if not keys:
+        raise MissingArtifact(f"{store.uri} has no {split}-*.parquet; make it with python -m jobs.generate")
+    return [example for key in keys for example in from_table(pq.read_table(io.BytesIO(store.read(key))))]
+
+
+def read_catalogs(store: Store) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(names) for key, names in json.loads(store.read(CATALOGS)).items()}
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()

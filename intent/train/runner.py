@@ -1,0 +1,148 @@
+"""Training on a Ray cluster: the loop of `loop.py` on a worker with a GPU or CPUs, with checkpoints that survive it."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.util.queue import Empty, Queue
+
+from intent.artifact import Artifact, fetch
+from intent.config import Device, TrainConfig
+from intent.errors import IntentError
+from intent.schema import IntentSchema
+from intent.storage import StorageOptions, open_store
+from intent.synth import dataset
+
+Step = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Everything a worker needs; small enough to travel."""
+
+    base: Artifact
+    data: Artifact
+    storage: StorageOptions
+    schema: IntentSchema
+    codec: str
+    config: TrainConfig
+
+
+def fit(request: TrainRequest, name: str, storage_path: str, step: Step, target: Path) -> dict:
+    """Train and copy the best adapter to the folder `target`. Returns its metrics.
+
+    A run of the same `name` and `storage_path` that was cut off goes on from its last checkpoint.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    uses_gpu = _uses_gpu(request.config)
+    scaling = ScalingConfig(
+        num_workers=request.config.workers,
+        use_gpu=uses_gpu,
+        resources_per_worker={"CPU": request.config.cpus} | ({"GPU": 1} if uses_gpu else {}),
+    )
+    path, filesystem = _ray_storage(storage_path, request.storage)
+    running = RunConfig(
+        name=name,
+        storage_path=path,
+        storage_filesystem=filesystem,
+        failure_config=FailureConfig(max_failures=2),
+        checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="exact"),
+    )
+    queue = Queue(actor_options={"num_cpus": 0})
+    trainer = TorchTrainer(
+        _work, train_loop_config={"request": request, "queue": queue}, scaling_config=scaling, run_config=running
+    )
+    with _listening(queue, step):
+        result = trainer.fit()
+    if result.error:
+        raise IntentError(f"training failed: {result.error}")
+    checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["exact"])
+    checkpoint.to_directory(str(target))
+    return {key: value for key, value in metrics.items() if key in ("exact", "loss", "step", "messages")}
+
+
+def _uses_gpu(config: TrainConfig) -> bool:
+    return config.device is Device.cuda or (config.device is Device.auto and ray.cluster_resources().get("GPU", 0) > 0)
+
+
+def _ray_storage(uri: str, options: StorageOptions):
+    """(path, filesystem) as Ray Train takes them; the endpoint has to be handed to pyarrow, which reads no variable."""
+    if not uri.startswith("s3://"):
+        return str(Path(uri).absolute()), None
+    from pyarrow.fs import S3FileSystem
+
+    client = open_store(uri, options).client
+    return uri.removeprefix("s3://"), S3FileSystem(endpoint_override=client.meta.endpoint_url, region=options.region)
+
+
+class _listening:
+    """Calls `step` for what workers put into the queue, until the block ends."""
+
+    def __init__(self, queue: Queue, step: Step):
+        self.queue, self.step, self.over = queue, step, threading.Event()
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *error):
+        self.over.set()
+        self.thread.join(timeout=5)
+        self.queue.shutdown()
+
+    def _listen(self) -> None:
+        while not self.over.is_set():
+            try:
+                self.step(*self.queue.get(timeout=0.5))
+            except Empty:
+                continue
+
+
+def _work(config: dict) -> None:
+    """One training worker."""
+    from intent.prompt import load_tokenizer
+    from intent.train.batches import encode
+    from intent.train.loop import train
+
+    request: TrainRequest = config["request"]
+    base = fetch(request.base, request.storage)
+    tokenizer = load_tokenizer(base)
+    store = open_store(request.data.uri, request.storage)
+    catalogs = dataset.read_catalogs(store)
+    training, validation = (
+        encode(dataset.read_split(store, split), catalogs, request.schema, tokenizer, request.codec)
+        for split in ("train", "validation")
+    )
+    train(base, request.config, training, validation, _RayReporter(config["queue"]))
+
+
+class _RayReporter:
+    """`loop.Reporter` over Ray Train: only rank 0 speaks and keeps checkpoints."""
+
+    def __init__(self, queue: Queue):
+        from ray.train import get_checkpoint, get_context
+
+        self.queue, self.first = queue, get_context().get_world_rank() == 0
+        checkpoint = get_checkpoint()
+        self.folder = Path(checkpoint.to_directory()) if checkpoint else None
+
+    def resume_from(self) -> Path | None:
+        return self.folder
+
+    def step(self, done: int, total: int, text: str) -> None:
+        if self.first:
+            self.queue.put((done, total, text))
+
+    def checkpoint(self, metrics: dict, write: Callable[[Path], None]) -> None:
+        import tempfile
+
+        from ray.train import Checkpoint, report
+
+        with tempfile.TemporaryDirectory() as folder:
+            if self.first:
+                write(Path(folder))
+            report(metrics, checkpoint=Checkpoint.from_directory(folder) if self.first else None)

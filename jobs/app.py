@@ -1,0 +1,133 @@
+"""What every job shares: its configuration, its errors and exit codes, its cluster, and how it shows progress."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from intent.config import ClusterConfig, ClusterMode, JobConfig
+from intent.errors import ConfigError, IntentError
+
+CONFIGS = "../conf"
+INTERRUPTED = 130
+
+
+def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
+    """Makes a function of a validated `config` the entry point that reads conf/`name`.yaml and the command line.
+
+    A refused configuration exits with 2, any other named error with its own code, both with one line on stderr.
+    """
+    ConfigStore.instance().store(name=f"{name}_schema", node=config)
+
+    def wrap(run: Callable[[JobConfig], None]) -> Callable[[], None]:
+        entered = False
+
+        @hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)
+        @functools.wraps(run)
+        def guarded(raw: DictConfig) -> None:
+            nonlocal entered
+            entered = True
+            _report_errors(lambda: run(_validated(raw)))
+
+        def main() -> None:
+            try:
+                guarded()
+            except SystemExit as exit_:
+                # Hydra exits with 1 for what it refuses itself: an unknown key, a wrong type, a missing group.
+                raise SystemExit(ConfigError.exit_code if exit_.code == 1 and not entered else exit_.code) from None
+
+        return main
+
+    return wrap
+
+
+def _validated(raw: DictConfig) -> JobConfig:
+    missing = sorted(OmegaConf.missing_keys(raw))
+    if missing:
+        raise ConfigError(missing[0], "???", f"has no default; give it on the command line: {missing[0]}=...")
+    try:
+        return OmegaConf.to_object(raw)
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, IntentError):
+            raise error.__cause__ from None
+        raise ConfigError(str(error.full_key), "", str(error.msg)) from None
+
+
+def _report_errors(run: Callable[[], None]) -> None:
+    try:
+        run()
+    except IntentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def cluster(config: ClusterConfig) -> Iterator[None]:
+    """A mini-cluster in this process, or the running one that RAY_ADDRESS or this job belongs to."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+    import ray
+
+    already = ray.is_initialized()
+    if not already:
+        _start(ray, config)
+    try:
+        yield
+    finally:
+        if not already:
+            ray.shutdown()
+
+
+def _start(ray, config: ClusterConfig) -> None:
+    if config.mode is ClusterMode.local:
+        ray.init(address="local", num_cpus=config.cpus, num_gpus=config.gpus, include_dashboard=False, logging_level="warning")
+        return
+    try:
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), logging_level="warning")
+    except ConnectionError:
+        raise ConfigError("cluster", "attach", "no running Ray cluster found; start one, or use cluster=local") from None
+
+
+class Steps:
+    """Progress of counted work: a bar on a terminal, else a line at most every `seconds` and at the end."""
+
+    def __init__(self, title: str, seconds: float = 10.0):
+        self.title, self.seconds, self.printed = title, seconds, 0.0
+        self.bar = None
+
+    def __enter__(self) -> "Steps":
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn(self.title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+            self.bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+            self.task = self.bar.add_task(self.title, total=None, note="")
+            self.bar.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        import time
+
+        if self.bar:
+            self.bar.update(self.task, completed=done, total=total, note=note)
+        elif done >= total or time.monotonic() - self.printed >= self.seconds:
+            self.printed = time.monotonic()
+            print(f"{self.title}: {done:,} of {total:,} {note}".rstrip(), file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
