@@ -89,10 +89,10 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
 
 def _start(ray, config: ClusterConfig) -> None:
     if config.mode is ClusterMode.local:
-        ray.init(address="local", num_cpus=config.cpus, num_gpus=config.gpus, include_dashboard=False, logging_level="warning")
+        ray.init(address="local", num_cpus=config.cpus, num_gpus=config.gpus, include_dashboard=False, log_to_driver=False)
         return
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), logging_level="warning")
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False)
     except ConnectionError:
         raise ConfigError("cluster", "attach", "no running Ray cluster found; start one, or use cluster=local") from None
 

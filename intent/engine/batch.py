@@ -39,6 +39,9 @@ class Forward(Protocol):
     def release(self, place: int) -> None:
         """Forget a place's sequence."""
 
+    def close(self) -> None:
+        """Free what the garbage collector does not."""
+
 
 @dataclass
 class BatchClassifier:
@@ -62,6 +65,9 @@ class BatchClassifier:
         for at, i in enumerate(rows):
             predictions[i] = walk.prediction(at, self.abstain_below)
         return predictions
+
+    def close(self) -> None:
+        self.forward.close()
 
     def _refusal(self, sequence: Sequence[int], limit: int) -> Prediction | None:
         if len(sequence) <= 1:

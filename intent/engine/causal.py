@@ -58,6 +58,9 @@ class CausalForward:
         """The row itself is dropped when the next call no longer names it."""
         del self._row_of[place]
 
+    def close(self) -> None:
+        """Nothing is held outside of Python."""
+
     def _arrange(self, places: list[int]) -> None:
         """Rows of the cache for `places`: new ones when all are new, else those that are still under way."""
         import torch

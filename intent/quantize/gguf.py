@@ -26,6 +26,16 @@ PRE_TOKENIZERS = (
 ImportanceMatrix = Mapping[str, np.ndarray]
 
 
+def make(checkpoint: Path, target: Path, file_type: str, threads: int, sequences: list[list[int]] | None = None) -> None:
+    """Write the GGUF file `target` of a checkpoint; with an importance matrix where `sequences` to measure it are given."""
+    if file_type == "F16":
+        return write_f16(checkpoint, target)
+    f16 = target.with_suffix(".f16")
+    write_f16(checkpoint, f16)
+    quantize(f16, target, file_type, threads, importance_matrix(checkpoint, sequences) if sequences else None)
+    f16.unlink()
+
+
 def write_f16(checkpoint: Path, target: Path) -> None:
     """Raises ConfigError for an architecture or tokenizer that is not known here."""
     import gguf

@@ -24,6 +24,12 @@ def quiet_gptqmodel() -> Iterator:
     yield gptqmodel
 
 
+def best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def check_group_size(checkpoint: Path, group_size: int) -> None:
     """Raises ConfigError where `group_size` does not divide the input width of every linear layer, with those that do."""
     config = json.loads((checkpoint / "config.json").read_text())

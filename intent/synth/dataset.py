@@ -20,7 +20,7 @@ ROWS_PER_FILE = 50_000
 def split_files(split: str, examples: Sequence[Example]) -> Iterable[tuple[str, bytes]]:
     """(key, Parquet bytes) of each shard of a split."""
     for number, low in enumerate(range(0, len(examples), ROWS_PER_FILE)):
-        yield f"{split}-{number:05d}.parquet", _parquet(to_table(examples[low : low + ROWS_PER_FILE]))
+        yield f"{split}-{number:05d}.parquet", parquet(to_table(examples[low : low + ROWS_PER_FILE]))
 
 
 def read_split(store: Store, split: str) -> list[Example]:
@@ -35,7 +35,7 @@ def read_catalogs(store: Store) -> dict[str, tuple[str, ...]]:
     return {key: tuple(names) for key, names in json.loads(store.read(CATALOGS)).items()}
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()

@@ -86,6 +86,16 @@ def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iter
     yield from found
 
 
+def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[list[int]]:
+    """Token sequences for calibration: a prefix and then `messages` messages with their answers, one after the other."""
+    sequences = []
+    for group in groups:
+        for low in range(0, len(group.rows), messages):
+            rows = group.rows[low : low + messages]
+            sequences.append(group.prefix + [token for row in rows for token in row.message + row.target.tokens])
+    return sequences
+
+
 def answer_logits(model, batch: Batch) -> tuple["torch.Tensor", "torch.Tensor"]:
     """(logits [rows, answer tokens, vocabulary], labels [rows, answer tokens]), aligned at the end, padded with IGNORED."""
     import torch

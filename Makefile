@@ -1,0 +1,33 @@
+# `make demo` shows the whole job on this machine; `make test` runs the tests. Both install what they need.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CONSTRAINTS := infra/constraints.txt
+
+.PHONY: install demo test lint chaos clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) torch
+	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement infra/embedded.txt
+	touch $@
+
+demo: install
+	$(BIN)/python -m jobs.demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+chaos: install
+	$(BIN)/python -m pytest tests/chaos --runchaos
+
+clean:
+	rm -rf artifacts demo

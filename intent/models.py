@@ -1,0 +1,75 @@
+"""From a workspace's variants to classifiers that an actor can load: what travels to a worker instead of a model."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from intent import artifact
+from intent.artifact import Artifact
+from intent.engine import Classifier
+from intent.engine.load import EngineOptions, load_classifier
+from intent.errors import ConfigError, MissingArtifact
+from intent.lineage import Lineage, require_matching
+from intent.prompt import Prompt
+from intent.storage import StorageOptions, open_store, split_uri
+
+MODELS = "models.json"
+
+
+@dataclass(frozen=True)
+class ClassifierLoader:
+    """Call it on a worker: fetches the variant, checks every file's SHA-256, and loads the engine."""
+
+    name: str
+    variant: Artifact
+    prompt: Prompt
+    options: EngineOptions
+    storage: StorageOptions
+
+    def __call__(self) -> Classifier:
+        return load_classifier(artifact.fetch(self.variant, self.storage), self.name, self.prompt, self.options)
+
+    def with_catalog(self, names: Sequence[str]) -> "ClassifierLoader":
+        return replace(self, prompt=replace(self.prompt, catalog=tuple(names)))
+
+
+def classifier_loader(lineage: Lineage, name: str, variant: Artifact, threads: int | None = None) -> ClassifierLoader:
+    """Raises ConfigError where the variant was trained for another schema."""
+    require_matching(variant, lineage)
+    engine = lineage.config.engine
+    options = EngineOptions(
+        codec=variant.record.config["codec"],
+        device=engine.device,
+        gguf_sequences=engine.gguf_sequences,
+        gptq_batch=engine.gptq_batch,
+        threads=threads,
+        max_message_tokens=engine.max_message_tokens,
+        abstain_below=engine.abstain_below,
+    )
+    return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options)
+
+
+def publish_models(workspace: str, variants: dict[str, Artifact], storage: StorageOptions) -> None:
+    """Make these the workspace's current variants of their names; `classify` finds them there."""
+    store = open_store(workspace, storage)
+    current = _read(workspace, MODELS, storage) or {}
+    current |= {name: variant.uri for name, variant in variants.items()}
+    store.put(MODELS, json.dumps(current, indent=1).encode())
+
+
+def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict[str, Artifact]:
+    """The variants of these names listed in the file at `uri`. Raises MissingArtifact with the remedy."""
+    current = _read(*split_uri(uri), storage)
+    if current is None:
+        raise MissingArtifact(f"no models at {uri}: run make demo, or python -m jobs.train and python -m jobs.quantize")
+    for name in names:
+        if name not in current:
+            raise ConfigError("engine.variants", name, f"{uri} has {sorted(current)}; make it with python -m jobs.quantize")
+    return {name: artifact.load(current[name], f"{uri} names it; run python -m jobs.quantize", storage) for name in names}
+
+
+def _read(parent: str, name: str, storage: StorageOptions) -> dict | None:
+    try:
+        return json.loads(open_store(parent, storage).read(name))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,86 @@
+"""Classify a query log: Parquet in, labelled Parquet, rejected rows and a manifest out, each row exactly once."""
+
+import json
+
+from intent.artifact import Artifact, fingerprint
+from intent.config import ClassifyConfig, VariantSpec
+from intent.lineage import Lineage
+from intent.models import MODELS, classifier_loader, find_models
+from intent.night.fleet import EngineSpec, classify_night
+from intent.night.ledger import RunIdentity
+from intent.night.progress import Summary
+from intent.night.worker import Columns
+from jobs.app import cluster, job, say
+
+
+def classify(config: ClassifyConfig) -> Summary:
+    """The night of `config`, on the cluster that is up."""
+    lineage = Lineage(config)
+    variants = find_models(config.models or f"{config.workspace}/{MODELS}", config.engine.variants, lineage.options)
+    return classify_night(
+        config.input,
+        config.output,
+        lineage.options,
+        identity(lineage, variants),
+        lineage.schema,
+        engines(lineage, variants),
+        config.fleet,
+        Columns(config.id_column, config.message_column, tuple(config.keep_columns)),
+    )
+
+
+def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:
+    """Everything but the input that decides the labels."""
+    engine = lineage.config.engine
+    return RunIdentity(
+        models={name: variant.fingerprint for name, variant in variants.items()},
+        prompt=fingerprint([lineage.prompt.prefix, engine.abstain_below, engine.max_message_tokens]),
+        schema=fingerprint(str(lineage.schema)),
+        catalog=fingerprint(lineage.catalog.names),
+    )
+
+
+def engines(lineage: Lineage, variants: dict[str, Artifact]) -> list[EngineSpec]:
+    """One kind of actor a variant, sized by config or by what the cluster has."""
+    import ray
+
+    fleet, resources = lineage.config.fleet, ray.cluster_resources()
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    specs = []
+    for name, variant in variants.items():
+        kind = VariantSpec.parse(name).engine
+        on_gpu = kind != "gguf" and gpus > 0
+        each = fleet.gguf_cpus if kind == "gguf" else fleet.gptq_cpus
+        wanted = fleet.gguf_actors if kind == "gguf" else fleet.gptq_actors
+        actors = wanted or (gpus if on_gpu else max(1, cpus // len(variants) // each))
+        loader = classifier_loader(lineage, name, variant, threads=each)
+        specs.append(EngineSpec(name, kind, loader, actors, cpus=each, gpus=1 if on_gpu else 0, env_vars=_threads(each)))
+    return specs
+
+
+def _threads(cpus: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(cpus)}
+
+
+def describe(summary: Summary) -> str:
+    """The summary as an operator reads it."""
+    if summary.already_done:
+        return f"already done: {summary.rows:,} rows are labelled at {summary.output}; nothing to do"
+    rates = "\n".join(
+        f"  {name}: {int(v['rows']):,} rows, {v['rows_per_second']:,.0f} rows/s" for name, v in summary.variants.items()
+    )
+    parts = f"{summary.labelled:,} labelled + {summary.abstained:,} abstained + {summary.rejected:,} rejected"
+    saw = f"in {summary.seconds:.1f} s; the models saw {summary.classified:,} messages"
+    return f"{summary.rows:,} rows = {parts} {saw}\n{rates}\noutput: {summary.output}"
+
+
+@job("classify", ClassifyConfig)
+def main(config: ClassifyConfig) -> None:
+    with cluster(config.cluster):
+        summary = classify(config)
+    say(describe(summary))
+    say(json.dumps(summary.as_dict()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The whole job on this machine: generate, train, quantize, evaluate, then classify a query log with two engines."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from intent.config import ClassifyConfig, DataConfig
+from intent.evaluate.report import REPORT, render_text
+from intent.lineage import Lineage
+from intent.night.progress import Summary
+from intent.storage import Store, open_store
+from intent.synth.corpus import Corpus
+from intent.synth.dataset import parquet
+from jobs.app import cluster, job, say
+from jobs.classify import classify, describe
+from jobs.evaluate import evaluate
+from jobs.generate import generate
+from jobs.quantize import quantize
+from jobs.train import train
+
+LOG_SEED = 2026
+FILES, ROWS, DISTINCT = 4, 20_000, 3_000
+
+
+def write_log(store: Store, lineage: Lineage, data: DataConfig) -> None:
+    """A query log as a shop has it: a few messages are frequent, most are rare, and some rows cannot be read."""
+    if store.stat("part-0.parquet"):
+        return
+    corpus = Corpus(lineage.schema, data.languages, LOG_SEED, lineage.catalog)
+    messages: list[str | None] = list(dict.fromkeys(example.message for example in corpus.examples(0, 2 * DISTINCT)))[:DISTINCT]
+    rng = random.Random(LOG_SEED)
+    weights = [1 / (rank + 10) for rank in range(len(messages))]
+    rows = rng.choices(messages, weights, k=ROWS - len(messages)) + messages
+    rng.shuffle(rows)
+    rows[17], rows[4_711], rows[12_345] = None, "", " \n "
+    size = ROWS // FILES
+    for number in range(FILES):
+        part = range(number * size, (number + 1) * size)
+        table = pa.table({"id": [f"q{i:06d}" for i in part], "message": [rows[i] for i in part]})
+        store.put(f"part-{number}.parquet", parquet(table))
+
+
+def step(title: str, run: Callable):
+    say(f"\n== {title}")
+    start = time.monotonic()
+    result = run()
+    say(f"   {time.monotonic() - start:.0f} s")
+    return result
+
+
+def closing(config: ClassifyConfig, text: str, report: str, summary: Summary) -> str:
+    return f"""
+{text}
+
+{describe(summary)}
+
+report:   {report}
+models:   {config.workspace}/models.json
+
+What to run next:
+  your own log      .venv/bin/python -m jobs.classify input=FOLDER output=FOLDER catalog=FILE engine=gguf
+  your own catalog  .venv/bin/python -m jobs.train --help   (then quantize, evaluate, classify with the same catalog=FILE)
+  every night       .venv/bin/python -m jobs.nightly --help"""
+
+
+@job("demo", ClassifyConfig)
+def main(config: ClassifyConfig) -> None:
+    config.cluster.cpus = config.cluster.cpus or max(2, os.cpu_count() or 2)
+    lineage, specs = Lineage(config), config.quant.specs()
+    with cluster(config.cluster):
+        data = step(f"generate {config.data.train:,} labelled messages", lambda: generate(lineage, config.data))
+        say(f"   {data.uri}")
+        checkpoint = step(f"fine-tune {config.model.name} with QLoRA and merge", lambda: train(lineage))
+        say(f"   held-out exact match {checkpoint.record.metrics['exact']:.3f}; {checkpoint.uri}")
+        variants = step(f"quantize to {', '.join(config.quant.variants)}", lambda: quantize(lineage, specs))
+        evaluation = step("evaluate on held-out messages", lambda: evaluate(lineage, specs))
+        text = render_text(json.loads(open_store(evaluation.uri, lineage.options).read("results.json")))
+        log = open_store(config.input, lineage.options)
+        write_log(log, lineage, config.data)
+        config.output += "/" + "-".join(variant.fingerprint[:6] for variant in variants.values())
+        summary = step(f"classify {ROWS:,} rows of {config.input} with {' and '.join(variants)}", lambda: classify(config))
+    say(closing(config, text, f"{evaluation.uri}/{REPORT}", summary))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Quantize the checkpoint to GPTQ and GGUF variants, one Ray task each, in parallel."""
+
+from pathlib import Path
+
+from intent import artifact
+from intent.artifact import Artifact
+from intent.config import JobConfig, VariantSpec
+from intent.lineage import Lineage
+from intent.models import publish_models
+from intent.storage import StorageOptions
+from jobs.app import Steps, cluster, job, say
+
+
+def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
+    """The variants, by name, each made where it is not there yet. Every one is tried before the first error is raised."""
+    import ray
+
+    checkpoint = lineage.checkpoint()
+    _check(lineage, checkpoint, specs)
+    cpus, gpus = lineage.config.quant.cpus, int(ray.cluster_resources().get("GPU", 0) > 0)
+    task = ray.remote(max_retries=1)(make_variant)
+    waiting = {}
+    for spec in specs:
+        resources = {"num_cpus": cpus, "num_gpus": gpus if spec.engine == "gptq" else 0}
+        data = lineage.data() if spec.engine == "gptq" or spec.imatrix else None
+        waiting[task.options(**resources).remote(_Work(lineage, checkpoint, data, spec))] = spec
+    made: dict[str, Artifact] = {}
+    errors = []
+    with Steps("quantize") as steps:
+        while waiting:
+            steps.update(len(made), len(specs), ", ".join(spec.name for spec in waiting.values()))
+            (ref,), _ = ray.wait(list(waiting), num_returns=1)
+            spec = waiting.pop(ref)
+            try:
+                made[spec.name] = ray.get(ref)
+            except ray.exceptions.RayTaskError as error:
+                errors.append(error.cause if hasattr(error, "cause") else error)
+        steps.update(len(made), len(specs))
+    if errors:
+        raise errors[0]
+    publish_models(lineage.config.workspace, made, lineage.options)
+    return {spec.name: made[spec.name] for spec in specs}
+
+
+class _Work:
+    """What a task needs to make one variant; small enough to travel."""
+
+    def __init__(self, lineage: Lineage, checkpoint: Artifact, data: Artifact | None, spec: VariantSpec):
+        self.workspace, self.options = lineage.config.workspace, lineage.options
+        self.checkpoint, self.data, self.spec = checkpoint, data, spec
+        self.record = lineage.variant_record(checkpoint, spec)
+        self.schema, self.codec = lineage.schema, checkpoint.record.config["codec"]
+        self.messages, self.cpus = lineage.config.quant.calibration_messages, lineage.config.quant.cpus
+
+
+def _check(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> None:
+    from intent.quantize.gptq import check_group_size
+
+    if groups := {spec.group_size for spec in specs if spec.engine == "gptq"}:
+        folder = artifact.fetch(checkpoint, lineage.options)
+        for group in sorted(groups):
+            check_group_size(folder, group)
+
+
+def make_variant(work: _Work) -> Artifact:
+    def build(folder: Path) -> None:
+        from intent.quantize import gguf, gptq
+        from intent.train.merge import copy_tokenizer
+
+        checkpoint = artifact.fetch(work.checkpoint, work.options)
+        spec = work.spec
+        sequences = _calibration(work, checkpoint, work.options) if work.data else []
+        if spec.engine == "gptq":
+            gptq.quantize(checkpoint, folder, spec.bits, spec.group_size, sequences, gptq.best_device())
+        else:
+            gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, sequences if spec.imatrix else None)
+        copy_tokenizer(checkpoint, folder)
+
+    return artifact.make(work.workspace, work.record, build, work.options)
+
+
+def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list[list[int]]:
+    """Whole training prompts with their answers: a few messages share each prefix, as they do when served."""
+    from intent.prompt import load_tokenizer
+    from intent.storage import open_store
+    from intent.synth import dataset
+    from intent.train.batches import calibration_sequences, encode
+
+    store = open_store(work.data.uri, options)
+    examples = dataset.read_split(store, "train")[: work.messages]
+    groups = encode(examples, dataset.read_catalogs(store), work.schema, load_tokenizer(checkpoint), work.codec)
+    return calibration_sequences(groups)
+
+
+@job("quantize")
+def main(config: JobConfig) -> None:
+    lineage = Lineage(config)
+    with cluster(config.cluster):
+        made = quantize(lineage, config.quant.specs())
+    for name, variant in made.items():
+        size = sum(entry["bytes"] for entry in variant.record.files.values())
+        say(f"{name}: {variant.uri} ({size / 1e6:,.0f} MB)")
+
+
+if __name__ == "__main__":
+    main()
