@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray
 
 from intent.config import FleetConfig
 from intent.engine import Prediction, Status
@@ -72,7 +73,8 @@ def measure_fan_out(folder: Path, rows: int, distinct: int = 100_000, actors: in
     """
     source, output = folder / f"log-{rows}", folder / f"labels-{rows}-{time.time_ns()}"
     if not source.exists():
-        write_log(source, rows, min(distinct, rows))
+        # In a worker, so that its memory is not taken for the driver's.
+        ray.get(ray.remote(write_log).remote(source, rows, min(distinct, rows)))
     identity = RunIdentity({"stub": "1"}, "stub", "stub", "stub")
     started = time.monotonic()
     summary = classify_night(

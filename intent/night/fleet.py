@@ -5,27 +5,27 @@ from the store alone, so that any driver, on any cluster, can go on with a night
 """
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayActorError, RayError
 
 from intent.artifact import fingerprint
 from intent.config import FleetConfig
 from intent.engine import Classifier
-from intent.errors import ConfigError, CorruptData, ShardsFailed
+from intent.errors import ConfigError, ShardsFailed
 from intent.night import frequent
-from intent.night.ledger import Ledger, RunIdentity, probe
+from intent.night.actor import Actor, Night
+from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
 from intent.night.part import Committed
 from intent.night.progress import Progress, Summary, Tally, summary_again
 from intent.night.queue import Queue
 from intent.night.rows import ShardReader
 from intent.night.shard import Footer, Shard, input_fingerprint, input_objects, plan_shards, read_footers
-from intent.night.worker import MAX_CHARACTERS, Columns, Worker
+from intent.night.worker import Columns
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, open_store
 
@@ -50,71 +50,9 @@ class EngineSpec:
     env_vars: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Night:
-    """What every actor of a night needs to know."""
-
-    source: Store
-    ledger: Ledger
-    schema: IntentSchema
-    columns: Columns
-    max_characters: int = MAX_CHARACTERS
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a shard went: `part` where it is committed, else the `reason`; `final` where trying again cannot help."""
-
-    part: Committed | None = None
-    reason: str = ""
-    final: bool = False
-
-
-class Engine:
-    """The actor. Calls run in DEPTH threads, of which one at a time computes."""
-
-    def __init__(self, night: Night):
-        self.night = night
-        self.reader = ShardReader(night.source, night.columns.read)
-        self.computing = threading.Lock()
-
-    def load(self, load: Callable[[], Classifier]) -> None:
-        night = self.night
-        self.worker = Worker(load(), night.schema, night.columns, night.ledger.run.fingerprint, night.max_characters)
-
-    def label(self, shard: Shard, known: pa.Table | None) -> Outcome:
-        return _outcome(lambda: self._label(shard, known))
-
-    def label_frequent(self, chunk: Shard, known: None) -> Outcome:
-        def run() -> None:
-            with self.computing:
-                frequent.label(self.night.ledger.store, self.worker, chunk)
-
-        return _outcome(run)
-
-    def _label(self, shard: Shard, known: pa.Table | None) -> Committed:
-        ledger = self.night.ledger
-        rows = self.reader.read(shard)
-        with self.computing:
-            # A double elsewhere, or another driver's actor, may have been quicker.
-            if ledger.holds(shard):
-                return ledger.committed(shard.id)
-            part = self.worker.label(shard, rows, known)
-        return ledger.publish(part)
-
-
-def _outcome(run: Callable[[], Committed | None]) -> Outcome:
-    try:
-        return Outcome(run())
-    except CorruptData as error:
-        return Outcome(reason=str(error), final=True)
-    except Exception as error:
-        return Outcome(reason=f"{type(error).__name__}: {error}"[:500])
-
-
 @dataclass(eq=False)
 class _Seat:
-    """A place in the fleet for one actor, and for its successors should it die."""
+    """A place in the fleet for one actor, and for its successors should it die. `deaths`: in a row."""
 
     spec: EngineSpec
     actor: object = None
@@ -124,16 +62,16 @@ class _Seat:
 
 
 class Fleet:
-    """Actors, and the calls under way on them."""
+    """Actors, and the calls under way on them. An actor that no node has room for yet joins once one has."""
 
-    def __init__(self, night: Night, engines: Sequence[EngineSpec], attempts: int, say: Callable[[str], None]):
-        self.night, self.attempts, self.say = night, attempts, say
+    def __init__(self, night: Night, engines: Sequence[EngineSpec], attempts: int, progress: Progress):
+        self.night, self.attempts, self.progress = night, attempts, progress
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
 
     def __enter__(self) -> "Fleet":
         for seat in self.seats:
-            self._seat(seat)
+            self._start(seat)
         return self
 
     def __exit__(self, *error) -> None:
@@ -141,22 +79,22 @@ class Fleet:
             if seat.actor is not None:
                 ray.kill(seat.actor)
 
-    def run(
-        self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed | None], None] = lambda *_: None
-    ) -> None:
+    def run(self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed], None] | None = None) -> None:
         """Until every shard of `queue` is done or failed. Raises ShardsFailed where no engine is left before that."""
         while queue.open:
             if all(seat.actor is None for seat in self.seats):
-                raise ShardsFailed(f"no engine is left and shards are open; run again once this is mended: {self._troubles()}")
+                troubles = "; ".join(dict.fromkeys(seat.trouble for seat in self.seats))
+                raise ShardsFailed(f"no engine is left and shards are open; mend this and run again: {troubles}")
             self._feed(queue, method, known)
             for ref in self._finished():
-                seat, shard, of = self.calls.pop(ref, (None, None, None))
-                if seat is not None:
-                    self._settle(ref, seat, shard, of, done if of is queue else lambda *_: None)
+                # A call on an actor that died with another call is gone already.
+                if ref in self.calls:
+                    self._settle(ref, queue, done)
+            self.progress.update(queue.retries)
 
-    def _seat(self, seat: _Seat) -> None:
+    def _start(self, seat: _Seat) -> None:
         spec = seat.spec
-        actor = ray.remote(Engine).options(
+        actor = ray.remote(Actor).options(
             num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=DEPTH, runtime_env={"env_vars": dict(spec.env_vars)}
         )
         seat.actor, seat.ready = actor.remote(self.night), False
@@ -168,50 +106,55 @@ class Fleet:
         depth = 1 + min(DEPTH - 1, queue.waiting // (2 * max(1, len(ready))))
         for level in range(depth):
             for seat in ready:
-                if len(queue.held(seat.actor)) <= level and (shard := queue.take(seat.actor, time.monotonic())):
+                if len(queue.held(seat)) <= level and (shard := queue.take(seat, time.monotonic())):
                     self.calls[getattr(seat.actor, method).remote(shard, known)] = (seat, shard, queue)
 
-    def _finished(self) -> list:
+    def _finished(self) -> list[ray.ObjectRef]:
         ready, rest = ray.wait(list(self.calls), num_returns=1, timeout=TICK_SECONDS)
         return ready + (ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else [])
 
-    def _settle(self, ref, seat: _Seat, shard: Shard | None, queue: Queue | None, done: Callable) -> None:
+    def _settle(self, ref: ray.ObjectRef, current: Queue, done: Callable[[Shard, Committed], None] | None) -> None:
+        seat, shard, queue = self.calls.pop(ref)
         try:
             outcome = ray.get(ref)
-        except (RayActorError, RayTaskError, GetTimeoutError, RayError) as error:
-            self._died(seat, {queue, *(call[2] for call in self.calls.values() if call[0] is seat)}, _reason(error))
+        except RayError as error:
+            self._died(seat, {queue, *(call[2] for call in self.calls.values() if call[0] is seat)} - {None}, error)
             return
         if shard is None:
             seat.ready = True
         elif outcome.reason:
-            queue.fail(shard, seat.actor, outcome.reason, outcome.final)
+            queue.fail(shard, seat, outcome.reason, outcome.final)
         else:
             seat.deaths = 0
-            if queue.done(shard, seat.actor, time.monotonic()):
+            if queue.done(shard, seat, time.monotonic()) and done and queue is current:
                 done(shard, outcome.part)
 
-    def _died(self, seat: _Seat, queues: set[Queue | None], reason: str) -> None:
-        """Its shards go back, and an actor takes its seat, unless too many died there in a row."""
+    def _died(self, seat: _Seat, queues: set[Queue], error: RayError) -> None:
+        """Its shards go back, and a new actor takes its seat, unless too many died there in a row."""
         ray.kill(seat.actor)
-        lost = [shard for queue in queues if queue for shard in queue.lost(seat.actor, f"killed its actor: {reason}")]
         self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not seat}
-        seat.deaths, seat.trouble = seat.deaths + 1, f"{seat.spec.variant}: {reason}"
-        self.say(f"an actor of {seat.spec.variant} died holding {len(lost)} shards: {reason}")
+        reason, excused = _reason(error), _is_node_loss(error)
+        lost = [shard for queue in queues for shard in queue.lost(seat, f"killed its actor: {reason}", excused)]
+        guilty = any(shard in queue.failed for queue in queues for shard in lost)
+        seat.deaths = 0 if guilty else seat.deaths + (not excused)
+        seat.trouble = f"{seat.spec.variant}: {reason}"
+        self.progress.say(f"an actor of {seat.spec.variant} died, {len(lost)} shards go back: {reason}")
         if seat.deaths < self.attempts:
-            self._seat(seat)
+            self._start(seat)
         else:
             seat.actor, seat.ready = None, False
-            self.say(f"{seat.spec.variant}: gave up one actor after {seat.deaths} deaths in a row")
-
-    def _troubles(self) -> str:
-        return "; ".join(dict.fromkeys(seat.trouble for seat in self.seats))
+            self.progress.say(f"{seat.spec.variant}: one actor fewer after {seat.deaths} deaths in a row")
 
 
-def _reason(error: Exception) -> str:
-    cause = getattr(error, "cause", None)
-    lines = [line for line in str(cause or error).strip().splitlines() if line.strip()]
-    name = type(cause or error).__name__
-    return f"{name}: {lines[0] if lines else ''}"[:500]
+def _is_node_loss(error: RayError) -> bool:
+    """The actor's node went away or is out of reach: no fault of what it computed."""
+    return isinstance(error, RayActorError) and (not isinstance(error, ActorDiedError) or "its node has died" in str(error))
+
+
+def _reason(error: RayError) -> str:
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:500]
 
 
 def classify_night(
@@ -268,10 +211,12 @@ def run_night(
 
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
         if todo:
-            with Fleet(night, engines, attempts, progress.say) as fleet:
-                known, size = _know(night, shards, fleet, attempts, frequent_messages)
-                tally.counts["classified"] += size
-                fleet.run(queue, "label", known, done)
+            # Before the fleet takes the cluster's CPUs.
+            chunks = _frequent_chunks(night, shards, frequent_messages)
+            tally.counts["classified"] += sum(chunk.rows for chunk in chunks)
+            with Fleet(night, engines, attempts, progress) as fleet:
+                fleet.run(Queue(frequent.missing(ledger.store, chunks), attempts), "label_frequent")
+                fleet.run(queue, "label", _load_known.remote(ledger.store) if chunks else None, done)
     if queue.failed:
         ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
@@ -285,20 +230,18 @@ def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:
     known = sum(row for row in rows if isinstance(row, int))
     unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
     lines = [f"  {shard.blob.key} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
-    head = f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/failed.json, then run again:"
+    head = f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}, then run again:"
     return "\n".join([head, *lines])
 
 
-def _know(night: Night, shards: Sequence[Shard], fleet: Fleet, attempts: int, limit: int):
-    """(a reference to the table of frequent messages' answers, its size), where a table can save work."""
+def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int) -> list[Shard]:
+    """The night's most frequent messages, as chunks for the fleet to label; none where a table cannot save work."""
     store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
     if limit < 1 or len(readable) < 2:
-        return None, 0
+        return []
     if store.stat(frequent.MESSAGES) is None:
         ray.get(_find_frequent(night, readable, limit))
-    planned = frequent.chunks(store, FREQUENT_CHUNK)
-    fleet.run(Queue(frequent.missing(store, planned), attempts), "label_frequent")
-    return _load_known.remote(store), sum(chunk.rows for chunk in planned)
+    return frequent.chunks(store, FREQUENT_CHUNK)
 
 
 def _find_frequent(night: Night, shards: Sequence[Shard], limit: int) -> ray.ObjectRef:
@@ -309,18 +252,18 @@ def _find_frequent(night: Night, shards: Sequence[Shard], limit: int) -> ray.Obj
     return _publish_frequent.remote(night.ledger.store, counts[0], limit)
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=1)
 def _count(night: Night, shards: Sequence[Shard], limit: int) -> pa.Table:
     column = night.columns.message
     return frequent.count(ShardReader(night.source, [column]), column, shards, limit, night.max_characters)
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=1)
 def _merge(limit: int, *tables: pa.Table) -> pa.Table:
     return frequent.merge(tables, limit)
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=1)
 def _publish_frequent(store: Store, counts: pa.Table, limit: int) -> None:
     frequent.publish_messages(store, frequent.choose(counts, limit))
 
@@ -330,7 +273,7 @@ def _load_known(store: Store) -> pa.Table | None:
     return frequent.load(store)
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=1)
 def _footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
     return read_footers(store, blobs)
 

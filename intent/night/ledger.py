@@ -19,7 +19,7 @@ from intent.storage import Blob, Store, sha256
 
 PLAN, MANIFEST, SUMMARY, FAILED = "plan.json", "manifest.json", "summary.json", "failed.json"
 LABELLED, REJECTED = "labelled", "rejected"
-RACERS, ROUNDS, THREADS = 8, 3, 16
+RACERS, ROUNDS = 8, 3
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Ledger:
         return Committed(part.receipt, len(data), sha256(data))
 
     def all_committed(self, shard_ids: Iterable[str]) -> list[Committed]:
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(self.store.parallel) as pool:
             return list(pool.map(self.committed, shard_ids))
 
     def commit(self, shards: Sequence[Shard], parts: Mapping[str, Committed], summary: dict) -> None:
@@ -128,7 +128,7 @@ class Ledger:
         manifest = self.manifest()
         if manifest is None:
             raise CorruptData(f"{self.store.uri}: has no {MANIFEST}; the night is not finished, run it again")
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(self.store.parallel) as pool:
             list(pool.map(self._verify_entry, manifest["parts"]))
         listed = {entry[kind]["key"] for entry in manifest["parts"] for kind in (LABELLED, REJECTED) if entry[kind]}
         found = {blob.key for kind in (LABELLED, REJECTED) for blob in self.store.list(f"{kind}/")}

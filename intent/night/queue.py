@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from intent.night.shard import Shard
 
 Actor = Hashable
+EXCUSES = 10
 
 
 @dataclass
@@ -24,8 +25,8 @@ class _Flight:
 class Queue:
     """Shards to do, under way, done and failed. An attempt is a time that a shard failed or its actor died.
 
-    After an actor's death what it held is suspect and runs alone, so that a shard that kills its actors is told from
-    those that were only near it.
+    After an actor's death what it held is suspect and runs alone, on another actor where there is one, so that a shard
+    that kills its actors is told from those that were only near it, and from an actor that nothing survives.
     """
 
     shards: Sequence[Shard]
@@ -42,7 +43,9 @@ class Queue:
         self._own: dict[Actor, Hashable] = {}
         self._suspects: deque[Shard] = deque()
         self._flights: dict[Shard, _Flight] = {}
-        self._tries: dict[Shard, int] = defaultdict(int)
+        self._tries: dict[Shard, list[Actor]] = defaultdict(list)
+        self._excused: dict[Shard, int] = defaultdict(int)
+        self._present: set[Actor] = set()
         self._open: set[Shard] = set(self.shards)
         self._pace: dict[Actor, float] = {}
 
@@ -56,14 +59,16 @@ class Queue:
     def take(self, actor: Actor, now: float) -> Shard | None:
         """A shard for `actor`, at `now` seconds: a suspect, its own row group's next, a fresh row group, the last piece of
         the largest that another works on, or, when nothing waits, a double of one that this actor should finish first."""
+        self._present.add(actor)
         held = self.held(actor)
         if any(self._flights[shard].suspect for shard in held):
             return None
-        if self._suspects:
+        if suspect := next((shard for shard in self._suspects if self._may_try(actor, shard)), None):
             if held:
                 return None
             self.waiting -= 1
-            return self._start(self._suspects.popleft(), actor, now, suspect=True)
+            self._suspects.remove(suspect)
+            return self._start(suspect, actor, now, suspect=True)
         shard = self._next(actor)
         if shard is None and not held:
             shard = self._slowest(actor, now)
@@ -84,24 +89,38 @@ class Queue:
         """The shard was tried and failed; `final` where another try cannot help."""
         if shard not in self._open or not self._release(shard, actor):
             return
-        self._tries[shard] += 1
-        if final or self._tries[shard] >= self.attempts:
+        self._tries[shard].append(actor)
+        if final or len(self._tries[shard]) >= self.attempts:
             self._open.discard(shard)
             self._flights.pop(shard, None)
-            self.failed[shard] = f"{reason} (tried {self._tries[shard]} times)" if not final else reason
-        elif shard not in self._flights:
+            self.failed[shard] = reason if final else f"{reason} (tried {len(self._tries[shard])} times)"
+        else:
+            self._give_back(shard)
+
+    def lost(self, actor: Actor, reason: str, excused: bool = False) -> list[Shard]:
+        """The actor died: what it held goes back, and is returned. `excused`: its node went away, which no shard is blamed
+        for, up to EXCUSES times."""
+        held = self.held(actor)
+        self._present.discard(actor)
+        for shard in held:
+            self._excused[shard] += excused
+            if excused and self._excused[shard] <= EXCUSES:
+                self._release(shard, actor)
+                self._give_back(shard)
+            else:
+                self.fail(shard, actor, reason)
+        self._own.pop(actor, None)
+        self._pace.pop(actor, None)
+        return held
+
+    def _give_back(self, shard: Shard) -> None:
+        if shard not in self._flights:
             self.retries += 1
             self.waiting += 1
             self._suspects.append(shard)
 
-    def lost(self, actor: Actor, reason: str) -> list[Shard]:
-        """The actor died: what it held goes back. Returns it."""
-        held = self.held(actor)
-        for shard in held:
-            self.fail(shard, actor, reason)
-        self._own.pop(actor, None)
-        self._pace.pop(actor, None)
-        return held
+    def _may_try(self, actor: Actor, shard: Shard) -> bool:
+        return actor not in self._tries[shard] or self._present <= set(self._tries[shard])
 
     def _start(self, shard: Shard, actor: Actor, now: float, suspect: bool = False) -> Shard:
         self._flights.setdefault(shard, _Flight({}, suspect)).holders[actor] = now

@@ -16,7 +16,6 @@ from intent.errors import ConfigError, CorruptData
 from intent.storage import Blob, StorageOptions, Store, open_store, split_uri
 
 ENDING = ".parquet"
-THREADS = 16
 TAIL_BYTES = 1 << 16
 UNKNOWN = -1
 
@@ -131,7 +130,7 @@ def _cut(footer: Footer, rows_per_shard: int) -> list[Shard]:
 
 
 def read_footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(store.parallel) as pool:
         return list(pool.map(lambda blob: read_footer(store, blob), blobs))
 
 

@@ -1,0 +1,82 @@
+"""What runs in an actor's process: a loaded classifier that takes shards from reading to publishing.
+
+Knows nothing of Ray or of the queue. Its calls come from several threads, so that the next shard is read while one is
+computed and the last is written; one at a time computes.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from intent.engine import Classifier
+from intent.errors import ConfigError, CorruptData
+from intent.night import frequent
+from intent.night.ledger import Ledger
+from intent.night.part import Committed
+from intent.night.rows import ShardReader
+from intent.night.shard import Shard
+from intent.night.worker import MAX_CHARACTERS, Columns, Worker
+from intent.schema import IntentSchema
+from intent.storage import Store
+
+
+@dataclass(frozen=True)
+class Night:
+    """What every actor of a night needs to know."""
+
+    source: Store
+    ledger: Ledger
+    schema: IntentSchema
+    columns: Columns
+    max_characters: int = MAX_CHARACTERS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a shard went: `part` where it is committed, else the `reason`; `final` where trying again cannot help."""
+
+    part: Committed | None = None
+    reason: str = ""
+    final: bool = False
+
+
+class Actor:
+    def __init__(self, night: Night):
+        self.night = night
+        self.reader = ShardReader(night.source, night.columns.read)
+        self.computing = threading.Lock()
+
+    def load(self, load: Callable[[], Classifier]) -> None:
+        night = self.night
+        self.worker = Worker(load(), night.schema, night.columns, night.ledger.run.fingerprint, night.max_characters)
+
+    def label(self, shard: Shard, known: pa.Table | None) -> Outcome:
+        return _outcome(lambda: self._label(shard, known))
+
+    def label_frequent(self, chunk: Shard, known: None) -> Outcome:
+        def run() -> None:
+            with self.computing:
+                frequent.label(self.night.ledger.store, self.worker, chunk)
+
+        return _outcome(run)
+
+    def _label(self, shard: Shard, known: pa.Table | None) -> Committed:
+        ledger = self.night.ledger
+        rows = self.reader.read(shard)
+        with self.computing:
+            # A double elsewhere, or another driver's actor, may have been quicker.
+            if ledger.holds(shard):
+                return ledger.committed(shard.id)
+            part = self.worker.label(shard, rows, known)
+        return ledger.publish(part)
+
+
+def _outcome(run: Callable[[], Committed | None]) -> Outcome:
+    try:
+        return Outcome(run())
+    except (CorruptData, ConfigError) as error:
+        return Outcome(reason=str(error), final=True)
+    except Exception as error:
+        return Outcome(reason=f"{type(error).__name__}: {error}"[:500])
