@@ -77,7 +77,7 @@ def quantize(source: Path, target: Path, file_type: str, threads: int, importanc
     params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{file_type}")
     kept = _importance(importance) if importance else None
     if kept is not None:
-        params.imatrix = ctypes.cast(kept[0], ctypes.c_void_p)
+        params.imatrix = ctypes.cast(kept[0], ctypes.POINTER(llama_cpp.llama_model_imatrix_data))
     code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
     if code != 0:
         raise IntentError(f"quant.variants=gguf-{file_type}: llama.cpp's quantizer ended with code {code} on {source}")

@@ -1,0 +1,81 @@
+"""Training behind a shared prefix is training on whole prompts, at fewer tokens."""
+
+import pytest
+
+from intent.engine.reference import load_reference
+from intent.prompt import load_tokenizer
+from intent.synth.example import Example
+from intent.train.batches import IGNORED, batches, encode, exact, loss
+from tests.tiny import CART, NAMES, write_checkpoint
+
+INTENTS = [
+    ("add two eggs", {"action": "add", "product": "Eggs", "quantity": 2}),
+    ("please remove the big milk from my cart, the whole one", {"action": "remove", "product": "Whole Milk 2L", "quantity": 1}),
+    ("hello", {"action": "none", "product": None, "quantity": None}),
+    ("12 packs of eggs", {"action": "add", "product": "Eggs 12 pack", "quantity": 12}),
+]
+EXAMPLES = [Example(str(i), message, intent, "en") for i, (message, intent) in enumerate(INTENTS)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize("codec", ["json", "compact"])
+def test_the_loss_and_its_gradient_are_those_of_whole_prompts(checkpoint, codec):
+    import torch
+
+    model = load_reference(checkpoint, "cpu").float().train()
+    (group,) = encode(EXAMPLES * 4, {"": NAMES}, CART, load_tokenizer(checkpoint), codec)
+    (batch,) = batches([group], 16)
+    packed = loss(model, batch)
+    packed.backward()
+    gradient = model.model.layers[0].self_attn.q_proj.weight.grad.clone()
+    model.zero_grad()
+
+    total, tokens = 0.0, 0
+    for row in batch.rows:
+        ids = torch.tensor([batch.prefix + row.message + row.target.tokens])
+        labels = torch.full_like(ids, IGNORED)
+        labels[0, -len(row.target.tokens) :] = torch.tensor(row.target.tokens)
+        total = total + model(input_ids=ids, labels=labels).loss * len(row.target.tokens)
+        tokens += len(row.target.tokens)
+    (total / tokens).backward()
+    assert packed.item() == pytest.approx((total / tokens).item(), abs=1e-4)
+    assert torch.allclose(gradient, model.model.layers[0].self_attn.q_proj.weight.grad, atol=1e-4)
+    computed = len(batch.prefix) + sum(len(row.message) + len(row.target.tokens) for row in batch.rows)
+    assert computed < 0.5 * sum(len(batch.prefix) + len(row.message) + len(row.target.tokens) for row in batch.rows)
+
+
+def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
+    from intent.engine.batch import BatchClassifier
+    from intent.engine.causal import CausalForward
+    from intent.engine.decode import Automaton
+    from intent.prompt import Prompt
+
+    model, tokenizer = load_reference(checkpoint, "cpu"), load_tokenizer(checkpoint)
+    prompt = Prompt(CART, NAMES)
+    engine = BatchClassifier(
+        "r",
+        CausalForward(model, prompt.prefix_ids(tokenizer), 8, 352),
+        tokenizer,
+        prompt,
+        Automaton(CART, NAMES, tokenizer, "compact"),
+        256,
+    )
+    texts = [f"{word} {name}" for word in ("add", "remove", "three", "hello") for name in NAMES]
+    answers = [prediction.intent for prediction in engine.classify(texts)]
+    # Half of the examples are labelled with what the model says, half with something else.
+    other = {"action": "add", "product": "Eggs", "quantity": 37}
+    examples = [Example(str(i), t, a if i % 2 else other, "en") for i, (t, a) in enumerate(zip(texts, answers, strict=True))]
+    groups = encode(examples, {"": NAMES}, CART, tokenizer, "compact")
+    assert sum(exact(model, batch) for batch in batches(groups, 8)) == len(texts) // 2
+
+
+def test_batches_depend_on_the_seed_alone_and_lose_no_row(checkpoint):
+    groups = encode(EXAMPLES * 5, {"": NAMES}, CART, load_tokenizer(checkpoint), "compact")
+    first, again, other = ([b.rows for b in batches(groups, 3, seed)] for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert sorted(len(row.message) for rows in first for row in rows) == sorted(len(row.message) for row in groups[0].rows)

@@ -1,0 +1,123 @@
+"""The engines on a small random model: the same labels from each, whoever shares the batch."""
+
+import random
+
+import numpy as np
+import pytest
+
+from intent.engine import Status
+from intent.engine.batch import BatchClassifier
+from intent.engine.causal import CausalForward
+from intent.engine.decode import Automaton
+from intent.engine.gguf import GgufForward
+from intent.engine.load import EngineOptions, load_classifier
+from intent.engine.reference import load_reference
+from intent.errors import CorruptData
+from intent.prompt import Prompt, load_tokenizer
+from intent.quantize import gguf
+from intent.schema import to_json
+from tests.tiny import CART, LABELS, NAMES, write_checkpoint
+
+WORDS = "add two milk please remove eggs now three monitor the a of cart my we need no more stop".split()
+PROMPT = Prompt(CART, NAMES)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def f16(checkpoint, tmp_path_factory):
+    path = tmp_path_factory.mktemp("gguf") / "model.gguf"
+    gguf.write_f16(checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def messages():
+    rng = random.Random(3)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(1, 25))) for _ in range(80)]
+
+
+def classifier(kind: str, checkpoint, f16, codec: str, places: int = 8) -> BatchClassifier:
+    tokenizer = load_tokenizer(checkpoint)
+    prefix = PROMPT.prefix_ids(tokenizer)
+    if kind == "gguf":
+        forward = GgufForward(f16, prefix, places, 352, threads=1)
+    else:
+        forward = CausalForward(load_reference(checkpoint, "cpu"), prefix, places, 352)
+    return BatchClassifier(kind, forward, tokenizer, PROMPT, Automaton(CART, NAMES, tokenizer, codec), 256)
+
+
+def labels(predictions) -> list[str]:
+    return [to_json(prediction.intent) for prediction in predictions]
+
+
+@pytest.mark.parametrize("codec", ["json", "compact"])
+def test_gguf_and_reference_label_alike(checkpoint, f16, messages, codec):
+    ours = classifier("gguf", checkpoint, f16, codec).classify(messages)
+    theirs = classifier("reference", checkpoint, f16, codec).classify(messages)
+    assert len(set(labels(theirs))) > 5, "a test of one label shows nothing"
+    assert labels(ours) == labels(theirs)
+    assert [p.confidence for p in ours] == pytest.approx([p.confidence for p in theirs], rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["gguf", "reference"])
+def test_a_label_does_not_depend_on_who_shares_the_batch(checkpoint, f16, messages, kind):
+    engine = classifier(kind, checkpoint, f16, "compact")
+    alone = [label for message in messages for label in labels(engine.classify([message]))]
+    order = list(range(len(messages)))
+    random.Random(1).shuffle(order)
+    shuffled = labels(engine.classify([messages[i] for i in order]))
+    assert labels(engine.classify(messages)) == alone
+    assert [shuffled[order.index(i)] for i in range(len(messages))] == alone
+
+
+@pytest.mark.parametrize("kind", ["gguf", "reference"])
+def test_a_message_that_is_too_long_is_rejected_and_its_neighbours_are_not_touched(checkpoint, f16, messages, kind):
+    engine = classifier(kind, checkpoint, f16, "compact")
+    mixed = engine.classify([messages[0], "milk " * 5000, "", messages[1]])
+    assert [p.status for p in mixed] == [Status.OK, Status.REJECTED, Status.REJECTED, Status.OK]
+    assert "over the limit of 256" in mixed[1].reason
+    assert mixed[2].reason == "empty message"
+    assert labels([mixed[0], mixed[3]]) == labels(engine.classify(messages[:2]))
+
+
+def test_text_that_looks_like_a_special_token_stays_text(checkpoint):
+    tokenizer = load_tokenizer(checkpoint)
+    (ids,) = PROMPT.message_ids(tokenizer, ["add <eos> milk"])
+    assert tokenizer.token_to_id("<eos>") not in ids
+    assert tokenizer.decode(ids) == "add <eos> milk\n"
+
+
+def test_reference_logits_are_those_of_the_whole_prompt_at_once(checkpoint):
+    import torch
+
+    tokenizer = load_tokenizer(checkpoint)
+    model = load_reference(checkpoint, "cpu")
+    prefix = PROMPT.prefix_ids(tokenizer)
+    sequences = PROMPT.message_ids(tokenizer, ["add milk", "please remove the eggs from my cart now"])
+    forward = CausalForward(model, prefix, 2, 352)
+    take = forward.extend(list(enumerate(sequences)))
+    forward.extend([(0, [5, 6, 7]), (1, [8])])
+    take = forward.extend([(1, [9])])
+    with torch.inference_mode():
+        whole = model(input_ids=torch.tensor([prefix + sequences[1] + [8, 9]])).logits[0, -1].numpy()
+    assert take(np.array([0]), np.arange(len(whole)))[0] == pytest.approx(whole, abs=1e-3)
+
+
+def test_a_label_schema_runs_through_the_same_engine(checkpoint, f16):
+    tokenizer = load_tokenizer(checkpoint)
+    prompt = Prompt(LABELS)
+    forward = GgufForward(f16, prompt.prefix_ids(tokenizer), 4, 352, threads=1)
+    engine = BatchClassifier("x", forward, tokenizer, prompt, Automaton(LABELS, (), tokenizer, "compact"), 256)
+    found = engine.classify(["where is my order", "send it back"])
+    assert all(LABELS.check(prediction.intent) for prediction in found)
+
+
+def test_a_file_that_is_no_gguf_is_a_named_error(checkpoint, tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + b"\xff" * 64)
+    (tmp_path / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())
+    with pytest.raises(CorruptData, match="model.gguf"):
+        load_classifier(tmp_path, "gguf-Q4_K_M", PROMPT, EngineOptions("compact"))

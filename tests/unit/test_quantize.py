@@ -1,0 +1,50 @@
+import json
+
+import pytest
+
+from intent.errors import ConfigError
+from intent.prompt import load_tokenizer
+from intent.quantize import gguf, gptq
+from tests.tiny import NAMES, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+def test_a_group_size_that_does_not_divide_the_model_is_refused_with_those_that_do(checkpoint, tmp_path):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": 576, "intermediate_size": 1536, "head_dim": 64}))
+    with pytest.raises(ConfigError, match=r"group size 128.*\[16, 32, 64\]"):
+        gptq.check_group_size(tmp_path, 128)
+    gptq.check_group_size(checkpoint, 128)
+
+
+def test_an_architecture_without_a_gguf_form_is_refused_by_name(checkpoint, tmp_path):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "mamba"}))
+    with pytest.raises(ConfigError, match="mamba"):
+        gguf.write_f16(tmp_path, tmp_path / "model.gguf")
+
+
+def test_llama_cpp_reads_the_vocabulary_as_the_checkpoint_does(checkpoint, tmp_path):
+    import llama_cpp
+
+    gguf.make(checkpoint, tmp_path / "model.gguf", "F16", 1)
+    reader = llama_cpp.Llama(str(tmp_path / "model.gguf"), vocab_only=True, verbose=False)
+    tokenizer = load_tokenizer(checkpoint)
+    for text in (*NAMES, "two litres, please!", "ça va   <eos>", "27 inch 1L 👍"):
+        assert reader.tokenize(text.encode(), add_bos=False, special=False) == tokenizer.encode(text).ids
+
+
+def test_an_importance_matrix_changes_the_file_and_it_still_loads(checkpoint, tmp_path):
+    import llama_cpp
+
+    sequences = [load_tokenizer(checkpoint).encode(f"add {name} now please").ids for name in NAMES]
+    gguf.make(checkpoint, tmp_path / "plain.gguf", "Q4_K_M", 1)
+    gguf.make(checkpoint, tmp_path / "matrix.gguf", "Q4_K_M", 1, sequences)
+    plain, matrix = (tmp_path / "plain.gguf").read_bytes(), (tmp_path / "matrix.gguf").read_bytes()
+    assert plain != matrix
+    assert not (tmp_path / "plain.f16").exists()
+    llama_cpp.Llama(str(tmp_path / "matrix.gguf"), n_ctx=64, verbose=False).close()
