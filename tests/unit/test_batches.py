@@ -55,15 +55,9 @@ def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
     from intent.prompt import Prompt
 
     model, tokenizer = load_reference(checkpoint, "cpu"), load_tokenizer(checkpoint)
-    prompt = Prompt(CART, NAMES)
-    engine = BatchClassifier(
-        "r",
-        CausalForward(model, prompt.prefix_ids(tokenizer), 8, 352),
-        tokenizer,
-        prompt,
-        Automaton(CART, NAMES, tokenizer, "compact"),
-        256,
-    )
+    prompt, automaton = Prompt(CART, NAMES), Automaton(CART, NAMES, tokenizer, "compact")
+    forward = CausalForward(model, prompt.prefix_ids(tokenizer), 8, 352)
+    engine = BatchClassifier("r", forward, tokenizer, prompt, automaton, 256)
     texts = [f"{word} {name}" for word in ("add", "remove", "three", "hello") for name in NAMES]
     answers = [prediction.intent for prediction in engine.classify(texts)]
     # Half of the examples are labelled with what the model says, half with something else.

@@ -54,13 +54,8 @@ def cases(draw):
         values.append(draw(st.sampled_from(list(slot.domain(catalog)))))
         if values[-1] in slot.ends:
             break
-    return (
-        schema,
-        catalog,
-        schema.intent(values),
-        draw(st.sampled_from([260, 300, 400])),
-        draw(st.sampled_from(["json", "compact"])),
-    )
+    vocabulary, codec = draw(st.sampled_from([260, 300, 400])), draw(st.sampled_from(["json", "compact"]))
+    return schema, catalog, schema.intent(values), vocabulary, codec
 
 
 @settings(max_examples=150, deadline=None)
