@@ -1,28 +1,28 @@
-"""Where bytes live: one interface over a local folder and an S3 bucket, told apart by the URI.
+"""Where bytes live: one interface over a local folder and (in `s3.py`) an S3 bucket, told apart by the URI.
 
 Knows nothing of what the bytes mean. Credentials come from the environment or the instance role, never from config.
 Keys are relative, with forward slashes. The commit protocol rests on `put_if_absent`: exactly one writer of a key wins,
 and an object that exists is whole.
 """
 
+import errno
 import hashlib
-import io
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from intent.errors import ConfigError, CorruptData
+from intent.errors import ConfigError, CorruptData, StoreUnfit
 
-OWNER = "intent-owner"
 _HIDDEN = "."
+
+
+_NO_SECRETS = "holds credentials; take them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use an instance role"
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class StorageOptions:
 
     endpoint: str | None = None
     region: str | None = None
+
+    def __post_init__(self):
+        if self.endpoint and "@" in urlsplit(self.endpoint).netloc:
+            raise ConfigError("storage.endpoint", "(hidden)", _NO_SECRETS)
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,10 @@ class Blob:
 
 
 class Store(Protocol):
+    """`parallel`: how many requests at once serve a reader best."""
+
     uri: str
+    parallel: int
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
         """All objects whose key starts with `prefix`, in the order of their keys."""
@@ -76,6 +83,10 @@ def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
     if parts.scheme == "s3":
         if not parts.netloc:
             raise ConfigError("uri", uri, "name a bucket: s3://bucket/prefix")
+        if "@" in parts.netloc:
+            raise ConfigError("uri", "(hidden)", _NO_SECRETS)
+        from intent.s3 import S3Store
+
         return S3Store(uri.rstrip("/"), options)
     if parts.scheme == "file" or "://" not in uri:
         return LocalStore(str(Path(parts.path if parts.scheme == "file" else uri).absolute()))
@@ -97,7 +108,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _checked(key: str) -> str:
+def checked(key: str) -> str:
     if key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
         raise ConfigError("key", key, "a key is relative, without '..' or empty parts")
     return key
@@ -105,6 +116,8 @@ def _checked(key: str) -> str:
 
 class LocalStore:
     """A folder. Atomic by writing aside, fsync and rename or link; files that start with a dot are not listed."""
+
+    parallel = 2
 
     def __init__(self, uri: str):
         self.uri = uri
@@ -124,16 +137,17 @@ class LocalStore:
 
     def stat(self, key: str) -> Blob | None:
         try:
-            info = self._path(key).stat()
+            return _blob(key, os.stat(self._path(key)))
         except FileNotFoundError:
             return None
-        return Blob(key, info.st_size, f"{info.st_size:x}-{info.st_mtime_ns:x}")
 
     def read(self, key: str) -> bytes:
         return self._path(key).read_bytes()
 
     def read_tail(self, blob: Blob, length: int) -> bytes:
-        with self.open(blob.key, blob) as file:
+        with open(self._path(blob.key), "rb") as file:
+            if _blob(blob.key, os.fstat(file.fileno())) != blob:
+                raise changed(self.uri, blob.key)
             file.seek(max(0, blob.size - length))
             return file.read()
 
@@ -141,7 +155,7 @@ class LocalStore:
         file = pa.OSFile(str(self._path(key)))
         if version is not None and self.stat(key) != version:
             file.close()
-            raise _changed(self.uri, key)
+            raise changed(self.uri, key)
         return file
 
     def put(self, key: str, data: bytes) -> None:
@@ -159,6 +173,12 @@ class LocalStore:
             os.link(aside, path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise StoreUnfit(
+                    f"{self.uri}: has no hard links ({error.strerror}); use another file system or s3://"
+                ) from error
+            raise
         finally:
             os.unlink(aside)
         _sync_folder(path.parent)
@@ -168,7 +188,7 @@ class LocalStore:
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        return self.root / _checked(key)
+        return self.root / checked(key)
 
     def _write_aside(self, path: Path, data: bytes) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,6 +205,10 @@ class LocalStore:
         return aside
 
 
+def _blob(key: str, info: os.stat_result) -> Blob:
+    return Blob(key, info.st_size, f"{info.st_size:x}-{info.st_mtime_ns:x}")
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -193,133 +217,5 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-class S3Store:
-    """A prefix of a bucket, over boto3. `put_if_absent` is one PUT with `If-None-Match: *`."""
-
-    def __init__(self, uri: str, options: StorageOptions):
-        parts = urlsplit(uri)
-        self.uri, self.options = uri, options
-        self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
-
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "client"}
-
-    @cached_property
-    def client(self):
-        import boto3
-        from botocore.config import Config
-
-        config = Config(
-            retries={"mode": "standard", "max_attempts": 10},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=32,
-            request_checksum_calculation="when_required",
-        )
-        return boto3.client("s3", endpoint_url=self.options.endpoint, region_name=self.options.region, config=config)
-
-    def list(self, prefix: str = "") -> Iterator[Blob]:
-        base = f"{self.prefix}/" if self.prefix else ""
-        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=base + prefix):
-            for entry in page.get("Contents", []):
-                if not entry["Key"].endswith("/"):
-                    yield Blob(entry["Key"][len(base) :], entry["Size"], entry["ETag"])
-
-    def stat(self, key: str) -> Blob | None:
-        head = self._head(key)
-        return Blob(key, head["ContentLength"], head["ETag"]) if head else None
-
-    def read(self, key: str) -> bytes:
-        return self.get(key)
-
-    def get(self, key: str, **conditions: str) -> bytes:
-        """The object's bytes. `conditions` are of GetObject: Range, IfMatch."""
-        from botocore.exceptions import ClientError
-
-        try:
-            return self.client.get_object(Bucket=self.bucket, Key=self._key(key), **conditions)["Body"].read()
-        except ClientError as error:
-            if _status(error) == 404:
-                raise FileNotFoundError(f"{self.uri}/{key}") from None
-            if _status(error) == 412:
-                raise _changed(self.uri, key) from None
-            raise
-
-    def read_tail(self, blob: Blob, length: int) -> bytes:
-        return self.get(blob.key, Range=f"bytes={max(0, blob.size - length)}-", IfMatch=blob.etag)
-
-    def open(self, key: str, version: Blob | None = None) -> pa.NativeFile:
-        version = version or self.stat(key)
-        if version is None:
-            raise FileNotFoundError(f"{self.uri}/{key}")
-        return pa.PythonFile(io.BufferedReader(_Ranges(self, version), 1 << 20), mode="r")
-
-    def put(self, key: str, data: bytes) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        from botocore.exceptions import ClientError
-
-        owner = uuid.uuid4().hex
-        try:
-            self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*", Metadata={OWNER: owner})
-        except ClientError as error:
-            if _status(error) not in (409, 412):
-                raise
-            # A reply lost on the way makes the client's own retry see its own object: that is a success.
-            head = self._head(key)
-            return bool(head) and head["Metadata"].get(OWNER) == owner
-        return True
-
-    def delete(self, key: str) -> None:
-        self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
-
-    def _head(self, key: str) -> dict | None:
-        from botocore.exceptions import ClientError
-
-        try:
-            return self.client.head_object(Bucket=self.bucket, Key=self._key(key))
-        except ClientError as error:
-            if _status(error) == 404:
-                return None
-            raise
-
-    def _key(self, key: str) -> str:
-        return f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key)
-
-
-class _Ranges(io.RawIOBase):
-    """Random access to one version of an object: every range is read with If-Match."""
-
-    def __init__(self, store: S3Store, blob: Blob):
-        self._store, self._blob, self._at = store, blob, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self._blob.size)[whence]
-        return self._at
-
-    def readinto(self, buffer) -> int:
-        stop = min(self._at + len(buffer), self._blob.size)
-        if stop <= self._at:
-            return 0
-        data = self._store.get(self._blob.key, Range=f"bytes={self._at}-{stop - 1}", IfMatch=self._blob.etag)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
-def _changed(uri: str, key: str) -> CorruptData:
+def changed(uri: str, key: str) -> CorruptData:
     return CorruptData(f"{uri}/{key} changed since it was planned; start a new run with a new output")
-
-
-def _status(error) -> int:
-    return error.response["ResponseMetadata"]["HTTPStatusCode"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from intent.engine import Classifier
-from intent.errors import ConfigError, CorruptData
+from intent.errors import CorruptData
 from intent.night import frequent
 from intent.night.ledger import Ledger
 from intent.night.part import Committed
@@ -76,7 +76,7 @@ class Actor:
 def _outcome(run: Callable[[], Committed | None]) -> Outcome:
     try:
         return Outcome(run())
-    except (CorruptData, ConfigError) as error:
+    except CorruptData as error:
         return Outcome(reason=str(error), final=True)
     except Exception as error:
         return Outcome(reason=f"{type(error).__name__}: {error}"[:500])

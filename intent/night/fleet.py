@@ -21,7 +21,7 @@ from intent.night import frequent
 from intent.night.actor import Actor, Night
 from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
 from intent.night.part import Committed
-from intent.night.progress import Progress, Summary, Tally, summary_again
+from intent.night.progress import Progress, Summary, Tally
 from intent.night.queue import Queue
 from intent.night.rows import ShardReader
 from intent.night.shard import Footer, Shard, input_fingerprint, input_objects, plan_shards, read_footers
@@ -181,7 +181,8 @@ def classify_night(
     ledger = Ledger(open_store(output_uri, options), run)
     ledger.require_same()
     if manifest := ledger.manifest():
-        return summary_again(manifest, output_uri)
+        ledger.close(manifest["summary"])
+        return Summary(**{**manifest["summary"], "already_done": True})
     probe(ledger.store)
     shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, _read_footers))
     return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)

@@ -69,9 +69,6 @@ class Ledger:
     def manifest(self) -> dict | None:
         return self._read(MANIFEST)
 
-    def summary(self) -> dict | None:
-        return self._read(SUMMARY)
-
     def committed_ids(self) -> set[str]:
         """The ids of the shards whose parts are in the store."""
         return {blob.key.split("part-")[-1].removesuffix(".parquet") for blob in self.store.list(f"{LABELLED}/")}
@@ -104,12 +101,17 @@ class Ledger:
     def commit(self, shards: Sequence[Shard], parts: Mapping[str, Committed], summary: dict) -> None:
         """Write the manifest, last. Raises ManifestLost where another driver's is there."""
         totals = {name: sum(getattr(part.receipt, name) for part in parts.values()) for name in _COUNTS}
-        entries = [_entry(shard, parts[shard.id]) for shard in shards]
-        manifest = {"fingerprint": self.run.fingerprint, "run": asdict(self.run), **totals, "parts": entries}
+        head = {"fingerprint": self.run.fingerprint, "run": asdict(self.run), **totals, "summary": summary}
+        manifest = {**head, "parts": [_entry(shard, parts[shard.id]) for shard in shards]}
         if not self.store.put_if_absent(MANIFEST, _dump(manifest)):
             raise ManifestLost(f"{self.store.uri}/{MANIFEST}: another driver finished this night first; its labels stand")
-        self.store.put(SUMMARY, _dump(summary))
-        self.store.delete(FAILED)
+        self.close(summary)
+
+    def close(self, summary: dict) -> None:
+        """What is left to do once the manifest is there. Changes nothing where it was done before."""
+        self.store.put_if_absent(SUMMARY, _dump(summary))
+        if self.store.stat(FAILED):
+            self.store.delete(FAILED)
 
     def record_failed(self, failed: Mapping[Shard, str]) -> None:
         entries = [

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from intent.night.part import Committed
@@ -131,9 +130,3 @@ def _bar(stream):
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
     return Progress(*columns, console=Console(file=stream))
-
-
-def summary_again(found: Mapping, output: str) -> Summary:
-    """The summary of a night that was finished before."""
-    kept = {name: found[name] for name in ("rows", "labelled", "abstained", "rejected")}
-    return Summary(**kept, output=output, already_done=True)

@@ -1,0 +1,190 @@
+"""An S3 bucket as a `Store`, over boto3. Credentials come from the environment or the instance role, never from config."""
+
+import io
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from intent.errors import ConfigError, IntentError
+from intent.storage import Blob, StorageOptions, changed, checked, sha256
+
+OWNER, SHA256 = "intent-owner", "intent-sha256"
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+BODY_ATTEMPTS = 5
+
+
+class S3Store:
+    """A prefix of a bucket, over boto3. `put_if_absent` is one PUT with `If-None-Match: *`."""
+
+    parallel = 16
+
+    def __init__(self, uri: str, options: StorageOptions):
+        parts = urlsplit(uri)
+        self.uri, self.options = uri, options
+        self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "client"}
+
+    @cached_property
+    def client(self):
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            retries={"mode": "standard", "max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", 10))},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            max_pool_connections=32,
+            request_checksum_calculation="when_required",
+        )
+        return boto3.client("s3", endpoint_url=self.options.endpoint, region_name=self.options.region, config=config)
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        base = f"{self.prefix}/" if self.prefix else ""
+        with self._named():
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=base + prefix):
+                for entry in page.get("Contents", []):
+                    if not entry["Key"].endswith("/"):
+                        yield Blob(entry["Key"][len(base) :], entry["Size"], entry["ETag"])
+
+    def stat(self, key: str) -> Blob | None:
+        head = self._head(key)
+        return Blob(key, head["ContentLength"], head["ETag"]) if head else None
+
+    def read(self, key: str) -> bytes:
+        return self.get(key)
+
+    def get(self, key: str, **conditions: str) -> bytes:
+        """The object's bytes, all that were promised. `conditions` are of GetObject: Range, IfMatch."""
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        for attempt in range(BODY_ATTEMPTS):
+            reply = self._call("get_object", key, **conditions)
+            try:
+                return reply["Body"].read()
+            except (IncompleteReadError, HTTPClientError) as error:
+                # The client itself tries requests again, but not the reading of a reply that breaks off.
+                if attempt == BODY_ATTEMPTS - 1:
+                    raise IntentError(
+                        f"{self.uri}/{key}: the store's reply broke off {BODY_ATTEMPTS} times: {error}"
+                    ) from error
+        raise AssertionError("unreachable")
+
+    def read_tail(self, blob: Blob, length: int) -> bytes:
+        first = max(0, blob.size - length)
+        data = self.get(blob.key, Range=f"bytes={first}-", IfMatch=blob.etag)
+        return _whole(self.uri, blob.key, data, blob.size - first)
+
+    def open(self, key: str, version: Blob | None = None) -> pa.NativeFile:
+        version = version or self.stat(key)
+        if version is None:
+            raise FileNotFoundError(f"{self.uri}/{key}")
+        return pa.PythonFile(io.BufferedReader(_Ranges(self, version), 1 << 20), mode="r")
+
+    def put(self, key: str, data: bytes) -> None:
+        self._call("put_object", key, Body=data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        owner = uuid.uuid4().hex
+        try:
+            self._call("put_object", key, Body=data, IfNoneMatch="*", Metadata={OWNER: owner, SHA256: sha256(data)})
+        except ClientError as error:
+            if _status(error) not in (409, 412):
+                raise
+            # A reply lost on the way makes the client's own retry see its own object: that is a success.
+            head = self._head(key)
+            return bool(head) and head["Metadata"].get(OWNER) == owner
+        return True
+
+    def delete(self, key: str) -> None:
+        self._call("delete_object", key)
+
+    def _head(self, key: str) -> dict | None:
+        try:
+            return self._call("head_object", key)
+        except FileNotFoundError:
+            return None
+
+    def _call(self, operation: str, key: str, **arguments) -> dict:
+        """One request about one object. Raises FileNotFoundError, CorruptData where it changed, or a named error."""
+        from botocore.exceptions import ClientError
+
+        try:
+            with self._named():
+                return getattr(self.client, operation)(Bucket=self.bucket, Key=self._key(key), **arguments)
+        except ClientError as error:
+            if _status(error) == 404:
+                raise FileNotFoundError(f"{self.uri}/{key}") from None
+            if _status(error) in (412, 416) and "IfMatch" in arguments:
+                raise changed(self.uri, key) from None
+            raise
+
+    @contextmanager
+    def _named(self):
+        """What the operator can mend, said so."""
+        from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+
+        try:
+            yield
+        except NoCredentialsError as error:
+            raise ConfigError("uri", self.uri, "no credentials; set the AWS variables or use an instance role") from error
+        except EndpointConnectionError as error:
+            raise IntentError(f"{self.uri}: {error}; check storage.endpoint and the network") from error
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code == "NoSuchBucket":
+                raise ConfigError("uri", self.uri, "there is no such bucket; make it or correct the name") from error
+            if _status(error) in (401, 403):
+                raise ConfigError("uri", self.uri, f"access denied ({code}); check the credentials and their policy") from error
+            raise
+
+    def _key(self, key: str) -> str:
+        return f"{self.prefix}/{checked(key)}" if self.prefix else checked(key)
+
+
+class _Ranges(io.RawIOBase):
+    """Random access to one version of an object: every range is read with If-Match."""
+
+    def __init__(self, store: S3Store, blob: Blob):
+        self._store, self._blob, self._at = store, blob, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._blob.size)[whence]
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        stop = min(self._at + len(buffer), self._blob.size)
+        if stop <= self._at:
+            return 0
+        data = self._store.get(self._blob.key, Range=f"bytes={self._at}-{stop - 1}", IfMatch=self._blob.etag)
+        _whole(self._store.uri, self._blob.key, data, stop - self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _whole(uri: str, key: str, data: bytes, length: int) -> bytes:
+    if len(data) != length:
+        raise IntentError(f"{uri}/{key}: the store sent {len(data)} bytes of {length}; try again")
+    return data
+
+
+def _status(error) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]

@@ -1,0 +1,284 @@
+"""The commit protocol alone, in memory: a store, drivers and workers, one store request at a time, in an order drawn by seed.
+
+The ledger, the parts, the actor, the queue and the S3 client code are the real ones. Between any two requests a party may
+be stalled or crash, with its request done, not done, or done later; a reply may be lost, so that the client asks again.
+"""
+
+import io
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+
+import nights
+import pyarrow as pa
+import pyarrow.parquet as pq
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from intent.errors import ManifestLost
+from intent.night.actor import Actor, Night
+from intent.night.ledger import LABELLED, MANIFEST, REJECTED, Ledger, part_key
+from intent.night.part import Part, build_part, open_part
+from intent.night.queue import Queue
+from intent.night.shard import Shard
+from intent.night.worker import Columns
+from intent.s3 import S3Store
+from intent.storage import Blob, StorageOptions
+
+SHARDS = [Shard(Blob("log.parquet", 9, "e"), 4 * n, 4) for n in range(4)]
+REWRITTEN = ("summary.json", "failed.json")
+
+
+class Crash(BaseException):
+    """The party's process is gone."""
+
+
+@dataclass
+class World:
+    """Objects of the one bucket, every party's turn, and the faults, all drawn from one seed."""
+
+    seed: int
+    faults: bool = True
+    conditional: bool = True
+    objects: dict[str, tuple[bytes, dict]] = field(default_factory=dict)
+    late: list = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.random = random.Random(self.seed)
+        self.parties: list[Party] = []
+        self.now = 0.0
+
+    def run(self, *starts) -> None:
+        for start in starts:
+            Party(self, start)
+        while running := [party for party in self.parties if not party.ended]:
+            self.now += 1
+            assert self.now < 100_000, "the night does not end"
+            awake = [party for party in running if party.stalled_until <= self.now] or running
+            if self.late and self.random.random() < 0.05:
+                self.late.pop(self.random.randrange(len(self.late)))()
+            self.random.choice(awake).turn()
+        for request in self.late:
+            request()
+
+    def put(self, key: str, data: bytes, absent: bool, metadata: dict) -> None:
+        if absent and self.conditional and key in self.objects:
+            raise _error(412)
+        if key in self.objects and key not in REWRITTEN:
+            self.broken.append(f"{key} was overwritten")
+        if key.split("/")[0] in (LABELLED, REJECTED) and MANIFEST in self.objects:
+            self.broken.append(f"{key} was written after the manifest")
+        self.objects[key] = (data, metadata)
+
+
+class Party:
+    """One process, as a thread that runs only in its turn; a turn ends at the next request."""
+
+    def __init__(self, world: World, start, owner: "Party | None" = None):
+        self.world, self.owner = world, owner
+        self.ended, self.doomed, self.stalled_until, self.result = False, False, 0.0, None
+        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, args=(start,), daemon=True)
+        world.parties.append(self)
+        self._thread.start()
+
+    def turn(self) -> None:
+        self._go.release()
+        self._stopped.acquire()
+
+    def wait(self) -> None:
+        """End this turn; come back in another, or crash."""
+        self._stopped.release()
+        self._go.acquire()
+        if self.doomed or (self.owner and self.owner.ended and not isinstance(self.owner.result, str)):
+            raise Crash
+        if self.world.faults and self.world.random.random() < 0.02:
+            self.stalled_until = self.world.now + self.world.random.randrange(200)
+
+    def _run(self, start) -> None:
+        self._go.acquire()
+        try:
+            self.result = start(self)
+        except Crash as crash:
+            self.result = crash
+        except BaseException as error:
+            self.result = error
+        self.ended = True
+        self._stopped.release()
+
+
+class Client:
+    """The S3 client of one party. Faults as a network and a dying process make them."""
+
+    def __init__(self, world: World, party: Party):
+        self.world, self.party = world, party
+
+    def put_object(self, *, Key, Body, IfNoneMatch=None, Metadata=None, **_):
+        self._send(f"PUT {Key}", lambda: self.world.put(Key, Body, IfNoneMatch == "*", Metadata or {}))
+
+    def head_object(self, *, Key, **_):
+        data, metadata = self._send(f"HEAD {Key}", lambda: self._get(Key))
+        return {"ContentLength": len(data), "ETag": "e", "Metadata": metadata}
+
+    def get_object(self, *, Key, **_):
+        return {"Body": io.BytesIO(self._send(f"GET {Key}", lambda: self._get(Key))[0])}
+
+    def delete_object(self, *, Key, **_):
+        self._send(f"DELETE {Key}", lambda: self.world.objects.pop(Key, None))
+
+    def get_paginator(self, _):
+        return self
+
+    def paginate(self, *, Prefix, **_):
+        found = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
+        return [{"Contents": [{"Key": key, "Size": 1, "ETag": "e"} for key in found]}]
+
+    def _get(self, key: str):
+        if key not in self.world.objects:
+            raise _error(404)
+        return self.world.objects[key]
+
+    def _send(self, what: str, request):
+        self.party.wait()
+        chance = self.world.random.random() if self.world.faults else 1.0
+        self.world.trace.append(f"{self.party.world.parties.index(self.party)} {what} {chance:.3f}")
+        if chance < 0.01:
+            raise Crash
+        if chance < 0.02:
+            _quietly(request)
+            raise Crash
+        if chance < 0.03:
+            self.world.late.append(lambda: _quietly(request))
+            raise Crash
+        if chance < 0.06:
+            # The reply is lost, and the client's own retry asks again.
+            _quietly(request)
+            self.party.wait()
+        elif chance < 0.08:
+            # The reply is lost for good: the caller cannot know.
+            _quietly(request)
+            raise ReadTimeoutError(endpoint_url="sim")
+        return request()
+
+
+def _quietly(request) -> None:
+    try:
+        request()
+    except ClientError:
+        return
+
+
+def _error(status: int) -> ClientError:
+    return ClientError({"ResponseMetadata": {"HTTPStatusCode": status}, "Error": {"Code": str(status)}}, "op")
+
+
+@cache
+def made(index: int, engine: str) -> Part:
+    """What an engine makes of a shard. The engines disagree about the labels and about what they reject."""
+    shard = SHARDS[index]
+    ids = list(range(shard.start, shard.start + shard.rows))
+    refused = {"a": ids[:1] if index % 2 else [], "b": ids[2:] if index else []}[engine]
+    kept = [i for i in ids if i not in refused]
+    counts = {"labelled": len(kept), "abstained": 0, "rejected": len(refused), "variants": {engine: len(kept)}}
+    labelled = pa.table({"id": pa.array(kept, pa.int64()), "variant": [engine] * len(kept)})
+    rejected = pa.table({"id": pa.array(refused, pa.int64()), "reason": ["no"] * len(refused)})
+    return build_part({"shard": shard.id, "fingerprint": nights.IDENTITY.fingerprint, "rows": 4, **counts}, labelled, rejected)
+
+
+class FakeWorker:
+    """A worker that labels without reading or computing."""
+
+    def __init__(self, engine: str):
+        self.engine = engine
+
+    def read(self, shard: Shard) -> None:
+        return None
+
+    def label(self, shard: Shard, rows, known) -> Part:
+        return made(SHARDS.index(shard), self.engine)
+
+
+def ledger(world: World, party: Party) -> Ledger:
+    store = S3Store("s3://sim", StorageOptions())
+    store.parallel, store.client = 1, Client(world, party)
+    return Ledger(store, nights.IDENTITY)
+
+
+def driver(party: Party) -> str:
+    """`classify_night` and `run_night`, with threads in the place of Ray's actors."""
+    world, book = party.world, ledger(party.world, party)
+    if found := book.manifest():
+        book.close(found["summary"])
+        return "already done"
+    shards = book.plan(lambda: SHARDS)
+    done = book.committed_ids()
+    parts = {part.receipt.shard: part for part in book.all_committed(s.id for s in shards if s.id in done)}
+    queue = Queue([shard for shard in shards if shard.id not in parts], attempts=1000)
+    for engine in "ab":
+        Party(world, lambda worker, engine=engine: work(worker, engine, queue, parts), owner=party)
+    while queue.open:
+        party.wait()
+    try:
+        book.commit(shards, parts, {"by": world.parties.index(party)})
+    except ManifestLost:
+        return "lost"
+    return "won"
+
+
+def work(party: Party, engine: str, queue: Queue, parts: dict) -> None:
+    world = party.world
+    actor = Actor(Night(None, ledger(world, party), nights.CART, Columns()))
+    actor.reader = actor.worker = FakeWorker(engine)
+    while queue.open:
+        shard = queue.take(party, world.now)
+        try:
+            if shard is None:
+                party.wait()
+                continue
+            outcome = actor.label(shard, None)
+        except Crash:
+            queue.lost(party, "crash", excused=False)
+            if not party.owner.ended:
+                Party(world, lambda heir: work(heir, engine, queue, parts), owner=party.owner)
+            raise
+        if outcome.reason:
+            queue.fail(shard, party, outcome.reason, outcome.final)
+        elif queue.done(shard, party, world.now):
+            parts[shard.id] = outcome.part
+
+
+def simulate(seed: int, conditional: bool = True) -> Counter:
+    """A night with up to three drivers under faults, then one without; how each driver ended. Raises AssertionError."""
+    world = World(seed, conditional=conditional)
+    count = 1 + world.random.randrange(3)
+    world.run(*[driver] * count)
+    drivers = [party for party in world.parties if party.owner is None]
+    world.faults, world.late = False, []
+    world.parties = []
+    world.run(driver)
+    drivers += [party for party in world.parties if party.owner is None]
+    assert not world.broken, world.broken
+    check(world)
+    results = [party.result for party in drivers]
+    assert results[-1] in ("won", "already done"), results
+    assert results.count("won") <= 1, results
+    return Counter(result if isinstance(result, str) else type(result).__name__ for result in results)
+
+
+def check(world: World) -> None:
+    """Every row once, rejected or labelled; the manifest is of what is there."""
+    book = ledger(world, Party.__new__(Party))
+    book.store.client._send = lambda what, request: request()
+    manifest = book.verify()
+    assert manifest["rows"] == 16 == manifest["labelled"] + manifest["abstained"] + manifest["rejected"]
+    ids: list[int] = []
+    for shard in SHARDS:
+        part = open_part(world.objects[part_key(LABELLED, shard.id)][0], "part")
+        ids += pq.read_table(io.BytesIO(part.data))["id"].to_pylist()
+        copy = world.objects.get(part_key(REJECTED, shard.id))
+        assert (copy[0] if copy else None) == part.rejected
+        ids += pq.read_table(io.BytesIO(copy[0]))["id"].to_pylist() if copy else []
+    assert sorted(ids) == list(range(16)), ids
