@@ -130,7 +130,7 @@ class S3Store:
     @contextmanager
     def _named(self):
         """What the operator can mend, said so."""
-        from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+        from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
 
         try:
             yield
@@ -144,7 +144,11 @@ class S3Store:
                 raise ConfigError("uri", self.uri, "there is no such bucket; make it or correct the name") from error
             if _status(error) in (401, 403):
                 raise ConfigError("uri", self.uri, f"access denied ({code}); check the credentials and their policy") from error
+            if _status(error) >= 500:
+                raise IntentError(f"{self.uri}: the store keeps answering {code or _status(error)}; run again later") from error
             raise
+        except HTTPClientError as error:
+            raise IntentError(f"{self.uri}: the store does not answer ({type(error).__name__}); run again later") from error
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{checked(key)}" if self.prefix else checked(key)

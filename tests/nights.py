@@ -1,5 +1,6 @@
 """A small night for tests: logs, engines that answer by rule, and the invariant that every test ends with."""
 
+import functools
 import io
 import os
 import time
@@ -36,36 +37,62 @@ def rule(message: str) -> Prediction:
 
 @dataclass
 class RuleClassifier:
-    """`rule`, after doing harm: a message that holds 'die' kills the process, 'raise' raises; each as often as `harm` says.
+    """`rule`, after `seconds` a call. A message that holds 'die' kills the process, one that holds 'raise' raises.
 
-    `harm` is a folder of files, one a wound that is still to be dealt; None: every time.
+    `log`: a file that gets a line for every message seen.
     """
 
     variant: str = "rule"
     seconds: float = 0.0
-    harm: str | None = None
+    log: str | None = None
 
     def classify(self, messages):
         assert len(set(messages)) == len(messages), "a message was given twice"
+        if self.log:
+            with open(self.log, "a") as file:
+                file.writelines(f"{message}\n" for message in messages)
         time.sleep(self.seconds)
-        for message in messages:
-            if "die" in message and self._deals("die"):
-                os._exit(137)
-            if "raise" in message and self._deals("raise"):
-                raise RuntimeError("this message cannot be decoded")
+        if any("die" in message for message in messages):
+            os._exit(137)
+        if any("raise" in message for message in messages):
+            raise RuntimeError("this message cannot be decoded")
         return [rule(message) for message in messages]
 
-    def _deals(self, kind: str) -> bool:
-        if self.harm is None:
-            return True
-        for wound in Path(self.harm).glob(f"{kind}-*"):
-            wound.unlink()
-            return True
-        return False
+
+def engine(variant: str = "rule", actors: int = 1, cpus: float = 0.5, before=None, env_vars=None, **kwargs) -> EngineSpec:
+    """`before` runs in the actor's process before its engine is loaded: what tests break, they break there."""
+
+    def load():
+        if before:
+            before()
+        return RuleClassifier(variant, **kwargs)
+
+    return EngineSpec(variant, "stub", load, actors=actors, cpus=cpus, env_vars=env_vars or {})
 
 
-def engine(variant: str = "rule", actors: int = 1, cpus: float = 0.5, **kwargs) -> EngineSpec:
-    return EngineSpec(variant, "stub", lambda: RuleClassifier(variant, **kwargs), actors=actors, cpus=cpus)
+def wound(harm: str, kind: str) -> bool:
+    """Take one of the files `kind`-* in the folder `harm`, where one is left: so often harm of that kind is done."""
+    for path in Path(harm).glob(f"{kind}-*"):
+        path.unlink()
+        return True
+    return False
+
+
+def dying(harm: str, owner: type, name: str, after: bool = False) -> None:
+    """From now on a call of `owner.name` kills this process, before or after it is done, while `harm` has wounds of `name`."""
+    method = getattr(owner, name)
+
+    @functools.wraps(method)
+    def call(*args, **kwargs):
+        kind = f"{name}_{'after' if after else 'before'}"
+        if not after and wound(harm, kind):
+            os._exit(137)
+        result = method(*args, **kwargs)
+        if after and wound(harm, kind):
+            os._exit(137)
+        return result
+
+    setattr(owner, name, call)
 
 
 def write_log(store: Store, files: int = 3, rows: int = 100, messages=None, key: str = "log-{}.parquet", **kwargs) -> None:
@@ -92,7 +119,11 @@ def run(root: str, engines=None, rows_per_shard: int = 40, attempts: int = 3, id
     return classify_night(f"{root}/in", f"{root}/out", options, identity, CART, engines or [engine()], fleet, **kwargs)
 
 
-def check_night(root: str, unreadable: tuple[str, ...] = ()) -> dict:
+def snapshot(root: str) -> dict[str, str]:
+    return {blob.key: blob.etag for blob in open_store(f"{root}/out").list()}
+
+
+def check_night(root: str) -> dict:
     """Every id of the input is in the output exactly once, and the store holds what the manifest says, nothing else."""
     source, output = open_store(f"{root}/in"), open_store(f"{root}/out")
     given = Counter(read(source, "").column("id").to_pylist())

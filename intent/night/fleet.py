@@ -7,6 +7,7 @@ from the store alone, so that any driver, on any cluster, can go on with a night
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError
 from intent.artifact import fingerprint
 from intent.config import FleetConfig
 from intent.engine import Classifier
-from intent.errors import ConfigError, ShardsFailed
+from intent.errors import ConfigError, IntentError, ShardsFailed
 from intent.night import frequent
 from intent.night.actor import Actor, Night
 from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
@@ -219,7 +220,8 @@ def run_night(
                 fleet.run(Queue(frequent.missing(ledger.store, chunks), attempts), "label_frequent")
                 fleet.run(queue, "label", _load_known.remote(ledger.store) if chunks else None, done)
     if queue.failed:
-        ledger.record_failed(queue.failed)
+        with suppress(IntentError):
+            ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
     summary = tally.summary(queue.retries, ledger.store.uri)
     ledger.commit(shards, parts, summary.as_dict())

@@ -16,10 +16,6 @@ from intent.storage import open_store
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def snapshot(root: str) -> dict:
-    return {blob.key: blob.etag for blob in open_store(f"{root}/out").list()}
-
-
 def test_every_row_is_labelled_abstained_or_rejected(root):
     log = open_store(f"{root}/in")
     nights.write_log(log, files=3, rows=100, messages=["two milks", "unsure", "refuse me", None, "", "hello", "x" * 5000])
@@ -45,10 +41,10 @@ def test_every_row_is_labelled_abstained_or_rejected(root):
 def test_a_finished_night_does_nothing_and_says_so(root):
     nights.write_log(open_store(f"{root}/in"))
     assert not nights.run(root).already_done
-    before = snapshot(root)
+    before = nights.snapshot(root)
     again = nights.run(root)
     assert again.already_done and again.rows == 300
-    assert snapshot(root) == before
+    assert nights.snapshot(root) == before
 
 
 def test_labels_are_the_same_on_disk_and_s3(tmp_path, s3_endpoint):
@@ -65,11 +61,11 @@ def test_another_run_is_refused_by_name(tmp_path, field):
     root = str(tmp_path)
     nights.write_log(open_store(f"{root}/in"))
     nights.run(root)
-    before = snapshot(root)
+    before = nights.snapshot(root)
     other = RunIdentity(**{**vars(nights.IDENTITY), field: {"other": "2"} if field == "models" else "other"})
     with pytest.raises(RunMismatch, match=f"other {field} "):
         nights.run(root, identity=other)
-    assert snapshot(root) == before
+    assert nights.snapshot(root) == before
 
 
 def test_a_changed_input_is_refused_by_name(root):
@@ -93,9 +89,9 @@ def test_columns_are_named_and_passed_through(tmp_path):
 def test_a_missing_column_is_refused_before_any_write(tmp_path):
     root = str(tmp_path)
     nights.write_log(open_store(f"{root}/in"))
-    with pytest.raises(ConfigError, match="text.*not in the input"):
+    with pytest.raises(ConfigError, match="not in the input"):
         nights.run(root, columns=Columns("id", "text"))
-    assert snapshot(root) == {}
+    assert nights.snapshot(root) == {}
 
 
 def test_frequent_messages_are_classified_once(tmp_path):

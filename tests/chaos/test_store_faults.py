@@ -1,0 +1,109 @@
+"""T10 to T12, T14, T20: what a store, a network or a key may do to a night."""
+
+import os
+
+import nights
+import pytest
+from s3_proxy import Rule
+
+from intent import s3
+from intent.errors import ConfigError, IntentError, ShardsFailed, StoreUnfit
+from intent.night.rows import ShardReader
+from intent.night.shard import input_objects, plan_shards
+from intent.storage import StorageOptions, open_store
+
+pytestmark = pytest.mark.chaos
+
+
+def test_t10_a_store_that_throttles_a_third_of_the_requests_only_slows_the_night(ray_cluster, proxy, harmed, s3_root):
+    nights.write_log(open_store(f"{s3_root}/in"), files=1)
+    proxy.rules = [Rule("slowdown", share=0.3)]
+    nights.run(s3_root, options=harmed)
+    nights.check_night(s3_root)
+    assert proxy.hits > 5
+
+
+def test_t10_a_store_that_throttles_all_is_a_clean_failure_and_the_next_run_goes_on(
+    ray_cluster, proxy, harmed, s3_root, monkeypatch
+):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    nights.write_log(open_store(f"{s3_root}/in"))
+    proxy.rules = [Rule("slowdown", "PUT .*/labelled/")]
+    with pytest.raises(ShardsFailed, match="keeps answering SlowDown") as failed:
+        nights.run(s3_root, [nights.engine(env_vars={"AWS_MAX_ATTEMPTS": "2"})], options=harmed, attempts=2)
+    assert failed.value.exit_code == 3
+    assert "manifest.json" not in nights.snapshot(s3_root)
+    proxy.rules = [Rule("slowdown")]
+    with pytest.raises(IntentError, match="keeps answering SlowDown"):
+        nights.run(s3_root, options=harmed)
+    proxy.rules = []
+    nights.run(s3_root, options=harmed)
+    nights.check_night(s3_root)
+    assert "failed.json" not in nights.snapshot(s3_root)
+
+
+def test_t11_a_lost_reply_is_not_a_lost_race(ray_cluster, proxy, harmed, s3_root):
+    nights.write_log(open_store(f"{s3_root}/in"), messages=["milk", None])
+    proxy.rules = [Rule("lost", f"PUT .*/{key}", count=2) for key in ("plan", "labelled/", "rejected/", "manifest")]
+    nights.run(s3_root, options=harmed)
+    nights.check_night(s3_root)
+    assert proxy.hits == 8
+
+
+def test_t12_a_hanging_or_broken_reply_is_asked_for_again(proxy, harmed, s3_root, monkeypatch):
+    monkeypatch.setattr(s3, "READ_SECONDS", 1)
+    nights.write_log(open_store(f"{s3_root}/in"), files=1, rows=2000)
+    source, blobs = input_objects(f"{s3_root}/in", harmed)
+    [shard] = plan_shards(source, blobs, ["id", "message"], 2000)
+    proxy.rules = [Rule("hang", "GET .*log", count=1), Rule("cut", "GET .*log", count=1)]
+    assert ShardReader(source, ["id"]).read(shard)["id"].to_pylist() == [f"0-{row}" for row in range(2000)]
+    assert proxy.hits == 2
+    proxy.rules = [Rule("cut", "GET .*log")]
+    with pytest.raises(IntentError, match="broke off 5 times"):
+        source.read(blobs[0].key)
+
+
+@pytest.mark.parametrize("rule", [Rule("unconditional", "PUT"), Rule("stale", "GET .*list-type")])
+def test_t14_an_unfit_store_is_refused_before_anything_is_planned(proxy, harmed, s3_root, rule):
+    nights.write_log(open_store(f"{s3_root}/in"), files=2)
+    proxy.rules = [rule]
+    with pytest.raises(StoreUnfit) as unfit:
+        nights.run(s3_root, options=harmed)
+    assert unfit.value.exit_code == 5
+    assert nights.snapshot(s3_root) == {}
+
+
+def test_t20_a_wrong_key_is_refused_before_any_write_and_never_shown(proxy, harmed, s3_root, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
+    nights.write_log(open_store(f"{s3_root}/in"))
+    proxy.rules = [Rule("deny")]
+    with pytest.raises(ConfigError, match="access denied") as refused:
+        nights.run(s3_root, options=harmed)
+    assert refused.value.exit_code == 2
+    assert nights.snapshot(s3_root) == {}
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("where", ["uri", "endpoint"])
+def test_t20_credentials_in_an_address_are_refused_and_not_repeated(where):
+    with pytest.raises(ConfigError) as refused:
+        if where == "uri":
+            open_store("s3://canary-key:canary-secret@nights/out")
+        else:
+            StorageOptions(endpoint="http://canary-key:canary-secret@127.0.0.1:9000")
+    assert "canary" not in str(refused.value)
+
+
+def test_t20_no_credentials_reach_the_output(ray_cluster, s3_root, capfd):
+    nights.write_log(open_store(f"{s3_root}/in"))
+    secret = "canary-" + "s" * 33
+    engine = nights.engine(env_vars={"AWS_SECRET_ACCESS_KEY": secret})
+    before = os.environ["AWS_SECRET_ACCESS_KEY"]
+    os.environ["AWS_SECRET_ACCESS_KEY"] = secret
+    try:
+        nights.run(s3_root, [engine])
+    finally:
+        os.environ["AWS_SECRET_ACCESS_KEY"] = before
+    out = open_store(f"{s3_root}/out")
+    assert not [blob.key for blob in out.list() if b"canary" in out.read(blob.key)]
+    assert "canary" not in "".join(capfd.readouterr())
