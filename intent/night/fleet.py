@@ -36,6 +36,7 @@ FREQUENT_MESSAGES = 100_000
 FREQUENT_CHUNK = 1_000
 FOOTERS_PER_TASK = 2_000
 TICK_SECONDS = 1.0
+SEAT_PATIENCE = 3
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,11 @@ class Fleet:
         lost = [shard for queue in queues for shard in queue.lost(seat, f"killed its actor: {reason}", excused)]
         guilty = any(shard in queue.failed for queue in queues for shard in lost)
         seat.deaths = 0 if guilty else seat.deaths + (not excused)
+        # What kills at work may be the shards, each of which has its own limit; what kills at loading is the engine.
+        limit = SEAT_PATIENCE * self.attempts if seat.ready else self.attempts
         seat.trouble = f"{seat.spec.variant}: {reason}"
         self.progress.say(f"an actor of {seat.spec.variant} died, {len(lost)} shards go back: {reason}")
-        if seat.deaths < self.attempts:
+        if seat.deaths < limit:
             self._start(seat)
         else:
             seat.actor, seat.ready = None, False
@@ -214,7 +217,7 @@ def run_night(
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
         if todo:
             # Before the fleet takes the cluster's CPUs.
-            chunks = _frequent_chunks(night, shards, frequent_messages)
+            chunks = _frequent_chunks(night, shards, frequent_messages, progress)
             tally.counts["classified"] += sum(chunk.rows for chunk in chunks)
             with Fleet(night, engines, attempts, progress) as fleet:
                 fleet.run(Queue(frequent.missing(ledger.store, chunks), attempts), "label_frequent")
@@ -237,13 +240,18 @@ def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:
     return "\n".join([head, *lines])
 
 
-def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int) -> list[Shard]:
+def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress: Progress) -> list[Shard]:
     """The night's most frequent messages, as chunks for the fleet to label; none where a table cannot save work."""
     store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
     if limit < 1 or len(readable) < 2:
         return []
     if store.stat(frequent.MESSAGES) is None:
-        ray.get(_find_frequent(night, readable, limit))
+        try:
+            ray.get(_find_frequent(night, readable, limit))
+        except RayError as error:
+            # Without the table the night is slower, and no less right.
+            progress.say(f"goes on without the table of frequent messages: {_reason(error)}")
+            return []
     return frequent.chunks(store, FREQUENT_CHUNK)
 
 

@@ -29,11 +29,11 @@ def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int,
     tables, size = [pa.table({"message": [], "shards": []}, COUNTS)], 0
     for shard in shards:
         try:
-            rows = reader.read(shard)
+            messages, _ = distinct(reader.read(shard)[column])
         except CorruptData:
             # Its own turn will report it.
             continue
-        texts, reasons = refuse(distinct(rows[column])[0], max_characters)
+        texts, reasons = refuse(messages, max_characters)
         texts = texts.filter(reasons.is_null())
         tables.append(pa.table([texts, pa.repeat(pa.scalar(1, pa.int32()), len(texts))], COUNTS))
         size += len(texts)

@@ -1,0 +1,167 @@
+"""T1, T3 to T5: actors and drivers that die, stop or compete; and shards that kill."""
+
+import functools
+import os
+import signal
+import time
+from pathlib import Path
+
+import nights
+import pytest
+import ray
+
+from intent.errors import ManifestLost, ShardsFailed
+from intent.night.ledger import Ledger
+from intent.night.rows import ShardReader
+from intent.night.worker import Worker
+from intent.storage import LocalStore, open_store
+
+pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("ray_cluster")]
+
+UNIQUE = [f"message {n}" for n in range(1000)]
+NO_TABLE = {"frequent_messages": 0}
+
+
+def each_alike(harm: str) -> None:
+    nights.dying(harm, ShardReader, "read")
+    nights.dying(harm, Worker, "label")
+    nights.dying(harm, LocalStore, "put_if_absent")
+    nights.dying(harm, LocalStore, "put_if_absent", after=True)
+
+
+def test_t1_an_actor_may_die_at_any_step(tmp_path, harm, capsys):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"), messages=["milk", None, "unsure"])
+    for kind in ("read_before", "label_before", "put_if_absent_before", "put_if_absent_after"):
+        harm.add(kind)
+    summary = nights.run(root, [nights.engine(before=functools.partial(each_alike, harm))], **NO_TABLE)
+    nights.check_night(root)
+    assert harm.left == []
+    assert 4 <= summary.retries <= 4 * 3
+
+
+def test_a_shard_that_kills_every_actor_is_quarantined_and_the_others_finish(tmp_path):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"), files=2, rows=200, messages=UNIQUE)
+    nights.write_log(open_store(f"{root}/in"), files=1, rows=20, messages=["please die"], key="poison-{}.parquet")
+    with pytest.raises(ShardsFailed, match="1 shards \\(20 rows\\) failed.*\n.*poison-0.*killed its actor"):
+        nights.run(root, [nights.engine("a"), nights.engine("b")], rows_per_shard=40)
+    labelled = nights.read(open_store(f"{root}/out"), "labelled/")
+    assert len(set(labelled["id"].to_pylist())) == len(labelled) == 400
+    assert "manifest.json" not in nights.snapshot(root)
+
+
+def test_a_message_that_raises_fails_its_shard_only(tmp_path):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"), files=2, messages=UNIQUE)
+    nights.write_log(open_store(f"{root}/in"), files=1, rows=20, messages=["raise"], key="odd-{}.parquet")
+    with pytest.raises(ShardsFailed, match="odd-0.*this message cannot be decoded.*tried 3 times"):
+        nights.run(root)
+
+
+def test_an_engine_that_cannot_load_is_named_and_the_others_go_on(tmp_path, capsys):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"))
+
+    def broken():
+        raise ValueError("no such GPU")
+
+    nights.run(root, [nights.engine("good"), nights.engine("bad", before=broken)])
+    nights.check_night(root)
+    other = str(tmp_path / "other")
+    nights.write_log(open_store(f"{other}/in"))
+    with pytest.raises(ShardsFailed, match="no engine is left.*bad: ValueError: no such GPU"):
+        nights.run(other, [nights.engine("bad", before=broken)])
+
+
+def drive(root: str, before=lambda: None, log: str | None = None, **kwargs):
+    """A night whose driver is a process of its own: its actors are its own, and die with it."""
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def driver():
+        before()
+        return nights.run(root, [nights.engine(cpus=0.1, log=log)], **kwargs)
+
+    return driver.remote()
+
+
+@pytest.mark.parametrize("method, after", [("plan", True), ("publish_one", True), ("commit", False), ("close", False)])
+def test_t3_a_killed_driver_is_followed_by_one_that_goes_on(tmp_path, harm, method, after):
+    root, log = str(tmp_path), str(tmp_path / "log")
+    nights.write_log(open_store(f"{root}/in"), files=2, messages=UNIQUE)
+    harm.add(f"{method}_{'after' if after else 'before'}")
+
+    def before():
+        from intent.night.progress import Tally
+
+        owner = Tally if method == "publish_one" else Ledger
+        if owner is Tally:
+            Tally.publish_one = Tally.add
+            nights.dying(harm, Tally, "publish_one", after)
+            Tally.add = Tally.publish_one
+        else:
+            nights.dying(harm, Ledger, method, after)
+
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        ray.get(drive(root, before, log, **NO_TABLE))
+    committed = {key: etag for key, etag in nights.snapshot(root).items() if key.startswith("labelled/")}
+    seen = Path(log).read_text().splitlines() if Path(log).exists() else []
+    done = nights.read(open_store(f"{root}/out"), "labelled/")
+    ray.get(drive(root, log=log, **NO_TABLE))
+    nights.check_night(root)
+    assert committed.items() <= nights.snapshot(root).items()
+    again = Path(log).read_text().splitlines()[len(seen) :]
+    assert len(again) == (0 if method == "close" else 200 - len(done))
+
+
+def test_t4_of_two_drivers_at_once_one_writes_the_manifest_and_the_other_says_so(tmp_path, harm):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"))
+
+    def meet():
+        commit = Ledger.commit
+
+        def call(*args):
+            harm.add(f"here-{os.getpid()}")
+            while len(harm.left) < 2:
+                time.sleep(0.05)
+            return commit(*args)
+
+        Ledger.commit = call
+
+    ends = []
+    for night in [drive(root, meet), drive(root, meet)]:
+        try:
+            ends.append(ray.get(night))
+        except ManifestLost as lost:
+            ends.append(lost.exit_code)
+    assert sorted(end if end == 4 else end.rows for end in ends) == [4, 300]
+    nights.check_night(root)
+
+
+def test_t5_a_driver_that_wakes_up_late_changes_nothing(tmp_path, harm):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"))
+
+    def sleep():
+        commit = Ledger.commit
+
+        def call(*args):
+            Path(harm, "pid").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return commit(*args)
+
+        Ledger.commit = call
+
+    zombie = drive(root, sleep)
+    while not (pid := Path(harm, "pid")).exists() or not pid.read_text():
+        time.sleep(0.05)
+    try:
+        ray.get(drive(root))
+        finished = nights.snapshot(root)
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGCONT)
+    with pytest.raises(ManifestLost):
+        ray.get(zombie)
+    assert nights.snapshot(root) == finished
+    nights.check_night(root)
