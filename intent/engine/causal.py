@@ -27,7 +27,7 @@ class CausalForward:
         self.max_tokens = places * room
         self.device = next(model.parameters()).device
         self._prefix_length = len(prefix)
-        self._prefix = prefix_cache(model, prefix, self.device)
+        self._prefix, _ = prefix_cache(model, [prefix], self.device)
         self._row_of: dict[int, int] = {}
 
     def extend(self, feeds: Sequence[Feed]) -> Take:
@@ -66,7 +66,7 @@ class CausalForward:
         import torch
 
         if not self._row_of:
-            self._cache = spread(self._prefix, len(places))
+            self._cache = spread(self._prefix, torch.zeros(len(places), dtype=torch.long))
             self._mask = torch.ones(len(places), self._prefix_length, dtype=torch.long, device=self.device)
             self._lengths = torch.full((len(places),), self._prefix_length, device=self.device)
         elif (kept := [self._row_of[place] for place in places]) != list(range(len(self._lengths))):
@@ -76,25 +76,36 @@ class CausalForward:
         self._row_of = {place: row for row, place in enumerate(places)}
 
 
-def prefix_cache(model, prefix: Sequence[int], device) -> "DynamicCache":
-    """The keys and values of the prefix, one row. Gradients flow through it unless they are off."""
+def prefix_cache(model, prefixes: Sequence[Sequence[int]], device) -> tuple["DynamicCache", "torch.Tensor"]:
+    """The keys and values of some prefixes, a row each, and their mask [rows, longest], padded on the left.
+
+    Gradients flow through it where they are on and the model trains.
+    """
     import torch
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
-    if prefix:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and model.training):
-            ids = torch.tensor([list(prefix)], device=device)
-            model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=last(ids, 1))
-    return cache
+    ids, mask = left_pad(prefixes, device)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and model.training):
+        model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=last(ids, 1),
+        )
+    return cache, mask
 
 
-def spread(cache: "DynamicCache", rows: int) -> "DynamicCache":
-    """A cache of `rows` rows that all begin with the one row of `cache`; the prefix itself is not copied until extended."""
+def spread(cache: "DynamicCache", of: "torch.Tensor") -> "DynamicCache":
+    """A cache whose row i begins as row `of[i]` of `cache`; a single row is shared, not copied, until it is extended."""
     from transformers import DynamicCache
 
-    shape = (rows, -1, -1, -1)
-    return DynamicCache([(layer.keys.expand(shape), layer.values.expand(shape)) for layer in cache.layers])
+    if cache.layers[0].keys.shape[0] == 1:
+        shape = (len(of), -1, -1, -1)
+        return DynamicCache([(layer.keys.expand(shape), layer.values.expand(shape)) for layer in cache.layers])
+    return DynamicCache([(layer.keys[of], layer.values[of]) for layer in cache.layers])
 
 
 def left_pad(sequences: Sequence[Sequence[int]], device) -> tuple["torch.Tensor", "torch.Tensor"]:

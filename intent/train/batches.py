@@ -44,9 +44,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    prefix: list[int]
-    automaton: Automaton
+    """Rows of one or more groups; row i belongs to `groups[of[i]]`."""
+
+    groups: list[Group]
     rows: list[Row]
+    of: list[int]
 
 
 def encode(
@@ -73,17 +75,26 @@ def _group(members: list[Example], names: Sequence[str], schema: IntentSchema, t
 
 
 def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iterator[Batch]:
-    """Batches of up to `size` rows of one group and of like length; in a random order where a seed is given."""
+    """Batches of about `size` rows of like length, of as few groups as that takes; in a random order given a seed."""
     shuffle = random.Random(seed).shuffle if seed is not None else lambda items: None
-    found = []
+    chunks: list[tuple[Group, list[Row]]] = []
     for group in groups:
         rows = list(group.rows)
         shuffle(rows)
         for low in range(0, len(rows), 8 * size):
             window = sorted(rows[low : low + 8 * size], key=lambda row: len(row.message) + len(row.target.tokens))
-            found += [Batch(group.prefix, group.automaton, window[i : i + size]) for i in range(0, len(window), size)]
-    shuffle(found)
-    yield from found
+            chunks += [(group, window[i : i + size]) for i in range(0, len(window), size)]
+    shuffle(chunks)
+    batch = Batch([], [], [])
+    for group, rows in chunks:
+        if batch.rows and len(batch.rows) + len(rows) > size:
+            yield batch
+            batch = Batch([], [], [])
+        batch.of.extend([len(batch.groups)] * len(rows))
+        batch.groups.append(group)
+        batch.rows.extend(rows)
+    if batch.rows:
+        yield batch
 
 
 def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[list[int]]:
@@ -106,12 +117,14 @@ def answer_logits(model, batch: Batch) -> tuple["torch.Tensor", "torch.Tensor"]:
     labels = np.full((len(batch.rows), width), IGNORED, np.int64)
     for row, line in zip(batch.rows, labels, strict=True):
         line[width - len(row.target.tokens) :] = row.target.tokens
-    prefix = torch.ones(len(batch.rows), len(batch.prefix), dtype=mask.dtype, device=device)
+    of = torch.tensor(batch.of, device=device)
+    cache, prefix_mask = prefix_cache(model, [group.prefix for group in batch.groups], device)
+    prefix_mask = prefix_mask[of]
     logits = model(
         input_ids=ids,
-        attention_mask=torch.cat([prefix, mask], 1),
-        position_ids=(len(batch.prefix) + mask.cumsum(1) - 1).clamp(min=0),
-        past_key_values=spread(prefix_cache(model, batch.prefix, device), len(batch.rows)),
+        attention_mask=torch.cat([prefix_mask, mask], 1),
+        position_ids=(prefix_mask.sum(1, keepdim=True) + mask.cumsum(1) - 1).clamp(min=0),
+        past_key_values=spread(cache, of),
         use_cache=True,
         logits_to_keep=last(ids, width),
     ).logits
@@ -136,13 +149,20 @@ def exact(model, batch: Batch) -> int:
 
     with torch.inference_mode():
         logits, _ = answer_logits(model, batch)
-    return sum(_right(row, line, batch.automaton) for row, line in zip(batch.rows, logits.float().cpu().numpy(), strict=True))
+    wrong: set[int] = set()
+    for (group, state), decisions in _decisions(batch, logits.shape[1]).items():
+        rows, columns, tokens = (torch.tensor(values, device=logits.device) for values in zip(*decisions, strict=True))
+        allowed = torch.from_numpy(batch.groups[group].automaton.allowed(state)).to(logits.device)
+        best = allowed[logits[rows, columns][:, allowed].argmax(1)]
+        wrong.update(rows[best != tokens].tolist())
+    return len(batch.rows) - len(wrong)
 
 
-def _right(row: Row, logits: np.ndarray, automaton: Automaton) -> bool:
-    first = len(logits) - len(row.target.tokens)
-    for position, state in zip(row.target.decisions, row.target.states, strict=True):
-        allowed = automaton.allowed(state)
-        if allowed[logits[first + position][allowed].argmax()] != row.target.tokens[position]:
-            return False
-    return True
+def _decisions(batch: Batch, width: int) -> dict[tuple[int, int], list[tuple[int, int, int]]]:
+    """(group, state) -> (row, column of the logits, right token) of each decision taken there."""
+    found: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+    for i, (row, group) in enumerate(zip(batch.rows, batch.of, strict=True)):
+        first = width - len(row.target.tokens)
+        for position, state in zip(row.target.decisions, row.target.states, strict=True):
+            found.setdefault((group, state), []).append((i, first + position, row.target.tokens[position]))
+    return found

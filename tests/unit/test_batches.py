@@ -1,5 +1,7 @@
 """Training behind a shared prefix is training on whole prompts, at fewer tokens."""
 
+from dataclasses import replace
+
 import pytest
 
 from intent.engine.reference import load_reference
@@ -27,25 +29,28 @@ def test_the_loss_and_its_gradient_are_those_of_whole_prompts(checkpoint, codec)
     import torch
 
     model = load_reference(checkpoint, "cpu").float().train()
-    (group,) = encode(EXAMPLES * 4, {"": NAMES}, CART, load_tokenizer(checkpoint), codec)
-    (batch,) = batches([group], 16)
+    twice = [replace(e, catalog=catalog) for e in EXAMPLES * 4 for catalog in ("all", "some")]
+    catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
+    groups = encode(twice, catalogs, CART, load_tokenizer(checkpoint), codec)
+    (batch,) = batches(groups, 32)
     packed = loss(model, batch)
     packed.backward()
     gradient = model.model.layers[0].self_attn.q_proj.weight.grad.clone()
     model.zero_grad()
 
-    total, tokens = 0.0, 0
-    for row in batch.rows:
-        ids = torch.tensor([batch.prefix + row.message + row.target.tokens])
+    total, tokens, whole = 0.0, 0, 0
+    for row, of in zip(batch.rows, batch.of, strict=True):
+        ids = torch.tensor([batch.groups[of].prefix + row.message + row.target.tokens])
         labels = torch.full_like(ids, IGNORED)
         labels[0, -len(row.target.tokens) :] = torch.tensor(row.target.tokens)
         total = total + model(input_ids=ids, labels=labels).loss * len(row.target.tokens)
         tokens += len(row.target.tokens)
+        whole += ids.numel()
     (total / tokens).backward()
     assert packed.item() == pytest.approx((total / tokens).item(), abs=1e-4)
     assert torch.allclose(gradient, model.model.layers[0].self_attn.q_proj.weight.grad, atol=1e-4)
-    computed = len(batch.prefix) + sum(len(row.message) + len(row.target.tokens) for row in batch.rows)
-    assert computed < 0.5 * sum(len(batch.prefix) + len(row.message) + len(row.target.tokens) for row in batch.rows)
+    shared = sum(len(group.prefix) for group in batch.groups)
+    assert shared + sum(len(row.message) + len(row.target.tokens) for row in batch.rows) < 0.5 * whole
 
 
 def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
