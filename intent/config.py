@@ -104,12 +104,16 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    """A base model: a Hugging Face id or a local path, or `package:NAME/FILE.gguf`, a GGUF inside an installed package."""
+    """A base model: a Hugging Face id or a local path, or `package:NAME/FILE.gguf`, a GGUF inside an installed package.
+
+    `adapter`: a folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters.
+    """
 
     name: str = MISSING
     source: str = MISSING
     revision: str | None = None
     sha256: str | None = None
+    adapter: str | None = None
 
     def __post_init__(self):
         require(self.source != "", "model.source", self.source, "give a Hugging Face id, a folder, or package:NAME/FILE.gguf")

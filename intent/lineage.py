@@ -8,12 +8,13 @@ from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
 
-from intent.artifact import Artifact, ArtifactRecord, artifact_uri, find, fingerprint, load
+from intent.artifact import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.catalog import Catalog
 from intent.config import JobConfig, VariantSpec
 from intent.errors import ConfigError
 from intent.prompt import Prompt
 from intent.storage import read_uri
+from intent.train.base import ADAPTER, adapter_folder
 
 # Bumped when the same settings give other bytes.
 VERSIONS = {"base": 1, "data": 1, "checkpoint": 1, "variant": 1}
@@ -43,7 +44,9 @@ class Lineage:
         return Prompt(self.schema, self.catalog.names)
 
     def base_record(self) -> ArtifactRecord:
-        return self._record("base", self.config.model, {})
+        adapter = self.config.model.adapter
+        inputs = {"adapter": file_sha256(adapter_folder(adapter) / ADAPTER)} if adapter else {}
+        return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:
         inputs = {"schema": fingerprint(asdict(self.schema)), "catalog": self._catalog_fingerprint()}

@@ -16,6 +16,8 @@ from intent.errors import ConfigError, IntentError
 
 CONFIGS = "../conf"
 INTERRUPTED = 130
+# What workers print stays in Ray's own logs; what goes wrong there comes back as an exception.
+QUIET = {"log_to_driver": False, "logging_level": "error"}
 
 
 def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
@@ -89,10 +91,17 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
 
 def _start(ray, config: ClusterConfig) -> None:
     if config.mode is ClusterMode.local:
-        ray.init(address="local", num_cpus=config.cpus, num_gpus=config.gpus, include_dashboard=False, log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=config.cpus,
+            num_gpus=config.gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+        )
         return
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False)
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **QUIET)
     except ConnectionError:
         raise ConfigError("cluster", "attach", "no running Ray cluster found; start one, or use cluster=local") from None
 

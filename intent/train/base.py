@@ -6,6 +6,7 @@
 import copy
 import importlib.util
 import json
+from importlib.resources import files
 from pathlib import Path
 
 from intent.artifact import file_sha256
@@ -13,25 +14,41 @@ from intent.config import ModelConfig
 from intent.errors import ConfigError, CorruptData
 
 PACKAGE = "package:"
+SHIPPED = "shipped:"
+ADAPTER = "adapter_model.safetensors"
 
 
 def write_base(model: ModelConfig, target: Path) -> None:
     """Write model and tokenizer of `model.source` to the folder `target`. Raises ConfigError naming the source."""
     import torch
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where, options = _resolve(model)
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float16, use_safetensors=True, **options)
+        loaded = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
     except OSError as error:
         raise ConfigError(
             "model.source", model.source, f"cannot be loaded ({error}); check the name, the network and your access to it"
         ) from error
-    _plain(loaded).save_pretrained(target)
+    plain = _plain(loaded)
+    if model.adapter:
+        plain = PeftModel.from_pretrained(plain, str(adapter_folder(model.adapter))).merge_and_unload(safe_merge=True)
+    plain.to(torch.float16).save_pretrained(target)
     tokenizer.save_pretrained(target)
     if file := options.get("gguf_file"):
         _restore_digits(Path(where) / file, target)
+
+
+def adapter_folder(adapter: str) -> Path:
+    """Raises ConfigError where there is no adapter."""
+    shipped = Path(str(files("intent") / "adapters"))
+    folder = shipped / adapter.removeprefix(SHIPPED) if adapter.startswith(SHIPPED) else Path(adapter)
+    if not (folder / ADAPTER).is_file():
+        known = sorted(SHIPPED + path.name for path in shipped.iterdir() if path.is_dir())
+        raise ConfigError("model.adapter", adapter, f"has no {ADAPTER}; give a folder that has one, or one of {known}, or null")
+    return folder
 
 
 def _resolve(model: ModelConfig) -> tuple[str, dict]:
