@@ -1,55 +1,37 @@
-"""Generated messages by number: example i depends on the corpus and i alone, so any number of workers gives the same data."""
+"""Generated messages by number: example i depends on the corpus and on i alone, so any number of workers gives the same data."""
 
 import hashlib
-import random
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from itertools import accumulate
+from random import Random
 
 from intent.catalog import Catalog
 from intent.errors import ConfigError
 from intent.schema import Choice, Count, Entity, IntentSchema
-from intent.synth import noise
+from intent.synth import market, noise
 from intent.synth.example import Example
 from intent.synth.grammar import Parts
 from intent.synth.language import load
+from intent.synth.phenomena import SCENARIOS, mix
 from intent.synth.request import Request
-from intent.synth.shelf import Shelf, given, ideas, sample
+from intent.synth.shelf import Shelf, given, ideas, ontology
 
-GENERATOR = "templates-1"
+GENERATOR = "grammar-2"
 BLOCK = 48
 SPLITS = ("train", "validation", "test")
-
-# What a message does: (name, action, template group, weight).
-SCENARIOS = (
-    ("direct", "add", "add", 30),
-    ("indirect", "add", "add_one", 9),
-    ("limit", "add", "limit", 2),
-    ("correction", "add", "fix_add", 3),
-    ("correction", "remove", "fix_remove", 2),
-    ("correction", "add", "fix_product", 2),
-    ("direct", "remove", "remove", 18),
-    ("colloquial", "remove", "remove_stated", 3),
-    ("negation", "remove", "remove_one", 7),
-    ("question", "none", "question", 4),
-    ("past_event", "none", "past", 3),
-    ("opinion", "none", "opinion", 2),
-    ("several_products", "none", "several", 3),
-    ("no_product", "none", "no_product", 3),
-    ("injection", "none", "injection", 2),
-    ("other_request", "none", "other_request", 3),
-    ("small_talk", "none", "small_talk", 3),
-    ("not_in_catalog", "none", "", 4),
-    ("ambiguous", "none", "", 3),
-    ("quantity_out_of_range", "none", "", 2),
-)
+NO_WRAP = frozenset({"small_talk", "gibberish"})
+ACTIONS = ("add", "remove", "none")
 
 
 class Corpus:
-    """Messages for the cart schema in `languages`, by `seed`; about 28 % mean `none`.
+    """Messages for the cart schema in `languages`, by `seed`; about 28 % of them mean `none`.
 
-    `split` holds out phrase templates and, with sampled catalogs, products: a template or a product idea belongs to
-    exactly one of train, validation and test by a hash of its text, so it never changes sides and a test set has
-    nothing that a training set of any seed could have shown.
+    `split` keeps evaluation apart from training: each phrase template and, with sampled catalogs, each product idea and
+    brand belongs to one of train, validation and test by a hash of its text. Whatever the seeds, a test set is phrased by
+    templates and about products that no training set has. A given `catalog` is used whole by every split.
+
+    `phenomena` overrides weights of `synth.phenomena` by name; 0 switches one off.
     """
 
     def __init__(
@@ -59,17 +41,29 @@ class Corpus:
         seed: int,
         catalog: Catalog | None = None,
         split: str = "train",
+        phenomena: Mapping[str, float] | None = None,
     ):
-        if [type(slot) for slot in schema.slots] != [Choice, Entity, Count]:
-            raise ConfigError(
-                "schema.name", schema.name, "cannot be generated for; bring your own labelled data with data.uri=..."
-            )
+        _require_cart(schema)
         if split not in SPLITS:
             raise ConfigError("split", split, f"use one of {list(SPLITS)}")
+        if not languages:
+            raise ConfigError(
+                "data.languages",
+                list(languages),
+                "name at least one language, e.g. [en]",
+            )
         for code in languages:
             load(code)
-        self.schema, self.languages, self.seed, self.split = schema, tuple(languages), seed, split
-        self.catalog = catalog
+        self.schema, self.languages, self.seed, self.catalog, self.split = (
+            schema,
+            tuple(languages),
+            seed,
+            catalog,
+            split,
+        )
+        self.weights = mix(phenomena or {})
+        self._names = list(SCENARIOS)
+        self._cumulative = list(accumulate(self.weights["scenario"].values()))
 
     def examples(self, start: int, stop: int) -> list[Example]:
         return [self.example(i) for i in range(start, stop)]
@@ -78,53 +72,139 @@ class Corpus:
         """The sampled catalogs that `examples(start, stop)` refer to, by id; empty with a given catalog."""
         if self.catalog or stop <= start:
             return {}
-        return {self._catalog_id(block): self._shelf(block).names for block in range(start // BLOCK, (stop - 1) // BLOCK + 1)}
+        blocks = range(start // BLOCK, (stop - 1) // BLOCK + 1)
+        return {self._catalog_id(block): self._shelf(block).names for block in blocks}
 
     def example(self, i: int) -> Example:
-        rng = random.Random(_mix(self.seed, self.split, i))
+        rng = Random(_mix(self.seed, self.split, i))
         shelf = self._shelf(i // BLOCK)
-        code = self.languages[int(rng.random() * len(self.languages))]
+        code = self._language(rng, shelf)
         request, message = None, None
         while message is None:
-            scenario = rng.choices(SCENARIOS, _WEIGHTS)[0]
-            request = Request(load(code), shelf, rng, scenario[1], self.schema.slots[2])
-            message = self._message(request, *scenario[:3])
-        message = noise.disturb(self._wrap(request, message), request)
-        product, quantity = (request.product.name, request.quantity) if request.action != "none" else (None, None)
-        intent = dict(zip(self.schema.names, (request.action, product, quantity), strict=True))
+            scenario = rng.choices(self._names, cum_weights=self._cumulative)[0]
+            request = self._request(rng, shelf, code, SCENARIOS[scenario][0])
+            message = self._message(request, scenario)
+        message = noise.disturb(
+            message, request.language, rng, self.weights["surface"], request.phenomena
+        )
         catalog = "" if self.catalog else self._catalog_id(i // BLOCK)
-        return Example(f"{self.seed}-{i}", message, intent, code, catalog, tuple(request.phenomena), GENERATOR, self.seed)
+        phenomena = tuple(request.phenomena)
+        return Example(
+            f"{self.seed}-{i}",
+            message,
+            self._intent(request),
+            code,
+            catalog,
+            phenomena,
+            GENERATOR,
+            self.seed,
+        )
 
-    def _message(self, request: Request, name: str, action: str, group: str) -> str | None:
-        request.phenomena.append(name)
-        if group in ("add_one", "remove_one"):
-            request.quantity = 1
-        if name in ("not_in_catalog", "ambiguous", "quantity_out_of_range"):
-            group = "add" if request.rng.random() < 0.7 else "remove"
-        if not request.choose(name, group):
+    def _intent(self, request: Request) -> dict:
+        if request.action == "none":
+            return self.schema.intent(["none"])
+        return self.schema.intent(
+            [request.action, request.product.name, request.quantity or 1]
+        )
+
+    def _language(self, rng: Random, shelf: Shelf) -> str:
+        """A shop's own language is written there most, except English, which every shop's names may be in."""
+        if (
+            not self.catalog
+            and shelf.language != "en"
+            and shelf.language in self.languages
+            and rng.random() < 0.6
+        ):
+            return shelf.language
+        return self.languages[int(rng.random() * len(self.languages))]
+
+    def _request(self, rng: Random, shelf: Shelf, code: str, action: str) -> Request:
+        words = code
+        if rng.random() < self.weights["surface"]["code_switching"]:
+            words = self.languages[int(rng.random() * len(self.languages))]
+        request = Request(load(code), load(words), shelf, rng, action, self.weights)
+        if words != code:
+            request.phenomena.append("code_switching")
+        return request
+
+    def _message(self, request: Request, scenario: str) -> str | None:
+        request.phenomena.append(scenario)
+        if scenario == "gibberish":
+            return noise.gibberish(request.rng)
+        groups = SCENARIOS[scenario][1]
+        group = groups[int(request.rng.random() * len(groups))]
+        count = self.schema.slots[2]
+        if not request.choose(
+            scenario, group, _ideas(self.split), (max(1, count.min), min(99, count.max))
+        ):
             return None
-        return request.say(_templates(request.language.code, group, self.split))
+        message = request.say(_templates(request.language.code, group, self.split))
+        if request.mention.kind not in request.phenomena and request.uses_mention:
+            request.phenomena.append(request.mention.kind)
+        return message if scenario in NO_WRAP else self._wrap(request, message)
 
     def _wrap(self, request: Request, message: str) -> str:
-        rng, language = request.rng, request.language
-        if request.phenomena[0] not in ("small_talk",):
-            if rng.random() < 0.22:
-                message = request.say(_templates(language.code, "before", self.split)) + message
-                request.phenomena.append("small_talk_around")
-            if rng.random() < 0.15:
-                message += request.say(_templates(language.code, "after", self.split))
+        """Small talk before and after, none of which names a product or asks for one."""
+        random, surface, code = (
+            request.rng.random,
+            self.weights["surface"],
+            request.language.code,
+        )
+        if random() < surface["rambling"]:
+            request.phenomena.append("rambling")
+            story = request.say(_templates(code, "ramble", self.split))
+            return (
+                f"{story} {message}"
+                if random() < 0.8
+                else f"{message}, {story.rstrip(',')}"
+            )
+        if random() < surface["small_talk_before"]:
+            request.phenomena.append("small_talk_before")
+            message = request.say(_templates(code, "before", self.split)) + message
+        if random() < surface["small_talk_after"]:
+            request.phenomena.append("small_talk_after")
+            message = message.rstrip("?") + request.say(
+                _templates(code, "after", self.split)
+            )
         return message
 
     def _shelf(self, block: int) -> Shelf:
-        if self.catalog:
-            return _given(self.catalog)
-        return _sampled(self.seed, self.split, block, self.languages)
+        return (
+            _given(self.catalog)
+            if self.catalog
+            else _sampled(self.seed, self.split, block, self.languages)
+        )
 
     def _catalog_id(self, block: int) -> str:
-        return f"{self.seed}-c{block}"
+        return f"{self.seed}-{self.split}-{block}"
 
 
-_WEIGHTS = [weight for *_, weight in SCENARIOS]
+def held_out(texts: Sequence[str], split: str) -> list[str]:
+    """The texts of `split`: a tenth each for validation and test, by the order of their hashes; all of a list too short to split."""
+    ordered = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
+    if len(ordered) < 3:
+        return ordered
+    share = max(1, round(len(ordered) / 10))
+    return {
+        "test": ordered[:share],
+        "validation": ordered[share : 2 * share],
+        "train": ordered[2 * share :],
+    }[split]
+
+
+def _require_cart(schema: IntentSchema) -> None:
+    choice = schema.slots[0]
+    is_cart = [type(slot) for slot in schema.slots] == [Choice, Entity, Count]
+    if (
+        not is_cart
+        or sorted(choice.values) != sorted(ACTIONS)
+        or choice.ends != ("none",)
+    ):
+        raise ConfigError(
+            "schema.name",
+            schema.name,
+            "has no generator; bring your own labelled data with data.uri=...",
+        )
 
 
 @cache
@@ -132,23 +212,33 @@ def _given(catalog: Catalog) -> Shelf:
     return given(catalog.names)
 
 
-_SHELVES: dict[tuple, Shelf] = {}
-
-
+@lru_cache(maxsize=64)
 def _sampled(seed: int, split: str, block: int, languages: tuple[str, ...]) -> Shelf:
-    key = (seed, split, block, languages)
-    if key not in _SHELVES:
-        if len(_SHELVES) > 64:
-            _SHELVES.clear()
-        rng = random.Random(_mix(seed, split, block) ^ 0x5E1F)
-        language = "en" if rng.random() < 0.5 else rng.choice(languages)
-        _SHELVES[key] = sample(rng, language, _ideas(split))
-    return _SHELVES[key]
+    rng = Random(_mix(seed, split, block) ^ 0x5E1F)
+    language = "en" if rng.random() < 0.5 else rng.choice(languages)
+    return market.sample(rng, language, _ideas(split), _brands(split))
 
 
 @cache
 def _ideas(split: str) -> list[str]:
-    return held_out(sorted(ideas()), split)
+    """Ideas by split, department by department, so that each split's shops sell something of everything."""
+    departments: dict[str, list[str]] = {}
+    for idea in ideas().values():
+        if (
+            idea.name in ontology().get(idea.department, ())
+            and idea.department != "odd"
+        ):
+            departments.setdefault(idea.department, []).append(idea.name)
+    return [name for names in departments.values() for name in held_out(names, split)]
+
+
+@cache
+def _brands(split: str) -> frozenset[str]:
+    return frozenset(
+        brand
+        for brands in ontology()["brands"].values()
+        for brand in held_out(brands, split)
+    )
 
 
 @cache
@@ -157,18 +247,7 @@ def _templates(code: str, group: str, split: str) -> list[Parts]:
     return [templates[text] for text in held_out(list(templates), split)]
 
 
-def held_out(texts: Sequence[str], split: str) -> list[str]:
-    """The texts that belong to `split`: by hash 80 % train, 10 % validation, 10 % test, at least one each where there are 3.
-
-    Short lists are split by the order of their hashes, so that each side has something to say.
-    """
-    ordered = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
-    if len(ordered) < 3:
-        return ordered
-    share = max(1, round(len(ordered) / 10))
-    sides = {"test": ordered[:share], "validation": ordered[share : 2 * share], "train": ordered[2 * share :]}
-    return sides[split]
-
-
 def _mix(seed: int, split: str, i: int) -> int:
-    return (seed * 3 + SPLITS.index(split)) * 1_000_003_000_017 + i * 2_654_435_761
+    return (
+        seed * len(SPLITS) + SPLITS.index(split)
+    ) * 1_000_003_000_017 + i * 2_654_435_761

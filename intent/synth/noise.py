@@ -1,60 +1,197 @@
 """What keyboards, hurry and voice recognition do to a message without changing what it means."""
 
+import re
 import unicodedata
+from collections.abc import Mapping
+from random import Random
 
-from intent.synth.request import Request
+from intent.synth.language import Language
 
 NEAR = {
     "a": "sq", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "k": "jl", "l": "k",
     "m": "n", "n": "bm", "o": "ip", "p": "o", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb", "w": "qe", "y": "tu",
 }  # fmt: skip
-EMOJI = ("🙂", "🙏", "😊", "👍", "🛒", "❤️", "😅", "🥛", "🍞")
+EMOJI = (
+    "🙂",
+    "🙏",
+    "😊",
+    "👍",
+    "🛒",
+    "❤️",
+    "😅",
+    "😂",
+    "🤔",
+    "✨",
+    "👀",
+    "🥰",
+    "🙈",
+    "‼️",
+    "💪",
+    "🤷",
+)
+DIGRAPHS = str.maketrans(
+    {
+        "ä": "ae",
+        "ö": "oe",
+        "ü": "ue",
+        "Ä": "Ae",
+        "Ö": "Oe",
+        "Ü": "Ue",
+        "ß": "ss",
+        "đ": "dj",
+        "Đ": "Dj",
+    }
+)
+PLAIN = str.maketrans(
+    {
+        "ß": "ss",
+        "đ": "d",
+        "Đ": "D",
+        "ø": "o",
+        "Ø": "O",
+        "ł": "l",
+        "Ł": "L",
+        "œ": "oe",
+        "æ": "ae",
+    }
+)
 
 
-def disturb(message: str, request: Request) -> str:
-    rng = request.rng
-    r = rng.random()
-    if r < 0.30:
-        message = message.lower()
-        request.phenomena.append("casing")
-    elif r < 0.33:
-        message = message.upper()
-        request.phenomena.append("casing")
-    elif r < 0.65:
+def disturb(
+    message: str,
+    language: Language,
+    rng: Random,
+    weights: Mapping[str, float],
+    phenomena: list[str],
+) -> str:
+    """`message` with each disturbance at its weight; those that changed something are added to `phenomena`."""
+    random = rng.random
+    if random() < weights["voice"]:
+        return _note("voice", message, voice(message, language, rng), phenomena)
+    if random() < weights["typo"]:
+        message = _note("typo", message, typo(message, rng), phenomena)
+        if random() < 0.15:
+            message = typo(message, rng)
+    if random() < weights["no_diacritics"]:
+        digraphs = language.code in ("de", "hr") and random() < 0.4
+        message = _note("no_diacritics", message, strip(message, digraphs), phenomena)
+    message = _punctuate(message, random)
+    if random() < weights["casing"]:
+        r = random()
+        changed = (
+            message.lower()
+            if r < 0.75
+            else message.upper()
+            if r < 0.9
+            else message.title()
+        )
+        message = _note("casing", message, changed, phenomena)
+    elif random() < 0.6:
         message = message[:1].upper() + message[1:]
-    if rng.random() < 0.15:
-        bare = strip(message)
-        if bare != message:
-            message = bare
-            request.phenomena.append("no_diacritics")
-    if rng.random() < 0.12:
-        message = typo(message, rng)
-        request.phenomena.append("typo")
-    if rng.random() < 0.05:
-        message = f"{message} {EMOJI[int(rng.random() * len(EMOJI))]}"
-        request.phenomena.append("emoji")
-    elif rng.random() < 0.25 and message[-1:].isalnum():
-        message += "."
-    return " ".join(message.split())
+    if random() < weights["emoji"]:
+        emoji = "".join(
+            EMOJI[int(random() * len(EMOJI))] for _ in range(1 if random() < 0.7 else 2)
+        )
+        message = _note(
+            "emoji",
+            message,
+            f"{emoji} {message}" if random() < 0.15 else f"{message} {emoji}",
+            phenomena,
+        )
+    return message
 
 
-def strip(text: str) -> str:
-    text = text.replace("ß", "ss").replace("đ", "dj").replace("Đ", "Dj")
-    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
+def _note(name: str, before: str, after: str, phenomena: list[str]) -> str:
+    if after != before:
+        phenomena.append(name)
+    return after
 
 
-def typo(text: str, rng) -> str:
-    """One slip of the finger inside a word of five letters or more."""
+def _punctuate(message: str, random) -> str:
+    if not message[-1:].isalnum():
+        return message
+    r = random()
+    return message + (
+        "."
+        if r < 0.22
+        else "!"
+        if r < 0.27
+        else " !"
+        if r < 0.275
+        else "..."
+        if r < 0.285
+        else ""
+    )
+
+
+def strip(text: str, digraphs: bool = False) -> str:
+    """Without accents; `digraphs` writes ü as ue, as on a foreign keyboard."""
+    text = unicodedata.normalize("NFC", text).translate(DIGRAPHS if digraphs else PLAIN)
+    return "".join(
+        c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c)
+    )
+
+
+def typo(text: str, rng: Random) -> str:
+    """One slip of the finger inside a word of five letters or more, so that it stays readable."""
     words = text.split(" ")
     long = [i for i, word in enumerate(words) if len(word) >= 5 and word.isalpha()]
     if not long:
         return text
     i = long[int(rng.random() * len(long))]
-    word = words[i]
-    at = 1 + int(rng.random() * (len(word) - 2))
-    c = word[at]
-    kind = int(rng.random() * 4)
-    near = NEAR.get(c.lower(), c)
-    middle = (c + c, "", near[int(rng.random() * len(near))], word[at + 1] + c)[kind]
-    words[i] = word[:at] + middle + word[at + (2 if kind == 3 else 1) :]
+    words[i] = _slip(words[i], rng)
     return " ".join(words)
+
+
+def _slip(word: str, rng: Random) -> str:
+    at = 1 + int(rng.random() * (len(word) - 2))
+    c, kind = word[at], rng.random()
+    if kind < 0.3:
+        return word[:at] + word[at + 1] + c + word[at + 2 :]
+    if kind < 0.55:
+        return word[:at] + word[at + 1 :]
+    if kind < 0.75:
+        return word[:at] + c + word[at:]
+    near = NEAR.get(c.lower(), c)
+    return word[:at] + near[int(rng.random() * len(near))] + word[at + 1 :]
+
+
+def voice(text: str, language: Language, rng: Random) -> str:
+    """As speech recognition writes it: no capitals, no punctuation, numbers as words, now and then a filler or a repeat."""
+    text = re.sub(
+        r"(?<!\S)\d{1,2}(?!\S)",
+        lambda found: _spoken(int(found.group()), language) or found.group(),
+        text,
+    )
+    words = re.sub(r"[^\w\s'’.%-]|[.-](?=\s|$)|(?<=\s)-", " ", text.lower()).split()
+    if len(words) > 2 and rng.random() < 0.5:
+        at = int(rng.random() * len(words))
+        if rng.random() < 0.7:
+            words.insert(
+                at, language.fillers[int(rng.random() * len(language.fillers))]
+            )
+        elif words[at].isalpha() and not language.numbers.is_word(words[at]):
+            words.insert(at, words[at])
+    return " ".join(words)
+
+
+def _spoken(n: int, language: Language) -> str | None:
+    """The number's word, where it is the same beside every noun."""
+    said = {words.get(n) for words in language.numbers.words.values()}
+    return said.pop() if len(said) == 1 else None
+
+
+def gibberish(rng: Random) -> str:
+    """Keys hit at random, a lone emoji, bare punctuation."""
+    r = rng.random()
+    if r < 0.2:
+        return EMOJI[int(rng.random() * len(EMOJI))]
+    if r < 0.35:
+        return rng.choice(("?", "??", "...", "!!!", ".", "??!", "-"))
+    length = rng.randint(2, 14)
+    return (
+        "".join(
+            rng.choice("asdfghjklqwertzuiopyxcvbnm     ") for _ in range(length)
+        ).strip()
+        or "asdf"
+    )

@@ -1,156 +1,286 @@
-"""One message in the making: what is meant, and how product and quantity are said in the message's language."""
+"""One message in the making: what is meant, and how product and quantity are said in the message's language.
 
+`choose` settles what is meant; `say` puts it into words, filling the slots of a template:
+{np} product with quantity, {np_stated} the same with the quantity always said, {num} the quantity alone, {counted} the
+noun as the quantity asks, {list_item} "milk: 2", {name} the catalog's name, {digits}; {other} and {third} are other
+products; any other slot is a phrase ({the}) or an agreeing word ({is}) of the language file, `other_` before it for another product.
+"""
+
+from collections.abc import Mapping, Sequence
 from random import Random
 
-from intent.schema import Count
 from intent.synth.grammar import Parts, expand
-from intent.synth.language import Language, Noun
-from intent.synth.shelf import Product, Shelf, akin, ideas, words
+from intent.synth.language import Language
+from intent.synth.reference import Mention, Speaker
+from intent.synth.shelf import Product, Shelf
 
-SMALL = (1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 12, 12)
-
-
-class Mention:
-    """How a product is called: a noun with its forms, and what stands beside it."""
-
-    __slots__ = ("after", "before", "kind", "noun", "number", "units")
-
-    def __init__(self, noun: Noun, number: str, kind: str, units: tuple[str, ...] = (), before: str = "", after: str = ""):
-        self.noun, self.number, self.kind, self.units, self.before, self.after = noun, number, kind, units, before, after
-
-    def say(self, phrase: str, plural: bool | None = None) -> str:
-        return self.noun.say(phrase, self.number == "many" if plural is None else plural, self.before, self.after)
-
-    def counted(self, n: int) -> str:
-        return f"{self.before}{self.noun.counted(n)}{self.after}"
+COMMON = (1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 10, 12, 12, 15, 20)
+STATED = frozenset({"remove_stated", "limit", "fix_add", "fix_remove"})
+UNSTATED = frozenset({"add_one", "indirect", "remove_one", "no_more"})
 
 
 class Request:
-    """`choose` settles what is meant; `say` puts it into words, filling the templates' slots."""
+    """A shopper who wants something from `shelf`. `words`: the language of the nouns, if another than the message's."""
 
-    def __init__(self, language: Language, shelf: Shelf, rng: Random, action: str, count: Count):
-        self.language, self.shelf, self.rng, self.action, self.count = language, shelf, rng, action, count
+    def __init__(
+        self,
+        language: Language,
+        words: Language,
+        shelf: Shelf,
+        rng: Random,
+        action: str,
+        weights: Mapping,
+    ):
+        self.language, self.words, self.shelf, self.rng, self.action = (
+            language,
+            words,
+            shelf,
+            rng,
+            action,
+        )
+        self.styles, self.speaker = (
+            weights["quantity"],
+            Speaker(words, shelf, rng, weights["reference"]),
+        )
         self.phenomena: list[str] = []
         self.product: Product | None = None
-        self.quantity = 0
         self.mention: Mention | None = None
-        self.other: Mention | None = None
+        self.others: list[Mention] = []
+        self.quantity = 0
+        self.spoken = 0
         self.beyond = False
-        self.corrects_quantity = False
+        self.plural = False
+        self.uses_mention = False
 
-    def choose(self, scenario: str, group: str) -> bool:
-        """Whether the catalog has what the scenario needs."""
+    def choose(
+        self, scenario: str, group: str, pool: Sequence[str], limits: tuple[int, int]
+    ) -> bool:
+        """Settles product and quantity; False where the shelf lacks what the scenario needs."""
+        self.limits = limits
         if scenario == "not_in_catalog":
-            self.mention = self._absent()
+            self.mention = self.speaker.absent(
+                pool,
+                strangers=sum(not p.idea for p in self.shelf.products) * 5
+                > len(self.shelf.names),
+            )
         elif scenario == "ambiguous":
-            self.mention = self._ambiguous()
+            self.mention = self.speaker.ambiguous()
         else:
             self.product = self._pick(self.shelf.products)
-            self.mention = self._refer(self.product)
-        if scenario in ("several_products", "correction"):
-            others = [product for product in self.shelf.products if product is not self.product]
-            self.other = self._refer(self._pick(others)) if others else None
-            if self.other is None:
-                return False
-        self.corrects_quantity = group in ("fix_add", "fix_remove")
+            self.mention = self.speaker.refer(self.product)
         self.beyond = scenario == "quantity_out_of_range"
-        if group in ("remove_stated", "limit", "fix_add", "fix_remove"):
-            self.quantity = self._number(2)
-        elif not self.quantity:
-            self.quantity = 1 if self.rng.random() < 0.4 else self._number(1)
-        return self.mention is not None
+        self.quantity = self._quantity(group)
+        self.spoken = self.quantity
+        if group in ("fix_add", "fix_remove"):
+            self.spoken = self._number(1)
+            return self.spoken != self.quantity and self.mention is not None
+        return self.mention is not None and self._choose_others(group)
 
-    def say(self, templates: list[Parts]) -> str:
+    def _choose_others(self, group: str) -> bool:
+        if group not in (
+            "several",
+            "question",
+            "fix_product_add",
+            "fix_product_remove",
+        ):
+            return True
+        rest = [
+            product for product in self.shelf.products if product is not self.product
+        ]
+        self.others = [
+            self.speaker.refer(p) for p in self.rng.sample(rest, min(2, len(rest)))
+        ]
+        return len(self.others) == 2
+
+    def _quantity(self, group: str) -> int:
+        if group in UNSTATED:
+            self.phenomena.append("no_quantity")
+            return 1
+        if group in STATED:
+            return self._number(2)
+        return 0 if self.rng.random() < self.styles["no_quantity"] else self._number(1)
+
+    def _number(self, least: int) -> int:
+        low, high = max(self.limits[0], least), self.limits[1]
+        n = (
+            self._pick(COMMON)
+            if self.rng.random() < 0.88
+            else self.rng.randint(low, high)
+        )
+        return n if low <= n <= high else low
+
+    def say(self, templates: Sequence[Parts]) -> str:
         return expand(self._pick(templates), self.rng, self.language.rules, self._fill)
 
     def _fill(self, slot: str) -> str:
-        if slot in ("np", "plain_np"):
-            return self._quantified(self.mention, self._first_quantity())
-        if slot == "other":
-            return self._quantified(self.other, 1 if self.rng.random() < 0.5 else self._number(1))
-        if slot == "num":
-            return self._numeral(self.quantity, self.mention.noun.gender)
-        if slot == "digits":
-            return str(self.quantity)
-        if slot == "name":
-            return self.product.name
-        return self.mention.say(slot)
+        mention, self.uses_mention = self.mention, True
+        if slot.startswith(("other", "third")):
+            mention, slot = self.others[slot[0] == "t"], slot[6:] or "np_other"
+        said = _SLOTS.get(slot)
+        if said:
+            return said(self, mention)
+        if agreeing := self.language.agree.get(slot):
+            return _agreeing(agreeing, mention.noun.gender, self.plural or mention.many)
+        if slot in self.words.unstated:
+            return self._fill_phrase(
+                mention, self._pick(self.words.unstated[slot][mention.number])
+            )
+        self.plural = False
+        units = [unit for unit in mention.units if unit != "pair"]
+        if (
+            units
+            and self.words.phrases.get(slot, {}).get("unit")
+            and self.rng.random() < 0.3
+        ):
+            return f"{self._pick(self.words.units[self._pick(units)]).say(slot)} {mention.say('of')}"
+        return mention.say(slot)
 
-    def _first_quantity(self) -> int:
-        """The quantity said before a correction, else the one that is meant."""
-        return self._number(1) if self.corrects_quantity else self.quantity
-
-    def _quantified(self, mention: Mention, n: int) -> str:
-        r, rng = self.rng.random(), self.rng
+    def _np(self, mention: Mention) -> str:
         if self.beyond:
-            return f"{self._pick(self.language.numbers.beyond)} {mention.counted(9)}"
-        if n == 1 and r < 0.8:
-            if self.action == "remove":
-                return mention.say("the" if r < 0.6 else "bare" if mention.number != "one" else "a")
-            return mention.say("bare" if mention.number != "one" and r < 0.6 else "a" if mention.number == "one" else "some")
-        if n in self.language.numbers.dozens and r < 0.35 and mention.kind != "full_name":
-            self.phenomena.append("dozen")
-            return f"{self._pick(self.language.numbers.dozens[n])} {mention.counted(n)}"
-        if r > 0.9:
-            self.phenomena.append("digit")
+            return f"{self._pick(self.words.numbers.beyond)} {mention.counted(9)}"
+        return (
+            self._stated(mention, self.spoken)
+            if self.spoken
+            else self._unstated(mention)
+        )
+
+    def _np_stated(self, mention: Mention) -> str:
+        return (
+            self._stated(mention, self.spoken)
+            if self.spoken > 1
+            else mention.counted(1)
+        )
+
+    def _np_other(self, mention: Mention) -> str:
+        """Another product has a quantity of its own only where this one has: "two milks, no, eggs" leaves open how many."""
+        if self.spoken and self.rng.random() < 0.5:
+            return self._stated(mention, self._number(1))
+        return self._unstated(mention)
+
+    def _unstated(self, mention: Mention) -> str:
+        self._note("no_quantity")
+        side = self.words.unstated["remove" if self.action == "remove" else "add"]
+        return self._fill_phrase(mention, self._pick(side[mention.number]))
+
+    def _fill_phrase(self, mention: Mention, phrase: str) -> str:
+        self.plural = mention.many
+        return mention.say(phrase)
+
+    def _stated(self, mention: Mention, n: int) -> str:
+        self.plural = n > 1
+        style = self._style(mention, n)
+        self._note(style)
+        if style in ("dozen", "pair"):
+            words = (
+                self.words.numbers.dozens
+                if style == "dozen"
+                else self.words.numbers.pairs
+            )
+            return f"{self._pick(words[n])} {self._dozen_of(mention, n)}"
+        if style == "times":
             name = mention.say("bare")
-            return (f"{n}x {name}", f"{name} x{n}", f"{n} x {name}", f"{name} x {n}")[int(rng.random() * 4)]
-        if mention.units and r > 0.55:
-            unit = self._pick(self.language.units[self._pick(mention.units)])
-            return f"{self._numeral(n, unit.gender)} {unit.counted(n)} {mention.say('of')}"
-        return f"{self._numeral(n, mention.noun.gender)} {mention.counted(n)}"
+            return self._pick(
+                (
+                    f"{n}x {name}",
+                    f"{name} x{n}",
+                    f"{n} x {name}",
+                    f"{name} x {n}",
+                    f"{n}x{name}",
+                    f"{name} ({n})",
+                )
+            )
+        if style == "unit":
+            unit = self._pick(self.words.units[self._pick(mention.units)])
+            return f"{self._one(unit, n)} {unit.counted(n)} {mention.say('of')}"
+        if n == 1 and style == "number_word":
+            return mention.noun.say("one", False, mention.before, mention.after)
+        return f"{self._numeral(n, mention.noun.gender, style)} {mention.counted(n)}"
 
-    def _numeral(self, n: int, gender: str) -> str:
+    def _dozen_of(self, mention: Mention, n: int) -> str:
+        """The noun after a dozen: as after a number, or in the phrase `of` ("une douzaine d'œufs", "tucet jaja")."""
+        if not self.words.numbers.dozens_of:
+            return mention.counted(n)
+        return mention.noun.say("of", True, mention.before, mention.after)
+
+    def _style(self, mention: Mention, n: int) -> str:
+        styles, numbers = dict(self.styles), self.words.numbers
+        del styles["no_quantity"]
+        if (
+            n not in numbers.dozens
+            or "pack" in mention.after
+            or mention.kind == "full_name"
+            and self.rng.random() < 0.7
+        ):
+            styles["dozen"] = 0
+        if n not in numbers.pairs or "pair" in mention.units:
+            styles["pair"] = 0
+        if not mention.units or mention.units == ("pair",) and n == 1:
+            styles["unit"] = 0
+        if any(styles.values()):
+            return self.rng.choices(list(styles), list(styles.values()))[0]
+        return "digit"
+
+    def _one(self, noun, n: int) -> str:
         if self.rng.random() < 0.5:
-            self.phenomena.append("digit")
+            self._note("digit")
             return str(n)
-        self.phenomena.append("number_word")
-        return self.language.numbers.words[gender][n]
+        self._note("number_word")
+        return self.words.numbers.words[noun.gender][n]
 
-    def _number(self, least: int) -> int:
-        n = self._pick(SMALL) if self.rng.random() < 0.85 else self.rng.randint(1, 99)
-        return max(n, least)
+    def _numeral(self, n: int, gender: str, style: str) -> str:
+        return str(n) if style == "digit" else self.words.numbers.words[gender][n]
 
-    def _refer(self, product: Product) -> Mention | None:
-        """A way to name `product` that fits no other product of the catalog."""
-        r = self.rng.random()
-        if product.idea and r < 0.75:
-            idea = ideas()[product.idea]
-            for word in self.rng.sample(idea.line, len(idea.line)):
-                if self.shelf.fits[word, "", "", ""] == 1 and not self.shelf.unclear(word):
-                    kind = "partial_name" if word != product.idea else "translated"
-                    noun = self._pick(self.language.nouns[word])
-                    return Mention(noun, idea.number, kind, self._units(product))
-                if product.size and self.shelf.fits[word, "", product.size, ""] == 1 and not self.shelf.unclear(word):
-                    noun = self._pick(self.language.nouns[word])
-                    return Mention(noun, idea.number, "size", self._units(product), after=f" {product.size}")
-        number = ideas()[product.idea].number if product.idea else "one"
-        gender = self.language.nouns[product.idea][0].gender if product.idea else self.language.genders[0]
-        text = product.name if r < 0.85 else product.name.lower()
-        self.phenomena.append("full_name")
-        return Mention(self.language.verbatim(text, gender), "mass" if number == "many" else number, "full_name")
+    def _num(self, mention: Mention) -> str:
+        if not self.quantity:
+            self.quantity = 2
+        style = (
+            "digit"
+            if self.rng.random() * (self.styles["digit"] + self.styles["number_word"])
+            < self.styles["digit"]
+            else "number_word"
+        )
+        self._note(style)
+        return self._numeral(self.quantity, mention.noun.gender, style)
 
-    def _units(self, product: Product) -> tuple[str, ...]:
-        exact = {"litre": ("1L",), "kilo": ("1kg",)}
-        return tuple(u for u in ideas()[product.idea].units if product.size in exact.get(u, (product.size,)))
+    def _list_item(self, mention: Mention) -> str:
+        if not self.spoken:
+            return self._unstated(mention)
+        self._note("times")
+        bare, n = mention.say("bare"), self.spoken
+        return self._pick(
+            (
+                f"{bare}: {n}",
+                f"{bare} - {n}",
+                f"{bare}, {n}",
+                f"{bare} ({n})",
+                f"{bare} {n}x",
+                f"{n}x {bare}",
+            )
+        )
 
-    def _absent(self) -> Mention | None:
-        """Something that the catalog has nothing of."""
-        idea = self._pick(list(ideas().values()))
-        if self.shelf.ideas & {*idea.line, *akin(idea.name)}:
-            return None
-        noun = self._pick(self.language.nouns[idea.name])
-        if any(token in self.shelf.token_count for token in words(noun.form(self.language.forms[0]))):
-            return None
-        return Mention(noun, idea.number, "absent", idea.units)
+    def _note(self, phenomenon: str) -> None:
+        if phenomenon not in self.phenomena:
+            self.phenomena.append(phenomenon)
 
-    def _ambiguous(self) -> Mention | None:
-        shared = sorted({key[0] for key, n in self.shelf.fits.items() if n > 1 and key[1:] == ("", "", "")})
-        if not shared:
-            return None
-        word = self._pick(shared)
-        example = next(p for p in self.shelf.products if p.idea and word in ideas()[p.idea].line)
-        return Mention(self._pick(self.language.nouns[word]), ideas()[example.idea].number, "ambiguous")
-
-    def _pick(self, options):
+    def _pick(self, options: Sequence):
         return options[int(self.rng.random() * len(options))]
+
+
+def _agreeing(forms: Mapping[str, str], gender: str, plural: bool) -> str:
+    """The form for number and gender ("pf"), else for number ("p") or gender ("f"), else the singular, else the only one."""
+    keys = ("p" + gender, "p", "all") if plural else (gender, "s", "all")
+    return next(
+        (forms[key] for key in keys if key in forms), next(iter(forms.values()))
+    )
+
+
+_SLOTS = {
+    "np": Request._np,
+    "np_stated": Request._np_stated,
+    "np_other": Request._np_other,
+    "num": Request._num,
+    "list_item": Request._list_item,
+    "counted": lambda request, mention: mention.counted(request.quantity or 2),
+    "digits": lambda request, mention: str(request.quantity or 1),
+    "name": lambda request, mention: request.product.name,
+}

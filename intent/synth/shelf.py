@@ -1,4 +1,4 @@
-"""Products as a shopper sees them: an idea (milk), a brand, a size, a colour; and catalogs of them, sampled or given.
+"""Products as a shopper sees them: an idea (milk), a brand, a size, a colour; and a shelf, the products of one catalog.
 
 Knows product ideas and languages; knows no message.
 """
@@ -6,28 +6,41 @@ Knows product ideas and languages; knows no message.
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import product as combinations
 from pathlib import Path
-from random import Random
 
 import yaml
 
-from intent.synth.language import LOADER, load
+from intent.synth.language import LOADER, available, load
 
-SIZE = re.compile(r"^(\d+([.,]\d+)?)\s?(kg|g|mg|ml|cl|l|cm|mm|m|inch|gb|tb|w|mah|pack|bags?|er|x\d+)?$", re.IGNORECASE)
-DEPARTMENTS = ("grocery",)
+SIZE = re.compile(
+    r"\(?\b\d+(?:[.,]\d+)?(?:\s?x\s?\d+(?:[.,]\d+)?)?\s?"
+    r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|pcs|er|ct)\b\)?",
+    re.IGNORECASE,
+)
+DEPARTMENTS = (
+    "grocery",
+    "electronics",
+    "fashion",
+    "home",
+    "sports",
+    "pharmacy",
+    "toys",
+)
 
 
 @dataclass(frozen=True)
 class Idea:
-    """What a product is, without language, brand or size."""
+    """What a product is, without language, brand or size. `number`: mass (milk), many (apples) or one (a laptop)."""
 
     name: str
     parent: str
     number: str
     units: tuple[str, ...]
     sizes: tuple[str, ...]
+    department: str
 
     @cached_property
     def line(self) -> tuple[str, ...]:
@@ -37,114 +50,204 @@ class Idea:
 
 @dataclass(frozen=True)
 class Product:
-    """`name` as the catalog writes it; `idea` is empty for a name that no language file knows."""
+    """`name` as the catalog writes it; `idea` is empty for a name that no language file knows.
+
+    `extra`: the name says more than the other fields hold.
+    """
 
     name: str
     idea: str = ""
     brand: str = ""
     size: str = ""
     colour: str = ""
+    extra: bool = False
+
+    @property
+    def plain(self) -> bool:
+        return not (self.brand or self.size or self.colour or self.extra)
+
+
+@cache
+def ontology() -> dict:
+    """`products.yaml`, as it is written."""
+    return yaml.load(
+        (Path(__file__).parent / "products.yaml").read_text(encoding="utf-8"), LOADER
+    )
 
 
 @cache
 def ideas() -> dict[str, Idea]:
-    raw = _raw()
-    return {
-        name: Idea(name, parent, number, tuple(units.split()), tuple(sizes.split()))
-        for department in DEPARTMENTS
-        for name, (parent, number, units, sizes) in raw[department].items()
+    """Everything that can be named, the kinds (milk) after their members (whole milk)."""
+    members = {
+        name: _idea(name, text, department)
+        for department in (*DEPARTMENTS, "odd")
+        for name, text in ontology()[department].items()
+    }
+    kinds: dict[str, Idea] = {}
+    for idea in members.values():
+        if idea.parent:
+            kinds.setdefault(
+                idea.parent, replace(idea, name=idea.parent, parent="", sizes=())
+            )
+    return {**members, **kinds}
+
+
+def _idea(name: str, text: str, department: str) -> Idea:
+    parent, number, units, sizes = (field.strip() for field in text.split("|"))
+    spoken = tuple(size.replace("_", " ") for size in sizes.split())
+    return Idea(name, parent, number, tuple(units.split()), spoken, department)
+
+
+@cache
+def confusable(word: str) -> frozenset[str]:
+    """Ideas that `word` could be taken for, or that could be taken for it, although it is not their name."""
+    akin = ontology()["akin"]
+    return frozenset(akin.get(word, ())) | {
+        other for other, names in akin.items() if word in names
     }
 
 
-@cache
-def _raw() -> dict:
-    return yaml.load((Path(__file__).parent / "products.yaml").read_text(encoding="utf-8"), LOADER)
-
-
-@cache
-def akin(word: str) -> frozenset[str]:
-    """Ideas that `word` could be taken for although it is not their name."""
-    return frozenset(_raw()["akin"].get(word, ()))
-
-
 class Shelf:
-    """The products of one catalog, and how often each way of naming one fits: `fits[idea, brand, size, colour]`."""
+    """The products of one catalog, and how many of them each way to name one fits."""
 
     def __init__(self, products: Sequence[Product], language: str = "en"):
         self.products, self.language = tuple(products), language
         self.names = tuple(product.name for product in products)
         self.fits = Counter(key for product in products for key in _keys(product))
-        self.tokens = [frozenset(words(product.name)) for product in products]
-        self.token_count = Counter(token for tokens in self.tokens for token in tokens)
-        self.ideas = frozenset(word for product in products if product.idea for word in ideas()[product.idea].line)
+        self.ideas = frozenset(product.idea for product in products if product.idea)
+        self.words = frozenset(
+            word for idea in self.ideas for word in ideas()[idea].line
+        )
+        self.plain = frozenset(
+            word
+            for p in products
+            if p.plain and p.idea
+            for word in ideas()[p.idea].line
+        )
+        self.brands = Counter(product.brand for product in products if product.brand)
+        self._tokens = [frozenset(words(product.name)) for product in products]
+        self._parts: dict[str, list[str]] = {}
 
-    def unclear(self, idea: str) -> bool:
-        """Whether `idea` could also be taken for something else that is here."""
-        return bool(akin(idea) & self.ideas)
+    def clear(
+        self, word: str, brand: str = "", size: str = "", colour: str = ""
+    ) -> bool:
+        """Whether exactly one product here can be meant."""
+        return (
+            self.fits[word, brand, size, colour] == 1
+            and not confusable(word) & self.words
+        )
+
+    @cached_property
+    def unclear(self) -> list[tuple[str, str, str, str]]:
+        """The ways to name that fit two or more products equally; where one product's whole name is the word, it wins."""
+        return sorted(
+            key
+            for key, count in self.fits.items()
+            if count > 1 and key[0] not in self.plain
+        )
+
+    def has(self, idea: Idea) -> bool:
+        """Whether something here is the idea, is called by its kind's name alone, or could be taken for it."""
+        return (
+            bool(
+                self.ideas
+                & {*idea.line, *confusable(idea.name), *confusable(idea.parent)}
+            )
+            or idea.name in self.words
+        )
+
+    def mentions(self, text: str) -> bool:
+        """Whether some name has all words of `text`, or an unknown product's name has one of them."""
+        said = frozenset(words(text))
+        return any(
+            said <= tokens or (not p.idea and said & tokens)
+            for p, tokens in zip(self.products, self._tokens, strict=True)
+        )
+
+    def parts(self, product: Product) -> list[str]:
+        """Shorter ways to write the name that no other name here contains."""
+        if product.name not in self._parts:
+            self._parts[product.name] = [
+                text for text in _shorter(product) if self._only(text)
+            ]
+        return self._parts[product.name]
+
+    def _only(self, text: str) -> bool:
+        said = frozenset(words(text))
+        return (
+            any(len(word) > 3 and not word.isdigit() for word in said)
+            and sum(said <= tokens for tokens in self._tokens) == 1
+        )
 
 
 def _keys(product: Product) -> Iterator[tuple[str, str, str, str]]:
-    for word in ideas()[product.idea].line if product.idea else ():
-        for brand in {"", product.brand}:
-            for size in {"", product.size}:
-                for colour in {"", product.colour}:
-                    yield word, brand, size, colour
+    if product.idea:
+        attributes = ({"", product.brand}, {"", product.size}, {"", product.colour})
+        yield from combinations(ideas()[product.idea].line, *attributes)
+
+
+def _shorter(product: Product) -> list[str]:
+    bare = tidy(SIZE.sub(" ", product.name))
+    short = [bare] if bare != product.name else []
+    tokens = bare.split()
+    if product.brand and product.brand in bare:
+        short.append(tidy(bare.replace(product.brand, " ")))
+    if not product.idea and len(tokens) > 1:
+        short += [" ".join(tokens[1:]), " ".join(tokens[:-1])]
+    return [text for text in dict.fromkeys(short) if text]
+
+
+def tidy(text: str) -> str:
+    return " ".join(text.split()).strip(" ,-–·()/")
 
 
 def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def sample(rng: Random, language: str, allowed: Sequence[str]) -> Shelf:
-    """A made-up catalog of 8 to 40 products, near-duplicates among them."""
-    pool = [ideas()[name] for name in allowed]
-    products: dict[str, Product] = {}
-    target = rng.randint(8, min(40, 3 * len(pool)))
-    branded = rng.random() * 0.6
-    sized = rng.random()
-    for _ in range(200):
-        if len(products) >= target:
-            break
-        product = _product(rng, language, rng.choice(pool), branded, sized)
-        products.setdefault(product.name, product)
-    shuffled = list(products.values())
-    rng.shuffle(shuffled)
-    return Shelf(shuffled, language)
-
-
-def _product(rng: Random, language: str, idea: Idea, branded: float, sized: float) -> Product:
-    brand = rng.choice(_raw()["brands"]["grocery"]) if rng.random() < branded else ""
-    size = rng.choice(idea.sizes) if idea.sizes and rng.random() < sized else ""
-    noun = load(language).nouns[idea.name][0].say("bare", idea.number == "many")
-    noun = noun.title() if language == "en" else noun[0].upper() + noun[1:]
-    parts = [brand, noun, size] if load(language).noun_after_brand else [noun, brand, size]
-    return Product(" ".join(part for part in parts if part), idea.name, brand, size)
-
-
 def given(names: Sequence[str]) -> Shelf:
-    """The user's own catalog: ideas, sizes and brands are read from the names."""
-    return Shelf([recognise(name) for name in names])
+    """The user's own catalog: ideas and sizes are read from the names."""
+    known = [_recognise(name) for name in names]
+    codes = Counter(code for _, code in known if code)
+    return Shelf(
+        [product for product, _ in known], codes.most_common(1)[0][0] if codes else ""
+    )
 
 
-def recognise(name: str) -> Product:
-    """What a name says by itself, read with every language's words."""
-    tokens = name.split()
-    size = next((token for token in tokens if SIZE.match(token) and not token.isdigit()), "")
-    phrase = f" {' '.join(words(' '.join(token for token in tokens if token != size)))} "
-    found = [(len(word), phrase.rfind(f" {word} "), idea) for word, idea in _vocabulary() if f" {word} " in phrase]
-    idea = max(found)[2] if found else ""
-    return Product(name, idea, "", size)
+def _recognise(name: str) -> tuple[Product, str]:
+    """What a name says by itself, and in which language.
+
+    Only the head of a name says what it is ("Apple phone case" is no apple): its end, or its beginning in a language
+    that puts the noun first.
+    """
+    size = SIZE.search(name)
+    text = words(tidy(SIZE.sub(" ", name)))
+    for length in range(min(len(text), 4), 0, -1):
+        head = [(tuple(text[-length:]), "last"), (tuple(text[:length]), "first")]
+        for phrase, place in head:
+            if found := _vocabulary().get((phrase, place)):
+                idea, code = found
+                return Product(
+                    name,
+                    idea,
+                    "",
+                    size.group().strip("()") if size else "",
+                    "",
+                    len(text) > length,
+                ), code
+    return Product(name, "", "", size.group().strip("()") if size else "", "", True), ""
 
 
 @cache
-def _vocabulary() -> list[tuple[str, str]]:
-    from intent.synth.language import available
-
-    known = []
-    for code in available():
+def _vocabulary() -> dict[tuple[tuple[str, ...], str], tuple[str, str]]:
+    """(words of a noun, where its language puts the head) -> (idea, language); English first where languages share a word."""
+    known: dict = {}
+    for code in sorted(available(), key=lambda code: (code != "en", code)):
         language = load(code)
         for idea in ideas():
-            for noun in language.nouns.get(idea, []):
-                for form in language.forms:
-                    known.append((" ".join(words(noun.form(form).replace("~", ""))), idea))
-    return sorted(set(known))
+            for noun in language.nouns.get(idea, ()):
+                for spelling in noun.spellings:
+                    known.setdefault(
+                        (tuple(words(spelling)), language.head), (idea, code)
+                    )
+    return known

@@ -1,0 +1,91 @@
+"""What makes messages differ, each by name with its weight: the mix that a corpus is made of.
+
+Setting a weight to 0 switches a phenomenon off. Scenario, quantity and reference weights are shares of their table; surface
+weights are the chance that a message has it.
+"""
+
+from collections.abc import Mapping
+
+from intent.errors import ConfigError
+
+# What the message does -> (action, template group or groups, weight).
+SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
+    "add": ("add", ("add", "add", "add", "add", "add", "add_one"), 27),
+    "indirect": ("add", ("indirect",), 7),
+    "limit": ("add", ("limit",), 2.5),
+    "remove": ("remove", ("remove", "remove", "remove", "remove_stated"), 17),
+    "remove_colloquial": ("remove", ("remove_one",), 6),
+    "negation": ("remove", ("no_more",), 3),
+    "correct_quantity_add": ("add", ("fix_add",), 3),
+    "correct_quantity_remove": ("remove", ("fix_remove",), 1.5),
+    "correct_product_add": ("add", ("fix_product_add",), 2.5),
+    "correct_product_remove": ("remove", ("fix_product_remove",), 1),
+    "not_in_catalog": (
+        "none",
+        ("add", "add", "add", "add_one", "indirect", "remove", "remove_one"),
+        5,
+    ),
+    "ambiguous": ("none", ("add", "add", "indirect", "remove", "remove_one"), 3.5),
+    "several_products": ("none", ("several",), 3.5),
+    "question": ("none", ("question",), 3.5),
+    "past_event": ("none", ("past",), 2.5),
+    "statement": ("none", ("statement",), 2),
+    "cancelled": ("none", ("cancelled",), 1),
+    "keep": ("none", ("keep",), 0.8),
+    "quantity_out_of_range": ("none", ("add", "remove"), 1.2),
+    "no_product": ("none", ("no_product",), 1.5),
+    "injection": ("none", ("injection",), 1.8),
+    "other_request": ("none", ("other_request",), 2.5),
+    "small_talk": ("none", ("small_talk",), 2),
+    "gibberish": ("none", (), 0.4),
+}
+QUANTITY = {
+    "no_quantity": 0.42,
+    "digit": 0.2,
+    "number_word": 0.2,
+    "unit": 0.16,
+    "times": 0.06,
+    "dozen": 0.25,
+    "pair": 0.03,
+}
+REFERENCE = {
+    "full_name": 0.2,
+    "name_part": 0.14,
+    "noun": 0.34,
+    "kind_of": 0.16,
+    "brand": 0.08,
+    "size": 0.08,
+}
+SURFACE = {
+    "small_talk_before": 0.17,
+    "small_talk_after": 0.13,
+    "rambling": 0.05,
+    "typo": 0.13,
+    "no_diacritics": 0.15,
+    "casing": 0.33,
+    "emoji": 0.05,
+    "voice": 0.07,
+    "code_switching": 0.03,
+}
+
+
+def mix(weights: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The four tables with `weights` in place of the defaults. Refuses a name that no table has, and negative weights."""
+    tables = {
+        "scenario": {name: weight for name, (_, _, weight) in SCENARIOS.items()},
+        "quantity": dict(QUANTITY),
+        "reference": dict(REFERENCE),
+        "surface": dict(SURFACE),
+    }
+    known = {name: table for table in tables.values() for name in table}
+    for name, weight in weights.items():
+        if name not in known:
+            raise ConfigError("phenomena", name, f"use names out of {sorted(known)}")
+        if weight < 0:
+            raise ConfigError(f"phenomena.{name}", weight, "give 0 (never) or more")
+        known[name][name] = float(weight)
+    if not any(tables["scenario"].values()):
+        raise ConfigError(
+            "phenomena", dict(weights), "leave at least one scenario above 0"
+        )
+    return tables
