@@ -155,7 +155,7 @@ def _is_node_loss(error: RayError) -> bool:
     return isinstance(error, RayActorError) and (not isinstance(error, ActorDiedError) or "its node has died" in str(error))
 
 
-def _reason(error: RayError) -> str:
+def _reason(error: Exception) -> str:
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:500]
@@ -245,14 +245,14 @@ def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress
     store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
     if limit < 1 or len(readable) < 2:
         return []
-    if store.stat(frequent.MESSAGES) is None:
-        try:
+    try:
+        if store.stat(frequent.MESSAGES) is None:
             ray.get(_find_frequent(night, readable, limit))
-        except RayError as error:
-            # Without the table the night is slower, and no less right.
-            progress.say(f"goes on without the table of frequent messages: {_reason(error)}")
-            return []
-    return frequent.chunks(store, FREQUENT_CHUNK)
+        return frequent.chunks(store, FREQUENT_CHUNK)
+    except (RayError, pa.ArrowException, OSError) as error:
+        # Without the table the night is slower, and no less right.
+        progress.say(f"goes on without the table of frequent messages: {_reason(error)}")
+        return []
 
 
 def _find_frequent(night: Night, shards: Sequence[Shard], limit: int) -> ray.ObjectRef:
@@ -281,7 +281,10 @@ def _publish_frequent(store: Store, counts: pa.Table, limit: int) -> None:
 
 @ray.remote(num_cpus=0)
 def _load_known(store: Store) -> pa.Table | None:
-    return frequent.load(store)
+    try:
+        return frequent.load(store)
+    except (pa.ArrowException, OSError):
+        return None
 
 
 @ray.remote(num_cpus=1)

@@ -46,15 +46,19 @@ class Queue:
         self._tries: dict[Shard, list[Actor]] = defaultdict(list)
         self._excused: dict[Shard, int] = defaultdict(int)
         self._present: set[Actor] = set()
+        self._held: dict[Actor, list[Shard]] = {}
         self._open: set[Shard] = set(self.shards)
+        # Seconds a row, and when the last shard was done: an actor computes one shard after the other.
         self._pace: dict[Actor, float] = {}
+        self._last: dict[Actor, float] = {}
 
     @property
     def open(self) -> bool:
         return bool(self._open)
 
     def held(self, actor: Actor) -> list[Shard]:
-        return [shard for shard, flight in self._flights.items() if actor in flight.holders]
+        """What `actor` is at, in the order in which it took it."""
+        return list(self._held.get(actor, ()))
 
     def take(self, actor: Actor, now: float) -> Shard | None:
         """A shard for `actor`, at `now` seconds: a suspect, its own row group's next, a fresh row group, the last piece of
@@ -76,11 +80,11 @@ class Queue:
 
     def done(self, shard: Shard, actor: Actor, now: float) -> bool:
         """False where the shard was done before: its double came first."""
-        flight = self._flights.get(shard)
+        flight = self._land(shard)
         if flight and actor in flight.holders:
-            took = now - flight.holders[actor]
-            self._pace[actor] = took if actor not in self._pace else 0.7 * self._pace[actor] + 0.3 * took
-        self._flights.pop(shard, None)
+            took = (now - max(flight.holders[actor], self._last.get(actor, 0.0))) / shard.rows
+            self._pace[actor] = took if actor not in self._pace else 0.5 * self._pace[actor] + 0.5 * took
+        self._last[actor] = now
         first = shard in self._open
         self._open.discard(shard)
         return first
@@ -92,7 +96,7 @@ class Queue:
         self._tries[shard].append(actor)
         if final or len(self._tries[shard]) >= self.attempts:
             self._open.discard(shard)
-            self._flights.pop(shard, None)
+            self._land(shard)
             self.failed[shard] = reason if final else f"{reason} (tried {len(self._tries[shard])} times)"
         else:
             self._give_back(shard)
@@ -124,13 +128,22 @@ class Queue:
 
     def _start(self, shard: Shard, actor: Actor, now: float, suspect: bool = False) -> Shard:
         self._flights.setdefault(shard, _Flight({}, suspect)).holders[actor] = now
+        self._held.setdefault(actor, []).append(shard)
         return shard
+
+    def _land(self, shard: Shard) -> _Flight | None:
+        """Nobody is at the shard any more."""
+        flight = self._flights.pop(shard, None)
+        for holder in flight.holders if flight else ():
+            self._held[holder].remove(shard)
+        return flight
 
     def _release(self, shard: Shard, actor: Actor) -> bool:
         flight = self._flights.get(shard)
         if flight is None or actor not in flight.holders:
             return False
         del flight.holders[actor]
+        self._held[actor].remove(shard)
         if not flight.holders:
             del self._flights[shard]
         return True
@@ -152,19 +165,22 @@ class Queue:
         return shard
 
     def _slowest(self, actor: Actor, now: float) -> Shard | None:
-        """The shard whose one holder should need longer from now on than this actor for all of it."""
-        mine = self._pace.get(actor)
-        if mine is None:
-            return None
-        best, most = None, mine
+        """The shard that will take its only holder the longest from now on, where this actor should be quicker with it."""
+        best, most = None, 0.0
         for shard, flight in self._flights.items():
             if len(flight.holders) > 1 or flight.suspect or actor in flight.holders:
                 continue
-            holder, since = next(iter(flight.holders.items()))
-            expected = self._pace.get(holder, mine)
-            left = since + expected - now
-            # Past twice its time a holder is stuck, or near enough.
-            left = now - since if now - since > 2 * expected else left
-            if left > most:
+            [holder] = flight.holders
+            left = self._left(holder, shard, now)
+            mine = self._pace.get(actor, self._pace.get(holder))
+            if mine is not None and left > max(most, mine * shard.rows):
                 best, most = shard, left
         return best
+
+    def _left(self, holder: Actor, shard: Shard, now: float) -> float:
+        """Seconds until `holder` should be done with `shard`. One that is late is taken to need as long again."""
+        queued = self._held[holder]
+        since = max(self._flights[queued[0]].holders[holder], self._last.get(holder, 0.0))
+        rows = sum(other.rows for other in queued[: queued.index(shard) + 1])
+        left = since + self._pace.get(holder, 0.0) * rows - now
+        return left if left > 0 else now - since
