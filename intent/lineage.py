@@ -43,18 +43,22 @@ class Lineage:
     def prompt(self) -> Prompt:
         return Prompt(self.schema, self.catalog.names)
 
+    @property
+    def schema_fingerprint(self) -> str:
+        return fingerprint(asdict(self.schema))
+
     def base_record(self) -> ArtifactRecord:
         adapter = self.config.model.adapter
         inputs = {"adapter": file_sha256(adapter_folder(adapter) / ADAPTER)} if adapter else {}
         return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:
-        inputs = {"schema": fingerprint(asdict(self.schema)), "catalog": self._catalog_fingerprint()}
+        inputs = {"schema": self.schema_fingerprint, "catalog": self._catalog_fingerprint()}
         return self._record("data", self.config.data, inputs)
 
     def checkpoint_record(self) -> ArtifactRecord:
         data = self.config.data.uri or self.data_record().fingerprint
-        inputs = {"base": self.base_record().fingerprint, "data": data, "schema": fingerprint(asdict(self.schema))}
+        inputs = {"base": self.base_record().fingerprint, "data": data, "schema": self.schema_fingerprint}
         return self._record("checkpoint", self.config.train, inputs, codec=self.config.codec.value)
 
     def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:
@@ -96,8 +100,7 @@ class Lineage:
 
 def require_matching(artifact: Artifact, lineage: Lineage) -> None:
     """Raises ConfigError where a variant was trained for another schema than the job's."""
-    expected = fingerprint(asdict(lineage.schema))
-    if artifact.record.inputs.get("schema") != expected:
+    if artifact.record.inputs.get("schema") != lineage.schema_fingerprint:
         raise ConfigError(
             "schema", lineage.schema.name, f"{artifact.uri} was trained for another schema; use that one or train again"
         )

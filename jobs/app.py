@@ -49,6 +49,13 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
     return wrap
 
 
+def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> JobConfig:
+    """The configuration that the command line `python -m jobs.NAME OVERRIDES` would have."""
+    ConfigStore.instance().store(name=f"{name}_schema", node=config)
+    with hydra.initialize(version_base="1.3", config_path=CONFIGS):
+        return _validated(hydra.compose(name, overrides))
+
+
 def _validated(raw: DictConfig) -> JobConfig:
     missing = sorted(OmegaConf.missing_keys(raw))
     if missing:

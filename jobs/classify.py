@@ -35,7 +35,7 @@ def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:
     return RunIdentity(
         models={name: variant.fingerprint for name, variant in variants.items()},
         prompt=fingerprint([lineage.prompt.prefix, engine.abstain_below, engine.max_message_tokens]),
-        schema=fingerprint(str(lineage.schema)),
+        schema=lineage.schema_fingerprint,
         catalog=fingerprint(lineage.catalog.names),
     )
 

@@ -1,0 +1,139 @@
+"""The whole job with a small random model: every real step, from generated messages to a classified log."""
+
+import json
+
+import nights
+import pyarrow as pa
+import pytest
+
+from intent import artifact
+from intent.config import ClassifyConfig
+from intent.errors import ConfigError, CorruptData, MissingArtifact
+from intent.lineage import Lineage
+from intent.models import find_models
+from intent.storage import open_store
+from intent.synth import dataset
+from jobs.app import load_config
+from jobs.classify import classify
+from jobs.evaluate import evaluate
+from jobs.generate import generate
+from jobs.quantize import quantize
+from jobs.train import train
+from tests.tiny import write_checkpoint
+
+pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
+VARIANTS = ["gptq-w4g64", "gguf-Q4_K_M"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("base"))
+
+
+def config(base, workspace, *more) -> ClassifyConfig:
+    overrides = [
+        f"workspace={workspace}",
+        f"model.source={base}",
+        "model.sha256=null",
+        "model.adapter=null",
+        "data.train=64",
+        "data.validation=16",
+        "data.test=32",
+        "train.epochs=1",
+        "train.batch_messages=16",
+        "train.validate_every=2",
+        "train.cpus=1",
+        "quant.cpus=1",
+        "quant.calibration_messages=64",
+        f"quant.variants=[{','.join(VARIANTS)}]",
+        "engine.gguf_sequences=8",
+        *more,
+    ]
+    return load_config("classify", overrides, ClassifyConfig)
+
+
+@pytest.fixture(scope="module")
+def finished(base, tmp_path_factory):
+    """A workspace in which every job has run."""
+    made = config(base, tmp_path_factory.mktemp("workspace"), "input=x", "output=y")
+    lineage = Lineage(made)
+    generate(lineage, made.data)
+    train(lineage)
+    quantize(lineage, made.quant.specs())
+    return made
+
+
+def test_training_moves_the_model_and_keeps_its_adapter(finished, base):
+    checkpoint = Lineage(finished).checkpoint()
+    assert {"adapter/adapter_model.safetensors", "model.safetensors", "tokenizer.json"} <= set(checkpoint.record.files)
+    assert checkpoint.record.metrics["messages"] == 64
+    before = artifact.file_sha256(base / "model.safetensors")
+    assert checkpoint.record.files["model.safetensors"]["sha256"] != before
+
+
+def test_nothing_is_made_again(finished):
+    lineage = Lineage(finished)
+    stamps = {blob.key: blob.etag for blob in open_store(finished.workspace).list()}
+    generate(lineage, finished.data)
+    train(lineage)
+    quantize(lineage, finished.quant.specs())
+    assert {b.key: b.etag for b in open_store(finished.workspace).list() if b.key != "models.json"} == {
+        key: etag for key, etag in stamps.items() if key != "models.json"
+    }
+
+
+def test_every_variant_is_scored_against_the_reference(finished):
+    made = evaluate(Lineage(finished), finished.quant.specs())
+    results = json.loads(open_store(made.uri).read("results.json"))
+    assert list(results) == ["reference", *VARIANTS]
+    assert results["reference"]["agreement"] == 1.0
+    assert all(result["score"]["messages"] == 32 for result in results.values())
+    assert results["gguf-Q4_K_M"]["file_bytes"] < results["reference"]["file_bytes"]
+    assert "<svg" in open_store(made.uri).read("report.html").decode()
+
+
+def test_a_log_is_labelled_by_both_engines_the_same_on_disk_and_s3(finished, base, root):
+    messages = [example.message for example in dataset.read_split(open_store(Lineage(finished).data().uri), "test")]
+    rows = [messages[i % 32] for i in range(300)] + [None, ""]
+    table = pa.table({"id": [str(i) for i in range(302)], "message": rows})
+    for number in range(2):
+        half = table.slice(number * 151, 151)
+        open_store(f"{root}/in").put(f"part-{number}.parquet", dataset.parquet(half))
+    job = config(base, finished.workspace, f"input={root}/in", f"output={root}/out", "fleet.rows_per_shard=50")
+    summary = classify(job)
+    nights.check_night(root)
+    assert (summary.rows, summary.labelled, summary.rejected) == (302, 300, 2)
+    assert classify(job).already_done
+    labelled = nights.read(open_store(f"{root}/out"), "labelled/")
+    schema = Lineage(finished).schema
+    for row in labelled.to_pylist():
+        schema.check({name: row[name] for name in schema.names}, Lineage(finished).catalog.names)
+        assert row["variant"] in VARIANTS
+
+
+def test_a_changed_model_file_is_refused_before_it_is_parsed(finished, tmp_path):
+    variant = find_models(f"{finished.workspace}/models.json", ["gguf-Q4_K_M"], Lineage(finished).options)["gguf-Q4_K_M"]
+    copy = tmp_path / "copy"
+    for blob in open_store(variant.uri).list():
+        open_store(str(copy)).put(blob.key, open_store(variant.uri).read(blob.key))
+    data = bytearray((copy / "model.gguf").read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / "model.gguf").write_bytes(data)
+    with pytest.raises(CorruptData, match=r"model\.gguf: SHA-256"):
+        artifact.fetch(artifact.load(str(copy), ""))
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it(base, tmp_path):
+    lineage = Lineage(config(base, tmp_path, "input=x", "output=y"))
+    with pytest.raises(MissingArtifact, match=r"jobs\.generate"):
+        lineage.data()
+    with pytest.raises(MissingArtifact, match=r"jobs\.train"):
+        quantize(lineage, lineage.config.quant.specs())
+    with pytest.raises(MissingArtifact, match="make demo"):
+        classify(lineage.config)
+
+
+def test_a_group_size_that_does_not_fit_is_refused_before_any_task(finished, base):
+    wrong = config(base, finished.workspace, "input=x", "output=y", "quant.variants=[gptq-w4g100]")
+    with pytest.raises(ConfigError, match=r"group size 100.*\[16, 32, 64, 128, 256\]"):
+        quantize(Lineage(wrong), wrong.quant.specs())

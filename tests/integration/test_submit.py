@@ -1,0 +1,140 @@
+"""The command line that users script against: on a mini-cluster, and by `ray job submit` on a running cluster."""
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import nights
+import pyarrow as pa
+import pytest
+from conftest import free_port
+
+from intent import artifact
+from intent.artifact import ArtifactRecord
+from intent.lineage import Lineage
+from intent.models import publish_models
+from intent.storage import StorageOptions, open_store
+from intent.synth import dataset
+from jobs.app import load_config
+from tests.tiny import write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    """A workspace with one GGUF variant of a random model."""
+    from intent.quantize import gguf
+    from intent.train.merge import copy_tokenizer
+
+    workspace, checkpoint = tmp_path_factory.mktemp("models"), write_checkpoint(tmp_path_factory.mktemp("tiny"))
+    schema = Lineage(load_config("generate", [])).schema_fingerprint
+    record = ArtifactRecord("variant-gguf-Q8_0", {"codec": "compact"}, {"schema": schema})
+
+    def build(folder: Path) -> None:
+        gguf.make(checkpoint, folder / "model.gguf", "Q8_0", 1)
+        copy_tokenizer(checkpoint, folder)
+
+    publish_models(str(workspace), {"gguf-Q8_0": artifact.make(str(workspace), record, build)}, StorageOptions())
+    return workspace
+
+
+@pytest.fixture
+def night(tmp_path) -> Path:
+    table = pa.table({"query": ["a", "b", "c", "d"], "text": ["add milk", "no eggs", None, "hello"], "store": [1, 2, 3, 4]})
+    open_store(str(tmp_path / "in")).put("log.parquet", dataset.parquet(table))
+    (tmp_path / "mine.csv").write_text("name\nMilk\nEggs\n")
+    return tmp_path
+
+
+def arguments(models: Path, night: Path) -> list[str]:
+    return [
+        f"input={night}/in",
+        f"output={night}/out",
+        f"catalog={night}/mine.csv",
+        "engine=gguf",
+        "engine.variants=[gguf-Q8_0]",
+        f"workspace={models}",
+        "id_column=query",
+        "message_column=text",
+        "keep_columns=[store]",
+    ]
+
+
+def check(night: Path) -> None:
+    nights.check_night(str(night), id_column="query")
+    rows = nights.read(open_store(f"{night}/out"), "labelled/").sort_by("id").to_pylist()
+    assert [(row["id"], row["store"]) for row in rows] == [("a", 1), ("b", 2), ("d", 4)]
+    assert all(row["product"] in ("Milk", "Eggs", None) and row["variant"] == "gguf-Q8_0" for row in rows)
+    assert nights.read(open_store(f"{night}/out"), "rejected/").to_pylist() == [{"id": "c", "reason": "null message"}]
+
+
+def run(*command: str, **more) -> subprocess.CompletedProcess:
+    return subprocess.run([*command], cwd=ROOT, capture_output=True, text=True, timeout=180, **more)
+
+
+def test_classify_on_a_mini_cluster(models, night):
+    classify = [sys.executable, "-m", "jobs.classify", *arguments(models, night)]
+    done = run(*classify)
+    assert done.returncode == 0, done.stderr
+    check(night)
+    again = run(*classify)
+    assert again.returncode == 0
+    assert "already done: 4 rows" in again.stdout
+
+
+@pytest.fixture
+def head(tmp_path):
+    """A running cluster with token authentication, as a user starts one."""
+    port, dashboard = free_port(), free_port()
+    token = tmp_path / "token"
+    token.write_text(uuid.uuid4().hex * 2)
+    token.chmod(0o600)
+    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    start = ["start", "--head", "--num-cpus=2", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+    begun = run(*RAY, *start, f"--temp-dir={os.path.realpath('/tmp')}/ray-{uuid.uuid4().hex[:8]}", env=env)
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    yield f"http://127.0.0.1:{dashboard}", env
+    run("pkill", "-f", f"[g]cs_server.*{port}")
+    run("pkill", "-f", f"[r]aylet.*{port}")
+
+
+def test_classify_by_ray_job_submit(models, night, head):
+    address, env = head
+    submit = [*RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", sys.executable, "-m", "jobs.classify"]
+    done = run(*submit, *arguments(models, night), "cluster=attach", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check(night)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("fleet.rows_per_shrad=5", "Key 'rows_per_shrad' not in 'FleetConfig'"),
+        ("fleet.rows_per_shard=many", "Value 'many' of type 'str' could not be converted to Integer"),
+        ("fleet.rows_per_shard=0", "error: fleet.rows_per_shard=0: use at least 1"),
+        ("engine.variants=[gguf-Q9]", "engine.variants='gguf-Q9': use gptq-w"),
+        ("catalog=nowhere.csv", "error: catalog='nowhere.csv': no such file"),
+        ("schema=nothing", "Available options in 'schema'"),
+        ("codec=xml", "Invalid value 'xml', expected one of [json, compact]"),
+    ],
+)
+def test_a_refused_configuration_exits_with_2_before_any_work(models, night, override, said):
+    done = run(
+        sys.executable, "-m", "jobs.classify", *arguments(models, night)[:2], f"workspace={models}", "engine=gguf", override
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr
+    assert not (night / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["generate", "train", "quantize", "evaluate", "classify", "nightly", "demo"])
+def test_help_says_what_the_job_does_and_how_to_call_it(name):
+    done = run(sys.executable, "-m", f"jobs.{name}", "--help")
+    assert done.returncode == 0
+    assert f"python -m jobs.{name}" in done.stdout
+    assert "Exit codes" in done.stdout

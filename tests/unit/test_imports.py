@@ -1,0 +1,39 @@
+"""The layers: jobs use intent, intent uses libraries; Hydra and Ray stay where they belong; the driver stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RAY_MODULES = {"intent/night/fleet.py", "intent/train/runner.py", "intent/night/benchmark.py"}
+HEAVY = {"torch", "transformers", "llama_cpp", "peft", "bitsandbytes", "gptqmodel"}
+
+
+def imported(path: Path, top_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_only else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "intent").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_library_keeps_its_layers(path):
+    assert not {"jobs", "hydra"} & imported(path)
+    if str(path.relative_to(ROOT)) not in RAY_MODULES:
+        assert "ray" not in imported(path)
+    assert not HEAVY & imported(path, top_only=True)
+
+
+@pytest.mark.parametrize("job", ["generate", "train", "quantize", "evaluate", "classify", "nightly"])
+def test_the_driver_stays_light(job):
+    code = f"import sys, jobs.{job}; print(*({HEAVY!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
