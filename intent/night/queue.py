@@ -173,7 +173,7 @@ class Queue:
             [holder] = flight.holders
             left = self._left(holder, shard, now)
             mine = self._pace.get(actor, self._pace.get(holder))
-            if mine is not None and left > max(most, mine * shard.rows):
+            if mine is not None and left > mine * shard.rows and left >= most:
                 best, most = shard, left
         return best
 

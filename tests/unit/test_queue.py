@@ -1,0 +1,125 @@
+"""Which shard an actor gets, and what becomes of one that fails."""
+
+import random
+
+import pytest
+
+from intent.night.queue import Queue
+from intent.night.shard import Shard
+from intent.storage import Blob
+
+
+def shards(objects: int = 1, each: int = 4, runs: int = 1) -> list[Shard]:
+    places = [(o, r, n) for o in range(objects) for r in range(runs) for n in range(each)]
+    return [Shard(Blob(f"{o}", 1, "e"), 10 * (r * each + n), 10, r) for o, r, n in places]
+
+
+def test_an_actor_stays_in_its_row_group_and_another_takes_a_fresh_one():
+    queue = Queue(shards(objects=2, each=3), attempts=3)
+    mine, other = [queue.take("a", 0) for _ in range(3)], [queue.take("b", 0) for _ in range(3)]
+    assert {shard.blob.key for shard in mine} == {"0"} and {shard.blob.key for shard in other} == {"1"}
+
+
+def test_who_has_nothing_left_takes_the_far_end_of_the_largest_row_group():
+    queue = Queue(shards(objects=1, each=5), attempts=3)
+    assert queue.take("a", 0).start == 0
+    assert queue.take("b", 0).start == 40
+
+
+def test_a_dead_actors_shards_go_back_and_run_alone():
+    queue = Queue(shards(each=5), attempts=3)
+    held = [queue.take("a", 0), queue.take("a", 0)]
+    assert queue.lost("a", "died") == held
+    assert queue.take("b", 0) == held[0]
+    assert queue.take("b", 0) is None
+    queue.done(held[0], "b", 1)
+    assert queue.take("b", 1) == held[1] and queue.retries == 2
+
+
+def test_a_suspect_is_tried_by_another_actor_first():
+    queue = Queue(shards(each=5), attempts=3)
+    other, shard = queue.take("b", 0), queue.take("a", 0)
+    queue.lost("a", "died")
+    assert queue.take("a", 0) not in (shard, None)
+    queue.done(other, "b", 1)
+    assert queue.take("b", 1) == shard
+
+
+def test_a_shard_that_kills_is_quarantined_after_its_attempts_and_the_innocent_are_not():
+    everything = shards(each=6)
+    queue, poison, now, deaths = Queue(everything, attempts=3), everything[1], 0.0, 0
+    while queue.open:
+        now += 1
+        for _ in range(3):
+            queue.take("a", now)
+        held = queue.held("a")
+        if poison in held:
+            deaths += 1
+            queue.lost("a", "killed its actor")
+        else:
+            for shard in held:
+                queue.done(shard, "a", now)
+    assert set(queue.failed) == {poison} and deaths == 3
+    assert queue.failed[poison] == "killed its actor (tried 3 times)"
+
+
+def test_a_lost_node_is_not_blamed_on_its_shards_but_not_forever():
+    queue = Queue(shards(each=1), attempts=1)
+    for _ in range(10):
+        queue.lost("a", "node", excused=bool(queue.take("a", 0)))
+    assert queue.open
+    queue.lost("a", "node", excused=bool(queue.take("a", 0)))
+    assert not queue.open and queue.failed
+
+
+def test_an_error_that_is_final_is_not_tried_again():
+    queue = Queue(shards(each=1), attempts=3)
+    queue.fail(queue.take("a", 0), "a", "corrupt", final=True)
+    assert list(queue.failed.values()) == ["corrupt"] and not queue.open
+
+
+def test_at_the_end_a_quick_actor_doubles_what_a_slow_one_has_not_begun():
+    queue = Queue(shards(objects=2, each=4), attempts=3)
+    slow = [queue.take("slow", 0.0) for _ in range(3)]
+    now = 0.0
+    while shard := queue.take("quick", now):
+        if shard in slow:
+            break
+        now += 1.0
+        queue.done(shard, "quick", now)
+    assert shard == slow[-1]
+    assert queue.done(shard, "quick", now + 1)
+    assert not queue.done(shard, "slow", now + 50), "the double came first"
+
+
+def test_nothing_is_doubled_that_its_holder_will_finish_sooner():
+    queue = Queue(shards(each=3), attempts=3)
+    for now in (0.0, 10.0):
+        shard = queue.take("a", now)
+        queue.done(shard, "a", now + 10)
+    last = queue.take("a", 20.0)
+    assert last and queue.take("b", 25.0) is None
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_shard_ends_done_or_failed_whatever_happens(seed):
+    drawn = random.Random(seed)
+    everything = shards(objects=3, each=5, runs=2)
+    queue, done, now = Queue(everything, attempts=3), [], 0.0
+    for _ in range(10_000):
+        now += drawn.random()
+        actor = drawn.choice("abc")
+        queue.take(actor, now)
+        if not (held := queue.held(actor)):
+            if not queue.open:
+                break
+            continue
+        fate, shard = drawn.random(), drawn.choice(held)
+        if fate < 0.15:
+            queue.lost(actor, "died", excused=drawn.random() < 0.3)
+        elif fate < 0.25:
+            queue.fail(shard, actor, "failed")
+        elif queue.done(shard, actor, now):
+            done.append(shard)
+    assert not queue.open and queue.waiting == 0
+    assert sorted(done + list(queue.failed), key=everything.index) == everything

@@ -1,0 +1,68 @@
+"""Every row of every readable object is in exactly one shard, of about the wanted size."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intent.errors import ConfigError
+from intent.night.rows import ShardReader
+from intent.night.shard import Footer, input_objects, plan_shards
+from intent.storage import Blob, open_store
+
+
+def cut(groups: list[int], rows_per_shard: int):
+    footer = Footer(Blob("log", 1, "e"), tuple(groups), ("id",))
+    return plan_shards(None, [footer.blob], ["id"], rows_per_shard, lambda store, blobs: [footer])
+
+
+@given(st.lists(st.integers(0, 500), max_size=12), st.integers(1, 300))
+def test_shards_cover_all_rows_once_and_are_not_far_from_the_wanted_size(groups, rows_per_shard):
+    shards = cut(groups, rows_per_shard)
+    assert [shard.start for shard in shards] == [sum(s.rows for s in shards[:i]) for i in range(len(shards))]
+    assert sum(shard.rows for shard in shards) == sum(groups)
+    assert all(0 < shard.rows <= max(1, 2.5 * rows_per_shard) for shard in shards)
+    assert len({shard.id for shard in shards}) == len(shards)
+
+
+def test_small_row_groups_are_put_together_and_a_large_one_is_cut():
+    assert [(s.start, s.rows) for s in cut([10, 10, 10, 10], 20)] == [(0, 20), (20, 20)]
+    assert [(s.start, s.rows, s.run) for s in cut([100], 40)] == [(0, 50, 0), (50, 50, 0)]
+
+
+def test_an_id_changes_with_the_objects_version():
+    ids = {plan_shards(None, [b], ["id"], 9, lambda _, bs: [Footer(bs[0], (9,), ("id",))])[0].id for b in VERSIONS}
+    assert len(ids) == 3
+
+
+VERSIONS = [Blob("a", 1, "1"), Blob("a", 1, "2"), Blob("b", 1, "1")]
+
+
+def test_reading_the_shards_gives_back_the_table(tmp_path):
+    table = pa.table({"id": list(range(1000)), "message": [f"m{n}" for n in range(1000)]})
+    (tmp_path / "sub").mkdir()
+    pq.write_table(table, tmp_path / "sub" / "a.parquet", row_group_size=170)
+    pq.write_table(table, tmp_path / "b.parquet", row_group_size=30)
+    for name in ("_temporary.parquet", ".hidden.parquet", "note.txt"):
+        (tmp_path / name).write_text("not data")
+    store, blobs = input_objects(str(tmp_path))
+    assert [blob.key for blob in blobs] == ["b.parquet", "sub/a.parquet"]
+    reader = ShardReader(store, ["message", "id"])
+    for rows_per_shard in (7, 64, 5000):
+        shards = plan_shards(store, blobs, ["id", "message"], rows_per_shard)
+        read = pa.concat_tables([reader.read(shard) for shard in shards])
+        assert read.select(["id", "message"]).combine_chunks() == pa.concat_tables([table, table]).combine_chunks()
+
+
+def test_an_input_without_parquet_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"input=.*holds no object that ends in \.parquet"):
+        input_objects(str(tmp_path))
+
+
+def test_a_footer_of_more_than_the_first_read_is_read_whole(tmp_path):
+    table = pa.table({"id": [1]}).replace_schema_metadata({"long": "x" * 200_000})
+    pq.write_table(table, tmp_path / "a.parquet")
+    store = open_store(str(tmp_path))
+    [shard] = plan_shards(store, list(store.list()), ["id"], 10)
+    assert shard.rows == 1 and not shard.reason

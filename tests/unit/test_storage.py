@@ -1,0 +1,113 @@
+"""The same promises on disk and on S3."""
+
+import os
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from intent.errors import ConfigError, CorruptData, StoreUnfit
+from intent.night.ledger import probe
+from intent.storage import LocalStore, open_store, read_uri
+
+
+def test_objects_are_put_listed_read_and_deleted(store):
+    store.put("b/2", b"two")
+    store.put("a/1", b"one")
+    store.put("b/2", b"second")
+    assert [blob.key for blob in store.list()] == ["a/1", "b/2"]
+    assert [(blob.key, blob.size) for blob in store.list("b/")] == [("b/2", 6)]
+    assert store.read("b/2") == b"second" and read_uri(f"{store.uri}/a/1") == b"one"
+    store.delete("a/1")
+    store.delete("a/1")
+    assert store.stat("a/1") is None
+    with pytest.raises(FileNotFoundError, match="a/1"):
+        store.read("a/1")
+
+
+def test_an_etag_changes_with_the_bytes(store):
+    store.put("a", b"one")
+    before = store.stat("a")
+    store.put("a", b"two")
+    assert store.stat("a").etag != before.etag
+
+
+def test_one_of_many_writers_wins_and_what_it_wrote_stays(store):
+    barrier = threading.Barrier(8)
+
+    def write(data: bytes) -> bool:
+        barrier.wait()
+        return store.put_if_absent("key", data)
+
+    entries = [bytes([65 + n]) * 1000 for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        wins = list(pool.map(write, entries))
+    assert wins.count(True) == 1
+    assert store.read("key") == entries[wins.index(True)]
+    assert not store.put_if_absent("key", b"late") and store.read("key") == entries[wins.index(True)]
+
+
+def test_random_access_reads_the_version_that_was_planned(store):
+    store.put("a", bytes(range(256)) * 100)
+    version = store.stat("a")
+    with store.open("a", version) as file:
+        file.seek(25_500)
+        assert file.read(200) == bytes(range(156, 256))
+        file.seek(-3, 2)
+        assert file.read() == bytes([253, 254, 255])
+    assert store.read_tail(version, 2) == bytes([254, 255])
+    assert len(store.read_tail(version, 1 << 20)) == 25_600
+    store.put("a", b"other")
+    for read in (lambda: store.open("a", version).read(1), lambda: store.read_tail(version, 2)):
+        with pytest.raises(CorruptData, match="changed since it was planned"):
+            read()
+
+
+def test_a_store_goes_to_other_processes(store):
+    store.put("a", b"one")
+    assert pickle.loads(pickle.dumps(store)).read("a") == b"one"
+
+
+def test_a_fit_store_passes_the_probe_and_is_left_as_it_was(store):
+    probe(store)
+    assert list(store.list()) == []
+
+
+@pytest.mark.parametrize("key", ["", "/a", "../a", "a/../b", "a//b", "./a", "a/."])
+def test_a_key_that_leaves_the_store_is_refused(store, key):
+    with pytest.raises(ConfigError, match=r"key="):
+        store.put(key, b"")
+
+
+@pytest.mark.parametrize("uri", ["", "s3://", "ftp://host/x", "hdfs://host/x"])
+def test_an_address_of_nothing_we_know_is_refused(uri):
+    with pytest.raises(ConfigError, match="uri="):
+        open_store(uri)
+
+
+def test_a_bucket_that_is_not_there_is_named(s3_endpoint):
+    with pytest.raises(ConfigError, match="no-such-bucket.*there is no such bucket"):
+        list(open_store("s3://no-such-bucket/in").list())
+
+
+def test_a_crash_while_writing_leaves_nothing_that_is_listed(tmp_path, monkeypatch):
+    store = LocalStore(str(tmp_path))
+
+    def full(_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for put in (store.put, store.put_if_absent):
+        with pytest.raises(OSError, match="No space left"):
+            put("a", b"one")
+    assert list(store.list()) == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_is_unfit(tmp_path, monkeypatch):
+    def link(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(StoreUnfit, match="has no hard links"):
+        probe(LocalStore(str(tmp_path)))

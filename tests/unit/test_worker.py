@@ -1,0 +1,99 @@
+"""Rows in, rows out: rejections with their reasons, one classification a message, answers in their places."""
+
+import nights
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from intent.engine import Prediction, Status
+from intent.errors import ConfigError
+from intent.night.rows import distinct, refuse
+from intent.night.shard import Shard
+from intent.night.worker import Columns, Worker
+from intent.storage import Blob
+
+
+class Counting(nights.RuleClassifier):
+    seen = ()
+
+    def classify(self, messages):
+        self.seen = [*self.seen, *messages]
+        return [nights.rule(message) for message in messages]
+
+
+def label(messages, columns=Columns(), known=None, **kept):
+    rows = pa.table({"id": list(range(len(messages))), "message": messages, **kept})
+    worker = Worker(Counting(), nights.CART, columns, "run", max_characters=20)
+    part = worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, known)
+    labelled = pq.read_table(pa.BufferReader(part.data)).to_pylist()
+    rejected = pq.read_table(pa.BufferReader(part.rejected)).to_pylist() if part.rejected else []
+    return part.receipt, labelled, rejected, worker.classifier.seen
+
+
+def test_a_message_is_classified_once_and_answered_everywhere():
+    receipt, labelled, _, seen = label(["milk", "two eggs", "milk", "milk", "two eggs"])
+    assert sorted(seen) == ["milk", "two eggs"] and receipt.classified == 2
+    assert [row["quantity"] for row in labelled] == [4, 8, 4, 4, 8]
+    assert [row["id"] for row in labelled] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.string())],
+)
+def test_text_of_every_arrow_type_is_read_alike(kind):
+    plain = ["milk", None, "", "x" * 21, "milk"]
+    messages = pa.array(plain).dictionary_encode() if pa.types.is_dictionary(kind) else pa.array(plain).cast(kind)
+    receipt, labelled, rejected, _ = label(messages)
+    assert [row["id"] for row in labelled] == [0, 4]
+    assert [(row["id"], row["reason"]) for row in rejected] == [
+        (1, "null message"),
+        (2, "empty message"),
+        (3, "message of 21 characters is over the limit of 20"),
+    ]
+    assert (receipt.rows, receipt.labelled, receipt.rejected) == (5, 2, 3)
+
+
+def test_characters_are_counted_not_bytes():
+    assert label(["🥛" * 20])[0].labelled == 1
+    assert label(["🥛" * 21])[0].rejected == 1
+
+
+def test_what_is_known_needs_no_model():
+    worker = Worker(Counting(variant="other"), nights.CART, Columns(), "run")
+    answers, position, _ = worker.answer(pa.array([b"milk", b"unsure", b"refuse it"]))
+    known = answers.take(pa.array(position[:-1])).add_column(0, "message", pa.array(["milk", "unsure", "refuse it"]))
+    receipt, labelled, rejected, seen = label(["milk", "eggs", "unsure", "refuse it"], known=known)
+    assert seen == ["eggs"] and receipt.variants == {"other": 2, "rule": 1}
+    assert [row["status"] for row in labelled] == ["ok", "ok", "abstained"] and rejected[0]["id"] == 3
+
+
+def test_all_rows_may_be_rejected():
+    receipt, labelled, rejected, seen = label(pa.array([None, None], pa.string()))
+    assert (receipt.labelled, len(rejected), labelled, list(seen)) == (0, 2, [], [])
+
+
+def test_an_engine_that_loses_an_answer_is_an_error_not_a_shift():
+    class Short(nights.RuleClassifier):
+        def classify(self, messages):
+            return [Prediction(None, status=Status.ABSTAINED)] * (len(messages) - 1)
+
+    worker = Worker(Short(), nights.CART, Columns(), "run")
+    with pytest.raises(RuntimeError, match="1 predictions for 2 messages"):
+        worker.answer(pa.array([b"a", b"b"]))
+
+
+def test_columns_that_the_output_has_already_are_refused():
+    with pytest.raises(ConfigError, match="keep_columns=\\['status'\\]"):
+        Columns(keep=("shop", "status")).check(nights.CART)
+
+
+def test_distinct_messages_and_their_places():
+    messages, places = distinct(pa.chunked_array([["a", None], ["b", "a"]]))
+    assert messages.to_pylist() == [b"a", b"b"] and np.array_equal(places, [0, 2, 1, 0])
+
+
+def test_refusals_are_of_the_bytes_as_they_are():
+    _, reasons = refuse(pa.array([b"\xff", b"ok", b"\t", b"\xc3\x28"]), 10)
+    assert reasons.to_pylist() == ["invalid UTF-8", None, "empty message", "invalid UTF-8"]
