@@ -7,6 +7,7 @@ Within a shard a message is classified once anyway, so what counts is in how man
 import io
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,24 +20,25 @@ from intent.storage import Store
 
 FOLDER = "frequent"
 MESSAGES = f"{FOLDER}/messages.parquet"
-COUNTS = pa.schema([("message", pa.string()), ("shards", pa.int32())])
+COUNTS = pa.schema([("message", pa.string()), ("shards", pa.int64()), ("rows", pa.int64())])
 # While counting, memory is bounded by this many times the table's size; what is pruned was found least often so far.
 SLACK = 8
 
 
 def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int, max_characters: int) -> pa.Table:
-    """(message, shards): in how many of `shards` each message is found, for about the `limit` most frequent or more."""
-    tables, size = [pa.table({"message": [], "shards": []}, COUNTS)], 0
+    """(message, shards, rows): in how many of `shards`, and rows, each is found, for the `limit` most frequent or more."""
+    tables, size = [COUNTS.empty_table()], 0
     for shard in shards:
         try:
-            messages, _ = distinct(reader.read(shard)[column])
+            messages, places = distinct(reader.read(shard)[column])
         except CorruptData:
             # Its own turn will report it.
             continue
         texts, reasons = refuse(messages, max_characters)
-        texts = texts.filter(reasons.is_null())
-        tables.append(pa.table([texts, pa.repeat(pa.scalar(1, pa.int32()), len(texts))], COUNTS))
-        size += len(texts)
+        rows = pa.array(np.bincount(places, minlength=len(texts))[: len(texts)])
+        found = pa.table([texts, pa.repeat(pa.scalar(1, pa.int64()), len(texts)), rows], COUNTS).filter(reasons.is_null())
+        tables.append(found)
+        size += len(found)
         if size > SLACK * limit:
             tables = [merge(tables, limit)]
             size = len(tables[0])
@@ -46,8 +48,8 @@ def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int,
 def merge(tables: Sequence[pa.Table], limit: int) -> pa.Table:
     """Sums of counts, pruned to the most frequent where they are more than SLACK / 2 times `limit`."""
     table = pa.concat_tables(tables)
-    summed = table.group_by("message", use_threads=False).aggregate([("shards", "sum")]).rename_columns(["message", "shards"])
-    summed = summed.cast(COUNTS)
+    summed = table.group_by("message", use_threads=False).aggregate([("shards", "sum"), ("rows", "sum")])
+    summed = summed.rename_columns(COUNTS.names)
     return summed if len(summed) <= SLACK // 2 * limit else _most(summed, SLACK // 4 * limit)
 
 
@@ -57,7 +59,7 @@ def choose(counts: pa.Table, limit: int) -> pa.Array:
 
 
 def _most(counts: pa.Table, limit: int) -> pa.Table:
-    order = pc.sort_indices(counts, [("shards", "descending"), ("message", "ascending")])
+    order = pc.sort_indices(counts, [("shards", "descending"), ("rows", "descending"), ("message", "ascending")])
     return counts.take(order[:limit])
 
 
