@@ -2,8 +2,9 @@
 
 import io
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from intent.storage import Blob, StorageOptions, changed, checked, sha256
 
 OWNER, SHA256 = "intent-owner", "intent-sha256"
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-BODY_ATTEMPTS = 5
+BODY_ATTEMPTS, CONFLICT_ATTEMPTS = 5, 6
 
 
 class S3Store:
@@ -90,19 +91,24 @@ class S3Store:
     def put(self, key: str, data: bytes) -> None:
         self._call("put_object", key, Body=data)
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def put_if_absent(self, key: str, data: bytes, notes: Mapping[str, str] = {}) -> bool:
         from botocore.exceptions import ClientError
 
         owner = uuid.uuid4().hex
-        try:
-            self._call("put_object", key, Body=data, IfNoneMatch="*", Metadata={OWNER: owner, SHA256: sha256(data)})
-        except ClientError as error:
-            if _status(error) not in (409, 412):
-                raise
-            # A reply lost on the way makes the client's own retry see its own object: that is a success.
-            head = self._head(key)
-            return bool(head) and head["Metadata"].get(OWNER) == owner
-        return True
+        metadata = {**{f"intent-{name}": value for name, value in notes.items()}, OWNER: owner, SHA256: sha256(data)}
+        for attempt in range(CONFLICT_ATTEMPTS):
+            try:
+                self._call("put_object", key, Body=data, IfNoneMatch="*", Metadata=metadata)
+                return True
+            except ClientError as error:
+                if _status(error) not in (409, 412):
+                    raise
+                # A reply lost on the way makes the client's own retry see its own object: that is a success.
+                if head := self._head(key):
+                    return head["Metadata"].get(OWNER) == owner
+                # 409: another's write was under way, and may yet fail. 412: the object was deleted since.
+                time.sleep(0.05 * 2**attempt)
+        raise IntentError(f"{self.uri}/{key}: conditional writes keep conflicting; run again")
 
     def delete(self, key: str) -> None:
         self._call("delete_object", key)

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -69,8 +69,11 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Whole or not at all; replaces."""
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Whole or not at all; False where the key already exists and this call did not make it."""
+    def put_if_absent(self, key: str, data: bytes, notes: Mapping[str, str] = {}) -> bool:
+        """Whole or not at all; False where the key already exists and this call did not make it.
+
+        `notes` go into the object's metadata, where the store has such.
+        """
 
     def delete(self, key: str) -> None: ...
 
@@ -164,7 +167,7 @@ class LocalStore:
         os.replace(aside, path)
         _sync_folder(path.parent)
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def put_if_absent(self, key: str, data: bytes, notes: Mapping[str, str] = {}) -> bool:
         path = self._path(key)
         if path.exists():
             return False

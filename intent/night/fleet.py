@@ -4,7 +4,6 @@ The only module of the night that knows Ray. The driver holds shards and receipt
 from the store alone, so that any driver, on any cluster, can go on with a night that another began.
 """
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -92,13 +91,13 @@ class Fleet:
                 # A call on an actor that died with another call is gone already.
                 if ref in self.calls:
                     self._settle(ref, queue, done)
-            self.progress.update(queue.retries)
+            ready = sum(seat.ready for seat in self.seats)
+            self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {queue.remaining:,} shards left")
 
     def _start(self, seat: _Seat) -> None:
         spec = seat.spec
-        actor = ray.remote(Actor).options(
-            num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=DEPTH, runtime_env={"env_vars": dict(spec.env_vars)}
-        )
+        environment = {"runtime_env": {"env_vars": dict(spec.env_vars)}} if spec.env_vars else {}
+        actor = ray.remote(Actor).options(num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=DEPTH, **environment)
         seat.actor, seat.ready = actor.remote(self.night), False
         self.calls[seat.actor.load.remote(spec.load)] = (seat, None, None)
 
@@ -171,7 +170,7 @@ def classify_night(
     fleet: FleetConfig,
     columns: Columns = Columns(),
     frequent_messages: int = FREQUENT_MESSAGES,
-    stream=sys.stderr,
+    stream=None,
 ) -> Summary:
     """Label every row below `input_uri` into `output_uri`, once; Ray is initialized.
 
@@ -198,7 +197,7 @@ def run_night(
     engines: Sequence[EngineSpec],
     attempts: int,
     frequent_messages: int,
-    stream=sys.stderr,
+    stream=None,
 ) -> Summary:
     ledger = night.ledger
     committed = ledger.committed_ids()
@@ -212,13 +211,14 @@ def run_night(
     def done(shard: Shard, part: Committed) -> None:
         parts[shard.id] = part
         tally.add(part)
-        progress.update(queue.retries)
 
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
         if todo:
             # Before the fleet takes the cluster's CPUs.
             chunks = _frequent_chunks(night, shards, frequent_messages, progress)
-            tally.counts["classified"] += sum(chunk.rows for chunk in chunks)
+            if size := sum(chunk.rows for chunk in chunks):
+                progress.say(f"the {size:,} most frequent messages are labelled first, once")
+                tally.counts["classified"] += size
             with Fleet(night, engines, attempts, progress) as fleet:
                 fleet.run(Queue(frequent.missing(ledger.store, chunks), attempts), "label_frequent")
                 fleet.run(queue, "label", _load_known.remote(ledger.store) if chunks else None, done)
@@ -235,7 +235,7 @@ def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:
     rows = [shard.counted for shard in failed]
     known = sum(row for row in rows if isinstance(row, int))
     unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
-    lines = [f"  {shard.blob.key} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
+    lines = [f"  {shard.blob.key!r} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
     head = f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}, then run again:"
     return "\n".join([head, *lines])
 

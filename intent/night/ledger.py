@@ -79,7 +79,8 @@ class Ledger:
     def publish(self, part: Part) -> Committed:
         """Commit a shard, or find it committed: the first part wins, and what the loser made is dropped."""
         key = part_key(LABELLED, part.receipt.shard)
-        if not self.store.put_if_absent(key, part.data):
+        notes = {name: str(getattr(part.receipt, name)) for name in (*_COUNTS, "fingerprint")}
+        if not self.store.put_if_absent(key, part.data, notes):
             return self.committed(part.receipt.shard)
         self._copy_rejected(part)
         return Committed(part.receipt, len(part.data), sha256(part.data))
@@ -227,4 +228,4 @@ def _entry(shard: Shard, part: Committed) -> dict:
 
 
 def _dump(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, indent=None).encode()
+    return json.dumps(value).encode()

@@ -88,33 +88,30 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self.stream.isatty():
-            self._bar = _bar(self.stream)
-            self._bar.start()
-            self._task = self._bar.add_task("rows", total=self.total, note="")
+            self._bar = _Bar(self.stream, self.total)
         return self
 
     def __exit__(self, *error) -> None:
         if self._bar:
-            self.update(0)
-            self._bar.stop()
+            self._bar.stop(self.tally.counts["rows"])
 
-    def update(self, retries: int) -> None:
+    def update(self, retries: int, fleet: str) -> None:
         if self._bar:
-            self._bar.update(self._task, completed=self.tally.counts["rows"], note=self.note(retries))
+            self._bar.update(self.tally.counts["rows"], self.note(retries, fleet))
         elif time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
-            self.say(f"{self.tally.counts['rows']:,} of {self.total:,} rows, {self.note(retries)}, {self.left()} left")
+            self.say(f"{self.tally.counts['rows']:,} of {self.total:,} rows, {self.note(retries, fleet)}, {self.left()} left")
 
     def say(self, line: str) -> None:
         if self._bar:
-            self._bar.console.print(line)
+            self._bar.say(line)
         else:
             print(line, file=self.stream, flush=True)
 
-    def note(self, retries: int) -> str:
+    def note(self, retries: int, fleet: str) -> str:
         rates = ", ".join(f"{name} {rate:,.0f} rows/s" for name, rate in self.tally.rates().items())
-        rejected = self.tally.counts["rejected"]
-        return f"{rates or 'starting'}; {self.tally.saved:,} duplicates saved, {rejected:,} rejected, {retries} retries"
+        counts = f"{self.tally.saved:,} duplicates saved, {self.tally.counts['rejected']:,} rejected, {retries} retries"
+        return f"{rates or 'no rows yet'}; {counts}; {fleet}"
 
     def left(self) -> str:
         done = self.tally.counts["rows"] - self._done_at_start
@@ -124,9 +121,28 @@ class Progress:
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def _bar(stream):
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class _Bar:
+    """Rows done and time left on one line, the rest on the next. Untrusted text is never read as markup."""
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
-    return Progress(*columns, console=Console(file=stream))
+    def __init__(self, stream, total: int):
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+        from rich.text import Text
+
+        self._note = Text()
+        self._progress = Progress(BarColumn(), MofNCompleteColumn(), "rows", TimeRemainingColumn())
+        self._task = self._progress.add_task("rows", total=total)
+        self._live = Live(Group(self._progress, self._note), console=Console(file=stream))
+        self._live.start()
+
+    def update(self, rows: int, note: str) -> None:
+        self._note.plain = note
+        self._progress.update(self._task, completed=rows)
+
+    def say(self, line: str) -> None:
+        self._live.console.print(line, markup=False, highlight=False)
+
+    def stop(self, rows: int) -> None:
+        self._progress.update(self._task, completed=rows)
+        self._live.stop()

@@ -56,6 +56,10 @@ class Queue:
     def open(self) -> bool:
         return bool(self._open)
 
+    @property
+    def remaining(self) -> int:
+        return len(self._open)
+
     def held(self, actor: Actor) -> list[Shard]:
         """What `actor` is at, in the order in which it took it."""
         return list(self._held.get(actor, ()))

@@ -3,6 +3,7 @@
 Knows storage and Parquet footers; nothing of labels, parts or actors.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +12,8 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from intent.artifact import fingerprint
 from intent.errors import ConfigError, CorruptData
-from intent.storage import Blob, StorageOptions, Store, open_store, split_uri
+from intent.storage import Blob, StorageOptions, Store, open_store, sha256, split_uri
 
 ENDING = ".parquet"
 TAIL_BYTES = 1 << 16
@@ -36,7 +36,7 @@ class Shard:
 
     @cached_property
     def id(self) -> str:
-        return fingerprint([self.blob.key, self.blob.etag, self.start, self.rows])
+        return _digest([self.blob.key, self.blob.etag, self.start, self.rows])[:20]
 
     @property
     def counted(self) -> int | str:
@@ -79,7 +79,12 @@ def _is_data(key: str) -> bool:
 
 
 def input_fingerprint(blobs: Iterable[Blob]) -> str:
-    return fingerprint([[blob.key, blob.size, blob.etag] for blob in blobs])
+    return _digest([[blob.key, blob.size, blob.etag] for blob in blobs])[:16]
+
+
+def _digest(value: list) -> str:
+    # ASCII, because the name of a local file need not be valid Unicode.
+    return sha256(json.dumps(value).encode())
 
 
 def plan_shards(

@@ -1,0 +1,66 @@
+"""What the operator reads while a night runs and at its end."""
+
+import io
+
+import pytest
+
+from intent.night import progress
+from intent.night.part import Committed, Receipt
+from intent.night.progress import Progress, Tally
+
+
+def part(variant: str, rows: int, rejected: int = 0, classified: int = 0) -> Committed:
+    done = {"rows": rows, "labelled": rows - rejected, "abstained": 0, "rejected": rejected, "classified": classified}
+    return Committed(Receipt("s", "f", **done, variants={variant: rows - rejected}), 1, "0")
+
+
+@pytest.fixture
+def tally():
+    tally = Tally()
+    tally.add(part("old", 100), fresh=False)
+    return tally
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_line_says_rows_rates_duplicates_rejections_retries_and_time_left(tally, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    stream = io.StringIO()
+    with Progress(1_000, tally, stream) as shown:
+        tally.started -= 10
+        tally.add(part("gguf", 450, rejected=50, classified=100))
+        shown.update(3, "2 of 2 actors")
+    line = stream.getvalue()
+    for text in ("550 of 1,000 rows", "gguf 40 rows/s", "400 duplicates saved", "50 rejected", "3 retries", "0:00:10 left"):
+        assert text in line, (text, line)
+
+
+def test_lines_are_not_too_many(tally):
+    stream = io.StringIO()
+    with Progress(1_000, tally, stream) as shown:
+        for _ in range(100):
+            shown.update(0, "")
+    assert stream.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar_and_untrusted_text_stays_text(tally):
+    stream = Terminal()
+    with Progress(1_000, tally, stream) as shown:
+        tally.add(part("gguf", 900))
+        shown.update(0, "1 of 1 actors")
+        shown.say("[red]a key[/red]")
+    assert "1000/1000" in stream.getvalue() and "[red]a key[/red]" in stream.getvalue()
+
+
+def test_the_summary_counts_the_whole_night_and_the_rate_of_this_run(tally):
+    tally.started -= 10
+    tally.add(part("gguf", 450, rejected=50, classified=100))
+    summary = tally.summary(retries=2, output="here").as_dict()
+    assert (summary["rows"], summary["labelled"], summary["rejected"]) == (550, 500, 50)
+    assert summary["variants"]["old"] == {"rows": 100, "rows_per_second": 0.0}
+    assert summary["variants"]["gguf"]["rows"] == 400
+    assert summary["variants"]["gguf"]["rows_per_second"] == pytest.approx(40, abs=0.1)
+    assert not summary["already_done"]
