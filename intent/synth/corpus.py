@@ -1,4 +1,7 @@
-"""Generated messages by number: example i depends on the corpus and on i alone, so any number of workers gives the same data."""
+"""Generated messages by number.
+
+Example i depends on the corpus and on i alone, so any number of workers gives the same data.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +22,7 @@ from intent.synth.shelf import Shelf, given, ideas, ontology
 
 GENERATOR = "grammar-2"
 BLOCK = 48
+ATTEMPTS = 200
 SPLITS = ("train", "validation", "test")
 NO_WRAP = frozenset({"small_talk", "gibberish"})
 ACTIONS = ("add", "remove", "none")
@@ -47,20 +51,10 @@ class Corpus:
         if split not in SPLITS:
             raise ConfigError("split", split, f"use one of {list(SPLITS)}")
         if not languages:
-            raise ConfigError(
-                "data.languages",
-                list(languages),
-                "name at least one language, e.g. [en]",
-            )
+            raise ConfigError("data.languages", list(languages), "name at least one language, e.g. [en]")
         for code in languages:
             load(code)
-        self.schema, self.languages, self.seed, self.catalog, self.split = (
-            schema,
-            tuple(languages),
-            seed,
-            catalog,
-            split,
-        )
+        self.schema, self.languages, self.seed, self.catalog, self.split = (schema, tuple(languages), seed, catalog, split)
         self.weights = mix(phenomena or {})
         self._names = list(SCENARIOS)
         self._cumulative = list(accumulate(self.weights["scenario"].values()))
@@ -79,53 +73,41 @@ class Corpus:
         rng = Random(_mix(self.seed, self.split, i))
         shelf = self._shelf(i // BLOCK)
         code = self._language(rng, shelf)
-        request, message = None, None
-        while message is None:
-            scenario = rng.choices(self._names, cum_weights=self._cumulative)[0]
-            request = self._request(rng, shelf, code, SCENARIOS[scenario][0])
-            message = self._message(request, scenario)
-        message = noise.disturb(
-            message, request.language, rng, self.weights["surface"], request.phenomena
-        )
+        request, message = self._attempt(rng, shelf, code)
+        message = noise.disturb(message, request.language, rng, self.weights["surface"], request.phenomena)
         catalog = "" if self.catalog else self._catalog_id(i // BLOCK)
         phenomena = tuple(request.phenomena)
-        return Example(
-            f"{self.seed}-{i}",
-            message,
-            self._intent(request),
-            code,
-            catalog,
-            phenomena,
-            GENERATOR,
-            self.seed,
-        )
+        return Example(f"{self.seed}-{i}", message, self._intent(request), code, catalog, phenomena, GENERATOR, self.seed)
+
+    def _attempt(self, rng: Random, shelf: Shelf, code: str) -> tuple[Request, str]:
+        """A scenario that the shelf has the products for; most have them at once."""
+        for _ in range(ATTEMPTS):
+            scenario = rng.choices(self._names, cum_weights=self._cumulative)[0]
+            request = self._request(rng, shelf, code, SCENARIOS[scenario][0])
+            if (message := self._message(request, scenario)) is not None:
+                return request, message
+        wanted = [name for name, weight in self.weights["scenario"].items() if weight]
+        raise ConfigError("phenomena", wanted, "none of these can be said about the catalog; switch on others")
 
     def _intent(self, request: Request) -> dict:
         if request.action == "none":
             return self.schema.intent(["none"])
-        return self.schema.intent(
-            [request.action, request.product.name, request.quantity or 1]
-        )
+        return self.schema.intent([request.action, request.product.name, request.quantity or 1])
 
     def _language(self, rng: Random, shelf: Shelf) -> str:
-        """A shop's own language is written there most, except English, which every shop's names may be in."""
-        if (
-            not self.catalog
-            and shelf.language != "en"
-            and shelf.language in self.languages
-            and rng.random() < 0.6
-        ):
+        """A shop's own language is written there most; less so English, which the names of half of the shops are in."""
+        own = 0.15 if shelf.language == "en" else 0.6
+        if not self.catalog and shelf.language in self.languages and rng.random() < own:
             return shelf.language
         return self.languages[int(rng.random() * len(self.languages))]
 
     def _request(self, rng: Random, shelf: Shelf, code: str, action: str) -> Request:
+        """Whoever switches languages takes the product's words from another one, half of the time English."""
         words = code
         if rng.random() < self.weights["surface"]["code_switching"]:
-            words = self.languages[int(rng.random() * len(self.languages))]
-        request = Request(load(code), load(words), shelf, rng, action, self.weights)
-        if words != code:
-            request.phenomena.append("code_switching")
-        return request
+            english = "en" in self.languages and rng.random() < 0.5
+            words = "en" if english else self.languages[int(rng.random() * len(self.languages))]
+        return Request(load(code), load(words), shelf, rng, action, self.weights)
 
     def _message(self, request: Request, scenario: str) -> str | None:
         request.phenomena.append(scenario)
@@ -134,77 +116,52 @@ class Corpus:
         groups = SCENARIOS[scenario][1]
         group = groups[int(request.rng.random() * len(groups))]
         count = self.schema.slots[2]
-        if not request.choose(
-            scenario, group, _ideas(self.split), (max(1, count.min), min(99, count.max))
-        ):
+        if not request.choose(scenario, group, _ideas(self.split), (max(1, count.min), min(99, count.max))):
             return None
         message = request.say(_templates(request.language.code, group, self.split))
-        if request.mention.kind not in request.phenomena and request.uses_mention:
-            request.phenomena.append(request.mention.kind)
+        if request.uses_mention:
+            request.describe()
         return message if scenario in NO_WRAP else self._wrap(request, message)
 
     def _wrap(self, request: Request, message: str) -> str:
         """Small talk before and after, none of which names a product or asks for one."""
-        random, surface, code = (
-            request.rng.random,
-            self.weights["surface"],
-            request.language.code,
-        )
+        random, surface, code = request.rng.random, self.weights["surface"], request.language.code
         if random() < surface["rambling"]:
             request.phenomena.append("rambling")
             story = request.say(_templates(code, "ramble", self.split))
-            return (
-                f"{story} {message}"
-                if random() < 0.8
-                else f"{message}, {story.rstrip(',')}"
-            )
+            return f"{story} {message}"
         if random() < surface["small_talk_before"]:
             request.phenomena.append("small_talk_before")
             message = request.say(_templates(code, "before", self.split)) + message
         if random() < surface["small_talk_after"]:
             request.phenomena.append("small_talk_after")
-            message = message.rstrip("?") + request.say(
-                _templates(code, "after", self.split)
-            )
+            message = message.rstrip("?") + request.say(_templates(code, "after", self.split))
         return message
 
     def _shelf(self, block: int) -> Shelf:
-        return (
-            _given(self.catalog)
-            if self.catalog
-            else _sampled(self.seed, self.split, block, self.languages)
-        )
+        return _given(self.catalog) if self.catalog else _sampled(self.seed, self.split, block, self.languages)
 
     def _catalog_id(self, block: int) -> str:
         return f"{self.seed}-{self.split}-{block}"
 
 
 def held_out(texts: Sequence[str], split: str) -> list[str]:
-    """The texts of `split`: a tenth each for validation and test, by the order of their hashes; all of a list too short to split."""
+    """The texts of `split`: by the order of their hashes a tenth each for test and validation, the rest for training.
+
+    A list of one or two is too short to split, and whole everywhere.
+    """
     ordered = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
     if len(ordered) < 3:
         return ordered
     share = max(1, round(len(ordered) / 10))
-    return {
-        "test": ordered[:share],
-        "validation": ordered[share : 2 * share],
-        "train": ordered[2 * share :],
-    }[split]
+    return {"test": ordered[:share], "validation": ordered[share : 2 * share], "train": ordered[2 * share :]}[split]
 
 
 def _require_cart(schema: IntentSchema) -> None:
     choice = schema.slots[0]
     is_cart = [type(slot) for slot in schema.slots] == [Choice, Entity, Count]
-    if (
-        not is_cart
-        or sorted(choice.values) != sorted(ACTIONS)
-        or choice.ends != ("none",)
-    ):
-        raise ConfigError(
-            "schema.name",
-            schema.name,
-            "has no generator; bring your own labelled data with data.uri=...",
-        )
+    if not is_cart or sorted(choice.values) != sorted(ACTIONS) or choice.ends != ("none",):
+        raise ConfigError("schema.name", schema.name, "has no generator; bring your own labelled data with data.uri=...")
 
 
 @cache
@@ -224,21 +181,14 @@ def _ideas(split: str) -> list[str]:
     """Ideas by split, department by department, so that each split's shops sell something of everything."""
     departments: dict[str, list[str]] = {}
     for idea in ideas().values():
-        if (
-            idea.name in ontology().get(idea.department, ())
-            and idea.department != "odd"
-        ):
+        if idea.name in ontology().get(idea.department, ()) and idea.department != "odd":
             departments.setdefault(idea.department, []).append(idea.name)
     return [name for names in departments.values() for name in held_out(names, split)]
 
 
 @cache
 def _brands(split: str) -> frozenset[str]:
-    return frozenset(
-        brand
-        for brands in ontology()["brands"].values()
-        for brand in held_out(brands, split)
-    )
+    return frozenset(brand for brands in ontology()["brands"].values() for brand in held_out(brands, split))
 
 
 @cache
@@ -248,6 +198,4 @@ def _templates(code: str, group: str, split: str) -> list[Parts]:
 
 
 def _mix(seed: int, split: str, i: int) -> int:
-    return (
-        seed * len(SPLITS) + SPLITS.index(split)
-    ) * 1_000_003_000_017 + i * 2_654_435_761
+    return (seed * len(SPLITS) + SPLITS.index(split)) * 1_000_003_000_017 + i * 2_654_435_761

@@ -53,24 +53,13 @@ def names(parts: Parts, kind: str) -> set[str]:
     return found
 
 
-def expand(
-    parts: Parts,
-    rng: Random,
-    rules: Mapping[str, Sequence[Parts]],
-    fill: Callable[[str], str],
-) -> str:
+def expand(parts: Parts, rng: Random, rules: Mapping[str, Sequence[Parts]], fill: Callable[[str], str]) -> str:
     out: list[str] = []
     _expand(parts, rng.random, rules, fill, out)
     return "".join(out)
 
 
-def _expand(
-    parts: Parts,
-    random: Callable[[], float],
-    rules: Mapping,
-    fill: Callable[[str], str],
-    out: list[str],
-) -> None:
+def _expand(parts: Parts, random: Callable[[], float], rules: Mapping, fill: Callable[[str], str], out: list[str]) -> None:
     for part in parts:
         if part.__class__ is str:
             out.append(part)
@@ -87,8 +76,4 @@ def check_rules(rules: Mapping[str, Sequence[Parts]]) -> None:
     for name, choices in rules.items():
         for parts in choices:
             if missing := names(parts, "rule") - set(rules):
-                raise ConfigError(
-                    f"rules.{name}",
-                    sorted(missing),
-                    "define these rules in the language file",
-                )
+                raise ConfigError(f"rules.{name}", sorted(missing), "define these rules in the language file")

@@ -40,17 +40,11 @@ class Noun:
     @property
     def spellings(self) -> set[str]:
         """Every form, with every ending that a determiner can ask for."""
-        endings = {
-            ending
-            for rule in self.language.phrases.values()
-            for ending in rule.get("adj", {}).values()
-        } | {""}
+        endings = {ending for rule in self.language.phrases.values() for ending in rule.get("adj", {}).values()} | {""}
         forms = {self.form(name) for name in self.language.forms}
         return {form.replace("~", ending) for form in forms for ending in endings}
 
-    def say(
-        self, phrase: str, plural: bool = False, before: str = "", after: str = ""
-    ) -> str:
+    def say(self, phrase: str, plural: bool = False, before: str = "", after: str = "") -> str:
         """The noun with the determiner of `phrase`; `before` and `after` (a brand, a size) stand next to the noun."""
         key = (phrase, plural)
         said = self._said.get(key)
@@ -66,9 +60,7 @@ class Noun:
         if said is None:
             adjective = self.language.phrases["counted"].get("adj", {})
             ending = adjective.get(self.gender if number == 1 else "p", "")
-            said = self._said[key] = self.form(
-                self.language.count_form[number]
-            ).replace("~", ending)
+            said = self._said[key] = self.form(self.language.count_form[number]).replace("~", ending)
         return said
 
 
@@ -85,20 +77,12 @@ class Language:
         self.forms: list[str] = raw["forms"]
         self.genders: list[str] = raw.get("genders", ["m"])
         self.phrases: dict[str, dict] = raw["phrases"]
-        self.elisions = [
-            (re.compile(pattern), to) for pattern, to in raw.get("elisions", [])
-        ]
+        self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
         self.fillers: list[str] = raw["fillers"]
         self.agree: dict[str, dict[str, str]] = raw["agree"]
         self.unstated: dict[str, dict[str, list[str]]] = raw["unstated"]
-        self.rules = {
-            name: [parse(text) for text in texts]
-            for name, texts in raw["rules"].items()
-        }
-        self.templates = {
-            name: [(text, parse(text)) for text in texts]
-            for name, texts in raw["templates"].items()
-        }
+        self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}
+        self.templates = {name: [(text, parse(text)) for text in texts] for name, texts in raw["templates"].items()}
         self.brand_first = raw["brand"] == "before"
         self.head: str = raw["head"]
         self.count_form = {n: _first(raw["count_forms"], n) for n in range(1, 100)}
@@ -106,17 +90,11 @@ class Language:
 
     @cached_property
     def nouns(self) -> dict[str, list[Noun]]:
-        return {
-            idea: [Noun(self, text.strip()) for text in words.split(";")]
-            for idea, words in self.raw["nouns"].items()
-        }
+        return {idea: [Noun(self, text.strip()) for text in words.split(";")] for idea, words in self.raw["nouns"].items()}
 
     @cached_property
     def units(self) -> dict[str, list[Noun]]:
-        return {
-            unit: [Noun(self, text.strip()) for text in words.split(";")]
-            for unit, words in self.raw["units"].items()
-        }
+        return {unit: [Noun(self, text.strip()) for text in words.split(";")] for unit, words in self.raw["units"].items()}
 
     @cache  # noqa: B019 - a language lives as long as its process
     def coloured(self, idea: str, which: int, colour: str) -> Noun:
@@ -124,11 +102,7 @@ class Language:
         noun, adjective = self.nouns[idea][which], self.raw["colours"][colour]
         if not isinstance(adjective, str):
             adjective = adjective[noun.gender]
-        pair = (
-            (adjective, noun.text)
-            if self.raw.get("adjectives", "before") == "before"
-            else (noun.text, adjective)
-        )
+        pair = (adjective, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, adjective)
         return Noun(self, f"{pair[0]} {pair[1]} /{noun.gender}")
 
     @cache  # noqa: B019
@@ -141,29 +115,20 @@ class Language:
     def title(self, text: str) -> str:
         """A noun as a label writes it."""
         if self.raw.get("title_case"):
-            return " ".join(
-                word if word.isupper() else word[:1].upper() + word[1:]
-                for word in text.split()
-            )
+            return " ".join(word if word.isupper() else word[:1].upper() + word[1:] for word in text.split())
         return text[:1].upper() + text[1:]
 
     def decline(self, noun: Noun, phrase: str, plural: bool) -> tuple[str, str]:
         rule = self.phrases.get(phrase) or self.phrases["bare"]
         plural = plural and rule.get("number") != "s"
         key = "p" if plural else noun.gender
-        form = rule.get("forms", {}).get(
-            "p" if plural else "s", self.forms[-1 if plural else 0]
-        )
+        form = rule.get("forms", {}).get("p" if plural else "s", self.forms[-1 if plural else 0])
         word = noun.form(form).replace("~", rule.get("adj", {}).get(key, ""))
         determiners = rule.get("det", {})
         if plural:
-            determiner = determiners.get(
-                "p" + noun.gender, determiners.get("p", determiners.get("all", ""))
-            )
+            determiner = determiners.get("p" + noun.gender, determiners.get("p", determiners.get("all", "")))
         else:
-            determiner = determiners.get(
-                key, determiners.get("s", determiners.get("all", ""))
-            )
+            determiner = determiners.get(key, determiners.get("s", determiners.get("all", "")))
         text = f"{determiner} \0{word}" if determiner else f"\0{word}"
         for pattern, to in self.elisions:
             text = pattern.sub(to, text)
@@ -175,19 +140,14 @@ class _Numbers:
     """Number words from 1 to 99 for each gender."""
 
     def __init__(self, raw: Mapping, genders: Sequence[str]):
-        self.words = {
-            gender: {n: self._word(raw, n, gender) for n in range(1, 100)}
-            for gender in genders
-        }
+        self.words = {gender: {n: self._word(raw, n, gender) for n in range(1, 100)} for gender in genders}
         self.dozens = {int(n): words for n, words in raw.get("dozens", {}).items()}
         self.pairs = {int(n): words for n, words in raw.get("pairs", {}).items()}
         self.dozens_of = "dozens_of" in raw
         self.beyond: list[str] = raw["beyond"]
 
     def is_word(self, text: str) -> bool:
-        return any(
-            text == word for words in self.words.values() for word in words.values()
-        )
+        return any(text == word for words in self.words.values() for word in words.values())
 
     @staticmethod
     def _word(raw: Mapping, n: int, gender: str) -> str:
@@ -218,9 +178,5 @@ def load(code: str) -> Language:
     """The language of `languages/<code>.yaml`, parsed once a process."""
     path = FOLDER / f"{code}.yaml"
     if not path.exists():
-        raise ConfigError(
-            "data.languages",
-            code,
-            f"use some of {available()}, or add {path.name} to intent/synth/languages",
-        )
+        raise ConfigError("data.languages", code, f"use some of {available()}, or add {path.name} to intent/synth/languages")
     return Language(code, yaml.load(path.read_text(encoding="utf-8"), LOADER))

@@ -34,25 +34,7 @@ ONSETS = (
     "z",
 )
 VOWELS = ("a", "e", "i", "o", "u", "ea", "io", "y")
-CODAS = (
-    "",
-    "",
-    "l",
-    "n",
-    "r",
-    "s",
-    "x",
-    "m",
-    "k",
-    "ra",
-    "lo",
-    "ta",
-    "vex",
-    "nix",
-    "do",
-    "mo",
-    "li",
-)
+CODAS = ("", "", "l", "n", "r", "s", "x", "m", "k", "ra", "lo", "ta", "vex", "nix", "do", "mo", "li")
 QUALITIES = (
     "Blue",
     "Mega",
@@ -88,9 +70,7 @@ THINGS = (
 STYLES = ("plain", "plain", "plain", "plain", "lower", "upper", "comma", "spaced")
 
 
-def sample(
-    rng: Random, language: str, pool: Sequence[str], brands: frozenset[str]
-) -> Shelf:
+def sample(rng: Random, language: str, pool: Sequence[str], brands: frozenset[str]) -> Shelf:
     """8 to 40 products from the ideas in `pool`, named in `language`, in one shop's style of writing."""
     chosen = set(rng.sample(DEPARTMENTS, rng.choice((1, 1, 2, 3, 7))))
     local = [ideas()[name] for name in pool if ideas()[name].department in chosen]
@@ -102,11 +82,7 @@ def sample(
     for _ in range(4 * target):
         if len(products) >= target:
             break
-        for product in (
-            [invent(rng)]
-            if rng.random() < invented
-            else shop.variants(rng.choice(local))
-        ):
+        for product in [invent(rng)] if rng.random() < invented else shop.variants(rng.choice(local)):
             products.setdefault(product.name.casefold(), product)
     shelf = list(products.values())[:target]
     rng.shuffle(shelf)
@@ -118,11 +94,7 @@ class _Shop:
 
     def __init__(self, rng: Random, language: str, brands: frozenset[str]):
         self.rng, self.language, self.brands = rng, load(language), brands
-        self.branded, self.sized, self.coloured = (
-            rng.random() * 0.8,
-            rng.random(),
-            rng.random(),
-        )
+        self.branded, self.sized, self.coloured = (rng.random() * 0.8, rng.random(), rng.random())
         self.style = rng.choice(STYLES)
 
     def variants(self, idea: Idea) -> list[Product]:
@@ -134,87 +106,43 @@ class _Shop:
         return made
 
     def _product(self, idea: Idea, like: Product | None = None) -> Product:
-        brand = self._maybe(
-            [
-                b
-                for b in ontology()["brands"].get(idea.department, ())
-                if b in self.brands
-            ],
-            self.branded,
-        )
+        brand = self._maybe([b for b in ontology()["brands"].get(idea.department, ()) if b in self.brands], self.branded)
         size = self._maybe(idea.sizes, self.sized)
-        colour = (
-            self._maybe(list(self.language.raw["colours"]), self.coloured)
-            if idea.name in ontology()["coloured"]
-            else ""
-        )
+        colour = self._maybe(list(self.language.raw["colours"]), self.coloured) if idea.name in ontology()["coloured"] else ""
         if like:
             change = self.rng.choice(("brand", "size", "colour"))
             brand = brand if change == "brand" else like.brand
             size = size if change == "size" else like.size
             colour = colour if change == "colour" and like.colour else like.colour
-        return Product(
-            self._name(idea, brand, size, colour), idea.name, brand, size, colour
-        )
+        return Product(self._name(idea, brand, size, colour), idea.name, brand, size, colour)
 
     def _maybe(self, options: Sequence[str], chance: float) -> str:
-        return (
-            self.rng.choice(options) if options and self.rng.random() < chance else ""
-        )
+        return self.rng.choice(options) if options and self.rng.random() < chance else ""
 
     def _name(self, idea: Idea, brand: str, size: str, colour: str) -> str:
         language = self.language
-        noun = (
-            language.coloured(idea.name, 0, colour)
-            if colour
-            else language.nouns[idea.name][0]
-        )
+        noun = language.coloured(idea.name, 0, colour) if colour else language.nouns[idea.name][0]
         text = language.title(noun.say("title", idea.number == "many"))
-        size = (
-            re.sub(r"(?<=\d)(?=[A-Za-z]+$)", " ", size)
-            if self.style == "spaced"
-            else size
-        )
-        parts = [
-            part
-            for part in (
-                (brand, text, size) if language.brand_first else (text, brand, size)
-            )
-            if part
-        ]
+        size = re.sub(r"(?<=\d)(?=[A-Za-z]+$)", " ", size) if self.style == "spaced" else size
+        parts = [part for part in ((brand, text, size) if language.brand_first else (text, brand, size)) if part]
         if self.style == "comma":
             return ", ".join(parts)
         name = " ".join(parts)
-        return (
-            name.lower()
-            if self.style == "lower"
-            else name.upper()
-            if self.style == "upper"
-            else name
-        )
+        return name.lower() if self.style == "lower" else name.upper() if self.style == "upper" else name
 
 
 def invent(rng: Random) -> Product:
     """A name that means nothing: a model must point at it, it cannot know it."""
-    word = "".join(
-        rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.choice((1, 2, 2)))
-    ) + rng.choice(CODAS)
+    word = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.choice((1, 2, 2)))) + rng.choice(CODAS)
     form = rng.randrange(5)
     if form == 0 and len(word) > 3:
         return Product(word.capitalize(), extra=True)
     if form == 1:
-        return Product(
-            f"{word.capitalize()} {rng.choice(('X', 'S', 'Pro ', 'V', 'No. '))}{rng.randint(2, 900)}",
-            extra=True,
-        )
+        return Product(f"{word.capitalize()} {rng.choice(('X', 'S', 'Pro ', 'V', 'No. '))}{rng.randint(2, 900)}", extra=True)
     if form == 2:
-        return Product(
-            f"{rng.choice(QUALITIES)} {word.capitalize()} {rng.choice(THINGS)}",
-            extra=True,
-        )
+        return Product(f"{rng.choice(QUALITIES)} {word.capitalize()} {rng.choice(THINGS)}", extra=True)
     if form == 3:
         return Product(
-            f"{word.capitalize()} {rng.choice(THINGS)} {rng.choice(('S', 'M', 'L', 'XL', 'Mini', 'Max'))}",
-            extra=True,
+            f"{word.capitalize()} {rng.choice(THINGS)} {rng.choice(('S', 'M', 'L', 'XL', 'Mini', 'Max'))}", extra=True
         )
     return Product(f"{word.capitalize()} {rng.choice(THINGS)}", extra=True)

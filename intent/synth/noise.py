@@ -11,94 +11,33 @@ NEAR = {
     "a": "sq", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "k": "jl", "l": "k",
     "m": "n", "n": "bm", "o": "ip", "p": "o", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb", "w": "qe", "y": "tu",
 }  # fmt: skip
-EMOJI = (
-    "🙂",
-    "🙏",
-    "😊",
-    "👍",
-    "🛒",
-    "❤️",
-    "😅",
-    "😂",
-    "🤔",
-    "✨",
-    "👀",
-    "🥰",
-    "🙈",
-    "‼️",
-    "💪",
-    "🤷",
-)
-DIGRAPHS = str.maketrans(
-    {
-        "ä": "ae",
-        "ö": "oe",
-        "ü": "ue",
-        "Ä": "Ae",
-        "Ö": "Oe",
-        "Ü": "Ue",
-        "ß": "ss",
-        "đ": "dj",
-        "Đ": "Dj",
-    }
-)
-PLAIN = str.maketrans(
-    {
-        "ß": "ss",
-        "đ": "d",
-        "Đ": "D",
-        "ø": "o",
-        "Ø": "O",
-        "ł": "l",
-        "Ł": "L",
-        "œ": "oe",
-        "æ": "ae",
-    }
-)
+EMOJI = ("🙂", "🙏", "😊", "👍", "🛒", "❤️", "😅", "😂", "🤔", "✨", "👀", "🥰", "🙈", "‼️", "💪", "🤷")
+DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "đ": "dj", "Đ": "Dj"})
+PLAIN = str.maketrans({"ß": "ss", "đ": "d", "Đ": "D", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "œ": "oe", "æ": "ae"})
 
 
-def disturb(
-    message: str,
-    language: Language,
-    rng: Random,
-    weights: Mapping[str, float],
-    phenomena: list[str],
-) -> str:
+def disturb(message: str, language: Language, rng: Random, weights: Mapping[str, float], phenomena: list[str]) -> str:
     """`message` with each disturbance at its weight; those that changed something are added to `phenomena`."""
     random = rng.random
     if random() < weights["voice"]:
         return _note("voice", message, voice(message, language, rng), phenomena)
     if random() < weights["typo"]:
-        message = _note("typo", message, typo(message, rng), phenomena)
-        if random() < 0.15:
-            message = typo(message, rng)
+        slipped = typo(message, rng)
+        message = _note("typo", message, typo(slipped, rng) if random() < 0.15 else slipped, phenomena)
     if random() < weights["no_diacritics"]:
         digraphs = language.code in ("de", "hr") and random() < 0.4
-        message = _note("no_diacritics", message, strip(message, digraphs), phenomena)
+        message = _note("no_diacritics", message, without_accents(message, digraphs), phenomena)
     message = _punctuate(message, random)
     if random() < weights["casing"]:
         r = random()
-        changed = (
-            message.lower()
-            if r < 0.75
-            else message.upper()
-            if r < 0.9
-            else message.title()
-        )
+        changed = message.lower() if r < 0.75 else message.upper() if r < 0.9 else message.title()
         message = _note("casing", message, changed, phenomena)
     elif random() < 0.6:
         message = message[:1].upper() + message[1:]
     if random() < weights["emoji"]:
-        emoji = "".join(
-            EMOJI[int(random() * len(EMOJI))] for _ in range(1 if random() < 0.7 else 2)
-        )
-        message = _note(
-            "emoji",
-            message,
-            f"{emoji} {message}" if random() < 0.15 else f"{message} {emoji}",
-            phenomena,
-        )
-    return message
+        emoji = "".join(EMOJI[int(random() * len(EMOJI))] for _ in range(1 if random() < 0.7 else 2))
+        message = _note("emoji", message, f"{emoji} {message}" if random() < 0.15 else f"{message} {emoji}", phenomena)
+    return " ".join(message.split())
 
 
 def _note(name: str, before: str, after: str, phenomena: list[str]) -> str:
@@ -111,25 +50,13 @@ def _punctuate(message: str, random) -> str:
     if not message[-1:].isalnum():
         return message
     r = random()
-    return message + (
-        "."
-        if r < 0.22
-        else "!"
-        if r < 0.27
-        else " !"
-        if r < 0.275
-        else "..."
-        if r < 0.285
-        else ""
-    )
+    return message + ("." if r < 0.22 else "!" if r < 0.27 else " !" if r < 0.275 else "..." if r < 0.285 else "")
 
 
-def strip(text: str, digraphs: bool = False) -> str:
+def without_accents(text: str, digraphs: bool = False) -> str:
     """Without accents; `digraphs` writes ü as ue, as on a foreign keyboard."""
     text = unicodedata.normalize("NFC", text).translate(DIGRAPHS if digraphs else PLAIN)
-    return "".join(
-        c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c)
-    )
+    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 
 
 def typo(text: str, rng: Random) -> str:
@@ -158,18 +85,12 @@ def _slip(word: str, rng: Random) -> str:
 
 def voice(text: str, language: Language, rng: Random) -> str:
     """As speech recognition writes it: no capitals, no punctuation, numbers as words, now and then a filler or a repeat."""
-    text = re.sub(
-        r"(?<!\S)\d{1,2}(?!\S)",
-        lambda found: _spoken(int(found.group()), language) or found.group(),
-        text,
-    )
+    text = re.sub(r"(?<!\S)\d{1,2}(?!\S)", lambda found: _spoken(int(found.group()), language) or found.group(), text)
     words = re.sub(r"[^\w\s'’.%-]|[.-](?=\s|$)|(?<=\s)-", " ", text.lower()).split()
     if len(words) > 2 and rng.random() < 0.5:
         at = int(rng.random() * len(words))
         if rng.random() < 0.7:
-            words.insert(
-                at, language.fillers[int(rng.random() * len(language.fillers))]
-            )
+            words.insert(at, language.fillers[int(rng.random() * len(language.fillers))])
         elif words[at].isalpha() and not language.numbers.is_word(words[at]):
             words.insert(at, words[at])
     return " ".join(words)
@@ -189,9 +110,5 @@ def gibberish(rng: Random) -> str:
     if r < 0.35:
         return rng.choice(("?", "??", "...", "!!!", ".", "??!", "-"))
     length = rng.randint(2, 14)
-    return (
-        "".join(
-            rng.choice("asdfghjklqwertzuiopyxcvbnm     ") for _ in range(length)
-        ).strip()
-        or "asdf"
-    )
+    keys = "".join(rng.choice("asdfghjklqwertzuiopyxcvbnm     ") for _ in range(length))
+    return " ".join(keys.split()) or "asdf"

@@ -20,11 +20,7 @@ SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "correct_quantity_remove": ("remove", ("fix_remove",), 1.5),
     "correct_product_add": ("add", ("fix_product_add",), 2.5),
     "correct_product_remove": ("remove", ("fix_product_remove",), 1),
-    "not_in_catalog": (
-        "none",
-        ("add", "add", "add", "add_one", "indirect", "remove", "remove_one"),
-        5,
-    ),
+    "not_in_catalog": ("none", ("add", "add", "add", "add_one", "indirect", "remove", "remove_one"), 5),
     "ambiguous": ("none", ("add", "add", "indirect", "remove", "remove_one"), 3.5),
     "several_products": ("none", ("several",), 3.5),
     "question": ("none", ("question",), 3.5),
@@ -39,23 +35,8 @@ SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "small_talk": ("none", ("small_talk",), 2),
     "gibberish": ("none", (), 0.4),
 }
-QUANTITY = {
-    "no_quantity": 0.42,
-    "digit": 0.2,
-    "number_word": 0.2,
-    "unit": 0.16,
-    "times": 0.06,
-    "dozen": 0.25,
-    "pair": 0.03,
-}
-REFERENCE = {
-    "full_name": 0.2,
-    "name_part": 0.14,
-    "noun": 0.34,
-    "kind_of": 0.16,
-    "brand": 0.08,
-    "size": 0.08,
-}
+QUANTITY = {"no_quantity": 0.42, "digit": 0.2, "number_word": 0.2, "unit": 0.16, "times": 0.06, "dozen": 0.25, "pair": 0.03}
+REFERENCE = {"full_name": 0.2, "name_part": 0.14, "noun": 0.34, "kind_of": 0.16, "brand": 0.08, "size": 0.08}
 SURFACE = {
     "small_talk_before": 0.17,
     "small_talk_after": 0.13,
@@ -85,7 +66,5 @@ def mix(weights: Mapping[str, float]) -> dict[str, dict[str, float]]:
             raise ConfigError(f"phenomena.{name}", weight, "give 0 (never) or more")
         known[name][name] = float(weight)
     if not any(tables["scenario"].values()):
-        raise ConfigError(
-            "phenomena", dict(weights), "leave at least one scenario above 0"
-        )
+        raise ConfigError("phenomena", dict(weights), "leave at least one scenario above 0")
     return tables

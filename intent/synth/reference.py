@@ -20,34 +20,19 @@ class Mention:
 
     __slots__ = ("after", "before", "kind", "noun", "number", "units")
 
-    def __init__(
-        self,
-        noun: Noun,
-        number: str,
-        kind: str,
-        units: tuple[str, ...] = (),
-        before: str = "",
-        after: str = "",
-    ):
-        self.noun, self.number, self.kind, self.units, self.before, self.after = (
-            noun,
-            number,
-            kind,
-            units,
-            before,
-            after,
-        )
+    def __init__(self, noun: Noun, number: str, kind: str, units: tuple[str, ...] = (), before: str = "", after: str = ""):
+        self.noun, self.number, self.kind, self.units, self.before, self.after = (noun, number, kind, units, before, after)
 
     @property
     def many(self) -> bool:
         return self.number == "many"
 
+    @property
+    def has_number(self) -> bool:
+        return any(c.isdigit() for c in f"{self.noun.text}{self.before}{self.after}")
+
     def say(self, phrase: str) -> str:
-        plural = (
-            self.many
-            or self.number == "one"
-            and "one" in self.noun.language.phrases.get(phrase, ())
-        )
+        plural = self.many or (self.number == "one" and "one" in self.noun.language.phrases.get(phrase, ()))
         return self.noun.say(phrase, plural, self.before, self.after)
 
     def counted(self, n: int) -> str:
@@ -57,45 +42,25 @@ class Mention:
 class Speaker:
     """Someone who calls the products of `shelf` in `language`. `weights`: how often each kind of reference is tried."""
 
-    def __init__(
-        self,
-        language: Language,
-        shelf: Shelf,
-        rng: Random,
-        weights: Mapping[str, float],
-    ):
+    def __init__(self, language: Language, shelf: Shelf, rng: Random, weights: Mapping[str, float]):
         self.language, self.shelf, self.rng = language, shelf, rng
         self.kinds, self.weights = list(weights), list(weights.values())
 
     def refer(self, product: Product) -> Mention:
         kind = self.rng.choices(self.kinds, self.weights)[0]
-        mention = getattr(self, f"_{kind}")(product) if kind != "full_name" else None
-        return mention or self._full_name(product)
+        if kind == "full_name":
+            return self._full_name(product)
+        return getattr(self, f"_{kind}")(product) or self._noun(product) or self._name_part(product) or self._full_name(product)
 
-    def _full_name(
-        self, product: Product, text: str = "", kind: str = "full_name"
-    ) -> Mention:
+    def _full_name(self, product: Product, text: str = "", kind: str = "full_name") -> Mention:
         idea = ideas().get(product.idea)
-        gender = (
-            self.language.nouns[product.idea][0].gender
-            if idea
-            else self.language.genders[0]
-        )
+        gender = self.language.nouns[product.idea][0].gender if idea else self.language.genders[0]
         number = idea.number if idea else "one"
-        return Mention(
-            self.language.verbatim(text or product.name, gender),
-            number,
-            kind,
-            self._units(product),
-        )
+        return Mention(self.language.verbatim(text or product.name, gender), number, kind, self._units(product))
 
     def _name_part(self, product: Product) -> Mention | None:
         parts = self.shelf.parts(product)
-        return (
-            self._full_name(product, self._pick(parts), "partial_name")
-            if parts
-            else None
-        )
+        return self._full_name(product, self._pick(parts), "partial_name") if parts else None
 
     def _noun(self, product: Product) -> Mention | None:
         """The idea's own word, with as much beside it as tells the product from the others."""
@@ -107,31 +72,18 @@ class Speaker:
         return self._described(product, idea.parent or idea.name) if idea else None
 
     def _brand(self, product: Product) -> Mention | None:
-        if (
-            product.brand
-            and self.rng.random() < 0.4
-            and self.shelf.brands[product.brand] == 1
-        ):
+        if product.brand and self.rng.random() < 0.4 and self.shelf.brands[product.brand] == 1:
             return self._full_name(product, product.brand, "brand")
         return self._described(product, product.idea, brand=product.brand)
 
     def _size(self, product: Product) -> Mention | None:
         idea = ideas().get(product.idea)
-        return (
-            self._described(product, self._pick(idea.line), size=product.size)
-            if idea
-            else None
-        )
+        return self._described(product, self._pick(idea.line), size=product.size) if idea else None
 
-    def _described(
-        self, product: Product, word: str, brand: str = "", size: str = ""
-    ) -> Mention | None:
+    def _described(self, product: Product, word: str, brand: str = "", size: str = "") -> Mention | None:
         if not product.idea:
             return None
-        chosen, missing = (
-            {"brand": brand, "size": size, "colour": ""},
-            ["brand", "size", "colour"],
-        )
+        chosen, missing = ({"brand": brand, "size": size, "colour": ""}, ["brand", "size", "colour"])
         self.rng.shuffle(missing)
         while not self.shelf.clear(word, **chosen):
             if not missing:
@@ -140,37 +92,16 @@ class Speaker:
             chosen[attribute] = getattr(product, attribute)
         return self._phrase(word, product, **chosen)
 
-    def _phrase(
-        self,
-        word: str,
-        product: Product,
-        brand: str = "",
-        size: str = "",
-        colour: str = "",
-    ) -> Mention:
+    def _phrase(self, word: str, product: Product, brand: str = "", size: str = "", colour: str = "") -> Mention:
         which = int(self.rng.random() * len(self.language.nouns[word]))
-        noun = (
-            self.language.coloured(word, which, colour)
-            if colour
-            else self.language.nouns[word][which]
-        )
-        kind = (
-            "size"
-            if size
-            else "brand"
-            if brand
-            else self._kind_name(word, product, which)
-        )
+        noun = self.language.coloured(word, which, colour) if colour else self.language.nouns[word][which]
+        kind = "size" if size else "brand" if brand else self._kind_name(word, product, which)
         before, after = "", ""
         if brand:
-            before, after = (
-                (f"{brand} ", "") if self.language.brand_first else ("", f" {brand}")
-            )
+            before, after = (f"{brand} ", "") if self.language.brand_first else ("", f" {brand}")
         if size:
             before, after = self._sized(size, before, after)
-        return Mention(
-            noun, ideas()[word].number, kind, self._units(product), before, after
-        )
+        return Mention(noun, ideas()[word].number, kind, self._units(product), before, after)
 
     def _kind_name(self, word: str, product: Product, which: int) -> str:
         if word != product.idea:
@@ -185,7 +116,7 @@ class Speaker:
         digits = "".join(c for c in size if c.isdigit() or c in ".,x").rstrip("x")
         unit = size[len(digits) :].strip()
         spoken = raw["size_words"].get(unit)
-        if spoken and size.startswith(digits) and self.rng.random() < 0.4:
+        if spoken and digits and self.rng.random() < 0.4:
             size = f"{digits} {self._pick(spoken)}"
         if raw.get("size_before") and self.rng.random() < 0.4:
             return before + self._pick(raw["size_before"]).format(s=size), after
@@ -193,28 +124,16 @@ class Speaker:
 
     def _units(self, product: Product) -> tuple[str, ...]:
         idea = ideas().get(product.idea)
-        return (
-            tuple(
-                u
-                for u in idea.units
-                if u not in EXACT or product.size.lower() in EXACT[u]
-            )
-            if idea
-            else ()
-        )
+        return tuple(u for u in idea.units if u not in EXACT or product.size.lower() in EXACT[u]) if idea else ()
 
     def ambiguous(self) -> Mention | None:
         """Words that fit two or more products of the shelf equally."""
         if not self.shelf.unclear:
             return None
         word, brand, size, colour = self._pick(self.shelf.unclear)
-        fitting = next(
-            p for p in self.shelf.products if p.idea and word in ideas()[p.idea].line
-        )
+        fitting = next(p for p in self.shelf.products if p.idea and word in ideas()[p.idea].line)
         mention = self._phrase(word, fitting, brand, size, colour)
-        mention.units = tuple(
-            unit for unit in mention.units if unit not in UNITS_OF_SIZE
-        )
+        mention.units = tuple(unit for unit in mention.units if unit not in UNITS_OF_SIZE)
         return mention
 
     def absent(self, pool: Sequence[str], strangers: bool) -> Mention | None:
@@ -231,16 +150,12 @@ class Speaker:
             return self._wrong(brand=False)
         names = list(ontology()["odd"]) if strangers or r < 0.45 else pool
         if r > 0.7:
-            names = [
-                name for name in names if ideas()[name].parent in self.shelf.words
-            ] or names
+            names = [name for name in names if ideas()[name].parent in self.shelf.words] or names
         return self._unknown(ideas()[self._pick(names)])
 
     def _unknown(self, idea: Idea) -> Mention | None:
         noun = self._pick(self.language.nouns[idea.name])
-        if self.shelf.has(idea) or any(
-            self.shelf.mentions(text) for text in noun.spellings
-        ):
+        if self.shelf.has(idea) or any(self.shelf.mentions(text) for text in noun.spellings):
             return None
         return Mention(noun, idea.number, "absent", idea.units)
 
@@ -251,29 +166,19 @@ class Speaker:
         if not product.idea or not all(p.brand if brand else p.colour for p in same):
             return None
         department = ideas()[product.idea].department
-        options = (
-            ontology()["brands"][department] if brand else self.language.raw["colours"]
-        )
+        options = ontology()["brands"][department] if brand else self.language.raw["colours"]
         taken = {p.brand if brand else p.colour for p in self.shelf.products}
-        wrong = [
-            option
-            for option in options
-            if option not in taken and not self.shelf.mentions(option)
-        ]
+        wrong = [option for option in options if option not in taken and not self.shelf.mentions(option)]
         if not wrong:
             return None
-        return self._phrase(
-            product.idea, product, **{"brand" if brand else "colour": self._pick(wrong)}
-        )
+        return self._phrase(product.idea, product, **{"brand" if brand else "colour": self._pick(wrong)})
 
     def _invented(self) -> Mention | None:
         text = invent(self.rng).name
         return (
             None
             if self.shelf.mentions(text)
-            else Mention(
-                self.language.verbatim(text, self.language.genders[0]), "one", "absent"
-            )
+            else Mention(self.language.verbatim(text, self.language.genders[0]), "one", "absent")
         )
 
     def _pick(self, options: Sequence):

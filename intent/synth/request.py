@@ -3,14 +3,15 @@
 `choose` settles what is meant; `say` puts it into words, filling the slots of a template:
 {np} product with quantity, {np_stated} the same with the quantity always said, {num} the quantity alone, {counted} the
 noun as the quantity asks, {list_item} "milk: 2", {name} the catalog's name, {digits}; {other} and {third} are other
-products; any other slot is a phrase ({the}) or an agreeing word ({is}) of the language file, `other_` before it for another product.
+products; any other slot is a phrase ({the}) or an agreeing word ({is}) of the language file, with `other_` before it for
+another product.
 """
 
 from collections.abc import Mapping, Sequence
 from random import Random
 
 from intent.synth.grammar import Parts, expand
-from intent.synth.language import Language
+from intent.synth.language import Language, Noun
 from intent.synth.reference import Mention, Speaker
 from intent.synth.shelf import Product, Shelf
 
@@ -22,26 +23,9 @@ UNSTATED = frozenset({"add_one", "indirect", "remove_one", "no_more"})
 class Request:
     """A shopper who wants something from `shelf`. `words`: the language of the nouns, if another than the message's."""
 
-    def __init__(
-        self,
-        language: Language,
-        words: Language,
-        shelf: Shelf,
-        rng: Random,
-        action: str,
-        weights: Mapping,
-    ):
-        self.language, self.words, self.shelf, self.rng, self.action = (
-            language,
-            words,
-            shelf,
-            rng,
-            action,
-        )
-        self.styles, self.speaker = (
-            weights["quantity"],
-            Speaker(words, shelf, rng, weights["reference"]),
-        )
+    def __init__(self, language: Language, words: Language, shelf: Shelf, rng: Random, action: str, weights: Mapping):
+        self.language, self.words, self.shelf, self.rng, self.action = (language, words, shelf, rng, action)
+        self.styles, self.speaker = (weights["quantity"], Speaker(words, shelf, rng, weights["reference"]))
         self.phenomena: list[str] = []
         self.product: Product | None = None
         self.mention: Mention | None = None
@@ -52,16 +36,12 @@ class Request:
         self.plural = False
         self.uses_mention = False
 
-    def choose(
-        self, scenario: str, group: str, pool: Sequence[str], limits: tuple[int, int]
-    ) -> bool:
+    def choose(self, scenario: str, group: str, pool: Sequence[str], limits: tuple[int, int]) -> bool:
         """Settles product and quantity; False where the shelf lacks what the scenario needs."""
         self.limits = limits
         if scenario == "not_in_catalog":
             self.mention = self.speaker.absent(
-                pool,
-                strangers=sum(not p.idea for p in self.shelf.products) * 5
-                > len(self.shelf.names),
+                pool, strangers=sum(not p.idea for p in self.shelf.products) * 5 > len(self.shelf.names)
             )
         elif scenario == "ambiguous":
             self.mention = self.speaker.ambiguous()
@@ -77,19 +57,10 @@ class Request:
         return self.mention is not None and self._choose_others(group)
 
     def _choose_others(self, group: str) -> bool:
-        if group not in (
-            "several",
-            "question",
-            "fix_product_add",
-            "fix_product_remove",
-        ):
+        if group not in ("several", "question", "fix_product_add", "fix_product_remove"):
             return True
-        rest = [
-            product for product in self.shelf.products if product is not self.product
-        ]
-        self.others = [
-            self.speaker.refer(p) for p in self.rng.sample(rest, min(2, len(rest)))
-        ]
+        rest = [product for product in self.shelf.products if product is not self.product]
+        self.others = [self.speaker.refer(p) for p in self.rng.sample(rest, min(2, len(rest)))]
         return len(self.others) == 2
 
     def _quantity(self, group: str) -> int:
@@ -102,15 +73,22 @@ class Request:
 
     def _number(self, least: int) -> int:
         low, high = max(self.limits[0], least), self.limits[1]
-        n = (
-            self._pick(COMMON)
-            if self.rng.random() < 0.88
-            else self.rng.randint(low, high)
-        )
+        n = self._pick(COMMON) if self.rng.random() < 0.88 else self.rng.randint(low, high)
         return n if low <= n <= high else low
 
     def say(self, templates: Sequence[Parts]) -> str:
         return expand(self._pick(templates), self.rng, self.language.rules, self._fill)
+
+    def describe(self) -> None:
+        """Adds what the mention of the product makes of the message."""
+        if self.words is not self.language and self.mention.kind not in ("full_name", "partial_name"):
+            self._note("code_switching")
+        if self.mention.kind not in ("absent", "ambiguous"):
+            self._note(self.mention.kind)
+        if self.mention.number != "mass" and (self.plural or (self.mention.many and self.mention.kind != "full_name")):
+            self._note("plural")
+        if any(mention.has_number for mention in (self.mention, *self.others)):
+            self._note("number_in_name")
 
     def _fill(self, slot: str) -> str:
         mention, self.uses_mention = self.mention, True
@@ -122,34 +100,20 @@ class Request:
         if agreeing := self.language.agree.get(slot):
             return _agreeing(agreeing, mention.noun.gender, self.plural or mention.many)
         if slot in self.words.unstated:
-            return self._fill_phrase(
-                mention, self._pick(self.words.unstated[slot][mention.number])
-            )
+            return self._fill_phrase(mention, self._pick(self.words.unstated[slot][mention.number]))
         self.plural = False
         units = [unit for unit in mention.units if unit != "pair"]
-        if (
-            units
-            and self.words.phrases.get(slot, {}).get("unit")
-            and self.rng.random() < 0.3
-        ):
+        if units and self.words.phrases.get(slot, {}).get("unit") and self.rng.random() < 0.3:
             return f"{self._pick(self.words.units[self._pick(units)]).say(slot)} {mention.say('of')}"
         return mention.say(slot)
 
     def _np(self, mention: Mention) -> str:
         if self.beyond:
             return f"{self._pick(self.words.numbers.beyond)} {mention.counted(9)}"
-        return (
-            self._stated(mention, self.spoken)
-            if self.spoken
-            else self._unstated(mention)
-        )
+        return self._stated(mention, self.spoken) if self.spoken else self._unstated(mention)
 
     def _np_stated(self, mention: Mention) -> str:
-        return (
-            self._stated(mention, self.spoken)
-            if self.spoken > 1
-            else mention.counted(1)
-        )
+        return self._stated(mention, self.spoken) if self.spoken > 1 else mention.counted(1)
 
     def _np_other(self, mention: Mention) -> str:
         """Another product has a quantity of its own only where this one has: "two milks, no, eggs" leaves open how many."""
@@ -171,23 +135,12 @@ class Request:
         style = self._style(mention, n)
         self._note(style)
         if style in ("dozen", "pair"):
-            words = (
-                self.words.numbers.dozens
-                if style == "dozen"
-                else self.words.numbers.pairs
-            )
+            words = self.words.numbers.dozens if style == "dozen" else self.words.numbers.pairs
             return f"{self._pick(words[n])} {self._dozen_of(mention, n)}"
         if style == "times":
             name = mention.say("bare")
             return self._pick(
-                (
-                    f"{n}x {name}",
-                    f"{name} x{n}",
-                    f"{n} x {name}",
-                    f"{name} x {n}",
-                    f"{n}x{name}",
-                    f"{name} ({n})",
-                )
+                (f"{n}x {name}", f"{name} x{n}", f"{n} x {name}", f"{name} x {n}", f"{n}x{name}", f"{name} ({n})")
             )
         if style == "unit":
             unit = self._pick(self.words.units[self._pick(mention.units)])
@@ -205,40 +158,30 @@ class Request:
     def _style(self, mention: Mention, n: int) -> str:
         styles, numbers = dict(self.styles), self.words.numbers
         del styles["no_quantity"]
-        if (
-            n not in numbers.dozens
-            or "pack" in mention.after
-            or mention.kind == "full_name"
-            and self.rng.random() < 0.7
-        ):
+        if n not in numbers.dozens or "pack" in mention.after or (mention.kind == "full_name" and self.rng.random() < 0.7):
             styles["dozen"] = 0
         if n not in numbers.pairs or "pair" in mention.units:
             styles["pair"] = 0
-        if not mention.units or mention.units == ("pair",) and n == 1:
+        if not mention.units or (mention.units == ("pair",) and n == 1):
             styles["unit"] = 0
         if any(styles.values()):
             return self.rng.choices(list(styles), list(styles.values()))[0]
         return "digit"
 
-    def _one(self, noun, n: int) -> str:
-        if self.rng.random() < 0.5:
-            self._note("digit")
-            return str(n)
-        self._note("number_word")
-        return self.words.numbers.words[noun.gender][n]
+    def _one(self, noun: Noun, n: int) -> str:
+        style = self._digit_or_word()
+        self._note(style)
+        return self._numeral(n, noun.gender, style)
+
+    def _digit_or_word(self) -> str:
+        digit, word = self.styles["digit"], self.styles["number_word"]
+        return "digit" if self.rng.random() * (digit + word) < digit or not word else "number_word"
 
     def _numeral(self, n: int, gender: str, style: str) -> str:
         return str(n) if style == "digit" else self.words.numbers.words[gender][n]
 
     def _num(self, mention: Mention) -> str:
-        if not self.quantity:
-            self.quantity = 2
-        style = (
-            "digit"
-            if self.rng.random() * (self.styles["digit"] + self.styles["number_word"])
-            < self.styles["digit"]
-            else "number_word"
-        )
+        style = self._digit_or_word()
         self._note(style)
         return self._numeral(self.quantity, mention.noun.gender, style)
 
@@ -247,18 +190,11 @@ class Request:
             return self._unstated(mention)
         self._note("times")
         bare, n = mention.say("bare"), self.spoken
-        return self._pick(
-            (
-                f"{bare}: {n}",
-                f"{bare} - {n}",
-                f"{bare}, {n}",
-                f"{bare} ({n})",
-                f"{bare} {n}x",
-                f"{n}x {bare}",
-            )
-        )
+        return self._pick((f"{bare}: {n}", f"{bare} - {n}", f"{bare}, {n}", f"{bare} ({n})", f"{bare} {n}x", f"{n}x {bare}"))
 
     def _note(self, phenomenon: str) -> None:
+        if phenomenon in ("number_word", "dozen", "unit") and self.words is not self.language:
+            self._note("code_switching")
         if phenomenon not in self.phenomena:
             self.phenomena.append(phenomenon)
 
@@ -269,9 +205,7 @@ class Request:
 def _agreeing(forms: Mapping[str, str], gender: str, plural: bool) -> str:
     """The form for number and gender ("pf"), else for number ("p") or gender ("f"), else the singular, else the only one."""
     keys = ("p" + gender, "p", "all") if plural else (gender, "s", "all")
-    return next(
-        (forms[key] for key in keys if key in forms), next(iter(forms.values()))
-    )
+    return next((forms[key] for key in keys if key in forms), next(iter(forms.values())))
 
 
 _SLOTS = {

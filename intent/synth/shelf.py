@@ -20,15 +20,7 @@ SIZE = re.compile(
     r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|pcs|er|ct)\b\)?",
     re.IGNORECASE,
 )
-DEPARTMENTS = (
-    "grocery",
-    "electronics",
-    "fashion",
-    "home",
-    "sports",
-    "pharmacy",
-    "toys",
-)
+DEPARTMENTS = ("grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys")
 
 
 @dataclass(frozen=True)
@@ -70,9 +62,7 @@ class Product:
 @cache
 def ontology() -> dict:
     """`products.yaml`, as it is written."""
-    return yaml.load(
-        (Path(__file__).parent / "products.yaml").read_text(encoding="utf-8"), LOADER
-    )
+    return yaml.load((Path(__file__).parent / "products.yaml").read_text(encoding="utf-8"), LOADER)
 
 
 @cache
@@ -86,9 +76,7 @@ def ideas() -> dict[str, Idea]:
     kinds: dict[str, Idea] = {}
     for idea in members.values():
         if idea.parent:
-            kinds.setdefault(
-                idea.parent, replace(idea, name=idea.parent, parent="", sizes=())
-            )
+            kinds.setdefault(idea.parent, replace(idea, name=idea.parent, parent="", sizes=()))
     return {**members, **kinds}
 
 
@@ -102,9 +90,7 @@ def _idea(name: str, text: str, department: str) -> Idea:
 def confusable(word: str) -> frozenset[str]:
     """Ideas that `word` could be taken for, or that could be taken for it, although it is not their name."""
     akin = ontology()["akin"]
-    return frozenset(akin.get(word, ())) | {
-        other for other, names in akin.items() if word in names
-    }
+    return frozenset(akin.get(word, ())) | {other for other, names in akin.items() if word in names}
 
 
 class Shelf:
@@ -115,68 +101,42 @@ class Shelf:
         self.names = tuple(product.name for product in products)
         self.fits = Counter(key for product in products for key in _keys(product))
         self.ideas = frozenset(product.idea for product in products if product.idea)
-        self.words = frozenset(
-            word for idea in self.ideas for word in ideas()[idea].line
-        )
-        self.plain = frozenset(
-            word
-            for p in products
-            if p.plain and p.idea
-            for word in ideas()[p.idea].line
-        )
+        self.words = frozenset(word for idea in self.ideas for word in ideas()[idea].line)
+        self.plain = frozenset(word for p in products if p.plain and p.idea for word in ideas()[p.idea].line)
         self.brands = Counter(product.brand for product in products if product.brand)
         self._tokens = [frozenset(words(product.name)) for product in products]
         self._parts: dict[str, list[str]] = {}
 
-    def clear(
-        self, word: str, brand: str = "", size: str = "", colour: str = ""
-    ) -> bool:
+    def clear(self, word: str, brand: str = "", size: str = "", colour: str = "") -> bool:
         """Whether exactly one product here can be meant."""
-        return (
-            self.fits[word, brand, size, colour] == 1
-            and not confusable(word) & self.words
-        )
+        return self.fits[word, brand, size, colour] == 1 and not confusable(word) & self.words
 
     @cached_property
     def unclear(self) -> list[tuple[str, str, str, str]]:
         """The ways to name that fit two or more products equally; where one product's whole name is the word, it wins."""
-        return sorted(
-            key
-            for key, count in self.fits.items()
-            if count > 1 and key[0] not in self.plain
-        )
+        return sorted(key for key, count in self.fits.items() if count > 1 and key[0] not in self.plain)
 
     def has(self, idea: Idea) -> bool:
         """Whether something here is the idea, is called by its kind's name alone, or could be taken for it."""
-        return (
-            bool(
-                self.ideas
-                & {*idea.line, *confusable(idea.name), *confusable(idea.parent)}
-            )
-            or idea.name in self.words
-        )
+        return bool(self.ideas & {*idea.line, *confusable(idea.name), *confusable(idea.parent)}) or idea.name in self.words
 
     def mentions(self, text: str) -> bool:
         """Whether some name has all words of `text`, or an unknown product's name has one of them."""
         said = frozenset(words(text))
         return any(
-            said <= tokens or (not p.idea and said & tokens)
-            for p, tokens in zip(self.products, self._tokens, strict=True)
+            said <= tokens or (not p.idea and said & tokens) for p, tokens in zip(self.products, self._tokens, strict=True)
         )
 
     def parts(self, product: Product) -> list[str]:
         """Shorter ways to write the name that no other name here contains."""
         if product.name not in self._parts:
-            self._parts[product.name] = [
-                text for text in _shorter(product) if self._only(text)
-            ]
+            self._parts[product.name] = [text for text in _shorter(product) if self._only(text)]
         return self._parts[product.name]
 
     def _only(self, text: str) -> bool:
         said = frozenset(words(text))
         return (
-            any(len(word) > 3 and not word.isdigit() for word in said)
-            and sum(said <= tokens for tokens in self._tokens) == 1
+            any(len(word) > 3 and not word.isdigit() for word in said) and sum(said <= tokens for tokens in self._tokens) == 1
         )
 
 
@@ -209,9 +169,7 @@ def given(names: Sequence[str]) -> Shelf:
     """The user's own catalog: ideas and sizes are read from the names."""
     known = [_recognise(name) for name in names]
     codes = Counter(code for _, code in known if code)
-    return Shelf(
-        [product for product, _ in known], codes.most_common(1)[0][0] if codes else ""
-    )
+    return Shelf([product for product, _ in known], codes.most_common(1)[0][0] if codes else "")
 
 
 def _recognise(name: str) -> tuple[Product, str]:
@@ -227,14 +185,7 @@ def _recognise(name: str) -> tuple[Product, str]:
         for phrase, place in head:
             if found := _vocabulary().get((phrase, place)):
                 idea, code = found
-                return Product(
-                    name,
-                    idea,
-                    "",
-                    size.group().strip("()") if size else "",
-                    "",
-                    len(text) > length,
-                ), code
+                return Product(name, idea, "", size.group().strip("()") if size else "", "", len(text) > length), code
     return Product(name, "", "", size.group().strip("()") if size else "", "", True), ""
 
 
@@ -247,7 +198,5 @@ def _vocabulary() -> dict[tuple[tuple[str, ...], str], tuple[str, str]]:
         for idea in ideas():
             for noun in language.nouns.get(idea, ()):
                 for spelling in noun.spellings:
-                    known.setdefault(
-                        (tuple(words(spelling)), language.head), (idea, code)
-                    )
+                    known.setdefault((tuple(words(spelling)), language.head), (idea, code))
     return known

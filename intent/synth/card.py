@@ -1,0 +1,106 @@
+"""The data card: what a set of examples holds, in Markdown, so that a person can judge it without opening the set."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import quantiles
+
+from intent.synth.example import Example
+from intent.synth.quality import contradictions, deduplicate, leaks
+
+BAR = 24
+SAMPLES = 3
+QUANTITIES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 9), (10, 12), (13, 24), (25, 99))
+
+
+def card(
+    examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]], evaluation: Iterable[str] = (), title: str = "Data"
+) -> str:
+    """Counts, checks and samples of `examples`. `catalogs`: the names of each catalog id ("" for the job's own)."""
+    if not examples:
+        return f"# {title}\n\nNo examples.\n"
+    parts = [f"# {title}", _summary(examples, catalogs, list(evaluation)), _cross(examples)]
+    parts += [_bars("Phenomena", Counter(name for e in examples for name in e.phenomena), len(examples))]
+    parts += [_bars("Quantity", _quantities(examples), sum(_quantities(examples).values()), keep_order=True)]
+    return "\n\n".join([*parts, _samples(examples)]) + "\n"
+
+
+def _summary(examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]], evaluation: list[str]) -> str:
+    lengths = sorted(len(e.message) for e in examples)
+    unique = deduplicate(examples)
+    wrong = sum(1 for _ in contradictions(examples, catalogs))
+    products = Counter((e.catalog, e.intent["product"]) for e in examples if e.intent["product"])
+    rows = {
+        "Examples": f"{len(examples):,}",
+        "Generators": ", ".join(sorted({e.generator for e in examples})),
+        "Seeds": ", ".join(str(seed) for seed in sorted({e.seed for e in examples})),
+        "Catalogs": f"{len({e.catalog for e in examples}):,}",
+        "Products asked for": f"{len(products):,}, one at most in {max(products.values(), default=0) / len(examples):.1%}",
+        "Characters a message": _spread(lengths),
+        "Repeated messages": f"{unique.repeated:,} ({unique.repeated / len(examples):.1%})",
+        "Repeated with another label": f"{unique.contradicting:,}",
+        "Labels that rules contradict": f"{wrong:,}",
+    }
+    if evaluation:
+        rows["Shared with evaluation"] = f"{len(leaks(examples, evaluation)):,} examples, of {len(evaluation):,} messages"
+    return _table(("", ""), list(rows.items()))
+
+
+def _spread(lengths: list[int]) -> str:
+    if len(lengths) < 2:
+        return str(lengths[0])
+    cuts = quantiles(lengths, n=20)
+    return f"median {cuts[9]:.0f}, 5 % under {cuts[0]:.0f}, 5 % over {cuts[18]:.0f}, longest {lengths[-1]}"
+
+
+def _cross(examples: Sequence[Example]) -> str:
+    counts = Counter((e.language, e.intent["action"]) for e in examples)
+    languages = sorted({language for language, _ in counts})
+    actions = [a for a, _ in Counter(e.intent["action"] for e in examples).most_common()]
+    rows = [
+        (lang, *(f"{counts[lang, a]:,}" for a in actions), f"{sum(counts[lang, a] for a in actions):,}") for lang in languages
+    ]
+    totals = [sum(counts[lang, a] for lang in languages) for a in actions]
+    rows.append(("all", *(f"{n:,} ({n / len(examples):.0%})" for n in totals), f"{len(examples):,}"))
+    return "## Languages and actions\n\n" + _table(("language", *actions, "all"), rows)
+
+
+def _quantities(examples: Sequence[Example]) -> Counter:
+    counts: Counter = Counter()
+    for low, high in QUANTITIES:
+        name = str(low) if low == high else f"{low}-{high}"
+        counts[name] = sum(1 for e in examples if e.intent["quantity"] and low <= e.intent["quantity"] <= high)
+    return counts
+
+
+def _bars(title: str, counts: Counter, whole: int, keep_order: bool = False) -> str:
+    rows = list(counts.items()) if keep_order else sorted(counts.items(), key=lambda row: (-row[1], row[0]))
+    most = max(counts.values(), default=0) or 1
+    lines = [(name, f"{n:,}", f"{n / max(whole, 1):.1%}", "█" * max(1, round(BAR * n / most)) if n else "") for name, n in rows]
+    return f"## {title}\n\n" + _table(("", "examples", "share", ""), lines)
+
+
+def _samples(examples: Sequence[Example]) -> str:
+    """The first few of every language and action, as they are."""
+    chosen: dict[tuple[str, str], list[Example]] = defaultdict(list)
+    for example in examples:
+        group = chosen[example.language, example.intent["action"]]
+        if len(group) < SAMPLES:
+            group.append(example)
+    rows = [
+        (
+            e.language,
+            e.message,
+            e.intent["action"],
+            e.intent["product"] or "",
+            e.intent["quantity"] or "",
+            ", ".join(e.phenomena),
+        )
+        for key in sorted(chosen)
+        for e in chosen[key]
+    ]
+    return "## Samples\n\n" + _table(("language", "message", "action", "product", "quantity", "phenomena"), rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

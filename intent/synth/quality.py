@@ -1,0 +1,141 @@
+"""Whether a set of examples is worth training on: repeated messages, leaks from evaluation sets, labels that rules contradict.
+
+Knows examples and languages; knows nothing of how examples were made, so it judges a teacher's as well as generated ones.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from intent.synth.example import Example
+from intent.synth.language import load
+from intent.synth.noise import without_accents
+
+LEAK_OVERLAP = 0.85  # share of common words from which two messages of four words or more count as the same
+CERTAIN_ONLY = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # what the rules below cannot read
+CORRECTED = frozenset({"correct_product_add", "correct_product_remove"})
+INTEGER = re.compile(r"(?<![\w.,])x?(\d{1,4})(?:x|(?!\w|[.,]\d))")
+MEASURE = re.compile(r"(?<![\w.,])\d+(?:[.,x]\d+)*[\s-]?(?:kg|g|mg|ml|cl|l|cm|mm|m|inch|gb|mah|w)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Deduplicated:
+    """`kept`, in their order; how many repeated an earlier message, and how many did so with another label."""
+
+    kept: list[Example]
+    repeated: int
+    contradicting: int
+
+
+def normal_form(message: str) -> str:
+    """The message without case, accents, punctuation and emoji: what two near-duplicates share."""
+    return " ".join(re.findall(r"\w+", without_accents(message).casefold()))
+
+
+def deduplicate(examples: Iterable[Example]) -> Deduplicated:
+    """Keeps the first of the messages about one catalog that have the same normal form."""
+    first: dict[tuple[str, str], Example] = {}
+    kept, repeated, contradicting = [], 0, 0
+    for example in examples:
+        key = (example.catalog, normal_form(example.message) or example.message)
+        earlier = first.setdefault(key, example)
+        if earlier is example:
+            kept.append(example)
+        elif earlier.intent == example.intent:
+            repeated += 1
+        else:
+            contradicting += 1
+    return Deduplicated(kept, repeated, contradicting)
+
+
+def leaks(examples: Iterable[Example], evaluation: Iterable[str]) -> list[Example]:
+    """The examples whose message is one of `evaluation`, or nearly."""
+    exact: set[str] = set()
+    by_word: dict[str, list[frozenset[str]]] = defaultdict(list)
+    for message in evaluation:
+        form = normal_form(message)
+        exact.add(form)
+        words = frozenset(form.split())
+        for word in words if len(words) >= 4 else ():
+            by_word[word].append(words)
+    return [example for example in examples if _leaks(normal_form(example.message), exact, by_word)]
+
+
+def _leaks(form: str, exact: set[str], by_word: Mapping[str, list[frozenset[str]]]) -> bool:
+    words = frozenset(form.split())
+    if form in exact or len(words) < 4:
+        return form in exact
+    seen = min((by_word[word] for word in sorted(words) if word in by_word), key=len, default=[])
+    near = seen if len(words) < 7 else [other for word in words if word in by_word for other in by_word[word]]
+    return any(len(words & other) >= LEAK_OVERLAP * len(words | other) for other in near)
+
+
+def contradictions(examples: Iterable[Example], catalogs: Mapping[str, Sequence[str]]) -> Iterator[tuple[Example, str]]:
+    """The examples whose label the rules contradict, each with why. `catalogs` has the names of each catalog id.
+
+    The rules decide product and quantity only where the message leaves no doubt; where they can't tell, they are silent.
+    """
+    for example in examples:
+        if example.intent["action"] == "none" or CERTAIN_ONLY & set(example.phenomena):
+            continue
+        text = f" {example.message.casefold()} "
+        named = _named(text, catalogs[example.catalog])
+        product, quantity = example.intent["product"], example.intent["quantity"]
+        other = next(iter(named)) if len(named) == 1 else product
+        if not CORRECTED & set(example.phenomena) and not _words(other) <= _words(product):
+            yield example, f"the message names {other!r}"
+        said = _numbers(_without(text, [*named, product]), example.language)
+        if said and quantity not in said:
+            yield example, f"the message says {sorted(said)}"
+        if not said and quantity != 1:
+            yield example, "the message says no number"
+
+
+def _words(name: str) -> set[str]:
+    return set(normal_form(name).split())
+
+
+def _named(text: str, catalog: Sequence[str]) -> set[str]:
+    """The catalog's names that stand in the text whole, and in no longer one."""
+    found: set[str] = set()
+    for name in sorted(catalog, key=len, reverse=True):
+        pattern = _whole(name)
+        if pattern.search(text):
+            found.add(name)
+            text = pattern.sub(" ", text)
+    return found
+
+
+@cache
+def _whole(name: str) -> re.Pattern:
+    return re.compile(rf"(?<!\w){re.escape(name.casefold())}(?!\w)")
+
+
+def _spelled(words: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[str, int]]:
+    return ((word, n) for said in words.values() for n, word in said.items() if n > 1)
+
+
+def _without(text: str, names: Sequence[str]) -> str:
+    for name in sorted(names, key=len, reverse=True):
+        text = _whole(name).sub(" ", text)
+    return MEASURE.sub(" ", text)
+
+
+def _numbers(text: str, language: str) -> set[int]:
+    """Every quantity over 0 in digits or words; a word for one counts only as part of a longer number."""
+    pattern, values = _number_words(language)
+    words = {values[found.group(1)] for found in pattern.finditer(without_accents(text).casefold())}
+    return {int(digits) for digits in INTEGER.findall(text)} | words
+
+
+@cache
+def _number_words(code: str) -> tuple[re.Pattern, dict[str, int]]:
+    numbers = load(code).numbers
+    values = {without_accents(word).casefold(): n for word, n in _spelled(numbers.words)}
+    for table in (numbers.dozens, numbers.pairs):
+        values.update({without_accents(phrase).casefold(): n for n, phrases in table.items() for phrase in phrases})
+    values.update({without_accents(word, digraphs=True).casefold(): n for word, n in _spelled(numbers.words)})
+    longest_first = sorted(values, key=len, reverse=True)
+    return re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)"), values

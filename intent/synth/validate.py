@@ -1,0 +1,118 @@
+"""What a language file lacks: a list of complaints, empty when the language can be generated."""
+
+from collections.abc import Iterator, Mapping
+
+import yaml
+
+from intent.synth.grammar import names, parse
+from intent.synth.language import FOLDER, LOADER, Language
+from intent.synth.phenomena import SCENARIOS
+from intent.synth.shelf import DEPARTMENTS, ideas, ontology
+
+SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "numbers",
+            "units", "colours", "nouns", "rules", "fillers", "templates")  # fmt: skip
+PHRASES = ("counted", "bare", "the", "one", "of")
+WRAPPERS = ("before", "after", "ramble")
+GROUPS = tuple(dict.fromkeys(group for _, groups, _ in SCENARIOS.values() for group in groups)) + WRAPPERS
+# Slots that each template of a group must have; a template with an alternative for a slot counts as having it.
+PRODUCT = {"np", "np_stated", "list_item", "name"}
+UNCOUNTED = ("add_one", "indirect", "remove_one", "no_more")
+BUILT_IN = {"np", "np_stated", "num", "counted", "digits", "name", "list_item", "other", "third"}
+
+
+def complaints(code: str) -> list[str]:
+    """What `languages/<code>.yaml` lacks, each with where it belongs."""
+    raw = yaml.load((FOLDER / f"{code}.yaml").read_text(encoding="utf-8"), LOADER)
+    if absent := [section for section in SECTIONS if section not in raw]:
+        return [f"add the section {section!r}" for section in absent]
+    if unparsed := list(_unparsed(raw)):
+        return unparsed
+    language = Language(code, raw)
+    return [*_words(language), *_numbers(language), *_templates(language)]
+
+
+def _unparsed(raw: Mapping) -> Iterator[str]:
+    for section in ("rules", "templates"):
+        for name, texts in raw[section].items():
+            for text in texts:
+                try:
+                    parse(text)
+                except ValueError as error:
+                    yield f"{section}.{name}: {error}"
+
+
+def _words(language: Language) -> Iterator[str]:
+    for idea in ideas():
+        if idea not in language.nouns:
+            yield f"nouns.{idea}: add the word"
+    for unit in sorted({unit for idea in ideas().values() for unit in idea.units}):
+        if unit not in language.units:
+            yield f"units.{unit}: add the word"
+    for colour in ("black", "white", "red", "blue", "green", "grey", "yellow", "pink"):
+        if colour not in language.raw["colours"]:
+            yield f"colours.{colour}: add the word"
+    for phrase in PHRASES:
+        if phrase not in language.phrases:
+            yield f"phrases.{phrase}: add the phrase"
+    for section, nouns in (("nouns", language.nouns), ("units", language.units)):
+        yield from _forms(language, section, nouns)
+
+
+def _forms(language: Language, section: str, nouns: Mapping) -> Iterator[str]:
+    for name, spellings in nouns.items():
+        for noun in spellings:
+            if noun.gender not in language.genders:
+                yield f"{section}.{name}: {noun.text!r} has the gender {noun.gender!r}, use one of {language.genders}"
+            for word in noun.text.split(" "):
+                if "|" in word and word.count(",") != len(language.forms) - 1:
+                    yield f"{section}.{name}: {word!r} needs an ending for each of {language.forms}"
+
+
+def _numbers(language: Language) -> Iterator[str]:
+    for gender, words in language.numbers.words.items():
+        said: dict[str, int] = {}
+        for n, word in words.items():
+            if not word.strip() or word in said:
+                yield f"numbers: {n} for the gender {gender!r} is said {word!r}, as is {said.get(word)}"
+            said[word] = n
+    if len(language.numbers.beyond) < 5:
+        yield "numbers.beyond: add words for zero and for numbers over 99"
+
+
+def _templates(language: Language) -> Iterator[str]:
+    known = BUILT_IN | set(language.phrases) | set(language.agree) | set(language.unstated)
+    for group in GROUPS:
+        if len(language.templates.get(group, ())) < 3:
+            yield f"templates.{group}: add at least three, one each for training, validation and test"
+    every = [(f"templates.{group}", parts) for group, texts in language.templates.items() for _, parts in texts]
+    every += [(f"rules.{name}", parts) for name, texts in language.rules.items() for parts in texts]
+    for place, parts in every:
+        for rule in sorted(names(parts, "rule") - set(language.rules)):
+            yield f"{place}: defines no rule <{rule}>"
+        for slot in sorted(names(parts, "slot")):
+            base = slot.removeprefix("other_").removeprefix("third_")
+            if base not in known:
+                yield f"{place}: nobody fills {{{slot}}}"
+    for group in ("add", "remove", "remove_stated", *UNCOUNTED, "limit", "fix_add", "fix_remove", "several"):
+        for text, parts in language.templates.get(group, ()):
+            yield from _slots(group, text, names(parts, "slot"))
+
+
+def _slots(group: str, text: str, slots: set[str]) -> Iterator[str]:
+    place = f"templates.{group}: {text!r}"
+    if group in ("add", "remove", "remove_stated", "fix_add", "fix_remove") and not slots & PRODUCT:
+        yield f"{place} must say product and quantity: {{np}}"
+    if group in ("limit", "fix_add", "fix_remove") and "num" not in slots:
+        yield f"{place} must say the quantity: {{num}}"
+    if group in UNCOUNTED and slots & (PRODUCT | {"num", "counted", "digits"}):
+        yield f"{place} must not say a quantity, its label is 1"
+    if group == "several" and not any(slot.startswith("other") for slot in slots):
+        yield f"{place} must name another product: {{other}}"
+
+
+def uncovered() -> list[str]:
+    """What `products.yaml` says of ideas that it does not have."""
+    akin = ontology()["akin"]
+    named = {*akin, *(idea for words in akin.values() for idea in words), *ontology()["coloured"]}
+    unknown = [f"products.yaml names {name!r}, which is no idea" for name in sorted(named - set(ideas()))]
+    return unknown + [f"products.yaml: brands.{d} is empty" for d in DEPARTMENTS if len(ontology()["brands"][d]) < 10]

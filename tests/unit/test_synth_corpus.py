@@ -1,0 +1,151 @@
+"""What someone who trains on generated messages relies on: reproducible, held apart by split, every label valid and meant."""
+
+import pickle
+import re
+from collections import Counter
+
+import pytest
+
+from intent.catalog import Catalog
+from intent.errors import ConfigError
+from intent.schema import Choice, Count, Entity, IntentSchema
+from intent.synth.corpus import BLOCK, Corpus, held_out
+from intent.synth.language import available
+from intent.synth.phenomena import QUANTITY, SCENARIOS, SURFACE
+
+CART = IntentSchema("cart", "x", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity")))
+GROCERY = Catalog.of(
+    ["Whole Milk 1L", "Skimmed Milk 1L", "Free Range Eggs", "Bananas", "Ground Coffee 250g", "27 inch Monitor", "Zorvex Lamp"]
+)
+
+
+def corpus(**options) -> Corpus:
+    return Corpus(CART, options.pop("languages", available()), options.pop("seed", 3), **options)
+
+
+def only(*names: str, **options) -> Corpus:
+    """A corpus of the scenarios `names`, with nothing on the surface."""
+    off = {name: 0 for name in (*SCENARIOS, *SURFACE) if name not in names}
+    on = {name: 1 for name in names}
+    return corpus(phenomena={**off, **on, **options.pop("phenomena", {})}, **options)
+
+
+@pytest.mark.parametrize("catalog", [None, GROCERY])
+def test_examples_do_not_depend_on_how_the_work_is_divided(catalog):
+    whole = corpus(catalog=catalog).examples(0, 3 * BLOCK)
+    copy = pickle.loads(pickle.dumps(corpus(catalog=catalog)))
+    pieces = [example for start in range(100, -1, -50) for example in copy.examples(start, start + 50)]
+    by_id = {example.id: example for example in pieces}
+    assert [by_id[e.id] for e in whole[:150] if e.id in by_id] == [e for e in whole[:150] if e.id in by_id]
+    assert len({e.id for e in whole}) == len(whole)
+
+
+def test_another_seed_gives_other_messages():
+    messages = [{e.message for e in corpus(seed=seed).examples(0, 200)} for seed in (1, 2)]
+    assert len(messages[0] & messages[1]) < 20
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_every_label_is_valid_for_the_catalog_it_names(split):
+    sampled = corpus(split=split)
+    catalogs = sampled.catalogs(0, 1000)
+    for example in sampled.examples(0, 1000):
+        assert CART.check(example.intent, catalogs[example.catalog]) == example.intent
+        assert example.message == " ".join(example.message.split()) != ""
+
+
+def test_sampled_catalogs_have_the_promised_size_and_only_unique_names():
+    catalogs = corpus().catalogs(0, 40 * BLOCK)
+    assert len(catalogs) == 40
+    for names in catalogs.values():
+        assert 8 <= len(names) <= 40 and len({name.casefold() for name in names}) == len(names)
+    assert len({name for names in catalogs.values() for name in names}) > 400
+
+
+def test_templates_and_products_of_one_split_are_never_in_another():
+    texts = [f"template {i}" for i in range(57)]
+    sides = [set(held_out(texts, split)) for split in ("train", "validation", "test")]
+    assert sum(map(len, sides)) == 57 and set.union(*sides) == set(texts) and min(map(len, sides)) >= 5
+    names = {split: set().union(*corpus(split=split).catalogs(0, 60 * BLOCK).values()) for split in ("train", "test")}
+    assert not names["train"] & names["test"]
+
+
+def test_the_mix_is_about_a_third_none_and_balanced_over_languages():
+    examples = corpus().examples(0, 4000)
+    none = sum(e.intent["action"] == "none" for e in examples) / len(examples)
+    assert 0.25 <= none <= 0.31
+    languages = Counter(e.language for e in examples)
+    assert min(languages.values()) > 0.08 * len(examples) and len(languages) == 8
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_each_scenario_can_be_had_alone_with_its_own_action(name):
+    examples = only(name).examples(0, 60)
+    assert all(name in e.phenomena and e.intent["action"] == SCENARIOS[name][0] for e in examples)
+
+
+@pytest.mark.parametrize("name", sorted({*SCENARIOS, *SURFACE, *QUANTITY} - {"add", "no_quantity", "unit"}))
+def test_each_phenomenon_can_be_switched_off(name):
+    assert not any(name in e.phenomena for e in corpus(phenomena={name: 0}).examples(0, 300))
+
+
+def test_an_unknown_phenomenon_is_refused_by_name():
+    with pytest.raises(ConfigError, match="sarcasm"):
+        corpus(phenomena={"sarcasm": 1})
+
+
+def test_quantities_are_said_or_one():
+    digits = {"no_quantity": 0, "number_word": 0, "dozen": 0, "pair": 0}
+    stated = only("add", catalog=GROCERY, languages=["en"], phenomena=digits)
+    for example in stated.examples(0, 200):
+        if "digit" in example.phenomena:
+            assert str(example.intent["quantity"]) in example.message
+    silent = only("indirect", catalog=GROCERY)
+    assert {e.intent["quantity"] for e in silent.examples(0, 100)} == {1}
+
+
+def test_a_corrected_quantity_is_the_last_number_of_the_message():
+    digits = {"number_word": 0, "unit": 0}
+    fixed = only("correct_quantity_add", catalog=Catalog.of(["Bananas"]), languages=["en"], phenomena=digits)
+    for example in fixed.examples(0, 100):
+        numbers = [int(word) for word in "".join(c if c.isdigit() else " " for c in example.message).split()]
+        if "dozen" not in example.phenomena and numbers:
+            assert numbers[-1] == example.intent["quantity"]
+
+
+def test_a_word_that_fits_two_products_means_none():
+    """Of two milks alone, "milk" picks neither, and no message that says only "milk" has a product."""
+    milks = Catalog.of(["Whole Milk 1L", "Skimmed Milk 1L"])
+    for example in corpus(catalog=milks, languages=["en"]).examples(0, 1500):
+        if example.intent["product"] and "typo" not in example.phenomena:
+            assert re.search("whole|skim|full", example.message.lower()), example
+
+
+def test_what_is_not_in_the_catalog_is_none():
+    examples = only("not_in_catalog", catalog=GROCERY, languages=["en"]).examples(0, 200)
+    for example in examples:
+        assert example.intent == {"action": "none", "product": None, "quantity": None}
+        assert not re.search(r"\b(eggs?|bananas?|ground coffee|monitors?|whole milks?)\b", example.message.lower()), example
+
+
+def test_names_that_no_language_file_knows_are_called_by_parts_of_themselves():
+    unknown = Catalog.of(["Zorvex Lamp Pro", "Mleko Łaciate 1L", "Quax 300 Sensor", "Bubliki"])
+    examples = [e for e in corpus(catalog=unknown).examples(0, 600) if e.intent["product"]]
+    assert {e.intent["product"] for e in examples} == set(unknown.names)
+    assert any("zorvex" in e.message.lower() and "lamp pro" not in e.message.lower() for e in examples)
+
+
+def test_another_language_calls_a_product_by_its_own_word():
+    messages = " ".join(e.message.lower() for e in corpus(catalog=GROCERY, languages=["de"]).examples(0, 600))
+    assert "vollmilch" in messages and "eier" in messages and "whole milk" in messages
+
+
+def test_a_schema_that_is_no_cart_is_told_to_bring_its_own_data():
+    labels = IntentSchema("labels", "x", (Choice("label", ("a", "b")),))
+    with pytest.raises(ConfigError, match="bring your own labelled data"):
+        Corpus(labels, ["en"], 1)
+
+
+def test_an_unknown_language_names_the_known_ones():
+    with pytest.raises(ConfigError, match="'de', 'en'"):
+        corpus(languages=["tlh"])

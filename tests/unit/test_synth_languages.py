@@ -1,0 +1,96 @@
+"""Every language file is complete, and its grammar says what a native speaker would."""
+
+import shutil
+
+import pytest
+
+from intent.synth import language as module
+from intent.synth import validate
+from intent.synth.language import available, load
+
+
+@pytest.mark.parametrize("code", available())
+def test_a_language_file_lacks_nothing(code):
+    assert validate.complaints(code) == []
+
+
+def test_products_name_only_ideas_that_exist():
+    assert validate.uncovered() == []
+
+
+def test_a_file_that_lacks_something_is_told_what(tmp_path, monkeypatch):
+    text = (module.FOLDER / "en.yaml").read_text(encoding="utf-8")
+    text = text.replace("  cheddar: cheddar|,s;", "  chedder: cheddar|,s;").replace("{num} {counted}", "{numb} {counted}")
+    (tmp_path / "xx.yaml").write_text(text.replace("  keep:\n", "  kept:\n"), encoding="utf-8")
+    monkeypatch.setattr(validate, "FOLDER", tmp_path)
+    said = " ".join(validate.complaints("xx"))
+    assert "nouns.cheddar" in said and "{numb}" in said and "templates.keep" in said
+
+
+def test_adding_a_language_is_adding_a_file(tmp_path, monkeypatch):
+    shutil.copy(module.FOLDER / "en.yaml", tmp_path / "xx.yaml")
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    load.cache_clear()
+    assert available() == ["xx"] and load("xx").nouns["eggs"][0].counted(2) == "eggs"
+    load.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("code", "idea", "number", "said"),
+    [
+        ("en", "strawberries", 2, "two strawberries"),
+        ("de", "red_apples", 3, "drei rote Äpfel"),
+        ("de", "red_apples", 1, "einen roten Apfel"),
+        ("es", "bananas", 21, "veintiún plátanos"),
+        ("fr", "eggs", 80, "quatre-vingts œufs"),
+        ("it", "eggs", 1, "un uovo"),
+        ("hr", "bananas", 2, "dvije banane"),
+        ("hr", "bananas", 5, "pet banana"),
+        ("hr", "bananas", 21, "dvadeset jednu bananu"),
+        ("hr", "plain_yogurt", 3, "tri obična jogurta"),
+        ("pt", "apples", 2, "duas maçãs"),
+        ("nl", "eggs", 22, "tweeëntwintig eieren"),
+    ],
+)
+def test_a_counted_noun_agrees_with_its_number(code, idea, number, said):
+    language = load(code)
+    noun = language.nouns[idea][0]
+    assert f"{language.numbers.words[noun.gender][number]} {noun.counted(number)}" == said
+
+
+@pytest.mark.parametrize(
+    ("code", "phrase", "idea", "said"),
+    [
+        ("en", "a", "umbrella", "an umbrella"),
+        ("de", "the", "green_tea", "den Grüntee"),
+        ("de", "kein", "milk", "keine Milch"),
+        ("es", "the", "water", "el agua"),
+        ("fr", "the", "olive_oil", "l'huile d'olive"),
+        ("fr", "of", "olive_oil", "d'huile d'olive"),
+        ("fr", "some", "water", "de l'eau"),
+        ("fr", "some", "milk", "du lait"),
+        ("it", "the", "sugar", "lo zucchero"),
+        ("it", "some", "water", "dell'acqua"),
+        ("it", "a", "backpack", "uno zaino"),
+        ("hr", "gen", "milk", "mlijeka"),
+        ("hr", "the", "coffee", "kavu"),
+        ("pt", "of_the", "milk", "do leite"),
+        ("nl", "the", "bread", "het brood"),
+    ],
+)
+def test_a_phrase_has_the_article_and_the_case(code, phrase, idea, said):
+    assert load(code).nouns[idea][0].say(phrase) == said
+
+
+@pytest.mark.parametrize(
+    ("code", "idea", "colour", "phrase", "said"),
+    [
+        ("de", "t_shirt", "black", "a", "ein schwarzes T-Shirt"),
+        ("es", "t_shirt", "black", "a", "una camiseta negra"),
+        ("nl", "t_shirt", "red", "a", "een rood T-shirt"),
+        ("hr", "t_shirt", "red", "the", "crvenu majicu"),
+        ("fr", "jacket", "white", "a", "une veste blanche"),
+    ],
+)
+def test_a_colour_agrees_with_its_noun(code, idea, colour, phrase, said):
+    assert load(code).coloured(idea, 0, colour).say(phrase) == said
