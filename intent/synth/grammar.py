@@ -9,7 +9,7 @@ from random import Random
 
 from intent.errors import ConfigError
 
-Part = str | tuple  # a literal; ("slot", name); ("rule", name); ("any", [parts, ...])
+Part = str | tuple  # a literal; ("slot", name); ("rule", name); ("any", (parts, ...))
 Parts = tuple[Part, ...]
 TOKEN = re.compile(r"[()|]|<\w+>|\{\w+\}|[^()|<>{}]+")
 
@@ -35,7 +35,7 @@ def _branches(tokens: Sequence[str], at: int) -> tuple[list[Parts], int]:
             inner, at = _branches(tokens, at + 1)
             if at >= len(tokens):
                 raise ValueError("( without )")
-            branches[-1].append(("any", inner))
+            branches[-1].append(("any", tuple(inner)))
         elif token[0] in "<{":
             branches[-1].append(("rule" if token[0] == "<" else "slot", token[1:-1]))
         else:

@@ -22,15 +22,18 @@ class Noun:
     """A noun phrase in all its forms: `say("the", plural=True)` is "the apples", `counted(2)` is "apples".
 
     A word is written `stem|ending,ending`, one ending for each of the language's `forms`; a word without `|` never changes.
-    A `~` takes the adjective ending that the determiner asks for (German, Dutch).
+    A `~` takes the adjective ending that the determiner asks for (German, Dutch). After ` /` stand the gender and what is
+    special about the noun: `p` only plural (trousers), `s` no plural (grapes in Italian), `>f` another gender in the plural.
     """
 
-    __slots__ = ("_said", "gender", "language", "text")
+    __slots__ = ("_said", "gender", "language", "number", "plural_gender", "text")
 
     def __init__(self, language: "Language", text: str):
         self.language = language
-        self.text, _, gender = text.partition(" /")
-        self.gender = gender.strip() or language.genders[0]
+        self.text, _, marks = text.partition(" /")
+        self.gender = marks[:1] or language.genders[0]
+        self.plural_gender = marks[2:] if marks[1:2] == ">" else self.gender
+        self.number = {"p": "many", "s": "mass"}.get(marks[1:], "")
         self._said: dict = {}
 
     def form(self, name: str) -> str:
@@ -77,6 +80,7 @@ class Language:
         self.forms: list[str] = raw["forms"]
         self.genders: list[str] = raw.get("genders", ["m"])
         self.phrases: dict[str, dict] = raw["phrases"]
+        self.contractions = [(re.compile(pattern), to) for pattern, to in raw.get("contractions", [])]
         self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
         self.fillers: list[str] = raw["fillers"]
         self.agree: dict[str, dict[str, str]] = raw["agree"]
@@ -126,7 +130,7 @@ class Language:
         word = noun.form(form).replace("~", rule.get("adj", {}).get(key, ""))
         determiners = rule.get("det", {})
         if plural:
-            determiner = determiners.get("p" + noun.gender, determiners.get("p", determiners.get("all", "")))
+            determiner = determiners.get("p" + noun.plural_gender, determiners.get("p", determiners.get("all", "")))
         else:
             determiner = determiners.get(key, determiners.get("s", determiners.get("all", "")))
         text = f"{determiner} \0{word}" if determiner else f"\0{word}"

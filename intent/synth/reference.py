@@ -21,7 +21,8 @@ class Mention:
     __slots__ = ("after", "before", "kind", "noun", "number", "units")
 
     def __init__(self, noun: Noun, number: str, kind: str, units: tuple[str, ...] = (), before: str = "", after: str = ""):
-        self.noun, self.number, self.kind, self.units, self.before, self.after = (noun, number, kind, units, before, after)
+        self.noun, self.number, self.kind, self.units = noun, noun.number or number, kind, units
+        self.before, self.after = before, after
 
     @property
     def many(self) -> bool:
@@ -117,7 +118,8 @@ class Speaker:
         unit = size[len(digits) :].strip()
         spoken = raw["size_words"].get(unit)
         if spoken and digits and self.rng.random() < 0.4:
-            size = f"{digits} {self._pick(spoken)}"
+            one, _, more = self._pick(spoken).partition("/")
+            size = f"{digits} {one if digits == '1' or not more else more}"
         if raw.get("size_before") and self.rng.random() < 0.4:
             return before + self._pick(raw["size_before"]).format(s=size), after
         return before, after + self._pick(raw["size_after"]).format(s=size)

@@ -8,9 +8,10 @@ another product.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from random import Random
 
-from intent.synth.grammar import Parts, expand
+from intent.synth.grammar import Parts, expand, names
 from intent.synth.language import Language, Noun
 from intent.synth.reference import Mention, Speaker
 from intent.synth.shelf import Product, Shelf
@@ -34,6 +35,7 @@ class Request:
         self.spoken = 0
         self.beyond = False
         self.plural = False
+        self.box: Noun | None = None
         self.uses_mention = False
 
     def choose(self, scenario: str, group: str, pool: Sequence[str], limits: tuple[int, int]) -> bool:
@@ -77,7 +79,21 @@ class Request:
         return n if low <= n <= high else low
 
     def say(self, templates: Sequence[Parts]) -> str:
-        return expand(self._pick(templates), self.rng, self.language.rules, self._fill)
+        parts = self._pick(templates)
+        if self.mention:
+            self._set_agreement(parts)
+        message = expand(parts, self.rng, self.language.rules, self._fill)
+        for pattern, to in self.language.contractions:
+            message = pattern.sub(to, message)
+        return message
+
+    def _set_agreement(self, parts: Parts) -> None:
+        """What the template's words agree with: the noun, or its package where a slot may name one ("the bottle of milk")."""
+        slots, phrases = slots_of(parts), self.words.phrases
+        units = [unit for unit in self.mention.units if unit != "pair"]
+        boxable = any("unit" in phrases.get(slot, ()) for slot in slots) and not slots & {"bare", "of", "gen", "counted"}
+        self.box = self._pick(self.words.units[self._pick(units)]) if boxable and units and self.rng.random() < 0.3 else None
+        self.plural = self.mention.number == "one" and "bare" in slots and "one" in phrases["bare"]
 
     def describe(self) -> None:
         """Adds what the mention of the product makes of the message."""
@@ -98,13 +114,14 @@ class Request:
         if said:
             return said(self, mention)
         if agreeing := self.language.agree.get(slot):
-            return _agreeing(agreeing, mention.noun.gender, self.plural or mention.many)
+            if self.box:
+                return _agreeing(agreeing, self.box.gender, plural=False)
+            plural = self.plural or mention.many
+            return _agreeing(agreeing, mention.noun.plural_gender if plural else mention.noun.gender, plural)
         if slot in self.words.unstated:
             return self._fill_phrase(mention, self._pick(self.words.unstated[slot][mention.number]))
-        self.plural = False
-        units = [unit for unit in mention.units if unit != "pair"]
-        if units and self.words.phrases.get(slot, {}).get("unit") and self.rng.random() < 0.3:
-            return f"{self._pick(self.words.units[self._pick(units)]).say(slot)} {mention.say('of')}"
+        if self.box and mention is self.mention and "unit" in self.words.phrases.get(slot, ()):
+            return f"{self.box.say(slot)} {mention.say('of')}"
         return mention.say(slot)
 
     def _np(self, mention: Mention) -> str:
@@ -150,10 +167,12 @@ class Request:
         return f"{self._numeral(n, mention.noun.gender, style)} {mention.counted(n)}"
 
     def _dozen_of(self, mention: Mention, n: int) -> str:
-        """The noun after a dozen: as after a number, or in the phrase `of` ("une douzaine d'œufs", "tucet jaja")."""
-        if not self.words.numbers.dozens_of:
-            return mention.counted(n)
-        return mention.noun.say("of", True, mention.before, mention.after)
+        """The noun or its package after a dozen: as after a number, or in the phrase `of` ("une douzaine d'œufs")."""
+        inside = self.words.numbers.dozens_of
+        if mention.units and self.rng.random() < 0.3:
+            unit = self._pick(self.words.units[self._pick(mention.units)])
+            return f"{unit.say('of', True) if inside else unit.counted(n)} {mention.say('of')}"
+        return mention.noun.say("of", True, mention.before, mention.after) if inside else mention.counted(n)
 
     def _style(self, mention: Mention, n: int) -> str:
         styles, numbers = dict(self.styles), self.words.numbers
@@ -186,8 +205,8 @@ class Request:
         return self._numeral(self.quantity, mention.noun.gender, style)
 
     def _list_item(self, mention: Mention) -> str:
-        if not self.spoken:
-            return self._unstated(mention)
+        if not self.spoken or not self.styles["times"]:
+            return self._np(mention)
         self._note("times")
         bare, n = mention.say("bare"), self.spoken
         return self._pick((f"{bare}: {n}", f"{bare} - {n}", f"{bare}, {n}", f"{bare} ({n})", f"{bare} {n}x", f"{n}x {bare}"))
@@ -200,6 +219,11 @@ class Request:
 
     def _pick(self, options: Sequence):
         return options[int(self.rng.random() * len(options))]
+
+
+@lru_cache(maxsize=10_000)
+def slots_of(parts: Parts) -> frozenset[str]:
+    return frozenset(names(parts, "slot"))
 
 
 def _agreeing(forms: Mapping[str, str], gender: str, plural: bool) -> str:
