@@ -157,7 +157,8 @@ def _is_node_loss(error: RayError) -> bool:
 def _reason(error: Exception) -> str:
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:500]
+    said = next((line for line in lines if "because" in line), lines[0] if lines else "")
+    return f"{type(cause).__name__}: {said}"[:500]
 
 
 def classify_night(
