@@ -35,7 +35,7 @@ class CausalForward:
 
         with torch.inference_mode():
             self._arrange([place for place, _ in feeds])
-            ids, mask = left_pad([tokens for _, tokens in feeds], self.device)
+            ids, mask = pad([tokens for _, tokens in feeds], self.device)
             positions = self._lengths[:, None] + mask.cumsum(1) - 1
             self._mask = torch.cat([self._mask, mask], 1)
             self._lengths = self._lengths + mask.sum(1)
@@ -77,20 +77,22 @@ class CausalForward:
 
 
 def prefix_cache(model, prefixes: Sequence[Sequence[int]], device) -> tuple["DynamicCache", "torch.Tensor"]:
-    """The keys and values of some prefixes, a row each, and their mask [rows, longest], padded on the left.
+    """The keys and values of some prefixes, a row each, and their mask [rows, longest].
 
-    Gradients flow through it where they are on and the model trains.
+    Padded on the right, so that every position attends to something. Gradients flow through it where they are on and
+    the model trains.
     """
     import torch
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
-    ids, mask = left_pad(prefixes, device)
+    ids, mask = pad(prefixes, device, left=False)
+    positions = torch.arange(ids.shape[1], device=device).expand(ids.shape)
     with torch.set_grad_enabled(torch.is_grad_enabled() and model.training):
         model(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=last(ids, 1),
@@ -108,17 +110,17 @@ def spread(cache: "DynamicCache", of: "torch.Tensor") -> "DynamicCache":
     return DynamicCache([(layer.keys[of], layer.values[of]) for layer in cache.layers])
 
 
-def left_pad(sequences: Sequence[Sequence[int]], device) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """(ids, mask) of shape [rows, longest], padded on the left with 0."""
+def pad(sequences: Sequence[Sequence[int]], device, left: bool = True) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """(ids, mask) of shape [rows, longest], padded with 0 on the left or right."""
     import torch
 
     width = max(len(sequence) for sequence in sequences)
     ids = np.zeros((len(sequences), width), np.int64)
     mask = np.zeros_like(ids)
     for row, sequence in enumerate(sequences):
-        if len(sequence):
-            ids[row, width - len(sequence) :] = sequence
-            mask[row, width - len(sequence) :] = 1
+        where = slice(width - len(sequence), width) if left else slice(0, len(sequence))
+        ids[row, where] = sequence
+        mask[row, where] = 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 

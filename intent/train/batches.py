@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from intent.engine.causal import last, left_pad, prefix_cache, spread
+from intent.engine.causal import last, pad, prefix_cache, spread
 from intent.engine.decode import Automaton, Target
 from intent.prompt import Prompt
 from intent.schema import IntentSchema
@@ -112,7 +112,7 @@ def answer_logits(model, batch: Batch) -> tuple["torch.Tensor", "torch.Tensor"]:
     import torch
 
     device = next(model.parameters()).device
-    ids, mask = left_pad([row.message + row.target.tokens[:-1] for row in batch.rows], device)
+    ids, mask = pad([row.message + row.target.tokens[:-1] for row in batch.rows], device)
     width = max(len(row.target.tokens) for row in batch.rows)
     labels = np.full((len(batch.rows), width), IGNORED, np.int64)
     for row, line in zip(batch.rows, labels, strict=True):

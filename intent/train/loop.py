@@ -11,11 +11,14 @@ from typing import Protocol
 
 from intent.config import TrainConfig
 from intent.engine.load import pick_device, pick_precision, set_threads
+from intent.errors import IntentError
 from intent.train.batches import Batch, Group, batches, exact, loss
 
 STATE = "state.pt"
 PROGRESS = "progress.json"
 LINEAR = "all-linear"
+BETAS = (0.9, 0.99)
+MAX_SKIPPED = 5
 
 
 class Reporter(Protocol):
@@ -67,11 +70,11 @@ class _Session:
         self.model, self.config, self.reporter = model, config, reporter
         self.device, self.dtype, self.training = device, dtype, training
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
         self.steps_per_epoch = sum(1 for _ in batches(training, config.batch_messages, 0)) // world_size()
         self.total = max(1, self.steps_per_epoch * config.epochs)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
-        self.done, self.best, self.stale, self.messages = 0, -1.0, 0, 0
+        self.done, self.best, self.stale, self.messages, self.skipped = 0, -1.0, 0, 0, 0
         self._resume()
 
     def run(self, validation: Sequence[Group]) -> dict:
@@ -106,8 +109,16 @@ class _Session:
         if world_size() > 1:
             for parameter in self.parameters:
                 torch.distributed.all_reduce(parameter.grad, torch.distributed.ReduceOp.AVG)
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if norm.isfinite():
+            self.skipped = 0
+            self.optimizer.step()
+        else:
+            self.skipped += 1
+            if self.skipped > MAX_SKIPPED:
+                raise IntentError(
+                    f"train.learning_rate={self.config.learning_rate}: the gradient is not finite; use a lower one"
+                )
         self.schedule.step()
         self.optimizer.zero_grad()
         return value.item()
