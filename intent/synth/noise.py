@@ -27,7 +27,10 @@ def disturb(message: str, language: Language, rng: Random, weights: Mapping[str,
     if random() < weights["no_diacritics"]:
         digraphs = language.code in ("de", "hr") and random() < 0.4
         message = _note("no_diacritics", message, without_accents(message, digraphs), phenomena)
-    message = _punctuate(message, random)
+    if random() < weights["no_punctuation"]:
+        message = _note("no_punctuation", message, unpunctuated(message), phenomena)
+    else:
+        message = _punctuate(message, random)
     if random() < weights["casing"]:
         r = random()
         changed = message.lower() if r < 0.75 else message.upper() if r < 0.9 else message.title()
@@ -51,6 +54,12 @@ def _punctuate(message: str, random) -> str:
         return message
     r = random()
     return message + ("." if r < 0.22 else "!" if r < 0.27 else " !" if r < 0.275 else "..." if r < 0.285 else "")
+
+
+def unpunctuated(text: str) -> str:
+    """As typed in a hurry: no punctuation at the ends of words, no English apostrophes ("dont")."""
+    text = re.sub(r"[,;:!?…]+(?=\s|$)|\.+(?=\s|$)|[¿¡]", "", text)
+    return re.sub(r"(?<=[a-z])['’](?=(?:t|s|m|re|ve|ll|d)\b)", "", text)
 
 
 def without_accents(text: str, digraphs: bool = False) -> str:

@@ -15,7 +15,7 @@ from intent.synth.noise import without_accents
 
 LEAK_OVERLAP = 0.85  # share of common words from which two messages of four words or more count as the same
 CERTAIN_ONLY = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # what the rules below cannot read
-CORRECTED = frozenset({"correct_product_add", "correct_product_remove"})
+CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove"})
 INTEGER = re.compile(r"(?<![\w.,])x?(\d{1,4})(?:x|(?!\w|[.,]\d))")
 MEASURE = re.compile(r"(?<![\w.,])\d+(?:[.,x]\d+)*[\s-]?(?:kg|g|mg|ml|cl|l|cm|mm|m|inch|gb|mah|w)\b", re.IGNORECASE)
 
@@ -87,7 +87,7 @@ def contradictions(examples: Iterable[Example], catalogs: Mapping[str, Sequence[
         if not CORRECTED & set(example.phenomena) and not _words(other) <= _words(product):
             yield example, f"the message names {other!r}"
         said = _numbers(_without(text, [*named, product]), example.language)
-        if said and quantity not in said:
+        if said and quantity not in said and not (quantity == 1 and CORRECTED & set(example.phenomena)):
             yield example, f"the message says {sorted(said)}"
         if not said and quantity != 1:
             yield example, "the message says no number"

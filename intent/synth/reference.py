@@ -114,10 +114,12 @@ class Speaker:
     def _sized(self, size: str, before: str, after: str) -> tuple[str, str]:
         """The size before or after the noun, in the catalog's spelling or as it is spoken ("2 litre milk")."""
         raw = self.language.raw
+        if not size[:1].isdigit():
+            return before, f"{after} {size}"
         digits = "".join(c for c in size if c.isdigit() or c in ".,x").rstrip("x")
         unit = size[len(digits) :].strip()
         spoken = raw["size_words"].get(unit)
-        if spoken and digits and self.rng.random() < 0.4:
+        if spoken and self.rng.random() < 0.4:
             one, _, more = self._pick(spoken).partition("/")
             size = f"{digits} {one if digits == '1' or not more else more}"
         if raw.get("size_before") and self.rng.random() < 0.4:

@@ -18,7 +18,8 @@ from intent.synth.shelf import Product, Shelf
 
 COMMON = (1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 10, 12, 12, 15, 20)
 STATED = frozenset({"remove_stated", "limit", "fix_add", "fix_remove"})
-UNSTATED = frozenset({"add_one", "indirect", "remove_one", "no_more"})
+UNSTATED = frozenset({"add_one", "indirect", "remove_one", "no_more", "distract_remove"})
+WITH_OTHERS = frozenset({"several", "question", "fix_product_add", "fix_product_remove", "distract_add", "distract_remove"})
 
 
 class Request:
@@ -59,7 +60,7 @@ class Request:
         return self.mention is not None and self._choose_others(group)
 
     def _choose_others(self, group: str) -> bool:
-        if group not in ("several", "question", "fix_product_add", "fix_product_remove"):
+        if group not in WITH_OTHERS:
             return True
         rest = [product for product in self.shelf.products if product is not self.product]
         self.others = [self.speaker.refer(p) for p in self.rng.sample(rest, min(2, len(rest)))]
@@ -114,9 +115,9 @@ class Request:
         if said:
             return said(self, mention)
         if agreeing := self.language.agree.get(slot):
-            if self.box:
+            if self.box and mention is self.mention:
                 return _agreeing(agreeing, self.box.gender, plural=False)
-            plural = self.plural or mention.many
+            plural = mention.many or (self.plural and mention is self.mention)
             return _agreeing(agreeing, mention.noun.plural_gender if plural else mention.noun.gender, plural)
         if slot in self.words.unstated:
             return self._fill_phrase(mention, self._pick(self.words.unstated[slot][mention.number]))
@@ -144,8 +145,14 @@ class Request:
         return self._fill_phrase(mention, self._pick(side[mention.number]))
 
     def _fill_phrase(self, mention: Mention, phrase: str) -> str:
+        """The noun with no number beside it, now and then as the contents of one package ("a bottle of milk")."""
         self.plural = mention.many
-        return mention.say(phrase)
+        units = [unit for unit in mention.units if unit != "pair"]
+        if not units or "unit" not in self.words.phrases.get(phrase, ()) or self.rng.random() > 0.2:
+            return mention.say(phrase)
+        box = self._pick(self.words.units[self._pick(units)])
+        self.box = box if mention is self.mention else self.box
+        return f"{box.say(phrase)} {mention.say('of')}"
 
     def _stated(self, mention: Mention, n: int) -> str:
         self.plural = n > 1

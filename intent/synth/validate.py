@@ -16,7 +16,8 @@ WRAPPERS = ("before", "after", "ramble")
 GROUPS = tuple(dict.fromkeys(group for _, groups, _ in SCENARIOS.values() for group in groups)) + WRAPPERS
 # Slots that each template of a group must have; a template with an alternative for a slot counts as having it.
 PRODUCT = {"np", "np_stated", "list_item", "name"}
-UNCOUNTED = ("add_one", "indirect", "remove_one", "no_more")
+COUNTED = ("add", "remove", "remove_stated", "fix_add", "fix_remove", "fix_product_add", "fix_product_remove", "distract_add")
+UNCOUNTED = ("add_one", "indirect", "remove_one", "no_more", "distract_remove")
 BUILT_IN = {"np", "np_stated", "num", "counted", "digits", "name", "list_item", "other", "third"}
 
 
@@ -93,14 +94,14 @@ def _templates(language: Language) -> Iterator[str]:
             base = slot.removeprefix("other_").removeprefix("third_")
             if base not in known:
                 yield f"{place}: nobody fills {{{slot}}}"
-    for group in ("add", "remove", "remove_stated", *UNCOUNTED, "limit", "fix_add", "fix_remove", "several"):
+    for group in (*COUNTED, *UNCOUNTED, "limit", "several"):
         for text, parts in language.templates.get(group, ()):
             yield from _slots(group, text, names(parts, "slot"))
 
 
 def _slots(group: str, text: str, slots: set[str]) -> Iterator[str]:
     place = f"templates.{group}: {text!r}"
-    if group in ("add", "remove", "remove_stated", "fix_add", "fix_remove") and not slots & PRODUCT:
+    if group in COUNTED and not slots & PRODUCT:
         yield f"{place} must say product and quantity: {{np}}"
     if group in ("limit", "fix_add", "fix_remove") and "num" not in slots:
         yield f"{place} must say the quantity: {{num}}"
