@@ -14,10 +14,11 @@ import ray
 
 from intent.config import FleetConfig
 from intent.engine import Prediction, Status
-from intent.night.fleet import EngineSpec, classify_night
-from intent.night.ledger import RunIdentity
+from intent.night.fleet import EngineSpec, classify_night, read_footers_on_cluster
+from intent.night.ledger import Ledger, RunIdentity
+from intent.night.shard import input_fingerprint, input_objects, plan_shards
 from intent.schema import Choice, Count, Entity, IntentSchema
-from intent.storage import StorageOptions
+from intent.storage import StorageOptions, open_store
 
 CART = IntentSchema(
     "cart", "stub", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity"))
@@ -69,7 +70,7 @@ def write_log(
 def measure_fan_out(folder: Path, rows: int, distinct: int = 100_000, actors: int = 2, rows_per_shard: int = 50_000) -> dict:
     """Rows a second from Parquet to Parquet with stub engines; Ray is initialized.
 
-    `driver_mib`: the driver's peak resident memory. `seen`: messages the model saw for each distinct one in the log.
+    `driver_mib`: the driver's peak resident memory, so far. `classified`: messages that the model saw.
     """
     source, output = folder / f"log-{rows}", folder / f"labels-{rows}-{time.time_ns()}"
     if not source.exists():
@@ -96,3 +97,26 @@ def measure_fan_out(folder: Path, rows: int, distinct: int = 100_000, actors: in
         "driver_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "output": str(output),
     }
+
+
+def measure_planning(folder: Path, objects: int) -> dict:
+    """Seconds from an input of many small objects on a local disk to its plan in the store; Ray is initialized."""
+    source = folder / f"objects-{objects}"
+    if not source.exists():
+        ray.get(ray.remote(write_objects).remote(source, objects))
+    started = time.monotonic()
+    store, blobs = input_objects(str(source))
+    ledger = Ledger(open_store(str(folder / f"plan-{time.time_ns()}")), RunIdentity({}, "", "", "", input_fingerprint(blobs)))
+    shards = ledger.plan(lambda: plan_shards(store, blobs, ["id", "message"], 20_000, read_footers_on_cluster))
+    return {"objects": objects, "shards": len(shards), "seconds": round(time.monotonic() - started, 2)}
+
+
+def write_objects(folder: Path, objects: int) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": ["1", "2"], "message": ["milk", "two eggs"]}), sink)
+    data = sink.getvalue().to_pybytes()
+    for number in range(objects):
+        path = folder / f"{number // 1000:04d}" / f"{number:08d}.parquet"
+        if number % 1000 == 0:
+            path.parent.mkdir(parents=True)
+        path.write_bytes(data)

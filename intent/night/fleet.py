@@ -188,7 +188,7 @@ def classify_night(
         ledger.close(manifest["summary"])
         return Summary(**{**manifest["summary"], "already_done": True})
     probe(ledger.store)
-    shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, _read_footers))
+    shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster))
     return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)
 
 
@@ -293,7 +293,7 @@ def _footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
     return read_footers(store, blobs)
 
 
-def _read_footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
+def read_footers_on_cluster(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
     """In this process for few objects, on the cluster for many."""
     if len(blobs) <= FOOTERS_PER_TASK:
         return read_footers(store, blobs)

@@ -16,8 +16,8 @@ ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>by the test</Messag
 class Rule:
     """Harm of `kind` to requests whose "METHOD path" matches `pattern`: `count` of them, each with the chance `share`.
 
-    Kinds: slowdown, deny, lost (done, but the reply is lost), hang (`seconds`), cut (half of the body), unconditional
-    (If-None-Match is dropped), stale (a listing without its last object).
+    Kinds: slowdown, deny, gone (neither done nor answered), lost (done, but not answered), hang (`seconds`, then gone),
+    cut (half of the body), unconditional (If-None-Match is dropped), stale (a listing without its last object).
     """
 
     kind: str
@@ -85,8 +85,8 @@ def _forward(proxy: S3Proxy, request: _Handler) -> None:
     if kind in ("slowdown", "deny"):
         status, code = (503, "SlowDown") if kind == "slowdown" else (403, "AccessDenied")
         return _reply(request, status, [("Content-Type", "application/xml")], ERROR.format(code).encode())
-    if kind == "hang":
-        time.sleep(rule.seconds)
+    if kind in ("hang", "gone"):
+        time.sleep(rule.seconds if kind == "hang" else 0)
         return _hang_up(request)
     headers = {name: value for name, value in request.headers.items() if name.lower() not in ("connection", "expect")}
     if kind == "unconditional":

@@ -1,4 +1,4 @@
-"""T2: nodes that go away, and come."""
+"""T2 and T7: nodes that go away and come, and a head that is lost."""
 
 import os
 import re
@@ -6,18 +6,33 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nights
 import pytest
+from head_loss import LABEL
 
 HERE = Path(__file__).parent
 
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
-@pytest.mark.chaos
-@pytest.mark.slow
-def test_t2_a_night_survives_the_loss_of_every_node_and_goes_on_when_others_come(tmp_path):
+
+def run(script: str, root: Path) -> subprocess.CompletedProcess:
     path = os.pathsep.join([str(HERE.parent.parent), str(HERE.parent), str(HERE)])
-    environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, str(HERE / "node_loss.py"), str(tmp_path)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    command = [sys.executable, str(HERE / script), str(root)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120)
+
+
+def test_t2_a_night_survives_the_loss_of_every_node_and_goes_on_when_others_come(tmp_path):
+    ended = run("node_loss.py", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert (found := re.search(r"rows=600 retries=(\d+)", ended.stdout)), ended.stdout
     assert 2 <= int(found[1]) <= 20
+
+
+def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluster):
+    root = str(tmp_path)
+    assert run("head_loss.py", tmp_path).returncode != 0
+    before = {key: etag for key, etag in nights.snapshot(root).items() if key.startswith("labelled/")}
+    assert 3 <= len(before) < 20 and "manifest.json" not in nights.snapshot(root)
+    nights.run(root, **LABEL)
+    nights.check_night(root)
+    assert before.items() <= nights.snapshot(root).items()

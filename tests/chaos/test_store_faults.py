@@ -63,6 +63,15 @@ def test_t12_a_hanging_or_broken_reply_is_asked_for_again(proxy, harmed, s3_root
         source.read(blobs[0].key)
 
 
+def test_t13_only_what_a_crashed_store_acknowledged_is_counted(ray_cluster, proxy, harmed, s3_root):
+    nights.write_log(open_store(f"{s3_root}/in"), files=2)
+    # The gateway is gone for some requests of every kind: none of them is done.
+    proxy.rules = [Rule("gone", "labelled/", count=4), Rule("gone", "GET .*log", count=4), Rule("gone", "manifest", count=2)]
+    nights.run(s3_root, options=harmed)
+    nights.check_night(s3_root)
+    assert proxy.hits >= 8
+
+
 @pytest.mark.parametrize("rule", [Rule("unconditional", "PUT"), Rule("stale", "GET .*list-type")])
 def test_t14_an_unfit_store_is_refused_before_anything_is_planned(proxy, harmed, s3_root, rule):
     nights.write_log(open_store(f"{s3_root}/in"), files=2)
