@@ -95,7 +95,7 @@ def _slip(word: str, rng: Random) -> str:
 def voice(text: str, language: Language, rng: Random) -> str:
     """As speech recognition writes it: no capitals, no punctuation, numbers as words, now and then a filler or a repeat."""
     text = re.sub(r"(?<!\S)\d{1,2}(?!\S)", lambda found: _spoken(int(found.group()), language) or found.group(), text)
-    words = re.sub(r"[^\w\s'’.%-]|[.-](?=\s|$)|(?<=\s)-", " ", text.lower()).split()
+    words = re.sub(r"[^\w\s'’.%-]|[.-]+(?=\s|$)|(?<=\s)-", " ", text.lower()).split()
     if len(words) > 2 and rng.random() < 0.5:
         at = int(rng.random() * len(words))
         if rng.random() < 0.7:

@@ -86,10 +86,11 @@ def contradictions(examples: Iterable[Example], catalogs: Mapping[str, Sequence[
         other = next(iter(named)) if len(named) == 1 else product
         if not CORRECTED & set(example.phenomena) and not _words(other) <= _words(product):
             yield example, f"the message names {other!r}"
-        said = _numbers(_without(text, [*named, product]), example.language)
+        rest = _without(text, [*named, product])
+        said = _numbers(MEASURE.sub(" ", rest), example.language)
         if said and quantity not in said and not (quantity == 1 and CORRECTED & set(example.phenomena)):
             yield example, f"the message says {sorted(said)}"
-        if not said and quantity != 1:
+        if not said and quantity != 1 and quantity not in _numbers(rest, example.language):
             yield example, "the message says no number"
 
 
@@ -120,7 +121,7 @@ def _spelled(words: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[str, int]
 def _without(text: str, names: Sequence[str]) -> str:
     for name in sorted(names, key=len, reverse=True):
         text = _whole(name).sub(" ", text)
-    return MEASURE.sub(" ", text)
+    return text
 
 
 def _numbers(text: str, language: str) -> set[int]:

@@ -64,7 +64,7 @@ class Request:
             return True
         rest = [product for product in self.shelf.products if product is not self.product]
         self.others = [self.speaker.refer(p) for p in self.rng.sample(rest, min(2, len(rest)))]
-        return len(self.others) == 2
+        return bool(self.others)
 
     def _quantity(self, group: str) -> int:
         if group in UNSTATED:
@@ -110,7 +110,7 @@ class Request:
     def _fill(self, slot: str) -> str:
         mention, self.uses_mention = self.mention, True
         if slot.startswith(("other", "third")):
-            mention, slot = self.others[slot[0] == "t"], slot[6:] or "np_other"
+            mention, slot = self.others[-1 if slot[0] == "t" else 0], slot[6:] or "np_other"
         said = _SLOTS.get(slot)
         if said:
             return said(self, mention)

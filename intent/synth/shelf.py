@@ -20,6 +20,7 @@ SIZE = re.compile(
     r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|pcs|er|ct)\b\)?",
     re.IGNORECASE,
 )
+BRACKETS = re.compile(r"\([^)]*\)")
 DEPARTMENTS = ("grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys")
 
 
@@ -158,7 +159,7 @@ def _shorter(product: Product) -> list[str]:
 
 
 def tidy(text: str) -> str:
-    return " ".join(text.split()).strip(" ,-–·()/")
+    return " ".join(text.split()).strip(" ,-–·/")
 
 
 def words(text: str) -> list[str]:
@@ -179,13 +180,16 @@ def _recognise(name: str) -> tuple[Product, str]:
     that puts the noun first.
     """
     size = SIZE.search(name)
-    text = words(tidy(SIZE.sub(" ", name)))
+    outside = BRACKETS.sub(" ", name)
+    text = words(tidy(SIZE.sub(" ", outside)))
     for length in range(min(len(text), 4), 0, -1):
         head = [(tuple(text[-length:]), "last"), (tuple(text[:length]), "first")]
         for phrase, place in head:
             if found := _vocabulary().get((phrase, place)):
                 idea, code = found
-                return Product(name, idea, "", size.group().strip("()") if size else "", "", len(text) > length), code
+                return Product(
+                    name, idea, "", size.group().strip("()") if size else "", "", len(text) > length or outside != name
+                ), code
     return Product(name, "", "", size.group().strip("()") if size else "", "", True), ""
 
 

@@ -45,7 +45,7 @@ def test_another_seed_gives_other_messages():
     assert len(messages[0] & messages[1]) < 20
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("split", ["train", "validation", "test", "all"])
 def test_every_label_is_valid_for_the_catalog_it_names(split):
     sampled = corpus(split=split)
     catalogs = sampled.catalogs(0, 1000)
@@ -65,7 +65,11 @@ def test_sampled_catalogs_have_the_promised_size_and_only_unique_names():
 def test_templates_and_products_of_one_split_are_never_in_another():
     texts = [f"template {i}" for i in range(57)]
     sides = [set(held_out(texts, split)) for split in ("train", "validation", "test")]
-    assert sum(map(len, sides)) == 57 and set.union(*sides) == set(texts) and min(map(len, sides)) >= 5
+    assert (
+        sum(map(len, sides)) == 57 == len(held_out(texts, "all"))
+        and set.union(*sides) == set(texts)
+        and min(map(len, sides)) >= 5
+    )
     names = {split: set().union(*corpus(split=split).catalogs(0, 60 * BLOCK).values()) for split in ("train", "test")}
     assert not names["train"] & names["test"]
 
@@ -80,7 +84,7 @@ def test_the_mix_is_about_a_third_none_and_balanced_over_languages():
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
 def test_each_scenario_can_be_had_alone_with_its_own_action(name):
-    examples = only(name).examples(0, 60)
+    examples = only(name, catalog=GROCERY).examples(0, 60)
     assert all(name in e.phenomena and e.intent["action"] == SCENARIOS[name][0] for e in examples)
 
 
@@ -111,6 +115,15 @@ def test_a_corrected_quantity_is_the_last_number_of_the_message():
         numbers = [int(word) for word in "".join(c if c.isdigit() else " " for c in example.message).split()]
         if "dozen" not in example.phenomena and numbers:
             assert numbers[-1] == example.intent["quantity"]
+
+
+def test_what_the_shopper_has_already_is_not_what_they_want():
+    """ "we still have eggs, but we need milk" is about the milk."""
+    pair = Catalog.of(["Zorvex", "Quumba"])
+    for example in only("distractor_remove", catalog=pair, languages=["en"]).examples(0, 60):
+        kept = ({*pair.names} - {example.intent["product"]}).pop()
+        message = example.message.lower()
+        assert not any(f"{verb} the {kept}".lower() in message for verb in ("remove", "drop", "take out", "delete", "scrap"))
 
 
 def test_a_word_that_fits_two_products_means_none():
