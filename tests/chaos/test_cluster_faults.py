@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import nights
@@ -15,22 +17,35 @@ HERE = Path(__file__).parent
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 
-def run(script: str, root: Path) -> subprocess.CompletedProcess:
+def run(script: str, root: Path) -> tuple[int, str]:
+    """(exit code, output) of a script, of which no process is left behind."""
     path = os.pathsep.join([str(HERE.parent.parent), str(HERE.parent), str(HERE)])
     command = [sys.executable, str(HERE / script), str(root)]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120)
+    with open(root / "output", "w+") as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": path}, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            code = process.wait(timeout=120)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        output.seek(0)
+        return code, output.read()
 
 
 def test_t2_a_night_survives_the_loss_of_every_node_and_goes_on_when_others_come(tmp_path):
-    ended = run("node_loss.py", tmp_path)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert (found := re.search(r"rows=600 retries=(\d+)", ended.stdout)), ended.stdout
+    code, output = run("node_loss.py", tmp_path)
+    assert code == 0, output
+    assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
     assert 2 <= int(found[1]) <= 20
 
 
 def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluster):
     root = str(tmp_path)
-    assert run("head_loss.py", tmp_path).returncode != 0
+    code, output = run("head_loss.py", tmp_path)
+    assert code != 0, output
     before = {key: etag for key, etag in nights.snapshot(root).items() if key.startswith("labelled/")}
     assert 3 <= len(before) < 20 and "manifest.json" not in nights.snapshot(root)
     nights.run(root, **LABEL)
