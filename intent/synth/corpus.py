@@ -20,7 +20,7 @@ from intent.synth.phenomena import SCENARIOS, mix
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ideas, ontology
 
-GENERATOR = "grammar-5"
+GENERATOR = "grammar-6"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")

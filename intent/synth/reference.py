@@ -3,6 +3,7 @@
 A way to call a product is used only if it fits no other product of the shelf; what is ambiguous or absent is made here too.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from random import Random
 
@@ -13,6 +14,7 @@ from intent.synth.shelf import Idea, Product, Shelf, ideas, ontology
 # The unit that says a product's own size: "two litres of milk" asks for two of "Milk 1L", and for nothing else.
 EXACT = {"litre": ("1l", "1 l"), "kilo": ("1kg", "1 kg")}
 UNITS_OF_SIZE = frozenset(EXACT)
+DIGIT = re.compile(r"\d")
 
 
 class Mention:
@@ -30,7 +32,7 @@ class Mention:
 
     @property
     def has_number(self) -> bool:
-        return any(c.isdigit() for c in f"{self.noun.text}{self.before}{self.after}")
+        return bool(DIGIT.search(f"{self.noun.text}{self.before}{self.after}"))
 
     def say(self, phrase: str) -> str:
         plural = self.many or (self.number == "one" and "one" in self.noun.language.phrases.get(phrase, ()))

@@ -94,7 +94,7 @@ class Request:
         units = [unit for unit in self.mention.units if unit != "pair"]
         boxable = any("unit" in phrases.get(slot, ()) for slot in slots) and not slots & {"bare", "of", "gen", "counted"}
         self.box = self._pick(self.words.units[self._pick(units)]) if boxable and units and self.rng.random() < 0.3 else None
-        self.plural = self.mention.number == "one" and "bare" in slots and "one" in phrases["bare"]
+        self.plural = self.mention.number == "one" and any("one" in phrases.get(slot, ()) for slot in slots)
 
     def describe(self) -> None:
         """Adds what the mention of the product makes of the message."""
