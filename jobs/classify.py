@@ -6,9 +6,10 @@ from intent.artifact import Artifact, fingerprint
 from intent.config import ClassifyConfig, VariantSpec
 from intent.lineage import Lineage
 from intent.models import MODELS, classifier_loader, find_models
-from intent.night.fleet import EngineSpec, classify_night
+from intent.night.fleet import EngineSpec
 from intent.night.ledger import RunIdentity
 from intent.night.progress import Summary
+from intent.night.run import classify_night
 from intent.night.worker import Columns
 from jobs.app import cluster, job, say
 

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from intent.config import FleetConfig
 from intent.engine import Prediction, Status
-from intent.night.fleet import EngineSpec, classify_night
+from intent.night.fleet import EngineSpec
 from intent.night.ledger import Ledger, RunIdentity
+from intent.night.run import classify_night
 from intent.schema import Choice, Count, Entity, IntentSchema
 from intent.storage import StorageOptions, Store, open_store
 
@@ -123,10 +124,10 @@ def snapshot(root: str) -> dict[str, str]:
     return {blob.key: blob.etag for blob in open_store(f"{root}/out").list()}
 
 
-def check_night(root: str) -> dict:
+def check_night(root: str, id_column: str = "id") -> dict:
     """Every id of the input is in the output exactly once, and the store holds what the manifest says, nothing else."""
     source, output = open_store(f"{root}/in"), open_store(f"{root}/out")
-    given = Counter(read(source, "").column("id").to_pylist())
+    given = Counter(read(source, "").column(id_column).to_pylist())
     labelled, rejected = read(output, "labelled/"), read(output, "rejected/")
     assert Counter(labelled["id"].to_pylist() + rejected["id"].to_pylist()) == given
     manifest = Ledger(output, IDENTITY).verify()

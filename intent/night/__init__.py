@@ -1,5 +1,6 @@
 """The fan-out of a classifier over a night's query log.
 
-`shard.py` cuts the input, `ledger.py` commits, `worker.py` labels one shard, `fleet.py` (the only one that knows Ray)
-gives shards to actors. Knows classifiers by the interface in `intent/engine/__init__.py` only.
+`run.py` is the night from beginning to end. `shard.py` cuts the input, `queue.py` decides who gets which shard, `fleet.py`
+(the only one that knows Ray) has the actors, `actor.py` and `worker.py` label a shard, `part.py` and `ledger.py` commit it.
+Knows classifiers by the interface in `intent/engine/__init__.py` only.
 """

@@ -14,8 +14,9 @@ import ray
 
 from intent.config import FleetConfig
 from intent.engine import Prediction, Status
-from intent.night.fleet import EngineSpec, classify_night, read_footers_on_cluster
+from intent.night.fleet import EngineSpec, read_footers_on_cluster
 from intent.night.ledger import Ledger, RunIdentity
+from intent.night.run import classify_night
 from intent.night.shard import input_fingerprint, input_objects, plan_shards
 from intent.schema import Choice, Count, Entity, IntentSchema
 from intent.storage import StorageOptions, open_store

@@ -1,38 +1,30 @@
-"""A night on a Ray cluster: actors of several kinds pull shards from one queue, each at its own speed.
+"""The cluster's part in a night: actors of several kinds pull shards from one queue, each at its own speed.
 
-The only module of the night that knows Ray. The driver holds shards and receipts, never rows; what is done is known
-from the store alone, so that any driver, on any cluster, can go on with a night that another began.
+The only module of the night that knows Ray. Actors may die and nodes may come and go; what is done is known from the
+store alone.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayError
 
-from intent.artifact import fingerprint
-from intent.config import FleetConfig
 from intent.engine import Classifier
-from intent.errors import ConfigError, IntentError, ShardsFailed
+from intent.errors import ShardsFailed
 from intent.night import frequent
 from intent.night.actor import Actor, Night
-from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
 from intent.night.part import Committed
-from intent.night.progress import Progress, Summary, Tally
+from intent.night.progress import Progress
 from intent.night.queue import Queue
 from intent.night.rows import ShardReader
-from intent.night.shard import Footer, Shard, input_fingerprint, input_objects, plan_shards, read_footers
-from intent.night.worker import Columns
-from intent.schema import IntentSchema
-from intent.storage import Blob, StorageOptions, Store, open_store
+from intent.night.shard import Footer, Shard, read_footers
+from intent.storage import Blob, Store
 
 # One shard is read, one computed, one written.
 DEPTH = 3
-FREQUENT_MESSAGES = 100_000
-FREQUENT_CHUNK = 1_000
 FOOTERS_PER_TASK = 2_000
 TICK_SECONDS = 1.0
 SEAT_PATIENCE = 3
@@ -134,7 +126,7 @@ class Fleet:
         """Its shards go back, and a new actor takes its seat, unless too many died there in a row."""
         ray.kill(seat.actor)
         self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not seat}
-        reason, excused = _reason(error), _is_node_loss(error)
+        reason, excused = reason_of(error), _is_node_loss(error)
         lost = [shard for queue in queues for shard in queue.lost(seat, f"killed its actor: {reason}", excused)]
         guilty = any(shard in queue.failed for queue in queues for shard in lost)
         seat.deaths = 0 if guilty else seat.deaths + (not excused)
@@ -154,114 +146,20 @@ def _is_node_loss(error: RayError) -> bool:
     return isinstance(error, RayActorError) and (not isinstance(error, ActorDiedError) or "its node has died" in str(error))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     said = next((line for line in lines if "because" in line), lines[0] if lines else "")
     return f"{type(cause).__name__}: {said}"[:500]
 
 
-def classify_night(
-    input_uri: str,
-    output_uri: str,
-    options: StorageOptions,
-    identity: RunIdentity,
-    schema: IntentSchema,
-    engines: Sequence[EngineSpec],
-    fleet: FleetConfig,
-    columns: Columns = Columns(),
-    frequent_messages: int = FREQUENT_MESSAGES,
-    stream=None,
-) -> Summary:
-    """Label every row below `input_uri` into `output_uri`, once; Ray is initialized.
-
-    Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
-    """
-    columns.check(schema)
-    if (output_uri.rstrip("/") + "/").startswith(input_uri.rstrip("/") + "/"):
-        raise ConfigError("output", output_uri, "is inside the input; name a place outside of it")
-    source, blobs = input_objects(input_uri, options)
-    run = replace(identity, input=input_fingerprint(blobs), columns=fingerprint([columns.id, columns.message, columns.keep]))
-    ledger = Ledger(open_store(output_uri, options), run)
-    ledger.require_same()
-    if manifest := ledger.manifest():
-        ledger.close(manifest["summary"])
-        return Summary(**{**manifest["summary"], "already_done": True})
-    probe(ledger.store)
-    shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster))
-    return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)
-
-
-def run_night(
-    night: Night,
-    shards: Sequence[Shard],
-    engines: Sequence[EngineSpec],
-    attempts: int,
-    frequent_messages: int,
-    stream=None,
-) -> Summary:
-    ledger = night.ledger
-    committed = ledger.committed_ids()
-    parts = {part.receipt.shard: part for part in ledger.all_committed(s.id for s in shards if s.id in committed)}
-    todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
-    queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
-    tally = Tally()
-    for part in parts.values():
-        tally.add(part, fresh=False)
-
-    def done(shard: Shard, part: Committed) -> None:
-        parts[shard.id] = part
-        tally.add(part)
-
-    with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
-        if todo:
-            # Before the fleet takes the cluster's CPUs.
-            chunks = _frequent_chunks(night, shards, frequent_messages, progress)
-            if size := sum(chunk.rows for chunk in chunks):
-                progress.say(f"the {size:,} most frequent messages are labelled first, once")
-                tally.counts["classified"] += size
-            with Fleet(night, engines, attempts, progress) as fleet:
-                fleet.run(Queue(frequent.missing(ledger.store, chunks), attempts), "label_frequent")
-                fleet.run(queue, "label", _load_known.remote(ledger.store) if chunks else None, done)
-    if queue.failed:
-        with suppress(IntentError):
-            ledger.record_failed(queue.failed)
-        raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
-    summary = tally.summary(queue.retries, ledger.store.uri)
-    ledger.commit(shards, parts, summary.as_dict())
-    return summary
-
-
-def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:
-    rows = [shard.counted for shard in failed]
-    known = sum(row for row in rows if isinstance(row, int))
-    unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
-    lines = [f"  {shard.blob.key!r} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
-    head = f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}, then run again:"
-    return "\n".join([head, *lines])
-
-
-def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress: Progress) -> list[Shard]:
-    """The night's most frequent messages, as chunks for the fleet to label; none where a table cannot save work."""
-    store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
-    if limit < 1 or len(readable) < 2:
-        return []
-    try:
-        if store.stat(frequent.MESSAGES) is None:
-            ray.get(_find_frequent(night, readable, limit))
-        return frequent.chunks(store, FREQUENT_CHUNK)
-    except (RayError, pa.ArrowException, OSError) as error:
-        # Without the table the night is slower, and no less right.
-        progress.say(f"goes on without the table of frequent messages: {_reason(error)}")
-        return []
-
-
-def _find_frequent(night: Night, shards: Sequence[Shard], limit: int) -> ray.ObjectRef:
+def find_frequent(night: Night, shards: Sequence[Shard], limit: int) -> None:
+    """Count the messages of `shards` on the cluster and publish the `limit` most frequent. Raises RayError."""
     size = max(1, len(shards) // max(1, 2 * int(ray.cluster_resources().get("CPU", 1))))
     counts = [_count.remote(night, shards[at : at + size], limit) for at in range(0, len(shards), size)]
     while len(counts) > 1:
         counts = [_merge.remote(limit, *counts[at : at + 8]) for at in range(0, len(counts), 8)]
-    return _publish_frequent.remote(night.ledger.store, counts[0], limit)
+    ray.get(_publish_frequent.remote(night.ledger.store, counts[0], limit))
 
 
 @ray.remote(num_cpus=1)
@@ -278,6 +176,11 @@ def _merge(limit: int, *tables: pa.Table) -> pa.Table:
 @ray.remote(num_cpus=1)
 def _publish_frequent(store: Store, counts: pa.Table, limit: int) -> None:
     frequent.publish_messages(store, frequent.choose(counts, limit))
+
+
+def load_known(store: Store) -> ray.ObjectRef:
+    """A reference to the answers of the frequent messages: the driver never holds them."""
+    return _load_known.remote(store)
 
 
 @ray.remote(num_cpus=0)

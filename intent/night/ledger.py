@@ -58,6 +58,8 @@ class Ledger:
         if found is None:
             self.store.put_if_absent(PLAN, _dump({"run": asdict(self.run), "shards": [_flat(shard) for shard in cut()]}))
             found = self._read(PLAN)
+        if found is None:
+            raise StoreUnfit(f"{self.store.uri}: {PLAN} is not there after it was written; use a consistent store")
         self._require_same(found)
         return [Shard(Blob(key, size, etag), *rest) for key, size, etag, *rest in found["shards"]]
 
@@ -115,16 +117,10 @@ class Ledger:
             self.store.delete(FAILED)
 
     def record_failed(self, failed: Mapping[Shard, str]) -> None:
-        entries = [
-            {
-                "object": shard.blob.key,
-                "start": shard.start,
-                "rows": shard.rows if shard.rows >= 0 else "unknown",
-                "reason": why,
-            }
-            for shard, why in failed.items()
-        ]
-        self.store.put(FAILED, _dump(entries))
+        """For the operator: the shards that keep the night from its manifest, and why."""
+        entries = [{"object": s.blob.key, "start": s.start, "rows": s.counted, "reason": why} for s, why in failed.items()]
+        if self.store.stat(MANIFEST) is None:
+            self.store.put(FAILED, _dump(entries))
 
     def verify(self) -> dict:
         """Check every file of a finished night against its manifest. Returns the manifest; raises CorruptData."""

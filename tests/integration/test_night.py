@@ -106,7 +106,7 @@ def test_one_file_as_input(tmp_path):
     log, out = tmp_path / "in", open_store(str(tmp_path / "out"))
     nights.write_log(open_store(str(log)), files=2)
     from intent.config import FleetConfig
-    from intent.night.fleet import classify_night
+    from intent.night.run import classify_night
     from intent.storage import StorageOptions
 
     uri = str(log / "log-1.parquet")

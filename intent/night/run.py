@@ -1,0 +1,124 @@
+"""A night from beginning to end: plan, label, account, and the manifest last.
+
+The driver holds shards and receipts, never rows. Knows the fleet, not Ray.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TextIO
+
+from intent.artifact import fingerprint
+from intent.config import FleetConfig
+from intent.errors import ConfigError, IntentError, ShardsFailed
+from intent.night import frequent
+from intent.night.actor import Night
+from intent.night.fleet import EngineSpec, Fleet, find_frequent, load_known, read_footers_on_cluster, reason_of
+from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
+from intent.night.part import Committed
+from intent.night.progress import Progress, Summary, Tally
+from intent.night.queue import Queue
+from intent.night.shard import Shard, input_fingerprint, input_objects, plan_shards
+from intent.night.worker import Columns
+from intent.schema import IntentSchema
+from intent.storage import StorageOptions, open_store
+
+FREQUENT_MESSAGES = 100_000
+FREQUENT_CHUNK = 1_000
+
+
+def classify_night(
+    input_uri: str,
+    output_uri: str,
+    options: StorageOptions,
+    identity: RunIdentity,
+    schema: IntentSchema,
+    engines: Sequence[EngineSpec],
+    fleet: FleetConfig,
+    columns: Columns = Columns(),
+    frequent_messages: int = FREQUENT_MESSAGES,
+    stream: TextIO | None = None,
+) -> Summary:
+    """Label every row below `input_uri` into `output_uri`, once; Ray is initialized.
+
+    Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
+    """
+    columns.check(schema)
+    store = open_store(output_uri, options)
+    if f"{store.uri}/".startswith(f"{open_store(input_uri, options).uri}/"):
+        raise ConfigError("output", output_uri, "is inside the input; name a place outside of it")
+    source, blobs = input_objects(input_uri, options)
+    run = replace(identity, input=input_fingerprint(blobs), columns=fingerprint([columns.id, columns.message, columns.keep]))
+    ledger = Ledger(store, run)
+    ledger.require_same()
+    if manifest := ledger.manifest():
+        ledger.close(manifest["summary"])
+        return Summary(**{**manifest["summary"], "already_done": True})
+    probe(ledger.store)
+    shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster))
+    return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)
+
+
+def run_night(
+    night: Night,
+    shards: Sequence[Shard],
+    engines: Sequence[EngineSpec],
+    attempts: int,
+    frequent_messages: int,
+    stream: TextIO | None = None,
+) -> Summary:
+    ledger = night.ledger
+    committed = ledger.committed_ids()
+    parts = {part.receipt.shard: part for part in ledger.all_committed(s.id for s in shards if s.id in committed)}
+    todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
+    queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
+    tally = Tally()
+    for part in parts.values():
+        tally.add(part, fresh=False)
+
+    def done(shard: Shard, part: Committed) -> None:
+        parts[shard.id] = part
+        tally.add(part)
+
+    with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
+        if todo:
+            # Before the fleet takes the cluster's CPUs.
+            chunks = _frequent_chunks(night, shards, frequent_messages, progress)
+            if size := sum(chunk.rows for chunk in chunks):
+                progress.say(f"the {size:,} most frequent messages are labelled first, once")
+                tally.counts["classified"] += size
+            with Fleet(night, engines, attempts, progress) as fleet:
+                fleet.run(Queue(frequent.missing(ledger.store, chunks), attempts), "label_frequent")
+                fleet.run(queue, "label", load_known(ledger.store) if chunks else None, done)
+    if queue.failed:
+        with suppress(IntentError):
+            # A store that fails too must not hide which shards did.
+            ledger.record_failed(queue.failed)
+        raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
+    summary = tally.summary(queue.retries, ledger.store.uri)
+    ledger.commit(shards, parts, summary.as_dict())
+    return summary
+
+
+def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:
+    rows = [shard.counted for shard in failed]
+    known = sum(row for row in rows if isinstance(row, int))
+    unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
+    lines = [f"  {shard.blob.key!r} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
+    head = f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}, then run again:"
+    return "\n".join([head, *lines])
+
+
+def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress: Progress) -> list[Shard]:
+    """The night's most frequent messages, as chunks for the fleet to label; none where a table cannot save work."""
+    store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
+    if limit < 1 or len(readable) < 2:
+        return []
+    try:
+        if store.stat(frequent.MESSAGES) is None:
+            find_frequent(night, readable, limit)
+        return frequent.chunks(store, FREQUENT_CHUNK)
+    except Exception as error:
+        # Without the table the night is slower, and no less right.
+        progress.say(f"goes on without the table of frequent messages: {reason_of(error)}")
+        return []
