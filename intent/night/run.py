@@ -91,7 +91,7 @@ def run_night(
                 fleet.run(Queue(frequent.missing(ledger.store, chunks), attempts), "label_frequent")
                 fleet.run(queue, "label", load_known(ledger.store) if chunks else None, done)
     if queue.failed:
-        with suppress(IntentError):
+        with suppress(IntentError, OSError):
             # A store that fails too must not hide which shards did.
             ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
