@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
 
 from intent.engine import Classifier
 from intent.errors import ShardsFailed
@@ -45,12 +45,13 @@ class EngineSpec:
 
 @dataclass(eq=False)
 class _Seat:
-    """A place in the fleet for one actor, and for its successors should it die. `deaths`: in a row."""
+    """A place for one actor, and for its successors should it die. `deaths` of actors and `misses` of calls: in a row."""
 
     spec: EngineSpec
     actor: object = None
     ready: bool = False
     deaths: int = 0
+    misses: int = 0
     trouble: str = ""
 
 
@@ -110,21 +111,33 @@ class Fleet:
         seat, shard, queue = self.calls.pop(ref)
         try:
             outcome = ray.get(ref)
+        except ActorUnavailableError as error:
+            # A call was lost, not the actor, which may hold a model that took minutes to load.
+            seat.misses += 1
+            if shard is None or seat.misses >= SEAT_PATIENCE:
+                self._died(seat, self._queues(seat) | {queue}, error)
+            else:
+                queue.excuse(shard, seat, reason_of(error))
+            return
         except RayError as error:
-            self._died(seat, {queue, *(call[2] for call in self.calls.values() if call[0] is seat)} - {None}, error)
+            self._died(seat, self._queues(seat) | {queue}, error)
             return
         if shard is None:
             seat.ready = True
         elif outcome.reason:
             queue.fail(shard, seat, outcome.reason, outcome.final)
         else:
-            seat.deaths = 0
+            seat.deaths = seat.misses = 0
             if queue.done(shard, seat, time.monotonic()) and done and queue is current:
                 done(shard, outcome.part)
 
-    def _died(self, seat: _Seat, queues: set[Queue], error: RayError) -> None:
+    def _queues(self, seat: _Seat) -> set[Queue | None]:
+        return {queue for holder, _, queue in self.calls.values() if holder is seat}
+
+    def _died(self, seat: _Seat, queues: set[Queue | None], error: RayError) -> None:
         """Its shards go back, and a new actor takes its seat, unless too many died there in a row."""
         ray.kill(seat.actor)
+        queues, seat.misses = queues - {None}, 0
         self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not seat}
         reason, excused = reason_of(error), _is_node_loss(error)
         lost = [shard for queue in queues for shard in queue.lost(seat, f"killed its actor: {reason}", excused)]

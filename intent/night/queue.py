@@ -105,18 +105,20 @@ class Queue:
         else:
             self._give_back(shard)
 
+    def excuse(self, shard: Shard, actor: Actor, reason: str) -> None:
+        """The shard goes back and is not blamed for it, up to EXCUSES times."""
+        self._excused[shard] += 1
+        if self._excused[shard] > EXCUSES:
+            self.fail(shard, actor, reason)
+        elif self._release(shard, actor):
+            self._give_back(shard)
+
     def lost(self, actor: Actor, reason: str, excused: bool = False) -> list[Shard]:
-        """The actor died: what it held goes back, and is returned. `excused`: its node went away, which no shard is blamed
-        for, up to EXCUSES times."""
+        """The actor died: what it held goes back, and is returned. `excused`: it was its node that went away."""
         held = self.held(actor)
         self._present.discard(actor)
         for shard in held:
-            self._excused[shard] += excused
-            if excused and self._excused[shard] <= EXCUSES:
-                self._release(shard, actor)
-                self._give_back(shard)
-            else:
-                self.fail(shard, actor, reason)
+            (self.excuse if excused else self.fail)(shard, actor, reason)
         self._own.pop(actor, None)
         self._pace.pop(actor, None)
         return held

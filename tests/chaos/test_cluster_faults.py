@@ -1,4 +1,4 @@
-"""T2 and T7: nodes that go away and come, and a head that is lost."""
+"""T2, T7 and T9: nodes that go away and come, a head that is lost, calls that are."""
 
 import os
 import re
@@ -51,3 +51,10 @@ def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluste
     nights.run(root, **LABEL)
     nights.check_night(root)
     assert before.items() <= nights.snapshot(root).items()
+
+
+def test_t9_calls_that_are_lost_between_rays_processes_lose_no_row(tmp_path):
+    code, output = run("rpc_chaos.py", tmp_path)
+    assert code == 0, output
+    assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
+    assert int(found[1]) > 0

@@ -1,0 +1,31 @@
+"""T9, in a process of its own: Ray's own fault injection drops requests and replies between its processes."""
+
+import json
+import os
+import sys
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_testing_rpc_failure"] = json.dumps(  # noqa: SIM112
+    {
+        method: {"num_failures": 20, "req_failure_prob": 20, "resp_failure_prob": 20}
+        for method in ("CoreWorkerService.grpc_client.PushTask", "NodeManagerService.grpc_client.RequestWorkerLease")
+    }
+)
+
+import nights
+import ray
+
+from intent.storage import open_store
+
+
+def main(root: str) -> None:
+    nights.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=["milk", None, "unsure", "two eggs"])
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    summary = nights.run(root, [nights.engine(actors=2)], rows_per_shard=20)
+    nights.check_night(root)
+    print(f"rows={summary.rows} retries={summary.retries}")
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
