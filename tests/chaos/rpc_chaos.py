@@ -7,7 +7,7 @@ import sys
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_testing_rpc_failure"] = json.dumps(  # noqa: SIM112
     {
-        method: {"num_failures": 20, "req_failure_prob": 20, "resp_failure_prob": 20}
+        method: {"num_failures": 8, "req_failure_prob": 20, "resp_failure_prob": 20}
         for method in ("CoreWorkerService.grpc_client.PushTask", "NodeManagerService.grpc_client.RequestWorkerLease")
     }
 )
