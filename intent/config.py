@@ -35,6 +35,11 @@ class CatalogSource(Enum):
     sampled = "sampled"
 
 
+class HeldOut(Enum):
+    messages = "messages"
+    templates = "templates"
+
+
 class Device(Enum):
     auto = "auto"
     cpu = "cpu"
@@ -86,10 +91,13 @@ class DataConfig:
     """Synthetic messages: how many of each split, in which languages (a file of intent/synth/languages each).
 
     `catalogs`: about the job's own catalog, or about many sampled ones, so that a model learns to point at any.
+    `held_out`: evaluation messages differ from training ones by their text, or also by phrase templates (and, with
+    sampled catalogs, products) that no training message has.
     """
 
     uri: str | None = None
     catalogs: CatalogSource = CatalogSource.given
+    held_out: HeldOut = HeldOut.messages
     train: int = 3000
     validation: int = 200
     test: int = 500
@@ -129,7 +137,7 @@ class TrainConfig:
     dropout: float = 0.0
     learning_rate: float = 1e-3
     warmup_share: float = 0.05
-    epochs: int = 3
+    epochs: int = 1
     batch_messages: int = 32
     validate_every: int = 30
     stop_at: float = 0.99
@@ -178,8 +186,8 @@ class VariantSpec:
 @dataclass
 class QuantConfig:
     variants: list[str] = field(default_factory=list)
-    calibration_messages: int = 256
-    cpus: int = 1
+    calibration_messages: int = 128
+    cpus: int = 2
 
     def __post_init__(self):
         for name in self.variants:
