@@ -6,7 +6,7 @@ sequence's place is taken at once by a waiting message.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,7 +45,10 @@ class Forward(Protocol):
 
 @dataclass
 class BatchClassifier:
-    """A `Classifier` over a `Forward`. Messages longer than `max_message_tokens` are rejected."""
+    """A `Classifier` over a `Forward`. Messages longer than `max_message_tokens` are rejected.
+
+    `walk`: makes the walk of so many messages through the automaton.
+    """
 
     variant: str
     forward: Forward
@@ -55,6 +58,7 @@ class BatchClassifier:
     max_message_tokens: int
     abstain_below: float = 0.0
     tokens_computed: int = 0
+    walk: Callable[[Automaton, int], Walk] = Walk
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         sequences = self.prompt.message_ids(self.tokenizer, messages)
@@ -78,7 +82,7 @@ class BatchClassifier:
         return None
 
     def _decode(self, sequences: Sequence[Sequence[int]]) -> Walk:
-        walk = Walk(self.automaton, len(sequences))
+        walk = self.walk(self.automaton, len(sequences))
         if self.automaton.start == END:
             return walk
         waiting = deque(sorted(range(len(sequences)), key=lambda i: len(sequences[i])))
