@@ -33,6 +33,7 @@ class GgufForward:
 
         self._api = llama_cpp
         _silence()
+        _load_kernels()
         llama_cpp.llama_backend_init()
         self.places, self.room, self.max_tokens = places, room, 512
         self._prefix = list(prefix)
@@ -127,3 +128,12 @@ def _silence() -> object:
     callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
     return callback
+
+
+@cache
+def _load_kernels() -> None:
+    """A llama.cpp built for any CPU (infra/Dockerfile) has its kernels in libraries of their own: the best for this one."""
+    from llama_cpp._ggml import libggml, libggml_base_path
+
+    if not libggml.ggml_backend_reg_count():
+        libggml.ggml_backend_load_all_from_path(str(libggml_base_path).encode())
