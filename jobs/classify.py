@@ -3,7 +3,7 @@
 import json
 
 from intent.artifact import Artifact, fingerprint
-from intent.config import ClassifyConfig, VariantSpec
+from intent.config import ClassifyConfig, Device, VariantSpec
 from intent.lineage import Lineage
 from intent.models import MODELS, classifier_loader, find_models
 from intent.night.fleet import EngineSpec
@@ -42,7 +42,10 @@ def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:
 
 
 def engines(lineage: Lineage, variants: dict[str, Artifact]) -> list[EngineSpec]:
-    """One kind of actor a variant, sized by config or by what the cluster has."""
+    """One kind of actor a variant, sized by config or by what the cluster has.
+
+    A cluster that grows by demand has nothing yet: give it `fleet.*_actors`, and engine.device=cuda to ask for GPUs.
+    """
     import ray
 
     fleet, resources = lineage.config.fleet, ray.cluster_resources()
@@ -50,10 +53,10 @@ def engines(lineage: Lineage, variants: dict[str, Artifact]) -> list[EngineSpec]
     specs = []
     for name, variant in variants.items():
         kind = VariantSpec.parse(name).engine
-        on_gpu = kind != "gguf" and gpus > 0
+        on_gpu = kind != "gguf" and (gpus > 0 or lineage.config.engine.device is Device.cuda)
         each = fleet.gguf_cpus if kind == "gguf" else fleet.gptq_cpus
         wanted = fleet.gguf_actors if kind == "gguf" else fleet.gptq_actors
-        actors = wanted or (gpus if on_gpu else max(1, cpus // len(variants) // each))
+        actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(lineage, name, variant, threads=each)
         specs.append(EngineSpec(name, kind, loader, actors, cpus=each, gpus=1 if on_gpu else 0, env_vars=_threads(each)))
     return specs

@@ -1,0 +1,35 @@
+"""How many actors of which shape a cluster gets."""
+
+import pytest
+import ray
+
+from intent.artifact import Artifact, ArtifactRecord
+from intent.config import ClassifyConfig
+from intent.lineage import Lineage
+from jobs.app import load_config
+from jobs.classify import engines
+
+
+@pytest.fixture
+def shapes(monkeypatch):
+    """(actors, CPUs, GPUs) by variant, of a configuration on a cluster."""
+
+    def of(resources: dict, *overrides: str) -> dict:
+        monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
+        lineage = Lineage(load_config("classify", ["input=in", "output=out", "engine=mixed", *overrides], ClassifyConfig))
+        record = ArtifactRecord("variant", {"codec": "compact"}, {"schema": lineage.schema_fingerprint})
+        specs = engines(lineage, {name: Artifact("nowhere", record) for name in lineage.config.engine.variants})
+        return {spec.kind: (spec.actors, spec.cpus, spec.gpus) for spec in specs}
+
+    return of
+
+
+def test_a_fleet_takes_what_the_cluster_has(shapes):
+    assert shapes({"CPU": 16, "GPU": 2}) == {"gptq": (2, 1, 1), "gguf": (8, 1, 0)}
+    assert shapes({"CPU": 4}) == {"gptq": (2, 1, 0), "gguf": (2, 1, 0)}
+
+
+def test_a_cluster_that_has_no_worker_yet_is_asked_for_what_the_configuration_says(shapes):
+    asked = ("engine.device=cuda", "fleet.gptq_actors=8", "fleet.gguf_actors=64")
+    assert shapes({}, *asked) == {"gptq": (8, 1, 1), "gguf": (64, 1, 0)}
+    assert shapes({}, "engine.device=cuda")["gptq"] == (1, 1, 1)
