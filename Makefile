@@ -26,8 +26,9 @@ lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
+# As root: starts a Ceph store and network namespaces, installing what they need. SEED=n repeats a run.
 chaos: install
-	$(BIN)/python -m pytest tests/chaos --runchaos
+	$(BIN)/python -m pytest tests/chaos --runchaos $(if $(SEED),--seed=$(SEED))
 
 clean:
 	rm -rf artifacts demo

@@ -48,6 +48,18 @@ class RunMismatch(ConfigError):
     """The output holds a run of other models, prompts, schemas or inputs; they are never mixed."""
 
 
+class Quarantined(IntentError):
+    """A night is labelled and outside its limits; it has no manifest."""
+
+    exit_code = 7
+
+
+class NotArrived(IntentError):
+    """The night's input is not complete in time."""
+
+    exit_code = 8
+
+
 class CorruptData(IntentError):
     """Bytes do not match their SHA-256, or a file cannot be read as what it claims to be."""
 

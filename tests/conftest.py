@@ -1,38 +1,32 @@
 """Fixtures shared by all tests: a real HTTP S3 server, stores on disk and on S3, and one small Ray cluster a session."""
 
 import os
-import socket
+import random
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
+from servers import BUCKET, free_port, wait_for
 
 from intent.storage import StorageOptions, open_store
 
-BUCKET = "nights"
+
+def pytest_addoption(parser):
+    parser.addoption("--runchaos", action="store_true", help="the chaos tests that need root, packages or minutes, too")
+    parser.addoption("--seed", type=int, help="of the faults: 0, or with --runchaos drawn anew, where it is not given")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def pytest_configure(config):
+    if config.option.seed is None:
+        config.option.seed = random.randrange(1_000_000) if config.option.runchaos else 0
 
 
-def wait_for(url: str, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            urlopen(url, timeout=1).close()
-            return
-        except (URLError, OSError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "rig" in item.keywords and not config.option.runchaos:
+            item.add_marker(pytest.mark.skip(reason="`make chaos` runs it"))
 
 
 @pytest.fixture(scope="session")

@@ -120,13 +120,13 @@ def run(root: str, engines=None, rows_per_shard: int = 40, attempts: int = 3, id
     return classify_night(f"{root}/in", f"{root}/out", options, identity, CART, engines or [engine()], fleet, **kwargs)
 
 
-def snapshot(root: str) -> dict[str, str]:
-    return {blob.key: blob.etag for blob in open_store(f"{root}/out").list()}
+def snapshot(root: str, options: StorageOptions = StorageOptions()) -> dict[str, str]:
+    return {blob.key: blob.etag for blob in open_store(f"{root}/out", options).list()}
 
 
-def check_night(root: str, id_column: str = "id") -> dict:
-    """Every id of the input is in the output exactly once, and the store holds what the manifest says, nothing else."""
-    source, output = open_store(f"{root}/in"), open_store(f"{root}/out")
+def check_night(root: str, id_column: str = "id", options: StorageOptions = StorageOptions()) -> dict:
+    """I0: every id of the input is in the output exactly once, and the store holds what the manifest says, nothing else."""
+    source, output = open_store(f"{root}/in", options), open_store(f"{root}/out", options)
     given = Counter(read(source, "").column(id_column).to_pylist())
     labelled, rejected = read(output, "labelled/"), read(output, "rejected/")
     assert Counter(labelled["id"].to_pylist() + rejected["id"].to_pylist()) == given
@@ -134,4 +134,6 @@ def check_night(root: str, id_column: str = "id") -> dict:
     assert manifest["rows"] == sum(given.values()) == manifest["labelled"] + manifest["abstained"] + manifest["rejected"]
     assert manifest["rejected"] == len(rejected)
     assert manifest["abstained"] == labelled["status"].to_pylist().count("abstained")
+    if root.startswith("s3://"):
+        assert "Uploads" not in output.client.list_multipart_uploads(Bucket=output.bucket)
     return manifest

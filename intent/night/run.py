@@ -3,7 +3,7 @@
 The driver holds shards and receipts, never rows. Knows the fleet, not Ray.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TextIO
@@ -21,7 +21,7 @@ from intent.night.queue import Queue
 from intent.night.shard import Shard, input_fingerprint, input_objects, plan_shards
 from intent.night.worker import Columns
 from intent.schema import IntentSchema
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions, Store, open_store
 
 FREQUENT_MESSAGES = 100_000
 FREQUENT_CHUNK = 1_000
@@ -38,10 +38,11 @@ def classify_night(
     columns: Columns = Columns(),
     frequent_messages: int = FREQUENT_MESSAGES,
     stream: TextIO | None = None,
+    check: Callable[[Store, Summary], None] | None = None,
 ) -> Summary:
     """Label every row below `input_uri` into `output_uri`, once; Ray is initialized.
 
-    Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
+    `check` gets the output, labelled, and the totals before the manifest: what it raises leaves the night without one. Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
     columns.check(schema)
     store = open_store(output_uri, options)
@@ -56,7 +57,7 @@ def classify_night(
         return Summary(**{**manifest["summary"], "already_done": True})
     probe(ledger.store)
     shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster))
-    return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)
+    return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream, check)
 
 
 def run_night(
@@ -66,6 +67,7 @@ def run_night(
     attempts: int,
     frequent_messages: int,
     stream: TextIO | None = None,
+    check: Callable[[Store, Summary], None] | None = None,
 ) -> Summary:
     ledger = night.ledger
     committed = ledger.committed_ids()
@@ -84,11 +86,15 @@ def run_night(
         if todo:
             # Before the fleet takes the cluster's CPUs.
             chunks = _frequent_chunks(night, shards, frequent_messages, progress)
-            if size := sum(chunk.rows for chunk in chunks):
-                progress.say(f"the {size:,} most frequent messages are labelled first, once")
-                tally.counts["classified"] += size
+            first = Queue(frequent.missing(ledger.store, chunks), attempts)
             with Fleet(night, engines, attempts, progress) as fleet:
-                fleet.run(Queue(frequent.missing(ledger.store, chunks), attempts), "label_frequent")
+                if chunks:
+                    progress.say(f"the {sum(chunk.rows for chunk in chunks):,} most frequent messages are labelled first, once")
+                fleet.run(first, "label_frequent")
+                for chunk, reason in first.failed.items():
+                    progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
+                tally.counts["classified"] += sum(chunk.rows for chunk in chunks if chunk not in first.failed)
+                queue.retries = first.retries
                 fleet.run(queue, "label", load_known(ledger.store) if chunks else None, done)
     if queue.failed:
         with suppress(IntentError, OSError):
@@ -96,6 +102,8 @@ def run_night(
             ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
     summary = tally.summary(queue.retries, ledger.store.uri)
+    if check:
+        check(ledger.store, summary)
     ledger.commit(shards, parts, summary.as_dict())
     return summary
 

@@ -1,14 +1,58 @@
+import os
+import random
 import uuid
 
 import pytest
+from hosts import Hosts
+from rados import Rados
 from s3_proxy import S3Proxy
 
 from intent.storage import StorageOptions
 
 
+@pytest.fixture(autouse=True)
+def seed(request) -> int:
+    """What the test's faults are drawn from; printed with every test that fails."""
+    seed = request.config.option.seed
+    print(f"\nseed {seed}; to repeat: pytest '{request.node.nodeid}' --runchaos --seed={seed}")
+    return seed
+
+
 @pytest.fixture
-def proxy(s3_endpoint):
-    proxy = S3Proxy(s3_endpoint)
+def drawn(seed) -> random.Random:
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def as_root():
+    if os.geteuid() != 0:
+        pytest.fail("installs packages and makes network namespaces: run `make chaos` as root")
+
+
+@pytest.fixture
+def hosts(as_root):
+    hosts = Hosts()
+    try:
+        hosts.create()
+        yield hosts
+    finally:
+        hosts.remove()
+
+
+@pytest.fixture(scope="session")
+def ceph(as_root, s3_endpoint):
+    """A real store."""
+    ceph = Rados()
+    try:
+        ceph.create()
+        yield ceph
+    finally:
+        ceph.remove()
+
+
+@pytest.fixture
+def proxy(s3_endpoint, seed):
+    proxy = S3Proxy(s3_endpoint, seed)
     yield proxy
     proxy.close()
 

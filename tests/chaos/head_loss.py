@@ -1,6 +1,7 @@
 """T7, in a process of its own: the head of a night's cluster is killed in the middle of it."""
 
 import os
+import random
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +16,16 @@ from intent.storage import open_store
 LABEL = {"rows_per_shard": 20, "frequent_messages": 0}
 
 
-def main(root: str) -> None:
+def main(root: str, seed: str) -> None:
+    parts = random.Random(seed).randrange(1, 9)
     nights.write_log(open_store(f"{root}/in"), files=2, rows=200, messages=[f"message {n}" for n in range(1000)])
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     with ThreadPoolExecutor(1) as pool:
         pool.submit(nights.run, root, [nights.engine(actors=2, seconds=2.0)], **LABEL)
-        while sum(key.startswith("labelled/") for key in nights.snapshot(root)) < 3:
+        while sum(key.startswith("labelled/") for key in nights.snapshot(root)) < parts:
             time.sleep(0.1)
         ray._private.worker._global_node.all_processes["gcs_server"][0].process.kill()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,12 +1,9 @@
 """T2, in a process of its own: all nodes of a night's cluster are killed one after the other, and later others come."""
 
-import os
+import random
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-
-os.environ |= {f"RAY_health_check_{name}": "1000" for name in ("period_ms", "timeout_ms")}
-os.environ |= {"RAY_health_check_failure_threshold": "3", "RAY_AUTH_MODE": "disabled"}
 
 import nights
 import ray
@@ -24,12 +21,17 @@ def wait_for_parts(root: str, count: int) -> None:
         time.sleep(0.1)
 
 
-def kill(node) -> None:
-    """As a pre-empted machine goes: nothing of it is left to say goodbye."""
-    node.all_processes["raylet"][0].process.kill()
+def preempt(node, notice: float) -> None:
+    """As a cloud takes a machine back: a word of warning, and then nothing of it is left to say goodbye."""
+    raylet = node.all_processes["raylet"][0].process
+    if notice:
+        raylet.terminate()
+        time.sleep(notice)
+    raylet.kill()
 
 
-def main(root: str) -> None:
+def main(root: str, seed: str, seconds_without_nodes: str) -> None:
+    drawn = random.Random(seed)
     nights.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=[f"message {n}" for n in range(1000)])
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     first, second = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
@@ -38,11 +40,11 @@ def main(root: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         # Ray starts nodes in the main thread only, so the night runs in another.
         night = pool.submit(nights.run, root, [engine], rows_per_shard=20, frequent_messages=0)
-        wait_for_parts(root, 3)
-        kill(first)
-        wait_for_parts(root, 6)
-        kill(second)
-        time.sleep(6)
+        wait_for_parts(root, drawn.randrange(1, 6))
+        preempt(first, notice=0)
+        wait_for_parts(root, parts(root) + drawn.randrange(1, 6))
+        preempt(second, notice=0.5)
+        time.sleep(float(seconds_without_nodes))
         cluster.add_node(num_cpus=1)
         cluster.add_node(num_cpus=1)
         summary = night.result(100)
@@ -53,4 +55,4 @@ def main(root: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sys
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -18,8 +19,9 @@ import ray
 from intent.storage import open_store
 
 
-def main(root: str) -> None:
-    nights.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=["milk", None, "unsure", "two eggs"])
+def main(root: str, seed: str) -> None:
+    messages = random.Random(seed).choices(["milk", None, "unsure", "two eggs"], k=50)
+    nights.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=messages)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     summary = nights.run(root, [nights.engine(actors=2)], rows_per_shard=20)
     nights.check_night(root)
@@ -28,4 +30,4 @@ def main(root: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,10 +1,11 @@
-"""T2, T7 and T9: nodes that go away and come, a head that is lost, calls that are."""
+"""T2 and T7 to T9: nodes that go away and come, a head that is lost, a wire that is cut, calls that are lost."""
 
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,20 +14,27 @@ import pytest
 from head_loss import LABEL
 
 HERE = Path(__file__).parent
+PATH = os.pathsep.join([str(HERE.parent.parent), str(HERE.parent), str(HERE)])
+# A lost node is found in seconds, not in half a minute.
+SOON = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 
-def run(script: str, root: Path) -> tuple[int, str]:
+def run(root: Path, script: str, *arguments, by=lambda command: command, env: Mapping[str, str] = {}) -> tuple[int, str]:
     """(exit code, output) of a script, of which no process is left behind."""
-    path = os.pathsep.join([str(HERE.parent.parent), str(HERE.parent), str(HERE)])
-    command = [sys.executable, str(HERE / script), str(root)]
+    command = by([sys.executable, str(HERE / script), str(root), *map(str, arguments)])
     with open(root / "output", "w+") as output:
         process = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": path}, stdout=output, stderr=output, start_new_session=True
+            command, env={**os.environ, **env, "PYTHONPATH": PATH}, stdout=output, stderr=output, start_new_session=True
         )
         try:
-            code = process.wait(timeout=120)
+            code = process.wait(timeout=240)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -35,26 +43,36 @@ def run(script: str, root: Path) -> tuple[int, str]:
         return code, output.read()
 
 
-def test_t2_a_night_survives_the_loss_of_every_node_and_goes_on_when_others_come(tmp_path):
-    code, output = run("node_loss.py", tmp_path)
+@pytest.mark.parametrize("seconds_without_nodes", [5, pytest.param(60, marks=pytest.mark.rig)])
+def test_t2_a_night_survives_the_loss_of_every_node_and_goes_on_when_others_come(tmp_path, seed, seconds_without_nodes):
+    code, output = run(tmp_path, "node_loss.py", seed, seconds_without_nodes, env=SOON)
     assert code == 0, output
     assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
     assert 2 <= int(found[1]) <= 20
 
 
-def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluster):
+def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluster, seed):
     root = str(tmp_path)
-    code, output = run("head_loss.py", tmp_path)
+    code, output = run(tmp_path, "head_loss.py", seed)
     assert code != 0, output
     before = {key: etag for key, etag in nights.snapshot(root).items() if key.startswith("labelled/")}
-    assert 3 <= len(before) < 20 and "manifest.json" not in nights.snapshot(root)
+    assert 1 <= len(before) < 20 and "manifest.json" not in nights.snapshot(root)
     nights.run(root, **LABEL)
     nights.check_night(root)
     assert before.items() <= nights.snapshot(root).items()
 
 
-def test_t9_calls_that_are_lost_between_rays_processes_lose_no_row(tmp_path):
-    code, output = run("rpc_chaos.py", tmp_path)
+@pytest.mark.rig
+def test_t8_a_worker_that_is_cut_off_commits_nothing_twice(tmp_path, hosts, seed):
+    address = hosts.start_ray({**os.environ, **SOON, "PYTHONPATH": PATH})
+    code, output = run(tmp_path, "partition.py", seed, address, hosts.wire, by=hosts.on_head, env=SOON)
+    assert code == 0, output
+    assert (found := re.search(r"rows=1000 retries=(\d+)", output)), output
+    assert 1 <= int(found[1]) <= 20
+
+
+def test_t9_calls_that_are_lost_between_rays_processes_lose_no_row(tmp_path, seed):
+    code, output = run(tmp_path, "rpc_chaos.py", seed)
     assert code == 0, output
     assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
     assert int(found[1]) > 0

@@ -102,6 +102,24 @@ def test_frequent_messages_are_classified_once(tmp_path):
     assert summary.classified == 50 and summary.duplicates_saved == 1950
 
 
+def test_frequent_messages_that_cannot_be_labelled_first_are_left_to_their_shards(tmp_path):
+    root, said = str(tmp_path), io.StringIO()
+    nights.write_log(open_store(f"{root}/in"), files=4, rows=500, messages=[f"add {n} milks" for n in range(50)])
+
+    def refuse():
+        from intent.night import frequent
+
+        def label(*args):
+            raise OSError("the table cannot be written")
+
+        frequent.label = label
+
+    summary = nights.run(root, [nights.engine(before=refuse)], rows_per_shard=100, stream=said)
+    nights.check_night(root)
+    assert "50 frequent messages are left to their shards: OSError: the table cannot be written" in said.getvalue()
+    assert summary.classified == 20 * 50 and summary.duplicates_saved == 1000 and summary.retries == 2
+
+
 def test_one_file_as_input(tmp_path):
     log, out = tmp_path / "in", open_store(str(tmp_path / "out"))
     nights.write_log(open_store(str(log)), files=2)
