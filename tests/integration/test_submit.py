@@ -9,7 +9,7 @@ from pathlib import Path
 import nights
 import pyarrow as pa
 import pytest
-from conftest import free_port
+from servers import free_port
 
 from intent import artifact
 from intent.artifact import ArtifactRecord
@@ -87,28 +87,47 @@ def test_classify_on_a_mini_cluster(models, night):
     assert "already done: 4 rows" in again.stdout
 
 
-@pytest.fixture
-def head(tmp_path):
-    """A running cluster with token authentication, as a user starts one."""
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """A running cluster with token authentication, as a user starts one; the environment that reaches it."""
     port, dashboard = free_port(), free_port()
-    token = tmp_path / "token"
+    token = tmp_path_factory.mktemp("head") / "token"
     token.write_text(uuid.uuid4().hex * 2)
     token.chmod(0o600)
-    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": path}
     start = ["start", "--head", "--num-cpus=2", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     begun = run(*RAY, *start, f"--temp-dir={os.path.realpath('/tmp')}/ray-{uuid.uuid4().hex[:8]}", env=env)
     assert begun.returncode == 0, begun.stdout + begun.stderr
-    yield f"http://127.0.0.1:{dashboard}", env
+    yield env | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     run("pkill", "-f", f"[g]cs_server.*{port}")
     run("pkill", "-f", f"[r]aylet.*{port}")
 
 
-def test_classify_by_ray_job_submit(models, night, head):
-    address, env = head
-    submit = [*RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", sys.executable, "-m", "jobs.classify"]
-    done = run(*submit, *arguments(models, night), "cluster=attach", env=env)
+def submit(*arguments: str, env: dict) -> subprocess.CompletedProcess:
+    return run(sys.executable, "-m", "jobs.submit", *arguments, env=env)
+
+
+def test_a_job_on_a_cluster_ends_here_as_it_ends_there(models, night, head):
+    done = submit("classify", *arguments(models, night), env=head)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("4 rows = ") == 1
     check(night)
+    refused = submit("classify", *arguments(models, night), "fleet.attempts=0", env=head)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "fleet.attempts=0: use at least 1" in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize("token", [None, "0" * 64])
+def test_without_the_clusters_token_nothing_is_run(models, night, head, tmp_path, token):
+    env = {name: value for name, value in head.items() if not name.startswith("RAY_AUTH")} | {"HOME": str(tmp_path)}
+    if token:
+        env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    done = submit("classify", *arguments(models, night), env=env)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "wants another token" in done.stderr and "Traceback" not in done.stderr
+    assert Path(head["RAY_AUTH_TOKEN_PATH"]).read_text() not in done.stdout + done.stderr
+    assert not (night / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -124,9 +143,8 @@ def test_classify_by_ray_job_submit(models, night, head):
     ],
 )
 def test_a_refused_configuration_exits_with_2_before_any_work(models, night, override, said):
-    done = run(
-        sys.executable, "-m", "jobs.classify", *arguments(models, night)[:2], f"workspace={models}", "engine=gguf", override
-    )
+    where = [*arguments(models, night)[:2], f"workspace={models}"]
+    done = run(sys.executable, "-m", "jobs.classify", *where, "engine=gguf", override)
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr
     assert not (night / "out").exists()

@@ -1,0 +1,143 @@
+"""Send a job to a running cluster, follow its log, and end with its exit code.
+
+The token is Ray's own: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or the file ~/.ray/auth_token.
+"""
+
+import argparse
+import asyncio
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from intent.errors import ConfigError, IntentError
+
+ROOT = Path(__file__).parents[1]
+JOBS = sorted({path.stem for path in (ROOT / "conf").glob("*.yaml")} - {"base", "demo"})
+INTERRUPTED = 130
+PATIENCE, PAUSE = 120.0, 2.0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m jobs.submit", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--address", help="of the dashboard, http://HOST:8265; else RAY_API_SERVER_ADDRESS")
+    parser.add_argument(
+        "--env", metavar="NAME", action="append", default=[], help="a variable to pass on; whoever sees the job sees its value"
+    )
+    parser.add_argument("--installed", action="store_true", help="run the code of the cluster's image, send none")
+    parser.add_argument("job", choices=JOBS)
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, help="Hydra's, as on the job's own command line")
+    return parser.parse_args(arguments)
+
+
+def entrypoint(job: str, overrides: Sequence[str]) -> str:
+    """The command as the cluster's shell has to read it: every override arrives as it was given here."""
+    attach = [] if any(override.startswith("cluster=") for override in overrides) else ["cluster=attach"]
+    return shlex.join(["python", "-m", f"jobs.{job}", *attach, *overrides])
+
+
+def environment(names: Sequence[str]) -> dict[str, str]:
+    for name in names:
+        if name not in os.environ:
+            raise ConfigError("--env", name, "is not set; export it first, or leave it out")
+    return {name: os.environ[name] for name in names}
+
+
+def connect(address: str | None):
+    """A client of the cluster at `address`. Raises ConfigError where it does not answer or refuses the token."""
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    if address:
+        # Ray lets its variables overrule the argument.
+        os.environ["RAY_API_SERVER_ADDRESS"] = address
+    where = os.environ.setdefault("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265")
+    try:
+        return JobSubmissionClient(where)
+    except AuthenticationError:
+        remedy = "it wants another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token to the cluster's"
+        raise ConfigError("--address", where, remedy) from None
+    except ConnectionError:
+        raise ConfigError("--address", where, "no cluster answers; start one, or tunnel to its dashboard") from None
+
+
+def submit(client, command: str, runtime_env: dict) -> str:
+    """The job's id. Waits for a head that has just started, and can run no jobs yet."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return client.submit_job(entrypoint=command, runtime_env=runtime_env)
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise IntentError(f"the cluster does not take the job: {error}") from error
+            time.sleep(PAUSE)
+
+
+class Log:
+    """A job's log on this side: printed as it grows, each character once, whatever becomes of the connection."""
+
+    def __init__(self, client, job_id: str):
+        self.client, self.job_id, self.printed = client, job_id, 0
+
+    async def tail(self) -> None:
+        seen = 0
+        async for text in self.client.tail_job_logs(self.job_id):
+            # Every tail begins with the log's beginning.
+            seen += len(text)
+            self._show(text[max(0, len(text) - max(0, seen - self.printed)) :])
+
+    def rest(self) -> None:
+        self._show(self.client.get_job_logs(self.job_id)[self.printed :])
+
+    def _show(self, text: str) -> None:
+        print(text, end="", flush=True)
+        self.printed += len(text)
+
+
+def follow(client, job_id: str) -> int:
+    """Print the job's log until it ends. Returns its exit code; 128 + the signal's number where one ended it."""
+    log, lost = Log(client, job_id), None
+    while not (details := client.get_job_info(job_id)).status.is_terminal():
+        try:
+            asyncio.run(log.tail())
+            lost = None
+        except Exception as error:
+            lost = lost or time.monotonic()
+            if time.monotonic() - lost > PATIENCE:
+                raise IntentError(f"{job_id}: its log cannot be followed; see `ray job status {job_id}`: {error}") from error
+        time.sleep(PAUSE / 4)
+    log.rest()
+    code = details.driver_exit_code
+    if code is None:
+        print(f"job {job_id} {details.status}: {details.message}", file=sys.stderr)
+        return 0 if details.status == "SUCCEEDED" else 1
+    return code if code >= 0 else 128 - code
+
+
+def run(arguments: argparse.Namespace) -> int:
+    runtime_env: dict = {"env_vars": environment(arguments.env)}
+    if not arguments.installed:
+        runtime_env["working_dir"] = str(ROOT)
+    client = connect(arguments.address)
+    job_id = submit(client, entrypoint(arguments.job, arguments.overrides), runtime_env)
+    print(f"job {job_id}", file=sys.stderr, flush=True)
+    try:
+        return follow(client, job_id)
+    except KeyboardInterrupt:
+        print(f"the job goes on; to end it: ray job stop {job_id}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def main() -> None:
+    arguments = parse(sys.argv[1:])
+    try:
+        sys.exit(run(arguments))
+    except IntentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What is sent to a cluster: a command that arrives as it was given, and little else."""
+
+import shlex
+import zipfile
+from pathlib import Path
+
+import pytest
+from ray._private.runtime_env.packaging import create_package
+
+from intent.errors import ConfigError
+from jobs import submit
+
+# Ray's job server takes 100 MiB.
+MOST = 30e6
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        'input="s3://shop/log/dt={date}"',
+        "keep_columns=[store,session]",
+        "schema.instruction='a b'",
+        "x=$HOME;`id`",
+        'y="*"',
+        "",
+    ],
+)
+def test_an_override_arrives_as_it_was_given(override):
+    sent = submit.entrypoint("nightly", [override])
+    assert shlex.split(sent) == ["python", "-m", "jobs.nightly", "cluster=attach", override]
+
+
+def test_the_jobs_are_those_that_have_a_configuration():
+    assert {"nightly", "classify", "train", "quantize"} <= set(submit.JOBS)
+    with pytest.raises(SystemExit):
+        submit.parse(["nothing"])
+
+
+def test_variables_are_passed_by_name_and_one_that_is_not_set_is_refused(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store")
+    assert submit.environment(["AWS_ENDPOINT_URL_S3"]) == {"AWS_ENDPOINT_URL_S3": "http://store"}
+    with pytest.raises(ConfigError, match="NOWHERE"):
+        submit.environment(["NOWHERE"])
+
+
+def test_overrides_may_look_like_options():
+    arguments = submit.parse(["--env", "A", "nightly", "--env", "date=today"])
+    assert (arguments.env, arguments.overrides) == (["A"], ["--env", "date=today"])
+
+
+def test_the_working_tree_that_is_sent_is_small_and_runs(tmp_path):
+    package = tmp_path / "package.zip"
+    create_package(str(submit.ROOT), package, include_gitignore=True, include_parent_dir=False)
+    assert package.stat().st_size < MOST
+    names = set(zipfile.ZipFile(package).namelist())
+    assert {"jobs/nightly.py", "intent/night/fleet.py", "conf/nightly.yaml", "conf/catalogs/grocery.csv"} <= names
+    assert not {Path(name).parts[0] for name in names} & {".git", ".venv", "artifacts", "demo", "tests", "outputs"}
