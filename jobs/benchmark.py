@@ -1,0 +1,159 @@
+"""Measure our engines, what a user would write first, and the limit, in one run, on the same messages; or a night's fan-out."""
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from intent import artifact
+from intent.artifact import Artifact, ArtifactRecord, file_sha256, libraries
+from intent.config import BenchmarkConfig, Shape
+from intent.errors import ConfigError
+from intent.evaluate.benchmark import Bench, Result, Row, compared, plan, result, tokens_needed
+from intent.evaluate.benchmark_report import render_json, render_markdown, render_text
+from intent.evaluate.meters import Workload
+from intent.lineage import Lineage
+from intent.storage import open_store
+from intent.synth import dataset
+from jobs.app import Steps, cluster, job, say
+from jobs.generate import generate
+from jobs.quantize import attempt, refusals
+from jobs.train import make_base
+
+WEIGHTS = (".safetensors", ".gguf")
+
+
+def prepare(lineage: Lineage) -> tuple[dict[str, Artifact], dict[str, str]]:
+    """The variants of the shape, made where they are not there yet, and why others could not be."""
+    lineage.config.train.uri = _shape(lineage).uri
+    specs = lineage.config.quant.specs()
+    refused = refusals(lineage, specs)
+    made, failed = attempt(lineage, [spec for spec in specs if spec.name not in refused])
+    return made, {name: str(error) for name, error in (refused | failed).items()}
+
+
+def _shape(lineage: Lineage) -> Artifact:
+    config = lineage.config
+    vocabulary = Path(config.vocabulary) if config.vocabulary else None
+    if vocabulary and not vocabulary.is_file():
+        raise ConfigError("vocabulary", config.vocabulary, "no such file; give a Llama 3 vocabulary in GGUF form, or null")
+    settings = {"shape": config.shape.value, "codec": config.codec.value, "version": 1}
+    inputs = {"schema": lineage.schema_fingerprint, "base": lineage.base_record().fingerprint}
+    if vocabulary:
+        inputs["vocabulary"] = file_sha256(vocabulary)
+
+    def build(folder: Path) -> None:
+        import ray
+
+        from intent.evaluate.shapes import write_shape
+        from intent.train.base import write_base
+
+        if config.shape is Shape.embedded:
+            ray.get(ray.remote(write_base).remote(config.model, folder))
+            return
+        tokenizer = vocabulary or artifact.fetch(make_base(lineage), lineage.options)
+        ray.get(ray.remote(write_shape).remote(config.shape.value, tokenizer, folder))
+
+    return artifact.make(config.workspace, ArtifactRecord("shape", settings, inputs), build, lineage.options)
+
+
+def workload(lineage: Lineage) -> Workload:
+    generate(lineage, lineage.config.data)
+    examples = dataset.read_split(open_store(lineage.data().uri, lineage.options), "test")
+    return Workload(lineage.prompt, [e.message for e in examples], [e.intent for e in examples])
+
+
+def measure(row: Row, variant: Artifact, work: Workload, lineage: Lineage) -> tuple[Result, dict]:
+    """The row's result and the machine that gave it; the actors of a row share the messages and run side by side."""
+    import ray
+
+    from intent.night.fleet import reason_of
+
+    environment = {"env_vars": {"OMP_NUM_THREADS": str(row.threads)}}
+    remote = ray.remote(Bench).options(num_cpus=row.threads, num_gpus=int(row.device == "cuda"), runtime_env=environment)
+    actors = [remote.remote() for _ in range(row.actors)]
+    parts = [work.part(i, row.actors) for i in range(row.actors)]
+    try:
+        loads = [actor.load.remote(row, variant, lineage.options, part) for actor, part in zip(actors, parts, strict=True)]
+        where = ray.get(loads)[0]
+        readings = ray.get([actor.run.remote(lineage.config.seconds) for actor in actors])
+        return result(row, readings, _disk_bytes(variant, row)), where
+    except ray.exceptions.RayError as error:
+        return Result(row, reason_of(error)), {}
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _disk_bytes(variant: Artifact, row: Row) -> int:
+    files = variant.record.files.items()
+    return sum(entry["bytes"] for key, entry in files if key.endswith(WEIGHTS) and "/" not in key)
+
+
+def measure_all(lineage: Lineage) -> tuple[dict, list[Result]]:
+    """What the results hold for, and the results."""
+    work = workload(lineage)
+    variants, reasons = prepare(lineage)
+    rows, results, where = _rows(lineage.config), [], {}
+    with Steps("benchmark") as steps:
+        for row in rows:
+            steps.update(len(results), len(rows), row.name)
+            reason = reasons.get(row.variant) or ("" if row.device == "cpu" or _gpus() else "the cluster has no GPU")
+            done, found = (Result(row, reason), {}) if reason else measure(row, variants[row.variant], work, lineage)
+            results.append(done)
+            where |= found
+        steps.update(len(results), len(rows))
+    length, needed = tokens_needed(artifact.fetch(lineage.checkpoint(), lineage.options), work)
+    messages = f"{len(work.messages)} generated, {length:.1f} tokens each, {needed:.1f} to be computed (compact codec)"
+    return _head(lineage, where, messages), compared(results, needed)
+
+
+def _rows(config: BenchmarkConfig) -> list[Row]:
+    import ray
+
+    cpus = int(ray.cluster_resources()["CPU"])
+    if any(n > cpus for n in config.threads):
+        raise ConfigError("threads", list(config.threads), f"the cluster has {cpus} CPUs")
+    codecs, threads = [codec.value for codec in config.codecs], config.threads or [cpus]
+    return list(plan(config.quant.specs(), config.rows, codecs, config.sequences, threads, cpus, _gpus() > 0))
+
+
+def _gpus() -> int:
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def _head(lineage: Lineage, where: dict, messages: str) -> dict:
+    config = lineage.config
+    return {
+        "shape": f"{config.shape.value} ({'random weights' if config.shape is Shape.llama32_1b else config.model.name})",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m jobs.benchmark", *sys.argv[1:]]),
+        "machine": where,
+        "libraries": libraries(),
+        "messages": messages,
+        "products": len(lineage.catalog.names),
+    }
+
+
+def publish(lineage: Lineage, name: str, head: dict, results: Sequence[Result]) -> str:
+    store = open_store(lineage.config.workspace, lineage.options)
+    store.put(f"{name}.json", render_json(head, results).encode())
+    store.put(f"{name}.md", render_markdown(head, results).encode())
+    return f"{store.uri}/{name}.json, .md"
+
+
+@job("benchmark", BenchmarkConfig)
+def main(config: BenchmarkConfig) -> None:
+    # Apart from the workspace's own models, which a benchmark must not replace.
+    config.workspace += "/benchmark"
+    lineage = Lineage(config)
+    with cluster(config.cluster):
+        head, results = measure_all(lineage)
+    say(render_text(head, results))
+    say(publish(lineage, f"results-{config.shape.value}-{head['date'].replace(':', '')}", head, results))
+
+
+if __name__ == "__main__":
+    main()
