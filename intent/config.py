@@ -5,7 +5,7 @@ Knows nothing of Hydra but MISSING. Every value can be overridden on a job's com
 
 import re
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 
 from omegaconf import MISSING
 
@@ -158,40 +158,64 @@ class TrainConfig:
         require(self.workers > 0, "train.workers", self.workers, "use at least 1 worker")
 
 
-GGUF_TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_NL", "Q3_K_M")
+GGUF_TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_M", "Q2_K")
+
+
+def expand(pattern: str) -> list[str]:
+    """Shell braces: `gptq-w{8,4}g64{,-act}` is four names."""
+    if (match := re.search(r"\{([^{}]*)\}", pattern)) is None:
+        return [pattern]
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    return [name for part in match[1].split(",") for name in expand(head + part.strip() + tail)]
 
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """What a variant's name says: `reference`, `gptq-w4g64`, `gguf-Q4_K_M` or `gguf-Q4_K_M-imatrix`."""
+    """What a variant's name says: `gptq-w4g64[-act]` (act-order), `gguf-Q4_K_M[-imatrix]`, `reference[-float16]`."""
 
     name: str
     engine: str
     bits: int = 16
     group_size: int = -1
+    act_order: bool = False
     file_type: str = ""
     imatrix: bool = False
+    precision: Precision = Precision.auto
 
     @classmethod
     def parse(cls, name: str, field_name: str = "quant.variants") -> "VariantSpec":
-        if name == "reference":
-            return cls(name, "reference")
-        if match := re.fullmatch(r"gptq-w([2348])g(\d+)", name):
-            return cls(name, "gptq", int(match[1]), int(match[2]))
+        if match := re.fullmatch(r"reference(?:-(bfloat16|float16|float32))?", name):
+            return cls(name, "reference", precision=Precision(match[1] or "auto"))
+        if match := re.fullmatch(r"gptq-w([2348])g(\d+)(-act)?", name):
+            return cls(name, "gptq", int(match[1]), int(match[2]), bool(match[3]))
         if (match := re.fullmatch(r"gguf-([A-Z0-9_]+?)(-imatrix)?", name)) and match[1] in GGUF_TYPES:
             return cls(name, "gguf", file_type=match[1], imatrix=bool(match[2]))
-        raise ConfigError(field_name, name, f"use gptq-w<2|3|4|8>g<group size>, or gguf-<type>[-imatrix] of {list(GGUF_TYPES)}")
+        raise ConfigError(
+            field_name,
+            name,
+            "use gptq-w<2|3|4|8>g<group size>[-act], reference[-bfloat16|-float16|-float32], "
+            f"or gguf-<type>[-imatrix] of {list(GGUF_TYPES)}",
+        )
 
 
 @dataclass
 class QuantConfig:
+    """Which variants to make, or to sweep; `{a,b}` in a name stands for both. `batches`: how many messages a sweep decodes
+    together, each in turn; empty: as many as the engine is set to. `allowed_loss`: of exact match against the reference.
+    """
+
     variants: list[str] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    allowed_loss: float = 0.01
     calibration_messages: int = 128
     cpus: int = 2
 
     def __post_init__(self):
+        self.variants = list(dict.fromkeys(name for pattern in self.variants for name in expand(pattern)))
         for name in self.variants:
             VariantSpec.parse(name)
+        require(all(size > 0 for size in self.batches), "quant.batches", self.batches, "use sizes of at least 1")
+        require(0 <= self.allowed_loss < 1, "quant.allowed_loss", self.allowed_loss, "use a share in [0, 1), e.g. 0.01")
         require(self.calibration_messages > 0, "quant.calibration_messages", self.calibration_messages, "use at least 1")
 
     def specs(self) -> list[VariantSpec]:
@@ -200,9 +224,13 @@ class QuantConfig:
 
 @dataclass
 class EngineConfig:
-    """Which variants classify, and how each kind of actor is shaped. `None` sizes: found from the machine."""
+    """Which variants classify, and how each kind of actor is shaped. `None` sizes: found from the machine.
+
+    No `variants`: those that a sweep selected for this hardware, or, without a selection, those in `otherwise`.
+    """
 
     variants: list[str] = field(default_factory=list)
+    otherwise: list[str] = field(default_factory=list)
     abstain_below: float = 0.0
     device: Device = Device.auto
     gguf_sequences: int = 32
@@ -210,8 +238,9 @@ class EngineConfig:
     max_message_tokens: int = 256
 
     def __post_init__(self):
-        for name in self.variants:
-            VariantSpec.parse(name, "engine.variants")
+        for field_name in ("variants", "otherwise"):
+            for name in getattr(self, field_name):
+                VariantSpec.parse(name, f"engine.{field_name}")
         require(0 <= self.abstain_below <= 1, "engine.abstain_below", self.abstain_below, "use a confidence in [0, 1]")
         require(self.gguf_sequences > 0, "engine.gguf_sequences", self.gguf_sequences, "use at least 1")
         require(self.gptq_batch > 0, "engine.gptq_batch", self.gptq_batch, "use at least 1")
@@ -245,9 +274,16 @@ class StorageConfig:
 
 @dataclass
 class ClusterConfig:
+    """`prices`: USD an hour of one "cpu" and of one "gpu"; a model's own name, as a report gives it, goes before these."""
+
     mode: ClusterMode = ClusterMode.local
     cpus: int | None = None
     gpus: int | None = None
+    prices: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name, price in self.prices.items():
+            require(price >= 0, f"cluster.prices.{name}", price, "use USD an hour, at least 0")
 
 
 @dataclass
@@ -279,7 +315,82 @@ class ClassifyConfig(JobConfig):
 
 
 @dataclass
+class GateConfig:
+    """The limits of a night, against the last `nights` accepted ones. What is over one keeps the night from its manifest.
+
+    `rejected`, `abstained`: most of all rows, a share. `change`: most that a share may differ from its mean. `distance`: most
+    that the mix of a slot's values may (Jensen-Shannon, in [0, 1]). `language`: a kept column by which mixes are compared
+    too. `accept`: let this night pass, whatever it is over.
+    """
+
+    nights: int = 7
+    rejected: float = 0.05
+    abstained: float = 0.3
+    change: float = 0.1
+    distance: float = 0.2
+    language: str | None = None
+    accept: bool = False
+
+    def __post_init__(self):
+        for name in ("rejected", "abstained", "change", "distance"):
+            require(0 <= getattr(self, name) <= 1, f"gate.{name}", getattr(self, name), "use a share or distance in [0, 1]")
+        require(self.nights >= 0, "gate.nights", self.nights, "use 0 to compare with no other night, or more")
+
+
+@dataclass
 class NightlyConfig(ClassifyConfig):
-    """`input` and `output` may hold `{date}`, replaced by the date as YYYY-MM-DD."""
+    """`input` and `output` hold `{date}`, replaced by the date as YYYY-MM-DD. `date`: yesterday (UTC), one, or FIRST..LAST.
+
+    `arrival`: the object of the input, by its key, that says that all of it has come; waited for up to `arrival_hours`.
+    """
 
     date: str = "yesterday"
+    arrival: str | None = None
+    arrival_hours: float = 6.0
+    gate: GateConfig = field(default_factory=GateConfig)
+
+    def __post_init__(self):
+        language = self.gate.language
+        require(language is None or language in self.keep_columns, "gate.language", language, "name it in keep_columns too")
+        require(self.arrival_hours >= 0, "arrival_hours", self.arrival_hours, "use hours from 0 on")
+
+
+class Shape(Enum):
+    embedded = "embedded"
+    llama32_1b = "llama32_1b"
+
+
+class RowKind(StrEnum):
+    engine = "engine"
+    create_completion = "create_completion"
+    generate = "generate"
+    limit = "limit"
+
+
+@dataclass
+class BenchmarkConfig(JobConfig):
+    """What `jobs.benchmark` measures, at most `seconds` a row. `shape`: the configured model, or random weights.
+
+    The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row; the others are levers,
+    each measured alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured
+    model's. With `night`, the fan-out of logs of so many rows and the plan of `objects` are measured instead.
+    """
+
+    shape: Shape = Shape.embedded
+    rows: list[RowKind] = field(default_factory=lambda: list(RowKind))
+    codecs: list[CodecName] = field(default_factory=lambda: [CodecName.compact, CodecName.json])
+    sequences: list[int] = field(default_factory=lambda: [32])
+    threads: list[int] = field(default_factory=list)
+    messages: int = 512
+    seconds: float = 20.0
+    vocabulary: str | None = None
+    night: list[int] = field(default_factory=list)
+    objects: int = 100_000
+
+    def __post_init__(self):
+        for name in ("rows", "codecs", "sequences"):
+            require(bool(getattr(self, name)), name, getattr(self, name), "name at least one")
+        for name in ("sequences", "threads", "night"):
+            require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")
+        require(self.seconds > 0, "seconds", self.seconds, "measure each row for more than 0 seconds")
+        require(self.messages > 0, "messages", self.messages, "use at least 1 message")

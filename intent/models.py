@@ -33,15 +33,20 @@ class ClassifierLoader:
         return replace(self, prompt=replace(self.prompt, catalog=tuple(names)))
 
 
-def classifier_loader(lineage: Lineage, name: str, variant: Artifact, threads: int | None = None) -> ClassifierLoader:
-    """Raises ConfigError where the variant was trained for another schema."""
+def classifier_loader(
+    lineage: Lineage, name: str, variant: Artifact, threads: int | None = None, batch: int | None = None
+) -> ClassifierLoader:
+    """`batch`: messages decoded together, instead of the engine's own setting.
+
+    Raises ConfigError where the variant was trained for another schema.
+    """
     require_matching(variant, lineage)
     engine = lineage.config.engine
     options = EngineOptions(
         codec=variant.record.config["codec"],
         device=engine.device,
-        gguf_sequences=engine.gguf_sequences,
-        gptq_batch=engine.gptq_batch,
+        gguf_sequences=batch or engine.gguf_sequences,
+        gptq_batch=batch or engine.gptq_batch,
         threads=threads,
         max_message_tokens=engine.max_message_tokens,
         abstain_below=engine.abstain_below,

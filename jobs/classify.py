@@ -1,6 +1,7 @@
 """Classify a query log: Parquet in, labelled Parquet, rejected rows and a manifest out, each row exactly once."""
 
 import json
+from collections.abc import Callable
 
 from intent.artifact import Artifact, fingerprint
 from intent.config import ClassifyConfig, Device, VariantSpec
@@ -11,11 +12,12 @@ from intent.night.ledger import RunIdentity
 from intent.night.progress import Summary
 from intent.night.run import classify_night
 from intent.night.worker import Columns
+from intent.storage import Store
 from jobs.app import cluster, job, say
 
 
-def classify(config: ClassifyConfig) -> Summary:
-    """The night of `config`, on the cluster that is up."""
+def classify(config: ClassifyConfig, check: Callable[[Store, Summary], None] | None = None) -> Summary:
+    """The night of `config`, on the cluster that is up. `check`: see `classify_night`."""
     lineage = Lineage(config)
     variants = find_models(config.models or f"{config.workspace}/{MODELS}", config.engine.variants, lineage.options)
     return classify_night(
@@ -27,6 +29,7 @@ def classify(config: ClassifyConfig) -> Summary:
         engines(lineage, variants),
         config.fleet,
         Columns(config.id_column, config.message_column, tuple(config.keep_columns)),
+        check=check,
     )
 
 

@@ -1,105 +1,124 @@
-"""Score every variant and the unquantized checkpoint on held-out messages, one after the other on a quiet cluster."""
+"""Score every variant and the unquantized checkpoint on held-out messages, each alone on its hardware."""
 
 import json
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord
 from intent.config import JobConfig, VariantSpec
-from intent.engine import Prediction
-from intent.evaluate.metrics import agreement, score
-from intent.evaluate.report import REPORT, render_html, render_text
+from intent.evaluate import measurement
+from intent.evaluate.measurement import Trial
+from intent.evaluate.report import REPORT, render_text, write_report
+from intent.evaluate.results import Measured, Sources, results_of
+from intent.hardware import GPU
 from intent.lineage import Lineage
 from intent.models import classifier_loader
+from intent.selection import select
 from intent.storage import open_store
-from intent.synth import dataset
-from intent.synth.example import Example
 from jobs.app import Steps, cluster, job, say
+from jobs.nodes import Place, alone, fitting, places
+
+REFERENCE = VariantSpec.parse("reference")
+RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
-class Run:
-    """One variant's labels of the held-out messages, and what they took."""
+class Plan:
+    """A trial under the name of its row, and where it runs."""
 
-    predictions: list[Prediction]
-    seconds: float
-    load_seconds: float
-    peak_bytes: int
-    tokens: int
+    name: str
+    trial: Trial
+    place: Place
 
 
-def evaluate(lineage: Lineage, specs: list[VariantSpec]) -> Artifact:
-    """The evaluation that `lineage` names, made where it is not there yet."""
-    variants = {"reference": lineage.checkpoint()} | {spec.name: lineage.variant(spec) for spec in specs}
-    data = lineage.data()
-    inputs = {name: variant.fingerprint for name, variant in variants.items()} | {"data": data.fingerprint}
-    record = ArtifactRecord("evaluation", {"split": "test"}, inputs)
-    return artifact.make(
-        lineage.config.workspace, record, lambda folder: _build(lineage, variants, data, folder), lineage.options
-    )
+def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] | None = None) -> Artifact:
+    """The evaluation of the reference and `specs`, made where it is not there yet. `failed`: rows without figures."""
+    specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
+    measured, unmeasured = measure(lineage, plans(lineage, specs))
+    reasons = unmeasured | (failed or {})
+    inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.data().fingerprint}
+    config = lineage.config
+    settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 2}
+    record = ArtifactRecord("evaluation", settings, inputs)
+    return artifact.make(config.workspace, record, lambda folder: _build(lineage, measured, reasons, folder), lineage.options)
 
 
-def _build(lineage: Lineage, variants: dict[str, Artifact], data: Artifact, folder: Path) -> dict:
-    store = open_store(data.uri, lineage.options)
-    examples = dataset.read_split(store, "test")
-    catalogs = dataset.read_catalogs(store)
-    runs: dict[str, Run] = {}
-    with Steps("evaluate") as steps:
-        for name, variant in variants.items():
-            steps.update(len(runs), len(variants), name)
-            runs[name] = _run(lineage, name, variant, examples, catalogs)
-        steps.update(len(runs), len(variants))
-    results = {name: _result(lineage, variants[name], examples, run, runs["reference"]) for name, run in runs.items()}
-    (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False))
-    (folder / REPORT).write_text(render_html(results))
-    return {name: {"exact": result["score"]["exact"]} for name, result in results.items()}
+def plans(lineage: Lineage, specs: list[VariantSpec]) -> list[Plan]:
+    """Each variant with each batch size on each model of processor that it is meant for."""
+    found, data, sizes = places(), lineage.data(), lineage.config.quant.batches
+    planned = []
+    for spec in specs:
+        where = fitting(found, spec.engine)
+        for place in where:
+            for batch in sizes or [_batch(lineage, spec)]:
+                loader = classifier_loader(lineage, spec.name, lineage.variant(spec), place.cpus, batch)
+                name = spec.name + (f" x{batch}" if len(sizes) > 1 else "")
+                name += f" on {place.hardware.model}" if len(where) > 1 else ""
+                planned.append(Plan(name, Trial(loader, data, place.hardware, batch), place))
+    return planned
 
 
-def _run(lineage: Lineage, name: str, variant: Artifact, examples: list[Example], catalogs: dict) -> Run:
-    """In a process of its own, with all CPUs of one node, so that peak memory and speed are this variant's alone."""
+def _batch(lineage: Lineage, spec: VariantSpec) -> int:
+    engine = lineage.config.engine
+    return engine.gguf_sequences if spec.engine == "gguf" else engine.gptq_batch
+
+
+def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Artifact]], dict[str, str]]:
+    """The measurements, those missing made now, one at a time on a node; and, by row, why there is none."""
     import ray
 
-    gpus = int(ray.cluster_resources().get("GPU", 0) > 0 and not name.startswith("gguf"))
-    cpus = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(label)
-    return ray.get(remote.remote(classifier_loader(lineage, name, variant, threads=int(cpus)), examples, catalogs))
+    workspace, options = lineage.config.workspace, lineage.options
+    done = {p.name: artifact.find(artifact.artifact_uri(workspace, p.trial.record), options) for p in planned}
+    waiting = {}
+    for plan in planned:
+        if done[plan.name] is None:
+            remote = alone(plan.place, plan.trial.record.fingerprint, measurement.measure)
+            waiting[remote.remote(plan.trial, workspace, options)] = plan.name
+    failed: dict[str, str] = {}
+    with Steps("measure") as steps:
+        while waiting:
+            steps.update(len(planned) - len(waiting), len(planned), next(iter(waiting.values())))
+            (ref,), _ = ray.wait(list(waiting), num_returns=1)
+            name = waiting.pop(ref)
+            try:
+                done[name] = ray.get(ref)
+            except ray.exceptions.RayError as error:
+                failed[name] = reason_of(error)
+        steps.update(len(planned), len(planned))
+    return [(plan, done[plan.name]) for plan in planned if done[plan.name]], failed
 
 
-def label(loader, examples: list[Example], catalogs: dict) -> Run:
-    import resource
-
-    predictions: dict[int, Prediction] = {}
-    spent = loading = tokens = 0.0
-    for key in dict.fromkeys(example.catalog for example in examples):
-        rows = [i for i, example in enumerate(examples) if example.catalog == key]
-        start = time.perf_counter()
-        classifier = loader.with_catalog(catalogs[key])()
-        loading += time.perf_counter() - start
-        start = time.perf_counter()
-        found = classifier.classify([examples[i].message for i in rows])
-        spent += time.perf_counter() - start
-        tokens += classifier.tokens_computed
-        predictions |= dict(zip(rows, found, strict=True))
-        classifier.close()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Run([predictions[i] for i in range(len(examples))], spent, loading, peak, int(tokens))
+def reason_of(error: Exception) -> str:
+    """An error as a row of the report gives it: its kind and its first line."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:300]
 
 
-def _result(lineage: Lineage, variant: Artifact, examples: list[Example], run: Run, reference: Run) -> dict:
-    weights = (".safetensors", ".gguf")
-    size = sum(e["bytes"] for key, e in variant.record.files.items() if key.endswith(weights) and "/" not in key)
-    return {
-        "score": asdict(score(lineage.schema, examples, run.predictions)),
-        "agreement": agreement(run.predictions, reference.predictions),
-        "messages_per_second": len(examples) / run.seconds,
-        "tokens_per_second": run.tokens / run.seconds,
-        "load_seconds": run.load_seconds,
-        "peak_bytes": run.peak_bytes,
-        "file_bytes": size,
-        "uri": variant.uri,
-    }
+def _build(lineage: Lineage, measured: list[tuple[Plan, Artifact]], failed: dict[str, str], folder: Path) -> dict:
+    rows = {}
+    for plan, made in measured:
+        predictions, speed = measurement.read(made, lineage.options)
+        units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.place.cpus
+        rows[plan.name] = Measured(plan.trial, predictions, speed, _price(lineage, plan.trial.hardware, units))
+    sources = Sources.read(lineage)
+    results = results_of(lineage.schema, sources.examples, rows) | {name: {"reason": why} for name, why in failed.items()}
+    (folder / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False))
+    selected = select(results, lineage.config.quant.allowed_loss)
+    write_report(folder, results, {model: asdict(choice) for model, choice in selected.items()}, sources)
+    return {name: {"exact": result["score"]["exact"]} for name, result in results.items() if "score" in result}
+
+
+def _price(lineage: Lineage, hardware, units: int) -> float | None:
+    """USD an hour of all processors that a measurement had to itself."""
+    prices = lineage.config.cluster.prices
+    price = prices.get(hardware.model, prices.get(hardware.kind))
+    return None if price is None else price * units
+
+
+def results_at(made: Artifact, lineage: Lineage) -> dict:
+    return json.loads(open_store(made.uri, lineage.options).read(RESULTS))
 
 
 @job("evaluate")
@@ -107,8 +126,7 @@ def main(config: JobConfig) -> None:
     lineage = Lineage(config)
     with cluster(config.cluster):
         made = evaluate(lineage, config.quant.specs())
-    results = json.loads(open_store(made.uri, lineage.options).read("results.json"))
-    say(f"{render_text(results)}\nreport: {made.uri}/{REPORT}")
+    say(f"{render_text(results_at(made, lineage))}\nreport: {made.uri}/{REPORT}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from intent import artifact
 from intent.artifact import Artifact
 from intent.config import JobConfig, VariantSpec
+from intent.errors import ConfigError
 from intent.lineage import Lineage
 from intent.models import publish_models
 from intent.storage import StorageOptions
@@ -13,33 +14,42 @@ from jobs.app import Steps, cluster, job, say
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
     """The variants, by name, each made where it is not there yet. Every one is tried before the first error is raised."""
+    if refused := refusals(lineage, specs):
+        raise next(iter(refused.values()))
+    made, failed = attempt(lineage, specs)
+    if failed:
+        raise next(iter(failed.values()))
+    return made
+
+
+def attempt(lineage: Lineage, specs: list[VariantSpec]) -> tuple[dict[str, Artifact], dict[str, Exception]]:
+    """The variants that could be made, in parallel, and why the others could not; those made are published."""
     import ray
 
     checkpoint = lineage.checkpoint()
-    _check(lineage, checkpoint, specs)
     cpus, gpus = lineage.config.quant.cpus, int(ray.cluster_resources().get("GPU", 0) > 0)
     task = ray.remote(max_retries=1)(make_variant)
+    made = {spec.name: checkpoint for spec in specs if spec.engine == "reference"}
+    failed: dict[str, Exception] = {}
     waiting = {}
     for spec in specs:
+        if spec.name in made:
+            continue
         resources = {"num_cpus": cpus, "num_gpus": gpus if spec.engine == "gptq" else 0}
         data = lineage.data() if spec.engine == "gptq" or spec.imatrix else None
         waiting[task.options(**resources).remote(_Work(lineage, checkpoint, data, spec))] = spec
-    made: dict[str, Artifact] = {}
-    errors = []
     with Steps("quantize") as steps:
         while waiting:
-            steps.update(len(made), len(specs), ", ".join(spec.name for spec in waiting.values()))
+            steps.update(len(made) + len(failed), len(specs), ", ".join(spec.name for spec in waiting.values()))
             (ref,), _ = ray.wait(list(waiting), num_returns=1)
             spec = waiting.pop(ref)
             try:
                 made[spec.name] = ray.get(ref)
-            except ray.exceptions.RayTaskError as error:
-                errors.append(error.cause if hasattr(error, "cause") else error)
-        steps.update(len(made), len(specs))
-    if errors:
-        raise errors[0]
+            except ray.exceptions.RayError as error:
+                failed[spec.name] = getattr(error, "cause", None) or error
+        steps.update(len(made) + len(failed), len(specs))
     publish_models(lineage.config.workspace, made, lineage.options)
-    return {spec.name: made[spec.name] for spec in specs}
+    return {spec.name: made[spec.name] for spec in specs if spec.name in made}, failed
 
 
 class _Work:
@@ -53,13 +63,19 @@ class _Work:
         self.messages, self.cpus = lineage.config.quant.calibration_messages, lineage.config.quant.cpus
 
 
-def _check(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> None:
+def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
+    """The variants that this checkpoint cannot have, by name, known before any work."""
     from intent.quantize.gptq import check_group_size
 
-    if groups := {spec.group_size for spec in specs if spec.engine == "gptq"}:
-        folder = artifact.fetch(checkpoint, lineage.options)
-        for group in sorted(groups):
-            check_group_size(folder, group)
+    refused = {}
+    if gptq := [spec for spec in specs if spec.engine == "gptq"]:
+        folder = artifact.fetch(lineage.checkpoint(), lineage.options)
+        for spec in gptq:
+            try:
+                check_group_size(folder, spec.group_size)
+            except ConfigError as error:
+                refused[spec.name] = error
+    return refused
 
 
 def make_variant(work: _Work) -> Artifact:
@@ -71,7 +87,7 @@ def make_variant(work: _Work) -> Artifact:
         spec = work.spec
         sequences = _calibration(work, checkpoint, work.options) if work.data else []
         if spec.engine == "gptq":
-            gptq.quantize(checkpoint, folder, spec.bits, spec.group_size, sequences, gptq.best_device())
+            gptq.quantize(checkpoint, folder, spec.bits, spec.group_size, sequences, gptq.best_device(), spec.act_order)
         else:
             gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, sequences if spec.imatrix else None)
         copy_tokenizer(checkpoint, folder)

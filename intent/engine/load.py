@@ -52,7 +52,7 @@ def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], options: En
         return CausalForward(load_gptq(folder, device), prefix, options.gptq_batch, room)
     from intent.engine.reference import load_reference
 
-    return CausalForward(load_reference(folder, device), prefix, options.gptq_batch, room)
+    return CausalForward(load_reference(folder, device, spec.precision), prefix, options.gptq_batch, room)
 
 
 def pick_device(device: Device) -> str:

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from intent.config import Precision
 
-def load_reference(folder: Path, device: str):
-    """bfloat16 on CUDA, float32 on CPU."""
+
+def load_reference(folder: Path, device: str, precision: Precision = Precision.auto):
+    """By default bfloat16 on CUDA, float32 on CPU."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    chosen = {"cuda": Precision.bfloat16}.get(device, Precision.float32) if precision is Precision.auto else precision
+    dtype = getattr(torch, chosen.value)
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(device).eval()

@@ -1,8 +1,8 @@
-"""How right a variant is: exact match, per slot, per language and phenomenon, calibration, and agreement."""
+"""How right a variant is: exact match, per slot, per language and phenomenon, calibration, confusion, and agreement."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,13 +11,15 @@ from intent.schema import Intent, IntentSchema
 from intent.synth.example import Example
 
 BINS = 10
+DRAWS, LEVEL = 2000, 95
 
 
 @dataclass(frozen=True)
 class Score:
     """Shares in [0, 1] over `messages`. `slots`: share right by slot. `ece`: expected calibration error, equal-width bins.
 
-    `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right.
+    `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right. `intervals`: 95 % bootstrap
+    intervals (low, high) of "exact" and of every "slots.NAME", "languages.NAME" and "phenomena.NAME".
     """
 
     messages: int
@@ -29,6 +31,7 @@ class Score:
     none_recall: float
     ece: float
     kept_at_99: float
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Score:
@@ -38,17 +41,47 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
     first = schema.names[0]
     said = np.array([_slot(prediction, first) == "none" for _, prediction in pairs])
     meant = np.array([example.intent[first] == "none" for example, _ in pairs])
+    groups = {
+        "slots": {name: [example.intent[name] == _slot(p, name) for example, p in pairs] for name in schema.names},
+        "languages": _by(pairs, right, lambda example: [example.language]),
+        "phenomena": _by(pairs, right, lambda example: example.phenomena),
+    }
+    shares = {group: {name: float(np.mean(values)) for name, values in named.items()} for group, named in groups.items()}
+    intervals = {f"{group}.{name}": bootstrap(values) for group, named in groups.items() for name, values in named.items()}
     return Score(
         messages=len(pairs),
         exact=float(right.mean()),
-        slots={name: float(np.mean([example.intent[name] == _slot(p, name) for example, p in pairs])) for name in schema.names},
-        languages=_by(pairs, right, lambda example: [example.language]),
-        phenomena=_by(pairs, right, lambda example: example.phenomena),
         none_precision=_share(said & meant, said),
         none_recall=_share(said & meant, meant),
         ece=calibration_error(confidence, right),
         kept_at_99=kept_share(confidence, right, 0.99),
+        intervals={"exact": bootstrap(right)} | intervals,
+        **shares,
     )
+
+
+def bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean under resampling with replacement (Efron 1979); the same each time.
+
+    Few values are distinct, so a resample is drawn as how often each of them comes: the same distribution, at once.
+    """
+    distinct, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
+    draws = np.random.default_rng(0).multinomial(len(values), counts / len(values), DRAWS)
+    low, high = np.percentile(draws @ distinct / len(values), [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def loss(examples: Sequence[Example], ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> tuple[float, float, float]:
+    """How much exact match is lost from `theirs` to `ours` on the same messages, and its 95 % paired bootstrap interval."""
+    lost = [is_right(e.intent, b) - is_right(e.intent, a) for e, a, b in zip(examples, ours, theirs, strict=True)]
+    return float(np.mean(lost)), *bootstrap(lost)
+
+
+def confusion(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, list]:
+    """By slot: [meant, said, how often], most frequent first; None is a slot that the intent leaves empty."""
+    pairs = list(zip(examples, predictions, strict=True))
+    counts = {name: Counter((example.intent[name], _slot(p, name)) for example, p in pairs) for name in schema.names}
+    return {name: [[*pair, n] for pair, n in counter.most_common()] for name, counter in counts.items()}
 
 
 def is_right(intent: Mapping, prediction: Prediction) -> bool:
@@ -58,6 +91,11 @@ def is_right(intent: Mapping, prediction: Prediction) -> bool:
 def agreement(a: Sequence[Prediction], b: Sequence[Prediction]) -> float:
     """The share of messages that two variants label alike."""
     return float(np.mean([x.intent == y.intent and x.status == y.status for x, y in zip(a, b, strict=True)]))
+
+
+def agreement_by_slot(schema: IntentSchema, a: Sequence[Prediction], b: Sequence[Prediction]) -> dict[str, float]:
+    pairs = list(zip(a, b, strict=True))
+    return {name: float(np.mean([_slot(x, name) == _slot(y, name) for x, y in pairs])) for name in schema.names}
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -82,9 +120,9 @@ def _share(part: np.ndarray, whole: np.ndarray) -> float:
     return float(part.sum() / whole.sum()) if whole.any() else 1.0
 
 
-def _by(pairs: Sequence, right: np.ndarray, keys: Callable[[Example], Iterable[str]]) -> dict[str, float]:
+def _by(pairs: Sequence, right: np.ndarray, keys: Callable[[Example], Iterable[str]]) -> dict[str, list[bool]]:
     found: dict[str, list[bool]] = defaultdict(list)
     for (example, _), ok in zip(pairs, right, strict=True):
         for key in keys(example):
             found[key].append(bool(ok))
-    return {key: float(np.mean(values)) for key, values in sorted(found.items())}
+    return dict(sorted(found.items()))

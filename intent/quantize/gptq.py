@@ -44,15 +44,24 @@ def check_group_size(checkpoint: Path, group_size: int) -> None:
 
 
 def quantize(
-    checkpoint: Path, target: Path, bits: int, group_size: int, sequences: Sequence[Sequence[int]], device: str
+    checkpoint: Path,
+    target: Path,
+    bits: int,
+    group_size: int,
+    sequences: Sequence[Sequence[int]],
+    device: str,
+    act_order: bool = False,
 ) -> None:
-    """Write the GPTQ checkpoint of `checkpoint` to the folder `target`. `sequences`: token ids to calibrate on."""
+    """Write the GPTQ checkpoint of `checkpoint` to the folder `target`. `sequences`: token ids to calibrate on.
+
+    `act_order`: columns by decreasing activation, with a group index for each (desc_act), instead of group-aware order.
+    """
     import torch
 
     check_group_size(checkpoint, group_size)
     calibration = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in sequences]
     with quiet_gptqmodel() as gptqmodel:
-        config = gptqmodel.QuantizeConfig(bits=bits, group_size=group_size)
+        config = gptqmodel.QuantizeConfig(bits=bits, group_size=group_size, desc_act=act_order, act_group_aware=not act_order)
         model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=torch.bfloat16)
         model.quantize(calibration, batch_size=4)
         model.save(str(target))

@@ -1,0 +1,80 @@
+"""One variant measured on one kind of hardware, as an artifact: its predictions and its figures, made once.
+
+Knows loaders and artifacts, never a cluster; `measure` is what a worker runs, alone.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from intent import artifact
+from intent.artifact import Artifact, ArtifactRecord, fingerprint
+from intent.engine import Prediction, Status
+from intent.evaluate.speed import Speed
+from intent.evaluate.speed import measure as measure_speed
+from intent.hardware import GPU, Hardware
+from intent.models import ClassifierLoader
+from intent.storage import StorageOptions, open_store
+from intent.synth import dataset
+
+# Bumped when the same settings are measured in another way.
+VERSION = 1
+PREDICTIONS, SPEED = "predictions.parquet", "speed.json"
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be measured: a variant on a data set's held-out messages, `batch` of them together, on some hardware."""
+
+    loader: ClassifierLoader
+    data: Artifact
+    hardware: Hardware
+    batch: int
+
+    @property
+    def record(self) -> ArtifactRecord:
+        loader = self.loader
+        settings = {"variant": loader.name, "batch": self.batch, "hardware": asdict(self.hardware), "split": SPLIT}
+        engine = {"device": loader.options.device.value, "max_message_tokens": loader.options.max_message_tokens}
+        settings |= engine | {"abstain_below": loader.options.abstain_below, "version": VERSION}
+        inputs = {"variant": loader.variant.fingerprint, "data": self.data.fingerprint}
+        return ArtifactRecord("measurement", settings, inputs | {"schema": fingerprint(asdict(loader.prompt.schema))})
+
+
+def measure(trial: Trial, workspace: str, options: StorageOptions) -> Artifact:
+    """The measurement, made in this process where it is not there yet."""
+
+    def build(folder: Path) -> dict:
+        store = open_store(trial.data.uri, options)
+        examples, catalogs = dataset.read_split(store, SPLIT), dataset.read_catalogs(store)
+        on_gpu = trial.hardware.kind == GPU
+        predictions, speed = measure_speed(lambda names: trial.loader.with_catalog(names)(), examples, catalogs, on_gpu)
+        (folder / PREDICTIONS).write_bytes(dataset.parquet(to_table(predictions)))
+        (folder / SPEED).write_text(json.dumps(asdict(speed), indent=1))
+        return asdict(speed)
+
+    return artifact.make(workspace, trial.record, build, options)
+
+
+def read(measurement: Artifact, options: StorageOptions) -> tuple[list[Prediction], Speed]:
+    store = open_store(measurement.uri, options)
+    return from_table(pq.read_table(io.BytesIO(store.read(PREDICTIONS)))), Speed(**json.loads(store.read(SPEED)))
+
+
+def to_table(predictions: Sequence[Prediction]) -> pa.Table:
+    rows = [asdict(p) | {"intent": json.dumps(p.intent, ensure_ascii=False), "status": str(p.status)} for p in predictions]
+    kinds = {"intent": pa.string(), "confidence": pa.float64(), "slots": pa.list_(pa.float64()), "status": pa.string()}
+    return pa.Table.from_pylist(rows, schema=pa.schema(kinds | {"reason": pa.string()}))
+
+
+def from_table(table: pa.Table) -> list[Prediction]:
+    return [
+        Prediction(json.loads(row["intent"]), row["confidence"], tuple(row["slots"]), Status(row["status"]), row["reason"])
+        for row in table.to_pylist()
+    ]

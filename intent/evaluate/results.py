@@ -1,0 +1,92 @@
+"""What was measured, as the rows of a report: plain values that JSON and Parquet can hold."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from intent.artifact import ArtifactRecord
+from intent.engine import Prediction
+from intent.evaluate.measurement import SPLIT, Trial
+from intent.evaluate.metrics import agreement, agreement_by_slot, confusion, is_right, loss, score
+from intent.evaluate.speed import Speed
+from intent.lineage import Lineage
+from intent.schema import IntentSchema
+from intent.storage import open_store
+from intent.synth import dataset
+from intent.synth.example import Example
+
+WORST = 20
+WEIGHTS = (".safetensors", ".gguf")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A trial's outcome. `hourly_price`: USD of the hardware that it had to itself, or None."""
+
+    trial: Trial
+    predictions: Sequence[Prediction]
+    speed: Speed
+    hourly_price: float | None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the measured came from: the held-out examples, the data's card, and the records it was made by."""
+
+    examples: list[Example]
+    card: str
+    records: dict[str, tuple[str, ArtifactRecord]]
+
+    @classmethod
+    def read(cls, lineage: Lineage) -> "Sources":
+        data, checkpoint = lineage.data(), lineage.checkpoint()
+        store = open_store(data.uri, lineage.options)
+        card = store.read(dataset.CARD).decode() if store.stat(dataset.CARD) else ""
+        records = {"examples": (data.uri, data.record), "checkpoint": (checkpoint.uri, checkpoint.record)}
+        return cls(dataset.read_split(store, SPLIT), card, records)
+
+
+def results_of(schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured]) -> dict[str, dict]:
+    """A result by row name. Each is compared with the first of its own hardware class, else with the first of all."""
+    first: dict[str, Measured] = {}
+    for row in measured.values():
+        first.setdefault(row.trial.hardware.model, row)
+    return {name: _result(schema, examples, row, _reference(measured, first, row)) for name, row in measured.items()}
+
+
+def _reference(measured: Mapping[str, Measured], first: Mapping[str, Measured], row: Measured) -> Measured:
+    same = first[row.trial.hardware.model]
+    return same if same.trial.loader.name.startswith("reference") else next(iter(measured.values()))
+
+
+def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, reference: Measured) -> dict:
+    trial, found, theirs = row.trial, row.predictions, reference.predictions
+    variant, rate = trial.loader.variant, row.speed.messages_per_second
+    files = variant.record.files.items()
+    return {
+        "variant": trial.loader.name,
+        "batch": trial.batch,
+        "hardware": asdict(trial.hardware),
+        "threads": trial.loader.options.threads,
+        "score": asdict(score(schema, examples, found)),
+        "reference": reference.trial.loader.name,
+        "agreement": agreement(found, theirs),
+        "agreement_slots": agreement_by_slot(schema, found, theirs),
+        "loss": loss(examples, found, theirs),
+        **asdict(row.speed),
+        "file_bytes": sum(entry["bytes"] for key, entry in files if key.endswith(WEIGHTS) and "/" not in key),
+        "price_per_million": None if row.hourly_price is None else row.hourly_price / 3600 / rate * 1e6,
+        "confusion": confusion(schema, examples, found),
+        "worst": worst(examples, found),
+        "uri": variant.uri,
+        "fingerprint": variant.fingerprint,
+    }
+
+
+def worst(examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[dict]:
+    """The wrong answers that were given with the most confidence."""
+    wrong = [(p.confidence, e, p) for e, p in zip(examples, predictions, strict=True) if not is_right(e.intent, p)]
+    wrong.sort(key=lambda entry: (-entry[0], entry[1].id))
+    return [
+        {"message": e.message, "meant": e.intent, "said": p.intent, "confidence": confidence, "status": str(p.status)}
+        for confidence, e, p in wrong[:WORST]
+    ]

@@ -1,0 +1,100 @@
+"""How fast a classifier is and what it takes of the machine, in the process that calls, which should do nothing else.
+
+Knows a classifier by its interface only; who wants clean figures gives it a fresh process and the CPUs to itself.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from intent.engine import Classifier, Prediction
+from intent.hardware import EnergyMeter
+from intent.synth.example import Example
+
+WARM_UP, ALONE = 32, 64
+
+Load = Callable[[Sequence[str]], Classifier]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Rates of all messages together; latency in seconds of a message alone; peaks in bytes.
+
+    `load_seconds`: of the model, once. `gpu_peak_bytes`: what PyTorch reserved (None: no GPU). `joules_per_message`: None
+    where the machine does not count.
+    """
+
+    messages_per_second: float
+    tokens_per_second: float
+    latency_p50: float
+    latency_p95: float
+    load_seconds: float
+    peak_bytes: int
+    gpu_peak_bytes: int | None = None
+    joules_per_message: float | None = None
+
+
+def measure(
+    load: Load, examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]], on_gpu: bool = False
+) -> tuple[list[Prediction], Speed]:
+    """A prediction of each example, in order, and what they took. `load` gives a classifier for a catalog's names."""
+    predictions: dict[int, Prediction] = {}
+    loading: list[float] = []
+    spent, tokens, joules = 0.0, 0, []
+    alone: list[float] = []
+    for key in dict.fromkeys(example.catalog for example in examples):
+        rows = [i for i, example in enumerate(examples) if example.catalog == key]
+        messages = [examples[i].message for i in rows]
+        start = time.perf_counter()
+        classifier = load(catalogs[key])
+        loading.append(time.perf_counter() - start)
+        # The first pass of a kernel may compile or repack.
+        classifier.classify(messages[:WARM_UP])
+        computed, start = classifier.tokens_computed, time.perf_counter()
+        with EnergyMeter(on_gpu) as meter:
+            found = classifier.classify(messages)
+        spent += time.perf_counter() - start
+        tokens += classifier.tokens_computed - computed
+        joules.append(meter.joules)
+        predictions |= dict(zip(rows, found, strict=True))
+        alone += _latencies(classifier, messages[: ALONE - len(alone)])
+        classifier.close()
+    speed = Speed(
+        messages_per_second=len(examples) / spent,
+        tokens_per_second=tokens / spent,
+        latency_p50=float(np.percentile(alone, 50)),
+        latency_p95=float(np.percentile(alone, 95)),
+        load_seconds=loading[0],
+        peak_bytes=peak_bytes(),
+        gpu_peak_bytes=gpu_peak_bytes() if on_gpu else None,
+        joules_per_message=None if None in joules else sum(joules) / len(examples),
+    )
+    return [predictions[i] for i in range(len(examples))], speed
+
+
+def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:
+    seconds = []
+    for message in messages:
+        start = time.perf_counter()
+        classifier.classify([message])
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def peak_bytes() -> int:
+    """This process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status names no VmHWM")
+
+
+def gpu_peak_bytes() -> int | None:
+    """What this process' PyTorch reserved of its GPU at most."""
+    # An engine that uses the GPU through PyTorch has imported it by now.
+    torch = sys.modules.get("torch")
+    return torch.cuda.max_memory_reserved() if torch and torch.cuda.is_available() else None

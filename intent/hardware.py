@@ -1,0 +1,103 @@
+"""What a machine is, as far as speed goes, and the energy that it counts itself. Knows nothing of models."""
+
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+CPU, GPU = "cpu", "gpu"
+POWERCAP = Path("/sys/class/powercap")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A hardware class: a model of processor, and how many of it there are to work with."""
+
+    kind: str
+    model: str
+    count: int
+
+
+def cpu(count: int) -> Hardware:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return Hardware(CPU, value.strip(), count)
+    return Hardware(CPU, platform.processor() or platform.machine(), count)
+
+
+def gpu() -> Hardware | None:
+    """The first GPU that NVML lists, or None. A measurement uses one GPU."""
+    with _nvml() as nvml:
+        if nvml is None or nvml.nvmlDeviceGetCount() == 0:
+            return None
+        return Hardware(GPU, nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0)), 1)
+
+
+class EnergyMeter:
+    """The joules that a block of code took: of this process' GPU (NVML), else of all CPU packages (RAPL), else None.
+
+    Both count everything that the processor does meanwhile.
+    """
+
+    joules: float | None = None
+
+    def __init__(self, on_gpu: bool, powercap: Path = POWERCAP):
+        self.on_gpu, self.powercap = on_gpu, powercap
+
+    def __enter__(self) -> "EnergyMeter":
+        self.before = self._read()
+        return self
+
+    def __exit__(self, *error) -> None:
+        after = self._read()
+        if self.before.keys() == after.keys() and after:
+            # A RAPL counter starts again from 0 at its range.
+            spent = [(after[zone][0] - self.before[zone][0]) % after[zone][1] for zone in after]
+            self.joules = sum(spent) / 1e6
+
+    def _read(self) -> dict[str, tuple[int, int]]:
+        """Zone -> (microjoules so far, the range of the counter)."""
+        return _gpu_energy() if self.on_gpu else _rapl(self.powercap)
+
+
+def _rapl(powercap: Path) -> dict[str, tuple[int, int]]:
+    zones = {}
+    for folder in powercap.glob("*-rapl:*"):
+        # "intel-rapl:0" is a package; "intel-rapl:0:1" is a part of it.
+        if folder.name.count(":") == 1:
+            with suppress(OSError, ValueError):
+                values = [int((folder / name).read_text()) for name in ("energy_uj", "max_energy_range_uj")]
+                zones[folder.name] = (values[0], values[1] + 1)
+    return zones
+
+
+def _gpu_energy() -> dict[str, tuple[int, int]]:
+    import torch
+
+    with _nvml() as nvml:
+        if nvml is None or not torch.cuda.is_available():
+            return {}
+        uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+        with suppress(nvml.NVMLError):
+            millijoules = nvml.nvmlDeviceGetTotalEnergyConsumption(nvml.nvmlDeviceGetHandleByUUID(uuid))
+            return {uuid: (millijoules * 1000, 2**63)}
+    return {}
+
+
+class _nvml:
+    """NVML where there is a driver, else None."""
+
+    def __enter__(self):
+        import pynvml
+
+        self.api = None
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            self.api = pynvml
+        return self.api
+
+    def __exit__(self, *error) -> None:
+        if self.api:
+            self.api.nvmlShutdown()

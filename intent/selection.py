@@ -1,0 +1,79 @@
+"""Which variant classifies on which hardware: chosen by what a sweep measured, kept beside the workspace's models."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from intent.errors import ConfigError
+from intent.storage import StorageOptions, open_store
+
+SELECTION = "selection.json"
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The variant for one model of processor, by its name and fingerprint, with the batch it was measured at, and why."""
+
+    variant: str
+    fingerprint: str
+    batch: int
+    kind: str
+    reason: str
+
+
+def select(results: Mapping[str, Mapping], allowed_loss: float) -> dict[str, Selected]:
+    """The cheapest result of each hardware class whose exact match is at most `allowed_loss` below the reference's.
+
+    By model of processor. Where none is that good, the most accurate. All of a class cost the same an hour, so the
+    cheapest is the fastest.
+    """
+    classes: dict[str, list[Mapping]] = {}
+    for result in results.values():
+        if "reason" not in result:
+            classes.setdefault(result["hardware"]["model"], []).append(result)
+    return {model: _select(measured, allowed_loss) for model, measured in classes.items()}
+
+
+def _select(measured: list[Mapping], allowed_loss: float) -> Selected:
+    good = [result for result in measured if result["loss"][0] <= allowed_loss + 1e-9]
+    if good:
+        best = max(good, key=lambda r: (r["messages_per_second"], -r["file_bytes"]))
+        why = f"the cheapest of the {len(good)} of {len(measured)} that lose at most {allowed_loss:g} of exact match"
+    else:
+        best = max(measured, key=lambda r: (r["score"]["exact"], r["messages_per_second"]))
+        why = f"the most accurate: none of {len(measured)} loses as little as {allowed_loss:g} of exact match"
+    lost, low, high = best["loss"]
+    price = best["price_per_million"]
+    cost = f"{best['messages_per_second']:,.1f} messages/s" + (f", ${price:,.2f} per million" if price is not None else "")
+    reason = f"{why}: {best['score']['exact']:.3f} exact (loses {lost:.3f}, 95 % interval {low:.3f} to {high:.3f}), {cost}"
+    return Selected(best["variant"], best["fingerprint"], best["batch"], best["hardware"]["kind"], reason)
+
+
+def publish(
+    workspace: str, checkpoint: str, evaluation: str, selected: Mapping[str, Selected], storage: StorageOptions
+) -> None:
+    """Make these the workspace's selection. What was selected for other hardware stays, if for the same checkpoint."""
+    before = read(workspace, storage)
+    kept = before["hardware"] if before and before["checkpoint"] == checkpoint else {}
+    hardware = kept | {model: asdict(choice) | {"evaluation": evaluation} for model, choice in selected.items()}
+    data = json.dumps({"checkpoint": checkpoint, "hardware": hardware}, indent=1, ensure_ascii=False)
+    open_store(workspace, storage).put(SELECTION, data.encode())
+
+
+def read(workspace: str, storage: StorageOptions) -> dict | None:
+    """`checkpoint` (a fingerprint) and `hardware` (model of processor -> a `Selected` and its `evaluation`)."""
+    try:
+        return json.loads(open_store(workspace, storage).read(SELECTION))
+    except FileNotFoundError:
+        return None
+
+
+def require_same_checkpoint(uri: str, chosen: Mapping, found: str) -> None:
+    """Raises ConfigError where the workspace's variant of a selected name is not the one that was selected."""
+    if found != chosen["fingerprint"]:
+        raise ConfigError(
+            "engine.variants",
+            [],
+            f"{uri}/{SELECTION} selected {chosen['variant']} of another checkpoint ({chosen['fingerprint']}; the current one "
+            f"is {found}); run python -m jobs.sweep again, or name engine.variants",
+        )

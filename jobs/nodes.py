@@ -1,0 +1,63 @@
+"""The hardware of the cluster's nodes, and how something runs alone on one of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from intent import hardware
+from intent.hardware import CPU, GPU, Hardware
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node that stands for its hardware class, with all its CPUs."""
+
+    hardware: Hardware
+    node: str
+    cpus: int
+
+
+def places() -> list[Place]:
+    """One place for each model of processor in the cluster: the node with the most CPUs."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    probe = ray.remote(num_cpus=0)(_probe)
+    found = []
+    for node in nodes:
+        cpus, gpus = int(node["Resources"]["CPU"]), int(node["Resources"].get("GPU", 0))
+        found.append((node["NodeID"], cpus, probe.options(scheduling_strategy=_on(node["NodeID"])).remote(cpus, gpus)))
+    best: dict[tuple[str, str], Place] = {}
+    for node, cpus, ref in found:
+        for kind in ray.get(ref):
+            place = best.get((kind.kind, kind.model))
+            if place is None or cpus > place.cpus:
+                best[kind.kind, kind.model] = Place(kind, node, cpus)
+    return list(best.values())
+
+
+def fitting(found: list[Place], engine: str) -> list[Place]:
+    """Where an engine runs: GGUF on CPUs, the others on GPUs or, in a cluster without one, on CPUs."""
+    gpus = [place for place in found if place.hardware.kind == GPU]
+    return gpus if gpus and engine != "gguf" else [place for place in found if place.hardware.kind == CPU]
+
+
+def alone(place: Place, name: str, function: Callable):
+    """`function` as a remote one with all CPUs of the place, in a fresh process: peaks and rates are its own.
+
+    `name`: of this run. Ray starts a process of its own for an environment that no other task has.
+    """
+    import ray
+
+    environment = {"env_vars": {"OMP_NUM_THREADS": str(place.cpus), "INTENT_MEASURES": name}}
+    options = {"num_cpus": place.cpus, "num_gpus": int(place.hardware.kind == GPU), "max_calls": 1, "max_retries": 0}
+    return ray.remote(**options, runtime_env=environment, scheduling_strategy=_on(place.node))(function)
+
+
+def _probe(cpus: int, gpus: int) -> list[Hardware]:
+    return [found for found in (hardware.cpu(cpus), hardware.gpu() if gpus else None) if found]
+
+
+def _on(node: str):
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)

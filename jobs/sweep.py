@@ -1,0 +1,36 @@
+"""Make and measure every variant of a grid, report the trade-off, and select one for each kind of hardware."""
+
+from intent.artifact import Artifact
+from intent.config import JobConfig
+from intent.evaluate.report import REPORT, render_text
+from intent.lineage import Lineage
+from intent.selection import SELECTION, Selected, publish, select
+from jobs.app import cluster, job, say
+from jobs.evaluate import evaluate, reason_of, results_at
+from jobs.quantize import attempt, refusals
+
+
+def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
+    """The evaluation of all of `quant.variants` and what was selected. A variant that fails is a row with its reason."""
+    specs = lineage.config.quant.specs()
+    refused = refusals(lineage, specs)
+    _, failed = attempt(lineage, [spec for spec in specs if spec.name not in refused])
+    reasons = {name: reason_of(error) for name, error in (refused | failed).items()}
+    made = evaluate(lineage, [spec for spec in specs if spec.name not in reasons], reasons)
+    selected = select(results_at(made, lineage), lineage.config.quant.allowed_loss)
+    publish(lineage.config.workspace, lineage.checkpoint().fingerprint, made.uri, selected, lineage.options)
+    return made, selected
+
+
+@job("sweep")
+def main(config: JobConfig) -> None:
+    lineage = Lineage(config)
+    with cluster(config.cluster):
+        made, selected = sweep(lineage)
+    choices = "\n".join(f"{model}: {choice.variant}, {choice.reason}" for model, choice in selected.items())
+    say(f"{render_text(results_at(made, lineage))}\n\n{choices}")
+    say(f"report: {made.uri}/{REPORT}\nselection: {config.workspace}/{SELECTION}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from intent import hardware
+from intent.engine import Prediction
+from intent.evaluate.speed import measure
+from intent.synth.example import Example
+
+
+@dataclass
+class Sleeper:
+    """Takes 2 ms a message and computes 5 tokens for it."""
+
+    names: tuple[str, ...]
+    tokens_computed: int = 0
+    closed: bool = False
+
+    def classify(self, messages):
+        time.sleep(0.002 * len(messages))
+        self.tokens_computed += 5 * len(messages)
+        return [Prediction({"product": self.names[0], "message": message}, 0.5) for message in messages]
+
+    def close(self):
+        self.closed = True
+
+
+def test_rates_are_of_the_measured_messages_and_answers_keep_their_order():
+    examples = [Example(str(i), f"m{i}", {}, "en", catalog="ab"[i % 2]) for i in range(60)]
+    made = []
+
+    def load(names):
+        made.append(Sleeper(names))
+        return made[-1]
+
+    predictions, speed = measure(load, examples, {"a": ("milk",), "b": ("eggs",)})
+    assert [p.intent["message"] for p in predictions] == [e.message for e in examples]
+    assert [p.intent["product"] for p in predictions[:2]] == ["milk", "eggs"]
+    assert speed.messages_per_second == pytest.approx(500, rel=0.3)
+    assert speed.tokens_per_second == pytest.approx(5 * speed.messages_per_second)
+    assert 0.002 <= speed.latency_p50 <= speed.latency_p95 < 0.02
+    assert speed.peak_bytes > 10e6
+    assert speed.gpu_peak_bytes is None
+    assert all(sleeper.closed for sleeper in made)
+
+
+def zone(folder, name, spent):
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "energy_uj").write_text(f"{spent}\n")
+    (folder / name / "max_energy_range_uj").write_text("999999999\n")
+
+
+def test_energy_is_that_of_all_packages_over_a_counter_that_starts_again(tmp_path):
+    zone(tmp_path, "intel-rapl:0", 999_000_000)
+    zone(tmp_path, "intel-rapl:1", 5_000_000)
+    zone(tmp_path, "intel-rapl:0:0", 1)
+    with hardware.EnergyMeter(on_gpu=False, powercap=tmp_path) as meter:
+        zone(tmp_path, "intel-rapl:0", 1_000_000)
+        zone(tmp_path, "intel-rapl:1", 8_000_000)
+        zone(tmp_path, "intel-rapl:0:0", 500_000)
+    assert meter.joules == pytest.approx(2 + 3)
+
+
+def test_energy_is_absent_where_nothing_counts_it(tmp_path):
+    with hardware.EnergyMeter(on_gpu=False, powercap=tmp_path) as meter:
+        pass
+    assert meter.joules is None
+
+
+def test_this_machine_has_a_name():
+    found = hardware.cpu(3)
+    assert found.kind == "cpu" and found.model.strip() and found.count == 3
