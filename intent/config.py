@@ -6,6 +6,7 @@ Knows nothing of Hydra but MISSING. Every value can be overridden on a job's com
 import re
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -108,6 +109,36 @@ class DataConfig:
         for name in ("train", "validation", "test"):
             require(getattr(self, name) > 0, f"data.{name}", getattr(self, name), "use at least 1 message")
         require(bool(self.languages), "data.languages", self.languages, "name at least one language, e.g. [en]")
+
+
+@dataclass
+class EndpointConfig:
+    """A model behind an OpenAI-compatible API; the key is read from the environment variable `key_variable`.
+
+    `url`: its base, such as http://127.0.0.1:8000/v1; None is OpenAI's own. `requests_per_minute`: None is no limit.
+    `attempts`: of each request. `timeout`: seconds. `options`: of each request, in place of a job's; null takes one away.
+    `input_price`, `output_price`: USD a million tokens.
+    """
+
+    model: str | None = None
+    url: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = 8
+    requests_per_minute: float | None = None
+    attempts: int = 6
+    timeout: float = 60.0
+    options: dict[str, Any] = field(default_factory=dict)
+    input_price: float = 0.0
+    output_price: float = 0.0
+
+    def __post_init__(self):
+        require("@" not in (self.url or ""), "endpoint.url", "(hidden)", "holds credentials; set the key's variable instead")
+        for name in ("concurrency", "attempts", "timeout"):
+            require(getattr(self, name) > 0, f"endpoint.{name}", getattr(self, name), "use a positive number")
+        rate = self.requests_per_minute
+        require(rate is None or rate > 0, "endpoint.requests_per_minute", rate, "use a positive number, or null for no limit")
+        for name in ("input_price", "output_price"):
+            require(getattr(self, name) >= 0, f"endpoint.{name}", getattr(self, name), "use USD a million tokens, at least 0")
 
 
 @dataclass

@@ -1,0 +1,190 @@
+"""Any OpenAI-compatible endpoint (a hosted model, vLLM, llama.cpp's server): many chats at once, each paid for once.
+
+Knows nothing of what is asked. The API key comes from the environment and goes nowhere but into the request; answers are
+kept in a store under the hash of what was asked, so that an interrupted run goes on where it stopped.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from intent.config import EndpointConfig
+from intent.errors import ConfigError, IntentError
+from intent.storage import Store, sha256
+
+NO_KEY = "none"
+HOPELESS = 10
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What is asked: (role, text) turns, and options of the request such as temperature; both decide the answer."""
+
+    turns: Sequence[tuple[str, str]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`text` is None where the endpoint gave no answer, and `error` says why. `seconds`: of the request, with its retries."""
+
+    text: str | None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    cached: bool = False
+    error: str = ""
+
+
+@dataclass
+class Usage:
+    """Sums over replies. `cost`: USD of all tokens; `spent`: of those not answered from the store."""
+
+    asked: int = 0
+    cached: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    spent: float = 0.0
+
+
+class EndpointFailed(IntentError):
+    """The endpoint keeps failing after all retries. What it answered before is kept."""
+
+
+class Endpoint:
+    """`config.model` at `config.url`, with `cache` for its answers (None: nothing is kept)."""
+
+    def __init__(self, config: EndpointConfig, cache: Store | None = None):
+        if not config.model:
+            raise ConfigError("endpoint.model", config.model, "name the model that the endpoint serves")
+        self.config, self.cache, self.usage = config, cache, Usage()
+        self._pace = _Pace(config.requests_per_minute)
+        self._failures, self._lock, self._over = 0, threading.Lock(), threading.Event()
+
+    def ask(self, chats: Iterable[Chat]) -> Iterator[Reply]:
+        """A reply to each chat, in order, `config.concurrency` of them under way at once.
+
+        Raises ConfigError where the endpoint refuses the key or the model, EndpointFailed where it fails time and again.
+        """
+        self._client = self._connect()
+        self._over.clear()
+        pool = ThreadPoolExecutor(self.config.concurrency, thread_name_prefix="endpoint")
+        try:
+            for reply in pool.map(self._answer, chats):
+                self._count(reply)
+                yield reply
+        finally:
+            self._over.set()
+            pool.shutdown(cancel_futures=True)
+
+    def _answer(self, chat: Chat) -> Reply:
+        if self._over.is_set():
+            return Reply(None, error="not asked")
+        request = self._request(chat)
+        key = _cache_key(self.config.url, request)
+        if kept := self._kept(key):
+            return kept
+        self._pace.wait()
+        start = time.monotonic()
+        reply = self._send(request)
+        seconds = time.monotonic() - start
+        if reply.text is not None and self.cache:
+            kept = {"text": reply.text, "input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens}
+            self.cache.put_if_absent(key, json.dumps(kept | {"seconds": seconds}, ensure_ascii=False).encode())
+        return Reply(**asdict(reply) | {"seconds": seconds})
+
+    def _request(self, chat: Chat) -> dict:
+        messages = [{"role": role, "content": text} for role, text in chat.turns]
+        options = {**chat.options, **self.config.options}
+        return {"model": self.config.model, "messages": messages} | {k: v for k, v in options.items() if v is not None}
+
+    def _kept(self, key: str) -> Reply | None:
+        try:
+            return Reply(**json.loads(self.cache.read(key)), cached=True) if self.cache else None
+        except FileNotFoundError:
+            return None
+
+    def _send(self, request: Mapping) -> Reply:
+        """Errors are told by kind and status alone: a server's text may repeat the key or the message."""
+        import openai
+
+        refused = {
+            openai.AuthenticationError: (self.config.key_variable, "(hidden)", "the endpoint refuses this key"),
+            openai.PermissionDeniedError: (self.config.key_variable, "(hidden)", "this key may not use the model"),
+            openai.NotFoundError: ("endpoint.model", self.config.model, "the endpoint has no such model or path"),
+        }
+        try:
+            completion = self._client.chat.completions.create(**request)
+        except openai.APIError as error:
+            if type(error) in refused:
+                self._over.set()
+                raise ConfigError(*refused[type(error)]) from None
+            return self._failed(error)
+        with self._lock:
+            self._failures = 0
+        usage, text = completion.usage, completion.choices[0].message.content if completion.choices else None
+        tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        return Reply(text, *tokens, error="" if text is not None else "empty answer")
+
+    def _failed(self, error: Exception) -> Reply:
+        status = getattr(error, "status_code", None)
+        reason = type(error).__name__ + (f" {status}" if status else "")
+        with self._lock:
+            # What the server refuses by itself (too long a prompt) says nothing about the other chats.
+            self._failures += status is None or status == 429 or status >= 500
+            hopeless = self._failures >= HOPELESS
+        if hopeless:
+            self._over.set()
+            raise EndpointFailed(
+                f"endpoint.url={self.config.url!r}: {HOPELESS} requests in a row failed ({reason}) after "
+                f"{self.config.attempts} attempts each; what was answered is kept, run again to go on"
+            ) from None
+        return Reply(None, error=reason)
+
+    def _count(self, reply: Reply) -> None:
+        prices, usage = self.config, self.usage
+        cost = (reply.input_tokens * prices.input_price + reply.output_tokens * prices.output_price) / 1e6
+        usage.asked += 1
+        usage.cached += reply.cached
+        usage.failed += reply.text is None
+        usage.input_tokens += reply.input_tokens
+        usage.output_tokens += reply.output_tokens
+        usage.cost += cost
+        usage.spent += 0.0 if reply.cached else cost
+
+    def _connect(self):
+        """Retries with exponential backoff and jitter, and waits as long as a Retry-After header asks."""
+        from openai import OpenAI
+
+        key = os.environ.get(self.config.key_variable)
+        if not key and not self.config.url:
+            raise ConfigError(self.config.key_variable, "", "set this environment variable to the endpoint's API key")
+        retries = self.config.attempts - 1
+        return OpenAI(api_key=key or NO_KEY, base_url=self.config.url, timeout=self.config.timeout, max_retries=retries)
+
+
+class _Pace:
+    """At most so many requests a minute begin, evenly spaced."""
+
+    def __init__(self, per_minute: float | None):
+        self._gap = 60 / per_minute if per_minute else 0.0
+        self._next, self._lock = 0.0, threading.Lock()
+
+    def wait(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            begin = max(now, self._next)
+            self._next = begin + self._gap
+        time.sleep(begin - now)
+
+
+def _cache_key(url: str | None, request: Mapping) -> str:
+    digest = sha256(json.dumps([url, request], sort_keys=True, ensure_ascii=False).encode())
+    return f"{digest[:2]}/{digest}.json"
