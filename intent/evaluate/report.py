@@ -3,54 +3,75 @@
 import html
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
+from intent.evaluate.results import Sources
+
 REPORT = "report.html"
-COLUMNS = ("variant", "exact", "agrees", "messages/s", "peak memory", "file", "ECE", "kept at 99 %")
+COLUMNS = ("variant", "exact", "agrees", "messages/s", "peak memory", "file", "ECE", "kept at 99 %", "$ per million")
 
 
 def rows(results: Mapping[str, Mapping]) -> list[list[str]]:
+    """A line a result; one that failed has its reason instead of figures."""
+    return [[name, result["reason"]] if "reason" in result else _row(name, result) for name, result in results.items()]
+
+
+def _row(name: str, result: Mapping) -> list[str]:
+    score, price = result["score"], result["price_per_million"]
     return [
-        [
-            name,
-            f"{result['score']['exact']:.3f}",
-            f"{result['agreement']:.3f}",
-            f"{result['messages_per_second']:,.1f}",
-            f"{result['peak_bytes'] / 1e6:,.0f} MB",
-            f"{result['file_bytes'] / 1e6:,.0f} MB",
-            f"{result['score']['ece']:.3f}",
-            f"{result['score']['kept_at_99']:.2f}",
-        ]
-        for name, result in results.items()
+        name,
+        f"{score['exact']:.3f}",
+        f"{result['agreement']:.3f}",
+        f"{result['messages_per_second']:,.1f}",
+        f"{result['peak_bytes'] / 1e6:,.0f} MB",
+        f"{result['file_bytes'] / 1e6:,.0f} MB",
+        f"{score['ece']:.3f}",
+        f"{score['kept_at_99']:.2f}",
+        "-" if price is None else f"{price:,.2f}",
     ]
 
 
 def render_text(results: Mapping[str, Mapping]) -> str:
     lines = [list(COLUMNS), *rows(results)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    full = [line for line in lines if len(line) == len(COLUMNS)]
+    widths = [max(len(line[0]) for line in lines), *(max(map(len, column)) for column in list(zip(*full, strict=True))[1:])]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=False)] for line in lines]
+    return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
-def render_html(results: Mapping[str, Mapping]) -> str:
-    """One page without scripts or outside resources: the table, then a bar chart a question."""
+def write_report(folder: Path, results: Mapping[str, Mapping], selected: Mapping[str, Mapping], sources: Sources) -> None:
+    (folder / REPORT).write_text(render_html(results, selected, len(sources.examples)), encoding="utf-8")
+
+
+def render_html(results: Mapping[str, Mapping], selected: Mapping[str, Mapping], messages: int) -> str:
+    """One page without scripts or outside resources: the table, what was selected, then a bar chart a question."""
     page = Template((files("intent.evaluate") / "report.html").read_text())
-    score = {name: result["score"] for name, result in results.items()}
+    measured = {name: result for name, result in results.items() if "reason" not in result}
+    score = {name: result["score"] for name, result in measured.items()}
     charts = [
         _chart("Exact match", {name: s["exact"] for name, s in score.items()}, "{:.3f}", 1.0),
-        _chart("Messages per second", {name: r["messages_per_second"] for name, r in results.items()}, "{:,.1f}"),
-        _chart("Peak memory of the process, MB", {name: r["peak_bytes"] / 1e6 for name, r in results.items()}, "{:,.0f}"),
+        _chart("Messages per second", {name: r["messages_per_second"] for name, r in measured.items()}, "{:,.1f}"),
+        _chart("Peak memory of the process, MB", {name: r["peak_bytes"] / 1e6 for name, r in measured.items()}, "{:,.0f}"),
         *(_chart(f"Exact match by language, {name}", s["languages"], "{:.3f}", 1.0) for name, s in score.items()),
         *(_chart(f"Exact match by phenomenon, {name}", s["phenomena"], "{:.3f}", 1.0) for name, s in score.items()),
     ]
-    table = _table([list(COLUMNS), *rows(results)])
-    messages = next(iter(score.values()))["messages"]
-    return page.substitute(table=table, charts="\n".join(charts), messages=f"{messages:,}")
+    chosen = [["hardware", "selected, because"], *([model, f"{c['variant']}: {c['reason']}"] for model, c in selected.items())]
+    tables = _table([list(COLUMNS), *rows(results)]) + _table(chosen)
+    return page.substitute(table=tables, charts="\n".join(charts), messages=f"{messages:,}")
 
 
 def _table(lines: list[list[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in lines[0])
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines[1:])
+    body = "".join(f"<tr>{_cells(line, len(lines[0]))}</tr>" for line in lines[1:])
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cells(line: list[str], columns: int) -> str:
+    """The last cell of a short line takes the place of those that it lacks."""
+    span = f' colspan="{columns - len(line) + 1}"' if len(line) < columns else ""
+    *first, last = (html.escape(cell) for cell in line)
+    return "".join(f"<td>{cell}</td>" for cell in first) + f"<td{span}>{last}</td>"
 
 
 def _chart(title: str, values: Mapping[str, float], form: str, most: float | None = None) -> str:

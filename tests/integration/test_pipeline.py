@@ -41,7 +41,7 @@ def config(base, workspace, *more) -> ClassifyConfig:
         "data.test=32",
         "train.epochs=1",
         "train.batch_messages=16",
-        "train.validate_every=2",
+        "train.validate_every=4",
         "train.cpus=1",
         "quant.cpus=1",
         "quant.calibration_messages=64",
