@@ -77,7 +77,13 @@ def ray_cluster(s3_endpoint):
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parent), str(here), str(here / "chaos"), os.environ.get("PYTHONPATH", "")])
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
+    )
     yield
     ray.shutdown()
 

@@ -32,6 +32,7 @@ class Score:
     ece: float
     kept_at_99: float
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    reliability: list[tuple[float, float, float]] = field(default_factory=list)
 
 
 def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Score:
@@ -56,6 +57,7 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
         ece=calibration_error(confidence, right),
         kept_at_99=kept_share(confidence, right, 0.99),
         intervals={"exact": bootstrap(right)} | intervals,
+        reliability=reliability(confidence, right),
         **shares,
     )
 
@@ -100,9 +102,14 @@ def agreement_by_slot(schema: IntentSchema, a: Sequence[Prediction], b: Sequence
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error (Naeini et al., AAAI 2015) with equal-width bins."""
+    return float(sum(abs(true - said) * share for said, true, share in reliability(confidence, right)))
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:
+    """(mean confidence, share right, share of all) of each equal-width bin of the confidence that holds any."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
-    return float(sum(gaps))
+    among = [bins == b for b in np.unique(bins)]
+    return [(float(confidence[rows].mean()), float(right[rows].mean()), float(rows.mean())) for rows in among]
 
 
 def kept_share(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:

@@ -1,90 +1,225 @@
-"""Results as a table for a terminal and as one self-contained HTML page with plots."""
+"""What a sweep found, as one HTML page for people, as Markdown and as Parquet.
+
+The page has no scripts and asks for nothing from elsewhere; all that comes from data is text in it. Knows results (a plain
+mapping a row, see `results.py`) and where they came from, never how they were measured.
+"""
 
 import html
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from intent.evaluate import mistakes, paper
+from intent.evaluate.plots import Point, tradeoff
 from intent.evaluate.results import Sources
+from intent.evaluate.tables import Table, escape_markdown
 
-REPORT = "report.html"
-COLUMNS = ("variant", "exact", "agrees", "messages/s", "peak memory", "file", "ECE", "kept at 99 %", "$ per million")
+REPORT, MARKDOWN, PARQUET = "report.html", "report.md", "results.parquet"
+COLUMNS = (
+    *("variant", "exact", "95 %", "loses", "agrees", "messages/s", "tokens/s", "p50", "p95", "load", "peak memory", "VRAM"),
+    *("on disk", "$ per million", "J a message", "ECE", "kept at 99 %"),
+)
+SUMMARY = ("variant", "exact", "agrees", "messages/s", "peak memory", "on disk", "ECE", "kept at 99 %", "$ per million")
+EXPLAINED = (
+    "Exact match: every slot right; 95 %: its bootstrap interval. Loses: exact match lost against the unquantized reference on "
+    "the same messages. Agrees: labelled as the reference labels. ECE: expected calibration error of the whole answer's "
+    "confidence. Kept at 99 %: the largest share of answers, most confident first, of which 99 % are right. p50 and p95: a "
+    "message alone. Peak memory: of the process, with the Python runtime and mapped weights."
+)
+KINDS = {"reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", "endpoint": "hosted model"}
+
+Results = Mapping[str, Mapping]
 
 
-def rows(results: Mapping[str, Mapping]) -> list[list[str]]:
-    """A line a result; one that failed has its reason instead of figures."""
-    return [[name, result["reason"]] if "reason" in result else _row(name, result) for name, result in results.items()]
+def write_report(folder: Path, results: Results, selected: Results, sources: Sources) -> None:
+    """`selected`: what was chosen, by model of processor, as plain `Selected`s."""
+    (folder / REPORT).write_text(render_html(results, selected, sources), encoding="utf-8")
+    (folder / MARKDOWN).write_text(render_markdown(results, selected, sources), encoding="utf-8")
+    sink = io.BytesIO()
+    pq.write_table(numbers(results), sink, compression="zstd")
+    (folder / PARQUET).write_bytes(sink.getvalue())
+
+
+def render_text(results: Results) -> str:
+    """The results as a terminal shows them."""
+    wanted = [COLUMNS.index(name) for name in SUMMARY]
+    rows = [row if len(row) == 2 else [row[i] for i in wanted] for row in trade_off(results).rows]
+    return Table(SUMMARY, rows).text()
+
+
+def render_markdown(results: Results, selected: Results, sources: Sources) -> str:
+    title, parts = _title(results, sources), []
+    for heading, note, table in _tables(results, selected, sources):
+        parts.append(f"## {heading}\n\n{escape_markdown(note)}\n\n{table.markdown()}")
+    return f"# {title}\n\n" + "\n\n".join(parts) + "\n"
+
+
+def render_html(results: Results, selected: Results, sources: Sources) -> str:
+    page = Template((files("intent.evaluate") / "report.html").read_text(encoding="utf-8"))
+    return page.substitute(body="\n".join(_body(results, selected, sources)))
+
+
+def numbers(results: Results) -> pa.Table:
+    """A row a result; nested figures as columns with dotted names ("score.languages.en"), lists left out."""
+    rows = [{"row": name} | dict(_flat(result)) for name, result in results.items()]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.Table.from_pydict({name: [row.get(name) for row in rows] for name in names})
+
+
+def _flat(values: Mapping, above: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if key in ("confusion", "worst", "reliability"):
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        elif isinstance(value, list | tuple):
+            # An interval (low, high), or a loss with its interval.
+            yield from zip((f"{above}{key}{end}" for end in ("", ".low", ".high")[-len(value) :]), value, strict=False)
+        else:
+            yield f"{above}{key}", value
+
+
+def trade_off(results: Results) -> Table:
+    """Every row's figures; one that failed has its reason instead."""
+    return Table(COLUMNS, [[n, r["reason"]] if "reason" in r else _row(n, r) for n, r in results.items()])
 
 
 def _row(name: str, result: Mapping) -> list[str]:
-    score, price = result["score"], result["price_per_million"]
+    score = result["score"]
+    low, high = score["intervals"]["exact"]
+    joules = result["joules_per_message"]
     return [
         name,
         f"{score['exact']:.3f}",
+        f"{low:.3f}-{high:.3f}",
+        f"{result['loss'][0]:+.3f}",
         f"{result['agreement']:.3f}",
         f"{result['messages_per_second']:,.1f}",
-        f"{result['peak_bytes'] / 1e6:,.0f} MB",
-        f"{result['file_bytes'] / 1e6:,.0f} MB",
+        f"{result['tokens_per_second']:,.0f}",
+        *(f"{1000 * result[name]:,.0f} ms" for name in ("latency_p50", "latency_p95")),
+        f"{result['load_seconds']:.1f} s",
+        *(_megabytes(result[name]) for name in ("peak_bytes", "gpu_peak_bytes", "file_bytes")),
+        _or_none("{:,.2f}", result["price_per_million"]),
+        _or_none("{:.3g}", joules),
         f"{score['ece']:.3f}",
         f"{score['kept_at_99']:.2f}",
-        "-" if price is None else f"{price:,.2f}",
     ]
 
 
-def render_text(results: Mapping[str, Mapping]) -> str:
-    lines = [list(COLUMNS), *rows(results)]
-    full = [line for line in lines if len(line) == len(COLUMNS)]
-    widths = [max(len(line[0]) for line in lines), *(max(map(len, column)) for column in list(zip(*full, strict=True))[1:])]
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=False)] for line in lines]
-    return "\n".join("  ".join(line).rstrip() for line in padded)
+def _megabytes(size: int | None) -> str | None:
+    return None if size is None else f"{size / 1e6:,.0f} MB"
 
 
-def write_report(folder: Path, results: Mapping[str, Mapping], selected: Mapping[str, Mapping], sources: Sources) -> None:
-    (folder / REPORT).write_text(render_html(results, selected, len(sources.examples)), encoding="utf-8")
+def _or_none(form: str, value: float | None) -> str | None:
+    return None if value is None else form.format(value)
 
 
-def render_html(results: Mapping[str, Mapping], selected: Mapping[str, Mapping], messages: int) -> str:
-    """One page without scripts or outside resources: the table, what was selected, then a bar chart a question."""
-    page = Template((files("intent.evaluate") / "report.html").read_text())
-    measured = {name: result for name, result in results.items() if "reason" not in result}
-    score = {name: result["score"] for name, result in measured.items()}
-    charts = [
-        _chart("Exact match", {name: s["exact"] for name, s in score.items()}, "{:.3f}", 1.0),
-        _chart("Messages per second", {name: r["messages_per_second"] for name, r in measured.items()}, "{:,.1f}"),
-        _chart("Peak memory of the process, MB", {name: r["peak_bytes"] / 1e6 for name, r in measured.items()}, "{:,.0f}"),
-        *(_chart(f"Exact match by language, {name}", s["languages"], "{:.3f}", 1.0) for name, s in score.items()),
-        *(_chart(f"Exact match by phenomenon, {name}", s["phenomena"], "{:.3f}", 1.0) for name, s in score.items()),
+def _measured(results: Results) -> dict[str, Mapping]:
+    return {name: result for name, result in results.items() if "reason" not in result}
+
+
+def _title(results: Results, sources: Sources) -> str:
+    return f"{len(_measured(results))} variants on {len(sources.examples):,} held-out messages"
+
+
+def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[tuple[str, str, Table]]:
+    """(heading, note, table) of everything that Markdown shows too."""
+    chosen = [[model, choice["variant"], choice["reason"]] for model, choice in selected.items()]
+    yield "Selected", "By model of processor; classify and nightly use it.", Table(("hardware", "variant", "because"), chosen)
+    yield "All variants", EXPLAINED, trade_off(results)
+    yield "Beside the paper", " ".join(paper.__doc__.split()), paper.side_by_side(results)
+    measured = _measured(results)
+    for group, what in (("slots", "slot"), ("languages", "language"), ("phenomena", "phenomenon")):
+        yield f"By {what}", f"The share right, by {what}.", _shares(measured, group)
+    yield "Where it came from", "Artifacts by fingerprint, the code and the libraries.", _lineage(measured, sources)
+
+
+def _shares(measured: Results, group: str) -> Table:
+    """A row a group's member, a column a variant."""
+    names = sorted({name for result in measured.values() for name in result["score"][group]})
+    rows = [[name, *(result["score"][group].get(name) for result in measured.values())] for name in names]
+    return Table((group, *measured), rows)
+
+
+def _lineage(measured: Results, sources: Sources) -> Table:
+    rows = []
+    for what, (uri, record) in sources.records.items():
+        made = {**record.config, **{f"input {name}": value for name, value in record.inputs.items()}, **record.metrics}
+        libraries = ", ".join(f"{name} {version}" for name, version in record.libraries.items())
+        said = ", ".join(f"{name} {value}" for name, value in made.items() if value is not None)
+        rows.append([what, record.fingerprint, f"{uri}; intent {record.code}; {said}; {libraries}".rstrip("; ")])
+    rows += [[name, r["fingerprint"], f"{r['uri']}; codec {r['codec']}, batch {r['batch']}"] for name, r in measured.items()]
+    return Table(("what", "fingerprint", "made of"), rows)
+
+
+def _body(results: Results, selected: Results, sources: Sources) -> Iterator[str]:
+    measured, tables = _measured(results), list(_tables(results, selected, sources))
+    machines = ", ".join(dict.fromkeys(_machine(result) for result in measured.values()))
+    yield f'<h1>{html.escape(_title(results, sources))}</h1><p class="quiet">{html.escape(machines)}</p>'
+    yield _section(*tables[0], prose=True)
+    yield "<h2>Trade-off</h2><p>Whiskers: 95 % intervals. Dashed: the Pareto front, what nothing beats in both.</p>"
+    kinds = dict.fromkeys(result["engine"] for result in measured.values())
+    yield "<p>" + "".join(f'<span class="key {kind}"></span>{KINDS[kind]}' for kind in kinds) + "</p>"
+    yield f'<div class="plots">{"".join(_plots(measured))}</div>'
+    for heading, note, table in tables[1:-1]:
+        yield _section(heading, note, table, prose=heading == "Beside the paper")
+    yield "<h2>Mistakes</h2>"
+    for name in _telling(measured, selected):
+        yield from mistakes.told(name, measured[name])
+    yield f"<h2>Data card</h2><details><summary>{len(sources.examples):,} messages are of this set</summary>"
+    yield _rendered(sources.card) + "</details>"
+    yield _section(*tables[-1], prose=True)
+
+
+def _machine(result: Mapping) -> str:
+    hardware = result["hardware"]
+    return f"{hardware['model']} ({hardware['count']} CPUs)" if hardware["kind"] == "cpu" else hardware["model"]
+
+
+def _section(heading: str, note: str, table: Table, prose: bool = False) -> str:
+    wrapped = f'<div class="prose">{table.html()}</div>' if prose else table.html()
+    return f'<h2>{html.escape(heading)}</h2><p class="quiet">{html.escape(note)}</p>{wrapped}'
+
+
+def _plots(measured: Results) -> Iterator[str]:
+    """Speed and memory by hardware class, in which alone they compare; price over all."""
+    classes = dict.fromkeys((r["hardware"]["kind"], r["hardware"]["model"]) for r in measured.values())
+    for kind, model in classes:
+        own = {name: result for name, result in measured.items() if result["hardware"]["model"] == model}
+        here = {name.removesuffix(f" on {model}"): result for name, result in own.items()}
+        yield _plot(f"Exact match and speed, {model}", "messages a second", here, "messages_per_second", more=True)
+        memory = "gpu_peak_bytes" if kind == "gpu" else "peak_bytes"
+        yield _plot(f"Exact match and peak memory, {model}", "MB", here, memory, unit=1e6)
+    yield _plot("Exact match and price, all hardware", "USD per million messages", measured, "price_per_million")
+
+
+def _plot(title: str, axis: str, measured: Results, field: str, more: bool = False, unit: float = 1.0) -> str:
+    points = [
+        Point(name, r[field] / unit, r["score"]["exact"], tuple(r["score"]["intervals"]["exact"]), r["engine"])
+        for name, r in measured.items()
+        if r[field] is not None
     ]
-    chosen = [["hardware", "selected, because"], *([model, f"{c['variant']}: {c['reason']}"] for model, c in selected.items())]
-    tables = _table([list(COLUMNS), *rows(results)]) + _table(chosen)
-    return page.substitute(table=tables, charts="\n".join(charts), messages=f"{messages:,}")
+    if points:
+        return tradeoff(title, axis, points, more)
+    unknown = "no prices: set cluster.prices.cpu=, cluster.prices.gpu= (USD an hour)" if "price" in field else "not measured"
+    return f'<figure><figcaption>{html.escape(title)}</figcaption><p class="quiet">{unknown}</p></figure>'
 
 
-def _table(lines: list[list[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in lines[0])
-    body = "".join(f"<tr>{_cells(line, len(lines[0]))}</tr>" for line in lines[1:])
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def _telling(measured: Results, selected: Results) -> list[str]:
+    """The rows whose mistakes are told: the first, and what was selected."""
+    chosen = {(choice["variant"], choice["batch"], model) for model, choice in selected.items()}
+    found = [n for n, r in measured.items() if (r["variant"], r["batch"], r["hardware"]["model"]) in chosen]
+    return list(dict.fromkeys([*list(measured)[:1], *found]))
 
 
-def _cells(line: list[str], columns: int) -> str:
-    """The last cell of a short line takes the place of those that it lacks."""
-    span = f' colspan="{columns - len(line) + 1}"' if len(line) < columns else ""
-    *first, last = (html.escape(cell) for cell in line)
-    return "".join(f"<td>{cell}</td>" for cell in first) + f"<td{span}>{last}</td>"
+def _rendered(card: str) -> str:
+    """The data card's Markdown; HTML in it is text, and so are links and pictures: its samples are anybody's messages."""
+    from markdown_it import MarkdownIt
 
-
-def _chart(title: str, values: Mapping[str, float], form: str, most: float | None = None) -> str:
-    """A horizontal bar chart in SVG; bars of `most` (or of the largest value) fill the width."""
-    most = most or max(values.values(), default=0) or 1
-    bars = []
-    for i, (name, value) in enumerate(values.items()):
-        y, width = 22 * i, 380 * value / most
-        bars.append(
-            f'<text x="190" y="{y + 14}" text-anchor="end">{html.escape(name)}</text>'
-            f'<rect x="200" y="{y + 2}" width="{width:.1f}" height="16" rx="2"/>'
-            f'<text x="{206 + width:.1f}" y="{y + 14}">{form.format(value)}</text>'
-        )
-    height = 22 * len(values)
-    svg = f'<svg viewBox="0 0 680 {height}" role="img" aria-label="{html.escape(title)}">{"".join(bars)}</svg>'
-    return f"<figure><figcaption>{html.escape(title)}</figcaption>{svg}</figure>"
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    return f'<div class="table prose">{reader.disable(["link", "image", "autolink", "entity"]).render(card)}</div>'

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from intent.artifact import ArtifactRecord
+from intent.config import VariantSpec
 from intent.engine import Prediction
 from intent.evaluate.measurement import SPLIT, Trial
 from intent.evaluate.metrics import agreement, agreement_by_slot, confusion, is_right, loss, score
@@ -39,9 +40,12 @@ class Sources:
     @classmethod
     def read(cls, lineage: Lineage) -> "Sources":
         data, checkpoint = lineage.data(), lineage.checkpoint()
-        store = open_store(data.uri, lineage.options)
+        store, base = open_store(data.uri, lineage.options), lineage.base_record()
         card = store.read(dataset.CARD).decode() if store.stat(dataset.CARD) else ""
         records = {"examples": (data.uri, data.record), "checkpoint": (checkpoint.uri, checkpoint.record)}
+        # An explicit train.uri may have been made of another base than the one that is configured.
+        if checkpoint.record.inputs.get("base") == base.fingerprint:
+            records = {"base": (lineage.config.model.source, base)} | records
         return cls(dataset.read_split(store, SPLIT), card, records)
 
 
@@ -64,6 +68,8 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
     files = variant.record.files.items()
     return {
         "variant": trial.loader.name,
+        "engine": VariantSpec.parse(trial.loader.name).engine,
+        "codec": trial.loader.options.codec,
         "batch": trial.batch,
         "hardware": asdict(trial.hardware),
         "threads": trial.loader.options.threads,

@@ -1,0 +1,41 @@
+"""What a variant gets wrong, for a report's page: the worst messages, what it takes for what, what its confidence is worth."""
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+
+from intent.evaluate.tables import Table
+
+# A slot of more values than this is told by its most frequent confusions instead of a matrix.
+MATRIX = 12
+PAIRS = 20
+
+
+def told(name: str, result: Mapping) -> Iterator[str]:
+    """The HTML of a result's `worst`, its confusion by slot and its reliability, each to be opened."""
+    worst = [[w["message"], _intent(w["meant"]), _intent(w["said"]), f"{w['confidence']:.3f}"] for w in result["worst"]]
+    table = Table(("message", "meant", "said", "confidence"), worst)
+    yield f"<details><summary>{html.escape(name)}: the {len(worst)} most confident mistakes</summary>"
+    yield f'<div class="prose">{table.html()}</div></details>'
+    for slot, pairs in result["confusion"].items():
+        wrong = sum(n for meant, said, n in pairs if meant != said)
+        yield f"<details><summary>{html.escape(f'{name}: {slot}, {wrong:,} confused')}</summary>"
+        yield confusion_table(pairs).html() + "</details>"
+    bins = [[f"{said:.2f}", true, f"{share:.1%}"] for said, true, share in result["score"]["reliability"]]
+    yield f"<details><summary>{html.escape(name)}: what its confidence is worth</summary>"
+    yield Table(("confidence", "right", "of all"), bins).html() + "</details>"
+
+
+def confusion_table(pairs: Sequence[Sequence]) -> Table:
+    """Of [meant, said, how often]: a matrix where the slot has few values, else the most frequent confusions."""
+    values = list(dict.fromkeys(value for meant, said, _ in pairs for value in (meant, said)))
+    if len(values) > MATRIX:
+        wrong = [[str(meant), str(said), f"{n:,}"] for meant, said, n in pairs if meant != said]
+        return Table(("meant", "said", "times"), wrong[:PAIRS])
+    counts = {(meant, said): n for meant, said, n in pairs}
+    of = {meant: sum(n for (m, _), n in counts.items() if m == meant) for meant in values}
+    rows = [[f"{meant} ({of[meant]:,})", *(counts.get((meant, s), 0) / (of[meant] or 1) for s in values)] for meant in values]
+    return Table(("meant, said as", *map(str, values)), rows)
+
+
+def _intent(intent: Mapping | None) -> str:
+    return "nothing" if intent is None else ", ".join(str(value) for value in intent.values() if value is not None)

@@ -1,0 +1,140 @@
+"""A report of made-up measurements: figures where a reader looks for them, text as text, and what is chosen."""
+
+import html.parser
+import io
+import json
+import random
+import re
+
+import pyarrow.parquet as pq
+import pytest
+
+from intent.artifact import Artifact, ArtifactRecord
+from intent.engine import Prediction
+from intent.engine.load import EngineOptions
+from intent.evaluate import paper
+from intent.evaluate.measurement import Trial
+from intent.evaluate.plots import Point, front
+from intent.evaluate.report import render_html, render_markdown, render_text, write_report
+from intent.evaluate.results import Measured, Sources, results_of
+from intent.evaluate.speed import Speed
+from intent.hardware import CPU, GPU, Hardware
+from intent.models import ClassifierLoader
+from intent.prompt import Prompt
+from intent.storage import StorageOptions
+from intent.synth.example import Example
+from tests.tiny import CART
+
+XEON, T4 = Hardware(CPU, "Xeon", 2), Hardware(GPU, "Tesla T4", 1)
+NASTY = "<img src=//x onerror=alert(1)> ![p](http://x/y.png) | `add` </td>"
+NONE = {"action": "none", "product": None, "quantity": None}
+
+
+def add(product="Milk", quantity=1):
+    return {"action": "add", "product": product, "quantity": quantity}
+
+
+def measured(name: str, hardware: Hardware, right: int, rate: float, mb: float, price: float | None = None) -> Measured:
+    """Of 40 messages the first `right` are answered as they are meant, the others with a wrong quantity."""
+    record = ArtifactRecord(f"variant-{name}", {"codec": "compact"}, {}, {"model.gguf": {"bytes": int(mb * 1e6)}})
+    loader = ClassifierLoader(name, Artifact(f"w/{name}", record), Prompt(CART), EngineOptions("compact"), StorageOptions())
+    found = [Prediction(e.intent if i < right else add(quantity=9), 0.9) for i, e in enumerate(EXAMPLES)]
+    memory = {"peak_bytes": int(mb * 3e6), "gpu_peak_bytes": int(mb * 2e6) if hardware is T4 else None}
+    speed = Speed(rate, rate * 9, 0.01, 0.02, 1.5, **memory)
+    return Measured(Trial(loader, Artifact("d", ArtifactRecord("data", {}, {})), hardware, 32), found, speed, price)
+
+
+EXAMPLES = [Example(str(i), f"add {i} milk", add() if i % 3 else NONE, "en", phenomena=("digit",)) for i in range(39)]
+EXAMPLES.append(Example("39", NASTY, add(NASTY), "de"))
+ROWS = {
+    "reference": measured("reference", XEON, 38, 10, 270, 0.08),
+    "gguf-Q8_0": measured("gguf-Q8_0", XEON, 38, 40, 140, 0.08),
+    "gguf-Q4_K_M": measured("gguf-Q4_K_M", XEON, 36, 60, 100, 0.08),
+    "gguf-Q2_K": measured("gguf-Q2_K", XEON, 20, 50, 80, 0.08),
+    "reference on T4": measured("reference", T4, 38, 100, 270),
+    "gptq-w4g64 on T4": measured("gptq-w4g64", T4, 37, 50, 135),
+}
+SOURCES = Sources(EXAMPLES, f"# Data\n\n| a | b |\n| --- | --- |\n| {NASTY.replace('|', '')} | 1 |\n", {})
+
+
+@pytest.fixture(scope="module")
+def results():
+    failed = {"gguf-IQ4_XS": {"reason": f"RuntimeError: {NASTY}"}}
+    return json.loads(json.dumps(results_of(CART, EXAMPLES, ROWS) | failed))
+
+
+class Reader(html.parser.HTMLParser):
+    """The tags, attributes and text of a page."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags, self.links, self.said, self.open = set(), [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.links += [f"{name}={value}" for name, value in attrs if name in ("src", "href") or name.startswith("on")]
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+
+def test_the_page_holds_every_row_and_asks_for_nothing_from_elsewhere(results):
+    page = Reader(render_html(results, {}, SOURCES))
+    assert not page.tags & {"script", "img", "link", "iframe"}
+    assert page.links == []
+    text = "".join(page.said)
+    for name in results:
+        assert name in text
+    assert text.count("<img src=//x onerror=alert(1)>") >= 3, "in a reason, a mistake, and the data card"
+    assert "svg" in page.tags
+
+
+def test_markdown_keeps_foreign_text_inside_its_cell(results):
+    from markdown_it import MarkdownIt
+
+    rendered = Reader(MarkdownIt("commonmark", {"html": True}).enable("table").render(render_markdown(results, {}, SOURCES)))
+    assert rendered.links == []
+    assert {"table", "h1", "h2"} <= rendered.tags
+    assert "img" not in rendered.tags
+
+
+def test_a_terminal_shows_figures_in_columns_and_a_failure_with_its_reason(results):
+    lines = render_text(results).splitlines()
+    assert re.split(r"\s{2,}", lines[3]) == [
+        *("gguf-Q4_K_M", "0.900", "0.950", "60.0", "300 MB", "100 MB", "0.000", "0.90", "0.37"),
+    ]
+    assert lines[7].startswith("gguf-IQ4_XS")
+    assert "RuntimeError" in lines[7]
+
+
+def test_the_numbers_are_a_parquet_row_each(results, tmp_path):
+    write_report(tmp_path, results, {}, SOURCES)
+    table = pq.read_table(io.BytesIO((tmp_path / "results.parquet").read_bytes())).to_pylist()
+    by_name = {row["row"]: row for row in table}
+    assert by_name["gguf-Q4_K_M"]["score.exact"] == pytest.approx(0.9)
+    assert by_name["gguf-Q4_K_M"]["loss"] == pytest.approx(0.05)
+    assert by_name["gguf-Q4_K_M"]["score.intervals.exact.low"] < 0.9 < by_name["gguf-Q4_K_M"]["score.intervals.exact.high"]
+    assert by_name["gguf-IQ4_XS"]["reason"].startswith("RuntimeError")
+    assert by_name["gptq-w4g64 on T4"]["hardware.model"] == "Tesla T4"
+
+
+def test_the_front_is_what_nothing_beats_in_both():
+    points = [Point(n, x, y, (y, y), "gguf") for n, x, y in [("a", 1, 0.9), ("b", 2, 0.9), ("c", 3, 0.8), ("d", 2.5, 0.7)]]
+    assert [p.name for p in front(points, more=True)] == ["c", "b"]
+    assert [p.name for p in front(points, more=False)] == ["a"]
+    rng = random.Random(5)
+    many = [Point(str(i), rng.random(), rng.random(), (0, 1), "gguf") for i in range(60)]
+    kept = {p.name for p in front(many, more=True)}
+    assert kept == {p.name for p in many if not any(q.x > p.x and q.y > p.y for q in many)}
+
+
+def test_beside_the_paper_stands_the_best_ratio_on_the_same_hardware(results):
+    rows = {row[0]: row for row in paper.side_by_side(results).rows}
+    speed, memory = (rows[f"GPTQ 4-bit on a GPU, {what} against 16 bits"] for what in ("speed", "memory"))
+    assert speed[2] == "-50% (0.50x)" and speed[3] == "gptq-w4g64 on T4 against reference, Tesla T4"
+    assert memory[2] == "-50% (0.50x)"
+    assert rows["GGUF on a CPU, speed against the unquantized model"][2:] == ["6.0x", "gguf-Q4_K_M against reference, Xeon"]
+    assert rows["commercial model, exact match"][2] == "not measured"
+    only_cpu = {name: result for name, result in results.items() if "T4" not in name}
+    assert {row[2] for row in paper.side_by_side(only_cpu).rows if "GPTQ" in row[0]} == {"not measured"}
