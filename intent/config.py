@@ -142,6 +142,26 @@ class EndpointConfig:
 
 
 @dataclass
+class TeacherConfig:
+    """A larger model that writes `variants` messages for each of so many training `messages`' intents; 0 of them: none.
+
+    `judge`: it must also label each of its messages as meant, without being shown the label.
+    """
+
+    messages: int = 0
+    variants: int = 3
+    temperature: float = 1.0
+    judge: bool = True
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+
+    def __post_init__(self):
+        require(self.messages >= 0, "teacher.messages", self.messages, "use 0 for none, or more")
+        require(1 <= self.variants <= 20, "teacher.variants", self.variants, "use 1 to 20 messages a request")
+        model = self.endpoint.model
+        require(bool(model) or not self.messages, "teacher.endpoint.model", model, "name the model that writes the messages")
+
+
+@dataclass
 class ModelConfig:
     """A base model: a Hugging Face id or a local path, or `package:NAME/FILE.gguf`, a GGUF inside an installed package.
 
@@ -326,6 +346,7 @@ class JobConfig:
     codec: CodecName = CodecName.compact
     schema: SchemaConfig = MISSING
     data: DataConfig = field(default_factory=DataConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     model: ModelConfig = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
     quant: QuantConfig = field(default_factory=QuantConfig)

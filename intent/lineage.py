@@ -10,7 +10,7 @@ from functools import cached_property
 
 from intent.artifact import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.catalog import Catalog
-from intent.config import JobConfig, VariantSpec
+from intent.config import JobConfig, TeacherConfig, VariantSpec
 from intent.errors import ConfigError
 from intent.prompt import Prompt
 from intent.storage import read_uri
@@ -54,6 +54,8 @@ class Lineage:
 
     def data_record(self) -> ArtifactRecord:
         inputs = {"schema": self.schema_fingerprint, "catalog": self._catalog_fingerprint()}
+        if self.config.teacher.messages:
+            inputs["teacher"] = fingerprint(_saying(self.config.teacher))
         return self._record("data", self.config.data, inputs)
 
     def checkpoint_record(self) -> ArtifactRecord:
@@ -96,6 +98,13 @@ class Lineage:
 
     def _catalog_fingerprint(self) -> str:
         return fingerprint(self.catalog.names)
+
+
+def _saying(teacher: TeacherConfig) -> dict:
+    """What decides a teacher's answers; how fast it is asked, and at what price, does not."""
+    endpoint = teacher.endpoint
+    asked = {"model": endpoint.model, "url": endpoint.url, "options": endpoint.options}
+    return {**asdict(teacher), "endpoint": asked}
 
 
 def require_matching(artifact: Artifact, lineage: Lineage) -> None:

@@ -5,19 +5,25 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from intent import artifact
 from intent.config import CatalogSource, DataConfig, HeldOut, JobConfig
 from intent.evaluate import gold
 from intent.lineage import Lineage
-from intent.synth import dataset
+from intent.openai import Endpoint
+from intent.storage import open_store
+from intent.synth import dataset, teacher
 from intent.synth.card import card
 from intent.synth.corpus import Corpus
-from intent.synth.example import Example
-from intent.synth.quality import leaks, normal_form
+from intent.synth.example import from_table, to_table
+from intent.synth.quality import Evaluation, keys
 from jobs.app import Steps, cluster, job, say
 
-PER_TASK = 500
+PER_TASK = 1_000
 CARD_EXAMPLES = 20_000
+ANSWERS = "endpoint"
 
 
 def generate(lineage: Lineage, config: DataConfig) -> artifact.Artifact:
@@ -31,48 +37,64 @@ def generate(lineage: Lineage, config: DataConfig) -> artifact.Artifact:
 def _build(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
     catalog = lineage.catalog if config.catalogs is CatalogSource.given else None
     catalogs: dict[str, tuple[str, ...]] = {"": catalog.names} if catalog else {}
-    seen: set[tuple[str, str]] = set()
-    splits: dict[str, list[Example]] = {}
+    seen: set[int] = set()
+    splits: dict[str, pa.Table] = {}
     # Evaluation messages first: a training message that nearly repeats one is the one to be dropped.
     for number, split in enumerate(reversed(dataset.SPLITS)):
         by_template = config.held_out is HeldOut.templates
         seed = config.seed if by_template else config.seed * len(dataset.SPLITS) + number
         corpus = Corpus(lineage.schema, config.languages, seed, catalog, split if by_template else "all")
         splits[split] = _unique(corpus, getattr(config, split), seen, catalogs, f"generate {split}")
-        for key, data in dataset.split_files(split, splits[split]):
+    taught = _teach(lineage, splits, catalogs, seen) if lineage.config.teacher.messages else {}
+    return _publish(folder, splits, catalogs, taught)
+
+
+def _publish(folder: Path, splits: dict[str, pa.Table], catalogs: dict, taught: dict) -> dict:
+    for split, table in splits.items():
+        for key, data in dataset.split_files(split, table):
             (folder / key).write_bytes(data)
-    used = {example.catalog for examples in splits.values() for example in examples}
+    used = {id for table in splits.values() for id in table["catalog"].unique().to_pylist()}
     kept = {key: names for key, names in catalogs.items() if key in used}
     (folder / dataset.CATALOGS).write_text(json.dumps(kept, ensure_ascii=False))
-    (folder / dataset.CARD).write_text(card(splits["train"][:CARD_EXAMPLES], kept))
-    return {split: len(examples) for split, examples in splits.items()} | _shares(splits["train"])
+    evaluation = [example.message for example in from_table(splits["test"])]
+    sample = from_table(splits["train"].slice(0, CARD_EXAMPLES))
+    (folder / dataset.CARD).write_text(card(sample, kept, evaluation, taught=taught))
+    counts = {split: table.num_rows for split, table in splits.items()} | _shares(splits["train"])
+    return counts | ({"teacher": taught} if taught else {})
 
 
-def _unique(corpus: Corpus, count: int, seen: set, catalogs: dict, title: str) -> list[Example]:
+def _unique(corpus: Corpus, count: int, seen: set[int], catalogs: dict, title: str) -> pa.Table:
     """The first `count` examples of the corpus that are not nearly another split's, another example's or a gold one's."""
-    by_hand = [example.message for half in gold.HALVES for example in gold.load(half)[0]]
-    found: list[Example] = []
+    found: list[pa.Table] = []
+    rows = 0
     with Steps(title) as steps:
-        for examples, more in _in_order(corpus, count):
+        for table, hashes, more in _in_order(corpus, count):
             catalogs.update(more)
-            leaked = {example.id for example in leaks(examples, by_hand)}
-            for example in examples:
-                key = (example.catalog, normal_form(example.message) or example.message)
-                if key not in seen and example.id not in leaked and len(found) < count:
-                    seen.add(key)
-                    found.append(example)
-            steps.update(len(found), count)
-            if len(found) == count:
-                return found
+            fresh = _fresh(hashes, seen)[: count - rows]
+            found.append(table.take(pa.array(fresh, pa.int64())))
+            rows += len(fresh)
+            steps.update(rows, count)
+            if rows == count:
+                return pa.concat_tables(found)
     raise AssertionError("unreachable: the corpus has no end")
 
 
-def _in_order(corpus: Corpus, count: int) -> Iterator[tuple[list[Example], dict]]:
+def _fresh(hashes: np.ndarray, seen: set[int]) -> list[int]:
+    """The positions of hashes seen for the first time."""
+    fresh = []
+    for position, value in enumerate(hashes.tolist()):
+        if value not in seen:
+            seen.add(value)
+            fresh.append(position)
+    return fresh
+
+
+def _in_order(corpus: Corpus, count: int) -> Iterator[tuple[pa.Table, np.ndarray, dict]]:
     """Blocks of examples by number, computed by Ray tasks a few blocks ahead."""
     import ray
 
     task = ray.remote(num_cpus=1)(_block)
-    shared = ray.put(corpus)
+    shared = ray.put((corpus, Evaluation(gold.messages())))
     ahead = max(2, min(2 * int(ray.cluster_resources().get("CPU", 1)), -(-count // PER_TASK)))
     waiting = deque(task.remote(shared, i * PER_TASK, (i + 1) * PER_TASK) for i in range(ahead))
     start = ahead
@@ -82,13 +104,30 @@ def _in_order(corpus: Corpus, count: int) -> Iterator[tuple[list[Example], dict]
         start += 1
 
 
-def _block(corpus: Corpus, start: int, stop: int) -> tuple[list[Example], dict]:
-    return corpus.examples(start, stop), corpus.catalogs(start, stop)
+def _block(shared: tuple[Corpus, Evaluation], start: int, stop: int) -> tuple[pa.Table, np.ndarray, dict]:
+    """The block's examples that no evaluation set has, as rows, with the hash of what makes each one of its kind."""
+    corpus, evaluation = shared
+    examples = evaluation.without(corpus.examples(start, stop))
+    return to_table(examples), keys(examples), corpus.catalogs(start, stop)
 
 
-def _shares(examples: list[Example]) -> dict:
-    actions = Counter(str(next(iter(example.intent.values()))) for example in examples)
-    languages = Counter(example.language for example in examples)
+def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict, seen: set[int]) -> dict:
+    """Adds what the teacher writes for the first training messages; its answers are kept beside the artifacts."""
+    config = lineage.config.teacher
+    endpoint = Endpoint(config.endpoint, open_store(f"{lineage.config.workspace}/{ANSWERS}", lineage.options))
+    evaluation = [*gold.messages(), *splits["test"]["message"].to_pylist(), *splits["validation"]["message"].to_pylist()]
+    written = teacher.Teacher(endpoint, config, lineage.schema, evaluation)
+    taught = written.write(from_table(splits["train"].slice(0, config.messages)), catalogs)
+    fresh = _fresh(keys(taught.examples), seen)
+    taught.rejected["repeats another"] += len(taught.examples) - len(fresh)
+    taught.examples = [taught.examples[i] for i in fresh]
+    splits["train"] = pa.concat_tables([splits["train"], to_table(taught.examples)])
+    return teacher.report(taught, endpoint)
+
+
+def _shares(table: pa.Table) -> dict:
+    actions = Counter(str(next(iter(json.loads(intent).values()))) for intent in table["intent"].to_pylist())
+    languages = Counter(table["language"].to_pylist())
     return {"actions": dict(actions), "languages": dict(languages)}
 
 

@@ -22,5 +22,10 @@ def load(half: str) -> tuple[list[Example], dict[str, tuple[str, ...]]]:
     return [_example(json.loads(line)) for line in lines], {id: tuple(names) for id, names in catalogs.items()}
 
 
+def messages() -> list[str]:
+    """The messages of both halves, for keeping them out of training."""
+    return [example.message for half in HALVES for example in load(half)[0]]
+
+
 def _example(row: dict) -> Example:
     return Example(**{**row, "phenomena": tuple(row["phenomena"])}, generator="hand")

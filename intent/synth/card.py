@@ -8,20 +8,36 @@ from intent.synth.example import Example
 from intent.synth.quality import contradictions, deduplicate, leaks
 
 BAR = 24
+MARKUP = frozenset("\\`*_[]<>|")
 SAMPLES = 3
 QUANTITIES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 9), (10, 12), (13, 24), (25, 99))
 
 
 def card(
-    examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]], evaluation: Iterable[str] = (), title: str = "Data"
+    examples: Sequence[Example],
+    catalogs: Mapping[str, Sequence[str]],
+    evaluation: Iterable[str] = (),
+    title: str = "Data",
+    taught: Mapping[str, object] | None = None,
 ) -> str:
-    """Counts, checks and samples of `examples`. `catalogs`: the names of each catalog id ("" for the job's own)."""
+    """Counts, checks and samples of `examples`. `catalogs`: the names of each catalog id ("" for the job's own).
+
+    `taught`: what `teacher.report` says of a teacher's messages.
+    """
     if not examples:
         return f"# {title}\n\nNo examples.\n"
     parts = [f"# {title}", _summary(examples, catalogs, list(evaluation)), _cross(examples)]
     parts += [_bars("Phenomena", Counter(name for e in examples for name in e.phenomena), len(examples))]
     parts += [_bars("Quantity", _quantities(examples), sum(_quantities(examples).values()), keep_order=True)]
+    parts += [_teacher(taught)] if taught else []
     return "\n\n".join([*parts, _samples(examples)]) + "\n"
+
+
+def _teacher(taught: Mapping) -> str:
+    said = {**taught, "rejected": sum(taught["rejected"].values())} | {f"- {why}": n for why, n in taught["rejected"].items()}
+    return "## Teacher\n\n" + _table(
+        ("", ""), [(name, f"{n:,.6g}" if not isinstance(n, str) else n) for name, n in said.items()]
+    )
 
 
 def _summary(examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]], evaluation: list[str]) -> str:
@@ -103,4 +119,9 @@ def _samples(examples: Sequence[Example]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    """A message is text, whatever markup it looks like."""
+    return "".join(f"\\{c}" if c in MARKUP else c for c in str(value))

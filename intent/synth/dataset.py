@@ -2,14 +2,14 @@
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from intent.errors import MissingArtifact
 from intent.storage import Store
-from intent.synth.example import Example, from_table, to_table
+from intent.synth.example import Example, from_table
 
 SPLITS = ("train", "validation", "test")
 CATALOGS = "catalogs.json"
@@ -17,10 +17,10 @@ CARD = "card.md"
 ROWS_PER_FILE = 50_000
 
 
-def split_files(split: str, examples: Sequence[Example]) -> Iterable[tuple[str, bytes]]:
+def split_files(split: str, examples: pa.Table) -> Iterable[tuple[str, bytes]]:
     """(key, Parquet bytes) of each shard of a split."""
-    for number, low in enumerate(range(0, len(examples), ROWS_PER_FILE)):
-        yield f"{split}-{number:05d}.parquet", parquet(to_table(examples[low : low + ROWS_PER_FILE]))
+    for number, low in enumerate(range(0, examples.num_rows, ROWS_PER_FILE)):
+        yield f"{split}-{number:05d}.parquet", parquet(examples.slice(low, ROWS_PER_FILE))
 
 
 def read_split(store: Store, split: str) -> list[Example]:

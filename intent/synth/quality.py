@@ -3,11 +3,15 @@
 Knows examples and languages; knows nothing of how examples were made, so it judges a teacher's as well as generated ones.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import blake2b
+
+import numpy as np
 
 from intent.synth.example import Example
 from intent.synth.language import load
@@ -16,6 +20,7 @@ from intent.synth.noise import without_accents
 LEAK_OVERLAP = 0.85  # share of common words from which two messages of four words or more count as the same
 CERTAIN_ONLY = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # what the rules below cannot read
 CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove"})
+WORD = re.compile(r"\w+")
 INTEGER = re.compile(r"(?<![\w.,])x?(\d{1,4})(?:x|(?!\w|[.,]\d))")
 MEASURE = re.compile(r"(?<![\w.,])\d+(?:[.,x]\d+)*[\s-]?(?:kg|g|mg|ml|cl|l|cm|mm|m|inch|gb|mah|w)\b", re.IGNORECASE)
 
@@ -31,7 +36,12 @@ class Deduplicated:
 
 def normal_form(message: str) -> str:
     """The message without case, accents, punctuation and emoji: what two near-duplicates share."""
-    return " ".join(re.findall(r"\w+", without_accents(message).casefold()))
+    return " ".join(WORD.findall(without_accents(message).casefold()))
+
+
+def message_key(message: str) -> str:
+    """What two messages that count as one share; a message without any word is its own."""
+    return normal_form(message) or message
 
 
 def deduplicate(examples: Iterable[Example]) -> Deduplicated:
@@ -39,7 +49,7 @@ def deduplicate(examples: Iterable[Example]) -> Deduplicated:
     first: dict[tuple[str, str], Example] = {}
     kept, repeated, contradicting = [], 0, 0
     for example in examples:
-        key = (example.catalog, normal_form(example.message) or example.message)
+        key = (example.catalog, message_key(example.message))
         earlier = first.setdefault(key, example)
         if earlier is example:
             kept.append(example)
@@ -50,26 +60,43 @@ def deduplicate(examples: Iterable[Example]) -> Deduplicated:
     return Deduplicated(kept, repeated, contradicting)
 
 
+class Evaluation:
+    """The messages of evaluation sets, as normal forms: which other messages are one of them, or nearly."""
+
+    def __init__(self, messages: Iterable[str]):
+        self.forms = {normal_form(message) for message in messages}
+        self.sets = {words for form in self.forms if len(words := frozenset(form.split())) >= 4}
+        self._with: dict[str, list[frozenset[str]]] = defaultdict(list)
+        for words in sorted(self.sets, key=sorted):
+            for word in words:
+                self._with[word].append(words)
+
+    def has(self, form: str) -> bool:
+        """Two sets that share so much have one of any few words of either in common: only those of the rarest are compared."""
+        words = frozenset(form.split())
+        if form in self.forms or len(words) < 4:
+            return form in self.forms
+        if words in self.sets:
+            return True
+        spare = len(words) - math.ceil(LEAK_OVERLAP * len(words))
+        rarest = sorted(words, key=lambda word: (len(self._with.get(word, ())), word))[: spare + 1]
+        near = (other for word in rarest for other in self._with.get(word, ()))
+        return any(len(words & other) >= LEAK_OVERLAP * len(words | other) for other in near)
+
+    def without(self, examples: Iterable[Example]) -> list[Example]:
+        return [example for example in examples if not self.has(normal_form(example.message))]
+
+
+def keys(examples: Iterable[Example]) -> np.ndarray:
+    """A hash an example, int64: equal where two messages about one catalog count as the same."""
+    texts = (f"{example.catalog}\0{message_key(example.message)}".encode() for example in examples)
+    return np.array([int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True) for text in texts], np.int64)
+
+
 def leaks(examples: Iterable[Example], evaluation: Iterable[str]) -> list[Example]:
     """The examples whose message is one of `evaluation`, or nearly."""
-    exact: set[str] = set()
-    by_word: dict[str, list[frozenset[str]]] = defaultdict(list)
-    for message in evaluation:
-        form = normal_form(message)
-        exact.add(form)
-        words = frozenset(form.split())
-        for word in words if len(words) >= 4 else ():
-            by_word[word].append(words)
-    return [example for example in examples if _leaks(normal_form(example.message), exact, by_word)]
-
-
-def _leaks(form: str, exact: set[str], by_word: Mapping[str, list[frozenset[str]]]) -> bool:
-    words = frozenset(form.split())
-    if form in exact or len(words) < 4:
-        return form in exact
-    seen = min((by_word[word] for word in sorted(words) if word in by_word), key=len, default=[])
-    near = seen if len(words) < 7 else [other for word in words if word in by_word for other in by_word[word]]
-    return any(len(words & other) >= LEAK_OVERLAP * len(words | other) for other in near)
+    known = Evaluation(evaluation)
+    return [example for example in examples if known.has(normal_form(example.message))]
 
 
 def contradictions(examples: Iterable[Example], catalogs: Mapping[str, Sequence[str]]) -> Iterator[tuple[Example, str]]:

