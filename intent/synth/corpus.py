@@ -20,7 +20,7 @@ from intent.synth.phenomena import SCENARIOS, mix
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ideas, ontology
 
-GENERATOR = "grammar-6"
+GENERATOR = "grammar-7"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")
@@ -173,8 +173,7 @@ def _given(catalog: Catalog) -> Shelf:
 @lru_cache(maxsize=64)
 def _sampled(seed: int, split: str, block: int, languages: tuple[str, ...]) -> Shelf:
     rng = Random(_mix(seed, split, block) ^ 0x5E1F)
-    language = "en" if rng.random() < 0.5 else rng.choice(languages)
-    return market.sample(rng, language, _ideas(split), _brands(split))
+    return market.sample(rng, languages, _ideas(split), _brands(split))
 
 
 @cache

@@ -26,11 +26,12 @@ class Noun:
     special about the noun: `p` only plural (trousers), `s` no plural (grapes in Italian), `>f` another gender in the plural.
     """
 
-    __slots__ = ("_said", "gender", "language", "number", "plural_gender", "text")
+    __slots__ = ("_said", "gender", "language", "marks", "number", "plural_gender", "text")
 
     def __init__(self, language: "Language", text: str):
         self.language = language
         self.text, _, marks = text.partition(" /")
+        self.marks = marks
         self.gender = marks[:1] or language.genders[0]
         self.plural_gender = marks[2:] if marks[1:2] == ">" else self.gender
         self.number = {"p": "many", "s": "mass"}.get(marks[1:], "")
@@ -83,6 +84,7 @@ class Language:
         self.contractions = [(re.compile(pattern), to) for pattern, to in raw.get("contractions", [])]
         self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
         self.fillers: list[str] = raw["fillers"]
+        self.adjectives: dict[str, str | dict[str, str]] = {**raw["colours"], **raw["qualities"]}
         self.agree: dict[str, dict[str, str]] = raw["agree"]
         self.unstated: dict[str, dict[str, list[str]]] = raw["unstated"]
         self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}
@@ -101,13 +103,13 @@ class Language:
         return {unit: [Noun(self, text.strip()) for text in words.split(";")] for unit, words in self.raw["units"].items()}
 
     @cache  # noqa: B019 - a language lives as long as its process
-    def coloured(self, idea: str, which: int, colour: str) -> Noun:
-        """The noun with a colour that agrees with it."""
-        noun, adjective = self.nouns[idea][which], self.raw["colours"][colour]
+    def described(self, idea: str, which: int, quality: str) -> Noun:
+        """The noun with a colour or another quality that agrees with it."""
+        noun, adjective = self.nouns[idea][which], self.adjectives[quality]
         if not isinstance(adjective, str):
             adjective = adjective[noun.gender]
         pair = (adjective, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, adjective)
-        return Noun(self, f"{pair[0]} {pair[1]} /{noun.gender}")
+        return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
 
     @cache  # noqa: B019
     def verbatim(self, text: str, gender: str) -> Noun:

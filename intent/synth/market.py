@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from random import Random
 
 from intent.synth.language import load
-from intent.synth.shelf import DEPARTMENTS, Idea, Product, Shelf, ideas, ontology
+from intent.synth.shelf import DEPARTMENTS, Idea, Product, Shelf, ideas, ontology, qualities
 
 ONSETS = (
     "b",
@@ -75,13 +75,18 @@ def pick(rng: Random, options: Sequence):
     return options[int(rng.random() * len(options))]
 
 
-def sample(rng: Random, language: str, pool: Sequence[str], brands: frozenset[str]) -> Shelf:
-    """8 to 40 products from the ideas in `pool`, named in `language`, in one shop's style of writing."""
+def sample(rng: Random, languages: Sequence[str], pool: Sequence[str], brands: frozenset[str]) -> Shelf:
+    """8 to 40 products from the ideas in `pool`, in one shop's style of writing.
+
+    Half of the shops write English, most others one of `languages`, and a delicatessen names each product in its own.
+    """
+    language = "en" if rng.random() < 0.5 else pick(rng, languages)
+    spoken = languages if rng.random() < 0.12 else (language,)
     chosen = set(rng.sample(DEPARTMENTS, pick(rng, (1, 1, 2, 3, 7))))
     local = [ideas()[name] for name in pool if ideas()[name].department in chosen]
     if len(local) < 5:
         local = [ideas()[name] for name in pool]
-    shop = _Shop(rng, language, brands)
+    shop = _Shop(rng, spoken, brands)
     target, invented = rng.randint(8, 40), pick(rng, (0.0, 0.0, 0.05, 0.15, 0.6))
     products: dict[str, Product] = {}
     for _ in range(4 * target):
@@ -97,11 +102,10 @@ def sample(rng: Random, language: str, pool: Sequence[str], brands: frozenset[st
 class _Shop:
     """One shop's habits: how often it names brands, sizes and colours, and how it writes them."""
 
-    def __init__(self, rng: Random, language: str, brands: frozenset[str]):
-        self.rng, self.language = rng, load(language)
+    def __init__(self, rng: Random, languages: Sequence[str], brands: frozenset[str]):
+        self.rng, self.languages = rng, [load(code) for code in languages]
         self.brands = {d: [name for name in names if name in brands] for d, names in ontology()["brands"].items()}
-        self.colours = list(self.language.raw["colours"])
-        self.branded, self.sized, self.coloured = (rng.random() * 0.8, rng.random(), rng.random())
+        self.branded, self.sized, self.described = (rng.random() * 0.8, rng.random(), rng.random())
         self.style = pick(rng, STYLES)
 
     def variants(self, idea: Idea) -> list[Product]:
@@ -115,20 +119,20 @@ class _Shop:
     def _product(self, idea: Idea, like: Product | None = None) -> Product:
         brand = self._maybe(self.brands.get(idea.department, ()), self.branded)
         size = self._maybe(idea.sizes, self.sized)
-        colour = self._maybe(self.colours, self.coloured) if idea.name in ontology()["coloured"] else ""
+        quality = self._maybe(qualities(idea.name), self.described)
         if like:
-            change = pick(self.rng, ("brand", "size", "colour"))
+            change = pick(self.rng, ("brand", "size", "quality"))
             brand = brand if change == "brand" else like.brand
             size = size if change == "size" else like.size
-            colour = colour if change == "colour" and like.colour else like.colour
-        return Product(self._name(idea, brand, size, colour), idea.name, brand, size, colour)
+            quality = quality if change == "quality" and like.quality else like.quality
+        return Product(self._name(idea, brand, size, quality), idea.name, brand, size, quality)
 
     def _maybe(self, options: Sequence[str], chance: float) -> str:
         return pick(self.rng, options) if options and self.rng.random() < chance else ""
 
-    def _name(self, idea: Idea, brand: str, size: str, colour: str) -> str:
-        language = self.language
-        noun = language.coloured(idea.name, 0, colour) if colour else language.nouns[idea.name][0]
+    def _name(self, idea: Idea, brand: str, size: str, quality: str) -> str:
+        language = pick(self.rng, self.languages)
+        noun = language.described(idea.name, 0, quality) if quality else language.nouns[idea.name][0]
         text = language.title(noun.say("title", idea.number == "many"))
         size = re.sub(r"(?<=\d)(?=[A-Za-z]+$)", " ", size) if self.style == "spaced" else size
         parts = [part for part in ((brand, text, size) if language.brand_first else (text, brand, size)) if part]

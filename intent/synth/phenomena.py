@@ -10,8 +10,10 @@ from intent.errors import ConfigError
 
 # What the message does -> (action, template group or groups, weight).
 SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
-    "add": ("add", ("add", "add", "add", "add", "add", "add_one"), 27),
-    "indirect": ("add", ("indirect",), 7),
+    "add": ("add", ("add", "add", "add", "add", "add", "add_one"), 25),
+    "indirect": ("add", ("indirect",), 7.5),
+    "worn_out": ("add", ("worn_out",), 2),
+    "occasion": ("add", ("occasion",), 3.5),
     "limit": ("add", ("limit",), 2.5),
     "remove": ("remove", ("remove", "remove", "remove", "remove_stated"), 17),
     "remove_colloquial": ("remove", ("remove_one",), 6),
@@ -22,8 +24,8 @@ SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "correct_product_remove": ("remove", ("fix_product_remove",), 1),
     "distractor_add": ("add", ("distract_add",), 1.5),
     "distractor_remove": ("remove", ("distract_remove",), 1),
-    "not_in_catalog": ("none", ("add", "add", "add", "add_one", "indirect", "remove", "remove_one"), 5),
-    "ambiguous": ("none", ("add", "add", "indirect", "remove", "remove_one"), 3.5),
+    "not_in_catalog": ("none", ("add", "add", "add", "add_one", "indirect", "occasion", "remove", "remove_one"), 7),
+    "ambiguous": ("none", ("add", "add", "indirect", "occasion", "remove", "remove_one"), 4),
     "several_products": ("none", ("several",), 3.5),
     "question": ("none", ("question",), 3.5),
     "past_event": ("none", ("past",), 2.5),

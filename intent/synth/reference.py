@@ -9,7 +9,7 @@ from random import Random
 
 from intent.synth.language import Language, Noun
 from intent.synth.market import invent
-from intent.synth.shelf import Idea, Product, Shelf, ideas, ontology
+from intent.synth.shelf import Idea, Product, Shelf, ideas, ontology, qualities
 
 # The unit that says a product's own size: "two litres of milk" asks for two of "Milk 1L", and for nothing else.
 EXACT = {"litre": ("1l", "1 l"), "kilo": ("1kg", "1 kg")}
@@ -86,7 +86,7 @@ class Speaker:
     def _described(self, product: Product, word: str, brand: str = "", size: str = "") -> Mention | None:
         if not product.idea:
             return None
-        chosen, missing = ({"brand": brand, "size": size, "colour": ""}, ["brand", "size", "colour"])
+        chosen, missing = ({"brand": brand, "size": size, "quality": ""}, ["brand", "size", "quality"])
         self.rng.shuffle(missing)
         while not self.shelf.clear(word, **chosen):
             if not missing:
@@ -95,9 +95,9 @@ class Speaker:
             chosen[attribute] = getattr(product, attribute)
         return self._phrase(word, product, **chosen)
 
-    def _phrase(self, word: str, product: Product, brand: str = "", size: str = "", colour: str = "") -> Mention:
+    def _phrase(self, word: str, product: Product, brand: str = "", size: str = "", quality: str = "") -> Mention:
         which = int(self.rng.random() * len(self.language.nouns[word]))
-        noun = self.language.coloured(word, which, colour) if colour else self.language.nouns[word][which]
+        noun = self.language.described(word, which, quality) if quality else self.language.nouns[word][which]
         kind = "size" if size else "brand" if brand else self._kind_name(word, product, which)
         before, after = "", ""
         if brand:
@@ -136,14 +136,14 @@ class Speaker:
         """Words that fit two or more products of the shelf equally."""
         if not self.shelf.unclear:
             return None
-        word, brand, size, colour = self._pick(self.shelf.unclear)
+        word, brand, size, quality = self._pick(self.shelf.unclear)
         fitting = next(p for p in self.shelf.products if p.idea and word in ideas()[p.idea].line)
-        mention = self._phrase(word, fitting, brand, size, colour)
+        mention = self._phrase(word, fitting, brand, size, quality)
         mention.units = tuple(unit for unit in mention.units if unit not in UNITS_OF_SIZE)
         return mention
 
     def absent(self, pool: Sequence[str], strangers: bool) -> Mention | None:
-        """A product that the shelf does not have: something else, a wrong brand or colour, an invented name.
+        """A product that the shelf does not have: something else, a wrong brand or quality, an invented name.
 
         `strangers`: the shelf has names that no language file knows, so a common thing might be one of them.
         """
@@ -166,18 +166,18 @@ class Speaker:
         return Mention(noun, idea.number, "absent", idea.units)
 
     def _wrong(self, brand: bool) -> Mention | None:
-        """A thing that is here, in a brand or a colour that is not."""
+        """A thing that is here, in a brand or a quality that is not."""
         product = self._pick(self.shelf.products)
         same = [p for p in self.shelf.products if p.idea == product.idea]
-        if not product.idea or not all(p.brand if brand else p.colour for p in same):
+        if not product.idea or not all(p.brand if brand else p.quality for p in same):
             return None
         department = ideas()[product.idea].department
-        options = ontology()["brands"][department] if brand else self.language.raw["colours"]
-        taken = {p.brand if brand else p.colour for p in self.shelf.products}
+        options = ontology()["brands"][department] if brand else qualities(product.idea)
+        taken = {p.brand if brand else p.quality for p in self.shelf.products}
         wrong = [option for option in options if option not in taken and not self.shelf.mentions(option)]
         if not wrong:
             return None
-        return self._phrase(product.idea, product, **{"brand" if brand else "colour": self._pick(wrong)})
+        return self._phrase(product.idea, product, **{"brand" if brand else "quality": self._pick(wrong)})
 
     def _invented(self) -> Mention | None:
         text = invent(self.rng).name

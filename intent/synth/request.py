@@ -18,7 +18,7 @@ from intent.synth.shelf import Product, Shelf
 
 COMMON = (1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 10, 12, 12, 15, 20)
 STATED = frozenset({"remove_stated", "limit", "fix_add", "fix_remove"})
-UNSTATED = frozenset({"add_one", "indirect", "remove_one", "no_more", "distract_remove"})
+UNSTATED = frozenset({"add_one", "indirect", "worn_out", "remove_one", "no_more", "distract_remove"})
 WITH_OTHERS = frozenset({"several", "question", "fix_product_add", "fix_product_remove", "distract_add", "distract_remove"})
 
 
@@ -49,7 +49,10 @@ class Request:
         elif scenario == "ambiguous":
             self.mention = self.speaker.ambiguous()
         else:
-            self.product = self._pick(self.shelf.products)
+            products = self.shelf.durable if scenario == "worn_out" else self.shelf.products
+            if not products:
+                return False
+            self.product = self._pick(products)
             self.mention = self.speaker.refer(self.product)
         self.beyond = scenario == "quantity_out_of_range"
         self.quantity = self._quantity(group)

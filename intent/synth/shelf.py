@@ -21,6 +21,8 @@ SIZE = re.compile(
     re.IGNORECASE,
 )
 BRACKETS = re.compile(r"\([^)]*\)")
+DURABLE = ("electronics", "fashion", "home", "sports", "toys")
+COLOURS = ("black", "white", "red", "blue", "green", "grey", "yellow", "pink")
 DEPARTMENTS = ("grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys")
 
 
@@ -45,19 +47,19 @@ class Idea:
 class Product:
     """`name` as the catalog writes it; `idea` is empty for a name that no language file knows.
 
-    `extra`: the name says more than the other fields hold.
+    `quality`: a colour, or one of `qualities` (organic, large). `extra`: the name says more than the other fields hold.
     """
 
     name: str
     idea: str = ""
     brand: str = ""
     size: str = ""
-    colour: str = ""
+    quality: str = ""
     extra: bool = False
 
     @property
     def plain(self) -> bool:
-        return not (self.brand or self.size or self.colour or self.extra)
+        return not (self.brand or self.size or self.quality or self.extra)
 
 
 @cache
@@ -88,6 +90,14 @@ def _idea(name: str, text: str, department: str) -> Idea:
 
 
 @cache
+def qualities(idea: str) -> tuple[str, ...]:
+    """What tells products of one idea apart besides brand and size: colours, or other qualities (organic, large)."""
+    if idea in ontology()["coloured"]:
+        return COLOURS
+    return tuple(name for name, named in ontology()["qualities"].items() if idea in named)
+
+
+@cache
 def confusable(word: str) -> frozenset[str]:
     """Ideas that `word` could be taken for, or that could be taken for it, although it is not their name."""
     akin = ontology()["akin"]
@@ -108,9 +118,14 @@ class Shelf:
         self._tokens = [frozenset(words(product.name)) for product in products]
         self._parts: dict[str, list[str]] = {}
 
-    def clear(self, word: str, brand: str = "", size: str = "", colour: str = "") -> bool:
+    def clear(self, word: str, brand: str = "", size: str = "", quality: str = "") -> bool:
         """Whether exactly one product here can be meant."""
-        return self.fits[word, brand, size, colour] == 1 and not confusable(word) & self.words
+        return self.fits[word, brand, size, quality] == 1 and not confusable(word) & self.words
+
+    @cached_property
+    def durable(self) -> tuple[Product, ...]:
+        """What wears out or breaks rather than runs out, as far as is known."""
+        return tuple(p for p in self.products if not p.idea or ideas()[p.idea].department in DURABLE)
 
     @cached_property
     def unclear(self) -> list[tuple[str, str, str, str]]:
@@ -143,7 +158,7 @@ class Shelf:
 
 def _keys(product: Product) -> Iterator[tuple[str, str, str, str]]:
     if product.idea:
-        attributes = ({"", product.brand}, {"", product.size}, {"", product.colour})
+        attributes = ({"", product.brand}, {"", product.size}, {"", product.quality})
         yield from combinations(ideas()[product.idea].line, *attributes)
 
 

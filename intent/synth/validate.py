@@ -7,17 +7,27 @@ import yaml
 from intent.synth.grammar import names, parse
 from intent.synth.language import FOLDER, LOADER, Language
 from intent.synth.phenomena import SCENARIOS
-from intent.synth.shelf import DEPARTMENTS, ideas, ontology
+from intent.synth.shelf import COLOURS, DEPARTMENTS, ideas, ontology
 
 SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "numbers",
-            "units", "colours", "nouns", "rules", "fillers", "templates")  # fmt: skip
+            "units", "colours", "qualities", "nouns", "rules", "fillers", "templates")  # fmt: skip
 PHRASES = ("counted", "bare", "the", "one", "of")
 WRAPPERS = ("before", "after", "ramble")
 GROUPS = tuple(dict.fromkeys(group for _, groups, _ in SCENARIOS.values() for group in groups)) + WRAPPERS
 # Slots that each template of a group must have; a template with an alternative for a slot counts as having it.
 PRODUCT = {"np", "np_stated", "list_item", "name"}
-COUNTED = ("add", "remove", "remove_stated", "fix_add", "fix_remove", "fix_product_add", "fix_product_remove", "distract_add")
-UNCOUNTED = ("add_one", "indirect", "remove_one", "no_more", "distract_remove")
+COUNTED = (
+    "add",
+    "remove",
+    "remove_stated",
+    "fix_add",
+    "fix_remove",
+    "fix_product_add",
+    "fix_product_remove",
+    "distract_add",
+    "occasion",
+)
+UNCOUNTED = ("add_one", "indirect", "worn_out", "remove_one", "no_more", "distract_remove")
 BUILT_IN = {"np", "np_stated", "num", "counted", "digits", "name", "list_item", "other", "third"}
 
 
@@ -49,9 +59,10 @@ def _words(language: Language) -> Iterator[str]:
     for unit in sorted({unit for idea in ideas().values() for unit in idea.units}):
         if unit not in language.units:
             yield f"units.{unit}: add the word"
-    for colour in ("black", "white", "red", "blue", "green", "grey", "yellow", "pink"):
-        if colour not in language.raw["colours"]:
-            yield f"colours.{colour}: add the word"
+    for section, wanted in (("colours", COLOURS), ("qualities", ontology()["qualities"])):
+        for name in wanted:
+            if name not in language.raw[section]:
+                yield f"{section}.{name}: add the word"
     for phrase in PHRASES:
         if phrase not in language.phrases:
             yield f"phrases.{phrase}: add the phrase"
@@ -115,5 +126,6 @@ def uncovered() -> list[str]:
     """What `products.yaml` says of ideas that it does not have."""
     akin = ontology()["akin"]
     named = {*akin, *(idea for words in akin.values() for idea in words), *ontology()["coloured"]}
+    named |= {idea for ideas_ in ontology()["qualities"].values() for idea in ideas_}
     unknown = [f"products.yaml names {name!r}, which is no idea" for name in sorted(named - set(ideas()))]
     return unknown + [f"products.yaml: brands.{d} is empty" for d in DEPARTMENTS if len(ontology()["brands"][d]) < 10]

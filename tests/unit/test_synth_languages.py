@@ -93,4 +93,4 @@ def test_a_phrase_has_the_article_and_the_case(code, phrase, idea, said):
     ],
 )
 def test_a_colour_agrees_with_its_noun(code, idea, colour, phrase, said):
-    assert load(code).coloured(idea, 0, colour).say(phrase) == said
+    assert load(code).described(idea, 0, colour).say(phrase) == said
