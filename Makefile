@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := infra/constraints.txt
 
-.PHONY: install demo test lint chaos clean
+.PHONY: install demo sweep test lint chaos clean
 
 install: $(STAMP)
 
@@ -18,6 +18,12 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt
 
 demo: install
 	$(BIN)/python -m jobs.demo
+
+# A short sweep of the demo's model, made first where it is not there yet.
+sweep: install
+	$(BIN)/python -m jobs.generate
+	$(BIN)/python -m jobs.train
+	$(BIN)/python -m jobs.sweep quant=short
 
 test: install
 	$(BIN)/python -m pytest

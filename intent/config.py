@@ -325,16 +325,18 @@ class StorageConfig:
 
 @dataclass
 class ClusterConfig:
-    """`prices`: USD an hour of one "cpu" and of one "gpu"; a model's own name, as a report gives it, goes before these."""
+    """`prices`: USD an hour of one "cpu" and of one "gpu" (None: not known); a model's own name, as a report gives it, goes
+    before these.
+    """
 
     mode: ClusterMode = ClusterMode.local
     cpus: int | None = None
     gpus: int | None = None
-    prices: dict[str, float] = field(default_factory=dict)
+    prices: dict[str, float | None] = field(default_factory=lambda: {"cpu": None, "gpu": None})
 
     def __post_init__(self):
         for name, price in self.prices.items():
-            require(price >= 0, f"cluster.prices.{name}", price, "use USD an hour, at least 0")
+            require(price is None or price >= 0, f"cluster.prices.{name}", price, "use USD an hour, at least 0")
 
 
 @dataclass

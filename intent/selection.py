@@ -1,8 +1,8 @@
 """Which variant classifies on which hardware: chosen by what a sweep measured, kept beside the workspace's models."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 
 from intent.errors import ConfigError
 from intent.storage import StorageOptions, open_store
@@ -68,12 +68,20 @@ def read(workspace: str, storage: StorageOptions) -> dict | None:
         return None
 
 
-def require_same_checkpoint(uri: str, chosen: Mapping, found: str) -> None:
-    """Raises ConfigError where the workspace's variant of a selected name is not the one that was selected."""
-    if found != chosen["fingerprint"]:
+def choose(workspace: str, hardware: Sequence[str], storage: StorageOptions) -> dict[str, Selected]:
+    """What was selected for any of these models of processor, by the variant's name; empty where nothing was."""
+    known = (read(workspace, storage) or {}).get("hardware", {})
+    names = [field.name for field in fields(Selected)]
+    chosen = [Selected(**{name: known[model][name] for name in names}) for model in hardware if model in known]
+    return {selected.variant: selected for selected in chosen}
+
+
+def require_same(models: str, selected: Selected, found: str) -> None:
+    """Raises ConfigError where the variant of a selected name, by its fingerprint, is not the one that was selected."""
+    if found != selected.fingerprint:
         raise ConfigError(
             "engine.variants",
             [],
-            f"{uri}/{SELECTION} selected {chosen['variant']} of another checkpoint ({chosen['fingerprint']}; the current one "
-            f"is {found}); run python -m jobs.sweep again, or name engine.variants",
+            f"{SELECTION} selected {selected.variant} of another checkpoint ({selected.fingerprint}; {models} has {found}); "
+            "run python -m jobs.sweep again, or name engine.variants",
         )

@@ -1,12 +1,12 @@
 """Classify a query log: Parquet in, labelled Parquet, rejected rows and a manifest out, each row exactly once."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from intent.artifact import Artifact, fingerprint
 from intent.config import ClassifyConfig, Device, VariantSpec
 from intent.lineage import Lineage
-from intent.models import MODELS, classifier_loader, find_models
+from intent.models import classifier_loader
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import RunIdentity
 from intent.night.progress import Summary
@@ -14,19 +14,20 @@ from intent.night.run import classify_night
 from intent.night.worker import Columns
 from intent.storage import Store
 from jobs.app import cluster, job, say
+from jobs.choice import serving
 
 
 def classify(config: ClassifyConfig, check: Callable[[Store, Summary], None] | None = None) -> Summary:
     """The night of `config`, on the cluster that is up. `check`: see `classify_night`."""
     lineage = Lineage(config)
-    variants = find_models(config.models or f"{config.workspace}/{MODELS}", config.engine.variants, lineage.options)
+    variants, batches = serving(lineage, config.models)
     return classify_night(
         config.input,
         config.output,
         lineage.options,
         identity(lineage, variants),
         lineage.schema,
-        engines(lineage, variants),
+        engines(lineage, variants, batches),
         config.fleet,
         Columns(config.id_column, config.message_column, tuple(config.keep_columns)),
         check=check,
@@ -44,8 +45,8 @@ def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:
     )
 
 
-def engines(lineage: Lineage, variants: dict[str, Artifact]) -> list[EngineSpec]:
-    """One kind of actor a variant, sized by config or by what the cluster has.
+def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[str, int] = {}) -> list[EngineSpec]:
+    """One kind of actor a variant, sized by config or by what the cluster has; `batches`: instead of the engine's setting.
 
     A cluster that grows by demand has nothing yet: give it `fleet.*_actors`, and engine.device=cuda to ask for GPUs.
     """
@@ -60,7 +61,7 @@ def engines(lineage: Lineage, variants: dict[str, Artifact]) -> list[EngineSpec]
         each = fleet.gguf_cpus if kind == "gguf" else fleet.gptq_cpus
         wanted = fleet.gguf_actors if kind == "gguf" else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
-        loader = classifier_loader(lineage, name, variant, threads=each)
+        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name))
         specs.append(EngineSpec(name, kind, loader, actors, cpus=each, gpus=1 if on_gpu else 0, env_vars=_threads(each)))
     return specs
 

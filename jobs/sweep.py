@@ -6,13 +6,14 @@ from intent.evaluate.report import REPORT, render_text
 from intent.lineage import Lineage
 from intent.selection import SELECTION, Selected, publish, select
 from jobs.app import cluster, job, say
-from jobs.evaluate import evaluate, reason_of, results_at
+from jobs.evaluate import REFERENCE, evaluate, reason_of, results_at
 from jobs.quantize import attempt, refusals
 
 
 def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
     """The evaluation of all of `quant.variants` and what was selected. A variant that fails is a row with its reason."""
-    specs = lineage.config.quant.specs()
+    # What is published can be selected: the reference, too.
+    specs = list(dict.fromkeys([REFERENCE, *lineage.config.quant.specs()]))
     refused = refusals(lineage, specs)
     _, failed = attempt(lineage, [spec for spec in specs if spec.name not in refused])
     reasons = {name: reason_of(error) for name, error in (refused | failed).items()}

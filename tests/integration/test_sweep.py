@@ -1,0 +1,95 @@
+"""A sweep of a small random model: failures are rows, what is measured stays measured, and the night takes the winner."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nights
+import pytest
+
+from intent import artifact
+from intent.config import ClassifyConfig
+from intent.errors import ConfigError
+from intent.lineage import Lineage
+from intent.models import publish_models
+from intent.storage import open_store
+from jobs.app import load_config
+from jobs.classify import classify
+from jobs.evaluate import results_at
+from jobs.generate import generate
+from jobs.sweep import sweep
+from tests.tiny import write_checkpoint
+
+pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
+
+
+def lineage(workspace, *more) -> Lineage:
+    overrides = [
+        *(f"workspace={workspace}", f"model.source={workspace}/base", "model.sha256=null", "model.adapter=null"),
+        *("data.train=16", "data.validation=4", "data.test=24", "quant.cpus=1", "engine.gguf_sequences=8"),
+        *("input=x", "output=y", "cluster.prices.cpu=0.04", *more),
+    ]
+    return Lineage(load_config("classify", overrides, ClassifyConfig))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """With examples and a checkpoint that nobody trained."""
+    folder = tmp_path_factory.mktemp("workspace")
+    write_checkpoint(folder / "base")
+    made = lineage(folder)
+    generate(made, made.config.data)
+
+    def build(target: Path) -> None:
+        shutil.copytree(folder / "base", target, dirs_exist_ok=True)
+
+    artifact.make(str(folder), made.checkpoint_record(), build)
+    return folder
+
+
+def measurements(workspace) -> dict[str, str]:
+    blobs = open_store(str(workspace)).list("measurement-")
+    return {blob.key: blob.etag for blob in blobs if blob.key.endswith("record.json")}
+
+
+def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_path, capsys):
+    first = lineage(workspace, "quant.variants=['gguf-{Q8_0,Q4_0}',gptq-w4g100]")
+    made, selected = sweep(first)
+    results = results_at(made, first)
+    assert list(results) == ["reference", "gguf-Q8_0", "gguf-Q4_0", "gptq-w4g100"]
+    assert "group size 100" in results["gptq-w4g100"]["reason"]
+    once = measurements(workspace)
+    assert len(once) == 3
+
+    again, _ = sweep(first)
+    assert again.uri == made.uri and measurements(workspace) == once
+    more, _ = sweep(lineage(workspace, "quant.variants=['gguf-{Q8_0,Q4_0}',gguf-Q5_K_M]"))
+    assert once.items() < measurements(workspace).items() and len(measurements(workspace)) == 4
+    assert more.uri != made.uri
+    page = open_store(made.uri).read("report.html").decode()
+    assert "<svg" in page and "group size 100" in page and "USD per million messages" in page
+
+    (chosen,) = selected.values()
+    assert json.loads((workspace / "selection.json").read_text())["hardware"].keys() == selected.keys()
+    nights.write_log(open_store(f"{tmp_path}/in"), files=1, rows=20)
+    job = lineage(workspace, f"input={tmp_path}/in", f"output={tmp_path}/out").config
+    assert list(classify(job).variants) == [chosen.variant]
+    nights.check_night(str(tmp_path))
+    publish_models(str(workspace), {chosen.variant: artifact.load(made.uri, "")}, first.options)
+    with pytest.raises(ConfigError, match=r"another checkpoint.*jobs\.sweep"):
+        classify(job)
+
+
+def test_a_variant_that_cannot_be_measured_is_a_row_with_its_reason(workspace):
+    swept = lineage(workspace, "quant.variants=[gguf-Q3_K_M,gguf-Q6_K]", "quant.batches=[2,4]")
+    broken = swept.variant_record(swept.checkpoint(), swept.config.quant.specs()[0])
+    artifact.make(str(workspace), broken, lambda folder: (folder / "model.gguf").write_bytes(b"no model") and None)
+    (Path(artifact.artifact_uri(str(workspace), broken)) / "model.gguf").write_bytes(b"not the same")
+    made, selected = sweep(swept)
+    results = results_at(made, swept)
+    assert list(results) == [
+        *(f"{name} x{batch}" for name in ("reference", "gguf-Q6_K") for batch in (2, 4)),
+        *("gguf-Q3_K_M x2", "gguf-Q3_K_M x4"),
+    ]
+    assert all("SHA-256" in results[f"gguf-Q3_K_M x{batch}"]["reason"] for batch in (2, 4))
+    assert all(choice.variant != "gguf-Q3_K_M" for choice in selected.values())

@@ -1,0 +1,97 @@
+"""Which variant classifies: the cheapest that is good enough, on the hardware that it was measured on."""
+
+import pytest
+
+from intent.artifact import Artifact, ArtifactRecord
+from intent.config import ClassifyConfig
+from intent.errors import ConfigError
+from intent.hardware import CPU, GPU, Hardware
+from intent.lineage import Lineage
+from intent.models import publish_models
+from intent.selection import choose, publish, select
+from intent.storage import StorageOptions
+from jobs import choice
+from jobs.app import load_config
+from jobs.nodes import Place
+
+HERE = StorageOptions()
+
+
+def result(variant: str, exact: float, rate: float, hardware: str = "Xeon", size: int = 100) -> dict:
+    loss = (0.95 - exact, 0.95 - exact - 0.01, 0.95 - exact + 0.01)
+    return {
+        **{"variant": variant, "fingerprint": f"f-{variant}", "batch": 16, "score": {"exact": exact}, "loss": loss},
+        **{"hardware": {"kind": GPU if hardware == "T4" else CPU, "model": hardware}, "messages_per_second": rate},
+        **{"file_bytes": size, "price_per_million": 3.0},
+    }
+
+
+RESULTS = {
+    "reference": result("reference", 0.95, 10),
+    "gguf-Q8_0": result("gguf-Q8_0", 0.95, 40),
+    "gguf-Q4_K_M": result("gguf-Q4_K_M", 0.941, 60),
+    "gguf-Q2_K": result("gguf-Q2_K", 0.70, 90),
+    "gguf-IQ4_XS": {"reason": "RuntimeError: cannot be built"},
+    "gptq-w4g64 on T4": result("gptq-w4g64", 0.90, 70, "T4"),
+    "reference on T4": result("reference", 0.95, 200, "T4"),
+}
+
+
+def test_the_fastest_within_the_allowed_loss_is_selected_for_each_processor():
+    chosen = select(RESULTS, 0.01)
+    assert {model: found.variant for model, found in chosen.items()} == {"Xeon": "gguf-Q4_K_M", "T4": "reference"}
+    assert "3 of 4" in chosen["Xeon"].reason and "0.941 exact" in chosen["Xeon"].reason
+    assert select(RESULTS, 0.0)["Xeon"].variant == "gguf-Q8_0"
+    assert select(RESULTS, 0.5)["Xeon"].variant == "gguf-Q2_K"
+
+
+def test_where_none_is_good_enough_the_most_accurate_is_selected_and_says_so():
+    chosen = select({"a": result("gguf-Q2_K", 0.5, 90), "b": result("gguf-Q3_K_M", 0.6, 80)}, 0.01)["Xeon"]
+    assert chosen.variant == "gguf-Q3_K_M"
+    assert chosen.reason.startswith("the most accurate: none of 2")
+
+
+def test_a_selection_is_kept_by_processor_until_the_checkpoint_is_another(root):
+    chosen = select(RESULTS, 0.01)
+    publish(root, "checkpoint-1", "e1", {"Xeon": chosen["Xeon"]}, HERE)
+    publish(root, "checkpoint-1", "e2", {"T4": chosen["T4"]}, HERE)
+    assert set(choose(root, ["Xeon", "T4"], HERE)) == {"gguf-Q4_K_M", "reference"}
+    assert choose(root, ["EPYC"], HERE) == {}
+    publish(root, "checkpoint-2", "e3", {"T4": chosen["T4"]}, HERE)
+    assert choose(root, ["Xeon"], HERE) == {}
+
+
+@pytest.fixture
+def lineage(tmp_path, monkeypatch):
+    """The default configuration on a cluster of one Xeon, with the fingerprints of RESULTS as the workspace's variants."""
+    monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(CPU, "Xeon", 2), "node", 2)])
+    monkeypatch.setattr(ArtifactRecord, "fingerprint", property(lambda record: record.config["f"]))
+    monkeypatch.setattr(
+        "intent.artifact.load", lambda uri, remedy, options: Artifact(uri, ArtifactRecord("variant", {"f": uri}, {}))
+    )
+    made = Lineage(load_config("classify", ["input=in", "output=out", f"workspace={tmp_path}"], ClassifyConfig))
+    names = ["gguf-Q4_K_M", "gptq-w4g64"]
+    publish_models(str(tmp_path), {n: Artifact(f"f-{n}", ArtifactRecord("variant", {"f": n}, {})) for n in names}, HERE)
+    return made
+
+
+def test_without_a_selection_the_mixed_fleet_classifies_and_it_is_said(lineage, capsys):
+    variants, batches = choice.serving(lineage, None)
+    assert list(variants) == ["gptq-w4g64", "gguf-Q4_K_M"] and batches == {}
+    assert "nothing is selected for Xeon" in capsys.readouterr().err
+
+
+def test_the_selected_variant_classifies_with_the_batch_it_was_measured_at(lineage):
+    publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.01), HERE)
+    variants, batches = choice.serving(lineage, None)
+    assert list(variants) == ["gguf-Q4_K_M"] and batches == {"gguf-Q4_K_M": 16}
+
+
+def test_a_selection_made_for_another_checkpoint_is_refused(lineage):
+    publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.01), HERE)
+    newer = Artifact("f-of-another", ArtifactRecord("variant", {"f": "x"}, {}))
+    publish_models(lineage.config.workspace, {"gguf-Q4_K_M": newer}, HERE)
+    with pytest.raises(ConfigError, match=r"another checkpoint \(f-gguf-Q4_K_M.*f-of-another.*jobs.sweep"):
+        choice.serving(lineage, None)
+    lineage.config.engine.variants = ["gguf-Q4_K_M"]
+    assert list(choice.serving(lineage, None)[0]) == ["gguf-Q4_K_M"], "a variant that is named is used"
