@@ -341,7 +341,10 @@ class ClusterConfig:
 
 @dataclass
 class JobConfig:
-    """The whole configuration; each job reads the parts it needs. `workspace` is where artifacts are kept."""
+    """The whole configuration; each job reads the parts it needs. `workspace` is where artifacts are kept.
+
+    `baseline`: a hosted model (`baseline.model`) that evaluate and sweep ask too.
+    """
 
     workspace: str = "artifacts"
     catalog: str = MISSING
@@ -352,6 +355,7 @@ class JobConfig:
     model: ModelConfig = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
     quant: QuantConfig = field(default_factory=QuantConfig)
+    baseline: EndpointConfig = field(default_factory=EndpointConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     fleet: FleetConfig = field(default_factory=FleetConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)

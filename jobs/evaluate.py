@@ -7,10 +7,11 @@ from pathlib import Path
 from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord
 from intent.config import JobConfig, VariantSpec
-from intent.evaluate import measurement
+from intent.errors import IntentError
+from intent.evaluate import hosted, measurement
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
-from intent.evaluate.results import Measured, Sources, results_of
+from intent.evaluate.results import Measured, Sources, hosted_result, results_of
 from intent.hardware import GPU
 from intent.lineage import Lineage
 from intent.models import classifier_loader
@@ -36,12 +37,28 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     """The evaluation of the reference and `specs`, made where it is not there yet. `failed`: rows without figures."""
     specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
     measured, unmeasured = measure(lineage, plans(lineage, specs))
-    reasons = unmeasured | (failed or {})
+    asked, unanswered = ask_baseline(lineage)
+    reasons = unmeasured | (failed or {}) | unanswered
     inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.data().fingerprint}
+    inputs |= {"baseline": asked.fingerprint} if asked else {}
     config = lineage.config
     settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 2}
     record = ArtifactRecord("evaluation", settings, inputs)
-    return artifact.make(config.workspace, record, lambda folder: _build(lineage, measured, reasons, folder), lineage.options)
+    rows = {plan.name: _read(lineage, plan, made) for plan, made in measured}
+    return artifact.make(
+        config.workspace, record, lambda folder: _build(lineage, rows, asked, reasons, folder), lineage.options
+    )
+
+
+def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
+    """The measurement of the hosted model that is configured, if any, or its row's reason."""
+    baseline = lineage.config.baseline
+    if not baseline.model:
+        return None, {}
+    try:
+        return hosted.measure(baseline, lineage.schema, lineage.data(), lineage.config.workspace, lineage.options), {}
+    except IntentError as error:
+        return None, {baseline.model: reason_of(error)}
 
 
 def plans(lineage: Lineage, specs: list[VariantSpec]) -> list[Plan]:
@@ -96,14 +113,20 @@ def reason_of(error: Exception) -> str:
     return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:300]
 
 
-def _build(lineage: Lineage, measured: list[tuple[Plan, Artifact]], failed: dict[str, str], folder: Path) -> dict:
-    rows = {}
-    for plan, made in measured:
-        predictions, speed = measurement.read(made, lineage.options)
-        units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.place.cpus
-        rows[plan.name] = Measured(plan.trial, predictions, speed, _price(lineage, plan.trial.hardware, units))
+def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
+    predictions, speed = measurement.read(made, lineage.options)
+    units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.place.cpus
+    return Measured(plan.trial, predictions, speed, _price(lineage, plan.trial.hardware, units))
+
+
+def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, failed: dict[str, str], folder: Path) -> dict:
     sources = Sources.read(lineage)
-    results = results_of(lineage.schema, sources.examples, rows) | {name: {"reason": why} for name, why in failed.items()}
+    results = results_of(lineage.schema, sources.examples, rows)
+    if asked:
+        first = next(iter(rows.values()))
+        row = hosted_result(lineage.schema, sources.examples, asked, lineage.options, first)
+        results[row["variant"]] = row
+    results |= {name: {"reason": why} for name, why in failed.items()}
     (folder / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False))
     selected = select(results, lineage.config.quant.allowed_loss)
     write_report(folder, results, {model: asdict(choice) for model, choice in selected.items()}, sources)

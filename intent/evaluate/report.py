@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from intent.evaluate import mistakes, paper
 from intent.evaluate.plots import Point, tradeoff
-from intent.evaluate.results import Sources
+from intent.evaluate.results import HOSTED, Sources
 from intent.evaluate.tables import Table, escape_markdown
 
 REPORT, MARKDOWN, PARQUET = "report.html", "report.md", "results.parquet"
@@ -31,7 +31,7 @@ EXPLAINED = (
     "confidence. Kept at 99 %: the largest share of answers, most confident first, of which 99 % are right. p50 and p95: a "
     "message alone. Peak memory: of the process, with the Python runtime and mapped weights."
 )
-KINDS = {"reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", "endpoint": "hosted model"}
+KINDS = {"reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", HOSTED: "hosted model"}
 
 Results = Mapping[str, Mapping]
 
@@ -92,7 +92,6 @@ def trade_off(results: Results) -> Table:
 def _row(name: str, result: Mapping) -> list[str]:
     score = result["score"]
     low, high = score["intervals"]["exact"]
-    joules = result["joules_per_message"]
     return [
         name,
         f"{score['exact']:.3f}",
@@ -100,12 +99,12 @@ def _row(name: str, result: Mapping) -> list[str]:
         f"{result['loss'][0]:+.3f}",
         f"{result['agreement']:.3f}",
         f"{result['messages_per_second']:,.1f}",
-        f"{result['tokens_per_second']:,.0f}",
+        _or_none("{:,.0f}", result["tokens_per_second"]),
         *(f"{1000 * result[name]:,.0f} ms" for name in ("latency_p50", "latency_p95")),
-        f"{result['load_seconds']:.1f} s",
+        _or_none("{:.1f} s", result["load_seconds"]),
         *(_megabytes(result[name]) for name in ("peak_bytes", "gpu_peak_bytes", "file_bytes")),
         _or_none("{:,.2f}", result["price_per_million"]),
-        _or_none("{:.3g}", joules),
+        _or_none("{:.3g}", result["joules_per_message"]),
         f"{score['ece']:.3f}",
         f"{score['kept_at_99']:.2f}",
     ]
@@ -188,10 +187,10 @@ def _section(heading: str, note: str, table: Table, prose: bool = False) -> str:
 
 def _plots(measured: Results) -> Iterator[str]:
     """Speed and memory by hardware class, in which alone they compare; price over all."""
-    classes = dict.fromkeys((r["hardware"]["kind"], r["hardware"]["model"]) for r in measured.values())
+    own = [result["hardware"] for result in measured.values() if result["engine"] != HOSTED]
+    classes = dict.fromkeys((hardware["kind"], hardware["model"]) for hardware in own)
     for kind, model in classes:
-        own = {name: result for name, result in measured.items() if result["hardware"]["model"] == model}
-        here = {name.removesuffix(f" on {model}"): result for name, result in own.items()}
+        here = {n.removesuffix(f" on {model}"): r for n, r in measured.items() if r["hardware"]["model"] == model}
         yield _plot(f"Exact match and speed, {model}", "messages a second", here, "messages_per_second", more=True)
         memory = "gpu_peak_bytes" if kind == "gpu" else "peak_bytes"
         yield _plot(f"Exact match and peak memory, {model}", "MB", here, memory, unit=1e6)

@@ -1,21 +1,23 @@
 """What was measured, as the rows of a report: plain values that JSON and Parquet can hold."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
-from intent.artifact import ArtifactRecord
+from intent.artifact import Artifact, ArtifactRecord
 from intent.config import VariantSpec
 from intent.engine import Prediction
+from intent.evaluate import hosted
 from intent.evaluate.measurement import SPLIT, Trial
 from intent.evaluate.metrics import agreement, agreement_by_slot, confusion, is_right, loss, score
 from intent.evaluate.speed import Speed
 from intent.lineage import Lineage
 from intent.schema import IntentSchema
-from intent.storage import open_store
+from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from intent.synth.example import Example
 
 WORST = 20
+HOSTED = "endpoint"
 WEIGHTS = (".safetensors", ".gguf")
 
 
@@ -63,8 +65,8 @@ def _reference(measured: Mapping[str, Measured], first: Mapping[str, Measured], 
 
 
 def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, reference: Measured) -> dict:
-    trial, found, theirs = row.trial, row.predictions, reference.predictions
-    variant, rate = trial.loader.variant, row.speed.messages_per_second
+    trial, rate = row.trial, row.speed.messages_per_second
+    variant = trial.loader.variant
     files = variant.record.files.items()
     return {
         "variant": trial.loader.name,
@@ -73,18 +75,50 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
         "batch": trial.batch,
         "hardware": asdict(trial.hardware),
         "threads": trial.loader.options.threads,
-        "score": asdict(score(schema, examples, found)),
         "reference": reference.trial.loader.name,
-        "agreement": agreement(found, theirs),
-        "agreement_slots": agreement_by_slot(schema, found, theirs),
-        "loss": loss(examples, found, theirs),
+        **_quality(schema, examples, row.predictions, reference.predictions),
         **asdict(row.speed),
         "file_bytes": sum(entry["bytes"] for key, entry in files if key.endswith(WEIGHTS) and "/" not in key),
         "price_per_million": None if row.hourly_price is None else row.hourly_price / 3600 / rate * 1e6,
-        "confusion": confusion(schema, examples, found),
-        "worst": worst(examples, found),
         "uri": variant.uri,
         "fingerprint": variant.fingerprint,
+    }
+
+
+def hosted_result(
+    schema: IntentSchema, examples: Sequence[Example], made: Artifact, options: StorageOptions, reference: Measured
+) -> dict:
+    """The row of a model behind an endpoint, measured as `made`; what only its owner knows is None."""
+    found, figures = hosted.read(made, options)
+    config = made.record.config
+    return {
+        "variant": config["model"],
+        "engine": HOSTED,
+        "codec": "json",
+        "batch": config["concurrency"],
+        "hardware": {"kind": HOSTED, "model": config["url"] or "api.openai.com", "count": 1},
+        "threads": None,
+        "reference": reference.trial.loader.name,
+        **_quality(schema, examples, found, reference.predictions),
+        **dict.fromkeys(field.name for field in fields(Speed)),
+        **asdict(figures),
+        "file_bytes": None,
+        "price_per_million": figures.cost / len(examples) * 1e6 if figures.cost else None,
+        "uri": made.uri,
+        "fingerprint": made.fingerprint,
+    }
+
+
+def _quality(
+    schema: IntentSchema, examples: Sequence[Example], found: Sequence[Prediction], theirs: Sequence[Prediction]
+) -> dict:
+    return {
+        "score": asdict(score(schema, examples, found)),
+        "agreement": agreement(found, theirs),
+        "agreement_slots": agreement_by_slot(schema, found, theirs),
+        "loss": loss(examples, found, theirs),
+        "confusion": confusion(schema, examples, found),
+        "worst": worst(examples, found),
     }
 
 

@@ -1,0 +1,90 @@
+"""A hosted model is asked the same messages, and its answers count for what they are."""
+
+import json
+
+import pytest
+
+from intent.artifact import Artifact, ArtifactRecord, make
+from intent.config import EndpointConfig
+from intent.engine import Status
+from intent.evaluate import hosted
+from intent.evaluate.results import hosted_result
+from intent.storage import StorageOptions, open_store
+from intent.synth import dataset
+from intent.synth.example import Example, to_table
+from tests.endpoints import FakeEndpoint
+from tests.tiny import CART, NAMES
+from tests.unit.test_report import XEON, measured
+
+HERE = StorageOptions()
+EGGS = {"action": "add", "product": "Eggs", "quantity": 2}
+NONE = {"action": "none", "product": None, "quantity": None}
+WRONG = {
+    "hello": "add eggs",
+    "prose": "Sure! I added eggs.",
+    "unknown": json.dumps(EGGS | {"product": "Caviar"}),
+    "list": "[1]",
+}
+
+
+def answer(body: dict) -> str:
+    message = json.loads(body["messages"][-1]["content"])["message"]
+    return WRONG.get(message, json.dumps(EGGS if "eggs" in message else NONE))
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = FakeEndpoint(answer)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def data(tmp_path) -> Artifact:
+    """40 held-out messages: 30 of eggs, 6 of nothing, and 4 whose answer is no intent."""
+    said = ['two eggs, "please"', *(f"{i} eggs" for i in range(29)), *(f"hi {i}" for i in range(6)), *WRONG]
+    examples = [Example(str(i), text, EGGS if "eggs" in text else NONE, "en") for i, text in enumerate(said)]
+
+    def build(folder):
+        for key, table in dataset.split_files("test", to_table(examples)):
+            (folder / key).write_bytes(table)
+        (folder / dataset.CATALOGS).write_text(json.dumps({"": NAMES}))
+
+    return make(str(tmp_path), ArtifactRecord("data", {}, {}), build)
+
+
+def config(server, **more) -> EndpointConfig:
+    prices = {"input_price": 2.0, "output_price": 8.0}
+    return EndpointConfig(model="big-1", url=server.url, attempts=2, **prices, **more)
+
+
+def test_answers_are_scored_as_they_are_and_the_price_is_of_their_tokens(server, data, tmp_path):
+    made = hosted.measure(config(server), CART, data, str(tmp_path), HERE)
+    predictions, figures = hosted.read(made, HERE)
+    assert [p.intent for p in predictions[:36]] == [EGGS] * 30 + [NONE] * 6
+    assert {p.status for p in predictions[36:]} == {Status.REJECTED}
+    assert figures.cost == pytest.approx(40 * (100 * 2.0 + 10 * 8.0) / 1e6)
+    examples = dataset.read_split(open_store(data.uri), "test")
+    row = hosted_result(CART, examples, made, HERE, measured("reference", XEON, 38, 10, 270))
+    assert row["score"]["exact"] == pytest.approx(0.9)
+    assert row["price_per_million"] == pytest.approx(280.0)
+    assert row["peak_bytes"] is None
+    system = server.seen[0]["messages"][0]["content"]
+    assert "Crème brûlée" in system and server.seen[0]["temperature"] == 0.0
+    assert len({body["messages"][0]["content"] for body in server.seen}) == 1, "one prefix for all, so that it can be cached"
+
+
+def test_it_is_asked_once_and_an_interrupted_run_goes_on(server, data, tmp_path):
+    server.faults = [None] * 25 + [401]
+    with pytest.raises(Exception, match="refuses this key"):
+        hosted.measure(config(server, concurrency=1), CART, data, str(tmp_path), HERE)
+    hosted.measure(config(server, concurrency=1), CART, data, str(tmp_path), HERE)
+    assert len(server.seen) == 41
+    hosted.measure(config(server, concurrency=1), CART, data, str(tmp_path), HERE)
+    assert len(server.seen) == 41
+
+
+def test_a_limit_a_minute_bounds_the_rate_that_is_told(server, data, tmp_path):
+    made = hosted.measure(config(server, requests_per_minute=6000), CART, data, str(tmp_path), HERE)
+    assert hosted.read(made, HERE)[1].messages_per_second <= 100
