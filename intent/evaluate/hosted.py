@@ -59,7 +59,7 @@ def measure(config: EndpointConfig, schema: IntentSchema, data: Artifact, worksp
 
     def build(folder: Path) -> dict:
         store = open_store(data.uri, options)
-        endpoint = Endpoint(config, open_store(f"{workspace}/answers", options))
+        endpoint = Endpoint(config, open_store(f"{workspace}/endpoint", options))
         examples = dataset.read_split(store, SPLIT)
         predictions, figures = ask(endpoint, schema, examples, dataset.read_catalogs(store))
         (folder / PREDICTIONS).write_bytes(dataset.parquet(to_table(predictions)))

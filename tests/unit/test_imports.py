@@ -32,7 +32,7 @@ def test_the_library_keeps_its_layers(path):
     assert not HEAVY & imported(path, top_only=True)
 
 
-@pytest.mark.parametrize("job", ["generate", "train", "quantize", "evaluate", "classify", "nightly"])
+@pytest.mark.parametrize("job", ["generate", "train", "quantize", "evaluate", "sweep", "classify", "nightly"])
 def test_the_driver_stays_light(job):
     code = f"import sys, jobs.{job}; print(*({HEAVY!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
