@@ -222,7 +222,10 @@ def expand(pattern: str) -> list[str]:
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """What a variant's name says: `gptq-w4g64[-act]` (act-order), `gguf-Q4_K_M[-imatrix]`, `reference[-float16]`."""
+    """What a variant's name says: `gptq-w4g64[-act]` (act-order), `gguf-Q4_K_M[-imatrix]`, `reference[-float16]`.
+
+    `base` is the model before fine-tuning: to be measured, never to classify.
+    """
 
     name: str
     engine: str
@@ -237,6 +240,8 @@ class VariantSpec:
     def parse(cls, name: str, field_name: str = "quant.variants") -> "VariantSpec":
         if match := re.fullmatch(r"reference(?:-(bfloat16|float16|float32))?", name):
             return cls(name, "reference", precision=Precision(match[1] or "auto"))
+        if name == "base" and field_name == "quant.variants":
+            return cls(name, "base")
         if match := re.fullmatch(r"gptq-w([2348])g(\d+)(-act)?", name):
             return cls(name, "gptq", int(match[1]), int(match[2]), bool(match[3]))
         if (match := re.fullmatch(r"gguf-([A-Z0-9_]+?)(-imatrix)?", name)) and match[1] in GGUF_TYPES:

@@ -73,10 +73,15 @@ class Lineage:
     def data(self) -> Artifact:
         return self._find(self.config.data.uri, self.data_record(), "data.uri", "jobs.generate")
 
+    def base(self) -> Artifact:
+        return self._find(None, self.base_record(), "", "jobs.train")
+
     def checkpoint(self) -> Artifact:
         return self._find(self.config.train.uri, self.checkpoint_record(), "train.uri", "jobs.train")
 
     def variant(self, spec: VariantSpec) -> Artifact:
+        if spec.engine == "base":
+            return self.base()
         checkpoint = self.checkpoint()
         if spec.engine == "reference":
             return checkpoint
@@ -108,8 +113,8 @@ def _saying(teacher: TeacherConfig) -> dict:
 
 
 def require_matching(artifact: Artifact, lineage: Lineage) -> None:
-    """Raises ConfigError where a variant was trained for another schema than the job's."""
-    if artifact.record.inputs.get("schema") != lineage.schema_fingerprint:
+    """Raises ConfigError where a variant was trained for another schema than the job's; a base was trained for none."""
+    if artifact.record.kind != "base" and artifact.record.inputs.get("schema") != lineage.schema_fingerprint:
         raise ConfigError(
             "schema", lineage.schema.name, f"{artifact.uri} was trained for another schema; use that one or train again"
         )

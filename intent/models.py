@@ -43,7 +43,7 @@ def classifier_loader(
     require_matching(variant, lineage)
     engine = lineage.config.engine
     options = EngineOptions(
-        codec=variant.record.config["codec"],
+        codec=variant.record.config.get("codec", lineage.config.codec.value),
         device=engine.device,
         gguf_sequences=batch or engine.gguf_sequences,
         gptq_batch=batch or engine.gptq_batch,

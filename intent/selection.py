@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from intent.errors import ConfigError
-from intent.hardware import CPU, GPU
 from intent.storage import StorageOptions, open_store
 
 SELECTION = "selection.json"
+CAN_CLASSIFY = ("reference", "gptq", "gguf")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def select(results: Mapping[str, Mapping], allowed_loss: float) -> dict[str, Sel
     """
     classes: dict[str, list[Mapping]] = {}
     for result in results.values():
-        if "reason" not in result and result["hardware"]["kind"] in (CPU, GPU):
+        if "reason" not in result and result["engine"] in CAN_CLASSIFY:
             classes.setdefault(result["hardware"]["model"], []).append(result)
     return {model: _select(measured, allowed_loss) for model, measured in classes.items()}
 

@@ -26,7 +26,7 @@ def attempt(lineage: Lineage, specs: list[VariantSpec]) -> tuple[dict[str, Artif
     """The variants that could be made, in parallel, and why the others could not; those made are published."""
     import ray
 
-    checkpoint = lineage.checkpoint()
+    checkpoint, specs = lineage.checkpoint(), [spec for spec in specs if spec.engine != "base"]
     cpus, gpus = lineage.config.quant.cpus, int(ray.cluster_resources().get("GPU", 0) > 0)
     task = ray.remote(max_retries=1)(make_variant)
     made = {spec.name: checkpoint for spec in specs if spec.engine == "reference"}

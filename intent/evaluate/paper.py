@@ -20,11 +20,14 @@ NOT_HERE = "not measured"
 
 def side_by_side(results: Mapping[str, Result]) -> Table:
     measured = {name: result for name, result in results.items() if "reason" not in result}
-    own = [(name, result) for name, result in measured.items() if result["engine"] == "reference"]
-    hosted = [(name, result) for name, result in measured.items() if result["engine"] == "endpoint"]
+    by_engine = {
+        engine: [(name, result) for name, result in measured.items() if result["engine"] == engine]
+        for engine in ("base", "reference", "endpoint")
+    }
     rows = [
-        _exact("fine-tuned model, 16 bits or more, exact match", "99 % (journal: 98.8 %)", own),
-        _exact("commercial model, exact match", "GPT-4.1, which the 99 % match", hosted),
+        _exact("model before fine-tuning, exact match", "not in its abstracts", by_engine["base"]),
+        _exact("fine-tuned model, 16 bits or more, exact match", "99 % (journal: 98.8 %)", by_engine["reference"]),
+        _exact("commercial model, exact match", "GPT-4.1, which the 99 % match", by_engine["endpoint"]),
     ]
     gptq, gguf = _pairs(measured, "gptq", GPU), _pairs(measured, "gguf", "cpu")
     four = [pair for pair in gptq if VariantSpec.parse(pair[1]["variant"]).bits == 4]

@@ -31,7 +31,7 @@ EXPLAINED = (
     "confidence. Kept at 99 %: the largest share of answers, most confident first, of which 99 % are right. p50 and p95: a "
     "message alone. Peak memory: of the process, with the Python runtime and mapped weights."
 )
-KINDS = {"reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", HOSTED: "hosted model"}
+KINDS = {"base": "before fine-tuning", "reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", HOSTED: "hosted model"}
 
 Results = Mapping[str, Mapping]
 

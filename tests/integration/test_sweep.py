@@ -43,6 +43,7 @@ def workspace(tmp_path_factory):
     def build(target: Path) -> None:
         shutil.copytree(folder / "base", target, dirs_exist_ok=True)
 
+    artifact.make(str(folder), made.base_record(), build)
     artifact.make(str(folder), made.checkpoint_record(), build)
     return folder
 
@@ -53,18 +54,18 @@ def measurements(workspace) -> dict[str, str]:
 
 
 def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_path, capsys):
-    first = lineage(workspace, "quant.variants=['gguf-{Q8_0,Q4_0}',gptq-w4g100]")
+    first = lineage(workspace, "quant.variants=[base,'gguf-{Q8_0,Q4_0}',gptq-w4g100]")
     made, selected = sweep(first)
     results = results_at(made, first)
-    assert list(results) == ["reference", "gguf-Q8_0", "gguf-Q4_0", "gptq-w4g100"]
+    assert list(results) == ["reference", "base", "gguf-Q8_0", "gguf-Q4_0", "gptq-w4g100"]
     assert "group size 100" in results["gptq-w4g100"]["reason"]
     once = measurements(workspace)
-    assert len(once) == 3
+    assert len(once) == 4
 
     again, _ = sweep(first)
     assert again.uri == made.uri and measurements(workspace) == once
     more, _ = sweep(lineage(workspace, "quant.variants=['gguf-{Q8_0,Q4_0}',gguf-Q5_K_M]"))
-    assert once.items() < measurements(workspace).items() and len(measurements(workspace)) == 4
+    assert once.items() < measurements(workspace).items() and len(measurements(workspace)) == 5
     assert more.uri != made.uri
     page = open_store(made.uri).read("report.html").decode()
     assert "<svg" in page and "group size 100" in page and "USD per million messages" in page

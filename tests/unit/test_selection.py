@@ -20,7 +20,14 @@ HERE = StorageOptions()
 def result(variant: str, exact: float, rate: float, hardware: str = "Xeon", size: int = 100) -> dict:
     loss = (0.95 - exact, 0.95 - exact - 0.01, 0.95 - exact + 0.01)
     return {
-        **{"variant": variant, "fingerprint": f"f-{variant}", "batch": 16, "score": {"exact": exact}, "loss": loss},
+        **{
+            "variant": variant,
+            "engine": variant.split("-")[0],
+            "fingerprint": f"f-{variant}",
+            "batch": 16,
+            "score": {"exact": exact},
+            "loss": loss,
+        },
         **{"hardware": {"kind": GPU if hardware == "T4" else CPU, "model": hardware}, "messages_per_second": rate},
         **{"file_bytes": size, "price_per_million": 3.0},
     }
@@ -31,6 +38,8 @@ RESULTS = {
     "gguf-Q8_0": result("gguf-Q8_0", 0.95, 40),
     "gguf-Q4_K_M": result("gguf-Q4_K_M", 0.941, 60),
     "gguf-Q2_K": result("gguf-Q2_K", 0.70, 90),
+    "base": result("base", 0.95, 500),
+    "big-1": result("endpoint-big", 0.99, 500, "api.openai.com"),
     "gguf-IQ4_XS": {"reason": "RuntimeError: cannot be built"},
     "gptq-w4g64 on T4": result("gptq-w4g64", 0.90, 70, "T4"),
     "reference on T4": result("reference", 0.95, 200, "T4"),
