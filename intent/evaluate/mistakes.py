@@ -29,13 +29,20 @@ def confusion_table(pairs: Sequence[Sequence]) -> Table:
     """Of [meant, said, how often]: a matrix where the slot has few values, else the most frequent confusions."""
     values = list(dict.fromkeys(value for meant, said, _ in pairs for value in (meant, said)))
     if len(values) > MATRIX:
-        wrong = [[str(meant), str(said), f"{n:,}"] for meant, said, n in pairs if meant != said]
+        wrong = [[_value(meant), _value(said), f"{n:,}"] for meant, said, n in pairs if meant != said]
         return Table(("meant", "said", "times"), wrong[:PAIRS])
     counts = {(meant, said): n for meant, said, n in pairs}
     of = {meant: sum(n for (m, _), n in counts.items() if m == meant) for meant in values}
-    rows = [[f"{meant} ({of[meant]:,})", *(counts.get((meant, s), 0) / (of[meant] or 1) for s in values)] for meant in values]
-    return Table(("meant, said as", *map(str, values)), rows)
+    rows = [
+        [f"{_value(meant)} ({of[meant]:,})", *(counts.get((meant, s), 0) / (of[meant] or 1) for s in values)]
+        for meant in values
+    ]
+    return Table(("meant, said as", *map(_value, values)), rows)
 
 
 def _intent(intent: Mapping | None) -> str:
     return "nothing" if intent is None else ", ".join(str(value) for value in intent.values() if value is not None)
+
+
+def _value(value: str | int | None) -> str:
+    return "nothing" if value is None else str(value)

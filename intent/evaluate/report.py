@@ -131,7 +131,7 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
     chosen = [[model, choice["variant"], choice["reason"]] for model, choice in selected.items()]
     yield "Selected", "By model of processor; classify and nightly use it.", Table(("hardware", "variant", "because"), chosen)
     yield "All variants", EXPLAINED, trade_off(results)
-    yield "Beside the paper", " ".join(paper.__doc__.split()), paper.side_by_side(results)
+    yield "Beside the paper", paper.ABOUT, paper.side_by_side(results)
     measured = _measured(results)
     for group, what in (("slots", "slot"), ("languages", "language"), ("phenomena", "phenomenon")):
         yield f"By {what}", f"The share right, by {what}.", _shares(measured, group)
