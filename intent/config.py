@@ -240,7 +240,7 @@ class VariantSpec:
     def parse(cls, name: str, field_name: str = "quant.variants") -> "VariantSpec":
         if match := re.fullmatch(r"reference(?:-(bfloat16|float16|float32))?", name):
             return cls(name, "reference", precision=Precision(match[1] or "auto"))
-        if name == "base" and field_name == "quant.variants":
+        if name == "base":
             return cls(name, "base")
         if match := re.fullmatch(r"gptq-w([2348])g(\d+)(-act)?", name):
             return cls(name, "gptq", int(match[1]), int(match[2]), bool(match[3]))
@@ -296,7 +296,8 @@ class EngineConfig:
     def __post_init__(self):
         for field_name in ("variants", "otherwise"):
             for name in getattr(self, field_name):
-                VariantSpec.parse(name, f"engine.{field_name}")
+                spec = VariantSpec.parse(name, f"engine.{field_name}")
+                require(spec.engine != "base", f"engine.{field_name}", name, "is measured only; name a variant of a checkpoint")
         require(0 <= self.abstain_below <= 1, "engine.abstain_below", self.abstain_below, "use a confidence in [0, 1]")
         require(self.gguf_sequences > 0, "engine.gguf_sequences", self.gguf_sequences, "use at least 1")
         require(self.gptq_batch > 0, "engine.gptq_batch", self.gptq_batch, "use at least 1")
