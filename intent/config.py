@@ -41,6 +41,11 @@ class HeldOut(Enum):
     templates = "templates"
 
 
+class GoldHalf(Enum):
+    guide = "guide"
+    measure = "measure"
+
+
 class Device(Enum):
     auto = "auto"
     cpu = "cpu"
@@ -350,11 +355,13 @@ class JobConfig:
     """The whole configuration; each job reads the parts it needs. `workspace` is where artifacts are kept.
 
     `baseline`: a hosted model (`baseline.model`) that evaluate and sweep ask too.
+    `gold`: evaluate on this half of the hand-written gold set, instead of the data set's held-out messages.
     """
 
     workspace: str = "artifacts"
     catalog: str = MISSING
     codec: CodecName = CodecName.compact
+    gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
     data: DataConfig = field(default_factory=DataConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

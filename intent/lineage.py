@@ -12,12 +12,14 @@ from intent.artifact import Artifact, ArtifactRecord, artifact_uri, file_sha256,
 from intent.catalog import Catalog
 from intent.config import JobConfig, TeacherConfig, VariantSpec
 from intent.errors import ConfigError
+from intent.evaluate import gold
 from intent.prompt import Prompt
 from intent.storage import read_uri
 from intent.train.base import ADAPTER, adapter_folder
 
 # Bumped when the same settings give other bytes.
 VERSIONS = {"base": 1, "data": 1, "checkpoint": 1, "variant": 1}
+GOLD_SLOTS = ["action", "product", "quantity"]
 PLACES = ("uri", "device", "cpus", "workers")
 
 
@@ -75,6 +77,16 @@ class Lineage:
 
     def base(self) -> Artifact:
         return self._find(None, self.base_record(), "", "jobs.train")
+
+    def held_out(self) -> Artifact:
+        """What variants are measured on: the data set's own held-out messages, or with `gold` a half of the gold set."""
+        if self.config.gold is None:
+            return self.data()
+        if self.schema.names != GOLD_SLOTS:
+            raise ConfigError(
+                "gold", self.config.gold.value, f"is labelled with {GOLD_SLOTS}; use schema=cart, or leave it out"
+            )
+        return gold.publish(self.config.gold.value, self.config.workspace, self.options)
 
     def checkpoint(self) -> Artifact:
         return self._find(self.config.train.uri, self.checkpoint_record(), "train.uri", "jobs.train")

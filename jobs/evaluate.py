@@ -39,7 +39,7 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     measured, unmeasured = measure(lineage, plans(lineage, specs))
     asked, unanswered = ask_baseline(lineage)
     reasons = unmeasured | (failed or {}) | unanswered
-    inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.data().fingerprint}
+    inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.held_out().fingerprint}
     inputs |= {"baseline": asked.fingerprint} if asked else {}
     config = lineage.config
     settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 2}
@@ -56,14 +56,14 @@ def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
     if not baseline.model:
         return None, {}
     try:
-        return hosted.measure(baseline, lineage.schema, lineage.data(), lineage.config.workspace, lineage.options), {}
+        return hosted.measure(baseline, lineage.schema, lineage.held_out(), lineage.config.workspace, lineage.options), {}
     except IntentError as error:
         return None, {baseline.model: reason_of(error)}
 
 
 def plans(lineage: Lineage, specs: list[VariantSpec]) -> list[Plan]:
     """Each variant with each batch size on each model of processor that it is meant for."""
-    found, data, sizes = places(), lineage.data(), lineage.config.quant.batches
+    found, data, sizes = places(), lineage.held_out(), lineage.config.quant.batches
     planned = []
     for spec in specs:
         where = fitting(found, spec.engine)

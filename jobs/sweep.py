@@ -2,6 +2,7 @@
 
 from intent.artifact import Artifact
 from intent.config import JobConfig
+from intent.errors import ConfigError
 from intent.evaluate.report import REPORT, render_text
 from intent.lineage import Lineage
 from intent.selection import SELECTION, Selected, publish, select
@@ -12,6 +13,8 @@ from jobs.quantize import attempt, refusals
 
 def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
     """The evaluation of all of `quant.variants` and what was selected. A variant that fails is a row with its reason."""
+    if gold := lineage.config.gold:
+        raise ConfigError("gold", gold.value, "only measures; a sweep selects: use jobs.evaluate with it")
     # What is published can be selected: the reference, too.
     specs = list(dict.fromkeys([REFERENCE, *lineage.config.quant.specs()]))
     refused = refusals(lineage, specs)

@@ -41,7 +41,7 @@ class Sources:
 
     @classmethod
     def read(cls, lineage: Lineage) -> "Sources":
-        data, checkpoint = lineage.data(), lineage.checkpoint()
+        data, checkpoint = lineage.held_out(), lineage.checkpoint()
         store, base = open_store(data.uri, lineage.options), lineage.base_record()
         card = store.read(dataset.CARD).decode() if store.stat(dataset.CARD) else ""
         records = {"examples": (data.uri, data.record), "checkpoint": (checkpoint.uri, checkpoint.record)}

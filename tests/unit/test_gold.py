@@ -8,8 +8,10 @@ from omegaconf import OmegaConf
 
 from intent.catalog import Catalog, normalize
 from intent.config import SchemaConfig
-from intent.errors import ConfigError
-from intent.evaluate.gold import HALVES, load
+from intent.errors import ConfigError, MissingArtifact
+from intent.evaluate.gold import HALVES, load, publish
+from intent.storage import StorageOptions, open_store
+from intent.synth.dataset import read_catalogs, read_split
 
 CART = Path(__file__).parents[2] / "conf" / "schema" / "cart.yaml"
 LANGUAGES = {"en": 80, "de": 45, "es": 45, "fr": 45, "it": 45, "hr": 45, "pt": 45, "nl": 45}
@@ -114,3 +116,14 @@ def test_ids_are_unique_and_tell_the_language(examples):
 def test_an_unknown_half_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"gold='test'.*guide.*measure"):
         load("test")
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_half_is_measured_on_as_a_data_set_of_its_own(half, tmp_path):
+    made = publish(half, str(tmp_path), StorageOptions())
+    store = open_store(made.uri)
+    examples, catalogs = load(half)
+    assert read_split(store, "test") == examples and read_catalogs(store) == catalogs
+    assert publish(half, str(tmp_path), StorageOptions()).uri == made.uri
+    with pytest.raises(MissingArtifact):
+        read_split(store, "train")
