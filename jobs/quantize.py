@@ -81,7 +81,7 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
 def make_variant(work: _Work) -> Artifact:
     def build(folder: Path) -> None:
         from intent.quantize import gguf, gptq
-        from intent.train.merge import copy_tokenizer
+        from intent.train.merge import copy_calibration, copy_tokenizer
 
         checkpoint = artifact.fetch(work.checkpoint, work.options)
         spec = work.spec
@@ -91,6 +91,7 @@ def make_variant(work: _Work) -> Artifact:
         else:
             gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, sequences if spec.imatrix else None)
         copy_tokenizer(checkpoint, folder)
+        copy_calibration(checkpoint, folder)
 
     return artifact.make(work.workspace, work.record, build, work.options)
 

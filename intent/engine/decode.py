@@ -149,10 +149,11 @@ class Automaton:
 
 @dataclass
 class Walk:
-    """`n` messages on their way through an automaton."""
+    """`n` messages on their way through an automaton. `temperatures`: by slot, what its logits are divided by; () is 1."""
 
     automaton: Automaton
     n: int
+    temperatures: Sequence[float] = ()
     states: np.ndarray = field(init=False)
     values: np.ndarray = field(init=False)
     confidences: np.ndarray = field(init=False)
@@ -172,8 +173,9 @@ class Walk:
         states = self.states[rows]
         for state in np.unique(states):
             among = np.flatnonzero(states == state)
-            choices, chances = decide(take(among, self.automaton.allowed(state)))
             slot = self.automaton.slot(state)
+            logits = take(among, self.automaton.allowed(state))
+            choices, chances = decide(logits / self.temperatures[slot] if self.temperatures else logits)
             for at, choice, chance in zip(among.tolist(), choices.tolist(), chances.tolist(), strict=True):
                 row = rows[at]
                 feed, following, value = self.automaton.edge(state, choice)

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from intent import calibration
 from intent.config import Device, Precision, VariantSpec
 from intent.engine.batch import BatchClassifier, Forward
-from intent.engine.decode import Automaton
+from intent.engine.decode import Automaton, Walk
 from intent.errors import ConfigError
 from intent.prompt import Prompt, load_tokenizer
 
@@ -33,7 +35,9 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
     tokenizer = load_tokenizer(folder)
     forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), options)
     automaton = Automaton(prompt.schema, prompt.catalog, tokenizer, options.codec)
-    return BatchClassifier(variant, forward, tokenizer, prompt, automaton, options.max_message_tokens, options.abstain_below)
+    walk = partial(Walk, temperatures=calibration.read(folder, prompt.schema.names))
+    limits = (options.max_message_tokens, options.abstain_below)
+    return BatchClassifier(variant, forward, tokenizer, prompt, automaton, *limits, walk=walk)
 
 
 def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], options: EngineOptions) -> Forward:

@@ -23,12 +23,21 @@ def split_files(split: str, examples: pa.Table) -> Iterable[tuple[str, bytes]]:
         yield f"{split}-{number:05d}.parquet", parquet(examples.slice(low, ROWS_PER_FILE))
 
 
-def read_split(store: Store, split: str) -> list[Example]:
+def split_keys(store: Store, split: str) -> list[str]:
     """Raises MissingArtifact where the data set has no such split."""
     keys = [blob.key for blob in store.list(f"{split}-") if blob.key.endswith(".parquet")]
     if not keys:
         raise MissingArtifact(f"{store.uri} has no {split}-*.parquet; make it with python -m jobs.generate")
-    return [example for key in keys for example in from_table(pq.read_table(io.BytesIO(store.read(key))))]
+    return keys
+
+
+def read_file(store: Store, key: str) -> list[Example]:
+    return from_table(pq.read_table(io.BytesIO(store.read(key))))
+
+
+def read_split(store: Store, split: str) -> list[Example]:
+    """Raises MissingArtifact where the data set has no such split."""
+    return [example for key in split_keys(store, split) for example in read_file(store, key)]
 
 
 def read_catalogs(store: Store) -> dict[str, tuple[str, ...]]:

@@ -1,8 +1,8 @@
-"""Messages behind one shared prefix: the forward pass that training and serving share.
+"""Messages behind shared prefixes: what a training step computes.
 
-All messages of a batch refer to one catalog, so they share the prompt's prefix. It is computed once per batch, with its
-gradient, and every message extends that one cache: the loss is the unpacked one's, at the tokens of one prefix and the
-messages alone (a block-causal mask without the blocks that would be masked).
+The messages about one catalog share the prompt's prefix: a packed row is the prefix once and then message after message,
+each of which sees the prefix and itself, at the positions it would have alone. The loss is the unpacked one's, at a
+fraction of its tokens, in one forward pass without a cache.
 """
 
 import random
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from intent.engine.causal import last, pad, prefix_cache, spread
 from intent.engine.decode import Automaton, Target
 from intent.prompt import Prompt
 from intent.schema import IntentSchema
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-IGNORED = -100
+TOGETHER = 48  # messages behind one prefix: attention grows with the square of a row's width
+WIDTH = 64  # a row's width is a multiple, which the GPU's kernels ask for
+PADDING = -1
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,18 @@ class Batch:
     groups: list[Group]
     rows: list[Row]
     of: list[int]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Arrays [packed rows, width] of token ids, positions and parts, and, by row of the batch, where in the flattened
+    arrays the logits of its answer's tokens come.
+    """
+
+    ids: np.ndarray
+    positions: np.ndarray
+    parts: np.ndarray
+    answers: list[list[int]]
 
 
 def encode(
@@ -107,62 +120,105 @@ def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[l
     return sequences
 
 
-def answer_logits(model, batch: Batch) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """(logits [rows, answer tokens, vocabulary], labels [rows, answer tokens]), aligned at the end, padded with IGNORED."""
+def pack(batch: Batch) -> Packed:
+    """The batch as rows of one prefix each and up to TOGETHER messages behind it; a group of more has several."""
+    packs: list[tuple[Group, list[int]]] = []
+    for number, group in enumerate(batch.groups):
+        members = [i for i, of in enumerate(batch.of) if of == number]
+        packs += [(group, members[low : low + TOGETHER]) for low in range(0, len(members), TOGETHER)]
+    lines = [_line(group, [batch.rows[i] for i in members]) for group, members in packs]
+    width = -(-max(len(ids) for ids, _, _, _ in lines) // WIDTH) * WIDTH
+    ids, positions, parts = (np.zeros((len(lines), width), np.int64) for _ in range(3))
+    parts[:] = PADDING
+    flat: list[list[int]] = [[] for _ in batch.rows]
+    for line, ((tokens, where, of, answers), (_, members)) in enumerate(zip(lines, packs, strict=True)):
+        ids[line, : len(tokens)], positions[line, : len(tokens)], parts[line, : len(tokens)] = tokens, where, of
+        for i, columns in zip(members, answers, strict=True):
+            flat[i] = [line * width + column for column in columns]
+    return Packed(ids, positions, parts, flat)
+
+
+def _line(group: Group, rows: Sequence[Row]) -> tuple[list[int], list[int], list[int], list[list[int]]]:
+    """(token ids, positions, part of each: 0 for the prefix, else the row's number from 1, where each row's answers come)."""
+    ids, start = list(group.prefix), len(group.prefix)
+    positions, parts, answers = list(range(start)), [0] * start, []
+    for number, row in enumerate(rows, 1):
+        tokens = row.message + row.target.tokens[:-1]
+        answers.append(list(range(len(ids) + len(row.message) - 1, len(ids) + len(tokens))))
+        ids += tokens
+        positions += range(start, start + len(tokens))
+        parts += [number] * len(tokens)
+    return ids, positions, parts, answers
+
+
+def attends(parts: "torch.Tensor") -> "torch.Tensor":
+    """Bool [rows, 1, width, width]: a token sees what stands before it in the prefix and in its own message."""
+    import torch
+
+    query, key = parts[:, :, None], parts[:, None, :]
+    before = torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool, device=parts.device).tril()
+    # Padding sees itself alone, so that every position attends to something.
+    return (before & ((key == 0) & (query != PADDING) | (key == query))).unsqueeze(1)
+
+
+def answer_logits(model, batch: Batch) -> tuple["torch.Tensor", list[int]]:
+    """(logits [answer tokens, vocabulary] of all rows, one after the other, and where each row's begin)."""
     import torch
 
     device = next(model.parameters()).device
-    ids, mask = pad([row.message + row.target.tokens[:-1] for row in batch.rows], device)
-    width = max(len(row.target.tokens) for row in batch.rows)
-    labels = np.full((len(batch.rows), width), IGNORED, np.int64)
-    for row, line in zip(batch.rows, labels, strict=True):
-        line[width - len(row.target.tokens) :] = row.target.tokens
-    of = torch.tensor(batch.of, device=device)
-    cache, prefix_mask = prefix_cache(model, [group.prefix for group in batch.groups], device)
-    prefix_mask = prefix_mask[of]
-    logits = model(
-        input_ids=ids,
-        attention_mask=torch.cat([prefix_mask, mask], 1),
-        position_ids=(prefix_mask.sum(1, keepdim=True) + mask.cumsum(1) - 1).clamp(min=0),
-        past_key_values=spread(cache, of),
-        use_cache=True,
-        logits_to_keep=last(ids, width),
-    ).logits
-    return logits, torch.from_numpy(labels).to(device)
+    packed = pack(batch)
+    ids, positions, parts = (torch.from_numpy(a).to(device) for a in (packed.ids, packed.positions, packed.parts))
+    # The decoder alone: logits of what is no answer are never computed.
+    hidden = model.get_decoder()(
+        input_ids=ids, attention_mask=attends(parts), position_ids=positions, use_cache=False
+    ).last_hidden_state
+    where = torch.tensor([column for columns in packed.answers for column in columns], device=device)
+    logits = model.get_output_embeddings()(hidden.flatten(0, 1)[where])
+    return logits, np.cumsum([0, *(len(columns) for columns in packed.answers)])[:-1].tolist()
 
 
 def loss(model, batch: Batch) -> "torch.Tensor":
     """Mean cross-entropy over the answers' tokens."""
+    import torch
     from torch.nn.functional import cross_entropy
 
-    logits, labels = answer_logits(model, batch)
-    return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+    logits, _ = answer_logits(model, batch)
+    labels = torch.tensor([token for row in batch.rows for token in row.target.tokens], device=logits.device)
+    return cross_entropy(logits.float(), labels)
 
 
-def exact(model, batch: Batch) -> int:
-    """How many rows the constrained greedy decoder would answer exactly.
+def decisions(model, batch: Batch) -> tuple[int, dict[int, list[np.ndarray]]]:
+    """How many rows the constrained greedy decoder would answer exactly, and, by slot, each decision's `margins`.
 
-    It does so if and only if every decision, with the right answer up to it, prefers the right token among the allowed
-    ones; so one forward pass tells.
+    It answers so if and only if every decision, with the right answer up to it, prefers the right token among the allowed
+    ones; so one forward pass tells. Margins are the allowed tokens' logits minus the right one's.
     """
     import torch
 
     with torch.inference_mode():
-        logits, _ = answer_logits(model, batch)
+        logits, first = answer_logits(model, batch)
     wrong: set[int] = set()
-    for (group, state), decisions in _decisions(batch, logits.shape[1]).items():
-        rows, columns, tokens = (torch.tensor(values, device=logits.device) for values in zip(*decisions, strict=True))
-        allowed = torch.from_numpy(batch.groups[group].automaton.allowed(state)).to(logits.device)
-        best = allowed[logits[rows, columns][:, allowed].argmax(1)]
-        wrong.update(rows[best != tokens].tolist())
-    return len(batch.rows) - len(wrong)
+    margins: dict[int, list[np.ndarray]] = {}
+    for (group, state), taken in _decisions(batch, first).items():
+        rows, at, tokens = (torch.tensor(values, device=logits.device) for values in zip(*taken, strict=True))
+        automaton = batch.groups[group].automaton
+        allowed = torch.from_numpy(automaton.allowed(state)).to(logits.device)
+        among = logits[at][:, allowed].float()
+        wrong.update(rows[allowed[among.argmax(1)] != tokens].tolist())
+        right = (allowed == tokens[:, None]).int().argmax(1, keepdim=True)
+        margins.setdefault(automaton.slot(state), []).extend((among - among.gather(1, right)).cpu().numpy())
+    return len(batch.rows) - len(wrong), margins
 
 
-def _decisions(batch: Batch, width: int) -> dict[tuple[int, int], list[tuple[int, int, int]]]:
-    """(group, state) -> (row, column of the logits, right token) of each decision taken there."""
+def exact(model, batch: Batch) -> int:
+    """How many rows the constrained greedy decoder would answer exactly."""
+    return decisions(model, batch)[0]
+
+
+def _decisions(batch: Batch, first: Sequence[int]) -> dict[tuple[int, int], list[tuple[int, int, int]]]:
+    """(group, state) -> (row, where its logits are, right token) of each decision taken there."""
     found: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
     for i, (row, group) in enumerate(zip(batch.rows, batch.of, strict=True)):
-        first = width - len(row.target.tokens)
         for position, state in zip(row.target.decisions, row.target.states, strict=True):
-            found.setdefault((group, state), []).append((i, first + position, row.target.tokens[position]))
+            found.setdefault((group, state), []).append((i, first[i] + position, row.target.tokens[position]))
     return found

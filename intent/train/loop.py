@@ -5,14 +5,18 @@ Knows nothing of Ray: `Reporter` says where checkpoints and progress go.
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from intent import calibration
 from intent.config import TrainConfig
 from intent.engine.load import pick_device, pick_precision, set_threads
 from intent.errors import IntentError
-from intent.train.batches import Batch, Group, batches, exact, loss
+from intent.train.batches import Batch, Group, batches, decisions, loss
 
 STATE = "state.pt"
 PROGRESS = "progress.json"
@@ -75,17 +79,19 @@ class _Session:
         self.total = max(1, self.steps_per_epoch * config.epochs)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.done, self.best, self.stale, self.messages, self.skipped = 0, -1.0, 0, 0, 0
+        self.temperatures: dict[str, float] = {}
         self._resume()
 
     def run(self, validation: Sequence[Group]) -> dict:
         metrics: dict = {}
+        before, start = self.messages, time.monotonic()
         for batch in self._remaining():
             value = self._step(batch)
             self.done += 1
             self.messages += len(batch.rows) * world_size()
-            self.reporter.step(
-                self.done, self.total, f"loss {value:.3f}" + (f", exact {self.best:.3f}" if self.best >= 0 else "")
-            )
+            rate = (self.messages - before) / (time.monotonic() - start)
+            text = f"loss {value:.3f}, {rate:,.0f} messages/s"
+            self.reporter.step(self.done, self.total, text + (f", exact {self.best:.3f}" if self.best >= 0 else ""))
             if self.done % self.config.validate_every == 0 or self.done == self.total:
                 metrics = self._validate(validation, value)
                 if metrics["exact"] >= self.config.stop_at or self.stale >= self.config.patience:
@@ -126,10 +132,15 @@ class _Session:
     def _validate(self, validation: Sequence[Group], value: float) -> dict:
         self.model.eval()
         rows = right = 0
+        margins: dict[str, list[np.ndarray]] = {name: [] for name in validation[0].automaton.schema.names}
+        names = list(margins)
         with self._autocast():
             for batch in batches(validation, self.config.batch_messages):
-                right += exact(self.model, batch)
-                rows += len(batch.rows)
+                exact, found = decisions(self.model, batch)
+                right, rows = right + exact, rows + len(batch.rows)
+                for slot, more in found.items():
+                    margins[names[slot]] += more
+        self.temperatures = {name: calibration.fit(values) for name, values in margins.items()}
         share = right / rows
         best = share > self.best
         self.best, self.stale = max(share, self.best), 0 if best else self.stale + 1
@@ -153,6 +164,7 @@ class _Session:
         import torch
 
         self.model.save_pretrained(folder)
+        calibration.write(folder, self.temperatures)
         state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
         torch.save(state, folder / STATE)
         counts = {"done": self.done, "best": self.best, "stale": self.stale, "messages": self.messages}

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+from intent import calibration
+
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -20,9 +22,15 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     merged.to(torch.float16).save_pretrained(target)
     copy_tokenizer(base, target)
+    copy_calibration(adapter, target)
     (target / "adapter").mkdir()
     for name in ADAPTER_FILES:
         shutil.copy(adapter / name, target / "adapter" / name)
+
+
+def copy_calibration(source: Path, target: Path) -> None:
+    if (source / calibration.FILE).exists():
+        shutil.copy(source / calibration.FILE, target)
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ray
 from ray.util.queue import Empty, Queue
@@ -14,6 +15,9 @@ from intent.errors import IntentError
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
+
+if TYPE_CHECKING:
+    from intent.train.batches import Group
 
 Step = Callable[[int, int, str], None]
 
@@ -104,20 +108,31 @@ class _listening:
 
 def _work(config: dict) -> None:
     """One training worker."""
-    from intent.prompt import load_tokenizer
-    from intent.train.batches import encode
     from intent.train.loop import train
 
     request: TrainRequest = config["request"]
+    training, validation = (_encoded(request, split) for split in ("train", "validation"))
     base = fetch(request.base, request.storage)
-    tokenizer = load_tokenizer(base)
-    store = open_store(request.data.uri, request.storage)
-    catalogs = dataset.read_catalogs(store)
-    training, validation = (
-        encode(dataset.read_split(store, split), catalogs, request.schema, tokenizer, request.codec)
-        for split in ("train", "validation")
-    )
     train(base, request.config, training, validation, _RayReporter(config["queue"]))
+
+
+def _encoded(request: TrainRequest, split: str) -> list["Group"]:
+    """The split's messages as tokens: each file by a task of its own, which this worker's own CPUs need not wait for."""
+    keys = dataset.split_keys(open_store(request.data.uri, request.storage), split)
+    if len(keys) == 1:
+        return _encode(request, keys[0])
+    task = ray.remote(num_cpus=0)(_encode)
+    return [group for groups in ray.get([task.remote(request, key) for key in keys]) for group in groups]
+
+
+def _encode(request: TrainRequest, key: str) -> list["Group"]:
+    from intent.prompt import load_tokenizer
+    from intent.train.batches import encode
+
+    store = open_store(request.data.uri, request.storage)
+    tokenizer = load_tokenizer(fetch(request.base, request.storage))
+    examples = dataset.read_file(store, key)
+    return encode(examples, dataset.read_catalogs(store), request.schema, tokenizer, request.codec)
 
 
 class _RayReporter:

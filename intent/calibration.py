@@ -1,0 +1,39 @@
+"""How far a model's confidence is to be trusted: a temperature a slot (Guo et al., ICML 2017), kept beside its weights.
+
+Temperatures change no answer: the best choice stays the best. Knows logits of choices; knows nothing of models or messages.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+FILE = "calibration.json"
+GRID = np.geomspace(0.25, 8.0, 81)
+
+
+def fit(margins: Sequence[np.ndarray]) -> float:
+    """The temperature at which decisions of one slot are most likely right. 1.0 where there are none.
+
+    A decision is its logits minus that of the right choice, which is one of them.
+    """
+    if not margins:
+        return 1.0
+    width = max(len(margin) for margin in margins)
+    padded = np.full((len(margins), width), -np.inf)
+    for row, margin in zip(padded, margins, strict=True):
+        row[: len(margin)] = margin
+    losses = [np.logaddexp.reduce(padded / temperature, axis=1).mean() for temperature in GRID]
+    return float(round(GRID[int(np.argmin(losses))], 4))
+
+
+def write(folder: Path, temperatures: Mapping[str, float]) -> None:
+    (folder / FILE).write_text(json.dumps({"temperatures": dict(temperatures)}, indent=1))
+
+
+def read(folder: Path, slots: Sequence[str]) -> list[float]:
+    """The temperature of each of `slots`; 1.0 where the checkpoint says none."""
+    path = folder / FILE
+    known = json.loads(path.read_text())["temperatures"] if path.exists() else {}
+    return [known.get(name, 1.0) for name in slots]
