@@ -1,0 +1,72 @@
+"""The training loop without a cluster: it learns, keeps a temperature beside its adapter, and goes on where it stopped."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from intent import calibration
+from intent.config import Device, TrainConfig
+from intent.prompt import load_tokenizer
+from intent.synth.example import Example
+from intent.train.batches import encode
+from intent.train.loop import train
+from tests.tiny import CART, NAMES, write_checkpoint
+
+WORDS = {"add": "add", "remove": "drop", "none": "hello"}
+
+
+class Folder:
+    """A reporter that keeps the last checkpoint in a folder, and stops at step `stop`, as a lost machine does."""
+
+    def __init__(self, folder: Path, stop: int = 0):
+        self.folder, self.stop, self.said, self.metrics = folder, stop, [], []
+
+    def resume_from(self) -> Path | None:
+        return self.folder if self.folder.exists() else None
+
+    def step(self, done: int, total: int, text: str) -> None:
+        self.said.append((done, text))
+        if done == self.stop:
+            raise KeyboardInterrupt
+
+    def checkpoint(self, metrics: dict, write: Callable[[Path], None]) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        write(self.folder)
+        self.metrics.append(metrics)
+
+
+def groups(tokenizer):
+    examples = []
+    for i, action in enumerate(["add", "remove", "none"] * 16):
+        product = NAMES[i % len(NAMES)]
+        intent = {"action": action, "product": product, "quantity": 1}
+        intent = intent if action != "none" else {"action": "none", "product": None, "quantity": None}
+        examples.append(Example(str(i), f"{WORDS[action]} {product} {i // 24}", intent, "en"))
+    return encode(examples, {"": NAMES}, CART, tokenizer, "compact")
+
+
+def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_path):
+    base = write_checkpoint(tmp_path / "base")
+    rows = groups(load_tokenizer(base))
+    config = TrainConfig(
+        rank=8, epochs=6, batch_messages=16, validate_every=3, stop_at=1.0, patience=99, learning_rate=5e-3,
+        four_bit=False, device=Device.cpu, cpus=1,
+    )  # fmt: skip
+    whole = Folder(tmp_path / "whole")
+    metrics = train(base, config, rows, rows, whole)
+    losses = [entry["loss"] for entry in whole.metrics]
+    assert losses[-1] < 0.6 * losses[0] and metrics["messages"] == 6 * 48
+    assert "messages/s" in whole.said[0][1]
+    temperatures = calibration.read(whole.folder, CART.names)
+    assert len(temperatures) == 3 and all(0.25 <= t <= 8 for t in temperatures) and temperatures != [1.0] * 3
+
+    cut = Folder(tmp_path / "cut", stop=8)
+    with pytest.raises(KeyboardInterrupt):
+        train(base, config, rows, rows, cut)
+    resumed = Folder(cut.folder)
+    again = train(base, config, rows, rows, resumed)
+    assert resumed.said[0][0] == 7 and again["step"] == metrics["step"]
+    assert abs(again["loss"] - metrics["loss"]) < 1e-3
