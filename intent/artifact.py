@@ -8,6 +8,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -120,20 +121,26 @@ def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Pat
 
 def _cached(artifact: Artifact, store: Store) -> Path:
     target = Path(tempfile.gettempdir()) / "intent-artifacts" / f"{artifact.record.kind}-{artifact.fingerprint}"
-    if target.exists() and all((target / key).exists() for key in artifact.record.files):
+
+    def whole() -> bool:
+        return all((target / key).exists() for key in artifact.record.files)
+
+    if whole():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=target.parent))
-    for key in artifact.record.files:
-        path = aside / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(store.read(key))
-    shutil.rmtree(target, ignore_errors=True)
     try:
-        aside.rename(target)
-    except OSError:
-        # Another actor of this node put the same files there first.
-        shutil.rmtree(aside)
+        for key in artifact.record.files:
+            path = aside / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(store.read(key))
+        # Another actor of this node may have put the same files there, and be at reading them.
+        if not whole():
+            shutil.rmtree(target, ignore_errors=True)
+            with suppress(OSError):
+                aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return target
 
 
