@@ -11,11 +11,13 @@ from intent.config import BenchmarkConfig, Shape
 from intent.errors import ConfigError
 from intent.evaluate.benchmark import Bench, Result, Row, compared, plan, result, tokens_needed
 from intent.evaluate.benchmark_report import render_json, render_markdown, render_text
+from intent.evaluate.machine import machine
 from intent.evaluate.meters import Workload
 from intent.lineage import Lineage
 from intent.storage import open_store
 from intent.synth import dataset
 from jobs.app import Steps, cluster, job, say
+from jobs.fan_out import measure_night
 from jobs.generate import generate
 from jobs.quantize import attempt, refusals
 from jobs.train import make_base
@@ -146,6 +148,9 @@ def publish(lineage: Lineage, name: str, head: dict, results: Sequence[Result]) 
 
 @job("benchmark", BenchmarkConfig)
 def main(config: BenchmarkConfig) -> None:
+    if config.night:
+        with cluster(config.cluster):
+            return say(measure_night(Lineage(config), _head(Lineage(config), machine(), "made up")))
     # Apart from the workspace's own models, which a benchmark must not replace.
     config.workspace += "/benchmark"
     lineage = Lineage(config)

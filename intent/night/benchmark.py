@@ -1,123 +1,178 @@
-"""A night over a made-up log with an engine that costs nothing: what is measured is the fan-out itself."""
+"""What a night costs beside its models: with an engine that costs nothing, and with a real one beside itself alone.
 
-import resource
+Everything is on a local disk; Ray is initialized.
+"""
+
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
 from intent.config import FleetConfig
-from intent.engine import Prediction, Status
+from intent.engine import Classifier, Prediction
+from intent.evaluate.benchmark_report import align
+from intent.evaluate.speed import peak_bytes
+from intent.night import stub
 from intent.night.fleet import EngineSpec, read_footers_on_cluster
 from intent.night.ledger import Ledger, RunIdentity
 from intent.night.run import classify_night
 from intent.night.shard import input_fingerprint, input_objects, plan_shards
-from intent.schema import Choice, Count, Entity, IntentSchema
+from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 
-CART = IntentSchema(
-    "cart", "stub", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity"))
-)
-_WORDS = np.array(
-    ["add", "put", "remove", "get", "milk", "eggs", "bread", "butter", "two", "three", "litres", "please", "thanks"]
-)
+IDENTITY = RunIdentity({"stub": "1"}, "stub", "stub", "stub")
+DISTINCT = 100_000
+SHARDS_PER_ACTOR = 8
+WARM_UP = 64
 
 
-@dataclass
-class StubClassifier:
-    """Answers by the message's length alone, after `seconds` for each message."""
+@dataclass(frozen=True)
+class FanOut:
+    """A night of stub engines. `distinct`: messages that the log holds; `seen`: those given to an engine.
 
-    variant: str = "stub"
-    seconds: float = 0.0
-
-    def __post_init__(self):
-        intents = [{"action": "add", "product": "Whole Milk 1L", "quantity": n} for n in range(1, 100)]
-        self._answers = [Prediction(intent, 0.9, (0.9, 0.9, 0.9), Status.OK) for intent in intents]
-
-    def classify(self, messages: Sequence[str]) -> list[Prediction]:
-        if self.seconds:
-            time.sleep(self.seconds * len(messages))
-        answers = self._answers
-        return [answers[len(message) % 99] for message in messages]
-
-
-def stub_engines(actors: int = 2, seconds: float = 0.0) -> list[EngineSpec]:
-    return [EngineSpec("stub", "stub", partial(StubClassifier, "stub", seconds), actors=actors, cpus=1)]
-
-
-def write_log(
-    folder: Path, rows: int, distinct: int, exponent: float = 1.1, rows_per_file: int = 1_000_000, seed: int = 7
-) -> None:
-    """A query log: `rows` messages drawn from `distinct` ones by Zipf's law, as Parquet files with columns id, message."""
-    generator = np.random.default_rng(seed)
-    weights = np.arange(1, distinct + 1) ** -exponent
-    edges = np.cumsum(weights / weights.sum())
-    words = generator.integers(0, len(_WORDS), (distinct, 5))
-    messages = pa.array([" ".join(_WORDS[row]) + f" {i}" for i, row in enumerate(words)])
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, start in enumerate(range(0, rows, rows_per_file)):
-        count = min(rows_per_file, rows - start)
-        drawn = np.minimum(np.searchsorted(edges, generator.random(count)), distinct - 1)
-        table = pa.table({"id": pa.array(np.arange(start, start + count)), "message": messages.take(pa.array(drawn))})
-        pq.write_table(table, folder / f"log-{number:06d}.parquet", row_group_size=200_000)
-
-
-def measure_fan_out(folder: Path, rows: int, distinct: int = 100_000, actors: int = 2, rows_per_shard: int = 50_000) -> dict:
-    """Rows a second from Parquet to Parquet with stub engines; Ray is initialized.
-
-    `driver_mib`: the driver's peak resident memory, so far. `classified`: messages that the model saw.
+    `seconds`: from the listing of the input to the manifest, the actors' start within; `driver_bytes`: the driver's peak
+    resident memory, so far.
     """
-    source, output = folder / f"log-{rows}", folder / f"labels-{rows}-{time.time_ns()}"
-    if not source.exists():
-        # In a worker, so that its memory is not taken for the driver's.
-        ray.get(ray.remote(write_log).remote(source, rows, min(distinct, rows)))
-    identity = RunIdentity({"stub": "1"}, "stub", "stub", "stub")
+
+    rows: int
+    distinct: int
+    seen: int
+    seconds: float
+    driver_bytes: int
+
+    @property
+    def rate(self) -> float:
+        return self.rows / self.seconds
+
+
+@dataclass(frozen=True)
+class Planning:
+    objects: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Messages a second of `actors` of an engine on messages that occur once: `bare`, before and after, and in a `night`.
+
+    The night counts from the first message that an engine gets to the manifest.
+    """
+
+    variant: str
+    actors: int
+    messages: int
+    bare: tuple[float, float]
+    night: float
+
+    @property
+    def share(self) -> float:
+        return self.night / (sum(self.bare) / len(self.bare))
+
+
+def measure_fan_out(folder: Path, rows: int, rows_per_shard: int, actors: int, repeated: bool = True) -> FanOut:
+    """`repeated`: drawn from DISTINCT messages by Zipf's law, exponent 1.1; else each message is there once."""
+    name = f"{rows}-{'repeated' if repeated else 'different'}"
+    source, output = folder / f"log-{name}", folder / f"labels-{name}"
+    # In a worker, so that its memory is not taken for the driver's.
+    log = (source, rows, DISTINCT) if repeated else (source, rows, rows, None)
+    held = ray.get(ray.remote(stub.write_log).remote(*log))
+    fleet = FleetConfig(rows_per_shard=rows_per_shard)
     started = time.monotonic()
-    summary = classify_night(
-        str(source),
-        str(output),
-        StorageOptions(),
-        identity,
-        CART,
-        stub_engines(actors),
-        FleetConfig(rows_per_shard=rows_per_shard),
-    )
-    seconds = time.monotonic() - started
-    return {
-        "rows": rows,
-        "seconds": round(seconds, 2),
-        "rows_per_second": round(rows / seconds),
-        "labelling_seconds": summary.seconds,
-        "classified": summary.classified,
-        "driver_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "output": str(output),
-    }
+    summary = classify_night(str(source), str(output), StorageOptions(), IDENTITY, stub.CART, stub.stub_engines(actors), fleet)
+    return FanOut(rows, held, summary.classified, time.monotonic() - started, peak_bytes())
 
 
-def measure_planning(folder: Path, objects: int) -> dict:
-    """Seconds from an input of many small objects on a local disk to its plan in the store; Ray is initialized."""
+def measure_planning(folder: Path, objects: int) -> Planning:
+    """From an input of many small objects to its plan in the store."""
     source = folder / f"objects-{objects}"
-    if not source.exists():
-        ray.get(ray.remote(write_objects).remote(source, objects))
+    ray.get(ray.remote(stub.write_objects).remote(source, objects))
     started = time.monotonic()
     store, blobs = input_objects(str(source))
-    ledger = Ledger(open_store(str(folder / f"plan-{time.time_ns()}")), RunIdentity({}, "", "", "", input_fingerprint(blobs)))
-    shards = ledger.plan(lambda: plan_shards(store, blobs, ["id", "message"], 20_000, read_footers_on_cluster))
-    return {"objects": objects, "shards": len(shards), "seconds": round(time.monotonic() - started, 2)}
+    ledger = Ledger(open_store(str(folder / f"plan-{objects}")), replace(IDENTITY, input=input_fingerprint(blobs)))
+    ledger.plan(lambda: plan_shards(store, blobs, ["id", "message"], 20_000, read_footers_on_cluster))
+    return Planning(objects, time.monotonic() - started)
 
 
-def write_objects(folder: Path, objects: int) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"id": ["1", "2"], "message": ["milk", "two eggs"]}), sink)
-    data = sink.getvalue().to_pybytes()
-    for number in range(objects):
-        path = folder / f"{number // 1000:04d}" / f"{number:08d}.parquet"
-        if number % 1000 == 0:
-            path.parent.mkdir(parents=True)
-        path.write_bytes(data)
+def measure_overhead(
+    folder: Path,
+    spec: EngineSpec,
+    schema: IntentSchema,
+    identity: RunIdentity,
+    messages: Callable[[int], Sequence[str]],
+    seconds: float,
+) -> Overhead:
+    """`messages(n)`: that many, all different; as many are taken as keep the engine busy for about `seconds`."""
+    rate = _bare(spec, messages(WARM_UP * 4 * spec.actors))
+    asked = messages(int(rate * seconds))
+    before = _bare(spec, asked)
+    night = _night(folder / spec.variant, spec, schema, identity, asked)
+    return Overhead(spec.variant, spec.actors, len(asked), (before, _bare(spec, asked)), night)
+
+
+def _bare(spec: EngineSpec, messages: Sequence[str]) -> float:
+    """Messages a second of the engine's actors, side by side, each given its share in one call."""
+    options = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "runtime_env": {"env_vars": dict(spec.env_vars)}}
+    actors = [_Bare.options(**options).remote(spec.load) for _ in range(spec.actors)]
+    parts = [messages[number :: spec.actors] for number in range(spec.actors)]
+    try:
+        ray.get([actor.classify.remote(part[:WARM_UP]) for actor, part in zip(actors, parts, strict=True)])
+        started = time.monotonic()
+        ray.get([actor.classify.remote(part) for actor, part in zip(actors, parts, strict=True)])
+        return len(messages) / (time.monotonic() - started)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+@ray.remote
+class _Bare:
+    def __init__(self, load: Callable[[], Classifier]):
+        self.classifier = load()
+
+    def classify(self, messages: Sequence[str]) -> None:
+        self.classifier.classify(messages)
+
+
+def _night(folder: Path, spec: EngineSpec, schema: IntentSchema, identity: RunIdentity, messages: Sequence[str]) -> float:
+    clock = folder / "first"
+    stub.write_messages(folder / "log", messages)
+    fleet = FleetConfig(rows_per_shard=max(1, len(messages) // (SHARDS_PER_ACTOR * spec.actors)))
+    clocked = replace(spec, load=partial(_Clocked, spec.load, clock))
+    places = str(folder / "log"), str(folder / "labels")
+    classify_night(*places, StorageOptions(), identity, schema, [clocked], fleet)
+    return len(messages) / (time.time() - float(clock.read_text()))
+
+
+class _Clocked:
+    """A classifier that leaves the time of its first message in the file `clock`."""
+
+    def __init__(self, load: Callable[[], Classifier], clock: Path):
+        self.classifier, self.clock = load(), clock
+        self.variant = self.classifier.variant
+
+    def classify(self, messages: Sequence[str]) -> list[Prediction]:
+        now = time.time()
+        with suppress(FileExistsError), open(self.clock, "x") as file:
+            file.write(str(now))
+        return self.classifier.classify(messages)
+
+
+def render(nights: Sequence[FanOut], planning: Planning, overheads: Iterable[Overhead]) -> str:
+    head = ["rows", "messages", "seen", "seen/messages", "seconds", "rows/s", "driver"]
+    lines = [_line(night) for night in nights]
+    said = [f"planning {planning.objects:,} objects: {planning.seconds:.1f} s"]
+    said += [
+        f"{o.variant}, {o.actors} actors, {o.messages:,} messages: {o.night:.1f} messages/s in a night, "
+        f"{o.bare[0]:.1f} before and {o.bare[1]:.1f} after it alone: {o.share:.1%}"
+        for o in overheads
+    ]
+    return "\n".join([align([head, *lines]), "", *said])
+
+
+def _line(n: FanOut) -> list[str]:
+    counts = [f"{n.rows:,}", f"{n.distinct:,}", f"{n.seen:,}", f"{n.seen / n.distinct:.3f}"]
+    return [*counts, f"{n.seconds:.2f}", f"{n.rate:,.0f}", f"{n.driver_bytes / 1e6:,.0f} MB"]

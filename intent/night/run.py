@@ -42,7 +42,8 @@ def classify_night(
 ) -> Summary:
     """Label every row below `input_uri` into `output_uri`, once; Ray is initialized.
 
-    `check` gets the output, labelled, and the totals before the manifest: what it raises leaves the night without one. Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
+    `check` gets the output, labelled, and the totals before the manifest: what it raises leaves the night without one.
+    Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
     columns.check(schema)
     store = open_store(output_uri, options)

@@ -1,0 +1,72 @@
+"""`jobs.benchmark night=...`: a night's fan-out with engines that cost nothing, and with the workspace's own."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from intent.config import BenchmarkConfig
+from intent.errors import MissingArtifact
+from intent.lineage import Lineage
+from intent.night import benchmark
+from intent.night.benchmark import Overhead
+from intent.storage import open_store
+from intent.synth.corpus import Corpus
+from jobs.app import say
+from jobs.choice import serving
+from jobs.classify import engines, identity
+
+EACH_ONCE = 1_000_000
+
+
+def measure_night(lineage: Lineage, head: dict) -> str:
+    """Measure, publish beside the workspace's models, and return the table. `head`: what the figures hold for."""
+    config: BenchmarkConfig = lineage.config
+    with TemporaryDirectory(prefix="intent-night-") as scratch:
+        folder, actors = Path(scratch), _cpus()
+        nights = [benchmark.measure_fan_out(folder, rows, config.fleet.rows_per_shard, actors) for rows in config.night]
+        if small := [rows for rows in config.night if rows <= EACH_ONCE]:
+            nights.append(benchmark.measure_fan_out(folder, max(small), config.fleet.rows_per_shard, actors, repeated=False))
+        planning = benchmark.measure_planning(folder, config.objects)
+        try:
+            overheads = list(_overheads(lineage, folder))
+        except MissingArtifact as error:
+            overheads = []
+            say(f"no engine but the stub was measured: {error}")
+        store = open_store(config.workspace, lineage.options)
+        results = {"nights": nights, "planning": [planning], "overheads": overheads}
+        found = head | {name: [asdict(result) for result in values] for name, values in results.items()}
+        key = f"night-{head['date'].replace(':', '')}.json"
+        store.put(key, json.dumps(found, indent=1).encode())
+        return f"{benchmark.render(nights, planning, overheads)}\n\n{store.uri}/{key}"
+
+
+def _overheads(lineage: Lineage, folder: Path) -> Iterator[Overhead]:
+    config = lineage.config
+    variants, batches = serving(lineage, None)
+    for name, variant in variants.items():
+        [spec] = engines(lineage, {name: variant}, batches)
+        run = identity(lineage, {name: variant})
+        yield benchmark.measure_overhead(
+            folder, spec, lineage.schema, run, lambda number: _messages(lineage, number), config.seconds
+        )
+
+
+def _messages(lineage: Lineage, number: int) -> Sequence[str]:
+    """The first `number` different messages of a corpus that no data set is made of."""
+    data = lineage.config.data
+    corpus = Corpus(lineage.schema, data.languages, data.seed + 1, lineage.catalog, "all")
+    different: dict[str, None] = {}
+    for i in count():
+        if len(different) == number:
+            return list(different)
+        different[corpus.example(i).message] = None
+    raise AssertionError("unreachable: the corpus has no end")
+
+
+def _cpus() -> int:
+    import ray
+
+    return int(ray.cluster_resources()["CPU"])
