@@ -62,7 +62,8 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         wanted = fleet.gguf_actors if kind == "gguf" else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name))
-        specs.append(EngineSpec(name, kind, loader, actors, cpus=each, gpus=1 if on_gpu else 0, env_vars=_threads(each)))
+        takes = {"cpus": each, "gpus": 1 if on_gpu else 0}
+        specs.append(EngineSpec(name, kind, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs
 
 

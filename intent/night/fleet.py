@@ -5,7 +5,7 @@ store alone.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -28,11 +28,15 @@ DEPTH = 3
 FOOTERS_PER_TASK = 2_000
 TICK_SECONDS = 1.0
 SEAT_PATIENCE = 3
+GROW_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A kind of actor: how to load its classifier (called inside the actor), how many, and what each takes of a node."""
+    """A kind of actor: how to load its classifier (called inside the actor), how many, and what each takes of a node.
+
+    `grows`: more of them, where nodes that join the cluster have room.
+    """
 
     variant: str
     kind: str
@@ -41,6 +45,7 @@ class EngineSpec:
     cpus: float = 1
     gpus: float = 0
     env_vars: dict[str, str] = field(default_factory=dict)
+    grows: bool = False
 
 
 @dataclass(eq=False)
@@ -59,9 +64,10 @@ class Fleet:
     """Actors, and the calls under way on them. An actor that no node has room for yet joins once one has."""
 
     def __init__(self, night: Night, engines: Sequence[EngineSpec], attempts: int, progress: Progress):
-        self.night, self.attempts, self.progress = night, attempts, progress
+        self.night, self.engines, self.attempts, self.progress = night, engines, attempts, progress
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
+        self.looked = time.monotonic()
 
     def __enter__(self) -> "Fleet":
         for seat in self.seats:
@@ -79,6 +85,7 @@ class Fleet:
             if all(seat.actor is None for seat in self.seats):
                 troubles = "; ".join(dict.fromkeys(seat.trouble for seat in self.seats))
                 raise ShardsFailed(f"no engine is left and shards are open; mend this and run again: {troubles}")
+            self._grow(queue)
             self._feed(queue, method, known)
             for ref in self._finished():
                 # A call on an actor that died with another call is gone already.
@@ -93,6 +100,19 @@ class Fleet:
         actor = ray.remote(Actor).options(num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=DEPTH, **environment)
         seat.actor, seat.ready = actor.remote(self.night), False
         self.calls[seat.actor.load.remote(spec.load)] = (seat, None, None)
+
+    def _grow(self, queue: Queue) -> None:
+        """Seats for what nodes that joined have room for. Not while an actor is on its way: the room may be for that one."""
+        pending = any(seat.actor is not None and not seat.ready for seat in self.seats)
+        if pending or not queue.waiting or time.monotonic() - self.looked < GROW_SECONDS:
+            return
+        self.looked = time.monotonic()
+        joining = room(ray.available_resources(), [spec for spec in self.engines if spec.grows])[: queue.waiting]
+        for spec in joining:
+            self.seats.append(_Seat(spec))
+            self._start(self.seats[-1])
+        if joining:
+            self.progress.say(f"the cluster has room for {len(joining)} actors more: they join")
 
     def _feed(self, queue: Queue, method: str, known) -> None:
         ready = [seat for seat in self.seats if seat.ready]
@@ -152,6 +172,20 @@ class Fleet:
         else:
             seat.actor, seat.ready = None, False
             self.progress.say(f"{seat.spec.variant}: one actor fewer after {seat.deaths} deaths in a row")
+
+
+def room(free: Mapping[str, float], specs: Sequence[EngineSpec]) -> list[EngineSpec]:
+    """The actors that fit into `free` resources, of each kind in turn."""
+    left, found, fits = dict(free), [], True
+    while fits:
+        fits = False
+        for spec in specs:
+            needs = {name: amount for name, amount in (("CPU", spec.cpus), ("GPU", spec.gpus)) if amount}
+            if needs and all(left.get(name, 0) >= amount for name, amount in needs.items()):
+                left |= {name: left[name] - amount for name, amount in needs.items()}
+                found.append(spec)
+                fits = True
+    return found
 
 
 def _is_node_loss(error: RayError) -> bool:

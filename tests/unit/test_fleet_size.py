@@ -6,6 +6,7 @@ import ray
 from intent.artifact import Artifact, ArtifactRecord
 from intent.config import ClassifyConfig
 from intent.lineage import Lineage
+from intent.night.fleet import EngineSpec, room
 from jobs.app import load_config
 from jobs.classify import engines
 
@@ -33,3 +34,10 @@ def test_a_cluster_that_has_no_worker_yet_is_asked_for_what_the_configuration_sa
     asked = ("engine.device=cuda", "fleet.gptq_actors=8", "fleet.gguf_actors=64")
     assert shapes({}, *asked) == {"gptq": (8, 1, 1), "gguf": (64, 1, 0)}
     assert shapes({}, "engine.device=cuda")["gptq"] == (1, 1, 1)
+
+
+def test_what_joins_a_night_fits_and_is_of_each_kind_in_turn():
+    gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
+    assert room({"CPU": 8.0, "GPU": 1.0}, [gptq, gguf]) == [gptq, gguf, gguf, gguf]
+    assert room({"CPU": 1.0, "GPU": 4.0, "memory": 9e9}, [gguf]) == []
+    assert room({}, [gptq, gguf]) == room({"CPU": 4.0}, []) == []

@@ -1,0 +1,40 @@
+"""In a process of its own: a node that joins the cluster in the middle of a night gets actors of its own."""
+
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import nights
+import ray
+from node_loss import wait_for_parts
+from ray.cluster_utils import Cluster
+
+from intent.night import fleet
+from intent.storage import open_store
+
+fleet.GROW_SECONDS = 1.0
+
+
+def main(root: str) -> None:
+    nights.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=[f"message {n}" for n in range(1000)])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster.add_node(num_cpus=1)
+    ray.init(cluster.address, log_to_driver=False)
+    said, engine = io.StringIO(), nights.engine(cpus=1, seconds=1.0)
+    engine = replace(engine, grows=True)
+    with ThreadPoolExecutor(1) as pool:
+        night = pool.submit(nights.run, root, [engine], rows_per_shard=20, frequent_messages=0, stream=said)
+        wait_for_parts(root, 2)
+        assert "join" not in said.getvalue()
+        cluster.add_node(num_cpus=2)
+        summary = night.result(100)
+    nights.check_night(root)
+    print(f"rows={summary.rows} seconds={summary.seconds}")
+    print(said.getvalue())
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
