@@ -330,6 +330,9 @@ class StorageConfig:
     endpoint: str | None = None
     region: str | None = None
 
+    def __post_init__(self):
+        self.options()
+
     def options(self) -> StorageOptions:
         return StorageOptions(self.endpoint, self.region)
 

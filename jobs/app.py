@@ -111,6 +111,9 @@ def _start(ray, config: ClusterConfig) -> None:
         ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **QUIET)
     except ConnectionError:
         raise ConfigError("cluster", "attach", "no running Ray cluster found; start one, or use cluster=local") from None
+    except ray.exceptions.AuthenticationError:
+        remedy = "the cluster wants another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own"
+        raise ConfigError("cluster", "attach", remedy) from None
 
 
 class Steps:
