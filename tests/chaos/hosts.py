@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--disable-usage-stats"]
@@ -19,6 +20,8 @@ class Hosts:
         self.names = [f"{role}{os.getpid()}" for role in ("h", "w")]
         self.ends = [f"v{name}" for name in self.names]
         self.wire = self.ends[0]
+        # Apart from Ray's usual folder, where the next `ray.init` on this machine would find this cluster and join it.
+        self.folder = tempfile.mkdtemp(prefix="hosts-")
 
     def create(self) -> None:
         if not shutil.which("ip"):
@@ -36,7 +39,8 @@ class Hosts:
     def start_ray(self, env: dict) -> str:
         """One node on each host; returns the cluster's address."""
         head, worker = ADDRESSES
-        start = [*RAY, "--head", f"--port={PORT}", f"--node-ip-address={head}", "--include-dashboard=false"]
+        start = [*RAY, "--head", "--include-dashboard=false", f"--temp-dir={self.folder}"]
+        start += [f"--port={PORT}", f"--node-ip-address={head}"]
         _run(*self.on_head(start), env=env)
         join = [*RAY, f"--address={head}:{PORT}", f"--node-ip-address={worker}"]
         _run("ip", "netns", "exec", self.names[1], *join, env=env)
@@ -52,6 +56,7 @@ class Hosts:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _run(*command: str, env: dict | None = None) -> None:

@@ -22,7 +22,7 @@ from intent.storage import open_store
 def main(root: str, seed: str) -> None:
     messages = random.Random(seed).choices(["milk", None, "unsure", "two eggs"], k=50)
     nights.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=messages)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     summary = nights.run(root, [nights.engine(actors=2)], rows_per_shard=20)
     nights.check_night(root)
     print(f"rows={summary.rows} retries={summary.retries}")

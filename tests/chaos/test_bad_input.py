@@ -2,7 +2,6 @@
 
 import io
 import json
-import random
 
 import nights
 import pyarrow as pa
@@ -48,18 +47,17 @@ def test_t15_broken_objects_are_quarantined_and_the_others_finish(ray_cluster, r
     assert sorted(nights.read(out, "labelled/")["id"].to_pylist()) == sorted(f"{n}-{row}" for n in "01" for row in range(100))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_t15_no_flipped_bit_of_a_checksummed_input_is_labelled(ray_cluster, tmp_path, seed):
-    root, drawn = str(tmp_path), random.Random(seed)
+def test_t15_no_flipped_bit_of_a_checksummed_input_is_labelled(ray_cluster, tmp_path, drawn):
+    root = str(tmp_path)
     source = open_store(f"{root}/in")
     good = parquet(pa.table({"id": [f"{n}" for n in range(500)], "message": [f"{drawn.random()} milk" for _ in range(500)]}))
     footer = int.from_bytes(good[-8:-4], "little") + 8
-    for number in range(20):
+    for number in range(40):
         data = bytearray(good)
         data[drawn.randrange(4, len(good) - footer)] ^= 1 << drawn.randrange(8)
         source.put(f"flipped-{number}.parquet", bytes(data))
     source.put("good.parquet", good)
-    with pytest.raises(ShardsFailed, match="20 shards \\(10000 rows\\) failed, 1 are done"):
+    with pytest.raises(ShardsFailed, match="40 shards \\(20000 rows\\) failed, 1 are done"):
         nights.run(root, rows_per_shard=500)
     assert nights.read(open_store(f"{root}/out"), "labelled/").num_rows == 500
 
@@ -102,6 +100,7 @@ def test_t16_bad_rows_are_rejected_with_a_reason_and_change_no_other(ray_cluster
         "5": "empty message",
         "9": "invalid UTF-8",
     }
+    nights.check_night(root)
     labels = {row["id"]: (row["action"], row["quantity"]) for row in nights.read(out, "labelled/").to_pylist()}
     for number in (0, 3, 6, 7, 8, 10):
         intent = nights.rule(messages[number].decode()).intent

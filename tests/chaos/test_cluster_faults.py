@@ -2,19 +2,12 @@
 
 import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import nights
 import pytest
 from head_loss import LABEL
+from scripts import PATH, run
 
-HERE = Path(__file__).parent
-PATH = os.pathsep.join([str(HERE.parent.parent), str(HERE.parent), str(HERE)])
 # A lost node is found in seconds, not in half a minute.
 SOON = {
     "RAY_AUTH_MODE": "disabled",
@@ -26,29 +19,18 @@ SOON = {
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 
-def run(root: Path, script: str, *arguments, by=lambda command: command, env: Mapping[str, str] = {}) -> tuple[int, str]:
-    """(exit code, output) of a script, of which no process is left behind."""
-    command = by([sys.executable, str(HERE / script), str(root), *map(str, arguments)])
-    with open(root / "output", "w+") as output:
-        process = subprocess.Popen(
-            command, env={**os.environ, **env, "PYTHONPATH": PATH}, stdout=output, stderr=output, start_new_session=True
-        )
-        try:
-            code = process.wait(timeout=240)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        output.seek(0)
-        return code, output.read()
-
-
 @pytest.mark.parametrize("seconds_without_nodes", [5, pytest.param(60, marks=pytest.mark.rig)])
 def test_t2_a_night_survives_the_loss_of_every_node_and_goes_on_when_others_come(tmp_path, seed, seconds_without_nodes):
     code, output = run(tmp_path, "node_loss.py", seed, seconds_without_nodes, env=SOON)
     assert code == 0, output
     assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
     assert 2 <= int(found[1]) <= 20
+
+
+def test_a_node_that_joins_a_running_night_gets_actors(tmp_path):
+    code, output = run(tmp_path, "node_joins.py", env=SOON)
+    assert code == 0 and "rows=600" in output, output
+    assert "room for 2 actors more: they join" in output
 
 
 def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluster, seed):

@@ -1,11 +1,19 @@
-"""T18: the output's disk is full in the middle of a night. Needs the right to mount; `make chaos` has it."""
+"""T18: a disk is full in the middle of a night: the output's, the one for temporary files, the one that Ray spills to.
 
+Needs the right to mount; `make chaos` has it.
+"""
+
+import functools
+import re
 import subprocess
 from pathlib import Path
 
 import nights
 import pytest
+from scripts import run
 
+from intent import artifact
+from intent.artifact import ArtifactRecord
 from intent.errors import ShardsFailed
 from intent.storage import open_store
 
@@ -15,7 +23,7 @@ pytestmark = pytest.mark.chaos
 @pytest.fixture
 def small_disk(tmp_path):
     """A mount of 256 KiB, and how to make it larger."""
-    folder = tmp_path / "out"
+    folder = tmp_path / "small"
     folder.mkdir()
 
     def mount(option: str) -> int:
@@ -26,18 +34,45 @@ def small_disk(tmp_path):
             pytest.skip("not allowed to mount a small disk")
     except FileNotFoundError:
         pytest.skip("no mount on this machine")
-    yield lambda: mount("remount,size=64m")
+    yield folder, lambda: mount("remount,size=64m")
     subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_t18_a_full_disk_is_a_clear_failure_and_a_larger_one_is_enough_to_go_on(ray_cluster, tmp_path, small_disk):
-    root = str(tmp_path)
+    root, (folder, enlarge) = str(tmp_path), small_disk
+    (tmp_path / "out").symlink_to(folder)
     nights.write_log(open_store(f"{root}/in"), files=40, rows=1000, messages=[f"message {n}" for n in range(1000)])
     with pytest.raises(ShardsFailed, match="No space left on device"):
         nights.run(root, rows_per_shard=1000, frequent_messages=0, attempts=1)
     done = {key: etag for key, etag in nights.snapshot(root).items() if key.startswith("labelled/")}
     assert 0 < len(done) < 40 and not Path(root, "out", "manifest.json").exists()
-    assert small_disk() == 0
+    assert enlarge() == 0
     nights.run(root, rows_per_shard=1000, frequent_messages=0)
     nights.check_night(root)
     assert done.items() <= nights.snapshot(root).items()
+
+
+def test_t18_a_model_that_finds_no_room_is_named_and_leaves_nothing_of_itself(ray_cluster, tmp_path, s3_root, small_disk):
+    folder, enlarge = small_disk
+
+    def build(scratch: Path) -> None:
+        (scratch / "a.gguf").write_bytes(b"a" * (100 << 10))
+        (scratch / "b.gguf").write_bytes(b"b" * (900 << 10))
+
+    model = artifact.make(f"{s3_root}/models", ArtifactRecord("model", {}, {}), build)
+    nights.write_log(open_store(f"{s3_root}/in"))
+    engine = nights.engine(before=functools.partial(artifact.fetch, model), env_vars={"TMPDIR": str(folder)})
+    with pytest.raises(ShardsFailed, match="no engine is left.*No space left on device"):
+        nights.run(s3_root, [engine])
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) == 0
+    assert enlarge() == 0
+    nights.run(s3_root, [engine])
+    nights.check_night(s3_root)
+
+
+@pytest.mark.rig
+def test_t18_a_full_disk_for_spilled_objects_costs_the_table_of_frequent_messages_and_no_row(tmp_path, small_disk):
+    folder, _ = small_disk
+    code, output = run(tmp_path, "spill.py", folder, 60_000)
+    assert code == 0, output
+    assert re.search(r"rows=480000 classified=\d+", output), output

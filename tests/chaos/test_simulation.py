@@ -13,13 +13,13 @@ from intent.storage import sha256
 NIGHTS = 2_000
 
 
-@pytest.mark.parametrize("more", [1, pytest.param(10, marks=pytest.mark.rig)])
+@pytest.mark.parametrize("more", [1, pytest.param(3, marks=pytest.mark.rig)])
 def test_no_fault_loses_a_row_or_counts_one_twice(seed, more):
     ends: Counter = Counter()
     for number in range(seed, seed + more * NIGHTS):
         try:
             ends += simulate(number)
-        except BaseException as error:
+        except Exception as error:
             raise AssertionError(f"night {number} (repeat it with --seed={number}): {error}") from error
     # The faults were real: drivers crashed, lost the manifest and found the night done.
     assert min(ends[end] for end in ("won", "lost", "Crash", "already done")) > 10, ends

@@ -1,6 +1,7 @@
 """T10 to T12, T14, T20: what a store, a network or a key may do to a night."""
 
-import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import nights
 import pytest
@@ -42,9 +43,33 @@ def test_t10_a_store_that_throttles_all_is_a_clean_failure_and_the_next_run_goes
     assert "failed.json" not in nights.snapshot(s3_root)
 
 
+@pytest.mark.rig
+def test_t10_a_store_that_throttles_all_for_two_minutes_is_asked_less_and_less_and_then_given_up(
+    ray_cluster, proxy, harmed, s3_root
+):
+    nights.write_log(open_store(f"{s3_root}/in"), messages=[f"message {n}" for n in range(1000)])
+    engine = nights.engine(actors=2, seconds=0.5)
+    with ThreadPoolExecutor(1) as pool:
+        night = pool.submit(nights.run, s3_root, [engine], 20, attempts=1, options=harmed, frequent_messages=0)
+        while sum(key.startswith("labelled/") for key in nights.snapshot(s3_root)) < 3:
+            time.sleep(0.1)
+        proxy.rules = [Rule("slowdown")]
+        time.sleep(120)
+        proxy.rules = []
+        with pytest.raises(ShardsFailed, match="keeps answering SlowDown") as failed:
+            night.result(120)
+    assert failed.value.exit_code == 3
+    # Two actors with three shards each, whose clients wait up to 20 seconds between their tries.
+    assert 10 < proxy.hits < 300
+    nights.run(s3_root, options=harmed)
+    nights.check_night(s3_root)
+
+
 def test_t11_a_lost_reply_is_not_a_lost_race(ray_cluster, proxy, harmed, s3_root):
     nights.write_log(open_store(f"{s3_root}/in"), messages=["milk", None])
     proxy.rules = [Rule("lost", f"PUT .*/{key}", count=2) for key in ("plan", "labelled/", "rejected/", "manifest")]
+    # Not every store honours conditions on a multipart upload's completion: there is none.
+    proxy.rules += [Rule("deny", r"POST .*\?upload")]
     nights.run(s3_root, options=harmed)
     nights.check_night(s3_root)
     assert proxy.hits == 8
@@ -101,18 +126,3 @@ def test_t20_credentials_in_an_address_are_refused_and_not_repeated(where):
         else:
             StorageOptions(endpoint="http://canary-key:canary-secret@127.0.0.1:9000")
     assert "canary" not in str(refused.value)
-
-
-def test_t20_no_credentials_reach_the_output(ray_cluster, s3_root, capfd):
-    nights.write_log(open_store(f"{s3_root}/in"))
-    secret = "canary-" + "s" * 33
-    engine = nights.engine(env_vars={"AWS_SECRET_ACCESS_KEY": secret})
-    before = os.environ["AWS_SECRET_ACCESS_KEY"]
-    os.environ["AWS_SECRET_ACCESS_KEY"] = secret
-    try:
-        nights.run(s3_root, [engine])
-    finally:
-        os.environ["AWS_SECRET_ACCESS_KEY"] = before
-    out = open_store(f"{s3_root}/out")
-    assert not [blob.key for blob in out.list() if b"canary" in out.read(blob.key)]
-    assert "canary" not in "".join(capfd.readouterr())

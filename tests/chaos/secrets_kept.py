@@ -1,0 +1,43 @@
+"""T20, in a process of its own: a night with telling credentials, of which neither the output nor Ray's logs may know."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ |= {"AWS_SECRET_ACCESS_KEY": "canary-" + "s" * 33, "AWS_SESSION_TOKEN": "canary-" + "t" * 33}
+
+import nights
+import ray
+from s3_proxy import Rule, S3Proxy
+
+from intent.errors import IntentError
+from intent.storage import StorageOptions, open_store
+
+
+def main(folder: str, root: str) -> None:
+    # A short path: Ray's sockets lie below it.
+    with tempfile.TemporaryDirectory(prefix="ray-") as logs:
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=True, _temp_dir=logs)
+        nights.write_log(open_store(f"{root}/in"))
+        harmed = S3Proxy(os.environ["AWS_ENDPOINT_URL_S3"])
+        harmed.rules = [Rule("deny", "PUT .*labelled")]
+        options = StorageOptions(harmed.endpoint, "us-east-1")
+        try:
+            nights.run(root, options=options)
+        except IntentError as error:
+            print(f"{type(error).__name__}: {error}")
+        harmed.rules = []
+        summary = nights.run(root, options=options)
+        ray.shutdown()
+        files = [path for path in Path(logs).rglob("*") if path.is_file()]
+        told = [str(path) for path in files if b"canary-" in path.read_bytes()]
+    out = open_store(f"{root}/out")
+    told += [blob.key for blob in out.list() if b"canary-" in out.read(blob.key)]
+    assert len(files) > 10 and not told, told
+    nights.check_night(root)
+    print(f"rows={summary.rows}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

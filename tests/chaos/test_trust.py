@@ -1,0 +1,154 @@
+"""T19 and T20: models that are not what they claim to be, configuration that says too much, secrets that must not show."""
+
+import json
+import os
+import pickle
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import nights
+import pytest
+from scripts import PATH, run, run_command
+
+from intent import artifact
+from intent.artifact import ArtifactRecord
+from intent.config import ModelConfig
+from intent.engine import load
+from intent.engine.load import EngineOptions, load_classifier
+from intent.errors import ConfigError, CorruptData
+from intent.prompt import Prompt
+from intent.storage import open_store
+from intent.train.base import adapter_folder, write_base
+from tests.tiny import CART, NAMES, write_checkpoint, write_tokenizer
+
+pytestmark = pytest.mark.chaos
+
+HUGE = 1 << 62
+
+
+class Bomb:
+    def __reduce__(self):
+        return open, ("canary", "w")
+
+
+@pytest.fixture
+def no_canary(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not list(tmp_path.rglob("canary*"))
+
+
+def gguf_of_huge_counts(kind: str) -> bytes:
+    """A header that promises more tensors, entries or text than any memory holds."""
+    tensors, entries = (HUGE, 0) if kind == "tensors" else (0, HUGE if kind == "entries" else 1)
+    length = HUGE if kind == "text" else 4
+    return b"GGUF" + struct.pack("<IQQQ", 3, tensors, entries, length) + b"name" * 64
+
+
+@pytest.mark.parametrize("kind", ["tensors", "entries", "text"])
+def test_t19_a_gguf_of_huge_counts_is_refused_before_it_is_parsed(tmp_path, monkeypatch, kind):
+    def parse(*args):
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(load, "_forward", parse)
+
+    def build(folder: Path) -> None:
+        (folder / "model.gguf").write_bytes(b"GGUF and what the record was written for")
+
+    model = artifact.make(str(tmp_path), ArtifactRecord("variant", {"codec": "compact"}, {}), build)
+    Path(model.uri, "model.gguf").write_bytes(gguf_of_huge_counts(kind))
+    with pytest.raises(CorruptData, match=r"model\.gguf: SHA-256"):
+        load_classifier(artifact.fetch(model), "gguf-Q4_K_M", Prompt(CART, NAMES), EngineOptions("compact"))
+
+
+@pytest.mark.parametrize("kind", ["tensors", "entries", "text"])
+def test_t19_a_gguf_of_huge_counts_that_its_record_vouches_for_is_a_named_error(tmp_path, kind):
+    # In a process of its own, with little memory: a parser that believes the counts would not survive it.
+    write_tokenizer(tmp_path)
+    (tmp_path / "model.gguf").write_bytes(gguf_of_huge_counts(kind))
+    code = f"""
+import resource
+from pathlib import Path
+from intent.engine.load import EngineOptions, load_classifier
+from intent.errors import CorruptData
+from intent.prompt import Prompt
+from tests.tiny import CART, NAMES
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+try:
+    load_classifier(Path({str(tmp_path)!r}), "gguf-Q4_K_M", Prompt(CART, NAMES), EngineOptions("compact"))
+except CorruptData as error:
+    print("refused:", error)
+"""
+    end, output = run_command(tmp_path, [sys.executable, "-c", code])
+    assert end == 0 and re.search(r"refused: .*model\.gguf", output), output
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pkl"])
+def test_t19_a_pickled_model_is_never_unpickled(tmp_path, no_canary, name):
+    base = write_checkpoint(tmp_path / "base")
+    (base / "model.safetensors").unlink()
+    (base / name).write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ConfigError, match=r"model\.source"):
+        write_base(ModelConfig("evil", str(base)), tmp_path / "target")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_model.bin").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ConfigError, match=r"has no adapter_model\.safetensors"):
+        adapter_folder(str(adapter))
+
+
+def test_t19_code_that_comes_with_a_model_is_not_run(tmp_path, no_canary):
+    base = write_checkpoint(tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (base / "config.json").write_text(json.dumps(config))
+    (base / "evil.py").write_text("open('canary', 'w')\nclass Config: pass\nclass Model: pass\n")
+    write_base(ModelConfig("evil", str(base)), tmp_path / "target")
+
+
+def test_t19_a_record_that_names_files_elsewhere_fetches_none(tmp_path, s3_root):
+    model = artifact.make(f"{s3_root}/models", ArtifactRecord("model", {}, {"for": s3_root}), lambda folder: None)
+    model.record.files["../../canary"] = {"sha256": "0", "bytes": 1}
+    with pytest.raises(ConfigError, match=r"without '\.\.'"):
+        artifact.fetch(model)
+
+
+REFUSED = {
+    "an unknown field": (["trust_remote_code=true"], "trust_remote_code"),
+    "an unknown field of a group": (["fleet.bogus=1"], "bogus"),
+    "a wrong type": (["fleet.attempts=many"], "attempts"),
+    "a value out of range": (["fleet.attempts=0"], r"fleet\.attempts=0"),
+    "an unknown engine": (["engine.variants=[pickle]"], r"engine\.variants='pickle'"),
+    "credentials": (["storage.endpoint=http://canary:canary@127.0.0.1:9"], r"storage\.endpoint='\(hidden\)'"),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_t20_what_the_configuration_may_not_say_is_refused_before_any_write(tmp_path, case):
+    words, said = REFUSED[case]
+    nights.write_log(open_store(str(tmp_path / "in")))
+    before = sorted(tmp_path.rglob("*"))
+    job = [sys.executable, "-m", "jobs.classify", f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}/w"]
+    done = subprocess.run([*job, *words], capture_output=True, text=True, cwd=PATH.split(os.pathsep)[0])
+    assert done.returncode == 2, done.stderr
+    assert re.search(said, done.stderr), done.stderr
+    assert "canary" not in done.stdout + done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_t20_no_credentials_reach_output_or_logs(tmp_path, s3_root):
+    code, output = run(tmp_path, "secrets_kept.py", s3_root)
+    assert code == 0 and "rows=300" in output, output
+    assert "canary" not in output
+
+
+@pytest.mark.rig
+def test_t20_a_cluster_that_wants_a_token_takes_no_night_without_one(tmp_path):
+    nights.write_log(open_store(str(tmp_path / "in")))
+    code, output = run(tmp_path, "no_token.py")
+    assert code == 0 and output.count("refused with 2") == 2, output
+    assert nights.snapshot(str(tmp_path)) == {}
