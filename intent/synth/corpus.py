@@ -6,7 +6,6 @@ Example i depends on the corpus and on i alone, so any number of workers gives t
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from itertools import accumulate
 from random import Random
 
 from intent.catalog import Catalog
@@ -16,7 +15,7 @@ from intent.synth import market, noise
 from intent.synth.example import Example
 from intent.synth.grammar import Parts
 from intent.synth.language import load
-from intent.synth.phenomena import SCENARIOS, mix
+from intent.synth.phenomena import SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ideas, ontology
 
@@ -57,8 +56,6 @@ class Corpus:
             load(code)
         self.schema, self.languages, self.seed, self.catalog, self.split = (schema, tuple(languages), seed, catalog, split)
         self.weights = mix(phenomena or {})
-        self._names = list(SCENARIOS)
-        self._cumulative = list(accumulate(self.weights["scenario"].values()))
 
     def examples(self, start: int, stop: int) -> list[Example]:
         return [self.example(i) for i in range(start, stop)]
@@ -82,8 +79,9 @@ class Corpus:
 
     def _attempt(self, rng: Random, shelf: Shelf, code: str) -> tuple[Request, str]:
         """A scenario that the shelf has the products for; most have them at once."""
+        draw = shares(tuple(self.weights["scenario"].items()))
         for _ in range(ATTEMPTS):
-            scenario = rng.choices(self._names, cum_weights=self._cumulative)[0]
+            scenario = draw(rng)
             request = self._request(rng, shelf, code, SCENARIOS[scenario][0])
             if (message := self._message(request, scenario)) is not None:
                 return request, message

@@ -67,6 +67,7 @@ THINGS = (
     "Holder",
     "Panel",
 )
+VERSIONS = ("S", "M", "L", "XL", "Mini", "Max", "Pro", "Lite", "2", "3", "Black", "White", "500 g", "1 kg")
 STYLES = ("plain", "plain", "plain", "plain", "lower", "upper", "comma", "spaced")
 
 
@@ -92,7 +93,7 @@ def sample(rng: Random, languages: Sequence[str], pool: Sequence[str], brands: f
     for _ in range(4 * target):
         if len(products) >= target:
             break
-        for product in [invent(rng)] if rng.random() < invented else shop.variants(pick(rng, local)):
+        for product in relatives(rng) if rng.random() < invented else shop.variants(pick(rng, local)):
             products.setdefault(product.name.casefold(), product)
     shelf = list(products.values())[:target]
     rng.shuffle(shelf)
@@ -140,6 +141,14 @@ class _Shop:
             return ", ".join(parts)
         name = " ".join(parts)
         return name.lower() if self.style == "lower" else name.upper() if self.style == "upper" else name
+
+
+def relatives(rng: Random) -> list[Product]:
+    """An invented product, and now and then others of its name that differ in what stands behind it."""
+    first = invent(rng)
+    if rng.random() > 0.3:
+        return [first]
+    return [Product(f"{first.name} {version}", extra=True) for version in rng.sample(VERSIONS, pick(rng, (2, 2, 3)))]
 
 
 def invent(rng: Random) -> Product:

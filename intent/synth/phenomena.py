@@ -4,7 +4,11 @@ Setting a weight to 0 switches a phenomenon off. Scenario, quantity and referenc
 weights are the chance that a message has it.
 """
 
-from collections.abc import Mapping
+from bisect import bisect
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from itertools import accumulate
+from random import Random
 
 from intent.errors import ConfigError
 
@@ -53,6 +57,14 @@ SURFACE = {
     "voice": 0.07,
     "code_switching": 0.03,
 }
+
+
+@lru_cache(maxsize=1_000)
+def shares(weights: tuple[tuple[str, float], ...]) -> Callable[[Random], str]:
+    """Draws a name by its weight, as `Random.choices` does, summed up once."""
+    names, cumulative = [name for name, _ in weights], list(accumulate(weight for _, weight in weights))
+    total, last = cumulative[-1] + 0.0, len(names) - 1
+    return lambda rng: names[bisect(cumulative, rng.random() * total, 0, last)]
 
 
 def mix(weights: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 from intent.synth.language import Language, Noun
-from intent.synth.market import invent
+from intent.synth.market import THINGS, invent
+from intent.synth.phenomena import shares
 from intent.synth.shelf import Idea, Product, Shelf, ideas, ontology, qualities
 
 # The unit that says a product's own size: "two litres of milk" asks for two of "Milk 1L", and for nothing else.
@@ -47,10 +48,10 @@ class Speaker:
 
     def __init__(self, language: Language, shelf: Shelf, rng: Random, weights: Mapping[str, float]):
         self.language, self.shelf, self.rng = language, shelf, rng
-        self.kinds, self.weights = list(weights), list(weights.values())
+        self.kind = shares(tuple(weights.items()))
 
     def refer(self, product: Product) -> Mention:
-        kind = self.rng.choices(self.kinds, self.weights)[0]
+        kind = self.kind(self.rng)
         if kind == "full_name":
             return self._full_name(product)
         return getattr(self, f"_{kind}")(product) or self._noun(product) or self._name_part(product) or self._full_name(product)
@@ -133,7 +134,9 @@ class Speaker:
         return tuple(u for u in idea.units if u not in EXACT or product.size.lower() in EXACT[u]) if idea else ()
 
     def ambiguous(self) -> Mention | None:
-        """Words that fit two or more products of the shelf equally."""
+        """Words that fit two or more products of the shelf equally: of their idea, or of their names."""
+        if self.shelf.shared and (not self.shelf.unclear or self.rng.random() < 0.3):
+            return Mention(self.language.verbatim(self._pick(self.shelf.shared), self.language.genders[0]), "one", "ambiguous")
         if not self.shelf.unclear:
             return None
         word, brand, size, quality = self._pick(self.shelf.unclear)
@@ -148,7 +151,7 @@ class Speaker:
         `strangers`: the shelf has names that no language file knows, so a common thing might be one of them.
         """
         r = self.rng.random()
-        if r < 0.12:
+        if r < 0.15:
             return self._invented()
         if r < 0.3:
             return self._wrong(brand=True)
@@ -180,12 +183,18 @@ class Speaker:
         return self._phrase(product.idea, product, **{"brand" if brand else "quality": self._pick(wrong)})
 
     def _invented(self) -> Mention | None:
-        text = invent(self.rng).name
-        return (
-            None
-            if self.shelf.mentions(text)
-            else Mention(self.language.verbatim(text, self.language.genders[0]), "one", "absent")
-        )
+        near = self._other_version()
+        text = near or invent(self.rng).name
+        if self.shelf.holds(text) if near else self.shelf.mentions(text):
+            return None
+        return Mention(self.language.verbatim(text, self.language.genders[0]), "one", "absent")
+
+    def _other_version(self) -> str:
+        """An unknown product's name with another last word: near what is here, and not here. Empty where there is none."""
+        names = [p.name.split() for p in self.shelf.products if not p.idea and " " in p.name]
+        if not names or self.rng.random() < 0.4:
+            return ""
+        return " ".join([*self._pick(names)[:-1], self._pick(THINGS)])
 
     def _pick(self, options: Sequence):
         return options[int(self.rng.random() * len(options))]

@@ -13,6 +13,7 @@ from random import Random
 
 from intent.synth.grammar import Parts, expand, names
 from intent.synth.language import Language, Noun
+from intent.synth.phenomena import shares
 from intent.synth.reference import Mention, Speaker
 from intent.synth.shelf import Product, Shelf
 
@@ -193,9 +194,7 @@ class Request:
             styles["pair"] = 0
         if not mention.units or (mention.units == ("pair",) and n == 1):
             styles["unit"] = 0
-        if any(styles.values()):
-            return self.rng.choices(list(styles), list(styles.values()))[0]
-        return "digit"
+        return shares(tuple(styles.items()))(self.rng) if any(styles.values()) else "digit"
 
     def _one(self, noun: Noun, n: int) -> str:
         style = self._digit_or_word()

@@ -5,7 +5,7 @@ Knows product ideas and languages; knows no message.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import product as combinations
@@ -132,6 +132,13 @@ class Shelf:
         """The ways to name that fit two or more products equally; where one product's whole name is the word, it wins."""
         return sorted(key for key, count in self.fits.items() if count > 1 and key[0] not in self.plain)
 
+    @cached_property
+    def shared(self) -> list[str]:
+        """Parts of names that fit two or more products and are no product's whole name."""
+        whole = {frozenset(words(name)) for name in self.names}
+        parts = Counter(text for product in self.products for text in _shorter(product))
+        return [text for text, n in parts.items() if n > 1 and _telling(said := words(text)) and frozenset(said) not in whole]
+
     def has(self, idea: Idea) -> bool:
         """Whether something here is the idea, is called by its kind's name alone, or could be taken for it."""
         return bool(self.ideas & {*idea.line, *confusable(idea.name), *confusable(idea.parent)}) or idea.name in self.words
@@ -149,11 +156,18 @@ class Shelf:
             self._parts[product.name] = [text for text in _shorter(product) if self._only(text)]
         return self._parts[product.name]
 
+    def holds(self, text: str) -> bool:
+        """Whether some name has all words of `text`."""
+        said = frozenset(words(text))
+        return any(said <= tokens for tokens in self._tokens)
+
     def _only(self, text: str) -> bool:
         said = frozenset(words(text))
-        return (
-            any(len(word) > 3 and not word.isdigit() for word in said) and sum(said <= tokens for tokens in self._tokens) == 1
-        )
+        return _telling(said) and sum(said <= tokens for tokens in self._tokens) == 1
+
+
+def _telling(said: Iterable[str]) -> bool:
+    return any(len(word) > 3 and not word.isdigit() for word in said)
 
 
 def _keys(product: Product) -> Iterator[tuple[str, str, str, str]]:

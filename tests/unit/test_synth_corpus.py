@@ -10,7 +10,7 @@ from intent.catalog import Catalog
 from intent.errors import ConfigError
 from intent.schema import Choice, Count, Entity, IntentSchema
 from intent.synth.corpus import BLOCK, Corpus, held_out
-from intent.synth.language import available
+from intent.synth.language import available, load
 from intent.synth.phenomena import QUANTITY, SCENARIOS, SURFACE
 
 CART = IntentSchema("cart", "x", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity")))
@@ -162,3 +162,30 @@ def test_a_schema_that_is_no_cart_is_told_to_bring_its_own_data():
 def test_an_unknown_language_names_the_known_ones():
     with pytest.raises(ConfigError, match="'de', 'en'"):
         corpus(languages=["tlh"])
+
+
+def test_a_part_of_two_names_picks_neither_whatever_the_names():
+    """ "the Zorvex" is no answer where there is a Zorvex Mini and a Zorvex Max; "Zorvex Panel" is no product here."""
+    names = Catalog.of(["Zorvex Mini", "Zorvex Max", "Quumba Lamp", "Bananas"])
+    for example in corpus(catalog=names, languages=["en"]).examples(0, 2000):
+        said = example.message.lower()
+        if "zorvex" in said and not {"typo", "injection", "several_products"} & set(example.phenomena):
+            assert not example.intent["product"] or "mini" in said or "max" in said or "quumba" in said, example
+    absent = [e.message.lower() for e in only("not_in_catalog", catalog=names, languages=["en"]).examples(0, 400)]
+    assert any("zorvex" in message for message in absent)
+    unclear = [e.message.lower() for e in only("ambiguous", catalog=names, languages=["en"]).examples(0, 20)]
+    assert all("zorvex" in message for message in unclear)
+
+
+def test_a_quality_tells_near_duplicates_apart_and_agrees_in_every_language():
+    shops = corpus(split="all").catalogs(0, 200 * BLOCK).values()
+    said = {word for names in shops for name in names for word in name.lower().split()}
+    assert {"organic", "frozen", "wireless", "large", "biologico", "kabellose"} <= said
+    assert load("es").described("bananas", 0, "organic").say("the", True) == "los plátanos ecológicos"
+    assert load("hr").described("mouse", 0, "wireless").say("the").startswith("bežičn")
+
+
+def test_what_broke_is_asked_for_again_and_is_something_that_lasts():
+    mixed = Catalog.of(["Whole Milk 1L", "Kettle", "Bananas"])
+    assert {e.intent["product"] for e in only("worn_out", catalog=mixed).examples(0, 60)} == {"Kettle"}
+    assert {e.intent["quantity"] for e in only("worn_out", catalog=mixed).examples(0, 60)} == {1}
