@@ -16,6 +16,7 @@ from intent.openai import Endpoint
 from intent.storage import open_store
 from intent.synth import dataset, teacher
 from intent.synth.card import card
+from intent.synth.chart import picture
 from intent.synth.corpus import Corpus
 from intent.synth.example import from_table, to_table
 from intent.synth.quality import Evaluation, keys
@@ -59,6 +60,7 @@ def _publish(folder: Path, splits: dict[str, pa.Table], catalogs: dict, taught: 
     evaluation = [example.message for example in from_table(splits["test"])]
     sample = from_table(splits["train"].slice(0, CARD_EXAMPLES))
     (folder / dataset.CARD).write_text(card(sample, kept, evaluation, taught=taught))
+    (folder / dataset.CHART).write_text(picture(sample))
     counts = {split: table.num_rows for split, table in splits.items()} | _shares(splits["train"])
     return counts | ({"teacher": taught} if taught else {})
 

@@ -14,6 +14,7 @@ from intent.synth.example import Example, from_table
 SPLITS = ("train", "validation", "test")
 CATALOGS = "catalogs.json"
 CARD = "card.md"
+CHART = "card.svg"
 ROWS_PER_FILE = 50_000
 
 

@@ -14,7 +14,8 @@ from intent.errors import ConfigError
 
 # What the message does -> (action, template group or groups, weight).
 SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
-    "add": ("add", ("add", "add", "add", "add", "add", "add_one"), 25),
+    "add": ("add", ("add", "add", "add", "add", "add", "add_one"), 21),
+    "terse": ("add", ("terse",), 4.5),
     "indirect": ("add", ("indirect",), 7.5),
     "worn_out": ("add", ("worn_out",), 2),
     "occasion": ("add", ("occasion",), 3.5),
@@ -28,8 +29,8 @@ SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "correct_product_remove": ("remove", ("fix_product_remove",), 1),
     "distractor_add": ("add", ("distract_add",), 1.5),
     "distractor_remove": ("remove", ("distract_remove",), 1),
-    "not_in_catalog": ("none", ("add", "add", "add", "add_one", "indirect", "occasion", "remove", "remove_one"), 7),
-    "ambiguous": ("none", ("add", "add", "indirect", "occasion", "remove", "remove_one"), 4),
+    "not_in_catalog": ("none", ("add", "add", "add", "add_one", "terse", "indirect", "occasion", "remove", "remove_one"), 8.5),
+    "ambiguous": ("none", ("add", "add", "terse", "indirect", "occasion", "remove", "remove_one"), 4),
     "several_products": ("none", ("several",), 3.5),
     "question": ("none", ("question",), 3.5),
     "past_event": ("none", ("past",), 2.5),
@@ -43,8 +44,8 @@ SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "small_talk": ("none", ("small_talk",), 2),
     "gibberish": ("none", (), 0.4),
 }
-QUANTITY = {"no_quantity": 0.42, "digit": 0.2, "number_word": 0.2, "unit": 0.16, "times": 0.06, "dozen": 0.25, "pair": 0.03}
-REFERENCE = {"full_name": 0.2, "name_part": 0.14, "noun": 0.34, "kind_of": 0.16, "brand": 0.08, "size": 0.08}
+QUANTITY = {"no_quantity": 0.42, "digit": 0.2, "number_word": 0.2, "unit": 0.16, "times": 0.06, "dozen": 0.25, "pair": 0.12}
+REFERENCE = {"full_name": 0.12, "name_part": 0.14, "noun": 0.4, "kind_of": 0.18, "brand": 0.08, "size": 0.08}
 SURFACE = {
     "small_talk_before": 0.17,
     "small_talk_after": 0.13,

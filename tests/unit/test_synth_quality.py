@@ -5,6 +5,7 @@ from dataclasses import replace
 from intent.catalog import Catalog
 from intent.schema import Choice, Count, Entity, IntentSchema
 from intent.synth.card import card
+from intent.synth.chart import picture
 from intent.synth.corpus import Corpus
 from intent.synth.example import Example, from_table, to_table
 from intent.synth.quality import contradictions, deduplicate, leaks
@@ -88,3 +89,15 @@ def test_the_card_shows_counts_checks_and_samples():
 def test_a_table_of_examples_gives_them_back():
     examples = Corpus(CART, ["fr"], 5).examples(0, 50)
     assert from_table(to_table(examples)) == examples
+
+
+def test_the_chart_draws_every_phenomenon_and_what_a_name_holds_stays_text():
+    import xml.etree.ElementTree as xml
+
+    examples = Corpus(CART, ["en", "hr"], 5).examples(0, 400)
+    hostile = replace(examples[0], phenomena=("<script>alert(1)</script>",), language="a&b")
+    drawn = xml.fromstring(picture([*examples, hostile]))
+    texts = {element.text for element in drawn.iter() if element.text}
+    assert {name for e in examples for name in e.phenomena} <= texts
+    assert {"<script>alert(1)</script>", "a&b", "hr", "en"} <= texts
+    assert not [element for element in drawn.iter() if element.tag.endswith("script")]
