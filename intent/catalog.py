@@ -1,13 +1,11 @@
 """The products that a message can name. Pure but for reading the file it is given."""
 
-import csv
-import io
-import json
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from intent.errors import ConfigError
+from intent.table import read_rows
 
 COLUMN = "name"
 
@@ -35,16 +33,7 @@ class Catalog:
     @classmethod
     def parse(cls, data: bytes, source: str) -> "Catalog":
         """A Parquet, CSV or JSON (array or lines) file with a column `name`; the kind is told by the ending of `source`."""
-        readers = {"parquet": _parquet, "csv": _csv, "json": _json, "jsonl": _json}
-        ending = source.rsplit(".", 1)[-1].lower()
-        if ending not in readers:
-            raise ConfigError("catalog", source, f"name a file that ends in one of {sorted(readers)}")
-        try:
-            return cls.of(readers[ending](data), source)
-        except ConfigError:
-            raise
-        except Exception as error:
-            raise ConfigError("catalog", source, f"cannot be read as {ending} with a column {COLUMN!r}: {error}") from error
+        return cls.of((row[COLUMN] for row in read_rows(data, source, [COLUMN], "catalog")), source)
 
 
 def normalize(text: str) -> str:
@@ -55,19 +44,3 @@ def normalize(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
     kept = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn"))
     return " ".join("".join(kept).split())
-
-
-def _parquet(data: bytes) -> list:
-    import pyarrow.parquet as pq
-
-    return pq.read_table(io.BytesIO(data), columns=[COLUMN])[COLUMN].to_pylist()
-
-
-def _csv(data: bytes) -> list:
-    return [row[COLUMN] for row in csv.DictReader(io.StringIO(data.decode("utf-8-sig")))]
-
-
-def _json(data: bytes) -> list:
-    text = data.decode("utf-8-sig").strip()
-    rows = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
-    return [row[COLUMN] for row in rows]

@@ -390,11 +390,12 @@ class ClassifyConfig(JobConfig):
 
 @dataclass
 class GateConfig:
-    """The limits of a night, against the last `nights` accepted ones. What is over one keeps the night from its manifest.
+    """The limits of a night, against the last `nights` accepted ones. One that is over any of them is not published.
 
     `rejected`, `abstained`: most of all rows, a share. `change`: most that a share may differ from its mean. `distance`: most
     that the mix of a slot's values may (Jensen-Shannon, in [0, 1]). `language`: a kept column by which mixes are compared
-    too. `accept`: let this night pass, whatever it is over.
+    too. `gold`: a file of messages labelled by hand, of which every variant must get the share `agreement` right. `accept`:
+    publish this night, whatever it is over.
     """
 
     nights: int = 7
@@ -403,12 +404,17 @@ class GateConfig:
     change: float = 0.1
     distance: float = 0.2
     language: str | None = None
+    gold: str | None = None
+    agreement: float = 0.9
     accept: bool = False
 
     def __post_init__(self):
-        for name in ("rejected", "abstained", "change", "distance"):
+        for name in ("rejected", "abstained", "change", "distance", "agreement"):
             require(0 <= getattr(self, name) <= 1, f"gate.{name}", getattr(self, name), "use a share or distance in [0, 1]")
         require(self.nights >= 0, "gate.nights", self.nights, "use 0 to compare with no other night, or more")
+
+
+YESTERDAY = "yesterday"
 
 
 @dataclass
@@ -418,7 +424,7 @@ class NightlyConfig(ClassifyConfig):
     `arrival`: the object of the input, by its key, that says that all of it has come; waited for up to `arrival_hours`.
     """
 
-    date: str = "yesterday"
+    date: str = YESTERDAY
     arrival: str | None = None
     arrival_hours: float = 6.0
     gate: GateConfig = field(default_factory=GateConfig)
@@ -427,6 +433,8 @@ class NightlyConfig(ClassifyConfig):
         language = self.gate.language
         require(language is None or language in self.keep_columns, "gate.language", language, "name it in keep_columns too")
         require(self.arrival_hours >= 0, "arrival_hours", self.arrival_hours, "use hours from 0 on")
+        named = self.date != YESTERDAY or not self.gate.accept
+        require(named, "gate.accept", True, f"name the night too: date=YYYY-MM-DD, not date={YESTERDAY}")
 
 
 class Shape(Enum):

@@ -49,7 +49,7 @@ class RunMismatch(ConfigError):
 
 
 class Quarantined(IntentError):
-    """A night is labelled and outside its limits; it has no manifest."""
+    """A night is labelled and outside its limits; it is not published."""
 
     exit_code = 7
 

@@ -96,6 +96,11 @@ def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
     raise ConfigError("uri", uri, "use a local path or s3://bucket/prefix")
 
 
+def inside(inner: Store, outer: Store) -> bool:
+    """Whether a listing of `outer` shows what lies in `inner`."""
+    return f"{inner.uri.rstrip('/')}/".startswith(f"{outer.uri.rstrip('/')}/")
+
+
 def split_uri(uri: str) -> tuple[str, str]:
     """(parent URI, last name)."""
     parent, _, name = uri.rstrip("/").rpartition("/")

@@ -1,7 +1,7 @@
 """Classify a query log: Parquet in, labelled Parquet, rejected rows and a manifest out, each row exactly once."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from intent.artifact import Artifact, fingerprint
 from intent.config import ClassifyConfig, Device, VariantSpec
@@ -12,26 +12,33 @@ from intent.night.ledger import RunIdentity
 from intent.night.progress import Summary
 from intent.night.run import classify_night
 from intent.night.worker import Columns
-from intent.storage import Store
 from jobs.app import cluster, job, say
 from jobs.choice import serving
 
 
-def classify(config: ClassifyConfig, check: Callable[[Store, Summary], None] | None = None) -> Summary:
-    """The night of `config`, on the cluster that is up. `check`: see `classify_night`."""
+def classify(config: ClassifyConfig) -> Summary:
+    """The night of `config`, on the cluster that is up."""
     lineage = Lineage(config)
-    variants, batches = serving(lineage, config.models)
+    return label(lineage, config.output, *serving(lineage, config.models))
+
+
+def label(lineage: Lineage, output: str, variants: dict[str, Artifact], batches: Mapping[str, int]) -> Summary:
+    """The log of a ClassifyConfig's lineage, by these variants."""
+    config = lineage.config
     return classify_night(
         config.input,
-        config.output,
+        output,
         lineage.options,
         identity(lineage, variants),
         lineage.schema,
         engines(lineage, variants, batches),
         config.fleet,
-        Columns(config.id_column, config.message_column, tuple(config.keep_columns)),
-        check=check,
+        columns(config),
     )
+
+
+def columns(config: ClassifyConfig) -> Columns:
+    return Columns(config.id_column, config.message_column, tuple(config.keep_columns))
 
 
 def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:

@@ -1,38 +1,156 @@
-"""Classify one date's query log: `classify` with `{date}` filled in, by default for yesterday (UTC)."""
+"""Classify the query logs of one date or of a range: each labelled apart, judged against the last nights, then published."""
 
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
-from intent.config import NightlyConfig
-from intent.errors import ConfigError
+from intent.artifact import fingerprint
+from intent.config import YESTERDAY, NightlyConfig
+from intent.errors import ConfigError, IntentError
+from intent.evaluate import own_gold
+from intent.evaluate.metrics import is_right
+from intent.lineage import Lineage
+from intent.night.accept import Examination, run_night
+from intent.night.arrival import wait
+from intent.night.fleet import EngineSpec
+from intent.night.journal import Journal
+from intent.night.run import identify
+from intent.schema import Intent
+from intent.storage import inside, open_store, read_uri, sha256
 from jobs.app import cluster, job, say
-from jobs.classify import classify, describe
+from jobs.choice import serving
+from jobs.classify import columns, describe, engines, identity, label
 
-YESTERDAY = "yesterday"
+DATE = "{date}"
+# Exit codes from the least to the most urgent: the end of a range is that of its most urgent night.
+URGENCY = (0, 8, 7, 4, 3, 6, 5, 2, 1)
+HOUR = 3600
 
 
-def resolve(text: str, today: date) -> date:
-    """The date that `text` names. Raises ConfigError."""
+def resolve(text: str, today: date) -> list[date]:
+    """The dates that `text` names, in order. Raises ConfigError."""
     if text == YESTERDAY:
-        return today - timedelta(days=1)
+        return [today - timedelta(days=1)]
+    ends = text.split("..")
     try:
-        return date.fromisoformat(text)
+        first, last = date.fromisoformat(ends[0]), date.fromisoformat(ends[-1])
+        if len(ends) > 2:
+            raise ValueError
     except ValueError:
-        raise ConfigError("date", text, f"give {YESTERDAY} or a date as YYYY-MM-DD") from None
+        raise ConfigError("date", text, f"give {YESTERDAY}, a date as YYYY-MM-DD, or a range FIRST..LAST (UTC)") from None
+    if first > last:
+        raise ConfigError("date", text, f"begins after it ends; give {last}..{first}")
+    if last > today:
+        raise ConfigError("date", text, f"is in the future: it is {today} (UTC)")
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 def fill(field: str, uri: str, day: date) -> str:
-    if "{date}" not in uri:
-        raise ConfigError(field, uri, "must hold {date}, so that each night has a place of its own")
-    return uri.replace("{date}", day.isoformat())
+    if DATE not in uri:
+        raise ConfigError(field, uri, f"must hold {DATE}, so that each night has a place of its own")
+    return uri.replace(DATE, day.isoformat())
+
+
+def open_journal(config: NightlyConfig) -> Journal:
+    """Of this output, in the workspace. Raises ConfigError where who reads all of the output would read the journal too."""
+    options = config.storage.options()
+    template = open_store(config.output, options).uri
+    base = f"{config.workspace.rstrip('/')}/nights/{fingerprint(template)}"
+    everything = open_store(template.split(DATE)[0].rpartition("/")[0], options)
+    if inside(open_store(base, options), everything):
+        remedy = f"nights are kept here until they are accepted, and readers of {everything.uri} would see them; name another"
+        raise ConfigError("workspace", config.workspace, remedy)
+    return Journal(
+        store=open_store(base, options),
+        below=lambda path: open_store(f"{base}/{path}", options),
+        output=lambda day: open_store(template.replace(DATE, day), options),
+    )
+
+
+def examination(lineage: Lineage, fleet: Callable[[], list[EngineSpec]]) -> Examination:
+    """How the gate judges. The gold set is read, and refused, before any work. Raises ConfigError."""
+    config = lineage.config
+    if config.gate.gold is None:
+        return Examination(lineage.schema, config.gate)
+    try:
+        data = read_uri(config.gate.gold, lineage.options)
+    except FileNotFoundError:
+        raise ConfigError("gate.gold", config.gate.gold, "no such file; give a Parquet, CSV or JSON file") from None
+    names, column = lineage.catalog.names, config.message_column
+    meant = own_gold.read(data, config.gate.gold, lineage.schema, names, column, "gate.gold")
+    return Examination(lineage.schema, config.gate, lambda: gold_shares(fleet(), meant), sha256(data))
+
+
+def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent]) -> dict[str, float]:
+    """The share of the gold set that each variant gets right, on the kind of node where it labels the night."""
+    import ray
+
+    def answer(load, messages: list[str]) -> list:
+        return load().classify(messages)
+
+    messages, calls = list(meant), {}
+    for spec in fleet:
+        environment = {"runtime_env": {"env_vars": spec.env_vars}} if spec.env_vars else {}
+        task = ray.remote(answer).options(num_cpus=spec.cpus, num_gpus=spec.gpus, **environment)
+        calls[spec.variant] = task.remote(spec.load, messages)
+    said = {name: ray.get(call) for name, call in calls.items()}
+    return {
+        name: sum(is_right(meant[message], answer) for message, answer in zip(messages, answers, strict=True)) / len(meant)
+        for name, answers in said.items()
+    }
+
+
+def night(config: NightlyConfig, day: date, deadline: float) -> str:
+    """One night, from wherever it stands. Returns what the operator should know; raises every way that it can end."""
+    journal = open_journal(config)
+    config = replace(config, input=fill("input", config.input, day), output=fill("output", config.output, day))
+    source, output = (open_store(uri, config.storage.options()) for uri in (config.input, config.output))
+    if inside(output, source):
+        raise ConfigError("output", config.output, "is inside the input; name a place outside of it")
+    lineage = Lineage(config)
+    variants, batches = serving(lineage, config.models)
+    exam = examination(lineage, lambda: engines(lineage, variants, batches))
+    if config.arrival and not journal.accepted(day.isoformat()):
+        wait(source, config.arrival, deadline, say)
+    _, _, run = identify(config.input, lineage.options, identity(lineage, variants), columns(config))
+    summary = run_night(journal, day.isoformat(), run, lambda uri: label(lineage, uri, variants, batches), exam)
+    portrait = journal.portrait(day.isoformat())
+    how = "accepted by hand" if portrait and portrait.findings else "accepted"
+    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}"
+
+
+def attempt(config: NightlyConfig, day: date, deadline: float) -> int:
+    """The exit code of the night of `day`, reported whatever becomes of it: one night does not stop the others."""
+    try:
+        say(night(config, day, deadline))
+        return 0
+    except IntentError as error:
+        print(f"error: night of {day}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except Exception:
+        print(f"error: night of {day}:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return 1
+
+
+def worst(codes: Sequence[int]) -> int:
+    return max(codes, key=URGENCY.index)
 
 
 @job("nightly", NightlyConfig)
 def main(config: NightlyConfig) -> None:
-    day = resolve(config.date, datetime.now(UTC).date())
-    config.input, config.output = fill("input", config.input, day), fill("output", config.output, day)
+    days = resolve(config.date, datetime.now(UTC).date())
+    for field in ("input", "output"):
+        fill(field, getattr(config, field), days[0])
+    open_journal(config)
+    deadline = time.time() + HOUR * config.arrival_hours
     with cluster(config.cluster):
-        summary = classify(config)
-    say(f"night of {day}: {describe(summary)}")
+        ends = {day: attempt(config, day, deadline) for day in days}
+    if len(days) > 1:
+        say("\n".join(f"night of {day}: exit code {code}" for day, code in ends.items()))
+    sys.exit(worst(list(ends.values())))
 
 
 if __name__ == "__main__":

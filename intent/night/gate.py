@@ -1,112 +1,157 @@
 """A labelled night against the last ones: what no single row shows, such as half of the messages being `none` at once.
 
-A night's portrait is counted from its labelled parts and kept beside them. Knows parts, Arrow and the store; nothing of
-Ray, dates or pages.
+Knows parts and Arrow; nothing of Ray, stores, dates or pages.
 """
 
 import io
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from intent.catalog import normalize
 from intent.config import GateConfig
 from intent.engine import Status
-from intent.night.ledger import LABELLED, MANIFEST
+from intent.errors import ConfigError
 from intent.night.progress import Summary
 from intent.schema import Choice, Entity, IntentSchema
-from intent.storage import Store
 
-PORTRAIT, QUARANTINED = "portrait.json", "quarantined.json"
-NONE = "none"
+NONE, NO_LANGUAGE, OTHERS = "none", "no language", "other languages"
+LANGUAGE = "gate.language"
+MOST_LANGUAGES, MOST_LETTERS = 24, 40
+# The share of nights like the last ones that chance alone must not turn away: 99.9 %.
+Z = 3.09
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """What a night looks like. `shares` of all rows, in [0, 1]: rejected, abstained, none.
+    """What a night looks like. `of`: the fingerprint of what it was counted from. `shares` of all rows, in [0, 1].
 
-    `mixes`: how often each value is answered, by slot, and by slot and language where a column names it. `findings`: why
-    the night is outside its limits.
+    `mixes`: how often each value is answered, by slot, and by slot and language where a column names it. `gold`: the share
+    of the gold set that each variant gets right. `findings`: why the night is outside its limits.
     """
 
     night: str
-    rows: int
+    of: str
+    summary: Summary
     shares: dict[str, float]
     mixes: dict[str, dict[str, int]]
+    gold: dict[str, float] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
 
 
-def portrait(night: str, store: Store, schema: IntentSchema, summary: Summary, language: str | None) -> Portrait:
-    """Of the parts in `store`, read a few at a time."""
-    slots = [slot.name for slot in schema.slots if isinstance(slot, Choice | Entity)]
-    columns = [*slots, *([language] if language else [])]
-    with ThreadPoolExecutor(store.parallel) as pool:
-        counts = pool.map(lambda blob: _count(store.read(blob.key), columns), store.list(f"{LABELLED}/"))
-        table = pa.concat_tables(counts)
-    mixes: dict[str, dict[str, int]] = {}
-    for slot in slots:
-        mixes |= {slot: _sum(table, slot)}
-        for value in pc.unique(table[language]).to_pylist() if language else []:
-            mixes |= {f"{slot} in {value}": _sum(table.filter(_same(table[language], value)), slot)}
-    nones = next((mixes[slot.name].get(NONE, 0) for slot in schema.slots if isinstance(slot, Choice)), 0)
+def paint(night: str, of: str, counts: Sequence[pa.Table], schema: IntentSchema, summary: Summary) -> Portrait:
+    """The portrait of a night from the `count` of each of its parts; its gold and findings are not known here."""
+    slots = _named_slots(schema)
+    mixes = _mixes(pa.concat_tables(counts), slots) if counts else {}
+    nones = next((mixes.get(slot.name, {}).get(NONE, 0) for slot in schema.slots if isinstance(slot, Choice)), 0)
     counted = {"rejected": summary.rejected, "abstained": summary.abstained, NONE: nones}
-    shares = {name: count / max(1, summary.rows) for name, count in counted.items()}
-    return Portrait(night, summary.rows, shares, mixes)
+    return Portrait(night, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
 
 
-def _count(part: bytes, columns: list[str]) -> pa.Table:
-    table = pq.read_table(io.BytesIO(part), columns=[*columns, "status"], page_checksum_verification=True)
-    sure = table.filter(pc.equal(table["status"], str(Status.OK))).select(columns)
-    return pa.table({name: sure[name].cast(pa.string()) for name in columns}).group_by(columns).aggregate([([], "count_all")])
+def count(part: bytes, schema: IntentSchema, language: str | None) -> pa.Table:
+    """How often a labelled part has each intent, by language where a column names it. Raises ConfigError for a useless one."""
+    slots = _named_slots(schema)
+    columns = [*slots, *([language] if language else []), "status"]
+    table = pq.read_table(io.BytesIO(part), columns=columns, page_checksum_verification=True)
+    sure = table.filter(pc.equal(table["status"], str(Status.OK)))
+    counted = {name: sure[name] for name in slots} | ({LANGUAGE: _words(sure[language])} if language else {})
+    return pa.table(counted).group_by([*counted]).aggregate([([], "count_all")])
 
 
-def _same(column: pa.ChunkedArray, value: str | None) -> pa.ChunkedArray:
-    return column.is_null() if value is None else pc.equal(column, value)
+def _named_slots(schema: IntentSchema) -> list[str]:
+    return [slot.name for slot in schema.slots if isinstance(slot, Choice | Entity)]
 
 
-def _sum(table: pa.Table, slot: str) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for value, count in zip(table[slot].to_pylist(), table["count_all"].to_pylist(), strict=True):
-        if value is not None:
-            counts[value] += count
-    return dict(sorted(counts.items()))
+def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The log's own words for languages, as bytes: they may be anything, and, by a wrong column, as many as there are rows."""
+    try:
+        words = column.cast(pa.string()).cast(pa.binary())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise ConfigError("gate.language", str(column.type), "the column does not hold words; name another") from None
+    counts = words.value_counts()
+    if len(counts) <= MOST_LANGUAGES:
+        return words
+    most = counts.field("values").take(pc.sort_indices(counts.field("counts"), sort_keys=[("", "descending")])[:MOST_LANGUAGES])
+    return pc.if_else(pc.is_in(words, most), words, OTHERS.encode())
+
+
+def _mixes(counts: pa.Table, slots: Sequence[str]) -> dict[str, dict[str, int]]:
+    keys = counts.column_names[:-1]
+    rows = counts.group_by(keys).aggregate([("count_all", "sum")]).to_pylist()
+    languages: Counter[str] = Counter()
+    for row in rows if LANGUAGE in keys else []:
+        row[LANGUAGE] = _name(row[LANGUAGE])
+        languages[row[LANGUAGE]] += row["count_all_sum"]
+    kept = {name for name, _ in languages.most_common(MOST_LANGUAGES)}
+    mixes: dict[str, Counter] = defaultdict(Counter)
+    for row in rows:
+        for slot in slots:
+            if (value := row[slot]) is not None:
+                mixes[slot][value] += row["count_all_sum"]
+                if languages:
+                    word = row[LANGUAGE] if row[LANGUAGE] in kept else OTHERS
+                    mixes[f"{slot} in {word}"][value] += row["count_all_sum"]
+    # By slot first, then by slot and language.
+    return {name: dict(sorted(mixes[name].items())) for name in sorted(mixes, key=lambda name: (name not in slots, name))}
+
+
+def _name(word: bytes | None) -> str:
+    return (normalize(word.decode(errors="replace"))[:MOST_LETTERS] if word else "") or NO_LANGUAGE
 
 
 def findings(night: Portrait, last: Sequence[Portrait], limits: GateConfig) -> list[str]:
     """Every limit that `night` is over, in words. Without `last` nights only those that need none."""
-    found = [
-        f"{name} is {night.shares[name]:.1%} of all rows, over gate.{name}={most}"
-        for name, most in (("rejected", limits.rejected), ("abstained", limits.abstained))
-        if night.shares[name] > most
-    ]
-    if not last:
+    rows, shares = night.summary.rows, night.shares
+    found = [] if rows else ["it has no rows"]
+    for name, most in (("rejected", limits.rejected), ("abstained", limits.abstained)):
+        if shares[name] > most:
+            found.append(f"{name} is {shares[name]:.1%} of all rows, over gate.{name}={most}")
+    for variant, right in night.gold.items():
+        if right < limits.agreement:
+            found.append(f"{variant} gets {right:.1%} of the gold set right, under gate.agreement={limits.agreement}")
+    if not last or not rows:
         return found
-    for name, share in night.shares.items():
+    before = sum(portrait.summary.rows for portrait in last)
+    for name, share in shares.items():
         usual = sum(portrait.shares[name] for portrait in last) / len(last)
-        if abs(share - usual) > limits.change:
+        if abs(share - usual) > limits.change + noise_of_share(share, rows, usual, before):
             found.append(f"{name} is {share:.1%} of all rows, usually {usual:.1%}: more than gate.change={limits.change} apart")
     for name, mix in night.mixes.items():
         usual = total(portrait.mixes.get(name, {}) for portrait in last)
-        if usual and mix and (far := distance(mix, usual)) > limits.distance + noise(mix, usual):
-            found.append(f"the mix of {name} is {far:.2f} from the last nights', over gate.distance={limits.distance}")
+        if usual and mix and (far := distance(mix, usual)) > limits.distance + (chance := noise(mix, usual)):
+            said = f"the mix of {name} is {far:.2f} from the last nights'"
+            found.append(f"{said}, over gate.distance={limits.distance} and {chance:.2f} for chance; {_most_moved(mix, usual)}")
     return found
 
 
-def total(mixes) -> dict[str, int]:
+def _most_moved(mix: Mapping[str, int], usual: Mapping[str, int]) -> str:
+    now, before = shares_of(mix), shares_of(usual)
+    key = max(sorted({*mix, *usual}), key=lambda key: abs(now.get(key, 0) - before.get(key, 0)))
+    return f"most: {key} from {before.get(key, 0):.1%} to {now.get(key, 0):.1%}"
+
+
+def total(mixes: Iterable[Mapping[str, int]]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for mix in mixes:
         counts.update(mix)
     return dict(counts)
 
 
+def shares_of(mix: Mapping[str, int]) -> dict[str, float]:
+    rows = sum(mix.values())
+    return {key: count / rows for key, count in mix.items()}
+
+
 def distance(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """Jensen-Shannon distance (base 2) of two distributions given by counts: 0 where they are the same, 1 where disjoint."""
+    """Jensen-Shannon distance (Endres and Schindelin 2003, base 2) of two distributions given by counts.
+
+    0 where they are the same, 1 where disjoint.
+    """
     keys = sorted({*one, *other})
     p, q = (np.array([mix.get(key, 0) for key in keys], float) for mix in (one, other))
     p, q = p / p.sum(), q / q.sum()
@@ -119,25 +164,18 @@ def _divergence(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def noise(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """The distance that two samples of one distribution have by chance, of their sizes (the divergence is a scaled chi-square)."""
+    """The distance that two samples of one distribution, of these sizes, stay under in 99.9 % of cases.
+
+    Their divergence is a scaled chi-square (Lin 1991), whose quantile is approximated as by Wilson and Hilferty (1931).
+    """
     sizes = 1 / max(1, sum(one.values())) + 1 / max(1, sum(other.values()))
-    return float(np.sqrt((len({*one, *other}) - 1) * sizes / (8 * np.log(2))))
+    if not (freedom := len({*one, *other}) - 1):
+        return 0.0
+    spread = 2 / (9 * freedom)
+    return float(np.sqrt(freedom * (1 - spread + Z * np.sqrt(spread)) ** 3 * sizes / (8 * np.log(2))))
 
 
-def keep(store: Store, night: Portrait) -> None:
-    """Beside the parts, with the mark of a night that is outside its limits, or without it where it no longer is."""
-    store.put(PORTRAIT, json.dumps(asdict(night), ensure_ascii=False, indent=1).encode())
-    if night.findings:
-        store.put(QUARANTINED, json.dumps(night.findings, ensure_ascii=False, indent=1).encode())
-    else:
-        store.delete(QUARANTINED)
-
-
-def load(store: Store, accepted: bool = True) -> Portrait | None:
-    """The portrait kept in `store`; with `accepted`, None for a night without a manifest."""
-    if accepted and store.stat(MANIFEST) is None:
-        return None
-    try:
-        return Portrait(**json.loads(store.read(PORTRAIT)))
-    except FileNotFoundError:
-        return None
+def noise_of_share(share: float, rows: int, usual: float, before: int) -> float:
+    """The difference that two samples' shares stay under in 99.9 % of cases, by the normal approximation."""
+    pooled = (share * rows + usual * before) / max(1, rows + before)
+    return float(Z * np.sqrt(pooled * (1 - pooled) * (1 / max(1, rows) + 1 / max(1, before))))

@@ -1,56 +1,98 @@
-"""A night, and the run of nights, as pages without scripts or outside resources. Knows portraits only."""
+"""A night, and the run of nights, as pages without scripts or outside resources. Knows portraits only.
+
+Whatever is shown comes through `html.escape`: products and languages are other people's words.
+"""
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from importlib.resources import files
 from string import Template
 
-from intent.night.gate import Portrait, total
-from intent.night.progress import Summary
+from intent.night.gate import Portrait, shares_of, total
 
-MOST_BARS = 20
-WIDTH, HEIGHT, LEFT = 680, 180, 60
+MOST_BARS, MOST_LINES = 15, 4
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 360, 150, 44, 10, 24
+COLORS = "abcd"
 
 
-def night_page(night: Portrait, last: Sequence[Portrait], summary: Summary) -> str:
+def night_page(night: Portrait, last: Sequence[Portrait], accepted: bool) -> str:
     """One night: the verdict, its counts, and each mix beside that of the last nights."""
-    counts = [("rows", f"{night.rows:,}"), ("labelled", f"{summary.labelled:,}")]
-    counts += [(name, f"{share:.2%}") for name, share in night.shares.items()]
-    counts += [("messages that models saw", f"{summary.classified:,}"), ("retries", f"{summary.retries:,}")]
-    counts += [(f"rows by {name}", f"{entry['rows']:,.0f}") for name, entry in summary.variants.items()]
-    usual = {name: total(portrait.mixes.get(name, {}) for portrait in last) for name in night.mixes}
-    charts = [_bars(name, mix, usual[name]) for name, mix in night.mixes.items()]
-    return _page(f"night of {night.night}", _verdict(night), _table(["", "this night"], counts), charts)
+    summary = night.summary
+    usual = {name: sum(p.shares.get(name, 0.0) for p in last) / len(last) for name in night.shares} if last else {}
+    rows = [("rows", f"{summary.rows:,}", f"{sum(p.summary.rows for p in last) / len(last):,.0f}" if last else "")]
+    rows += [("labelled", f"{summary.labelled:,}", "")]
+    rows += [(name, f"{share:.2%}", f"{usual[name]:.2%}" if last else "") for name, share in night.shares.items()]
+    rows += [(f"gold set right, {variant}", f"{right:.1%}", "") for variant, right in night.gold.items()]
+    rows += [("messages that models saw", f"{summary.classified:,}", ""), ("retries", f"{summary.retries:,}", "")]
+    rows += [(f"rows by {name}", f"{entry['rows']:,.0f}", "") for name, entry in summary.variants.items()]
+    compared = (
+        f"Compared with {len(last)} accepted nights before it." if last else "No accepted night before it to compare with."
+    )
+    head = f'{_verdict(night, accepted)}<p class="note">{compared} <a href="index.html">All nights</a></p>'
+    charts = [_bars(name, mix, total(p.mixes.get(name, {}) for p in last)) for name, mix in night.mixes.items()]
+    return _page(f"Night of {night.night} (UTC)", head, _table(["", "this night", "the last nights"], rows), charts)
 
 
-def trend_page(nights: Sequence[Portrait]) -> str:
-    """All `nights`, oldest first; those outside their limits in red."""
-    charts = [_line("rows", nights, lambda night: night.rows, "{:,.0f}")]
-    for name in nights[-1].shares:
-        charts.append(_line(name, nights, lambda night, name=name: night.shares.get(name, 0.0), "{:.1%}"))
-    head = ["night", "rows", *nights[-1].shares, "outside its limits"]
+def trend_page(nights: Sequence[Portrait], accepted: Collection[str]) -> str:
+    """All `nights`, oldest first, of which those with a date in `accepted` are published."""
+    kinds = {night.night: state(night, night.night in accepted) for night in nights}
+    newest = nights[-1]
+    charts = [_lines("rows", nights, kinds, {"": [float(night.summary.rows) for night in nights]}, "{:,.0f}")]
+    for name in newest.shares:
+        charts.append(_lines(name, nights, kinds, {"": [night.shares.get(name) for night in nights]}))
+    gold = {variant: [night.gold.get(variant) for night in nights] for variant in list(newest.gold)[:MOST_LINES]}
+    charts += [_lines("gold set right", nights, kinds, gold)] if gold else []
+    for name in newest.mixes:
+        mixes = [night.mixes.get(name, {}) for night in nights]
+        if len(values := sorted(total(mixes))) <= MOST_LINES:
+            shares = [shares_of(mix) for mix in mixes]
+            charts.append(_lines(name, nights, kinds, {v: [s.get(v, 0.0) if s else None for s in shares] for v in values}))
+    head = ["night", "rows", *newest.shares, "state", "outside its limits"]
     rows = [
-        (n.night, f"{n.rows:,}", *(f"{n.shares.get(name, 0):.2%}" for name in nights[-1].shares), "; ".join(n.findings))
+        (
+            n.night,
+            f"{n.summary.rows:,}",
+            *(f"{n.shares.get(s, 0):.2%}" for s in newest.shares),
+            kinds[n.night],
+            "; ".join(n.findings),
+        )
         for n in reversed(nights)
     ]
-    return _page(f"nights from {nights[0].night} to {nights[-1].night}", "", _table(head, rows), charts)
+    note = '<p class="note">A dot is an accepted night, a ring one accepted by hand, a cross one that is not published.</p>'
+    return _page(f"Nights from {nights[0].night} to {newest.night} (UTC)", note, _table(head, rows, links=True), charts)
+
+
+def state(night: Portrait, accepted: bool) -> str:
+    if accepted:
+        return "accepted by hand" if night.findings else "accepted"
+    return "quarantined" if night.findings else "unfinished"
 
 
 def _page(title: str, verdict: str, table: str, charts: Sequence[str]) -> str:
-    page = Template((files("intent.night") / "page.html").read_text())
+    page = Template((files("intent.night") / "page.html").read_text(encoding="utf-8"))
     return page.substitute(title=html.escape(title), verdict=verdict, table=table, charts="\n".join(charts))
 
 
-def _verdict(night: Portrait) -> str:
-    if not night.findings:
-        return '<p class="accepted">accepted</p>'
+def _verdict(night: Portrait, accepted: bool) -> str:
+    said = {
+        "accepted": "accepted",
+        "accepted by hand": "accepted by hand, outside its limits:",
+        "quarantined": "quarantined: its labels are kept apart, no reader of the output sees them",
+        "unfinished": "not published yet: run it again",
+    }[state(night, accepted)]
     reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in night.findings)
-    return f'<p class="quarantined">quarantined: there is no manifest, nothing should read its labels</p><ul>{reasons}</ul>'
+    return f'<p class="{"accepted" if accepted else "quarantined"}">{said}</p>' + (f"<ul>{reasons}</ul>" if reasons else "")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], links: bool = False) -> str:
+    def cell(text: str, at: int, kind: str) -> str:
+        said = html.escape(text)
+        shown = f'<a href="{said}.html">{said}</a>' if links and kind == "td" and at == 0 else said
+        return f"<{kind}{' class=words' if links and at >= len(head) - 2 else ''}>{shown}</{kind}>"
+
     def line(cells: Sequence[str], kind: str) -> str:
-        return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
+        return "<tr>" + "".join(cell(text, at, kind) for at, text in enumerate(cells)) + "</tr>"
 
     body = "".join(line(row, "td") for row in rows)
     return f"<table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table>"
@@ -58,44 +100,61 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> str:
     """The most frequent values' shares: this night's bar above the last nights'."""
-    now, before = _shares(mix), _shares(usual)
-    keys = sorted({*now, *before}, key=lambda key: (-max(now.get(key, 0), before.get(key, 0)), key))[:MOST_BARS]
-    most = max([now.get(key, 0) for key in keys] + [before.get(key, 0) for key in keys], default=0) or 1
+    now, before = shares_of(mix), shares_of(usual)
+    every = sorted({*now, *before}, key=lambda key: (-max(now.get(key, 0), before.get(key, 0)), key))
+    most = max([*now.values(), *before.values()], default=1)
     drawn = []
-    for i, key in enumerate(keys):
-        y = 26 * i
-        drawn.append(f'<text x="190" y="{y + 15}" text-anchor="end">{html.escape(key[:28])}</text>')
-        for kind, shares, down in (("now", now, 2), ("usual", before, 13)):
-            width = 400 * shares.get(key, 0) / most
-            drawn.append(f'<rect class="{kind}" x="200" y="{y + down}" width="{width:.1f}" height="10"/>')
-        drawn.append(f'<text x="610" y="{y + 15}">{now.get(key, 0):.1%}</text>')
-    left = "" if len({*now, *before}) <= MOST_BARS else f", the {MOST_BARS} most frequent of {len({*now, *before})}"
-    return _figure(f"{name}{left} (grey: the last nights)", drawn, 26 * len(keys))
+    for key in every[:MOST_BARS]:
+        shares = (now.get(key, 0.0), before.get(key, 0.0)) if before else (now.get(key, 0.0),)
+        bars = "".join(f'<i style="width:{100 * share / most:.1f}%"></i>' for share in shares)
+        title = html.escape(f"{key}: {shares[0]:.2%}" + (f", the last nights {shares[1]:.2%}" if before else ""))
+        said = f"<span>{html.escape(key)}</span><span>{bars}</span><span>{shares[0]:.1%}</span>"
+        drawn.append(f'<div class="bar" title="{title}">{said}</div>')
+    left = "" if len(every) <= MOST_BARS else f", the {MOST_BARS} most frequent of {len(every)}"
+    keys = '<span class="key"></span>this night<span class="key usual"></span>the last nights' if before else ""
+    return _figure(f"{name}{left}", f'<p class="note">{keys}</p>' + "".join(drawn))
 
 
-def _line(name: str, nights: Sequence[Portrait], value: Callable[[Portrait], float], form: str) -> str:
-    values = [value(night) for night in nights]
-    most = max(values) or 1
-    step = (WIDTH - LEFT - 20) / max(1, len(nights) - 1)
-    points = [(LEFT + i * step, HEIGHT - 24 - (HEIGHT - 40) * v / most) for i, v in enumerate(values)]
-    drawn = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/>' for y in (16, HEIGHT - 24)]
-    drawn += [f'<text x="0" y="20">{form.format(most)}</text><text x="0" y="{HEIGHT - 20}">{form.format(0)}</text>']
-    drawn += [f'<polyline class="line" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>']
-    for night, (x, y), v in zip(nights, points, values, strict=True):
-        said = html.escape(f"{night.night}: {form.format(v)}")
-        drawn.append(
-            f'<circle class="{"bad" if night.findings else "dot"}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{said}</title></circle>'
-        )
-    drawn.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">{html.escape(nights[0].night)}</text>')
-    drawn.append(f'<text x="{WIDTH}" y="{HEIGHT - 6}" text-anchor="end">{html.escape(nights[-1].night)}</text>')
-    return _figure(name, drawn, HEIGHT)
+def _lines(
+    name: str,
+    nights: Sequence[Portrait],
+    kinds: Mapping[str, str],
+    series: Mapping[str, Sequence[float | None]],
+    form: str = "{:.1%}",
+) -> str:
+    """One line a series over the nights' dates; None is a night without a value."""
+    first = date.fromisoformat(nights[0].night).toordinal()
+    days = [date.fromisoformat(night.night).toordinal() - first for night in nights]
+    most = max((value for values in series.values() for value in values if value is not None), default=0) or 1
+    floor, step = HEIGHT - BOTTOM, (WIDTH - LEFT - 10) / max(1, days[-1])
+    drawn = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/>' for y in (TOP, floor)]
+    drawn += [_text(LEFT - 6, TOP + 4, form.format(most), "end"), _text(LEFT - 6, floor + 4, form.format(0), "end")]
+    drawn += [_text(LEFT, HEIGHT - 6, nights[0].night), _text(WIDTH, HEIGHT - 6, nights[-1].night, "end")]
+    for color, (key, values) in zip(COLORS, series.items(), strict=False):
+        points = [
+            (LEFT + 5 + day * step, floor - (floor - TOP) * value / most, night.night, value)
+            for day, night, value in zip(days, nights, values, strict=True)
+            if value is not None
+        ]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
+        dots = [_dot(x, y, kinds[day], f"{day}: {key} {form.format(value)}, {kinds[day]}") for x, y, day, value in points]
+        drawn.append(f'<g class="{color}"><polyline points="{line}"/>{"".join(dots)}</g>')
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(name)}">{"".join(drawn)}</svg>'
+    keys = [f'<span class="key {c}"></span>{html.escape(k)}' for c, k in zip(COLORS, series, strict=False) if k]
+    return _figure(name, svg + (f'<p class="note">{"".join(keys)}</p>' if keys else ""))
 
 
-def _shares(mix: Mapping[str, int]) -> dict[str, float]:
-    rows = sum(mix.values())
-    return {key: count / rows for key, count in mix.items()}
+def _dot(x: float, y: float, kind: str, said: str) -> str:
+    title = f"<title>{html.escape(said)}</title>"
+    if kind.startswith("accepted"):
+        hand = ' class="hand"' if kind == "accepted by hand" else ""
+        return f'<circle{hand} cx="{x:.1f}" cy="{y:.1f}" r="3">{title}</circle>'
+    return f'<path class="cross" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8">{title}</path>'
 
 
-def _figure(title: str, drawn: Sequence[str], height: int) -> str:
-    svg = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(title)}">{"".join(drawn)}</svg>'
-    return f"<figure><figcaption>{html.escape(title)}</figcaption>{svg}</figure>"
+def _text(x: float, y: float, said: str, anchor: str = "start") -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{html.escape(said)}</text>'
+
+
+def _figure(title: str, drawn: str) -> str:
+    return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"

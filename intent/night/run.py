@@ -3,7 +3,7 @@
 The driver holds shards and receipts, never rows. Knows the fleet, not Ray.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TextIO
@@ -21,7 +21,7 @@ from intent.night.queue import Queue
 from intent.night.shard import Shard, input_fingerprint, input_objects, plan_shards
 from intent.night.worker import Columns
 from intent.schema import IntentSchema
-from intent.storage import StorageOptions, Store, open_store
+from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
 FREQUENT_MESSAGES = 100_000
 FREQUENT_CHUNK = 1_000
@@ -38,19 +38,16 @@ def classify_night(
     columns: Columns = Columns(),
     frequent_messages: int = FREQUENT_MESSAGES,
     stream: TextIO | None = None,
-    check: Callable[[Store, Summary], None] | None = None,
 ) -> Summary:
     """Label every row below `input_uri` into `output_uri`, once; Ray is initialized.
 
-    `check` gets the output, labelled, and the totals before the manifest: what it raises leaves the night without one.
     Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
     columns.check(schema)
     store = open_store(output_uri, options)
-    if f"{store.uri}/".startswith(f"{open_store(input_uri, options).uri}/"):
+    if inside(store, open_store(input_uri, options)):
         raise ConfigError("output", output_uri, "is inside the input; name a place outside of it")
-    source, blobs = input_objects(input_uri, options)
-    run = replace(identity, input=input_fingerprint(blobs), columns=fingerprint([columns.id, columns.message, columns.keep]))
+    source, blobs, run = identify(input_uri, options, identity, columns)
     ledger = Ledger(store, run)
     ledger.require_same()
     if manifest := ledger.manifest():
@@ -58,7 +55,16 @@ def classify_night(
         return Summary(**{**manifest["summary"], "already_done": True})
     probe(ledger.store)
     shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster))
-    return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream, check)
+    return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)
+
+
+def identify(
+    input_uri: str, options: StorageOptions, identity: RunIdentity, columns: Columns
+) -> tuple[Store, list[Blob], RunIdentity]:
+    """The input's store and objects, and the run that they and `identity` make. Raises ConfigError where there are none."""
+    source, blobs = input_objects(input_uri, options)
+    named = fingerprint([columns.id, columns.message, columns.keep])
+    return source, blobs, replace(identity, input=input_fingerprint(blobs), columns=named)
 
 
 def run_night(
@@ -68,7 +74,6 @@ def run_night(
     attempts: int,
     frequent_messages: int,
     stream: TextIO | None = None,
-    check: Callable[[Store, Summary], None] | None = None,
 ) -> Summary:
     ledger = night.ledger
     committed = ledger.committed_ids()
@@ -103,8 +108,6 @@ def run_night(
             ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
     summary = tally.summary(queue.retries, ledger.store.uri)
-    if check:
-        check(ledger.store, summary)
     ledger.commit(shards, parts, summary.as_dict())
     return summary
 

@@ -1,0 +1,34 @@
+"""Waiting for a night's input: whoever writes the log puts one object last, its marker. Knows a store and a clock."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from intent.errors import NotArrived
+from intent.storage import Store
+
+# Soon after the start often, so that a test or a log that is nearly there costs little; then once a minute.
+FIRST_SECONDS, MOST_SECONDS = 1.0, 60.0
+
+
+def wait(
+    store: Store,
+    key: str,
+    deadline: float,
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Return once `store` has `key`. Looks at least once, and until `deadline` (seconds since 1970). Raises NotArrived."""
+    pause, until = FIRST_SECONDS, f"{datetime.fromtimestamp(deadline, UTC):%Y-%m-%d %H:%M} UTC"
+    while store.stat(key) is None:
+        left = deadline - clock()
+        if left <= 0:
+            raise NotArrived(
+                f"arrival={key!r}: {store.uri} has no such object by {until}; run again once it is there, "
+                "or raise arrival_hours"
+            )
+        if pause == FIRST_SECONDS:
+            say(f"waiting for {store.uri}/{key} until {until}")
+        sleep(min(pause, left))
+        pause = min(2 * pause, MOST_SECONDS)

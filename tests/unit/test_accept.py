@@ -1,0 +1,281 @@
+"""A night between its staging place and its readers, on disk and on S3: labelled by rule, without a cluster."""
+
+import io
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import nights
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from intent.config import GateConfig
+from intent.errors import CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
+from intent.night import accept
+from intent.night.accept import Examination, run_night
+from intent.night.journal import Journal
+from intent.night.ledger import Ledger
+from intent.night.progress import Tally
+from intent.night.run import identify
+from intent.night.shard import plan_shards
+from intent.night.worker import Columns, Worker
+from intent.storage import StorageOptions, open_store
+
+MON, TUE, WED = "2026-11-23", "2026-11-24", "2026-11-25"
+USUAL, ODD = ["two milks", "milk please", "hello"], ["hello", "hello there", "hello you"]
+COLUMNS = Columns(keep=("language",))
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@dataclass
+class Shop:
+    """A query log below `root`, and every message that the model was shown."""
+
+    root: str
+    limits: GateConfig = field(default_factory=lambda: GateConfig(language="language"))
+    identity: object = nights.IDENTITY
+    seen: list[str] = field(default_factory=list)
+    gold: dict[str, float] = field(default_factory=dict)
+
+    def log(self, day: str, messages=USUAL, rows: int = 300) -> None:
+        said = [messages[row % len(messages)] for row in range(rows)]
+        table = pa.table(
+            {"id": [f"{day}-{row}" for row in range(rows)], "message": said, "language": ["en", "de"] * (rows // 2)}
+        )
+        nights.put_table(open_store(f"{self.root}/in/{day}"), "log.parquet", table, row_group_size=100)
+
+    @property
+    def journal(self) -> Journal:
+        base = f"{self.root}/workspace"
+        return Journal(open_store(base), lambda path: open_store(f"{base}/{path}"), self.labels)
+
+    def labels(self, day: str):
+        return open_store(f"{self.root}/labels/dt={day}")
+
+    def staged(self) -> list[str]:
+        return [blob.key for blob in open_store(f"{self.root}/workspace").list("staged/")]
+
+    def night(self, day: str, between=lambda: None, **limits):
+        source, blobs, run = identify(f"{self.root}/in/{day}", StorageOptions(), self.identity, COLUMNS)
+
+        def label(uri: str) -> None:
+            ledger = Ledger(open_store(uri), run)
+            if ledger.manifest() is None:
+                shards = ledger.plan(lambda: plan_shards(source, blobs, COLUMNS.read, 100))
+                worker, tally = Worker(self, nights.CART, COLUMNS, run.fingerprint), Tally()
+                rows = pq.read_table(io.BytesIO(source.read(blobs[0].key)))
+                parts = {s.id: ledger.publish(worker.label(s, rows.slice(s.start, s.rows))) for s in shards}
+                for part in parts.values():
+                    tally.add(part)
+                ledger.commit(shards, parts, tally.summary(0, uri).as_dict())
+            between()
+
+        exam = Examination(nights.CART, replace(self.limits, **limits), lambda: dict(self.gold))
+        return run_night(self.journal, day, run, label, exam)
+
+    variant = "rule"
+
+    def classify(self, messages):
+        self.seen += messages
+        return [nights.rule(message) for message in messages]
+
+    def check(self, day: str) -> None:
+        """Readers have every row of the log once, and the store what the manifest says."""
+        given = nights.read(open_store(f"{self.root}/in/{day}"), "")["id"].to_pylist()
+        assert Counter(nights.read(self.labels(day), "labelled/")["id"].to_pylist()) == Counter(given)
+        assert Ledger(self.labels(day), self.identity).verify()["summary"]["output"] == self.labels(day).uri
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """The stores of these tests are fit."""
+    monkeypatch.setattr(accept, "probe", lambda store: None)
+
+
+@pytest.fixture
+def shop(root) -> Shop:
+    shop = Shop(root)
+    for day in (MON, TUE):
+        shop.log(day)
+    shop.night(MON)
+    return shop
+
+
+def test_a_night_within_its_limits_is_published_whole_and_nothing_of_it_stays_staged(shop):
+    assert shop.night(TUE).rows == 300
+    shop.check(TUE)
+    assert shop.staged() == []
+    kinds = Counter(key.split("/")[0] for key in nights_keys(shop, TUE))
+    assert kinds == {"labelled": 3, "plan.json": 1, "manifest.json": 1, "summary.json": 1}
+
+
+def nights_keys(shop: Shop, day: str) -> dict[str, str]:
+    return {blob.key: blob.etag for blob in shop.labels(day).list()}
+
+
+def test_a_finished_night_changes_nothing_for_its_readers_and_says_so(shop):
+    before, seen = nights_keys(shop, MON), len(shop.seen)
+    again = shop.night(MON)
+    assert again.already_done and again.rows == 300
+    assert nights_keys(shop, MON) == before and len(shop.seen) == seen
+
+
+def test_a_night_outside_its_limits_is_never_in_the_place_that_readers_trust(shop):
+    shop.log(WED, ODD)
+    everything = {blob.key for blob in open_store(f"{shop.root}/labels").list()}
+    for _ in range(2):
+        with pytest.raises(Quarantined) as end:
+            shop.night(WED)
+        assert end.value.exit_code == 7
+        for said in ("the mix of action in de is", "none from 33.3% to 100.0%", f"with date={WED} gate.accept=true"):
+            assert said in str(end.value)
+        assert {blob.key for blob in open_store(f"{shop.root}/labels").list()} == everything
+    assert shop.seen.count("hello there") == 3, "the second submit labelled again"
+    assert "quarantined" in shop.journal.store.read(f"{WED}.html").decode()
+    assert [night.night for night in shop.journal.last("2026-11-26", 7)] == [MON]
+
+
+def test_a_quarantined_night_can_be_accepted_as_it_is_and_then_counts_among_the_last(shop):
+    shop.log(WED, ODD)
+    with pytest.raises(Quarantined):
+        shop.night(WED)
+    seen = len(shop.seen)
+    shop.night(WED, accept=True)
+    assert len(shop.seen) == seen
+    shop.check(WED)
+    assert "accepted by hand" in shop.journal.store.read(f"{WED}.html").decode()
+    assert shop.staged() == [] and shop.night(WED).already_done
+    assert [night.night for night in shop.journal.last("2026-11-26", 7)] == [MON, WED]
+
+
+def test_a_quarantined_night_passes_once_its_limits_are_wider(shop):
+    shop.log(WED, ODD)
+    with pytest.raises(Quarantined):
+        shop.night(WED)
+    shop.night(WED, change=1, distance=1)
+    shop.check(WED)
+    assert "accepted by hand" not in shop.journal.store.read(f"{WED}.html").decode()
+
+
+def test_another_model_labels_a_quarantined_night_anew_and_an_accepted_one_not(shop):
+    shop.gold = {"rule": 0.2}
+    with pytest.raises(Quarantined, match="rule gets 20.0% of the gold set right, under gate.agreement=0.9"):
+        shop.night(TUE)
+    shop.identity, shop.gold, seen = replace(nights.IDENTITY, models={"rule": "2"}), {"rule": 1.0}, len(shop.seen)
+    shop.night(TUE)
+    assert len(shop.seen) > seen and shop.staged() == []
+    shop.check(TUE)
+    with pytest.raises(RunMismatch, match="other models"):
+        shop.night(MON)
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "calls"),
+    [
+        (Journal, "keep", 0),
+        (Ledger, "plan", 1),
+        (Ledger, "publish", 1),
+        (Ledger, "commit", 0),
+        (Ledger, "close", 0),
+        (Journal, "clear", 0),
+        (Journal, "draw", 0),
+    ],
+)
+def test_a_night_that_dies_between_any_two_steps_is_finished_by_the_next_submit(shop, monkeypatch, owner, method, calls):
+    """`calls` of `method` are let through, once the night is labelled."""
+    left, original = [calls], getattr(owner, method)
+
+    def die(*args):
+        if left[0] == 0:
+            raise Crash
+        left[0] -= 1
+        return original(*args)
+
+    with monkeypatch.context() as patched, pytest.raises(Crash):
+        shop.night(TUE, between=lambda: patched.setattr(owner, method, die))
+    done, seen = nights_keys(shop, TUE), len(shop.seen)
+    shop.night(TUE)
+    shop.check(TUE)
+    assert done.items() <= nights_keys(shop, TUE).items() and len(shop.seen) == seen
+    assert shop.staged() == []
+    assert "accepted" in shop.journal.store.read(f"{TUE}.html").decode()
+    assert shop.night(TUE).already_done
+
+
+def test_a_crash_while_clearing_leaves_nothing_that_looks_finished(shop, monkeypatch):
+    store = type(shop.journal.store)
+    delete, left = store.delete, [2]
+
+    def die(self, key):
+        if "staged" in key:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Crash
+        delete(self, key)
+
+    with monkeypatch.context() as patched, pytest.raises(Crash):
+        patched.setattr(store, "delete", die)
+        shop.night(TUE)
+    assert shop.staged() and not any(key.endswith("manifest.json") for key in shop.staged())
+    assert shop.night(TUE).already_done and shop.staged() == []
+
+
+@pytest.mark.parametrize("late", ["after labelling", "before the manifest"])
+def test_of_two_drivers_the_second_changes_nothing_and_ends_with_its_own_code(shop, monkeypatch, late):
+    other = Shop(shop.root)
+    if late == "after labelling":
+        with pytest.raises(ManifestLost) as lost:
+            shop.night(TUE, between=lambda: other.night(TUE))
+    else:
+        publish = accept.publish
+
+        def overtaken(staged, output):
+            monkeypatch.undo()
+            commit = Ledger.commit
+
+            def later(*args):
+                monkeypatch.undo()
+                other.night(TUE)
+                return commit(*args)
+
+            monkeypatch.setattr(Ledger, "commit", later)
+            publish(staged, output)
+
+        monkeypatch.setattr(accept, "publish", overtaken)
+        with pytest.raises(ManifestLost) as lost:
+            shop.night(TUE)
+    assert lost.value.exit_code == 4
+    shop.check(TUE)
+    assert shop.staged() == []
+
+
+def test_a_staged_part_that_was_changed_is_named_and_the_night_gets_no_manifest(shop):
+    def harm() -> None:
+        key = next(key for key in shop.staged() if "labelled/" in key)
+        store = open_store(f"{shop.root}/workspace")
+        data = bytearray(store.read(key))
+        data[-20] ^= 1
+        store.put(key, bytes(data))
+
+    with pytest.raises(CorruptData, match="labelled/part-.*delete .*staged.*run again"):
+        shop.night(TUE, between=harm)
+    assert nights_keys(shop, TUE) == {}
+
+
+def test_an_output_that_ignores_conditional_writes_is_refused_before_anything_is_published(shop, monkeypatch):
+    monkeypatch.undo()
+    store = type(shop.journal.store)
+    monkeypatch.setattr(store, "put_if_absent", lambda self, key, data, notes={}: self.put(key, data) or True)
+    with pytest.raises(StoreUnfit):
+        shop.night(TUE)
+    assert nights_keys(shop, TUE) == {}
+
+
+def test_a_night_that_classify_labelled_is_left_as_it_is(shop):
+    shop.night(TUE)
+    for key in (f"portraits/{MON}.json", f"portraits/{TUE}.json"):
+        shop.journal.store.delete(key)
+    assert shop.night(TUE).already_done

@@ -1,0 +1,114 @@
+"""What the gate sees in a night, and what chance alone must not make it say."""
+
+from dataclasses import replace
+
+import nights
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from intent.config import GateConfig
+from intent.errors import ConfigError
+from intent.night.gate import Portrait, count, distance, findings, noise, paint
+from intent.night.part import build_part
+from intent.night.progress import Summary
+
+LIMITS = GateConfig()
+
+
+def part(actions, languages=None, statuses=None) -> bytes:
+    rows = len(actions)
+    products = [None if action in (None, "none") else "Milk" for action in actions]
+    table = pa.table({"action": pa.array(actions, pa.string()), "product": pa.array(products, pa.string())})
+    table = table.append_column("status", pa.array(statuses or ["ok"] * rows))
+    if languages is not None:
+        table = table.append_column("language", languages if isinstance(languages, pa.Array) else pa.array(languages))
+    counts = {"shard": "s", "fingerprint": "f", "rows": rows, "labelled": rows, "abstained": 0, "rejected": 0}
+    return build_part(counts, table, pa.table({"id": []})).data
+
+
+def by_language(actions, languages) -> Portrait:
+    counted = count(part(actions, languages), nights.CART, "language")
+    return paint("2026-11-23", "f", [counted], nights.CART, Summary(len(actions), len(actions), 0, 0))
+
+
+def portrait(mix: dict[str, int], night="2026-11-23", rejected=0, abstained=0, **more) -> Portrait:
+    rows = sum(mix.values()) + rejected + abstained
+    summary = Summary(rows, sum(mix.values()), abstained, rejected)
+    shares = {"rejected": rejected / rows, "abstained": abstained / rows, "none": mix.get("none", 0) / rows}
+    return Portrait(night, "f", summary, shares, {"action": mix, "action in de": mix} | more)
+
+
+USUAL = [portrait({"add": 700, "remove": 100, "none": 200}) for _ in range(7)]
+
+
+def test_a_portrait_counts_sure_labels_by_slot_and_language():
+    parts = [
+        part(["add", "none", "add", None], ["en", "de", None, "en"], ["ok", "ok", "ok", "abstained"]),
+        part(["remove", "add"], ["en", "en"]),
+    ]
+    painted = paint("2026-11-23", "f", [count(p, nights.CART, "language") for p in parts], nights.CART, Summary(8, 5, 1, 2))
+    assert painted.shares == {"rejected": 0.25, "abstained": 0.125, "none": 0.125}
+    assert painted.mixes["action"] == {"add": 3, "none": 1, "remove": 1}
+    assert painted.mixes["action in en"] == {"add": 2, "remove": 1}
+    assert painted.mixes["action in no language"] == {"add": 1}
+    assert painted.mixes["product"] == {"Milk": 4} and "product in de" not in painted.mixes
+
+
+def test_a_language_column_may_hold_anything_and_stays_small():
+    many = pa.array([f"user-{n}" for n in range(500)] + ["en"] * 100)
+    painted = by_language(["add"] * 600, many)
+    assert len(painted.mixes) <= 2 * (24 + 2) and painted.mixes["action in en"] == {"add": 100}
+    broken = pa.array([b"\xff\x1b[31m", b"en"]).view(pa.string())
+    assert "action in \ufffd[31m" in by_language(["add", "add"], broken).mixes
+    assert by_language(["add"], [7]).mixes["action in 7"] == {"add": 1}
+    with pytest.raises(ConfigError, match="gate.language"):
+        count(part(["add"], [[1]]), nights.CART, "language")
+
+
+@pytest.mark.parametrize(
+    ("night", "said"),
+    [
+        (
+            portrait({"add": 700, "remove": 100, "none": 200}, rejected=90),
+            "rejected is 8.3% of all rows, over gate.rejected=0.05",
+        ),
+        (portrait({"add": 70, "none": 20}, abstained=60), "abstained is 40.0% of all rows, over gate.abstained=0.3"),
+        (portrait({"add": 500, "remove": 100, "none": 400}), "none is 40.0% of all rows, usually 20.0%"),
+        (portrait({"add": 100, "remove": 700, "none": 200}), "the mix of action is 0.60 from the last nights'"),
+        (replace(USUAL[0], gold={"gguf": 0.5, "gptq": 1.0}), "gguf gets 50.0% of the gold set right, under gate.agreement=0.9"),
+        (replace(USUAL[0], summary=Summary(0, 0, 0, 0)), "it has no rows"),
+    ],
+)
+def test_a_night_outside_a_limit_is_told_which_and_by_how_much(night, said):
+    assert said in "; ".join(findings(night, USUAL, LIMITS))
+
+
+def test_one_language_that_changes_is_found_where_the_whole_is_as_ever():
+    odd = {"action in de": {"add": 5, "remove": 5, "none": 190}}
+    [found] = findings(replace(USUAL[0], mixes=USUAL[0].mixes | odd), USUAL, LIMITS)
+    assert found.startswith("the mix of action in de is 0.")
+
+
+def test_usual_nights_new_languages_and_first_nights_pass():
+    assert findings(USUAL[0], USUAL, LIMITS) == []
+    assert findings(replace(USUAL[0], mixes=USUAL[0].mixes | {"action in fr": {"none": 5}}), USUAL, LIMITS) == []
+    assert findings(portrait({"none": 1000}), [], LIMITS) == []
+
+
+def test_the_jensen_shannon_distance_is_that_of_the_textbook():
+    assert distance({"a": 3}, {"a": 90}) == 0 and distance({"a": 1}, {"b": 1}) == 1
+    assert distance({"a": 1, "b": 1}, {"a": 1}) == pytest.approx(np.sqrt(1 - 0.75 * np.log2(3) + 0.5), abs=1e-9)
+
+
+@pytest.mark.parametrize(("values", "rows"), [(3, 40), (3, 5000), (300, 200), (300, 100_000)])
+def test_chance_alone_stays_under_the_noise(values, rows):
+    """Two samples of one Zipf distribution, 400 times: the allowance is for 1 in 1,000, and is not far above what is seen."""
+    drawn, weights = np.random.default_rng(1), 1 / np.arange(1, values + 1)
+    over, ratios = 0, []
+    for _ in range(400):
+        one, other = (drawn.multinomial(n, weights / weights.sum()) for n in (rows, 7 * rows))
+        one, other = ({str(k): int(n) for k, n in enumerate(mix) if n} for mix in (one, other))
+        ratios.append(distance(one, other) / noise(one, other))
+        over += ratios[-1] > 1
+    assert over <= 4 and max(ratios) > 0.5

@@ -1,0 +1,70 @@
+"""The pages of nights: nothing in them runs, loads or breaks out, whatever a product or a language is called."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from intent.night.gate import Portrait
+from intent.night.page import night_page, trend_page
+from intent.night.progress import Summary
+
+EVIL = "<script>alert(1)</script>\"'&"
+SUMMARY = Summary(100, 90, 5, 5, variants={EVIL: {"rows": 95, "rows_per_second": 1.0}})
+SHARES = {"rejected": 0.05, "abstained": 0.05, "none": 0.2}
+MIXES = {"action": {"add": 70, "none": 20}, f"action in {EVIL}": {EVIL: 3}, "product": {f"{EVIL}{n}": n for n in range(1, 40)}}
+NIGHT = Portrait("2026-11-23", "f", SUMMARY, SHARES, MIXES, {EVIL: 0.9}, [f"the mix of {EVIL}"])
+
+
+class Page(HTMLParser):
+    """Collects tags, links and text; fails on a tag that is closed before it was opened."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.links, self.said, self.open = [], [], "", []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.said += data
+
+
+@pytest.mark.parametrize("last", [[], [replace(NIGHT, night="2026-11-22")]])
+def test_a_page_shows_other_peoples_words_and_runs_none(last):
+    pages = [night_page(NIGHT, last, accepted=False), trend_page([*last, NIGHT], {"2026-11-22"})]
+    for page in map(Page, pages):
+        assert "script" not in page.tags and EVIL in page.said
+        assert all(link in ("index.html", "2026-11-22.html", "2026-11-23.html") for link in page.links)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "found", "said"),
+    [
+        (True, [], "accepted"),
+        (True, ["too odd"], "accepted by hand, outside its limits"),
+        (False, ["too odd"], "quarantined: its labels are kept apart"),
+        (False, [], "not published yet"),
+    ],
+)
+def test_a_page_says_what_became_of_the_night_and_why(accepted, found, said):
+    page = Page(night_page(replace(NIGHT, findings=found), [], accepted))
+    assert said in page.said and ("too odd" in page.said) == bool(found)
+
+
+def test_an_odd_night_is_told_apart_without_colours():
+    nights = [replace(NIGHT, night=f"2026-11-{n}", findings=["odd"] if n == 21 else []) for n in (20, 21, 22)]
+    text = trend_page(nights, {"2026-11-20", "2026-11-22"})
+    assert 'class="cross"' in text and "2026-11-21:  100, quarantined" in Page(text).said

@@ -1,0 +1,159 @@
+"""What `jobs.nightly` is told: dates, places, markers, limits; and how long it waits."""
+
+from datetime import date
+
+import pytest
+from nights import CART
+
+from intent.config import NightlyConfig
+from intent.errors import ConfigError, NotArrived
+from intent.evaluate import own_gold
+from intent.night.arrival import wait
+from intent.storage import open_store
+from jobs import nightly
+from jobs.app import load_config
+
+TODAY = date(2026, 11, 25)
+PLACES = ["input='/logs/{date}'", "output='/labels/dt={date}'"]
+
+
+@pytest.mark.parametrize(
+    ("text", "dates"),
+    [
+        ("yesterday", [24]),
+        ("2026-11-23", [23]),
+        ("2026-11-25", [25]),
+        ("2026-11-21..2026-11-23", [21, 22, 23]),
+    ],
+)
+def test_dates_and_ranges(text, dates):
+    assert nightly.resolve(text, TODAY) == [date(2026, 11, day) for day in dates]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("23.11.2026", "YYYY-MM-DD, or a range FIRST..LAST"),
+        ("2026-11-01..2026-11-02..2026-11-03", "a range FIRST..LAST"),
+        ("2026-11-23..", "a range FIRST..LAST"),
+        ("2026-11-23..2026-11-21", "give 2026-11-21..2026-11-23"),
+        ("2026-11-26", "is in the future: it is 2026-11-25"),
+    ],
+)
+def test_a_date_that_cannot_be_meant_is_refused(text, said):
+    with pytest.raises(ConfigError, match=said):
+        nightly.resolve(text, TODAY)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["gate.accept=true"], "name the night too: date=YYYY-MM-DD"),
+        (["gate.language=market"], "name it in keep_columns too"),
+        (["gate.distance=2"], "gate.distance=2"),
+        (["gate.agreement=90"], "gate.agreement=90"),
+        (["arrival_hours=-1"], "hours from 0 on"),
+    ],
+)
+def test_limits_that_cannot_be_meant_are_refused(overrides, said):
+    with pytest.raises(ConfigError, match=said):
+        load_config("nightly", [*PLACES, *overrides], NightlyConfig)
+
+
+@pytest.mark.parametrize(
+    ("output", "workspace", "kept_apart"),
+    [
+        ("/shop/labels/dt={date}", "/shop/intent", True),
+        ("/shop/labels/dt={date}", "/shop/labels/intent", False),
+        ("/shop/{date}/labels", "/shop/intent", False),
+        ("s3://shop/labels/dt={date}", "s3://shop/labels-intent", True),
+        ("s3://shop/{date}", "s3://shop/intent", False),
+        ("s3://shop/labels/{date}/x", "s3://other/intent", True),
+    ],
+)
+def test_nights_in_waiting_are_never_below_what_readers_read(output, workspace, kept_apart):
+    config = load_config("nightly", [PLACES[0], f"output='{output}'", f"workspace={workspace}"], NightlyConfig)
+    if kept_apart:
+        staged, (here, there) = nightly.open_journal(config).staged("2026-11-23", "f"), output.split("{date}")
+        assert not staged.uri.startswith(here.rpartition("/")[0] + "/")
+        assert nightly.open_journal(config).output("2026-11-23").uri == f"{here}2026-11-23{there}"
+    else:
+        with pytest.raises(ConfigError, match="workspace=.*readers of .* would see them; name another"):
+            nightly.open_journal(config)
+
+
+def test_each_output_has_a_journal_of_its_own():
+    uris = set()
+    for output in ("/labels/{date}", "/other/{date}", "/labels/{date}/"):
+        config = load_config("nightly", [PLACES[0], f"output='{output}'", "workspace=/w"], NightlyConfig)
+        uris.add(nightly.open_journal(config).store.uri)
+    assert len(uris) == 2
+
+
+def test_the_end_of_a_range_is_that_of_its_most_urgent_night():
+    assert nightly.worst([0, 0]) == 0 and nightly.worst([0, 8, 7, 0]) == 7
+    assert nightly.worst([7, 3, 8]) == 3 and nightly.worst([3, 2, 7]) == 2 and nightly.worst([2, 1]) == 1
+
+
+class Clock:
+    def __init__(self):
+        self.now, self.slept = 1e9, []
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+
+
+def test_a_night_waits_politely_for_its_marker(store):
+    clock, said = Clock(), []
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        if clock.now >= 1e9 + 600:
+            store.put("day/_SUCCESS", b"")
+
+    wait(store, "day/_SUCCESS", 1e9 + 3600, said.append, lambda: clock.now, sleep)
+    assert 600 <= clock.now - 1e9 <= 660 and len(clock.slept) < 20 and max(clock.slept) == 60
+    assert said == [f"waiting for {store.uri}/day/_SUCCESS until 2001-09-09 02:46 UTC"]
+    wait(store, "day/_SUCCESS", 0, said.append, lambda: clock.now, None)
+
+
+def test_a_marker_that_never_comes_ends_the_wait_on_time(store):
+    clock = Clock()
+    with pytest.raises(NotArrived, match="arrival='_SUCCESS'.*run again once it is there") as late:
+        wait(store, "_SUCCESS", 1e9 + 100, lambda _: None, lambda: clock.now, clock.sleep)
+    assert clock.now == 1e9 + 100 and late.value.exit_code == 8
+
+
+CSV = b"message,action,product,quantity\ntwo milks,add,Milk,2\nhello,none,,\n"
+LINES = b'{"message": "two milks", "action": "add", "product": "Milk", "quantity": 2}\n{"message": "hello", "action": "none"}'
+
+
+@pytest.mark.parametrize(("name", "data"), [("g.csv", CSV), ("g.jsonl", LINES)])
+def test_a_gold_set_of_ones_own(name, data):
+    meant = own_gold.read(data, name, CART, ("Milk",), "message", "gate.gold")
+    assert meant["two milks"] == {"action": "add", "product": "Milk", "quantity": 2}
+    assert meant["hello"] == {"action": "none", "product": None, "quantity": None}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"message,action,product,quantity\na,add,Bread,1\n", "row 1: product='Bread': not a value"),
+        (b"message,action,product,quantity\na,add,Milk,two\n", "row 1: .*'two'"),
+        (b"message,action,product,quantity\na,none,,\na,none,,\n", "row 2: repeats"),
+        (b"message,action,product,quantity\n ,none,,\n", "row 1: no text"),
+        (b"text,action\na,none\n", "with a column 'message' and 'action'"),
+        (b"message,action\n", "has no rows"),
+    ],
+)
+def test_a_gold_set_that_means_nothing_is_refused_by_its_row(data, said):
+    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{said}"):
+        own_gold.read(data, "g.csv", CART, ("Milk",), "message", "gate.gold")
+
+
+def test_a_store_is_kept_apart_by_folders_not_by_letters(tmp_path):
+    from intent.storage import inside
+
+    assert inside(open_store("/a/b"), open_store("/a")) and inside(open_store("/a"), open_store("/a"))
+    assert not inside(open_store("/a-b"), open_store("/a"))
