@@ -124,7 +124,7 @@ def finish(journal: Journal, day: str, limits: GateConfig) -> None:
 def _describe(portrait: Portrait, staged: Store, page: str) -> str:
     reasons = "\n".join(f"  - {finding}" for finding in portrait.findings)
     return (
-        f"night of {portrait.night} is outside its limits:\n{reasons}\n"
+        f"outside its limits:\n{reasons}\n"
         f"it is not published: its labels are in {staged.uri}, its page is {page}\n"
         f"to accept it as it is, run the same command with date={portrait.night} gate.accept=true"
     )

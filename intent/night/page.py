@@ -31,7 +31,8 @@ def night_page(night: Portrait, last: Sequence[Portrait], accepted: bool) -> str
     )
     head = f'{_verdict(night, accepted)}<p class="note">{compared} <a href="index.html">All nights</a></p>'
     charts = [_bars(name, mix, total(p.mixes.get(name, {}) for p in last)) for name, mix in night.mixes.items()]
-    return _page(f"Night of {night.night} (UTC)", head, _table(["", "this night", "the last nights"], rows), charts)
+    table = _table(["", "this night", "the last nights"], rows)
+    return _page(f"Night of {night.night} (UTC)", head, table, _grid(charts))
 
 
 def trend_page(nights: Sequence[Portrait], accepted: Collection[str]) -> str:
@@ -60,7 +61,7 @@ def trend_page(nights: Sequence[Portrait], accepted: Collection[str]) -> str:
         for n in reversed(nights)
     ]
     note = '<p class="note">A dot is an accepted night, a ring one accepted by hand, a cross one that is not published.</p>'
-    return _page(f"Nights from {nights[0].night} to {newest.night} (UTC)", note, _table(head, rows, links=True), charts)
+    return _page(f"Nights from {nights[0].night} to {newest.night} (UTC)", note, _grid(charts), _table(head, rows, links=True))
 
 
 def state(night: Portrait, accepted: bool) -> str:
@@ -69,9 +70,13 @@ def state(night: Portrait, accepted: bool) -> str:
     return "quarantined" if night.findings else "unfinished"
 
 
-def _page(title: str, verdict: str, table: str, charts: Sequence[str]) -> str:
+def _page(title: str, verdict: str, *parts: str) -> str:
     page = Template((files("intent.night") / "page.html").read_text(encoding="utf-8"))
-    return page.substitute(title=html.escape(title), verdict=verdict, table=table, charts="\n".join(charts))
+    return page.substitute(title=html.escape(title), verdict=verdict, parts="\n".join(parts))
+
+
+def _grid(charts: Sequence[str]) -> str:
+    return '<div class="charts">\n' + "\n".join(charts) + "\n</div>"
 
 
 def _verdict(night: Portrait, accepted: bool) -> str:
@@ -95,7 +100,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], links: bool = Fal
         return "<tr>" + "".join(cell(text, at, kind) for at, text in enumerate(cells)) + "</tr>"
 
     body = "".join(line(row, "td") for row in rows)
-    return f"<table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll"><table><thead>{line(head, "th")}</thead><tbody>{body}</tbody></table></div>'
 
 
 def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> str:

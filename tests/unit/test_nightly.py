@@ -1,6 +1,9 @@
 """What `jobs.nightly` is told: dates, places, markers, limits; and how long it waits."""
 
+import re
+import shlex
 from datetime import date
+from pathlib import Path
 
 import pytest
 from nights import CART
@@ -157,3 +160,13 @@ def test_a_store_is_kept_apart_by_folders_not_by_letters(tmp_path):
 
     assert inside(open_store("/a/b"), open_store("/a")) and inside(open_store("/a"), open_store("/a"))
     assert not inside(open_store("/a-b"), open_store("/a"))
+
+
+def test_the_commands_of_the_page_are_configurations():
+    text = (Path(__file__).parents[2] / "docs" / "nightly.md").read_text()
+    blocks = re.findall(r"(?ms)^```sh\n(.*?)^```$", text)
+    assert len(blocks) == 2
+    for block in blocks:
+        python, _, job, *overrides = shlex.split(block.replace("\\\n", " "))
+        assert (python, job) == ("python", "jobs.nightly")
+        nightly.open_journal(load_config("nightly", overrides, NightlyConfig))

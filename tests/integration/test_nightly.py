@@ -1,0 +1,78 @@
+"""Nights by the command line, from waiting to publishing, on a cluster and with an engine that answers by rule."""
+
+import json
+import sys
+
+import nights
+import pytest
+
+from intent.artifact import Artifact, ArtifactRecord
+from intent.night.ledger import Ledger
+from intent.storage import open_store
+from jobs import classify, nightly
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+USUAL, ODD = ["two milks", "milk please", "hello"], ["hello", "hello there"]
+
+
+@pytest.fixture
+def command(root, tmp_path, monkeypatch, capfd):
+    """Runs the job on the log and for the dates below `root`; returns its exit code and what it printed."""
+    variants = {"rule": Artifact("nowhere", ArtifactRecord("variant-rule", {}, {}))}
+    monkeypatch.setattr(nightly, "serving", lambda lineage, models: (variants, {}))
+    for module in (classify, nightly):
+        monkeypatch.setattr(module, "engines", lambda lineage, variants, batches: [nights.engine("rule", cpus=0.2)])
+    (tmp_path / "mine.csv").write_text("name\nMilk\n")
+    gold = [{"message": "two milks", "action": "add", "product": "Milk", "quantity": 9}, {"message": "hello", "action": "none"}]
+    (tmp_path / "gold.json").write_text(json.dumps(gold))
+    places = [f"input='{root}/in/dt={{date}}'", f"output='{root}/labels/dt={{date}}'", f"workspace={root}/workspace"]
+    rest = [f"catalog={tmp_path}/mine.csv", f"gate.gold={tmp_path}/gold.json", "arrival=_SUCCESS", "arrival_hours=0"]
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["nightly", *places, *rest, *arguments])
+        with pytest.raises(SystemExit) as end:
+            nightly.main()
+        said = capfd.readouterr()
+        return end.value.code, said.out + said.err
+
+    return run
+
+
+def write(root: str, day: int, messages: list[str]) -> None:
+    store = open_store(f"{root}/in/dt=2026-11-0{day}")
+    nights.write_log(store, files=2, messages=messages)
+    store.put("_SUCCESS", b"")
+
+
+def labels(root: str, day: int):
+    return open_store(f"{root}/labels/dt=2026-11-0{day}")
+
+
+def test_a_backfill_goes_on_after_a_late_night_and_keeps_an_odd_one_from_its_readers(root, command):
+    for day, messages in ((1, USUAL), (2, USUAL), (4, ODD), (5, USUAL)):
+        write(root, day, messages)
+    code, said = command("date=2026-11-01..2026-11-05")
+    assert code == 7, said
+    for day, ended in ((1, 0), (2, 0), (3, 8), (4, 7), (5, 0)):
+        assert f"night of 2026-11-0{day}: exit code {ended}" in said
+    assert "arrival='_SUCCESS'" in said and "most: none from 33.5% to 100.0%" in said
+    for day in (1, 2, 5):
+        assert Ledger(labels(root, day), nights.IDENTITY).verify()["rows"] == 200
+    assert not list(labels(root, 3).list()) and not list(labels(root, 4).list())
+
+    code, said = command("date=2026-11-04", "gate.accept=true")
+    assert code == 0 and "accepted by hand" in said
+    assert set(nights.read(labels(root, 4), "labelled/")["action"].to_pylist()) == {"none"}
+    code, said = command("date=2026-11-04")
+    assert code == 0 and "already done: 200 rows" in said
+
+
+def test_a_model_that_gets_the_gold_set_wrong_publishes_nothing(root, command, tmp_path):
+    write(root, 1, USUAL)
+    (tmp_path / "gold.json").write_text('{"message": "hello", "action": "add", "product": "Milk", "quantity": 1}')
+    code, said = command("date=2026-11-01")
+    assert code == 7 and "rule gets 0.0% of the gold set right" in said
+    (tmp_path / "gold.json").write_text('{"message": "hello", "action": "buy"}')
+    code, said = command("date=2026-11-01")
+    assert code == 2 and "row 1: action='buy': not a value" in said
+    assert not list(labels(root, 1).list())
