@@ -13,7 +13,7 @@ from intent.errors import ConfigError, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
 from intent.lineage import Lineage
-from intent.night.accept import Examination, run_night
+from intent.night.accept import Examination, settle_night
 from intent.night.arrival import wait
 from intent.night.fleet import EngineSpec
 from intent.night.journal import Journal
@@ -116,7 +116,7 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     if config.arrival and not journal.accepted(day.isoformat()):
         wait(source, config.arrival, deadline, say)
     _, _, run = identify(config.input, lineage.options, identity(lineage, variants), columns(config))
-    summary = run_night(journal, day.isoformat(), run, lambda uri: label(lineage, uri, variants, batches), exam)
+    summary = settle_night(journal, day.isoformat(), run, lambda uri: label(lineage, uri, variants, batches), exam)
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
     return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}"

@@ -32,7 +32,7 @@ class Examination:
     of: str = ""
 
 
-def run_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[str], object], exam: Examination) -> Summary:
+def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[str], object], exam: Examination) -> Summary:
     """The night of `day`, from wherever an earlier run of it stopped. `label` labels it into a place, once.
 
     Raises Quarantined where the night is outside its limits, and what `label` raises.

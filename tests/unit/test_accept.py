@@ -12,7 +12,7 @@ import pytest
 from intent.config import GateConfig
 from intent.errors import CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
 from intent.night import accept
-from intent.night.accept import Examination, run_night
+from intent.night.accept import Examination, settle_night
 from intent.night.journal import Journal
 from intent.night.ledger import Ledger
 from intent.night.progress import Tally
@@ -74,7 +74,7 @@ class Shop:
             between()
 
         exam = Examination(nights.CART, replace(self.limits, **limits), lambda: dict(self.gold))
-        return run_night(self.journal, day, run, label, exam)
+        return settle_night(self.journal, day, run, label, exam)
 
     variant = "rule"
 
