@@ -106,7 +106,11 @@ class Language:
     def described(self, idea: str, which: int, quality: str) -> Noun:
         """The noun with a colour or another quality that agrees with it."""
         noun, adjective = self.nouns[idea][which], self.adjectives[quality]
-        if not isinstance(adjective, str):
+        if not isinstance(adjective, str) and noun.plural_gender != noun.gender:
+            # "L'uovo fresco", "le uova fresche": each form as its own gender has it.
+            sides = enumerate((noun.gender, noun.plural_gender))
+            adjective = "|" + ",".join(_inflect(adjective[gender], i) for i, gender in sides)
+        elif not isinstance(adjective, str):
             adjective = adjective[noun.gender]
         pair = (adjective, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, adjective)
         return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")

@@ -87,6 +87,8 @@ def test_a_phrase_has_the_article_and_the_case(code, phrase, idea, said):
     [
         ("de", "t_shirt", "black", "a", "ein schwarzes T-Shirt"),
         ("es", "t_shirt", "black", "a", "una camiseta negra"),
+        ("nl", "mouse", "wireless", "a", "een draadloze muis"),
+        ("hr", "kettle", "electric", "the", "električno kuhalo za vodu"),
         ("nl", "t_shirt", "red", "a", "een rood T-shirt"),
         ("hr", "t_shirt", "red", "the", "crvenu majicu"),
         ("fr", "jacket", "white", "a", "une veste blanche"),
@@ -94,3 +96,8 @@ def test_a_phrase_has_the_article_and_the_case(code, phrase, idea, said):
 )
 def test_a_colour_agrees_with_its_noun(code, idea, colour, phrase, said):
     assert load(code).described(idea, 0, colour).say(phrase) == said
+
+
+def test_an_adjective_follows_a_noun_that_changes_its_gender_in_the_plural():
+    eggs = load("it").described("eggs", 0, "fresh")
+    assert (eggs.say("the"), eggs.say("the", True)) == ("l'uovo fresco", "le uova fresche")
