@@ -117,6 +117,27 @@ class DataConfig:
 
 
 @dataclass
+class LabelledConfig:
+    """Labelled messages of your own in place of generated ones: `uri` is a Parquet, CSV or JSON lines file, or their folder.
+
+    `message`, `language`, `split`: columns. `slots`: those of the schema's slots, in its order; empty: named as the slots.
+    `split` says train, validation or test; without it, a hash of the message does, with these shares.
+    """
+
+    uri: str | None = None
+    message: str = "message"
+    slots: list[str] = field(default_factory=list)
+    language: str | None = None
+    split: str | None = None
+    validation_share: float = 0.1
+    test_share: float = 0.1
+
+    def __post_init__(self):
+        for name in ("validation_share", "test_share"):
+            require(0 < getattr(self, name) < 0.5, f"labelled.{name}", getattr(self, name), "use a share in (0, 0.5), e.g. 0.1")
+
+
+@dataclass
 class EndpointConfig:
     """A model behind an OpenAI-compatible API; the key is read from the environment variable `key_variable`.
 
@@ -214,6 +235,7 @@ class TrainConfig:
         require(self.workers > 0, "train.workers", self.workers, "use at least 1 worker")
 
 
+SVM, CASCADE = "svm", "cascade"
 GGUF_TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_M", "Q2_K")
 
 
@@ -227,7 +249,8 @@ def expand(pattern: str) -> list[str]:
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """What a variant's name says: `gptq-w4g64[-act]` (act-order), `gguf-Q4_K_M[-imatrix]`, `reference[-float16]`.
+    """What a variant's name says: `gptq-w4g64[-act]` (act-order), `gguf-Q4_K_M[-imatrix]`, `reference[-float16]`, `svm`, or
+    `cascade-NAME`: the SVM where it is sure, else the language model `model`, which is the variant NAME.
 
     `base` is the model before fine-tuning: to be measured, never to classify.
     """
@@ -240,9 +263,28 @@ class VariantSpec:
     file_type: str = ""
     imatrix: bool = False
     precision: Precision = Precision.auto
+    model: "VariantSpec | None" = None
+
+    @property
+    def runs(self) -> str:
+        """The engine that decides which hardware it is for."""
+        return self.model.engine if self.model else self.engine
+
+    @property
+    def only_cpus(self) -> bool:
+        return self.runs in ("gguf", SVM)
+
+    @property
+    def parts(self) -> list["VariantSpec"]:
+        """What must be made before it: of a cascade its two models, else nothing."""
+        return [VariantSpec(SVM, SVM), self.model] if self.model else []
 
     @classmethod
     def parse(cls, name: str, field_name: str = "quant.variants") -> "VariantSpec":
+        if name == SVM:
+            return cls(SVM, SVM)
+        if name.startswith(f"{CASCADE}-") and not name.removeprefix(f"{CASCADE}-").startswith((SVM, CASCADE, "base")):
+            return cls(name, CASCADE, model=cls.parse(name.removeprefix(f"{CASCADE}-"), field_name))
         if match := re.fullmatch(r"reference(?:-(bfloat16|float16|float32))?", name):
             return cls(name, "reference", precision=Precision(match[1] or "auto"))
         if name == "base":
@@ -255,7 +297,7 @@ class VariantSpec:
             field_name,
             name,
             "use gptq-w<2|3|4|8>g<group size>[-act], reference[-bfloat16|-float16|-float32], "
-            f"or gguf-<type>[-imatrix] of {list(GGUF_TYPES)}",
+            f"gguf-<type>[-imatrix] of {list(GGUF_TYPES)}, svm, or cascade-<one of these but svm>",
         )
 
 
@@ -263,11 +305,13 @@ class VariantSpec:
 class QuantConfig:
     """Which variants to make, or to sweep; `{a,b}` in a name stands for both. `batches`: how many messages a sweep decodes
     together, each in turn; empty: as many as the engine is set to. `allowed_loss`: of exact match against the reference.
+    `cascade_precision`: the share of the SVM's answers in a cascade that must be right, on validation messages.
     """
 
     variants: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     allowed_loss: float = 0.01
+    cascade_precision: float = 0.99
     calibration_messages: int = 128
     cpus: int = 2
 
@@ -277,6 +321,8 @@ class QuantConfig:
             VariantSpec.parse(name)
         require(all(size > 0 for size in self.batches), "quant.batches", self.batches, "use sizes of at least 1")
         require(0 <= self.allowed_loss < 1, "quant.allowed_loss", self.allowed_loss, "use a share in [0, 1), e.g. 0.01")
+        share = self.cascade_precision
+        require(0 < share <= 1, "quant.cascade_precision", share, "use a share in (0, 1], e.g. 0.99")
         require(self.calibration_messages > 0, "quant.calibration_messages", self.calibration_messages, "use at least 1")
 
     def specs(self) -> list[VariantSpec]:
@@ -367,6 +413,7 @@ class JobConfig:
     gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
     data: DataConfig = field(default_factory=DataConfig)
+    labelled: LabelledConfig = field(default_factory=LabelledConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     model: ModelConfig = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)

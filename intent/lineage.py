@@ -8,9 +8,10 @@ from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
 
+from intent import labelled
 from intent.artifact import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.catalog import Catalog
-from intent.config import JobConfig, TeacherConfig, VariantSpec
+from intent.config import CASCADE, SVM, JobConfig, TeacherConfig, VariantSpec
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
@@ -18,7 +19,7 @@ from intent.storage import read_uri
 from intent.train.base import ADAPTER, adapter_folder
 
 # Bumped when the same settings give other bytes.
-VERSIONS = {"base": 1, "data": 1, "checkpoint": 1, "variant": 1}
+VERSIONS = {"base": 1, "data": 1, "checkpoint": 1, "variant": 1, "svm": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 PLACES = ("uri", "device", "cpus", "workers")
 
@@ -45,6 +46,11 @@ class Lineage:
     def prompt(self) -> Prompt:
         return Prompt(self.schema, self.catalog.names)
 
+    @cached_property
+    def labelled_files(self) -> dict[str, bytes]:
+        """The files of `labelled.uri`, by key. Raises ConfigError where it holds none."""
+        return labelled.read_files(self.config.labelled.uri, self.options)
+
     @property
     def schema_fingerprint(self) -> str:
         return fingerprint(asdict(self.schema))
@@ -56,6 +62,9 @@ class Lineage:
 
     def data_record(self) -> ArtifactRecord:
         inputs = {"schema": self.schema_fingerprint, "catalog": self._catalog_fingerprint()}
+        if self.config.labelled.uri:
+            inputs["labelled"] = labelled.fingerprint_of(self.labelled_files)
+            return self._record("data", self.config.labelled, inputs)
         if self.config.teacher.messages:
             inputs["teacher"] = fingerprint(_saying(self.config.teacher))
         return self._record("data", self.config.data, inputs)
@@ -70,6 +79,16 @@ class Lineage:
         if spec.engine == "gptq" or spec.imatrix:
             settings["calibration_messages"] = self.config.quant.calibration_messages
         inputs = {"checkpoint": checkpoint.fingerprint, "schema": checkpoint.record.inputs["schema"]}
+        return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
+
+    def svm_record(self) -> ArtifactRecord:
+        settings = {"name": SVM, "version": VERSIONS["svm"], "codec": SVM}
+        return ArtifactRecord(f"variant-{SVM}", settings, {"data": self.data().fingerprint, "schema": self.schema_fingerprint})
+
+    def cascade_record(self, spec: VariantSpec, svm: Artifact, model: Artifact) -> ArtifactRecord:
+        settings = {"name": spec.name, "version": VERSIONS["svm"], "codec": model.record.config["codec"]}
+        settings |= {"precision": self.config.quant.cascade_precision}
+        inputs = {"svm": svm.fingerprint, "model": model.fingerprint, "schema": self.schema_fingerprint}
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def data(self) -> Artifact:
@@ -94,10 +113,16 @@ class Lineage:
     def variant(self, spec: VariantSpec) -> Artifact:
         if spec.engine == "base":
             return self.base()
-        checkpoint = self.checkpoint()
         if spec.engine == "reference":
-            return checkpoint
-        return self._find(None, self.variant_record(checkpoint, spec), "", f"jobs.quantize quant.variants=[{spec.name}]")
+            return self.checkpoint()
+        return self._find(None, self._variant_record(spec), "", f"jobs.quantize quant.variants=[{spec.name}]")
+
+    def _variant_record(self, spec: VariantSpec) -> ArtifactRecord:
+        if spec.engine == SVM:
+            return self.svm_record()
+        if spec.engine == CASCADE:
+            return self.cascade_record(spec, self.variant(VariantSpec.parse(SVM)), self.variant(spec.model))
+        return self.variant_record(self.checkpoint(), spec)
 
     def _find(self, uri: str | None, record: ArtifactRecord, field: str, job: str) -> Artifact:
         if uri:

@@ -63,14 +63,14 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     specs = []
     for name, variant in variants.items():
-        kind = VariantSpec.parse(name).engine
-        on_gpu = kind != "gguf" and (gpus > 0 or lineage.config.engine.device is Device.cuda)
-        each = fleet.gguf_cpus if kind == "gguf" else fleet.gptq_cpus
-        wanted = fleet.gguf_actors if kind == "gguf" else fleet.gptq_actors
+        spec = VariantSpec.parse(name)
+        on_gpu = not spec.only_cpus and (gpus > 0 or lineage.config.engine.device is Device.cuda)
+        each = fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus
+        wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name))
         takes = {"cpus": each, "gpus": 1 if on_gpu else 0}
-        specs.append(EngineSpec(name, kind, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
+        specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord
-from intent.config import JobConfig, VariantSpec
+from intent.config import SVM, JobConfig, VariantSpec
 from intent.errors import IntentError
 from intent.evaluate import hosted, measurement
 from intent.evaluate.measurement import Trial
@@ -34,8 +34,12 @@ class Plan:
 
 
 def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] | None = None) -> Artifact:
-    """The evaluation of the reference and `specs`, made where it is not there yet. `failed`: rows without figures."""
-    specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
+    """The evaluation of the reference and `specs`, made where it is not there yet. `failed`: rows without figures.
+
+    The SVM alone needs no reference, so that it can be looked at before any language model is trained.
+    """
+    if any(spec.engine != SVM for spec in specs) or not specs:
+        specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
     measured, unmeasured = measure(lineage, plans(lineage, specs))
     asked, unanswered = ask_baseline(lineage)
     reasons = unmeasured | (failed or {}) | unanswered
@@ -66,11 +70,12 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> list[Plan]:
     found, data, sizes = places(), lineage.held_out(), lineage.config.quant.batches
     planned = []
     for spec in specs:
-        where = fitting(found, spec.engine)
+        where = fitting(found, spec)
         for place in where:
-            for batch in sizes or [_batch(lineage, spec)]:
+            # The SVM decodes nothing.
+            for batch in [1] if spec.engine == SVM else sizes or [_batch(lineage, spec)]:
                 loader = classifier_loader(lineage, spec.name, lineage.variant(spec), place.cpus, batch)
-                name = spec.name + (f" x{batch}" if len(sizes) > 1 else "")
+                name = spec.name + (f" x{batch}" if len(sizes) > 1 and spec.engine != SVM else "")
                 name += f" on {place.hardware.model}" if len(where) > 1 else ""
                 planned.append(Plan(name, Trial(loader, data, place.hardware, batch), place))
     return planned
@@ -78,7 +83,7 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> list[Plan]:
 
 def _batch(lineage: Lineage, spec: VariantSpec) -> int:
     engine = lineage.config.engine
-    return engine.gguf_sequences if spec.engine == "gguf" else engine.gptq_batch
+    return engine.gguf_sequences if spec.runs == "gguf" else engine.gptq_batch
 
 
 def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Artifact]], dict[str, str]]:
@@ -120,7 +125,7 @@ def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
 
 
 def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, failed: dict[str, str], folder: Path) -> dict:
-    sources = Sources.read(lineage)
+    sources = Sources.read(lineage, trained=any(row.trial.loader.name != SVM for row in rows.values()))
     results = results_of(lineage.schema, sources.examples, rows)
     if asked:
         first = next(iter(rows.values()))

@@ -1,4 +1,7 @@
-"""Write synthetic labelled messages, in parallel; the same seed gives the same data whatever the number of workers."""
+"""Make the data set: synthetic labelled messages, written in parallel, or labelled messages of the user's own.
+
+The same seed gives the same data whatever the number of workers.
+"""
 
 import json
 from collections import Counter, deque
@@ -8,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from intent import artifact
+from intent import artifact, labelled
 from intent.config import CatalogSource, DataConfig, HeldOut, JobConfig
+from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.lineage import Lineage
 from intent.openai import Endpoint
@@ -32,7 +36,19 @@ def generate(lineage: Lineage, config: DataConfig) -> artifact.Artifact:
     record = lineage.data_record()
     if made := artifact.find(artifact.artifact_uri(lineage.config.workspace, record), lineage.options):
         return made
-    return artifact.make(lineage.config.workspace, record, lambda folder: _build(lineage, config, folder), lineage.options)
+    build = _bring if lineage.config.labelled.uri else _build
+    return artifact.make(lineage.config.workspace, record, lambda folder: build(lineage, config, folder), lineage.options)
+
+
+def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
+    """The messages that `labelled` names. Raises ConfigError where too few rows are examples to train and measure on."""
+    found = labelled.examples_of(lineage.labelled_files, lineage.config.labelled, lineage.schema, lineage.catalog.names)
+    labelled.keep_apart(found, gold.messages())
+    told = {"refused": dict(found.refused), "unknown": {slot: sorted(values) for slot, values in found.unknown.items()}}
+    if empty := [split for split, examples in found.splits.items() if not examples]:
+        raise ConfigError("labelled.uri", lineage.config.labelled.uri, f"gives no {empty[0]} messages; {json.dumps(told)}")
+    splits = {split: to_table(examples) for split, examples in found.splits.items()}
+    return _publish(folder, splits, {"": lineage.catalog.names}, {}) | told
 
 
 def _build(lineage: Lineage, config: DataConfig, folder: Path) -> dict:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from intent import hardware
+from intent.config import VariantSpec
 from intent.hardware import CPU, GPU, Hardware
 
 
@@ -35,10 +36,10 @@ def places() -> list[Place]:
     return list(best.values())
 
 
-def fitting(found: list[Place], engine: str) -> list[Place]:
-    """Where an engine runs: GGUF on CPUs, the others on GPUs or, in a cluster without one, on CPUs."""
+def fitting(found: list[Place], spec: VariantSpec) -> list[Place]:
+    """Where a variant runs: GGUF and the SVM on CPUs, the others on GPUs or, in a cluster without one, on CPUs."""
     gpus = [place for place in found if place.hardware.kind == GPU]
-    return gpus if gpus and engine != "gguf" else [place for place in found if place.hardware.kind == CPU]
+    return gpus if gpus and not spec.only_cpus else [place for place in found if place.hardware.kind == CPU]
 
 
 def alone(place: Place, name: str, function: Callable):

@@ -1,14 +1,15 @@
-"""Quantize the checkpoint to GPTQ and GGUF variants, one Ray task each, in parallel."""
+"""Make variants: of the checkpoint by GPTQ and GGUF, one Ray task each, in parallel; the SVM, and cascades of it and these."""
 
 from pathlib import Path
 
 from intent import artifact
 from intent.artifact import Artifact
-from intent.config import JobConfig, VariantSpec
+from intent.config import CASCADE, SVM, JobConfig, VariantSpec
 from intent.errors import ConfigError
 from intent.lineage import Lineage
 from intent.models import publish_models
 from intent.storage import StorageOptions
+from jobs import cascade
 from jobs.app import Steps, cluster, job, say
 
 
@@ -23,10 +24,26 @@ def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
 
 
 def attempt(lineage: Lineage, specs: list[VariantSpec]) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """The variants that could be made, in parallel, and why the others could not; those made are published."""
+    """The variants that could be made, and why the others could not; those made, and a cascade's parts, are published."""
+    specs = [spec for spec in specs if spec.engine != "base"]
+    needed = list(dict.fromkeys(part for spec in specs for part in [*spec.parts, spec]))
+    models = [spec for spec in needed if spec.engine not in (SVM, CASCADE)]
+    made, failed = _attempt_models(lineage, models) if models else ({}, {})
+    more, wrong = cascade.attempt(lineage, specs, made)
+    made, failed = made | more, failed | wrong
+    publish_models(lineage.config.workspace, made, lineage.options)
+    for spec in specs:
+        if spec.model and spec.model.name in failed:
+            failed.setdefault(spec.name, failed[spec.model.name])
+    asked = [spec.name for spec in specs]
+    return {name: made[name] for name in asked if name in made}, {name: failed[name] for name in asked if name in failed}
+
+
+def _attempt_models(lineage: Lineage, specs: list[VariantSpec]) -> tuple[dict[str, Artifact], dict[str, Exception]]:
+    """What comes from the checkpoint, in parallel."""
     import ray
 
-    checkpoint, specs = lineage.checkpoint(), [spec for spec in specs if spec.engine != "base"]
+    checkpoint = lineage.checkpoint()
     cpus, gpus = lineage.config.quant.cpus, int(ray.cluster_resources().get("GPU", 0) > 0)
     task = ray.remote(max_retries=1)(make_variant)
     made = {spec.name: checkpoint for spec in specs if spec.engine == "reference"}
@@ -48,8 +65,7 @@ def attempt(lineage: Lineage, specs: list[VariantSpec]) -> tuple[dict[str, Artif
             except ray.exceptions.RayError as error:
                 failed[spec.name] = getattr(error, "cause", None) or error
         steps.update(len(made) + len(failed), len(specs))
-    publish_models(lineage.config.workspace, made, lineage.options)
-    return {spec.name: made[spec.name] for spec in specs if spec.name in made}, failed
+    return made, failed
 
 
 class _Work:
@@ -67,12 +83,12 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
     """The variants that this checkpoint cannot have, by name, known before any work."""
     from intent.quantize.gptq import check_group_size
 
-    refused = {}
-    if gptq := [spec for spec in specs if spec.engine == "gptq"]:
+    refused = cascade.refusals(lineage, specs)
+    if gptq := [spec for spec in specs if spec.runs == "gptq" and spec.name not in refused]:
         folder = artifact.fetch(lineage.checkpoint(), lineage.options)
         for spec in gptq:
             try:
-                check_group_size(folder, spec.group_size)
+                check_group_size(folder, (spec.model or spec).group_size)
             except ConfigError as error:
                 refused[spec.name] = error
     return refused

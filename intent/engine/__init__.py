@@ -1,7 +1,8 @@
 """A loaded model that classifies messages.
 
 `decode.py` is the automaton of valid answers, shared by all; `batch.py` runs many messages through one forward pass at
-a time; `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. Knows nothing of shards, Ray or storage.
+a time; `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `svm.py` answers without a language model,
+`cascade.py` before one. Knows nothing of shards, Ray or storage.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class Status(StrEnum):
 class Prediction:
     """What a message means. `confidence` is of the whole intent, `slots` of each decided slot, in order; all in [0, 1].
 
-    A rejected message has no intent and a `reason`.
+    A rejected message has no intent and a `reason`. `variant`: which model answered, where a classifier has several.
     """
 
     intent: Intent | None
@@ -30,6 +31,7 @@ class Prediction:
     slots: tuple[float, ...] = ()
     status: Status = Status.OK
     reason: str = ""
+    variant: str = ""
 
 
 class Classifier(Protocol):

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from intent import calibration
-from intent.config import Device, Precision, VariantSpec
+from intent.config import CASCADE, SVM, Device, Precision, VariantSpec
+from intent.engine import Classifier
 from intent.engine.batch import BatchClassifier, Forward
+from intent.engine.cascade import Cascade, Threshold
 from intent.engine.decode import Automaton, Walk
+from intent.engine.svm import load_svm
 from intent.errors import ConfigError
 from intent.prompt import Prompt, load_tokenizer
 
@@ -29,9 +32,16 @@ class EngineOptions:
     abstain_below: float = 0.0
 
 
-def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineOptions) -> BatchClassifier:
+def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineOptions) -> Classifier:
     """The classifier of the files in `folder`, which must have been checked against their record."""
     spec = VariantSpec.parse(variant, "engine.variants")
+    if spec.engine == SVM:
+        return load_svm(folder, prompt.schema, options.abstain_below)
+    if spec.engine == CASCADE:
+        # A cascade's folder holds the files of both.
+        threshold = max(Threshold.read(folder).confidence, options.abstain_below)
+        other = load_classifier(folder, spec.model.name, prompt, options)
+        return Cascade(variant, load_svm(folder, prompt.schema), other, threshold)
     tokenizer = load_tokenizer(folder)
     forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), options)
     automaton = Automaton(prompt.schema, prompt.catalog, tokenizer, options.codec)

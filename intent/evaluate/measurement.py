@@ -70,11 +70,11 @@ def read(measurement: Artifact, options: StorageOptions) -> tuple[list[Predictio
 def to_table(predictions: Sequence[Prediction]) -> pa.Table:
     rows = [asdict(p) | {"intent": json.dumps(p.intent, ensure_ascii=False), "status": str(p.status)} for p in predictions]
     kinds = {"intent": pa.string(), "confidence": pa.float64(), "slots": pa.list_(pa.float64()), "status": pa.string()}
-    return pa.Table.from_pylist(rows, schema=pa.schema(kinds | {"reason": pa.string()}))
+    return pa.Table.from_pylist(rows, schema=pa.schema(kinds | {"reason": pa.string(), "variant": pa.string()}))
 
 
 def from_table(table: pa.Table) -> list[Prediction]:
     return [
-        Prediction(json.loads(row["intent"]), row["confidence"], tuple(row["slots"]), Status(row["status"]), row["reason"])
+        Prediction(**row | {"intent": json.loads(row["intent"]), "slots": tuple(row["slots"]), "status": Status(row["status"])})
         for row in table.to_pylist()
     ]

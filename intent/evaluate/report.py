@@ -32,6 +32,7 @@ EXPLAINED = (
     "message alone. Peak memory: of the process, with the Python runtime and mapped weights."
 )
 KINDS = {"base": "before fine-tuning", "reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", HOSTED: "hosted model"}
+KINDS |= {"svm": "linear SVM, no language model", "cascade": "the SVM where it is sure, else a language model"}
 
 Results = Mapping[str, Mapping]
 

@@ -1,5 +1,6 @@
 """What was measured, as the rows of a report: plain values that JSON and Parquet can hold."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
@@ -40,15 +41,23 @@ class Sources:
     records: dict[str, tuple[str, ArtifactRecord]]
 
     @classmethod
-    def read(cls, lineage: Lineage) -> "Sources":
-        data, checkpoint = lineage.held_out(), lineage.checkpoint()
-        store, base = open_store(data.uri, lineage.options), lineage.base_record()
+    def read(cls, lineage: Lineage, trained: bool = True) -> "Sources":
+        """`trained`: something that was measured comes from the checkpoint."""
+        data = lineage.held_out()
+        store, records = open_store(data.uri, lineage.options), {"examples": (data.uri, data.record)}
         card = store.read(dataset.CARD).decode() if store.stat(dataset.CARD) else ""
-        records = {"examples": (data.uri, data.record), "checkpoint": (checkpoint.uri, checkpoint.record)}
-        # An explicit train.uri may have been made of another base than the one that is configured.
-        if checkpoint.record.inputs.get("base") == base.fingerprint:
-            records = {"base": (lineage.config.model.source, base)} | records
+        if trained:
+            records |= _trained(lineage)
         return cls(dataset.read_split(store, SPLIT), card, records)
+
+
+def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
+    checkpoint, base = lineage.checkpoint(), lineage.base_record()
+    records = {"checkpoint": (checkpoint.uri, checkpoint.record)}
+    # An explicit train.uri may have been made of another base than the one that is configured.
+    if checkpoint.record.inputs.get("base") == base.fingerprint:
+        records["base"] = (lineage.config.model.source, base)
+    return records
 
 
 def results_of(schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured]) -> dict[str, dict]:
@@ -78,11 +87,18 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
         "reference": reference.trial.loader.name,
         **_quality(schema, examples, row.predictions, reference.predictions),
         **asdict(row.speed),
+        **_answered(row.predictions),
         "file_bytes": sum(entry["bytes"] for key, entry in files if key.endswith(WEIGHTS) and "/" not in key),
         "price_per_million": None if row.hourly_price is None else row.hourly_price / 3600 / rate * 1e6,
         "uri": variant.uri,
         "fingerprint": variant.fingerprint,
     }
+
+
+def _answered(predictions: Sequence[Prediction]) -> dict:
+    """The share of the messages that each model of a cascade answered, by its variant."""
+    counts = Counter(found.variant for found in predictions if found.variant)
+    return {"answered": {name: n / len(predictions) for name, n in counts.items()}} if counts else {}
 
 
 def hosted_result(

@@ -98,7 +98,7 @@ class Worker:
         rest = [
             [p.confidence for p in predictions],
             [p.status for p in predictions],
-            pa.repeat(self.classifier.variant, len(predictions)),
+            [p.variant or self.classifier.variant for p in predictions],
             [p.reason or None for p in predictions],
         ]
         fields = self.answer_schema

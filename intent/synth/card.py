@@ -5,11 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import quantiles
 
 from intent.synth.example import Example
+from intent.synth.language import available
 from intent.synth.quality import contradictions, deduplicate, leaks
 
 BAR = 24
 MARKUP = frozenset("\\`*_[]<>|")
 SAMPLES = 3
+COLUMNS = 12  # of a table; the values of a slot that has more are told as bars
+PRODUCT, QUANTITY = "product", "quantity"
 QUANTITIES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 9), (10, 12), (13, 24), (25, 99))
 
 
@@ -28,7 +31,8 @@ def card(
         return f"# {title}\n\nNo examples.\n"
     parts = [f"# {title}", _summary(examples, catalogs, list(evaluation)), _cross(examples)]
     parts += [_bars("Phenomena", Counter(name for e in examples for name in e.phenomena), len(examples))]
-    parts += [_bars("Quantity", _quantities(examples), sum(_quantities(examples).values()), keep_order=True)]
+    if QUANTITY in examples[0].intent:
+        parts += [_bars("Quantity", _quantities(examples), sum(_quantities(examples).values()), keep_order=True)]
     parts += [_teacher(taught)] if taught else []
     return "\n\n".join([*parts, _samples(examples)]) + "\n"
 
@@ -43,22 +47,28 @@ def _teacher(taught: Mapping) -> str:
 def _summary(examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]], evaluation: list[str]) -> str:
     lengths = sorted(len(e.message) for e in examples)
     unique = deduplicate(examples)
-    wrong = sum(1 for _ in contradictions(examples, catalogs))
-    products = Counter((e.catalog, e.intent["product"]) for e in examples if e.intent["product"])
     rows = {
         "Examples": f"{len(examples):,}",
         "Generators": ", ".join(sorted({e.generator for e in examples})),
         "Seeds": ", ".join(str(seed) for seed in sorted({e.seed for e in examples})),
-        "Catalogs": f"{len({e.catalog for e in examples}):,}",
-        "Products asked for": f"{len(products):,}, one at most in {max(products.values(), default=0) / len(examples):.1%}",
         "Characters a message": _spread(lengths),
         "Repeated messages": f"{unique.repeated:,} ({unique.repeated / len(examples):.1%})",
         "Repeated with another label": f"{unique.contradicting:,}",
-        "Labels that rules contradict": f"{wrong:,}",
     }
+    rows |= _cart(examples, catalogs) if PRODUCT in examples[0].intent else {}
     if evaluation:
         rows["Shared with evaluation"] = f"{len(leaks(examples, evaluation)):,} examples, of {len(evaluation):,} messages"
     return _table(("", ""), list(rows.items()))
+
+
+def _cart(examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    products = Counter((e.catalog, e.intent[PRODUCT]) for e in examples if e.intent[PRODUCT])
+    known = [example for example in examples if example.language in available()]
+    return {
+        "Catalogs": f"{len({e.catalog for e in examples}):,}",
+        "Products asked for": f"{len(products):,}, one at most in {max(products.values(), default=0) / len(examples):.1%}",
+        "Labels that rules contradict": f"{sum(1 for _ in contradictions(known, catalogs)):,}",
+    }
 
 
 def _spread(lengths: list[int]) -> str:
@@ -69,22 +79,25 @@ def _spread(lengths: list[int]) -> str:
 
 
 def _cross(examples: Sequence[Example]) -> str:
-    counts = Counter((e.language, e.intent["action"]) for e in examples)
+    first = next(iter(examples[0].intent))
+    counts = Counter((e.language, e.intent[first]) for e in examples)
     languages = sorted({language for language, _ in counts})
-    actions = [a for a, _ in Counter(e.intent["action"] for e in examples).most_common()]
+    actions = [a for a, _ in Counter(e.intent[first] for e in examples).most_common()]
+    if len(actions) > COLUMNS:
+        return _bars(first.capitalize(), Counter(str(e.intent[first]) for e in examples), len(examples))
     rows = [
         (lang, *(f"{counts[lang, a]:,}" for a in actions), f"{sum(counts[lang, a] for a in actions):,}") for lang in languages
     ]
     totals = [sum(counts[lang, a] for lang in languages) for a in actions]
     rows.append(("all", *(f"{n:,} ({n / len(examples):.0%})" for n in totals), f"{len(examples):,}"))
-    return "## Languages and actions\n\n" + _table(("language", *actions, "all"), rows)
+    return f"## Languages and {first}s\n\n" + _table(("language", *actions, "all"), rows)
 
 
 def _quantities(examples: Sequence[Example]) -> Counter:
     counts: Counter = Counter()
     for low, high in QUANTITIES:
         name = str(low) if low == high else f"{low}-{high}"
-        counts[name] = sum(1 for e in examples if e.intent["quantity"] and low <= e.intent["quantity"] <= high)
+        counts[name] = sum(1 for e in examples if e.intent[QUANTITY] and low <= e.intent[QUANTITY] <= high)
     return counts
 
 
@@ -96,25 +109,19 @@ def _bars(title: str, counts: Counter, whole: int, keep_order: bool = False) -> 
 
 
 def _samples(examples: Sequence[Example]) -> str:
-    """The first few of every language and action, as they are."""
+    """The first few of every language and value of the first slot, as they are."""
+    slots = list(examples[0].intent)
     chosen: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for example in examples:
-        group = chosen[example.language, example.intent["action"]]
+        group = chosen[example.language, str(example.intent[slots[0]])]
         if len(group) < SAMPLES:
             group.append(example)
     rows = [
-        (
-            e.language,
-            e.message,
-            e.intent["action"],
-            e.intent["product"] or "",
-            e.intent["quantity"] or "",
-            ", ".join(e.phenomena),
-        )
+        (e.language, e.message, *(e.intent[name] or "" for name in slots), ", ".join(e.phenomena))
         for key in sorted(chosen)
         for e in chosen[key]
     ]
-    return "## Samples\n\n" + _table(("language", "message", "action", "product", "quantity", "phenomena"), rows)
+    return "## Samples\n\n" + _table(("language", "message", *slots, "phenomena"), rows)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -21,15 +21,18 @@ Bars = Mapping[str, Mapping[str, int]]
 
 
 def picture(examples: Sequence[Example]) -> str:
-    """Languages by action, message lengths and phenomena of `examples`."""
-    actions = [action for action, _ in Counter(e.intent["action"] for e in examples).most_common()]
-    languages = Counter((e.language, e.intent["action"]) for e in examples)
+    """Languages by the first slot's value (where it has so few that colours tell them apart), message lengths, phenomena."""
+    first = next(iter(examples[0].intent))
+    kinds = [str(value) for value, _ in Counter(e.intent[first] for e in examples).most_common()]
+    told = len(kinds) <= len(COLOURS)
+    kinds = kinds if told else [""]
+    languages = Counter((e.language, str(e.intent[first]) if told else "") for e in examples)
     phenomena = Counter(name for e in examples for name in e.phenomena)
     lengths = Counter(len(e.message) for e in examples)
     panels = [
         (
-            "Languages, by action",
-            {code: {a: languages[code, a] for a in actions} for code in sorted({c for c, _ in languages})},
+            f"Languages, by {first}" if told else "Languages",
+            {code: {kind: languages[code, kind] for kind in kinds} for code in sorted({c for c, _ in languages})},
         ),
         ("Characters a message", {_span(low, high): {"": _between(lengths, low, high)} for low, high in LENGTHS}),
         ("Phenomena (a message has several)", {name: {"": n} for name, n in phenomena.most_common()}),

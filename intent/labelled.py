@@ -1,0 +1,226 @@
+"""Labelled messages that people wrote, from a file or folder of Parquet, CSV or JSON lines, as the splits of a data set.
+
+Every row becomes an example or is counted under the reason why not. Knows columns and schemas; knows nothing of models.
+"""
+
+import codecs
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from intent.catalog import normalize
+from intent.config import LabelledConfig
+from intent.errors import ConfigError, CorruptData
+from intent.schema import Count, Intent, IntentSchema
+from intent.storage import StorageOptions, open_store, sha256, split_uri
+from intent.synth.dataset import SPLITS
+from intent.synth.example import Example
+from intent.synth.quality import Evaluation, deduplicate, message_key, normal_form
+
+SAID = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+NAMES = {name: split for split, names in SAID.items() for name in names}
+MAX_CHARACTERS = 4096  # of a message, as in a night
+UNKNOWN_LANGUAGE = "und"
+GENERATOR = "labelled"
+NONE, IN_SCOPE, OUT_OF_SCOPE = "none", "in_scope", "out_of_scope"
+# Longer text in the place of a label is not one, and is not for logs.
+LABEL_CHARACTERS, LABELS = 64, 200
+
+Row = Mapping[str, object]
+
+
+class BadRow(ValueError):
+    """Why a row is no example, in words that hold none of its text."""
+
+
+@dataclass
+class Imported:
+    """Examples by split; rows that are none, by reason; by slot, what stands there and is no value of the schema."""
+
+    splits: dict[str, list[Example]] = field(default_factory=lambda: {name: [] for name in SPLITS})
+    refused: Counter = field(default_factory=Counter)
+    unknown: dict[str, set[str]] = field(default_factory=dict)
+
+
+def read_files(uri: str, options: StorageOptions = StorageOptions()) -> dict[str, bytes]:
+    """The data files at `uri`, a file or a folder, by key. Raises ConfigError where there is none."""
+    if _ending(uri) in READERS:
+        parent, key = split_uri(uri)
+        store = open_store(parent, options)
+        found = {key: store.read(key)} if store.stat(key) else {}
+    else:
+        store = open_store(uri, options)
+        found = {blob.key: store.read(blob.key) for blob in store.list() if _ending(blob.key) in READERS}
+    if not found:
+        raise ConfigError("labelled.uri", uri, f"holds no file that ends in one of {sorted(READERS)}")
+    return found
+
+
+def fingerprint_of(files: Mapping[str, bytes]) -> str:
+    return sha256("".join(sha256(files[key]) for key in sorted(files)).encode())[:16]
+
+
+def examples_of(
+    files: Mapping[str, bytes], config: LabelledConfig, schema: IntentSchema, catalog: Sequence[str] = ()
+) -> Imported:
+    """All rows of `files`, before any check of one row against another. Raises ConfigError where a file lacks a column."""
+    imported, slots = Imported(), config.slots or schema.names
+    if len(slots) != len(schema.names):
+        raise ConfigError("labelled.slots", slots, f"name a column for each of {schema.names}, in this order")
+    columns = [config.message, *slots, config.language, config.split]
+    for key in sorted(files):
+        for number, row in enumerate(_rows(key, files[key], [name for name in columns if name]), 1):
+            try:
+                split, example = _example(f"{key}:{number}", row, config, schema, catalog, imported.unknown)
+                imported.splits[split].append(example)
+            except BadRow as error:
+                imported.refused[str(error)] += 1
+    return imported
+
+
+def keep_apart(imported: Imported, evaluation: Iterable[str] = ()) -> None:
+    """Keeps the first of the messages that repeat each other, and none that nearly repeats one of a split kept before it.
+
+    Test messages are kept before validation's, those before training's, and `evaluation` before all. Each split is then in
+    the order of a hash, so that its first messages are of all kinds.
+    """
+    known = list(evaluation)
+    for split in reversed(SPLITS):
+        seen, examples = Evaluation(known), imported.splits[split]
+        fresh = [example for example in examples if not seen.has(normal_form(example.message))]
+        unique = deduplicate(fresh)
+        imported.splits[split] = sorted(unique.kept, key=lambda example: _place(example.message))
+        imported.refused[f"{split}: nearly repeats a message held out"] += len(examples) - len(fresh)
+        imported.refused[f"{split}: repeats an earlier row"] += unique.repeated
+        imported.refused[f"{split}: repeats an earlier row with another label"] += unique.contradicting
+        known += [example.message for example in unique.kept]
+    imported.refused = +imported.refused
+
+
+def _example(
+    id: str, row: Row | None, config: LabelledConfig, schema: IntentSchema, catalog: Sequence[str], unknown: dict[str, set[str]]
+) -> tuple[str, Example]:
+    if row is None or None in row:
+        raise BadRow("not a row: no JSON object, or more cells than columns")
+    message = normalize(_text(row, config.message))
+    if not message:
+        raise BadRow("empty message")
+    if len(message) > MAX_CHARACTERS:
+        raise BadRow(f"message over {MAX_CHARACTERS} characters")
+    intent = _intent(row, config, schema, catalog, unknown)
+    language = (_text(row, config.language) if config.language else "") or UNKNOWN_LANGUAGE
+    first = intent[schema.names[0]]
+    scope = (OUT_OF_SCOPE if first == NONE else IN_SCOPE,) if NONE in schema.slots[0].domain(catalog) else ()
+    return _split(row, message, config), Example(id, message, intent, language, "", scope, GENERATOR)
+
+
+def _intent(
+    row: Row, config: LabelledConfig, schema: IntentSchema, catalog: Sequence[str], unknown: dict[str, set[str]]
+) -> Intent:
+    """An empty cell is null after a value that ends the intent, and a Count's default before that."""
+    values = []
+    for slot, column in zip(schema.slots, config.slots or schema.names, strict=True):
+        raw = _text(row, column)
+        value: str | int = raw
+        if isinstance(slot, Count):
+            value = int(raw) if raw.isdecimal() else (raw or slot.default)
+        if value not in slot.domain(catalog):
+            if raw and len(raw) <= LABEL_CHARACTERS and len(unknown.setdefault(slot.name, set())) < LABELS:
+                unknown[slot.name].add(raw)
+            raise BadRow(f"{slot.name}: not a value of the schema" if raw else f"{slot.name}: empty")
+        values.append(value)
+        if value in slot.ends:
+            break
+    return schema.intent(values)
+
+
+def _split(row: Row, message: str, config: LabelledConfig) -> str:
+    """As the row says, or by a hash of what makes the message its own, so that it is in the same split in any file."""
+    if config.split:
+        said = NAMES.get(_text(row, config.split).casefold())
+        if said is None:
+            raise BadRow(f"split: none of {sorted(NAMES)}")
+        return said
+    place = _place(message)
+    if place < config.test_share:
+        return "test"
+    return "validation" if place < config.test_share + config.validation_share else "train"
+
+
+def _place(message: str) -> float:
+    """Where a message falls in [0, 1), whatever the others are."""
+    return int.from_bytes(blake2b(message_key(message).encode(), digest_size=8).digest(), "big") / 2**64
+
+
+def _text(row: Row, column: str) -> str:
+    """A cell as text without white space around it; empty where there is none. A whole number may come as a float."""
+    value = row.get(column)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or isinstance(value, bool) or not isinstance(value, bytes | int | str):
+        if value is None:
+            return ""
+        raise BadRow(f"{column}: not text")
+    try:
+        text = value.decode() if isinstance(value, bytes) else str(value)
+        text.encode()
+    except UnicodeError:
+        raise BadRow(f"{column}: invalid UTF-8") from None
+    return text.strip()
+
+
+def _rows(key: str, data: bytes, columns: Sequence[str]) -> Iterator[Row | None]:
+    """The file's rows; None for one that is not a row at all."""
+    try:
+        yield from READERS[_ending(key)](data, columns)
+    except (pa.ArrowException, csv.Error) as error:
+        raise CorruptData(f"labelled.uri: {key} cannot be read as {_ending(key)}: {error}") from error
+
+
+def _parquet(data: bytes, columns: Sequence[str]) -> Iterator[Row]:
+    file = pq.ParquetFile(io.BytesIO(data))
+    _require(columns, file.schema_arrow.names)
+    for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
+        yield from pa.table([_bytes(column) for column in batch.columns], batch.schema.names).to_pylist()
+
+
+def _bytes(column: pa.Array) -> pa.Array:
+    """Text as bytes: nothing before `_text` may trust a string column to be UTF-8."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.large_binary()) if column.type in (pa.string(), pa.large_string()) else column
+
+
+def _csv(data: bytes, columns: Sequence[str]) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig", errors="surrogateescape"), newline=""))
+    _require(columns, reader.fieldnames or [])
+    yield from reader
+
+
+def _json(data: bytes, columns: Sequence[str]) -> Iterator[Row | None]:
+    for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n"):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            yield row if isinstance(row, dict) else None
+
+
+def _require(columns: Sequence[str], names: Sequence[str]) -> None:
+    if lacking := [column for column in columns if column not in names]:
+        raise ConfigError("labelled", lacking[0], f"no such column; the file has {list(names)}")
+
+
+def _ending(key: str) -> str:
+    return key.rsplit(".", 1)[-1].lower()
+
+
+READERS: dict[str, Callable[[bytes, Sequence[str]], Iterator[Row | None]]] = {"parquet": _parquet, "csv": _csv, "jsonl": _json}

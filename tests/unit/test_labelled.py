@@ -1,0 +1,138 @@
+"""Other people's labelled messages: every row is an example or counted, and no split leaks into another."""
+
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from intent import labelled
+from intent.config import LabelledConfig
+from intent.errors import ConfigError, CorruptData
+from tests.tiny import CART, LABELS, NAMES
+
+PLAIN = LabelledConfig(uri="x")
+
+
+def imported(files, config=PLAIN, schema=LABELS, catalog=()):
+    return labelled.examples_of(files, config, schema, catalog)
+
+
+def everything(found):
+    return [example for examples in found.splits.values() for example in examples]
+
+
+def parquet(table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def test_the_same_rows_mean_the_same_from_every_format():
+    rows = [("where is my order", "order_status", "en"), ("Zurück damit", "return_item", "de"), ("42", "none", "en")]
+    config = LabelledConfig(uri="x", message="text", slots=["topic"], language="lang")
+    table = pa.table(dict(zip(("text", "topic", "lang"), map(list, zip(*rows, strict=True)), strict=True)))
+    files = {
+        "a.parquet": parquet(table.set_column(1, "topic", table["topic"].dictionary_encode())),
+        "a.csv": "\ufefftext,topic,lang\n" + "".join(f'"{a}",{b},{c}\n' for a, b, c in rows),
+        "a.jsonl": "\n".join(json.dumps({"text": a, "topic": b, "lang": c, "more": [1]}) for a, b, c in rows),
+    }
+    for key, data in files.items():
+        found = imported({key: data if isinstance(data, bytes) else data.encode()}, config)
+        assert not found.refused
+        told = {(e.message, e.intent["label"], e.language, e.phenomena) for e in everything(found)}
+        assert told == {(a, b, c, ("out_of_scope" if b == "none" else "in_scope",)) for a, b, c in rows}, key
+
+
+def test_every_bad_row_is_counted_by_its_reason_and_its_text_is_not():
+    csv = b"message,label\nok,none\n  ,none\nsecret one,refund\nsecret two,\n\xff\xfe,none\nsecret three,none,more\n"
+    lines = [{"message": "fine", "label": "none"}, {"message": ["secret"], "label": "none"}, {"label": "none"}, [1]]
+    jsonl = "\n".join(["{not json", *map(json.dumps, lines), json.dumps({"message": "x" * 5000, "label": "none"})])
+    found = imported({"a.csv": csv, "b.jsonl": jsonl.encode()})
+    assert sorted(example.message for example in everything(found)) == ["fine", "ok"]
+    assert found.refused == {
+        "empty message": 2,
+        "label: not a value of the schema": 1,
+        "label: empty": 1,
+        "message: invalid UTF-8": 1,
+        "message: not text": 1,
+        "message over 4096 characters": 1,
+        "not a row: no JSON object, or more cells than columns": 3,
+    }
+    assert found.unknown == {"label": {"refund"}}
+    assert "secret" not in str((found.refused, found.unknown))
+
+
+def test_a_parquet_string_that_is_not_utf8_is_one_bad_row():
+    column = pa.StringArray.from_buffers(2, pa.array([0, 2, 4], pa.int32()).buffers()[1], pa.py_buffer(b"ok\xff\xfe"))
+    found = imported({"a.parquet": parquet(pa.table({"message": column, "label": ["none", "none"]}))})
+    assert [example.message for example in everything(found)] == ["ok"]
+    assert found.refused == {"message: invalid UTF-8": 1}
+
+
+def test_carts_come_as_columns_an_empty_quantity_is_its_default_and_an_end_ends():
+    csv = "message,action,product,quantity\nmilk,add,Eggs,\nmore,remove,Eggs,3\nhello,none,,\nlots,add,Eggs,100\n"
+    found = imported({"a.csv": csv.encode()}, schema=CART, catalog=NAMES)
+    assert {e.message: tuple(e.intent.values()) for e in everything(found)} == {
+        "milk": ("add", "Eggs", 1),
+        "more": ("remove", "Eggs", 3),
+        "hello": ("none", None, None),
+    }
+    assert found.refused == {"quantity: not a value of the schema": 1}
+
+
+def rows(messages, **more) -> dict[str, bytes]:
+    lines = [{"message": message, "label": "none", **more} for message in messages]
+    return {"a.jsonl": "\n".join(map(json.dumps, lines)).encode()}
+
+
+def test_without_a_column_a_messages_split_is_its_own_whatever_the_file():
+    messages = [f"message number {i} of the file" for i in range(2000)]
+    whole, half = imported(rows(messages)), imported(rows(messages[::-2] + [m.upper() + "!" for m in messages]))
+    sizes = [len(examples) for examples in whole.splits.values()]
+    assert sizes == pytest.approx([1600, 200, 200], rel=0.2)
+    place = {example.message: split for split, examples in whole.splits.items() for example in examples}
+    for split, examples in half.splits.items():
+        assert all(place[example.message.rstrip("!").lower()] == split for example in examples)
+
+
+def test_what_nearly_repeats_a_held_out_message_is_not_trained_on():
+    csv = """message,label,split
+how do i get a refund for this order,none,test
+how do i get a refund for THIS order?,none,val
+where is my parcel,order_status,dev
+Where is my parcel!,order_status,train
+how do i get a refund for this new order,return_item,training
+send it back,return_item,train
+Send it back,return_item,train
+send it back.,none,train
+gold,none,train
+other,none,somewhere
+"""
+    found = imported({"a.csv": csv.encode()}, LabelledConfig(uri="x", split="split"))
+    labelled.keep_apart(found, ["gold"])
+    kept = {split: [example.message for example in examples] for split, examples in found.splits.items()}
+    assert kept == {
+        "train": ["send it back"],
+        "validation": ["where is my parcel"],
+        "test": ["how do i get a refund for this order"],
+    }
+    assert sum(found.refused.values()) + 3 == 10
+    assert found.refused["train: nearly repeats a message held out"] == 3
+    assert found.refused["train: repeats an earlier row with another label"] == 1
+
+
+def test_what_cannot_be_read_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"labelled='label': no such column.*'topic'"):
+        imported({"a.csv": b"message,topic\nx,y\n"})
+    with pytest.raises(ConfigError, match=r"labelled\.slots=\['topic'\].*'action', 'product', 'quantity'"):
+        imported({}, LabelledConfig(uri="x", slots=["topic"]), CART, NAMES)
+    with pytest.raises(CorruptData, match=r"a\.parquet"):
+        imported({"a.parquet": b"PAR1 no"})
+    (tmp_path / "notes.txt").write_text("x")
+    for uri in (tmp_path, tmp_path / "absent.csv"):
+        with pytest.raises(ConfigError, match=r"labelled\.uri"):
+            labelled.read_files(str(uri))
+    (tmp_path / "a.csv").write_text("message,label\n")
+    assert list(labelled.read_files(str(tmp_path))) == list(labelled.read_files(str(tmp_path / "a.csv"))) == ["a.csv"]
