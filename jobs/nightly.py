@@ -139,8 +139,8 @@ def worst(codes: Sequence[int]) -> int:
     return max(codes, key=URGENCY.index)
 
 
-@job("nightly", NightlyConfig)
-def main(config: NightlyConfig) -> None:
+def run(config: NightlyConfig) -> int:
+    """Every night that `config` names, in turn. Returns the exit code of the most urgent."""
     days = resolve(config.date, datetime.now(UTC).date())
     for field in ("input", "output"):
         fill(field, getattr(config, field), days[0])
@@ -150,7 +150,12 @@ def main(config: NightlyConfig) -> None:
         ends = {day: attempt(config, day, deadline) for day in days}
     if len(days) > 1:
         say("\n".join(f"night of {day}: exit code {code}" for day, code in ends.items()))
-    sys.exit(worst(list(ends.values())))
+    return worst(list(ends.values()))
+
+
+@job("nightly", NightlyConfig)
+def main(config: NightlyConfig) -> None:
+    sys.exit(run(config))
 
 
 if __name__ == "__main__":
