@@ -26,7 +26,8 @@ from intent.storage import StorageOptions, open_store
 
 IDENTITY = RunIdentity({"stub": "1"}, "stub", "stub", "stub")
 DISTINCT = 100_000
-SHARDS_PER_ACTOR = 8
+# Of `seconds` each: a shard has to be many batches, or an engine spends it on filling up and running dry.
+SHARDS_PER_ACTOR = 3
 WARM_UP = 64
 
 
@@ -105,9 +106,9 @@ def measure_overhead(
     messages: Callable[[int], Sequence[str]],
     seconds: float,
 ) -> Overhead:
-    """`messages(n)`: that many, all different; as many are taken as keep the engine busy for about `seconds`."""
+    """`messages(n)`: that many, all different; as many are taken as make shards of about `seconds`."""
     rate = _bare(spec, messages(WARM_UP * 4 * spec.actors))
-    asked = messages(int(rate * seconds))
+    asked = messages(int(rate * seconds * SHARDS_PER_ACTOR))
     before = _bare(spec, asked)
     night = _night(folder / spec.variant, spec, schema, identity, asked)
     return Overhead(spec.variant, spec.actors, len(asked), (before, _bare(spec, asked)), night)

@@ -23,6 +23,7 @@ MESSAGES = f"{FOLDER}/messages.parquet"
 COUNTS = pa.schema([("message", pa.string()), ("shards", pa.int64()), ("rows", pa.int64())])
 # While counting, memory is bounded by this many times the table's size; what is pruned was found least often so far.
 SLACK = 8
+CHUNKS, LEAST, MOST = 64, 64, 1_000
 
 
 def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int, max_characters: int) -> pa.Table:
@@ -67,10 +68,12 @@ def publish_messages(store: Store, messages: pa.Array) -> None:
     store.put_if_absent(MESSAGES, _bytes(pa.table({"message": messages})))
 
 
-def chunks(store: Store, size: int) -> list[Shard]:
-    """The table's messages as shards of `size`, by which the fleet labels them."""
+def chunks(store: Store) -> list[Shard]:
+    """The table's messages as shards by which the fleet labels them: large ones where there are many messages, and enough
+    of them for every actor where there are few. The same whatever the fleet."""
     blob = store.stat(MESSAGES)
     rows = pq.read_metadata(io.BytesIO(store.read(MESSAGES))).num_rows
+    size = min(max(LEAST, rows // CHUNKS), MOST)
     return [Shard(blob, start, min(size, rows - start), start) for start in range(0, rows, size)]
 
 

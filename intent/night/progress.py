@@ -100,7 +100,7 @@ class Progress:
             self._bar.update(self.tally.counts["rows"], self.note(retries, fleet))
         elif time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
-            self.say(f"{self.tally.counts['rows']:,} of {self.total:,} rows, {self.note(retries, fleet)}, {self.left()} left")
+            self.say(f"{self.tally.counts['rows']:,} of {self.total:,} rows, {self.note(retries, fleet)}, {self.left()}")
 
     def say(self, line: str) -> None:
         if self._bar:
@@ -116,9 +116,9 @@ class Progress:
     def left(self) -> str:
         done = self.tally.counts["rows"] - self._done_at_start
         if not done:
-            return "time unknown"
+            return "time left unknown"
         seconds = int((self.total - self.tally.counts["rows"]) * self.tally.seconds / done)
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
 
 
 class _Bar:

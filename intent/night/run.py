@@ -24,7 +24,6 @@ from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
 FREQUENT_MESSAGES = 100_000
-FREQUENT_CHUNK = 1_000
 
 
 def classify_night(
@@ -129,7 +128,7 @@ def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress
     try:
         if store.stat(frequent.MESSAGES) is None:
             find_frequent(night, readable, limit)
-        return frequent.chunks(store, FREQUENT_CHUNK)
+        return frequent.chunks(store)
     except Exception as error:
         # Without the table the night is slower, and no less right.
         progress.say(f"goes on without the table of frequent messages: {reason_of(error)}")

@@ -41,7 +41,7 @@ def test_on_a_zipf_log_the_model_sees_hardly_more_than_each_distinct_message(tmp
     out = open_store(str(tmp_path / "out"))
     frequent.publish_messages(out, frequent.choose(counts, 4_000))
     worker = Worker(Counting(), nights.CART, Columns(), "run")
-    chunks = frequent.chunks(out, 1_000)
+    chunks = frequent.chunks(out)
     for chunk in chunks:
         frequent.label(out, worker, chunk)
     assert frequent.missing(out, chunks) == []
@@ -71,4 +71,4 @@ def test_a_message_of_one_shard_only_is_not_in_the_table():
 def test_there_is_no_table_where_nothing_is_frequent(tmp_path):
     out = open_store(str(tmp_path))
     frequent.publish_messages(out, pa.array([], pa.string()))
-    assert frequent.chunks(out, 1000) == [] and frequent.load(out) is None
+    assert frequent.chunks(out) == [] and frequent.load(out) is None
