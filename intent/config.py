@@ -333,6 +333,9 @@ class QuantConfig:
 class EngineConfig:
     """Which variants classify, and how each kind of actor is shaped. `None` sizes: found from the machine.
 
+    `parity_messages`: so many gold messages, at most 64, an actor labels before it starts (0: none); where more than a share
+    `parity_disagreement` of them are not labelled as the unquantized model did, it is refused.
+
     No `variants`: those that a sweep selected for this hardware, or, without a selection, those in `otherwise`.
     """
 
@@ -341,8 +344,10 @@ class EngineConfig:
     abstain_below: float = 0.0
     device: Device = Device.auto
     gguf_sequences: int = 32
-    gptq_batch: int = 32
+    gptq_batch: int | None = None
     max_message_tokens: int = 256
+    parity_messages: int = 32
+    parity_disagreement: float = 0.1
 
     def __post_init__(self):
         for field_name in ("variants", "otherwise"):
@@ -351,8 +356,11 @@ class EngineConfig:
                 require(spec.engine != "base", f"engine.{field_name}", name, "is measured only; name a variant of a checkpoint")
         require(0 <= self.abstain_below <= 1, "engine.abstain_below", self.abstain_below, "use a confidence in [0, 1]")
         require(self.gguf_sequences > 0, "engine.gguf_sequences", self.gguf_sequences, "use at least 1")
-        require(self.gptq_batch > 0, "engine.gptq_batch", self.gptq_batch, "use at least 1")
+        require(self.gptq_batch is None or self.gptq_batch > 0, "engine.gptq_batch", self.gptq_batch, "use at least 1")
         require(self.max_message_tokens > 0, "engine.max_message_tokens", self.max_message_tokens, "use at least 1")
+        require(0 <= self.parity_messages <= 64, "engine.parity_messages", self.parity_messages, "use 0 (unchecked) to 64")
+        share = self.parity_disagreement
+        require(0 <= share < 1, "engine.parity_disagreement", share, "use a share in [0, 1), e.g. 0.1")
 
 
 @dataclass

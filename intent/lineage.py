@@ -12,6 +12,7 @@ from intent import labelled
 from intent.artifact import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.catalog import Catalog
 from intent.config import CASCADE, SVM, JobConfig, TeacherConfig, VariantSpec
+from intent.engine import parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
@@ -19,7 +20,7 @@ from intent.storage import read_uri
 from intent.train.base import ADAPTER, adapter_folder
 
 # Bumped when the same settings give other bytes.
-VERSIONS = {"base": 1, "data": 1, "checkpoint": 1, "variant": 1, "svm": 1}
+VERSIONS = {"base": 1, "data": 1, "checkpoint": 1, "parity": 1, "variant": 1, "svm": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 PLACES = ("uri", "device", "cpus", "workers")
 
@@ -90,6 +91,10 @@ class Lineage:
         settings |= {"precision": self.config.quant.cascade_precision}
         inputs = {"svm": svm.fingerprint, "model": model.fingerprint, "schema": self.schema_fingerprint}
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
+
+    def parity_record(self, checkpoint: Artifact, data: Artifact) -> ArtifactRecord:
+        settings = {"codec": checkpoint.record.config["codec"], "messages": parity.MESSAGES, "version": VERSIONS["parity"]}
+        return ArtifactRecord("parity", settings, {"checkpoint": checkpoint.fingerprint, "data": data.fingerprint})
 
     def data(self) -> Artifact:
         return self._find(self.config.data.uri, self.data_record(), "data.uri", "jobs.generate")

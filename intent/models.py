@@ -34,9 +34,14 @@ class ClassifierLoader:
 
 
 def classifier_loader(
-    lineage: Lineage, name: str, variant: Artifact, threads: int | None = None, batch: int | None = None
+    lineage: Lineage,
+    name: str,
+    variant: Artifact,
+    threads: int | None = None,
+    batch: int | None = None,
+    checked: bool = False,
 ) -> ClassifierLoader:
-    """`batch`: messages decoded together, instead of the engine's own setting.
+    """`batch`: messages decoded together, instead of the engine's own setting. `checked`: against its gold set.
 
     Raises ConfigError where the variant was trained for another schema.
     """
@@ -50,6 +55,8 @@ def classifier_loader(
         threads=threads,
         max_message_tokens=engine.max_message_tokens,
         abstain_below=engine.abstain_below,
+        parity_messages=engine.parity_messages if checked else 0,
+        parity_disagreement=engine.parity_disagreement,
     )
     return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options)
 

@@ -68,7 +68,7 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         each = fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
-        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name))
+        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True)
         takes = {"cpus": each, "gpus": 1 if on_gpu else 0}
         specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs

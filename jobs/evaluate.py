@@ -81,7 +81,7 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> list[Plan]:
     return planned
 
 
-def _batch(lineage: Lineage, spec: VariantSpec) -> int:
+def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
     engine = lineage.config.engine
     return engine.gguf_sequences if spec.runs == "gguf" else engine.gptq_batch
 

@@ -1,14 +1,22 @@
 """Make variants: of the checkpoint by GPTQ and GGUF, one Ray task each, in parallel; the SVM, and cascades of it and these."""
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from intent import artifact
-from intent.artifact import Artifact
+from intent.artifact import Artifact, ArtifactRecord
 from intent.config import CASCADE, SVM, JobConfig, VariantSpec
+from intent.engine import parity
+from intent.engine.load import EngineOptions, load_classifier
+from intent.engine.parity import GoldSet
 from intent.errors import ConfigError
 from intent.lineage import Lineage
 from intent.models import publish_models
-from intent.storage import StorageOptions
+from intent.prompt import Prompt, load_tokenizer
+from intent.schema import IntentSchema
+from intent.storage import StorageOptions, open_store
+from intent.synth import dataset
 from jobs import cascade
 from jobs.app import Steps, cluster, job, say
 
@@ -23,12 +31,17 @@ def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
     return made
 
 
-def attempt(lineage: Lineage, specs: list[VariantSpec]) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """The variants that could be made, and why the others could not; those made, and a cascade's parts, are published."""
+def attempt(
+    lineage: Lineage, specs: list[VariantSpec], with_gold: bool = True
+) -> tuple[dict[str, Artifact], dict[str, Exception]]:
+    """The variants that could be made, and why the others could not; those made, and a cascade's parts, are published.
+
+    `with_gold`: with the gold set that an actor is checked by.
+    """
     specs = [spec for spec in specs if spec.engine != "base"]
     needed = list(dict.fromkeys(part for spec in specs for part in [*spec.parts, spec]))
     models = [spec for spec in needed if spec.engine not in (SVM, CASCADE)]
-    made, failed = _attempt_models(lineage, models) if models else ({}, {})
+    made, failed = _attempt_models(lineage, models, with_gold) if models else ({}, {})
     more, wrong = cascade.attempt(lineage, specs, made)
     made, failed = made | more, failed | wrong
     publish_models(lineage.config.workspace, made, lineage.options)
@@ -39,7 +52,9 @@ def attempt(lineage: Lineage, specs: list[VariantSpec]) -> tuple[dict[str, Artif
     return {name: made[name] for name in asked if name in made}, {name: failed[name] for name in asked if name in failed}
 
 
-def _attempt_models(lineage: Lineage, specs: list[VariantSpec]) -> tuple[dict[str, Artifact], dict[str, Exception]]:
+def _attempt_models(
+    lineage: Lineage, specs: list[VariantSpec], with_gold: bool
+) -> tuple[dict[str, Artifact], dict[str, Exception]]:
     """What comes from the checkpoint, in parallel."""
     import ray
 
@@ -49,12 +64,13 @@ def _attempt_models(lineage: Lineage, specs: list[VariantSpec]) -> tuple[dict[st
     made = {spec.name: checkpoint for spec in specs if spec.engine == "reference"}
     failed: dict[str, Exception] = {}
     waiting = {}
+    gold = _gold_task(lineage, checkpoint, gpus) if with_gold and len(made) < len(specs) else None
     for spec in specs:
         if spec.name in made:
             continue
         resources = {"num_cpus": cpus, "num_gpus": gpus if spec.engine == "gptq" else 0}
         data = lineage.data() if spec.engine == "gptq" or spec.imatrix else None
-        waiting[task.options(**resources).remote(_Work(lineage, checkpoint, data, spec))] = spec
+        waiting[task.options(**resources).remote(_Work(lineage, checkpoint, data, spec), gold)] = spec
     with Steps("quantize") as steps:
         while waiting:
             steps.update(len(made) + len(failed), len(specs), ", ".join(spec.name for spec in waiting.values()))
@@ -94,7 +110,46 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
     return refused
 
 
-def make_variant(work: _Work) -> Artifact:
+@dataclass(frozen=True)
+class _GoldWork:
+    """What a task needs to label the gold set with the unquantized model."""
+
+    workspace: str
+    record: ArtifactRecord
+    checkpoint: Artifact
+    data: Artifact
+    schema: IntentSchema
+    options: StorageOptions
+    threads: int
+
+
+def _gold_task(lineage: Lineage, checkpoint: Artifact, gpus: int):
+    """A reference to the gold set of `checkpoint`, made on the cluster where it is not there yet."""
+    import ray
+
+    data, cpus = lineage.data(), lineage.config.quant.cpus
+    record = lineage.parity_record(checkpoint, data)
+    work = _GoldWork(lineage.config.workspace, record, checkpoint, data, lineage.schema, lineage.options, cpus)
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(make_gold).remote(work)
+
+
+def make_gold(work: _GoldWork) -> Artifact:
+    """Validation messages about one catalog, with the unquantized model's labels."""
+
+    def build(folder: Path) -> None:
+        store = open_store(work.data.uri, work.options)
+        examples = dataset.read_split(store, "validation")
+        catalog = examples[0].catalog
+        messages = dict.fromkeys(example.message for example in examples if example.catalog == catalog)
+        prompt = Prompt(work.schema, dataset.read_catalogs(store).get(catalog, ()))
+        options = EngineOptions(work.checkpoint.record.config["codec"], threads=work.threads)
+        reference = load_classifier(artifact.fetch(work.checkpoint, work.options), "reference", prompt, options)
+        GoldSet.of(reference, prompt, list(messages)[: parity.CANDIDATES]).write(folder)
+
+    return artifact.make(work.workspace, work.record, build, work.options)
+
+
+def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
     def build(folder: Path) -> None:
         from intent.quantize import gguf, gptq
         from intent.train.merge import copy_calibration, copy_tokenizer
@@ -108,15 +163,14 @@ def make_variant(work: _Work) -> Artifact:
             gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, sequences if spec.imatrix else None)
         copy_tokenizer(checkpoint, folder)
         copy_calibration(checkpoint, folder)
+        if gold:
+            shutil.copy(artifact.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
 
     return artifact.make(work.workspace, work.record, build, work.options)
 
 
 def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list[list[int]]:
     """Whole training prompts with their answers: a few messages share each prefix, as they do when served."""
-    from intent.prompt import load_tokenizer
-    from intent.storage import open_store
-    from intent.synth import dataset
     from intent.train.batches import calibration_sequences, encode
 
     store = open_store(work.data.uri, options)

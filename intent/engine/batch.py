@@ -1,12 +1,14 @@
 """Many messages through one model: the scheduling that every engine shares.
 
 An engine supplies `Forward`: it holds the prompt's prefix in its cache once, extends sequences behind it by some tokens
-each, and gives logits for the last token of each. Messages of like length run together; where the engine can, a finished
-sequence's place is taken at once by a waiting message.
+each, and gives logits for the last token of each. Messages that begin alike, or are of like length, run together; where
+the engine can, a finished sequence's place is taken at once by a waiting message.
 """
 
+import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,21 +22,34 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Feed = tuple[int, Sequence[int]]
+# Messages tokenised at once.
+PIECE = 4096
+
+logger = logging.getLogger(__name__)
 
 
 class Forward(Protocol):
     """A forward pass with room for `places` sequences behind the prefix, each of at most `room` tokens.
 
     `continuous`: a new sequence may start while others are under way. `max_tokens`: the most one `extend` takes.
+    `shares`: what neighbours begin with alike is computed once. `computed`: tokens so far, prefixes apart.
     """
 
     places: int
     room: int
     max_tokens: int
     continuous: bool
+    shares: bool
+    computed: int
 
     def extend(self, feeds: Sequence[Feed]) -> Take:
-        """Append tokens to the sequences at some places; the logits after the last token of each, valid until the next call."""
+        """Append tokens to the sequences at some places; the logits after the last token of each, valid until the next call.
+
+        Raises MemoryError where the machine has none left; every sequence must then be released.
+        """
+
+    def begin(self, prefix: Sequence[int]) -> None:
+        """Hold another prefix from now on; no sequence is under way."""
 
     def release(self, place: int) -> None:
         """Forget a place's sequence."""
@@ -47,7 +62,7 @@ class Forward(Protocol):
 class BatchClassifier:
     """A `Classifier` over a `Forward`. Messages longer than `max_message_tokens` are rejected.
 
-    `walk`: makes the walk of so many messages through the automaton.
+    `walk`: makes the walk through the automaton of the messages with these numbers in a call.
     """
 
     variant: str
@@ -57,18 +72,37 @@ class BatchClassifier:
     automaton: Automaton
     max_message_tokens: int
     abstain_below: float = 0.0
-    tokens_computed: int = 0
-    walk: Callable[[Automaton, int], Walk] = Walk
+    walk: Callable[[Automaton, Sequence[int]], Walk] = lambda automaton, rows: Walk(automaton, len(rows))
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
-        sequences = self.prompt.message_ids(self.tokenizer, messages)
+        # What shares a beginning, or is of one length, meets within a piece; the next piece is tokenised meanwhile.
+        order = sorted(range(len(messages)), key=messages.__getitem__ if self.forward.shares else lambda i: len(messages[i]))
+        pieces = [order[at : at + PIECE] for at in range(0, len(order), PIECE)]
+        predictions: list[Prediction | None] = [None] * len(messages)
+        tokenised = _ahead(lambda piece: self.prompt.message_ids(self.tokenizer, [messages[i] for i in piece]), pieces)
         limit = min(self.max_message_tokens, self.forward.room - len(self.automaton.head) - 64)
-        predictions = [self._refusal(sequence, limit) for sequence in sequences]
-        rows = [i for i, prediction in enumerate(predictions) if prediction is None]
-        walk = self._decode([[*sequences[i], *self.automaton.head] for i in rows])
-        for at, i in enumerate(rows):
-            predictions[i] = walk.prediction(at, self.abstain_below)
+        for piece, sequences in zip(pieces, tokenised, strict=True):
+            accepted = {}
+            for i, sequence in zip(piece, sequences, strict=True):
+                predictions[i] = self._refusal(sequence, limit)
+                if predictions[i] is None:
+                    accepted[i] = [*sequence, *self.automaton.head]
+            walk = self.walk(self.automaton, list(accepted))
+            self._decode(walk, list(accepted.values()))
+            for at, i in enumerate(accepted):
+                predictions[i] = walk.prediction(at, self.abstain_below)
         return predictions
+
+    @property
+    def tokens_computed(self) -> int:
+        return self.forward.computed
+
+    def ask(self, prompt: Prompt) -> None:
+        """Ask messages by `prompt` from now on."""
+        if prompt != self.prompt:
+            self.forward.begin(prompt.prefix_ids(self.tokenizer))
+            self.automaton = Automaton(prompt.schema, prompt.catalog, self.tokenizer, self.automaton.codec)
+            self.prompt = prompt
 
     def close(self) -> None:
         self.forward.close()
@@ -81,11 +115,13 @@ class BatchClassifier:
             return Prediction(None, status=Status.REJECTED, reason=reason)
         return None
 
-    def _decode(self, sequences: Sequence[Sequence[int]]) -> Walk:
-        walk = self.walk(self.automaton, len(sequences))
+    def _decode(self, walk: Walk, sequences: Sequence[Sequence[int]]) -> None:
         if self.automaton.start == END:
-            return walk
-        waiting = deque(sorted(range(len(sequences)), key=lambda i: len(sequences[i])))
+            return
+        # Where beginnings are shared, alike ones are neighbours; elsewhere like lengths are, since rows are padded.
+        waiting = deque(
+            sorted(range(len(sequences)), key=sequences.__getitem__ if self.forward.shares else lambda i: len(sequences[i]))
+        )
         free = list(range(self.forward.places))
         running: dict[int, Feed] = {}
         while waiting or running:
@@ -94,8 +130,11 @@ class BatchClassifier:
                     row = waiting.popleft()
                     running[row] = (free.pop(), sequences[row])
             step = self._fitting(running)
-            self.tokens_computed += sum(len(running[row][1]) for row in step)
-            take = self.forward.extend([running[row] for row in step])
+            try:
+                take = self.forward.extend([running[row] for row in step])
+            except MemoryError:
+                self._halve(walk, running, waiting, free)
+                continue
             for row, feed in zip(step, walk.advance(np.asarray(step), take), strict=True):
                 place = running[row][0]
                 if feed:
@@ -104,7 +143,19 @@ class BatchClassifier:
                     del running[row]
                     self.forward.release(place)
                     free.append(place)
-        return walk
+
+    def _halve(self, walk: Walk, running: dict[int, Feed], waiting: deque[int], free: list[int]) -> None:
+        """Half the places from now on; what was under way begins again."""
+        if self.forward.places == 1:
+            raise
+        self.forward.places //= 2
+        logger.warning("%s: out of memory; %d messages together from now on", self.variant, self.forward.places)
+        for place, _ in running.values():
+            self.forward.release(place)
+        walk.restart(np.asarray(list(running)))
+        waiting.extendleft(reversed(running))
+        running.clear()
+        free[:] = range(self.forward.places)
 
     def _fitting(self, running: dict[int, Feed]) -> list[int]:
         """The rows whose feeds go into one forward pass, oldest first."""
@@ -115,3 +166,14 @@ class BatchClassifier:
                 break
             rows.append(row)
         return rows
+
+
+def _ahead(function: Callable, items: Sequence) -> Iterator:
+    """`function` of each item, in order; the next one is under way while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(function, items[0]) if items else None
+        for item in items[1:]:
+            found, following = following.result(), pool.submit(function, item)
+            yield found
+        if following:
+            yield following.result()

@@ -1,7 +1,8 @@
 """The forward pass of any Hugging Face causal LM behind a shared prefix, on CPU or CUDA.
 
-Feeds are padded on the left, so that the last token of every row is in the last column; what is padding is masked and
-the positions are those of the row alone.
+The prefix is in a cache of its own, read by every row (`attention.py`); a row's cache holds its own tokens only. Feeds are
+padded on the left, so that the last token of every row is in the last column; what is padding is masked and the positions
+are those of the row alone.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from intent.engine import attention
 from intent.engine.batch import Feed
 from intent.engine.decode import Take
 
@@ -18,32 +20,51 @@ if TYPE_CHECKING:
 
 
 class CausalForward:
-    """`model` with `prefix` in its cache, decoding up to `places` sequences together, all started at once."""
+    """`model` with `prefix` in its cache, decoding up to `places` sequences together, all started at once.
 
-    continuous = False
+    `places` None: on a GPU as many as its free memory holds, on a CPU, where more gain nothing, 32.
+    """
 
-    def __init__(self, model, prefix: Sequence[int], places: int, room: int):
-        self.model, self.places, self.room = model, places, room
-        self.max_tokens = places * room
+    continuous = shares = False
+
+    def __init__(self, model, prefix: Sequence[int], room: int, places: int | None = None):
+        attention.install(model)
+        self.model, self.room, self.computed = model, room, 0
         self.device = next(model.parameters()).device
+        self.begin(prefix)
+        self.places = places or (fitting(_free_bytes(), model.config, room, len(prefix)) if self.device.type == "cuda" else 32)
+        self.max_tokens = self.places * room
+
+    def begin(self, prefix: Sequence[int]) -> None:
         self._prefix_length = len(prefix)
-        self._prefix, _ = prefix_cache(model, [prefix], self.device)
+        self._prefix, _ = prefix_cache(self.model, [prefix], self.device)
         self._row_of: dict[int, int] = {}
 
     def extend(self, feeds: Sequence[Feed]) -> Take:
         import torch
 
+        try:
+            return self._extend(feeds)
+        except torch.OutOfMemoryError as error:
+            self._cache = None
+            raise MemoryError(str(error)) from None
+
+    def _extend(self, feeds: Sequence[Feed]) -> Take:
+        import torch
+
         with torch.inference_mode():
             self._arrange([place for place, _ in feeds])
             ids, mask = pad([tokens for _, tokens in feeds], self.device)
+            self.computed += sum(len(tokens) for _, tokens in feeds)
             positions = self._lengths[:, None] + mask.cumsum(1) - 1
-            self._mask = torch.cat([self._mask, mask], 1)
+            self._mask = torch.cat([self._mask, mask.bool()], 1)
             self._lengths = self._lengths + mask.sum(1)
             logits = self.model(
                 input_ids=ids,
-                attention_mask=self._mask,
+                attention_mask=_causal(self._mask, ids.shape[1]),
                 position_ids=positions.clamp(min=0),
                 past_key_values=self._cache,
+                prefix=self._prefix,
                 use_cache=True,
                 logits_to_keep=last(ids, 1),
             ).logits[:, -1]
@@ -56,7 +77,7 @@ class CausalForward:
 
     def release(self, place: int) -> None:
         """The row itself is dropped when the next call no longer names it."""
-        del self._row_of[place]
+        self._row_of.pop(place, None)
 
     def close(self) -> None:
         """Nothing is held outside of Python."""
@@ -64,16 +85,46 @@ class CausalForward:
     def _arrange(self, places: list[int]) -> None:
         """Rows of the cache for `places`: new ones when all are new, else those that are still under way."""
         import torch
+        from transformers import DynamicCache
 
         if not self._row_of:
-            self._cache = spread(self._prefix, torch.zeros(len(places), dtype=torch.long))
-            self._mask = torch.ones(len(places), self._prefix_length, dtype=torch.long, device=self.device)
+            self._cache = DynamicCache(config=self.model.config)
+            self._mask = torch.ones(len(places), 0, dtype=torch.bool, device=self.device)
             self._lengths = torch.full((len(places),), self._prefix_length, device=self.device)
         elif (kept := [self._row_of[place] for place in places]) != list(range(len(self._lengths))):
             keep = torch.tensor(kept, device=self.device)
             self._cache.batch_select_indices(keep)
             self._mask, self._lengths = self._mask[keep], self._lengths[keep]
         self._row_of = {place: row for row, place in enumerate(places)}
+
+
+def _free_bytes() -> int:
+    import torch
+
+    return torch.cuda.mem_get_info()[0]
+
+
+def fitting(free: int, config, room: int, prefix: int) -> int:
+    """How many sequences of `room` tokens behind a prefix a model of `config` has memory for, of `free` bytes: 1 to 1,024.
+
+    Reckoned in 16 bits with messages of half the room; one is left out of four, for what kernels take and the allocator
+    splits. Should it be too many after all, the batch is halved.
+    """
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    cache = room * config.num_hidden_layers * (config.num_key_value_heads or heads) * size * 2 * 2
+    scores = room // 2 * heads * (prefix + room) * (2 + 4 + 2)
+    layer = room // 2 * (4 * config.hidden_size + 3 * config.intermediate_size) * 2
+    return max(1, min(1024, int(0.75 * free / (cache + scores + layer + 4 * config.vocab_size))))
+
+
+def _causal(mask: "torch.Tensor", width: int) -> "torch.Tensor":
+    """[rows, 1, width, own]: what the last `width` tokens attend to of their row's, where `mask` [rows, own] is no padding."""
+    import torch
+
+    own = mask.shape[1]
+    earlier = torch.ones(width, own, dtype=torch.bool, device=mask.device).tril(own - width)
+    return (mask[:, None, :] & earlier)[:, None]
 
 
 def prefix_cache(model, prefixes: Sequence[Sequence[int]], device) -> tuple["DynamicCache", "torch.Tensor"]:

@@ -117,7 +117,7 @@ class Automaton:
             return ((*sequences[0], *tail) if forced else tail), following
         order = sorted(range(len(sequences)), key=sequences.__getitem__)
         ordered = [sequences[i] for i in order]
-        first_depth = _common_prefix(ordered[0], ordered[-1])
+        first_depth = common_prefix(ordered[0], ordered[-1])
         root = self._add_state(slot, first_depth)
         work = [(root, 0, len(ordered))]
         while work:
@@ -130,7 +130,7 @@ class Automaton:
                     tail, following = leave(order[start])
                     end, value = len(sequence), order[start]
                 else:
-                    end, tail, value = _common_prefix(sequence, ordered[stop - 1]), (), UNDECIDED
+                    end, tail, value = common_prefix(sequence, ordered[stop - 1]), (), UNDECIDED
                     following = self._add_state(slot, end)
                     work.append((following, start, stop))
                 self._token.append(sequence[depth])
@@ -187,6 +187,12 @@ class Walk:
                     feeds[at] = feed
         return feeds
 
+    def restart(self, rows: np.ndarray) -> None:
+        """Take back every decision of `rows`."""
+        self.states[rows] = self.automaton.start
+        self.values[rows] = UNDECIDED
+        self.confidences[rows] = 1.0
+
     def prediction(self, row: int, abstain_below: float = 0.0) -> Prediction:
         """The prediction of a message whose answer is complete."""
         intent = self.automaton.intent(self.values[row].tolist())
@@ -235,7 +241,8 @@ def _prefix_free(sequences: list[tuple[int, ...]], stop: tuple[int, ...]) -> lis
     return [sequence + stop if sequence in begins else sequence for sequence in sequences]
 
 
-def _common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens `a` and `b` begin with alike."""
     length = 0
     for x, y in zip(a, b, strict=False):
         if x != y:

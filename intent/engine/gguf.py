@@ -1,8 +1,8 @@
 """GGUF on CPU: llama.cpp through the low-level API of llama-cpp-python.
 
-The prefix is decoded once as sequence 0 and shared by every other sequence through the unified KV cache; a batch mixes
-new messages with answers under way; logits are computed only where a decision is made; weights are memory-mapped, so
-the actors of a node share them.
+The prefix is decoded once as sequence 0 and shared by every other sequence through the unified KV cache, as is what new
+messages of one batch begin with; a batch mixes new messages with answers under way; logits are computed only where a
+decision is made; weights are memory-mapped, so the actors of a node share them.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from intent.engine.batch import Feed
-from intent.engine.decode import Take
+from intent.engine.decode import Take, common_prefix
 from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0
@@ -26,7 +26,7 @@ class GgufForward:
     Raises CorruptData where llama.cpp cannot load the file, ConfigError where the prompt does not fit its context.
     """
 
-    continuous = True
+    continuous = shares = True
 
     def __init__(self, path: Path, prefix: Sequence[int], places: int, room: int, threads: int | None = None):
         import llama_cpp
@@ -35,27 +35,40 @@ class GgufForward:
         _silence()
         _load_kernels()
         llama_cpp.llama_backend_init()
-        self.places, self.room, self.max_tokens = places, room, 512
-        self._prefix = list(prefix)
+        self.places, self.room, self.max_tokens, self.computed = places, room, 512, 0
+        self._threads = threads or len(os.sched_getaffinity(0))
         self._model = self._load(path)
         self._vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
-        self._context = self._new_context(threads or len(os.sched_getaffinity(0)))
-        self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(self.max_tokens, 0, 1)
-        self._lengths = [0] * (places + 1)
+        self._batch = llama_cpp.llama_batch_init(self.max_tokens, 0, places)
+        self._context = None
+        self.begin(prefix)
+
+    def begin(self, prefix: Sequence[int]) -> None:
+        """In a new context: the cache is as long as the prefix and its sequences need."""
+        self._prefix = list(prefix)
+        self._api.llama_free(self._context)
+        self._context = self._new_context(self._threads)
+        self._memory = self._api.llama_get_memory(self._context)
+        self._lengths = [0] * (self.places + 1)
         self._decode_prefix()
 
     def extend(self, feeds: Sequence[Feed]) -> Take:
-        batch, at = self._batch, 0
+        """New sequences that begin alike, one behind the other in `feeds`, compute what they share once."""
+        batch, last, path = self._batch, (), []
+        batch.n_tokens = 0
         for place, tokens in feeds:
-            sequence = place + 1
-            start = self._lengths[sequence] or self._start(sequence)
-            for offset, token in enumerate(tokens):
-                self._put(at, token, start + offset, sequence, logits=offset == len(tokens) - 1)
-                at += 1
+            sequence, start = place + 1, self._lengths[place + 1]
+            new = not start
+            shared = min(common_prefix(last, tokens), len(tokens) - 1) if new else 0
+            for at in path[:shared]:
+                self._join(at, sequence)
+            start = start or self._start(sequence)
+            added = [self._put(tokens[i], start + i, sequence, i == len(tokens) - 1) for i in range(shared, len(tokens))]
+            if new:
+                last, path = tokens, path[:shared] + added
             self._lengths[sequence] = start + len(tokens)
-        batch.n_tokens = at
         self._run()
+        self.computed += batch.n_tokens
         rows = len(feeds)
         logits = np.ctypeslib.as_array(self._api.llama_get_logits(self._context), shape=(rows, self._vocab))
         return lambda among, tokens: logits[np.ix_(among, tokens)]
@@ -100,19 +113,28 @@ class GgufForward:
     def _decode_prefix(self) -> None:
         for low in range(0, len(self._prefix), self.max_tokens):
             piece = self._prefix[low : low + self.max_tokens]
+            self._batch.n_tokens = 0
             for offset, token in enumerate(piece):
-                self._put(offset, token, low + offset, PREFIX, logits=False)
-            self._batch.n_tokens = len(piece)
+                self._put(token, low + offset, PREFIX, logits=False)
             self._run()
 
     def _start(self, sequence: int) -> int:
         self._api.llama_memory_seq_cp(self._memory, PREFIX, sequence, -1, -1)
         return len(self._prefix)
 
-    def _put(self, at: int, token: int, position: int, sequence: int, logits: bool) -> None:
-        batch = self._batch
+    def _put(self, token: int, position: int, sequence: int, logits: bool) -> int:
+        """Where in the batch the token is."""
+        batch, at = self._batch, self._batch.n_tokens
         batch.token[at], batch.pos[at], batch.logits[at] = token, position, logits
         batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+        batch.n_tokens = at + 1
+        return at
+
+    def _join(self, at: int, sequence: int) -> None:
+        """The token there is this sequence's too."""
+        batch, joined = self._batch, self._batch.n_seq_id[at]
+        batch.seq_id[at][joined] = sequence
+        batch.n_seq_id[at] = joined + 1
 
     def _run(self) -> None:
         code = self._api.llama_decode(self._context, self._batch)

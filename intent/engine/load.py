@@ -1,9 +1,9 @@
 """From a variant's folder to a classifier: the one place that knows which engine a variant's name asks for."""
 
+import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intent import calibration
@@ -12,28 +12,42 @@ from intent.engine import Classifier
 from intent.engine.batch import BatchClassifier, Forward
 from intent.engine.cascade import Cascade, Threshold
 from intent.engine.decode import Automaton, Walk
+from intent.engine.parity import GoldSet
 from intent.engine.svm import load_svm
 from intent.errors import ConfigError
 from intent.prompt import Prompt, load_tokenizer
 
 ANSWER_ROOM = 96
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine runs: sequences together per kind, threads of its CPU kernels, where, and what it refuses."""
+    """How an engine runs: sequences together per kind, threads of its CPU kernels, where, and what it refuses.
+
+    `gptq_batch` None: as many as the GPU has memory for, on a CPU 32.
+
+    `parity_messages`: how many of its gold messages it must label as the reference did, but for a share
+    `parity_disagreement`, before it is given out; 0: none.
+    """
 
     codec: str
     device: Device = Device.auto
     gguf_sequences: int = 32
-    gptq_batch: int = 32
+    gptq_batch: int | None = None
     threads: int | None = None
     max_message_tokens: int = 256
     abstain_below: float = 0.0
+    parity_messages: int = 0
+    parity_disagreement: float = 0.1
 
 
 def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineOptions) -> Classifier:
-    """The classifier of the files in `folder`, which must have been checked against their record."""
+    """The classifier of the files in `folder`, which must have been checked against their record.
+
+    Raises Disagreement where its model does not label its gold set as the reference did.
+    """
     spec = VariantSpec.parse(variant, "engine.variants")
     if spec.engine == SVM:
         return load_svm(folder, prompt.schema, options.abstain_below)
@@ -42,12 +56,28 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
         threshold = max(Threshold.read(folder).confidence, options.abstain_below)
         other = load_classifier(folder, spec.model.name, prompt, options)
         return Cascade(variant, load_svm(folder, prompt.schema), other, threshold)
+    if not options.parity_messages or spec.engine == "reference":
+        return _load(spec, folder, prompt, options)
+    gold = GoldSet.read(folder)
+    if gold is None:
+        logger.warning("%s was made without a gold set: its labels are not checked against the reference's", variant)
+        return _load(spec, folder, prompt, options)
+    # An abstention is no disagreement: the threshold counts from here on.
+    classifier = _load(spec, folder, gold.prompt(prompt.schema), replace(options, abstain_below=0.0))
+    gold.check(classifier, options.parity_messages, options.parity_disagreement)
+    classifier.ask(prompt)
+    classifier.abstain_below = options.abstain_below
+    return classifier
+
+
+def _load(spec: VariantSpec, folder: Path, prompt: Prompt, options: EngineOptions) -> BatchClassifier:
     tokenizer = load_tokenizer(folder)
     forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), options)
     automaton = Automaton(prompt.schema, prompt.catalog, tokenizer, options.codec)
-    walk = partial(Walk, temperatures=calibration.read(folder, prompt.schema.names))
+    temperatures = calibration.read(folder, prompt.schema.names)
     limits = (options.max_message_tokens, options.abstain_below)
-    return BatchClassifier(variant, forward, tokenizer, prompt, automaton, *limits, walk=walk)
+    walk = lambda automaton, numbers: Walk(automaton, len(numbers), temperatures)  # noqa: E731
+    return BatchClassifier(spec.name, forward, tokenizer, prompt, automaton, *limits, walk=walk)
 
 
 def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], options: EngineOptions) -> Forward:
@@ -63,10 +93,10 @@ def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], options: En
     if spec.engine == "gptq":
         from intent.engine.gptq import load_gptq
 
-        return CausalForward(load_gptq(folder, device), prefix, options.gptq_batch, room)
+        return CausalForward(load_gptq(folder, device), prefix, room, options.gptq_batch)
     from intent.engine.reference import load_reference
 
-    return CausalForward(load_reference(folder, device, spec.precision), prefix, options.gptq_batch, room)
+    return CausalForward(load_reference(folder, device, spec.precision), prefix, room, options.gptq_batch)
 
 
 def pick_device(device: Device) -> str:

@@ -3,7 +3,6 @@
 Knows neither Ray nor where a row runs: `measure_row` is called in a process of its own.
 """
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from intent.engine.load import EngineOptions, load_classifier, pick_device, set_
 from intent.evaluate import meters
 from intent.evaluate.machine import machine
 from intent.evaluate.meters import Meter, Reading, Workload
+from intent.evaluate.speed import gpu_peak_bytes, peak_bytes
 from intent.prompt import load_tokenizer
 from intent.storage import StorageOptions
 
@@ -143,7 +143,7 @@ class Bench:
         return reading, {
             "load_seconds": self.load_seconds,
             "rss_bytes": peak_bytes(),
-            "vram_bytes": _vram(self.row.device),
+            "vram_bytes": gpu_peak_bytes() if self.row.device == "cuda" else None,
             "weight_bytes": _weight_bytes(self.meter),
         }
 
@@ -237,18 +237,6 @@ def tokens_needed(folder: Path, workload: Workload, codec: str = "compact") -> t
     lengths = [len(ids) for ids in prompt.message_ids(tokenizer, workload.messages)]
     answers = [automaton.target(intent).decisions[-1] for intent in workload.intents]
     return float(np.mean(lengths)), float(np.mean(lengths) + np.mean(answers))
-
-
-def peak_bytes() -> int:
-    """This process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status names no VmHWM")
-
-
-def _vram(device: str) -> int | None:
-    return sys.modules["torch"].cuda.max_memory_allocated() if device == "cuda" else None
 
 
 def _weight_bytes(meter: Meter) -> int | None:

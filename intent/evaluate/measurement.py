@@ -30,12 +30,15 @@ SPLIT = "test"
 
 @dataclass(frozen=True)
 class Trial:
-    """What is to be measured: a variant on a data set's held-out messages, `batch` of them together, on some hardware."""
+    """What is to be measured: a variant on a data set's held-out messages, `batch` of them together, on some hardware.
+
+    `batch` None: as many as the engine finds memory for.
+    """
 
     loader: ClassifierLoader
     data: Artifact
     hardware: Hardware
-    batch: int
+    batch: int | None
 
     @property
     def record(self) -> ArtifactRecord:

@@ -6,7 +6,6 @@ A meter loads when it is made. `run(rows)` puts those messages through and count
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -112,6 +111,11 @@ class GoldWalk(Walk):
         self._clock = now
         return feeds
 
+    def restart(self, rows: np.ndarray) -> None:
+        super().restart(rows)
+        for row in rows.tolist():
+            self._decided[row] = 0
+
     def _gold(self, row: int) -> int:
         target = self.targets[row]
         return target.tokens[target.decisions[self._decided[row]]]
@@ -129,7 +133,9 @@ class EngineMeter:
 
     def run(self, rows: Sequence[int]) -> None:
         before = self.classifier.tokens_computed
-        self.classifier.walk = partial(GoldWalk, targets=[self.targets[row] for row in rows], latencies=self.latencies)
+        self.classifier.walk = lambda automaton, numbers: GoldWalk(
+            automaton, len(numbers), targets=[self.targets[rows[number]] for number in numbers], latencies=self.latencies
+        )
         found = self.classifier.classify([self.work.messages[row] for row in rows])
         self.tokens += self.classifier.tokens_computed - before
         if any(p.intent != self.work.intents[row] for p, row in zip(found, rows, strict=True)):

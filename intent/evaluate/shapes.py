@@ -1,6 +1,6 @@
 """Models of a published shape with random weights: what speed and memory are measured on where the weights are not to be had.
 
-A random model's answers mean nothing; a benchmark that wants real ones gives them (see `benchmark.Scripted`).
+A random model's answers mean nothing; a benchmark that wants real ones gives them (see `meters.GoldWalk`).
 """
 
 import json

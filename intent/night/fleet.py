@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
 
 from intent.engine import Classifier
-from intent.errors import ShardsFailed
+from intent.errors import Disagreement, ShardsFailed
 from intent.night import frequent
 from intent.night.actor import Actor, Night
 from intent.night.part import Committed
@@ -50,7 +50,10 @@ class EngineSpec:
 
 @dataclass(eq=False)
 class _Seat:
-    """A place for one actor, and for its successors should it die. `deaths` of actors and `misses` of calls: in a row."""
+    """A place for one actor, and for its successors should it die. `deaths` of actors and `misses` of calls: in a row.
+
+    `refused`: its last engine does not label as the reference does.
+    """
 
     spec: EngineSpec
     actor: object = None
@@ -58,6 +61,7 @@ class _Seat:
     deaths: int = 0
     misses: int = 0
     trouble: str = ""
+    refused: bool = False
 
 
 class Fleet:
@@ -80,10 +84,14 @@ class Fleet:
                 ray.kill(seat.actor)
 
     def run(self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed], None] | None = None) -> None:
-        """Until every shard of `queue` is done or failed. Raises ShardsFailed where no engine is left before that."""
+        """Until every shard of `queue` is done or failed. Raises where no engine is left before that: ShardsFailed, or
+        Disagreement where each was refused for its labels.
+        """
         while queue.open:
             if all(seat.actor is None for seat in self.seats):
                 troubles = "; ".join(dict.fromkeys(seat.trouble for seat in self.seats))
+                if all(seat.refused for seat in self.seats):
+                    raise Disagreement(troubles)
                 raise ShardsFailed(f"no engine is left and shards are open; mend this and run again: {troubles}")
             self._grow(queue)
             self._feed(queue, method, known)
@@ -166,6 +174,7 @@ class Fleet:
         # What kills at work may be the shards, each of which has its own limit; what kills at loading is the engine.
         limit = SEAT_PATIENCE * self.attempts if seat.ready else self.attempts
         seat.trouble = f"{seat.spec.variant}: {reason}"
+        seat.refused = isinstance(getattr(error, "cause", None), Disagreement)
         self.progress.say(f"an actor of {seat.spec.variant} died, {len(lost)} shards go back: {reason}")
         if seat.deaths < limit:
             self._start(seat)

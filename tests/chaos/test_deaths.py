@@ -10,7 +10,7 @@ import nights
 import pytest
 import ray
 
-from intent.errors import ManifestLost, ShardsFailed
+from intent.errors import Disagreement, ManifestLost, ShardsFailed
 from intent.night import run
 from intent.night.fleet import DEPTH
 from intent.night.ledger import Ledger
@@ -176,3 +176,15 @@ def test_t5_a_driver_that_wakes_up_late_changes_nothing(tmp_path, harm):
         ray.get(zombie)
     assert nights.snapshot(root) == finished
     nights.check_night(root)
+
+
+def test_an_engine_that_disagrees_with_the_reference_labels_nothing(tmp_path):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"))
+
+    def disagree():
+        raise Disagreement("bad: 30 of 32 gold messages are labelled otherwise")
+
+    with pytest.raises(Disagreement, match="30 of 32"):
+        nights.run(root, [nights.engine("bad", before=disagree)])
+    assert nights.read(open_store(f"{root}/out"), "labelled/").num_rows == 0

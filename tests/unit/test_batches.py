@@ -60,7 +60,7 @@ def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
 
     model, tokenizer = load_reference(checkpoint, "cpu"), load_tokenizer(checkpoint)
     prompt, automaton = Prompt(CART, NAMES), Automaton(CART, NAMES, tokenizer, "compact")
-    forward = CausalForward(model, prompt.prefix_ids(tokenizer), 8, 352)
+    forward = CausalForward(model, prompt.prefix_ids(tokenizer), 352, 8)
     engine = BatchClassifier("r", forward, tokenizer, prompt, automaton, 256)
     texts = [f"{word} {name}" for word in ("add", "remove", "three", "hello") for name in NAMES]
     answers = [prediction.intent for prediction in engine.classify(texts)]

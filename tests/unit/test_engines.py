@@ -1,18 +1,21 @@
 """The engines on a small random model: the same labels from each, whoever shares the batch."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from intent.engine import Status
 from intent.engine.batch import BatchClassifier
-from intent.engine.causal import CausalForward
+from intent.engine.causal import CausalForward, fitting
 from intent.engine.decode import Automaton
 from intent.engine.gguf import GgufForward
 from intent.engine.load import EngineOptions, load_classifier
+from intent.engine.parity import GoldSet
 from intent.engine.reference import load_reference
-from intent.errors import CorruptData
+from intent.errors import CorruptData, Disagreement
+from intent.evaluate.shapes import SHAPES
 from intent.prompt import Prompt, load_tokenizer
 from intent.quantize import gguf
 from intent.schema import to_json
@@ -46,7 +49,7 @@ def classifier(kind: str, checkpoint, f16, codec: str, places: int = 8) -> Batch
     if kind == "gguf":
         forward = GgufForward(f16, prefix, places, 352, threads=1)
     else:
-        forward = CausalForward(load_reference(checkpoint, "cpu"), prefix, places, 352)
+        forward = CausalForward(load_reference(checkpoint, "cpu"), prefix, 352, places)
     return BatchClassifier(kind, forward, tokenizer, PROMPT, Automaton(CART, NAMES, tokenizer, codec), 256)
 
 
@@ -74,6 +77,22 @@ def test_a_label_does_not_depend_on_who_shares_the_batch(checkpoint, f16, messag
     assert [shuffled[order.index(i)] for i in range(len(messages))] == alone
 
 
+def test_what_messages_begin_with_is_computed_once(checkpoint, f16):
+    engine = classifier("gguf", checkpoint, f16, "compact")
+    alike = [f"please remove two of the {word}" for word in ("eggs", "milk", "cart", "monitor", "eggs now")]
+    alone, apart = [], 0
+    for message in alike:
+        before = engine.tokens_computed
+        alone += engine.classify([message])
+        apart += engine.tokens_computed - before
+    before = engine.tokens_computed
+    together = engine.classify(alike)
+    lengths = [len(ids) for ids in PROMPT.message_ids(engine.tokenizer, ["please remove two of the"])]
+    assert apart - (engine.tokens_computed - before) >= 4 * (lengths[0] - 1)
+    assert labels(together) == labels(alone)
+    assert [p.confidence for p in together] == pytest.approx([p.confidence for p in alone], rel=0.02)
+
+
 @pytest.mark.parametrize("kind", ["gguf", "reference"])
 def test_a_message_that_is_too_long_is_rejected_and_its_neighbours_are_not_touched(checkpoint, f16, messages, kind):
     engine = classifier(kind, checkpoint, f16, "compact")
@@ -82,6 +101,38 @@ def test_a_message_that_is_too_long_is_rejected_and_its_neighbours_are_not_touch
     assert "over the limit of 256" in mixed[1].reason
     assert mixed[2].reason == "empty message"
     assert labels([mixed[0], mixed[3]]) == labels(engine.classify(messages[:2]))
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(checkpoint, f16, messages, monkeypatch):
+    import torch
+
+    engine = classifier("reference", checkpoint, f16, "compact", places=16)
+    expected = labels(engine.classify(messages))
+    forward, seen = engine.forward.model.forward, []
+
+    def scarce(input_ids, **kwargs):
+        seen.append(len(input_ids))
+        if len(input_ids) > 5 or len(seen) == 9:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(engine.forward.model, "forward", scarce)
+    assert labels(engine.classify(messages)) == expected
+    assert seen[:3] == [16, 8, 4] and max(seen[9:]) == 2, "halved again where memory was short in the middle of answers"
+
+    monkeypatch.setattr(engine.forward.model, "forward", lambda **kwargs: scarce(torch.zeros(9)))
+    with pytest.raises(MemoryError):
+        engine.classify(messages)
+
+
+def test_a_gpus_batch_is_what_its_free_memory_holds():
+    from transformers import LlamaConfig
+
+    llama = LlamaConfig(**SHAPES["llama32_1b"])
+    small, large = fitting(8 * 2**30, llama, 352, 300), fitting(16 * 2**30, llama, 352, 300)
+    assert 16 <= small <= large // 2 + 1
+    assert fitting(8 * 2**30, llama, 352, 6000) < small
+    assert fitting(0, llama, 352, 300) == 1 and fitting(2**45, llama, 352, 300) == 1024
 
 
 def test_text_that_looks_like_a_special_token_stays_text(checkpoint):
@@ -98,7 +149,7 @@ def test_reference_logits_are_those_of_the_whole_prompt_at_once(checkpoint):
     model = load_reference(checkpoint, "cpu")
     prefix = PROMPT.prefix_ids(tokenizer)
     sequences = PROMPT.message_ids(tokenizer, ["add milk", "please remove the eggs from my cart now"])
-    forward = CausalForward(model, prefix, 2, 352)
+    forward = CausalForward(model, prefix, 352, 2)
     take = forward.extend(list(enumerate(sequences)))
     forward.extend([(0, [5, 6, 7]), (1, [8])])
     take = forward.extend([(1, [9])])
@@ -121,3 +172,49 @@ def test_a_file_that_is_no_gguf_is_a_named_error(checkpoint, tmp_path):
     (tmp_path / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())
     with pytest.raises(CorruptData, match="model.gguf"):
         load_classifier(tmp_path, "gguf-Q4_K_M", PROMPT, EngineOptions("compact"))
+
+
+@pytest.fixture(scope="module")
+def variant(checkpoint, f16, tmp_path_factory):
+    """A variant's folder as jobs.quantize leaves it."""
+    folder = tmp_path_factory.mktemp("variant")
+    (folder / "model.gguf").write_bytes(f16.read_bytes())
+    (folder / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())
+    reference = classifier("reference", checkpoint, f16, "compact")
+    rng = random.Random(9)
+    said = [" ".join(rng.choices(WORDS, k=rng.randint(2, 12))) for _ in range(32)]
+    GoldSet.of(reference, PROMPT, said).write(folder)
+    return folder
+
+
+OTHER = Prompt(CART, ("Red Paint", "Blue Paint", "Brush"))
+CHECKED = EngineOptions("compact", gguf_sequences=8, threads=1, parity_messages=32)
+
+
+def test_an_engine_that_labels_as_the_reference_starts_with_the_nights_own_catalog(variant, messages):
+    checked = load_classifier(variant, "gguf-F16", OTHER, CHECKED)
+    unchecked = load_classifier(variant, "gguf-F16", OTHER, replace(CHECKED, parity_messages=0))
+    assert labels(checked.classify(messages)) == labels(unchecked.classify(messages))
+    assert {p.intent["product"] for p in checked.classify(messages)} <= {*OTHER.catalog, None}
+
+
+def test_other_weights_than_the_reference_had_are_refused(variant, tmp_path):
+    for name in ("tokenizer.json", "parity.json"):
+        (tmp_path / name).write_bytes((variant / name).read_bytes())
+    gguf.write_f16(write_checkpoint(tmp_path / "other", seed=5), tmp_path / "model.gguf")
+    with pytest.raises(Disagreement, match=r"gguf-F16: \d+ of 32 gold messages .*parity_disagreement=0.1.*#\d+ \{") as refused:
+        load_classifier(tmp_path, "gguf-F16", PROMPT, CHECKED)
+    assert refused.value.exit_code == 6
+    assert not any(said in str(refused.value) for said in GoldSet.read(variant).messages)
+
+
+def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
+    extend = GgufForward.extend
+
+    def broken(self, feeds):
+        take = extend(self, feeds)
+        return lambda rows, tokens: take(rows, tokens) * -1
+
+    monkeypatch.setattr(GgufForward, "extend", broken)
+    with pytest.raises(Disagreement):
+        load_classifier(variant, "gguf-F16", PROMPT, CHECKED)

@@ -1,0 +1,70 @@
+"""Whether an engine labels as the unquantized model does: a gold set of messages that a variant carries from its making.
+
+A build, driver, kernel or file that computes something else shows here, before it labels a row. Knows no engine.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from intent.engine import Classifier
+from intent.errors import Disagreement
+from intent.prompt import Prompt
+from intent.schema import Intent, IntentSchema, to_json
+
+GOLD = "parity.json"
+MESSAGES, CANDIDATES = 64, 192
+SURE = 0.8
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class GoldSet:
+    """Messages about one catalog's names, and the intents that the unquantized model gave them."""
+
+    catalog: Sequence[str]
+    messages: Sequence[str]
+    intents: Sequence[Intent]
+
+    @classmethod
+    def of(cls, reference: Classifier, prompt: Prompt, messages: Sequence[str]) -> "GoldSet":
+        """Up to MESSAGES of those that `reference`, asked by `prompt`, is sure of; where too few, the surest besides.
+
+        What the model itself wavers at, any rounding decides: it tells nothing of an engine.
+        """
+        found = reference.classify(messages)
+        kept = sorted(range(len(found)), key=lambda i: -min(found[i].confidence, SURE))[:MESSAGES]
+        return cls(list(prompt.catalog), [messages[i] for i in kept], [found[i].intent for i in kept])
+
+    @classmethod
+    def read(cls, folder: Path) -> "GoldSet | None":
+        """The gold set in a variant's folder; None where it has none."""
+        path = folder / GOLD
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+    def write(self, folder: Path) -> None:
+        (folder / GOLD).write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1), encoding="utf-8")
+
+    def prompt(self, schema: IntentSchema) -> Prompt:
+        return Prompt(schema, tuple(self.catalog))
+
+    def check(self, classifier: Classifier, count: int, allowed: float) -> None:
+        """Raises Disagreement where more than a share `allowed` of the first `count` labels are not the reference's.
+
+        `classifier` asks by this set's prompt.
+        """
+        found = classifier.classify(self.messages[:count])
+        wrong = [i for i, given in enumerate(found) if given.intent != self.intents[i]]
+        if len(wrong) > allowed * len(found):
+            # By number: a message's text is not for logs.
+            said = "; ".join(f"#{i} {_said(found[i].intent)}, not {_said(self.intents[i])}" for i in wrong[:NAMED])
+            raise Disagreement(
+                f"{classifier.variant}: {len(wrong)} of {len(found)} gold messages are labelled otherwise than by the "
+                f"unquantized model, more than engine.parity_disagreement={allowed:g} allows ({said}); check this machine's "
+                "build and driver, or make the variant again with python -m jobs.quantize"
+            )
+
+
+def _said(intent: Intent | None) -> str:
+    return to_json(intent) if intent else "rejected"

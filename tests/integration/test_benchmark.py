@@ -1,0 +1,53 @@
+"""A benchmark of a small random model, every kind of row, as its user reads it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from intent.config import BenchmarkConfig
+from intent.lineage import Lineage
+from jobs.app import load_config
+from jobs.benchmark import measure_all, publish
+from tests.tiny import write_checkpoint
+
+pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def lineage(tmp_path_factory):
+    overrides = [
+        f"workspace={tmp_path_factory.mktemp('workspace')}",
+        f"model.source={write_checkpoint(tmp_path_factory.mktemp('base'))}",
+        "model.sha256=null",
+        "model.adapter=null",
+        "messages=24",
+        "seconds=0.2",
+        "quant.variants=[gguf-Q4_0,gguf-F16,gptq-w4g48,reference-float16]",
+        "sequences=[8]",
+        "codecs=[compact]",
+    ]
+    return Lineage(load_config("benchmark", overrides, BenchmarkConfig))
+
+
+def test_every_row_has_figures_or_says_why_not(lineage):
+    head, results = measure_all(lineage)
+    by_name = {result.row.name: result for result in results}
+    ours = by_name["gguf-Q4_0 cpu: compact, 8 together"]
+    limit = by_name["gguf-Q4_0 cpu: limit: 1 x 512 tokens"]
+    loop = by_name["gguf-Q4_0 cpu: create_completion loop"]
+    assert ours.messages == 24 and ours.messages_per_second > 0 and 0 < ours.p50 <= ours.p95
+    assert ours.share_of_limit == pytest.approx(ours.messages_per_second / limit.messages_per_second)
+    assert ours.times_loop == pytest.approx(ours.messages_per_second / loop.messages_per_second)
+    assert limit.messages_per_second == pytest.approx(limit.tokens_per_second / limit.tokens_per_message)
+    assert 0.5 * limit.tokens_per_message < ours.tokens_per_message <= limit.tokens_per_message, "some beginnings are shared"
+    assert by_name["gguf-F16 cpu: compact, 8 together"].disk_bytes > 2 * ours.disk_bytes
+    refused = {result.reason for result in results if result.row.variant == "gptq-w4g48"}
+    assert len(refused) == 1 and "group size 48" in refused.pop()
+    assert by_name["reference-float16 cuda: compact, 128 together"].reason == "the cluster has no GPU"
+
+    publish(lineage, "results", head, results)
+    written = json.loads(Path(lineage.config.workspace, "results.json").read_text())
+    assert written["machine"]["cpu"] and len(written["rows"]) == len(results)
+    (lever,) = written["levers"]
+    assert lever["change"] == "gguf-F16 instead of gguf-Q4_0"
