@@ -103,6 +103,7 @@ def measure_all(lineage: Lineage) -> tuple[dict, list[Result]]:
             reason = reasons.get(row.variant) or ("" if row.device == "cpu" or _gpus() else "the cluster has no GPU")
             done, found = (Result(row, reason), {}) if reason else measure(row, variants[row.variant], work, lineage)
             results.append(done)
+            say(f"{row.name}: {done.reason or f'{done.tokens_per_second:,.0f} tokens/s'}")
             where |= found
         steps.update(len(results), len(rows))
     length, needed = tokens_needed(artifact.fetch(lineage.checkpoint(), lineage.options), work)
