@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Forward(Protocol):
-    """A forward pass with room for `places` sequences behind the prefix, each of at most `room` tokens.
+    """A forward pass with room for `places` sequences behind the prefix, each of at most `room` tokens, `capacity` in all.
 
     `continuous`: a new sequence may start while others are under way. `max_tokens`: the most one `extend` takes.
     `shares`: what neighbours begin with alike is computed once. `computed`: tokens so far, prefixes apart.
@@ -37,6 +37,7 @@ class Forward(Protocol):
 
     places: int
     room: int
+    capacity: int
     max_tokens: int
     continuous: bool
     shares: bool
@@ -80,7 +81,7 @@ class BatchClassifier:
         pieces = [order[at : at + PIECE] for at in range(0, len(order), PIECE)]
         predictions: list[Prediction | None] = [None] * len(messages)
         tokenised = _ahead(lambda piece: self.prompt.message_ids(self.tokenizer, [messages[i] for i in piece]), pieces)
-        limit = min(self.max_message_tokens, self.forward.room - len(self.automaton.head) - 64)
+        limit = min(self.max_message_tokens, self.forward.room - self.automaton.longest)
         for piece, sequences in zip(pieces, tokenised, strict=True):
             accepted = {}
             for i, sequence in zip(piece, sequences, strict=True):
@@ -124,11 +125,15 @@ class BatchClassifier:
         )
         free = list(range(self.forward.places))
         running: dict[int, Feed] = {}
+        answer = self.automaton.longest - len(self.automaton.head)
+        needs = [len(sequence) + answer for sequence in sequences]
         while waiting or running:
             if self.forward.continuous or not running:
-                while waiting and free:
+                room = self.forward.capacity - sum(needs[row] for row in running)
+                while waiting and free and needs[waiting[0]] <= room:
                     row = waiting.popleft()
                     running[row] = (free.pop(), sequences[row])
+                    room -= needs[row]
             step = self._fitting(running)
             try:
                 take = self.forward.extend([running[row] for row in step])

@@ -33,7 +33,7 @@ class CausalForward:
         self.device = next(model.parameters()).device
         self.begin(prefix)
         self.places = places or (fitting(_free_bytes(), model.config, room, len(prefix)) if self.device.type == "cuda" else 32)
-        self.max_tokens = self.places * room
+        self.max_tokens = self.capacity = self.places * room
 
     def begin(self, prefix: Sequence[int]) -> None:
         self._prefix_length = len(prefix)

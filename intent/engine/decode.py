@@ -44,7 +44,8 @@ class Target:
 class Automaton:
     """States in compressed sparse rows: the edges of state s are `edges(s)`, with a token, a feed and a next state each.
 
-    `head` is forced before the first decision. An edge's feed is its token and what is forced behind it.
+    `head` is forced before the first decision. An edge's feed is its token and what is forced behind it. No answer has more
+    than `longest` tokens.
     """
 
     def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", codec: str):
@@ -61,6 +62,7 @@ class Automaton:
         head = _encode(tokenizer, [_json_key(schema, 0)])[0] if codec == "json" else ()
         self.head, self.start = [*head, *entry[0]], entry[1]
         self._tokens = np.asarray(self._token, np.int32)
+        self.longest = len(self.head) + sum(max(map(len, sequences)) for sequences in self._sequences)
 
     def allowed(self, state: int) -> np.ndarray:
         """Token ids of a state's edges, int32."""

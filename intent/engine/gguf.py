@@ -18,6 +18,8 @@ from intent.engine.decode import Take, common_prefix
 from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0
+# Tokens that a message and its answer are given on average. llama.cpp writes its whole cache at the start, used or not.
+USUAL_ROOM = 128
 
 
 class GgufForward:
@@ -36,6 +38,7 @@ class GgufForward:
         _load_kernels()
         llama_cpp.llama_backend_init()
         self.places, self.room, self.max_tokens, self.computed = places, room, 512, 0
+        self.capacity = max(room, places * min(room, USUAL_ROOM))
         self._threads = threads or len(os.sched_getaffinity(0))
         self._model = self._load(path)
         self._vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
@@ -99,7 +102,7 @@ class GgufForward:
                 f"the model's context holds {trained}; use fewer products or another model",
             )
         params = self._api.llama_context_default_params()
-        params.n_ctx = len(self._prefix) + self.places * self.room
+        params.n_ctx = len(self._prefix) + self.capacity
         params.n_batch = params.n_ubatch = self.max_tokens
         params.n_seq_max = self.places + 1
         params.kv_unified = True

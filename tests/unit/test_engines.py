@@ -103,6 +103,14 @@ def test_a_message_that_is_too_long_is_rejected_and_its_neighbours_are_not_touch
     assert labels([mixed[0], mixed[3]]) == labels(engine.classify(messages[:2]))
 
 
+def test_long_messages_wait_where_the_cache_has_no_room_for_all(checkpoint, f16, messages):
+    engine = classifier("gguf", checkpoint, f16, "json")
+    long = [" ".join([message] * 4)[:400] for message in messages[:12]]
+    assert sum(len(ids) for ids in PROMPT.message_ids(engine.tokenizer, long)) > engine.forward.capacity
+    alone = [label for message in long for label in labels(engine.classify([message]))]
+    assert labels(engine.classify(long)) == alone
+
+
 def test_out_of_memory_halves_the_batch_and_loses_nothing(checkpoint, f16, messages, monkeypatch):
     import torch
 
