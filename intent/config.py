@@ -98,7 +98,8 @@ class DataConfig:
 
     `catalogs`: about the job's own catalog, or about many sampled ones, so that a model learns to point at any.
     `held_out`: evaluation messages differ from training ones by their text, or also by phrase templates (and, with
-    sampled catalogs, products) that no training message has.
+    sampled catalogs, products) that no training message has. `phenomena`: weights of intent/synth/phenomena.py by name,
+    in place of its own; 0 is never.
     """
 
     uri: str | None = None
@@ -108,6 +109,7 @@ class DataConfig:
     validation: int = 200
     test: int = 500
     languages: list[str] = field(default_factory=lambda: ["en", "de", "es"])
+    phenomena: dict[str, float] = field(default_factory=dict)
     seed: int = 7
 
     def __post_init__(self):

@@ -60,7 +60,7 @@ def _build(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
     for number, split in enumerate(reversed(dataset.SPLITS)):
         by_template = config.held_out is HeldOut.templates
         seed = config.seed if by_template else config.seed * len(dataset.SPLITS) + number
-        corpus = Corpus(lineage.schema, config.languages, seed, catalog, split if by_template else "all")
+        corpus = Corpus(lineage.schema, config.languages, seed, catalog, split if by_template else "all", config.phenomena)
         splits[split] = _unique(corpus, getattr(config, split), seen, catalogs, f"generate {split}")
     taught = _teach(lineage, splits, catalogs, seen) if lineage.config.teacher.messages else {}
     return _publish(folder, splits, catalogs, taught)

@@ -14,9 +14,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 
 def config(url: str, workspace) -> JobConfig:
-    overrides = [f"workspace={workspace}", "data.train=20", "data.validation=4", "data.test=4", "data.languages=[en]"]
+    overrides = [f"workspace={workspace}", "data.train=60", "data.validation=4", "data.test=4", "data.languages=[en]"]
     overrides += ["teacher.messages=3", "teacher.variants=2", "teacher.endpoint.model=smollm2", f"teacher.endpoint.url={url}"]
-    overrides += ["teacher.endpoint.concurrency=2", "+teacher.endpoint.options.max_tokens=80"]
+    overrides += ["teacher.endpoint.concurrency=2", "+teacher.endpoint.options.max_tokens=80", "+data.phenomena.typo=0"]
     made = load_config("generate", overrides)
     assert made.data.catalogs is CatalogSource.given
     return made
@@ -30,6 +30,7 @@ def test_a_real_server_is_asked_once_and_every_answer_is_accounted_for(smollm2_u
     assert told["asked"] >= 3 and told["input_tokens"] > 300 and told["output_tokens"] > 0 and told["failed"] == 0
     examples = read_split(open_store(made.uri), "train")
     assert sum(e.generator == "teacher:smollm2" for e in examples) == told["accepted"]
+    assert not any("typo" in example.phenomena for example in examples)
     assert "## Teacher" in open_store(made.uri).read(dataset.CARD).decode()
 
     # A run that was cut off before its data set was published finds the answers.
