@@ -62,6 +62,33 @@ class EnergyMeter:
         return _gpu_energy() if self.on_gpu else _rapl(self.powercap)
 
 
+class CrowdMeter:
+    """The share of the machine's CPU time that went to others while a block of code ran: other processes, other guests.
+
+    As /proc counts it, in ticks of a hundredth of a second; a clean measurement has next to none.
+    """
+
+    share: float = 0.0
+
+    def __enter__(self) -> "CrowdMeter":
+        self.before = _cpu_seconds()
+        return self
+
+    def __exit__(self, *error) -> None:
+        total, idle, own = (after - before for after, before in zip(_cpu_seconds(), self.before, strict=True))
+        self.share = max(0.0, (total - idle - own) / total) if total > 0 else 0.0
+
+
+def _cpu_seconds() -> tuple[float, float, float]:
+    """Since the start, of all CPUs: in all, idle, and of this process."""
+    import psutil
+
+    cpu, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    # Guests' time is part of the user's.
+    total = sum(getattr(cpu, name, 0.0) for name in ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"))
+    return total, cpu.idle + getattr(cpu, "iowait", 0.0), own.user + own.system
+
+
 def _rapl(powercap: Path) -> dict[str, tuple[int, int]]:
     zones = {}
     for folder in powercap.glob("*-rapl:*"):

@@ -33,6 +33,8 @@ EXPLAINED = (
 )
 KINDS = {"base": "before fine-tuning", "reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", HOSTED: "hosted model"}
 KINDS |= {"svm": "linear SVM, no language model", "cascade": "the SVM where it is sure, else a language model"}
+# What a quiet machine's own services take of its CPUs, and no more.
+ALONE = 0.05
 
 Results = Mapping[str, Mapping]
 
@@ -46,11 +48,18 @@ def write_report(folder: Path, results: Results, selected: Results, sources: Sou
     (folder / PARQUET).write_bytes(sink.getvalue())
 
 
+def crowded(results: Results) -> str:
+    """Which rows were not measured alone, in words; empty where all were."""
+    found = [(name, r.get("others") or 0.0) for name, r in _measured(results).items()]
+    names = ", ".join(f"{name} ({share:.0%})" for name, share in found if share > ALONE)
+    return f"Slower than it can be, because others used the CPUs meanwhile (their share): {names}." if names else ""
+
+
 def render_text(results: Results) -> str:
     """The results as a terminal shows them."""
     wanted = [COLUMNS.index(name) for name in SUMMARY]
     rows = [row if len(row) == 2 else [row[i] for i in wanted] for row in trade_off(results).rows]
-    return Table(SUMMARY, rows).text()
+    return "\n".join(part for part in (Table(SUMMARY, rows).text(), crowded(results)) if part)
 
 
 def render_markdown(results: Results, selected: Results, sources: Sources) -> str:
@@ -131,7 +140,7 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
     """(heading, note, table) of everything that Markdown shows too."""
     chosen = [[model, choice["variant"], choice["reason"]] for model, choice in selected.items()]
     yield "Selected", "By model of processor; classify and nightly use it.", Table(("hardware", "variant", "because"), chosen)
-    yield "All variants", EXPLAINED, trade_off(results)
+    yield "All variants", f"{EXPLAINED} {crowded(results)}", trade_off(results)
     yield "Beside the paper", paper.ABOUT, paper.side_by_side(results)
     measured = _measured(results)
     for group, what in (("slots", "slot"), ("languages", "language"), ("phenomena", "phenomenon")):

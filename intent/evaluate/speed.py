@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from intent.engine import Classifier, Prediction
-from intent.hardware import EnergyMeter
+from intent.hardware import CrowdMeter, EnergyMeter
 from intent.synth.example import Example
 
 WARM_UP, ALONE = 32, 64
@@ -25,7 +25,7 @@ class Speed:
     """Rates of all messages together; latency in seconds of a message alone; peaks in bytes.
 
     `load_seconds`: of the model, once. `gpu_peak_bytes`: what PyTorch reserved (None: no GPU). `joules_per_message`: None
-    where the machine does not count.
+    where the machine does not count. `others`: the share of the machine's CPU time that others had meanwhile.
     """
 
     messages_per_second: float
@@ -36,6 +36,7 @@ class Speed:
     peak_bytes: int
     gpu_peak_bytes: int | None = None
     joules_per_message: float | None = None
+    others: float | None = None
 
 
 def measure(
@@ -44,7 +45,7 @@ def measure(
     """A prediction of each example, in order, and what they took. `load` gives a classifier for a catalog's names."""
     predictions: dict[int, Prediction] = {}
     loading: list[float] = []
-    spent, tokens, joules = 0.0, 0, []
+    spent, tokens, crowd, joules = 0.0, 0, 0.0, []
     alone: list[float] = []
     for key in dict.fromkeys(example.catalog for example in examples):
         rows = [i for i, example in enumerate(examples) if example.catalog == key]
@@ -55,9 +56,10 @@ def measure(
         # The first pass of a kernel may compile or repack.
         classifier.classify(messages[:WARM_UP])
         computed, start = classifier.tokens_computed, time.perf_counter()
-        with EnergyMeter(on_gpu) as meter:
+        with EnergyMeter(on_gpu) as meter, CrowdMeter() as others:
             found = classifier.classify(messages)
-        spent += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        spent, crowd = spent + seconds, crowd + others.share * seconds
         tokens += classifier.tokens_computed - computed
         joules.append(meter.joules)
         predictions |= dict(zip(rows, found, strict=True))
@@ -72,6 +74,7 @@ def measure(
         peak_bytes=peak_bytes(),
         gpu_peak_bytes=gpu_peak_bytes() if on_gpu else None,
         joules_per_message=None if None in joules else sum(joules) / len(examples),
+        others=crowd / spent,
     )
     return [predictions[i] for i in range(len(examples))], speed
 

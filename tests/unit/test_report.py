@@ -40,7 +40,7 @@ def measured(name: str, hardware: Hardware, right: int, rate: float, mb: float, 
     loader = ClassifierLoader(name, Artifact(f"w/{name}", record), Prompt(CART), EngineOptions("compact"), StorageOptions())
     found = [Prediction(e.intent if i < right else add(quantity=9), 0.9) for i, e in enumerate(EXAMPLES)]
     memory = {"peak_bytes": int(mb * 3e6), "gpu_peak_bytes": int(mb * 2e6) if hardware is T4 else None}
-    speed = Speed(rate, rate * 9, 0.01, 0.02, 1.5, **memory)
+    speed = Speed(rate, rate * 9, 0.01, 0.02, 1.5, **memory, others=0.4 if name == "gguf-Q2_K" else 0.01)
     return Measured(Trial(loader, Artifact("d", ArtifactRecord("data", {}, {})), hardware, 32), found, speed, price)
 
 
@@ -106,6 +106,7 @@ def test_a_terminal_shows_figures_in_columns_and_a_failure_with_its_reason(resul
     ]
     assert lines[7].startswith("gguf-IQ4_XS")
     assert "RuntimeError" in lines[7]
+    assert lines[-1].endswith("meanwhile (their share): gguf-Q2_K (40%).")
 
 
 def test_the_numbers_are_a_parquet_row_each(results, tmp_path):

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
@@ -43,6 +46,26 @@ def test_rates_are_of_the_measured_messages_and_answers_keep_their_order():
     assert speed.peak_bytes > 10e6
     assert speed.gpu_peak_bytes is None
     assert all(sleeper.closed for sleeper in made)
+
+
+def test_others_have_what_is_neither_idle_nor_ones_own(monkeypatch):
+    readings = iter([(100.0, 50.0, 10.0), (110.0, 54.0, 13.0)])
+    monkeypatch.setattr(hardware, "_cpu_seconds", lambda: next(readings))
+    with hardware.CrowdMeter() as crowd:
+        pass
+    assert crowd.share == pytest.approx(0.3)
+
+
+def test_work_of_another_process_is_seen():
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.3)
+        with hardware.CrowdMeter() as crowd:
+            time.sleep(0.7)
+    finally:
+        other.kill()
+        other.wait()
+    assert crowd.share > 0.5 / os.cpu_count()
 
 
 def zone(folder, name, spent):
