@@ -127,7 +127,7 @@ def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
 def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, failed: dict[str, str], folder: Path) -> dict:
     sources = Sources.read(lineage, trained=any(row.trial.loader.name != SVM for row in rows.values()))
     results = results_of(lineage.schema, sources.examples, rows)
-    if asked:
+    if asked and rows:
         first = next(iter(rows.values()))
         row = hosted_result(lineage.schema, sources.examples, asked, lineage.options, first)
         results[row["variant"]] = row

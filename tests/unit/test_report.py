@@ -109,6 +109,12 @@ def test_a_terminal_shows_figures_in_columns_and_a_failure_with_its_reason(resul
     assert lines[-1].endswith("meanwhile (their share): gguf-Q2_K (40%).")
 
 
+def test_a_sweep_in_which_everything_failed_still_says_why(tmp_path):
+    write_report(tmp_path, {"reference": {"reason": "MemoryError: 1"}, "gguf-Q8_0": {"reason": "MemoryError: 2"}}, {}, SOURCES)
+    assert "MemoryError: 2" in (tmp_path / "report.html").read_text()
+    assert "MemoryError: 2" in (tmp_path / "report.md").read_text()
+
+
 def test_the_numbers_are_a_parquet_row_each(results, tmp_path):
     write_report(tmp_path, results, {}, SOURCES)
     table = pq.read_table(io.BytesIO((tmp_path / "results.parquet").read_bytes())).to_pylist()
