@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := infra/constraints.txt
 
-.PHONY: install demo sweep test lint chaos clean
+.PHONY: install demo sweep test lint chaos multihost clean
 
 install: $(STAMP)
 
@@ -35,6 +35,10 @@ lint: install
 # As root: starts a Ceph store and network namespaces, installing what they need. SEED=n repeats a run.
 chaos: install
 	$(BIN)/python -m pytest tests/chaos --runchaos $(if $(SEED),--seed=$(SEED))
+
+# As root: a night over several hosts, as network namespaces. SEED=n repeats a run.
+multihost: install
+	$(BIN)/python -m pytest tests/chaos/test_several_hosts.py --runchaos $(if $(SEED),--seed=$(SEED))
 
 clean:
 	rm -rf artifacts demo

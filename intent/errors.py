@@ -1,5 +1,8 @@
 """Named errors. Each message names the field, its value and the remedy; each class has the exit code of its job."""
 
+import traceback
+from pathlib import Path
+
 
 class IntentError(Exception):
     """Base of every error that a job reports in one line instead of a traceback."""
@@ -68,3 +71,13 @@ class Disagreement(IntentError):
     """An engine's labels differ from the reference's on the gold set by more than the allowed share."""
 
     exit_code = 6
+
+
+class EngineFailed(IntentError):
+    """An engine raised what it does not raise by itself. Says what and where, not its words, which may quote messages."""
+
+    def __init__(self, variant: str, error: Exception):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        super().__init__(
+            f"{variant} raised {type(error).__name__} in {Path(frame.filename).name}:{frame.lineno} ({frame.name})"
+        )

@@ -1,9 +1,11 @@
 """What every job shares: its configuration, its errors and exit codes, its cluster, and how it shows progress."""
 
 import functools
+import io
+import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import hydra
@@ -16,8 +18,10 @@ from intent.errors import ConfigError, IntentError
 
 CONFIGS = "../conf"
 INTERRUPTED = 130
-# What workers print stays in Ray's own logs; what goes wrong there comes back as an exception.
-QUIET = {"log_to_driver": False, "logging_level": "error"}
+UNPICKLES = "RAY_DATA_AUTOLOAD_"
+# They say at every start where credentials come from and where the cluster is.
+NOISY = ("botocore", "ray")
+log = logging.getLogger(__name__)
 
 
 def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
@@ -35,7 +39,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
         def guarded(raw: DictConfig) -> None:
             nonlocal entered
             entered = True
-            _report_errors(lambda: run(_validated(raw)))
+            _report_errors(lambda: run(_validated(raw, os.environ)))
 
         def main() -> None:
             try:
@@ -56,7 +60,10 @@ def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobCo
         return _validated(hydra.compose(name, overrides))
 
 
-def _validated(raw: DictConfig) -> JobConfig:
+def _validated(raw: DictConfig, environment: Mapping[str, str] = {}) -> JobConfig:
+    for name in environment:
+        if name.startswith(UNPICKLES):
+            raise ConfigError(name, environment[name], "lets Ray unpickle what is in data; unset it on every node")
     missing = sorted(OmegaConf.missing_keys(raw))
     if missing:
         raise ConfigError(missing[0], "???", f"has no default; give it on the command line: {missing[0]}=...")
@@ -96,7 +103,22 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
             ray.shutdown()
 
 
+def for_machines(config: ClusterConfig) -> bool:
+    """What is said of the work, beside the result, is JSON lines: on a cluster, where nobody sits at a terminal."""
+    return config.mode is ClusterMode.attach and not sys.stderr.isatty()
+
+
+class LogLines(io.TextIOBase):
+    """A stream whose every line is a log record."""
+
+    def write(self, text: str) -> int:
+        if line := text.rstrip():
+            log.info(line)
+        return len(text)
+
+
 def _start(ray, config: ClusterConfig) -> None:
+    # What workers print stays in Ray's own logs; what goes wrong there comes back as an exception.
     if config.mode is ClusterMode.local:
         ray.init(
             address="local",
@@ -107,8 +129,11 @@ def _start(ray, config: ClusterConfig) -> None:
             logging_level="error",
         )
         return
+    said = {"logging_config": ray.LoggingConfig(encoding="JSON")} if for_machines(config) else {"logging_level": "error"}
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **QUIET)
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, **said)
+        for name in NOISY:
+            logging.getLogger(name).setLevel(logging.WARNING)
     except ConnectionError:
         raise ConfigError("cluster", "attach", "no running Ray cluster found; start one, or use cluster=local") from None
     except ray.exceptions.AuthenticationError:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from intent.artifact import Artifact, fingerprint
 from intent.config import ClassifyConfig, Device, VariantSpec
+from intent.hardware import CPU, GPU
 from intent.lineage import Lineage
 from intent.models import classifier_loader
 from intent.night.fleet import EngineSpec
@@ -12,7 +13,7 @@ from intent.night.ledger import RunIdentity
 from intent.night.progress import Summary
 from intent.night.run import classify_night
 from intent.night.worker import Columns
-from jobs.app import cluster, job, say
+from jobs.app import LogLines, cluster, for_machines, job, say
 from jobs.choice import serving
 
 
@@ -34,6 +35,7 @@ def label(lineage: Lineage, output: str, variants: dict[str, Artifact], batches:
         engines(lineage, variants, batches),
         config.fleet,
         columns(config),
+        stream=LogLines() if for_machines(config.cluster) else None,
     )
 
 
@@ -59,6 +61,9 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
     """
     import ray
 
+    def price(kind: str) -> float:
+        return lineage.config.cluster.prices.get(kind) or 0.0
+
     fleet, resources = lineage.config.fleet, ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     specs = []
@@ -69,7 +74,7 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True)
-        takes = {"cpus": each, "gpus": 1 if on_gpu else 0}
+        takes = {"cpus": each, "gpus": int(on_gpu), "usd_per_hour": each * price(CPU) + on_gpu * price(GPU)}
         specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs
 

@@ -134,6 +134,7 @@ def check_night(root: str, id_column: str = "id", options: StorageOptions = Stor
     manifest = Ledger(output, IDENTITY).verify()
     assert manifest["rows"] == sum(given.values()) == manifest["labelled"] + manifest["abstained"] + manifest["rejected"]
     assert manifest["rejected"] == len(rejected)
+    assert not list(output.list("frequent/")), "the table of frequent messages outlived the night"
     assert manifest["abstained"] == labelled["status"].to_pylist().count("abstained")
     if root.startswith("s3://"):
         assert "Uploads" not in output.client.list_multipart_uploads(Bucket=output.bucket)

@@ -4,7 +4,10 @@ Knows nothing of Ray or of the queue. Its calls come from several threads, so th
 computed and the last is written; one at a time computes.
 """
 
+import logging
+import platform
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +24,8 @@ from intent.night.worker import MAX_CHARACTERS, Columns, Worker
 from intent.schema import IntentSchema
 from intent.storage import Store
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Night:
@@ -35,11 +40,15 @@ class Night:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a shard went: `part` where it is committed, else the `reason`; `final` where trying again cannot help."""
+    """How a shard went: `part` where it is committed, else the `reason`; `final` where trying again cannot help.
+
+    `seconds`: of computing alone, without reading and writing.
+    """
 
     part: Committed | None = None
     reason: str = ""
     final: bool = False
+    seconds: float = 0.0
 
 
 class Actor:
@@ -48,34 +57,42 @@ class Actor:
         self.reader = ShardReader(night.source, night.columns.read)
         self.computing = threading.Lock()
 
-    def load(self, load: Callable[[], Classifier]) -> None:
+    def load(self, load: Callable[[], Classifier]) -> str:
+        """Returns the name of this host."""
         night = self.night
         self.worker = Worker(load(), night.schema, night.columns, night.ledger.run.fingerprint, night.max_characters)
+        return platform.node()
 
     def label(self, shard: Shard, known: pa.Table | None) -> Outcome:
         return _outcome(lambda: self._label(shard, known))
 
     def label_frequent(self, chunk: Shard, known: None) -> Outcome:
-        def run() -> None:
+        def run() -> tuple[None, float]:
             with self.computing:
+                started = time.monotonic()
                 frequent.label(self.night.ledger.store, self.worker, chunk)
+                return None, time.monotonic() - started
 
         return _outcome(run)
 
-    def _label(self, shard: Shard, known: pa.Table | None) -> Committed:
+    def _label(self, shard: Shard, known: pa.Table | None) -> tuple[Committed, float]:
         ledger = self.night.ledger
         rows = self.reader.read(shard)
         with self.computing:
             # A double elsewhere, or another driver's actor, may have been quicker.
             if ledger.holds(shard):
-                return ledger.committed(shard.id)
+                return ledger.committed(shard.id), 0.0
+            log.info("labelling", extra={"run": ledger.run.fingerprint, "shard": shard.id, "rows": shard.rows})
+            started = time.monotonic()
             part = self.worker.label(shard, rows, known)
-        return ledger.publish(part)
+            seconds = time.monotonic() - started
+        return ledger.publish(part), seconds
 
 
-def _outcome(run: Callable[[], Committed | None]) -> Outcome:
+def _outcome(run: Callable[[], tuple[Committed | None, float]]) -> Outcome:
     try:
-        return Outcome(run())
+        part, seconds = run()
+        return Outcome(part, seconds=seconds)
     except CorruptData as error:
         return Outcome(reason=str(error), final=True)
     except Exception as error:

@@ -1,9 +1,10 @@
 """The cluster's part in a night: actors of several kinds pull shards from one queue, each at its own speed.
 
-The only module of the night that knows Ray. Actors may die and nodes may come and go; what is done is known from the
-store alone.
+With metrics.py the only module of the night that knows Ray. Actors may die and nodes may come and go; what is done is
+known from the store alone.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError,
 from intent.engine import Classifier
 from intent.errors import Disagreement, ShardsFailed
 from intent.night import frequent
-from intent.night.actor import Actor, Night
+from intent.night.actor import Actor, Night, Outcome
+from intent.night.metrics import Meters
 from intent.night.part import Committed
 from intent.night.progress import Progress
 from intent.night.queue import Queue
@@ -29,11 +31,12 @@ FOOTERS_PER_TASK = 2_000
 TICK_SECONDS = 1.0
 SEAT_PATIENCE = 3
 GROW_SECONDS = 10.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A kind of actor: how to load its classifier (called inside the actor), how many, and what each takes of a node.
+    """A kind of actor: how to load its classifier (called inside the actor), how many, what each takes of a node and costs.
 
     `grows`: more of them, where nodes that join the cluster have room.
     """
@@ -46,6 +49,7 @@ class EngineSpec:
     gpus: float = 0
     env_vars: dict[str, str] = field(default_factory=dict)
     grows: bool = False
+    usd_per_hour: float = 0.0
 
 
 @dataclass(eq=False)
@@ -58,6 +62,7 @@ class _Seat:
     spec: EngineSpec
     actor: object = None
     ready: bool = False
+    node: str = ""
     deaths: int = 0
     misses: int = 0
     trouble: str = ""
@@ -70,6 +75,7 @@ class Fleet:
     def __init__(self, night: Night, engines: Sequence[EngineSpec], attempts: int, progress: Progress):
         self.night, self.engines, self.attempts, self.progress = night, engines, attempts, progress
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
+        self.meters = Meters(night.ledger.run.fingerprint)
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
         self.looked = time.monotonic()
 
@@ -99,6 +105,7 @@ class Fleet:
                 # A call on an actor that died with another call is gone already.
                 if ref in self.calls:
                     self._settle(ref, queue, done)
+            self.meters.observe(self.seats, queue, self.progress)
             ready = sum(seat.ready for seat in self.seats)
             self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {queue.remaining:,} shards left")
 
@@ -151,13 +158,28 @@ class Fleet:
             self._died(seat, self._queues(seat) | {queue}, error)
             return
         if shard is None:
-            seat.ready = True
+            seat.ready, seat.node = True, outcome
+            self._log("actor ready", seat)
         elif outcome.reason:
+            self._log("shard failed", seat, shard, reason=outcome.reason, final=outcome.final)
             queue.fail(shard, seat, outcome.reason, outcome.final)
         else:
             seat.deaths = seat.misses = 0
-            if queue.done(shard, seat, time.monotonic()) and done and queue is current:
-                done(shard, outcome.part)
+            if queue.done(shard, seat, time.monotonic()):
+                self._account(seat, shard, outcome)
+                if done and queue is current:
+                    done(shard, outcome.part)
+
+    def _account(self, seat: _Seat, shard: Shard, outcome: Outcome) -> None:
+        self.meters.done(seat, shard.rows, outcome)
+        self._log("shard done", seat, shard, seconds=round(outcome.seconds, 3))
+
+    def _log(self, message: str, seat: _Seat, shard: Shard | None = None, **facts) -> None:
+        """For machines: what the progress lines say to people is said there."""
+        facts |= {"run": self.night.ledger.run.fingerprint, "variant": seat.spec.variant, "node": seat.node}
+        if shard:
+            facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
+        log.info(message, extra=facts)
 
     def _queues(self, seat: _Seat) -> set[Queue | None]:
         return {queue for holder, _, queue in self.calls.values() if holder is seat}
@@ -175,6 +197,7 @@ class Fleet:
         limit = SEAT_PATIENCE * self.attempts if seat.ready else self.attempts
         seat.trouble = f"{seat.spec.variant}: {reason}"
         seat.refused = isinstance(getattr(error, "cause", None), Disagreement)
+        self._log("actor died", seat, reason=reason, shards=[shard.id for shard in lost])
         self.progress.say(f"an actor of {seat.spec.variant} died, {len(lost)} shards go back: {reason}")
         if seat.deaths < limit:
             self._start(seat)

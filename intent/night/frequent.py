@@ -97,6 +97,12 @@ def load(store: Store) -> pa.Table | None:
     return pa.concat_tables(tables).combine_chunks() if tables else None
 
 
+def forget(store: Store) -> None:
+    """Delete the table: it holds messages, and a night that has its manifest needs it no more."""
+    for blob in list(store.list(f"{FOLDER}/")):
+        store.delete(blob.key)
+
+
 def _messages(store: Store) -> pa.Array:
     return pq.read_table(io.BytesIO(store.read(MESSAGES)), page_checksum_verification=True)["message"].combine_chunks()
 

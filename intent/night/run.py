@@ -10,7 +10,7 @@ from typing import TextIO
 
 from intent.artifact import fingerprint
 from intent.config import FleetConfig
-from intent.errors import ConfigError, IntentError, ShardsFailed
+from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
 from intent.night import frequent
 from intent.night.actor import Night
 from intent.night.fleet import EngineSpec, Fleet, find_frequent, load_known, read_footers_on_cluster, reason_of
@@ -51,6 +51,7 @@ def classify_night(
     ledger.require_same()
     if manifest := ledger.manifest():
         ledger.close(manifest["summary"])
+        frequent.forget(store)
         return Summary(**{**manifest["summary"], "already_done": True})
     probe(ledger.store)
     shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster))
@@ -107,7 +108,12 @@ def run_night(
             ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
     summary = tally.summary(queue.retries, ledger.store.uri)
-    ledger.commit(shards, parts, summary.as_dict())
+    try:
+        ledger.commit(shards, parts, summary.as_dict())
+    except ManifestLost:
+        frequent.forget(ledger.store)
+        raise
+    frequent.forget(ledger.store)
     return summary
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from intent.engine import Classifier, Prediction, Status
-from intent.errors import ConfigError
+from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.night.part import Part, build_part
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
@@ -87,7 +87,12 @@ class Worker:
         return pa.schema([*self.schema.arrow_fields(), *(pa.field(*kind) for kind in kinds)])
 
     def _classify(self, messages: Sequence[str]) -> pa.Table:
-        predictions = self.classifier.classify(messages) if messages else []
+        try:
+            predictions = self.classifier.classify(messages) if messages else []
+        except IntentError:
+            raise
+        except Exception as error:
+            raise EngineFailed(self.classifier.variant, error) from None
         if len(predictions) != len(messages):
             raise RuntimeError(f"{self.classifier.variant} gave {len(predictions)} predictions for {len(messages)} messages")
         return self._answers(predictions)

@@ -89,7 +89,7 @@ def importance_matrix(checkpoint: Path, sequences: list[list[int]]) -> dict[str,
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, use_safetensors=True)
     names = gguf.get_tensor_name_map(
         gguf.MODEL_ARCH[ARCHITECTURES[model.config.model_type].upper()], model.config.num_hidden_layers
     )

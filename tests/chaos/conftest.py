@@ -30,8 +30,9 @@ def as_root():
 
 
 @pytest.fixture
-def hosts(as_root):
-    hosts = Hosts()
+def hosts(as_root, request):
+    """A head and the hosts that the test names by `@pytest.mark.parametrize("hosts", [NAMES], indirect=True)`."""
+    hosts = Hosts(*request.param)
     try:
         hosts.create()
         yield hosts

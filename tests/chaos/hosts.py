@@ -1,4 +1,4 @@
-"""Two hosts, as network namespaces joined by a wire that can be cut. They share the disk. Needs root."""
+"""Hosts, as network namespaces whose wires meet in the head's and can be cut. They share the disk. Needs root."""
 
 import os
 import shutil
@@ -9,17 +9,18 @@ import tempfile
 from contextlib import suppress
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--disable-usage-stats"]
-ADDRESSES = ("10.213.0.1", "10.213.0.2")
-PORT = 6399
+NETWORK, PORT = "10.213.0", 6399
+HEAD = f"{NETWORK}.1"
 
 
 class Hosts:
-    """The head's host and a worker's; `wire` is the head's end of what joins them."""
+    """The head's host and `others`, by name; `wires` are the head's ends of what joins them, each a port of its bridge."""
 
-    def __init__(self):
-        self.names = [f"{role}{os.getpid()}" for role in ("h", "w")]
-        self.ends = [f"v{name}" for name in self.names]
-        self.wire = self.ends[0]
+    def __init__(self, *others: str):
+        self.head = f"h{os.getpid()}"
+        self.names = {name: f"{name}{os.getpid()}" for name in others}
+        self.addresses = {name: f"{NETWORK}.{number}" for number, name in enumerate(others, 2)}
+        self.wires = {name: f"v{inside}" for name, inside in self.names.items()}
         # Apart from Ray's usual folder, where the next `ray.init` on this machine would find this cluster and join it.
         self.folder = tempfile.mkdtemp(prefix="hosts-")
 
@@ -27,30 +28,46 @@ class Hosts:
         if not shutil.which("ip"):
             _run("apt-get", "update", "-qq")
             _run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "iproute2")
-        for name in self.names:
-            _run("ip", "netns", "add", name)
-        _run("ip", "link", "add", self.ends[0], "type", "veth", "peer", "name", self.ends[1])
-        for name, end, address in zip(self.names, self.ends, ADDRESSES, strict=True):
-            _run("ip", "link", "set", end, "netns", name)
-            _run("ip", "-n", name, "address", "add", f"{address}/24", "dev", end)
-            _run("ip", "-n", name, "link", "set", end, "up")
-            _run("ip", "-n", name, "link", "set", "lo", "up")
+        self._add(self.head)
+        _run("ip", "-n", self.head, "link", "add", "lan", "type", "bridge")
+        self._address(self.head, "lan", HEAD)
+        for name, inside in self.names.items():
+            self._add(inside)
+            wire, end = self.wires[name], f"e{inside}"
+            _run("ip", "link", "add", wire, "netns", self.head, "type", "veth", "peer", "name", end, "netns", inside)
+            _run("ip", "-n", self.head, "link", "set", wire, "master", "lan", "up")
+            self._address(inside, end, self.addresses[name])
 
-    def start_ray(self, env: dict) -> str:
-        """One node on each host; returns the cluster's address."""
-        head, worker = ADDRESSES
+    def _add(self, inside: str) -> None:
+        _run("ip", "netns", "add", inside)
+        _run("ip", "-n", inside, "link", "set", "lo", "up")
+
+    def _address(self, inside: str, link: str, address: str) -> None:
+        _run("ip", "-n", inside, "address", "add", f"{address}/24", "dev", link)
+        _run("ip", "-n", inside, "link", "set", link, "up")
+
+    def start_head(self, env: dict, *options: str) -> str:
+        """Returns the cluster's address."""
         start = [*RAY, "--head", "--include-dashboard=false", f"--temp-dir={self.folder}"]
-        start += [f"--port={PORT}", f"--node-ip-address={head}"]
+        start += [f"--port={PORT}", f"--node-ip-address={HEAD}", *options]
         _run(*self.on_head(start), env=env)
-        join = [*RAY, f"--address={head}:{PORT}", f"--node-ip-address={worker}"]
-        _run("ip", "netns", "exec", self.names[1], *join, env=env)
-        return f"{head}:{PORT}"
+        return f"{HEAD}:{PORT}"
+
+    def joining(self, name: str) -> list[str]:
+        """The command by which a host's node joins the cluster."""
+        return self.on(name, [*RAY, f"--address={HEAD}:{PORT}", f"--node-ip-address={self.addresses[name]}"])
+
+    def join(self, name: str, env: dict) -> None:
+        _run(*self.joining(name), env=env)
 
     def on_head(self, command: list[str]) -> list[str]:
-        return ["ip", "netns", "exec", self.names[0], *command]
+        return ["ip", "netns", "exec", self.head, *command]
+
+    def on(self, name: str, command: list[str]) -> list[str]:
+        return ["ip", "netns", "exec", self.names[name], *command]
 
     def remove(self) -> None:
-        for name in self.names:
+        for name in (self.head, *self.names.values()):
             found = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout
             for pid in map(int, found.split()):
                 with suppress(ProcessLookupError):

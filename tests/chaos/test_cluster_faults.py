@@ -45,9 +45,12 @@ def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluste
 
 
 @pytest.mark.rig
+@pytest.mark.parametrize("hosts", [["w"]], indirect=True)
 def test_t8_a_worker_that_is_cut_off_commits_nothing_twice(tmp_path, hosts, seed):
-    address = hosts.start_ray({**os.environ, **SOON, "PYTHONPATH": PATH})
-    code, output = run(tmp_path, "partition.py", seed, address, hosts.wire, by=hosts.on_head, env=SOON)
+    env = {**os.environ, **SOON, "PYTHONPATH": PATH}
+    address = hosts.start_head(env)
+    hosts.join("w", env)
+    code, output = run(tmp_path, "partition.py", seed, address, hosts.wires["w"], by=hosts.on_head, env=SOON)
     assert code == 0, output
     assert (found := re.search(r"rows=1000 retries=(\d+)", output)), output
     assert 1 <= int(found[1]) <= 20

@@ -1,15 +1,13 @@
 """The command line that users script against: on a mini-cluster, and by `ray job submit` on a running cluster."""
 
-import os
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import nights
 import pyarrow as pa
 import pytest
-from servers import free_port
+from servers import RayHead
 
 from intent import artifact
 from intent.artifact import ArtifactRecord
@@ -21,7 +19,6 @@ from jobs.app import load_config
 from tests.tiny import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
-RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 pytestmark = pytest.mark.slow
 
 
@@ -88,20 +85,19 @@ def test_classify_on_a_mini_cluster(models, night):
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory):
-    """A running cluster with token authentication, as a user starts one; the environment that reaches it."""
-    port, dashboard = free_port(), free_port()
-    token = tmp_path_factory.mktemp("head") / "token"
-    token.write_text(uuid.uuid4().hex * 2)
-    token.chmod(0o600)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": path}
-    start = ["start", "--head", "--num-cpus=2", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
-    begun = run(*RAY, *start, f"--temp-dir={os.path.realpath('/tmp')}/ray-{uuid.uuid4().hex[:8]}", env=env)
-    assert begun.returncode == 0, begun.stdout + begun.stderr
-    yield env | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
-    run("pkill", "-f", f"[g]cs_server.*{port}")
-    run("pkill", "-f", f"[r]aylet.*{port}")
+def started(tmp_path_factory):
+    head = RayHead(tmp_path_factory.mktemp("head"))
+    try:
+        head.start()
+        yield head
+    finally:
+        head.stop()
+
+
+@pytest.fixture
+def head(started) -> dict[str, str]:
+    """The environment that reaches a running cluster with token authentication."""
+    return started.env
 
 
 def submit(*arguments: str, env: dict) -> subprocess.CompletedProcess:
@@ -116,6 +112,20 @@ def test_a_job_on_a_cluster_ends_here_as_it_ends_there(models, night, head):
     refused = submit("classify", *arguments(models, night), "fleet.attempts=0", env=head)
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert "fleet.attempts=0: use at least 1" in refused.stdout + refused.stderr
+
+
+def test_rays_own_submission_runs_a_job_as_the_readme_says(models, night, head):
+    job = ["--working-dir", ".", "--", "python", "-m", "jobs.classify", "cluster=attach", *arguments(models, night)]
+    done = run("ray", "job", "submit", *job, env=head)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check(night)
+
+
+def test_the_images_health_check_passes_with_the_token_and_only_with_it(started, head):
+    # As the image's HEALTHCHECK does: what does not answer in time is not healthy.
+    command = ["timeout", "15", "ray", "health-check", "--address", started.address]
+    assert run(*command, env=head).returncode == 0
+    assert run(*command, env=head | {"RAY_AUTH_TOKEN": "0" * 64}).returncode != 0
 
 
 @pytest.mark.parametrize("token", [None, "0" * 64])

@@ -133,6 +133,7 @@ def test_the_nights_command_is_a_configuration_that_asks_for_no_more_than_the_gr
 def test_nights_never_overlap_and_are_tried_again_only_where_that_helps():
     spec = nightly()
     assert spec["timeZone"] == "Etc/UTC" and spec["concurrencyPolicy"] == "Forbid"
+    assert spec["successfulJobsHistoryLimit"] > 0 and spec["failedJobsHistoryLimit"] > 0
     job = spec["jobTemplate"]["spec"]
     (rule,) = job["podFailurePolicy"]["rules"]
     final = {errors.ConfigError, errors.ManifestLost, errors.StoreUnfit, errors.Disagreement}

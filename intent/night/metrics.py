@@ -1,0 +1,75 @@
+"""What Prometheus sees of a night, through Ray's own metrics agent on the driver's node: names that begin with ray_intent_.
+
+Counters are of this driver's run and each shard's first part; the gauges are of the night. Labels are names of engines,
+variants, hosts and the run's fingerprint, never text from the log.
+"""
+
+import time
+from collections.abc import Sequence
+
+from ray.util.metrics import Counter, Gauge
+
+from intent.night.actor import Outcome
+from intent.night.progress import Progress
+from intent.night.queue import Queue
+
+ENGINE = ("run", "engine", "variant", "node")
+
+
+class Meters:
+    """A night's counters and gauges. `node` is the name of the host that an actor runs on."""
+
+    def __init__(self, run: str):
+        self.run, self._charged = {"run": run}, time.monotonic()
+        self.rows = Counter("intent_rows", "Rows committed", (*ENGINE, "status"))
+        self.classified = Counter("intent_classified_messages", "Messages that a model saw", ENGINE)
+        self.seconds = Counter("intent_engine_seconds", "Seconds that engines computed", ENGINE)
+        self.cost = Counter("intent_cost_usd", "Cost so far of the actors' CPUs and GPUs, by cluster.prices", ENGINE)
+        self.actors = Gauge("intent_actors", "Actors that are ready, or waiting for a node", (*ENGINE[:3], "state"))
+        self.planned = Gauge("intent_rows_planned", "Rows of the night's input", ("run",))
+        self.done_ = Gauge("intent_rows_done", "Rows done, by this and earlier runs", ("run",))
+        self.rejected = Gauge("intent_rows_rejected", "Rows rejected, by this and earlier runs", ("run",))
+        self.saved = Gauge("intent_duplicates_saved", "Rows that no model had to see", ("run",))
+        self.left = Gauge("intent_shards_left", "Shards that wait or are under way", ("run",))
+        self.failed = Gauge("intent_shards_failed", "Shards given up", ("run",))
+        self.retries = Gauge("intent_retries", "Shards that went back into the queue", ("run",))
+        self.started = Gauge("intent_started_seconds", "Unix time at which this run began", ("run",))
+        self.started.set(time.time(), self.run)
+
+    def done(self, seat, messages: int, outcome: Outcome) -> None:
+        """A shard's part, or a chunk of `messages` frequent ones, was made by the actor on `seat`."""
+        tags = self._tags(seat)
+        self._add(self.seconds, outcome.seconds, tags)
+        self._add(self.classified, outcome.part.receipt.classified if outcome.part else messages, tags)
+        for status in ("labelled", "abstained", "rejected") if outcome.part else ():
+            self._add(self.rows, getattr(outcome.part.receipt, status), tags | {"status": status})
+
+    def observe(self, seats: Sequence, queue: Queue, progress: Progress) -> None:
+        counts, now = progress.tally.counts, time.monotonic()
+        for gauge, value in (
+            (self.planned, progress.total),
+            (self.done_, counts["rows"]),
+            (self.rejected, counts["rejected"]),
+            (self.saved, progress.tally.saved),
+            (self.left, queue.remaining),
+            (self.failed, len(queue.failed)),
+            (self.retries, queue.retries),
+        ):
+            gauge.set(value, self.run)
+        for spec in {seat.spec.variant: seat.spec for seat in seats}.values():
+            ready = [seat.ready for seat in seats if seat.spec.variant == spec.variant]
+            tags = self.run | {"engine": spec.kind, "variant": spec.variant}
+            self.actors.set(sum(ready), tags | {"state": "ready"})
+            self.actors.set(len(ready) - sum(ready), tags | {"state": "waiting"})
+        for seat in seats:
+            if seat.ready:
+                self._add(self.cost, seat.spec.usd_per_hour * (now - self._charged) / 3600, self._tags(seat))
+        self._charged = now
+
+    def _tags(self, seat) -> dict[str, str]:
+        return self.run | {"engine": seat.spec.kind, "variant": seat.spec.variant, "node": seat.node}
+
+    @staticmethod
+    def _add(counter: Counter, amount: float, tags: dict[str, str]) -> None:
+        if amount > 0:
+            counter.inc(amount, tags)

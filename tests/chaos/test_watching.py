@@ -1,0 +1,142 @@
+"""A night as its operator sees it: by a real Prometheus, by the dashboard and the alerts, and in the logs of every process."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+import yaml
+from scripts import PATH
+from servers import RayHead, free_port, wait_for
+from watched_night import CANARY
+
+HERE = Path(__file__).parent
+INFRA = HERE.parents[1] / "infra"
+# No GPU here.
+EMPTY = {"ray_node_gpus_utilization"}
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.rig]
+
+
+class Prometheus:
+    """Of infra/prometheus/prometheus.yaml, but for where this head lists its nodes and how often it is asked."""
+
+    def __init__(self, folder: Path, head: RayHead):
+        for program in ("prometheus", "promtool"):
+            if not shutil.which(program):
+                subprocess.run(["apt-get", "update", "-qq"], check=True)
+                subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", "prometheus"], check=True)
+        config = (INFRA / "prometheus/prometheus.yaml").read_text()
+        listed = head.session / "prom_metrics_service_discovery.json"
+        config = config.replace("/tmp/ray/prom_metrics_service_discovery.json", str(listed))
+        config = config.replace("15s", "1s").replace("30s", "1s").replace("rules.yaml", str(INFRA / "prometheus/rules.yaml"))
+        (folder / "prometheus.yaml").write_text(config)
+        self.url = f"http://127.0.0.1:{free_port()}"
+        listen = self.url.removeprefix("http://")
+        command = ["prometheus", f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data"]
+        with open(folder / "prometheus.log", "w") as log:
+            self.process = subprocess.Popen([*command, f"--web.listen-address={listen}"], stdout=log, stderr=log)
+        wait_for(f"{self.url}/-/ready")
+
+    def query(self, expression: str, lasting: bool = False) -> list[dict]:
+        """Its value now, or, `lasting`, those of the last ten minutes."""
+        now = time.time()
+        span = {"start": now - 600, "end": now, "step": 1} if lasting else {}
+        path = f"query{'_range' if lasting else ''}?{urlencode({'query': expression, **span})}"
+        with urlopen(f"{self.url}/api/v1/{path}", timeout=10) as reply:
+            return json.load(reply)["data"]["result"]
+
+    def wait_for(self, expression: str, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.query(expression):
+            assert time.monotonic() < deadline, expression
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def panels() -> list[tuple[str, bool]]:
+    """Every query of the dashboard, and whether it is drawn over time."""
+    board = json.loads((INFRA / "grafana/night.json").read_text())
+    found = [(target["expr"], panel["type"] == "timeseries") for panel in board["panels"] for target in panel["targets"]]
+    filled = {"$run": ".+", "$__rate_interval": "1m", "$__range": "1h"}
+    return [(re.sub(r"\$\w+", lambda name: filled[name[0]], expression), lasting) for expression, lasting in found]
+
+
+def alerts() -> dict[str, str]:
+    (group,) = yaml.safe_load((INFRA / "prometheus/rules.yaml").read_text())["groups"]
+    return {rule["alert"]: rule["expr"] for rule in group["rules"] if "alert" in rule}
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory, as_root):
+    """A head, a Prometheus that scrapes it, and a night that has run there and lost a shard; and what the driver said."""
+    folder = tmp_path_factory.mktemp("watched")
+    head = RayHead(folder, RAY_metrics_report_interval_ms="1000", PYTHONPATH=PATH)
+    prometheus = None
+    try:
+        head.start()
+        prometheus = Prometheus(folder, head)
+        prometheus.wait_for("up == 1")
+        command = [sys.executable, HERE / "watched_night.py", folder, "50"]
+        done = subprocess.run(
+            command, env=head.env | {"RAY_ADDRESS": head.address}, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+        assert "1 shards (20 rows) failed" in done.stdout, done.stdout
+        # What it said last is scraped, and the rules have used it.
+        prometheus.wait_for("last_over_time(ray_intent_shards_failed[1h]) == 1", 20)
+        time.sleep(3)
+        logs = [
+            path.read_text(errors="replace") for path in (head.session / "session_latest/logs").rglob("*") if path.is_file()
+        ]
+        yield prometheus, done, logs
+    finally:
+        if prometheus:
+            prometheus.stop()
+        head.stop()
+
+
+def test_every_query_of_the_dashboard_has_data(watched):
+    prometheus, _, _ = watched
+    for expression, lasting in panels():
+        assert bool(prometheus.query(expression, lasting)) != (expression in EMPTY), expression
+
+
+def test_every_alert_asks_for_metrics_that_there_are_and_only_the_right_one_is_raised(watched):
+    prometheus, _, _ = watched
+    for name, expression in alerts().items():
+        for metric in set(re.findall(r"(?:ray_intent|intent:)\w+|\bup\b", expression)):
+            assert prometheus.query(metric, lasting=True), metric
+        # The shard that was given up is 20 of 620 rows, and 7 rows more were refused: too few for an alert.
+        assert bool(prometheus.query(expression)) == (name == "IntentShardsFailed"), name
+
+
+def test_rows_and_cost_are_known_by_engine_and_node(watched):
+    prometheus, _, _ = watched
+    rows = prometheus.query("sum by (engine, variant, node, status) (ray_intent_rows_total)")
+    assert sum(float(entry["value"][1]) for entry in rows) == 600
+    assert {entry["metric"]["variant"] for entry in rows} == {"gptq", "gguf"}
+    assert all(entry["metric"]["node"] and entry["metric"]["engine"] == "stub" for entry in rows)
+    [cost] = prometheus.query("sum(ray_intent_cost_usd_total)")
+    [seconds] = prometheus.query("sum(ray_intent_engine_seconds_total)")
+    # 3.6 USD an hour are 0.001 a second, of which an engine is idle for some.
+    assert 0.001 * float(seconds["value"][1]) * 0.8 < float(cost["value"][1]) < 0.2
+
+
+def test_logs_are_json_lines_with_run_and_shard_and_hold_no_message(watched):
+    _, done, logs = watched
+    records = [json.loads(line) for line in done.stderr.splitlines()]
+    shards = {r["shard"] for r in records if r["message"] == "shard done" and r["object"].startswith("log-")}
+    assert len(shards) == 30 and len({record["run"] for record in records if "run" in record}) == 1
+    assert any(record["message"] == "shard failed" and "RuntimeError" in record["reason"] for record in records)
+    labelling = [line for text in logs for line in text.splitlines() if '"message": "labelling"' in line]
+    assert shards <= {json.loads(line)["shard"] for line in labelling}
+    assert not any(CANARY in text for text in [*logs, done.stderr, done.stdout])

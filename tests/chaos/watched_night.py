@@ -1,0 +1,32 @@
+"""A night in a process of its own on the cluster of RAY_ADDRESS, as a job runs there: what is seen of it is the test's."""
+
+import sys
+from dataclasses import replace
+
+import nights
+
+from intent.config import ClusterConfig, ClusterMode
+from intent.errors import ShardsFailed
+from intent.storage import open_store
+from jobs.app import LogLines, cluster, for_machines
+
+CANARY = "canary message 7f3a"
+
+
+def main(root: str, frequent_messages: str) -> None:
+    source, config = open_store(f"{root}/in"), ClusterConfig(ClusterMode.attach)
+    nights.write_log(source, files=3, rows=200, messages=[f"{CANARY} {n}" for n in range(200)])
+    nights.write_log(source, files=1, rows=20, messages=[f"raise {CANARY}", "refuse", None], key="odd-{}.parquet")
+    engines = [replace(nights.engine(name, cpus=1, seconds=1.0), usd_per_hour=3.6) for name in ("gptq", "gguf")]
+    assert for_machines(config)
+    with cluster(config):
+        try:
+            nights.run(
+                root, engines, rows_per_shard=20, attempts=2, stream=LogLines(), frequent_messages=int(frequent_messages)
+            )
+        except ShardsFailed as error:
+            print(error)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

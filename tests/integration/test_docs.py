@@ -1,0 +1,123 @@
+"""The commands of docs/, in the order of the text: what needs no cloud account is run, of the rest what can be is checked."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nights
+import pyarrow as pa
+import pytest
+from servers import RayHead
+
+from intent import artifact
+from intent.artifact import ArtifactRecord
+from intent.lineage import Lineage
+from intent.models import publish_models
+from intent.storage import StorageOptions, open_store
+from jobs.app import load_config
+from tests.tiny import write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+RUNBOOK = ROOT / "docs/runbook.md"
+# What the runbook labels, the page on upgrades compares with.
+PAGES = [RUNBOOK, *sorted(set((ROOT / "docs").glob("*.md")) - {RUNBOOK}, reverse=True)]
+FENCE = re.compile(r"(?ms)^```(.*?)\n(.*?)^```$")
+# Run; run, and ends with an exit code of its own; run where Prometheus is installed; jobs that take long; needs an account.
+KINDS = r"sh|sh fails \d+|sh promtool|sh long|sh cloud"
+DATA = r"csv|json|yaml"
+pytestmark = pytest.mark.slow
+
+
+def blocks(page: Path, kind: str) -> list[tuple[str, str]]:
+    return [(info, text) for info, text in FENCE.findall(page.read_text()) if re.fullmatch(kind, info)]
+
+
+def commands(text: str) -> list[list[str]]:
+    return [shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def model(workspace: str, folder: Path, version: int) -> None:
+    """A random model in `workspace`, under the name of the variant that a night takes by default."""
+    from intent.quantize import gguf
+    from intent.train.merge import copy_tokenizer
+
+    checkpoint = write_checkpoint(folder)
+    schema = Lineage(load_config("generate", [])).schema_fingerprint
+    record = ArtifactRecord("variant-gguf-Q4_K_M", {"codec": "compact", "version": version}, {"schema": schema})
+
+    def build(made: Path) -> None:
+        gguf.make(checkpoint, made / "model.gguf", "Q8_0", 1)
+        copy_tokenizer(checkpoint, made)
+
+    publish_models(workspace, {"gguf-Q4_K_M": artifact.make(workspace, record, build)}, StorageOptions())
+
+
+@pytest.fixture(scope="module")
+def shop(s3_endpoint, tmp_path_factory):
+    """The docs' bucket, with a log, a catalog and two models, and a cluster that reaches it; its user's environment."""
+    shop = open_store("s3://shop")
+    shop.client.create_bucket(Bucket="shop")
+    nights.put_table(shop, "products.parquet", pa.table({"name": ["Milk", "Eggs"]}))
+    nights.write_log(open_store("s3://shop/log/dt=2026-11-23"), files=2, rows=20)
+    for version, name in enumerate(("intent", "intent-next")):
+        model(f"s3://shop/{name}", tmp_path_factory.mktemp(name), version)
+    head = RayHead(tmp_path_factory.mktemp("head"))
+    try:
+        head.start()
+        yield head.env | {"PYTHONPATH": str(ROOT)}
+    finally:
+        head.stop()
+
+
+def test_every_block_says_how_it_is_checked():
+    for page in [*PAGES, ROOT / "SECURITY.md"]:
+        found = FENCE.findall(page.read_text())
+        assert all(re.fullmatch(f"{KINDS}|{DATA}", info) for info, _ in found), page
+        assert page.read_text().count("```") == 2 * len(found)
+
+
+def test_what_can_be_run_is_run(shop):
+    for page in PAGES:
+        for info, text in blocks(page, r"sh|sh fails \d+"):
+            command = ["bash", "-euo", "pipefail", "-c", text]
+            done = subprocess.run(command, cwd=ROOT, env=shop, capture_output=True, text=True, timeout=180)
+            assert done.returncode == int(info.split()[-1] if "fails" in info else 0), f"{text}{done.stdout}{done.stderr}"
+            if "date=2026-11-23" in text:
+                assert "40 rows" in done.stdout, done.stdout
+            if "fails" in info:
+                assert "holds a run of other models" in done.stdout + done.stderr
+            if "of 40 rows have the same label" in text:
+                assert "of 40 rows" in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool (Debian's package prometheus)")
+def test_the_rules_are_checked_as_the_runbook_says():
+    [(_, text)] = blocks(RUNBOOK, "sh promtool")
+    done = subprocess.run(["bash", "-euc", text], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def jobs_of(page: Path) -> list[list[str]]:
+    """The jobs that a page calls and no test here runs: those of long blocks, and the indented ones of the README."""
+    text = "\n".join(text for _, text in blocks(page, "sh long"))
+    if page.name == "README.md":
+        text = "\n".join(re.findall(r"(?m)^    (.*)$", page.read_text()))
+    return [words for words in commands(text) if any(word.startswith("jobs.") for word in words)]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_the_configuration_of_every_other_job_is_one(page):
+    for words in jobs_of(page):
+        at = next(i for i, word in enumerate(words) if word.startswith("jobs."))
+        command = [sys.executable, "-m", *words[at:], "--cfg", "job"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+
+
+def test_the_files_that_cloud_commands_name_are_there():
+    named = [word for page in PAGES for _, text in blocks(page, "sh cloud") for words in commands(text) for word in words]
+    files = [word for word in named if word.startswith("infra/")]
+    assert len(files) > 5 and all((ROOT / file).exists() for file in files)
