@@ -51,6 +51,8 @@ class RayHead:
     def start(self) -> None:
         port = free_port()
         options = [f"--port={port}", f"--dashboard-port={self.dashboard}", f"--metrics-export-port={self.metrics}"]
+        # By default a fixed one, which a cluster beside this one may have; then no agent takes jobs.
+        options.append(f"--dashboard-agent-listen-port={free_port()}")
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--num-cpus=2", "--dashboard-host=127.0.0.1"]
         command = [*start, *options, f"--temp-dir={self.session}", "--disable-usage-stats"]
         begun = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=180)
