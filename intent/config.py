@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from intent.errors import ConfigError
 from intent.schema import Choice, Count, Entity, IntentSchema, Slot
-from intent.storage import StorageOptions
+from intent.storage import StorageOptions, absolute
 
 
 class SlotKind(Enum):
@@ -434,6 +434,11 @@ class JobConfig:
     storage: StorageConfig = field(default_factory=StorageConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
+    def __post_init__(self):
+        # Workers run in folders of their own.
+        self.workspace = absolute(self.workspace)
+        self.data.uri, self.train.uri = self.data.uri and absolute(self.data.uri), self.train.uri and absolute(self.train.uri)
+
 
 @dataclass
 class ClassifyConfig(JobConfig):
@@ -487,6 +492,7 @@ class NightlyConfig(ClassifyConfig):
     gate: GateConfig = field(default_factory=GateConfig)
 
     def __post_init__(self):
+        super().__post_init__()
         language = self.gate.language
         require(language is None or language in self.keep_columns, "gate.language", language, "name it in keep_columns too")
         require(self.arrival_hours >= 0, "arrival_hours", self.arrival_hours, "use hours from 0 on")
@@ -527,6 +533,7 @@ class BenchmarkConfig(JobConfig):
     objects: int = 100_000
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("rows", "codecs", "sequences"):
             require(bool(getattr(self, name)), name, getattr(self, name), "name at least one")
         for name in ("sequences", "threads", "night"):

@@ -92,8 +92,15 @@ def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
 
         return S3Store(uri.rstrip("/"), options)
     if parts.scheme == "file" or "://" not in uri:
-        return LocalStore(str(Path(parts.path if parts.scheme == "file" else uri).absolute()))
+        return LocalStore(absolute(uri))
     raise ConfigError("uri", uri, "use a local path or s3://bucket/prefix")
+
+
+def absolute(uri: str) -> str:
+    """The same place from any working directory: a local one as an absolute path, any other as it is."""
+    if not uri or ("://" in uri and not uri.startswith("file://")):
+        return uri
+    return str(Path(urlsplit(uri).path if "://" in uri else uri).absolute())
 
 
 def inside(inner: Store, outer: Store) -> bool:

@@ -1,6 +1,7 @@
 """The whole job with a small random model: every real step, from generated messages to a classified log."""
 
 import json
+import os
 
 import nights
 import pyarrow as pa
@@ -56,8 +57,8 @@ def config(base, workspace, *more) -> ClassifyConfig:
 
 @pytest.fixture(scope="module")
 def finished(base, tmp_path_factory):
-    """A workspace in which every job has run."""
-    made = config(base, tmp_path_factory.mktemp("workspace"), "input=x", "output=y")
+    """A workspace in which every job has run, named relative to where the jobs are started."""
+    made = config(base, os.path.relpath(tmp_path_factory.mktemp("workspace")), "input=x", "output=y")
     lineage = Lineage(made)
     generate(lineage, made.data)
     train(lineage)
