@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from intent import artifact
 from intent.artifact import Artifact
+from intent.config import SVM
 from intent.engine import Classifier
 from intent.engine.load import EngineOptions, load_classifier
 from intent.errors import ConfigError, MissingArtifact
@@ -14,6 +15,14 @@ from intent.prompt import Prompt
 from intent.storage import StorageOptions, open_store, split_uri
 
 MODELS = "models.json"
+
+
+@dataclass(frozen=True)
+class Models:
+    """A workspace's current variants, by name, as URIs, and the fingerprint of the checkpoint that they are of."""
+
+    checkpoint: str | None = None
+    variants: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,27 +70,43 @@ def classifier_loader(
     return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options)
 
 
-def publish_models(workspace: str, variants: dict[str, Artifact], storage: StorageOptions) -> None:
-    """Make these the workspace's current variants of their names; `classify` finds them there."""
-    store = open_store(workspace, storage)
-    current = _read(workspace, MODELS, storage) or {}
-    current |= {name: variant.uri for name, variant in variants.items()}
-    store.put(MODELS, json.dumps(current, indent=1).encode())
+def publish_models(
+    workspace: str, variants: dict[str, Artifact], storage: StorageOptions, checkpoint: str | None = None
+) -> None:
+    """Make these the workspace's current variants of their names; `classify` finds them there.
+
+    With the fingerprint of their `checkpoint`, variants of any other are no longer current. What lies in the workspace is
+    named relative to it, so that it can be moved.
+    """
+    before, here = _read(workspace, MODELS, storage), f"{workspace.rstrip('/')}/"
+    same = checkpoint in (None, before.checkpoint)
+    kept = {name: uri for name, uri in before.variants.items() if same or name == SVM}
+    kept |= {name: variant.uri.removeprefix(here) for name, variant in variants.items()}
+    current = Models(before.checkpoint if same else checkpoint, kept)
+    open_store(workspace, storage).put(MODELS, json.dumps(asdict(current), indent=1).encode())
 
 
 def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict[str, Artifact]:
     """The variants of these names listed in the file at `uri`. Raises MissingArtifact with the remedy."""
-    current = _read(*split_uri(uri), storage)
-    if current is None:
+    parent, _ = split_uri(uri)
+    current = _read(*split_uri(uri), storage).variants
+    if not current:
         raise MissingArtifact(f"no models at {uri}: run make demo, or python -m jobs.train and python -m jobs.quantize")
     for name in names:
         if name not in current:
             raise ConfigError("engine.variants", name, f"{uri} has {sorted(current)}; make it with python -m jobs.quantize")
-    return {name: artifact.load(current[name], f"{uri} names it; run python -m jobs.quantize", storage) for name in names}
+    remedy = f"{uri} names it; run python -m jobs.quantize"
+    where = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in current.items()}
+    return {name: artifact.load(where[name], remedy, storage) for name in names}
 
 
-def _read(parent: str, name: str, storage: StorageOptions) -> dict | None:
+def checkpoint_at(uri: str, storage: StorageOptions) -> str | None:
+    """The fingerprint of the checkpoint that the variants in the file at `uri` are of, if any."""
+    return _read(*split_uri(uri), storage).checkpoint
+
+
+def _read(parent: str, name: str, storage: StorageOptions) -> Models:
     try:
-        return json.loads(open_store(parent, storage).read(name))
+        return Models(**json.loads(open_store(parent, storage).read(name)))
     except FileNotFoundError:
-        return None
+        return Models()

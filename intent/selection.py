@@ -8,16 +8,19 @@ from intent.errors import ConfigError
 from intent.storage import StorageOptions, open_store
 
 SELECTION = "selection.json"
-CAN_CLASSIFY = ("reference", "gptq", "gguf")
+MEASURED_ONLY = ("base", "endpoint")
 
 
 @dataclass(frozen=True)
 class Selected:
-    """The variant for one model of processor, by its name and fingerprint, with the batch it was measured at, and why."""
+    """The variant for one model of processor, by its name and fingerprint, with the batch it was measured at, and why.
+
+    `batch` None: as many as the engine finds memory for.
+    """
 
     variant: str
     fingerprint: str
-    batch: int
+    batch: int | None
     kind: str
     reason: str
 
@@ -26,11 +29,11 @@ def select(results: Mapping[str, Mapping], allowed_loss: float) -> dict[str, Sel
     """The cheapest result of each hardware class whose exact match is at most `allowed_loss` below the reference's.
 
     By model of processor. Where none is that good, the most accurate. All of a class cost the same an hour, so the
-    cheapest is the fastest.
+    cheapest is the fastest. A result that was compared with no reference is none to select.
     """
     classes: dict[str, list[Mapping]] = {}
     for result in results.values():
-        if "reason" not in result and result["engine"] in CAN_CLASSIFY:
+        if "reason" not in result and result["loss"] and result["engine"] not in MEASURED_ONLY:
             classes.setdefault(result["hardware"]["model"], []).append(result)
     return {model: _select(measured, allowed_loss) for model, measured in classes.items()}
 
@@ -70,11 +73,22 @@ def read(workspace: str, storage: StorageOptions) -> dict | None:
 
 
 def choose(workspace: str, hardware: Sequence[str], storage: StorageOptions) -> dict[str, Selected]:
-    """What was selected for any of these models of processor, by the variant's name; empty where nothing was."""
+    """What was selected for these models of processor, by model; for all that are known where none is named."""
     known = (read(workspace, storage) or {}).get("hardware", {})
     names = [field.name for field in fields(Selected)]
-    chosen = [Selected(**{name: known[model][name] for name in names}) for model in hardware if model in known]
-    return {selected.variant: selected for selected in chosen}
+    return {model: Selected(**{n: known[model][n] for n in names}) for model in hardware or known if model in known}
+
+
+def require_checkpoint(workspace: str, models: str, checkpoint: str | None, storage: StorageOptions) -> None:
+    """Raises ConfigError where the selection is for another checkpoint than the variants in the file `models` are of."""
+    kept = read(workspace, storage)
+    if kept and checkpoint and kept["checkpoint"] != checkpoint:
+        raise ConfigError(
+            "engine.variants",
+            [],
+            f"{SELECTION} was made for another checkpoint ({kept['checkpoint']}; {models} has {checkpoint}); "
+            "run python -m jobs.sweep again, or name engine.variants",
+        )
 
 
 def require_same(models: str, selected: Selected, found: str) -> None:

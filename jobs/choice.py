@@ -1,30 +1,77 @@
 """Which variants classify: the ones that are named, or what a sweep selected for the hardware of the cluster."""
 
+import json
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 
 from intent import selection
 from intent.artifact import Artifact
+from intent.config import ClassifyConfig, JobConfig
+from intent.errors import ConfigError
 from intent.lineage import Lineage
-from intent.models import MODELS, find_models
+from intent.models import MODELS, checkpoint_at, find_models
+from intent.night.ledger import PLAN
+from intent.selection import Selected
+from intent.storage import StorageOptions, open_store, split_uri
 from jobs.nodes import places
 
+Serving = tuple[dict[str, Artifact], dict[str, int | None]]
 
-def serving(lineage: Lineage, models: str | None) -> tuple[dict[str, Artifact], dict[str, int]]:
+
+def serving(lineage: Lineage, models: str | None) -> Serving:
     """The variants by name, from the file `models` (None: the workspace's), and the batch size that each was selected with.
 
-    Raises ConfigError where the workspace's variants are no longer those that were selected.
+    A log that was begun with some of them goes on with these. Raises ConfigError where the variants are no longer those
+    that were selected.
     """
     config, options = lineage.config, lineage.options
     models = models or f"{config.workspace}/{MODELS}"
     if config.engine.variants:
         return find_models(models, config.engine.variants, options), {}
+    everything = selection.choose(split_uri(models)[0], [], options)
+    # What is no longer there the ledger refuses by name.
+    with suppress(ConfigError):
+        if begun := _begun(config, options):
+            variants = find_models(models, begun, options)
+            return variants, _batches(variants, everything)
+    return _selected(lineage, models)
+
+
+def _selected(lineage: Lineage, models: str) -> Serving:
+    """What was selected for the nodes that are up, or, where none is up yet, for any; without a selection, the default."""
+    options, workspace = lineage.options, split_uri(models)[0]
     found = [place.hardware.model for place in places()]
-    chosen = selection.choose(config.workspace, found, options)
+    chosen = selection.choose(workspace, found, options)
+    if lacking := [model for model in found if model not in chosen]:
+        print(f"nothing is selected for {', '.join(lacking)} (jobs.sweep does that)", file=sys.stderr)
     if not chosen:
-        names, where = config.engine.otherwise, ", ".join(found) or "this cluster"
-        print(f"nothing is selected for {where} (jobs.sweep does that); using {', '.join(names)}", file=sys.stderr)
-        return find_models(models, names, options), {}
-    variants = find_models(models, list(chosen), options)
-    for name, selected in chosen.items():
-        selection.require_same(models, selected, variants[name].fingerprint)
-    return variants, {name: selected.batch for name, selected in chosen.items()}
+        return find_models(models, _otherwise(lineage), options), {}
+    selection.require_checkpoint(workspace, models, checkpoint_at(models, options), options)
+    variants = find_models(models, list(dict.fromkeys(selected.variant for selected in chosen.values())), options)
+    for selected in chosen.values():
+        selection.require_same(models, selected, variants[selected.variant].fingerprint)
+    return variants, _batches(variants, chosen)
+
+
+def _otherwise(lineage: Lineage) -> list[str]:
+    names = lineage.config.engine.otherwise
+    if not names:
+        raise ConfigError("engine.otherwise", names, "nothing is selected, and no variant is named; name engine.variants")
+    print(f"using {', '.join(names)}", file=sys.stderr)
+    return names
+
+
+def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -> dict[str, int | None]:
+    same = [s for s in chosen.values() if s.variant in variants and variants[s.variant].fingerprint == s.fingerprint]
+    return {selected.variant: selected.batch for selected in same}
+
+
+def _begun(config: JobConfig, options: StorageOptions) -> list[str]:
+    """The variants that the output is planned with: what is resumed keeps them, whichever nodes are up now."""
+    if not isinstance(config, ClassifyConfig):
+        return []
+    try:
+        return list(json.loads(open_store(config.output, options).read(PLAN))["run"]["models"])
+    except FileNotFoundError:
+        return []

@@ -11,7 +11,7 @@ from intent.errors import IntentError
 from intent.evaluate import hosted, measurement
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
-from intent.evaluate.results import Measured, Sources, hosted_result, results_of
+from intent.evaluate.results import Measured, Sources, hosted_result, reference_of, results_of
 from intent.hardware import GPU
 from intent.lineage import Lineage
 from intent.models import classifier_loader
@@ -127,9 +127,8 @@ def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
 def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, failed: dict[str, str], folder: Path) -> dict:
     sources = Sources.read(lineage, trained=any(row.trial.loader.name != SVM for row in rows.values()))
     results = results_of(lineage.schema, sources.examples, rows)
-    if asked and rows:
-        first = next(iter(rows.values()))
-        row = hosted_result(lineage.schema, sources.examples, asked, lineage.options, first)
+    if asked:
+        row = hosted_result(lineage.schema, sources.examples, asked, lineage.options, reference_of(rows))
         results[row["variant"]] = row
     results |= {name: {"reason": why} for name, why in failed.items()}
     (folder / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False))

@@ -44,7 +44,8 @@ def attempt(
     made, failed = _attempt_models(lineage, models, with_gold) if models else ({}, {})
     more, wrong = cascade.attempt(lineage, specs, made)
     made, failed = made | more, failed | wrong
-    publish_models(lineage.config.workspace, made, lineage.options)
+    checkpoint = lineage.checkpoint().fingerprint if models else None
+    publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
     for spec in specs:
         if spec.model and spec.model.name in failed:
             failed.setdefault(spec.name, failed[spec.model.name])

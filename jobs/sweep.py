@@ -1,5 +1,7 @@
 """Make and measure every variant of a grid, report the trade-off, and select one for each kind of hardware."""
 
+from collections.abc import Mapping
+
 from intent.artifact import Artifact
 from intent.config import JobConfig
 from intent.errors import ConfigError
@@ -26,13 +28,18 @@ def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
     return made, selected
 
 
+def describe(selected: Mapping[str, Selected]) -> str:
+    if not selected:
+        return "nothing selected: the reference was not measured"
+    return "\n".join(f"{model}: {choice.variant}, {choice.reason}" for model, choice in selected.items())
+
+
 @job("sweep")
 def main(config: JobConfig) -> None:
     lineage = Lineage(config)
     with cluster(config.cluster):
         made, selected = sweep(lineage)
-    choices = "\n".join(f"{model}: {choice.variant}, {choice.reason}" for model, choice in selected.items())
-    say(f"{render_text(results_at(made, lineage))}\n\n{choices}")
+    say(f"{render_text(results_at(made, lineage))}\n\n{describe(selected)}")
     say(f"report: {made.uri}/{REPORT}\nselection: {config.workspace}/{SELECTION}")
 
 

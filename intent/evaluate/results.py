@@ -18,7 +18,7 @@ from intent.synth import dataset
 from intent.synth.example import Example
 
 WORST = 20
-HOSTED = "endpoint"
+HOSTED, REFERENCE = "endpoint", "reference"
 WEIGHTS = (".safetensors", ".gguf")
 
 
@@ -61,19 +61,18 @@ def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
 
 
 def results_of(schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured]) -> dict[str, dict]:
-    """A result by row name. Each is compared with the first of its own hardware class, else with the first of all."""
-    first: dict[str, Measured] = {}
-    for row in measured.values():
-        first.setdefault(row.trial.hardware.model, row)
-    return {name: _result(schema, examples, row, _reference(measured, first, row)) for name, row in measured.items()}
+    """A result by row name. Each is compared with the unquantized reference, where that was measured."""
+    return {name: _result(schema, examples, row, reference_of(measured, row)) for name, row in measured.items()}
 
 
-def _reference(measured: Mapping[str, Measured], first: Mapping[str, Measured], row: Measured) -> Measured:
-    same = first[row.trial.hardware.model]
-    return same if same.trial.loader.name.startswith("reference") else next(iter(measured.values()))
+def reference_of(measured: Mapping[str, Measured], row: Measured | None = None) -> Measured | None:
+    """The first reference of the row's own hardware class, else the first of all; None where none was measured."""
+    found = [other for other in measured.values() if other.trial.loader.name.startswith(REFERENCE)]
+    same = [other for other in found if row and other.trial.hardware.model == row.trial.hardware.model]
+    return next(iter(same + found), None)
 
 
-def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, reference: Measured) -> dict:
+def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, reference: Measured | None) -> dict:
     trial, rate = row.trial, row.speed.messages_per_second
     variant = trial.loader.variant
     files = variant.record.files.items()
@@ -84,8 +83,7 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
         "batch": trial.batch,
         "hardware": asdict(trial.hardware),
         "threads": trial.loader.options.threads,
-        "reference": reference.trial.loader.name,
-        **_quality(schema, examples, row.predictions, reference.predictions),
+        **_quality(schema, examples, row.predictions, reference),
         **asdict(row.speed),
         **_answered(row.predictions),
         "file_bytes": sum(entry["bytes"] for key, entry in files if key.endswith(WEIGHTS) and "/" not in key),
@@ -102,7 +100,7 @@ def _answered(predictions: Sequence[Prediction]) -> dict:
 
 
 def hosted_result(
-    schema: IntentSchema, examples: Sequence[Example], made: Artifact, options: StorageOptions, reference: Measured
+    schema: IntentSchema, examples: Sequence[Example], made: Artifact, options: StorageOptions, reference: Measured | None
 ) -> dict:
     """The row of a model behind an endpoint, measured as `made`; what only its owner knows is None."""
     found, figures = hosted.read(made, options)
@@ -114,8 +112,7 @@ def hosted_result(
         "batch": config["concurrency"],
         "hardware": {"kind": HOSTED, "model": config["url"] or "api.openai.com", "count": 1},
         "threads": None,
-        "reference": reference.trial.loader.name,
-        **_quality(schema, examples, found, reference.predictions),
+        **_quality(schema, examples, found, reference),
         **dict.fromkeys(field.name for field in fields(Speed)),
         **asdict(figures),
         "file_bytes": None,
@@ -126,13 +123,16 @@ def hosted_result(
 
 
 def _quality(
-    schema: IntentSchema, examples: Sequence[Example], found: Sequence[Prediction], theirs: Sequence[Prediction]
+    schema: IntentSchema, examples: Sequence[Example], found: Sequence[Prediction], reference: Measured | None
 ) -> dict:
+    """Without a reference there is neither agreement nor loss."""
+    theirs = reference and reference.predictions
     return {
+        "reference": reference and reference.trial.loader.name,
         "score": asdict(score(schema, examples, found)),
-        "agreement": agreement(found, theirs),
-        "agreement_slots": agreement_by_slot(schema, found, theirs),
-        "loss": loss(examples, found, theirs),
+        "agreement": theirs and agreement(found, theirs),
+        "agreement_slots": theirs and agreement_by_slot(schema, found, theirs),
+        "loss": theirs and loss(examples, found, theirs),
         "confusion": confusion(schema, examples, found),
         "worst": worst(examples, found),
     }

@@ -21,8 +21,10 @@ from intent.evaluate.speed import Speed
 from intent.hardware import CPU, GPU, Hardware
 from intent.models import ClassifierLoader
 from intent.prompt import Prompt
+from intent.selection import select
 from intent.storage import StorageOptions
 from intent.synth.example import Example
+from jobs.sweep import describe
 from tests.tiny import CART
 
 XEON, T4 = Hardware(CPU, "Xeon", 2), Hardware(GPU, "Tesla T4", 1)
@@ -113,6 +115,16 @@ def test_a_sweep_in_which_everything_failed_still_says_why(tmp_path):
     write_report(tmp_path, {"reference": {"reason": "MemoryError: 1"}, "gguf-Q8_0": {"reason": "MemoryError: 2"}}, {}, SOURCES)
     assert "MemoryError: 2" in (tmp_path / "report.html").read_text()
     assert "MemoryError: 2" in (tmp_path / "report.md").read_text()
+
+
+def test_where_the_reference_was_not_measured_nothing_is_compared_with_another_row(tmp_path):
+    base, quantized = measured("base", XEON, 5, 500, 270), measured("gguf-Q8_0", XEON, 38, 40, 140)
+    found = json.loads(json.dumps(results_of(CART, EXAMPLES, {"base": base, "gguf-Q8_0": quantized})))
+    assert [row["loss"] for row in found.values()] == [row["agreement"] for row in found.values()] == [None, None]
+    assert select(found, 0.5) == {}
+    assert describe({}) == "nothing selected: the reference was not measured"
+    write_report(tmp_path, found, {}, SOURCES)
+    assert "gguf-Q8_0" in (tmp_path / "report.md").read_text()
 
 
 def test_the_numbers_are_a_parquet_row_each(results, tmp_path):

@@ -1,15 +1,19 @@
 """Which variant classifies: the cheapest that is good enough, on the hardware that it was measured on."""
 
+import json
+from unittest.mock import ANY
+
 import pytest
 
+from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord
 from intent.config import ClassifyConfig
 from intent.errors import ConfigError
 from intent.hardware import CPU, GPU, Hardware
 from intent.lineage import Lineage
-from intent.models import publish_models
+from intent.models import find_models, publish_models
 from intent.selection import choose, publish, select
-from intent.storage import StorageOptions
+from intent.storage import StorageOptions, open_store
 from jobs import choice
 from jobs.app import load_config
 from jobs.nodes import Place
@@ -60,11 +64,28 @@ def test_where_none_is_good_enough_the_most_accurate_is_selected_and_says_so():
     assert chosen.reason.startswith("the most accurate: none of 2")
 
 
+def test_without_a_measured_reference_nothing_is_selected():
+    """A loss is against the reference; the first row that was measured is none."""
+    alone = {name: found | {"loss": None} for name, found in RESULTS.items() if "reason" not in found}
+    assert select(alone, 0.01) == {}
+
+
+def test_what_answers_only_labels_can_be_selected():
+    rows = {"reference": result("reference", 0.95, 10), "svm": result("svm", 0.93, 8000)}
+    rows["cascade-gguf-Q8_0"] = result("cascade-gguf-Q8_0", 0.95, 100)
+    assert select(rows, 0.01)["Xeon"].variant == "cascade-gguf-Q8_0"
+    assert select(rows, 0.05)["Xeon"].variant == "svm"
+
+
 def test_a_selection_is_kept_by_processor_until_the_checkpoint_is_another(root):
     chosen = select(RESULTS, 0.01)
     publish(root, "checkpoint-1", "e1", {"Xeon": chosen["Xeon"]}, HERE)
     publish(root, "checkpoint-1", "e2", {"T4": chosen["T4"]}, HERE)
-    assert set(choose(root, ["Xeon", "T4"], HERE)) == {"gguf-Q4_K_M", "reference"}
+    assert {model: s.variant for model, s in choose(root, ["Xeon", "T4"], HERE).items()} == {
+        "Xeon": "gguf-Q4_K_M",
+        "T4": "reference",
+    }
+    assert choose(root, [], HERE) == choose(root, ["Xeon", "T4"], HERE), "of no named processor, all"
     assert choose(root, ["EPYC"], HERE) == {}
     publish(root, "checkpoint-2", "e3", {"T4": chosen["T4"]}, HERE)
     assert choose(root, ["Xeon"], HERE) == {}
@@ -76,9 +97,10 @@ def lineage(tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(CPU, "Xeon", 2), "node", 2)])
     monkeypatch.setattr(ArtifactRecord, "fingerprint", property(lambda record: record.config["f"]))
     monkeypatch.setattr(
-        "intent.artifact.load", lambda uri, remedy, options: Artifact(uri, ArtifactRecord("variant", {"f": uri}, {}))
+        "intent.artifact.load",
+        lambda uri, remedy, options: Artifact(uri, ArtifactRecord("variant", {"f": uri.removeprefix(f"{tmp_path}/")}, {})),
     )
-    made = Lineage(load_config("classify", ["input=in", "output=out", f"workspace={tmp_path}"], ClassifyConfig))
+    made = Lineage(load_config("classify", ["input=in", f"output={tmp_path}/out", f"workspace={tmp_path}"], ClassifyConfig))
     names = ["gguf-Q4_K_M", "gptq-w4g64"]
     publish_models(str(tmp_path), {n: Artifact(f"f-{n}", ArtifactRecord("variant", {"f": n}, {})) for n in names}, HERE)
     return made
@@ -87,7 +109,11 @@ def lineage(tmp_path, monkeypatch):
 def test_without_a_selection_the_mixed_fleet_classifies_and_it_is_said(lineage, capsys):
     variants, batches = choice.serving(lineage, None)
     assert list(variants) == ["gptq-w4g64", "gguf-Q4_K_M"] and batches == {}
-    assert "nothing is selected for Xeon" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nothing is selected for Xeon" in said and "using gptq-w4g64, gguf-Q4_K_M" in said
+    lineage.config.engine.otherwise = []
+    with pytest.raises(ConfigError, match=r"engine\.otherwise=\[\].*engine\.variants"):
+        choice.serving(lineage, None)
 
 
 def test_the_selected_variant_classifies_with_the_batch_it_was_measured_at(lineage):
@@ -104,3 +130,42 @@ def test_a_selection_made_for_another_checkpoint_is_refused(lineage):
         choice.serving(lineage, None)
     lineage.config.engine.variants = ["gguf-Q4_K_M"]
     assert list(choice.serving(lineage, None)[0]) == ["gguf-Q4_K_M"], "a variant that is named is used"
+
+
+def test_a_selection_for_another_checkpoint_than_the_workspaces_models_is_refused(lineage):
+    workspace = lineage.config.workspace
+    publish(workspace, "checkpoint-1", "e", select(RESULTS, 0.01), HERE)
+    models = {name: Artifact(f"f-{name}", ArtifactRecord("variant", {"f": name}, {})) for name in ("gguf-Q4_K_M", "svm")}
+    publish_models(workspace, models, HERE, "checkpoint-1")
+    assert list(choice.serving(lineage, None)[0]) == ["gguf-Q4_K_M"]
+    publish_models(workspace, {"gguf-Q8_0": models["gguf-Q4_K_M"]}, HERE, "checkpoint-2")
+    with pytest.raises(ConfigError, match=r"another checkpoint \(checkpoint-1.*checkpoint-2.*jobs.sweep"):
+        choice.serving(lineage, None)
+    with pytest.raises(ConfigError, match=r"has \['gguf-Q8_0', 'svm'\]"):
+        find_models(f"{workspace}/models.json", ["gguf-Q4_K_M"], HERE)
+
+
+def test_while_no_node_is_up_all_that_is_selected_classifies(lineage, monkeypatch, capsys):
+    publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.05), HERE)
+    publish_models(lineage.config.workspace, {"reference": Artifact("f-reference", ArtifactRecord("c", {}, {}))}, HERE)
+    monkeypatch.setattr(choice, "places", list)
+    assert set(choice.serving(lineage, None)[0]) == {"gguf-Q4_K_M", "reference"}
+    monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(CPU, name, 2), name, 2) for name in ("Xeon", "EPYC")])
+    assert set(choice.serving(lineage, None)[0]) == {"gguf-Q4_K_M"}
+    assert "nothing is selected for EPYC" in capsys.readouterr().err
+
+
+def test_a_log_that_was_begun_keeps_its_variants_whichever_nodes_are_up(lineage, monkeypatch):
+    publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.01), HERE)
+    plan = json.dumps({"run": {"models": {"gguf-Q4_K_M": "f-gguf-Q4_K_M"}}})
+    open_store(lineage.config.output).put("plan.json", plan.encode())
+    monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(GPU, "T4", 1), "node", 2)])
+    assert choice.serving(lineage, None) == ({"gguf-Q4_K_M": ANY}, {"gguf-Q4_K_M": 16})
+
+
+def test_a_workspace_can_be_moved(tmp_path):
+    made = artifact.make(f"{tmp_path}/here", ArtifactRecord("variant", {}, {}), lambda folder: None)
+    publish_models(f"{tmp_path}/here", {"gguf-Q8_0": made}, HERE)
+    (tmp_path / "here").rename(tmp_path / "there")
+    found = find_models(f"{tmp_path}/there/models.json", ["gguf-Q8_0"], HERE)["gguf-Q8_0"]
+    assert found.uri == made.uri.replace("/here/", "/there/")
