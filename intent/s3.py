@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from intent.errors import ConfigError, IntentError
+from intent.errors import ConfigError, IntentError, StoreUnfit
 from intent.storage import Blob, StorageOptions, changed, checked, sha256
 
 OWNER, SHA256 = "intent-owner", "intent-sha256"
@@ -113,6 +113,9 @@ class S3Store:
     def delete(self, key: str) -> None:
         self._call("delete_object", key)
 
+    def tidy(self) -> None:
+        """Nothing: an object is written by one request, whole or not at all."""
+
     def _head(self, key: str) -> dict | None:
         try:
             return self._call("head_object", key)
@@ -148,8 +151,12 @@ class S3Store:
             code = error.response.get("Error", {}).get("Code", "")
             if code == "NoSuchBucket":
                 raise ConfigError("uri", self.uri, "there is no such bucket; make it or correct the name") from error
-            if _status(error) in (401, 403):
+            if _status(error) in (401, 403) or code == "ExpiredToken":
                 raise ConfigError("uri", self.uri, f"access denied ({code}); check the credentials and their policy") from error
+            if _status(error) == 501:
+                raise StoreUnfit(
+                    f"{self.uri}: lacks what the commits rest on ({code}, If-None-Match); use another store"
+                ) from error
             if _status(error) >= 500:
                 raise IntentError(f"{self.uri}: the store keeps answering {code or _status(error)}; run again later") from error
             raise

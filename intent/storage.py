@@ -8,8 +8,11 @@ and an object that exists is whole.
 import errno
 import hashlib
 import os
+import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +23,7 @@ import pyarrow as pa
 from intent.errors import ConfigError, CorruptData, StoreUnfit
 
 _HIDDEN = "."
-
+_ASIDE, _ASIDE_SECONDS = ".aside-", 24 * 3600
 
 _NO_SECRETS = "holds credentials; take them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use an instance role"
 
@@ -76,6 +79,9 @@ class Store(Protocol):
         """
 
     def delete(self, key: str) -> None: ...
+
+    def tidy(self) -> None:
+        """Remove what writers that were killed a day ago or longer left beside the objects."""
 
 
 def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
@@ -151,10 +157,12 @@ class LocalStore:
                 yield blob
 
     def stat(self, key: str) -> Blob | None:
+        """None for a folder too: in a bucket there are only objects."""
         try:
-            return _blob(key, os.stat(self._path(key)))
-        except FileNotFoundError:
+            info = os.stat(self._path(key))
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        return _blob(key, info) if stat.S_ISREG(info.st_mode) else None
 
     def read(self, key: str) -> bytes:
         return self._path(key).read_bytes()
@@ -187,7 +195,9 @@ class LocalStore:
         try:
             os.link(aside, path)
         except FileExistsError:
-            return False
+            # A file server's reply that was lost makes the client's own retry see its own file: that is a success.
+            if not os.path.samefile(aside, path):
+                return False
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise StoreUnfit(
@@ -202,12 +212,19 @@ class LocalStore:
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        for folder, _, names in os.walk(self.root):
+            for path in (Path(folder, name) for name in names if name.startswith(_ASIDE)):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < time.time() - _ASIDE_SECONDS:
+                        path.unlink()
+
     def _path(self, key: str) -> Path:
         return self.root / checked(key)
 
     def _write_aside(self, path: Path, data: bytes) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=".aside-", dir=path.parent)
+        handle, aside = tempfile.mkstemp(prefix=_ASIDE, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)

@@ -104,6 +104,34 @@ def test_a_crash_while_writing_leaves_nothing_that_is_listed(tmp_path, monkeypat
     assert list(store.list()) == [] and list(tmp_path.iterdir()) == []
 
 
+def test_a_link_whose_reply_is_lost_is_not_a_lost_race(tmp_path, monkeypatch):
+    store, link = LocalStore(str(tmp_path)), os.link
+
+    def late(source, target):
+        link(source, target)
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(os, "link", late)
+    assert store.put_if_absent("a", b"one") and store.read("a") == b"one"
+    assert not store.put_if_absent("a", b"two") and store.read("a") == b"one"
+
+
+def test_a_folder_is_no_object(store):
+    store.put("a/b", b"one")
+    assert store.stat("a") is None and store.stat("a/b/c") is None
+
+
+def test_what_killed_writers_left_is_removed_after_a_day(tmp_path):
+    store = LocalStore(str(tmp_path))
+    store.put("labelled/a", b"one")
+    old, new = tmp_path / "labelled" / ".aside-old", tmp_path / ".aside-new"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store.tidy()
+    assert new.exists() and not old.exists() and store.read("labelled/a") == b"one"
+
+
 def test_a_file_system_without_hard_links_is_unfit(tmp_path, monkeypatch):
     def link(*_):
         raise PermissionError(1, "Operation not permitted")
