@@ -34,6 +34,9 @@ class ShardReader:
             except FileNotFoundError as error:
                 raise CorruptData(f"{shard.blob.key}: is gone since it was planned") from error
             except (pa.ArrowException, OSError) as error:
+                if isinstance(error, MemoryError) or getattr(error, "errno", None):
+                    # This machine's trouble, which may pass. What Arrow finds wrong in a file has no errno.
+                    raise
                 raise CorruptData(f"{shard.blob.key}: {str(error).splitlines()[0]}") from error
         if len(rows) != shard.rows:
             raise CorruptData(f"{shard.blob.key}: has {len(rows)} rows from {shard.start} on, {shard.rows} were planned")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from intent.errors import ConfigError, CorruptData
-from intent.storage import Blob, StorageOptions, Store, open_store, sha256, split_uri
+from intent.storage import Blob, StorageOptions, Store, checked, open_store, sha256, split_uri
 
 ENDING = ".parquet"
 TAIL_BYTES = 1 << 16
@@ -148,12 +148,19 @@ def read_footer(store: Store, blob: Blob) -> Footer:
     if blob.size == 0:
         return Footer(blob, reason="is empty")
     try:
+        checked(blob.key)
+    except ConfigError as error:
+        return Footer(blob, reason=str(error))
+    try:
         tail = store.read_tail(blob, TAIL_BYTES)
         need = int.from_bytes(tail[-8:-4], "little") + 8
         if tail[-4:] == b"PAR1" and TAIL_BYTES < need <= blob.size:
             tail = store.read_tail(blob, need)
-    except (CorruptData, ConfigError, FileNotFoundError) as error:
+    except (CorruptData, FileNotFoundError) as error:
         return Footer(blob, reason=str(error))
+    except PermissionError as error:
+        # As a bucket's refusal is: the operator can mend it, so it must not be planned as a fault of the object.
+        raise ConfigError("input", f"{store.uri}/{blob.key}", "may not be read; change its permissions or the user") from error
     try:
         metadata = pq.read_metadata(pa.BufferReader(tail))
         groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))

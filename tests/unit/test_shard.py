@@ -3,10 +3,11 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intent.errors import ConfigError
+from intent.night import frequent
 from intent.night.rows import ShardReader
 from intent.night.shard import Footer, input_objects, plan_shards
 from intent.storage import Blob, open_store
@@ -17,6 +18,7 @@ def cut(groups: list[int], rows_per_shard: int):
     return plan_shards(None, [footer.blob], ["id"], rows_per_shard, lambda store, blobs: [footer])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 500), max_size=12), st.integers(1, 300))
 def test_shards_cover_all_rows_once_and_are_not_far_from_the_wanted_size(groups, rows_per_shard):
     shards = cut(groups, rows_per_shard)
@@ -58,6 +60,43 @@ def test_reading_the_shards_gives_back_the_table(tmp_path):
 def test_an_input_without_parquet_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"input=.*holds no object that ends in \.parquet"):
         input_objects(str(tmp_path))
+
+
+def test_a_folder_that_is_named_like_a_file_is_an_input(tmp_path):
+    # As Spark writes a table.
+    (tmp_path / "log.parquet").mkdir()
+    pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "log.parquet" / "part-0.parquet")
+    store, blobs = input_objects(str(tmp_path / "log.parquet"))
+    assert [(shard.blob.key, shard.rows) for shard in plan_shards(store, blobs, ["id"], 10)] == [("part-0.parquet", 2)]
+
+
+def test_what_may_not_be_read_is_named_and_not_planned_as_broken(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "a.parquet")
+    store = open_store(str(tmp_path))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store, "read_tail", refuse)
+    with pytest.raises(ConfigError, match=r"input=.*a\.parquet.*may not be read"):
+        plan_shards(store, list(store.list()), ["id"], 10)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), pa.ArrowMemoryError("out of memory")])
+def test_trouble_of_the_machine_is_no_fault_of_the_object(tmp_path, monkeypatch, error):
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "a.parquet")
+    store = open_store(str(tmp_path))
+    [shard] = plan_shards(store, list(store.list()), ["id"], 10)
+    reader, read = ShardReader(store, ["id"]), pq.ParquetFile.read_row_groups
+
+    def fail(*_, **__):
+        monkeypatch.setattr(pq.ParquetFile, "read_row_groups", read)
+        raise error
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", fail)
+    with pytest.raises(type(error), match="memory|Errno"):
+        frequent.count(reader, "id", [shard], 10, 10)
+    assert len(reader.read(shard)) == 1
 
 
 def test_a_footer_of_more_than_the_first_read_is_read_whole(tmp_path):
