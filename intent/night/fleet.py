@@ -105,6 +105,8 @@ class Fleet:
                 # A call on an actor that died with another call is gone already.
                 if ref in self.calls:
                     self._settle(ref, queue, done)
+            for seat in queue.overdue(time.monotonic()):
+                self._died(seat, self._queues(seat) | {queue}, TimeoutError("it hung: nothing was done for far too long"))
             self.meters.observe(self.seats, queue, self.progress)
             ready = sum(seat.ready for seat in self.seats)
             self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {queue.remaining:,} shards left")
@@ -117,12 +119,14 @@ class Fleet:
         self.calls[seat.actor.load.remote(spec.load)] = (seat, None, None)
 
     def _grow(self, queue: Queue) -> None:
-        """Seats for what nodes that joined have room for. Not while an actor is on its way: the room may be for that one."""
-        pending = any(seat.actor is not None and not seat.ready for seat in self.seats)
-        if pending or not queue.waiting or time.monotonic() - self.looked < GROW_SECONDS:
+        """Seats for what nodes that joined have room for, of the kinds of which no actor was given up."""
+        if not queue.waiting or time.monotonic() - self.looked < GROW_SECONDS:
             return
         self.looked = time.monotonic()
-        joining = room(ray.available_resources(), [spec for spec in self.engines if spec.grows])[: queue.waiting]
+        broken = {seat.spec.variant for seat in self.seats if seat.actor is None}
+        growing = [spec for spec in self.engines if spec.grows and spec.variant not in broken]
+        coming = [seat.spec for seat in self.seats if seat.actor is not None and not seat.ready]
+        joining = room(ray.available_resources(), growing, coming)[: queue.waiting]
         for spec in joining:
             self.seats.append(_Seat(spec))
             self._start(self.seats[-1])
@@ -139,6 +143,9 @@ class Fleet:
                     self.calls[getattr(seat.actor, method).remote(shard, known)] = (seat, shard, queue)
 
     def _finished(self) -> list[ray.ObjectRef]:
+        if not self.calls:
+            time.sleep(TICK_SECONDS)
+            return []
         ready, rest = ray.wait(list(self.calls), num_returns=1, timeout=TICK_SECONDS)
         return ready + (ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else [])
 
@@ -150,12 +157,12 @@ class Fleet:
             # A call was lost, not the actor, which may hold a model that took minutes to load.
             seat.misses += 1
             if shard is None or seat.misses >= SEAT_PATIENCE:
-                self._died(seat, self._queues(seat) | {queue}, error)
+                self._died(seat, self._queues(seat) | {queue, current}, error)
             else:
                 queue.excuse(shard, seat, reason_of(error))
             return
         except RayError as error:
-            self._died(seat, self._queues(seat) | {queue}, error)
+            self._died(seat, self._queues(seat) | {queue, current}, error)
             return
         if shard is None:
             seat.ready, seat.node = True, outcome
@@ -184,7 +191,7 @@ class Fleet:
     def _queues(self, seat: _Seat) -> set[Queue | None]:
         return {queue for holder, _, queue in self.calls.values() if holder is seat}
 
-    def _died(self, seat: _Seat, queues: set[Queue | None], error: RayError) -> None:
+    def _died(self, seat: _Seat, queues: set[Queue | None], error: Exception) -> None:
         """Its shards go back, and a new actor takes its seat, unless too many died there in a row."""
         ray.kill(seat.actor)
         queues, seat.misses = queues - {None}, 0
@@ -206,21 +213,25 @@ class Fleet:
             self.progress.say(f"{seat.spec.variant}: one actor fewer after {seat.deaths} deaths in a row")
 
 
-def room(free: Mapping[str, float], specs: Sequence[EngineSpec]) -> list[EngineSpec]:
-    """The actors that fit into `free` resources, of each kind in turn."""
-    left, found, fits = dict(free), [], True
-    while fits:
-        fits = False
-        for spec in specs:
-            needs = {name: amount for name, amount in (("CPU", spec.cpus), ("GPU", spec.gpus)) if amount}
-            if needs and all(left.get(name, 0) >= amount for name, amount in needs.items()):
-                left |= {name: left[name] - amount for name, amount in needs.items()}
-                found.append(spec)
-                fits = True
+def room(free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequence[EngineSpec] = ()) -> list[EngineSpec]:
+    """The actors that fit into `free` resources, of each kind in turn, beside those that are on their way and fit too."""
+    left, found = dict(free), []
+
+    def fits(spec: EngineSpec) -> bool:
+        needs = {name: amount for name, amount in (("CPU", spec.cpus), ("GPU", spec.gpus)) if amount}
+        if not needs or any(left.get(name, 0) < amount for name, amount in needs.items()):
+            return False
+        left.update({name: left[name] - amount for name, amount in needs.items()})
+        return True
+
+    for spec in coming:
+        fits(spec)
+    while more := [spec for spec in specs if fits(spec)]:
+        found += more
     return found
 
 
-def _is_node_loss(error: RayError) -> bool:
+def _is_node_loss(error: Exception) -> bool:
     """The actor's node went away or is out of reach: no fault of what it computed."""
     return isinstance(error, RayActorError) and (not isinstance(error, ActorDiedError) or "its node has died" in str(error))
 
@@ -266,7 +277,9 @@ def load_known(store: Store) -> ray.ObjectRef:
 def _load_known(store: Store) -> pa.Table | None:
     try:
         return frequent.load(store)
-    except (pa.ArrowException, OSError):
+    except Exception as error:
+        # Without the table the night is slower, and no less right.
+        log.warning("goes on without the table of frequent messages: %s", reason_of(error))
         return None
 
 

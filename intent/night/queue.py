@@ -11,6 +11,8 @@ from intent.night.shard import Shard
 
 Actor = Hashable
 EXCUSES = 10
+# An actor that has done nothing for longer than all of these hangs. No engine that was measured is as slow as a second a row.
+HANGING_SECONDS, HANGING_SECONDS_PER_ROW, HANGING_PACES = 30 * 60, 1.0, 20
 
 
 @dataclass
@@ -66,7 +68,8 @@ class Queue:
 
     def take(self, actor: Actor, now: float) -> Shard | None:
         """A shard for `actor`, at `now` seconds: a suspect, its own row group's next, a fresh row group, the last piece of
-        the largest that another works on, or, when nothing waits, a double of one that this actor should finish first."""
+        the largest that another works on, or, when nothing waits, a double of one that is late or that this actor should
+        finish first."""
         self._present.add(actor)
         held = self.held(actor)
         if any(self._flights[shard].suspect for shard in held):
@@ -98,9 +101,11 @@ class Queue:
         if shard not in self._open or not self._release(shard, actor):
             return
         self._tries[shard].append(actor)
-        if final or len(self._tries[shard]) >= self.attempts:
+        if shard in self._flights:
+            # Its double may still do it. Whoever ends last decides.
+            self._flights[shard].suspect = True
+        elif final or len(self._tries[shard]) >= self.attempts:
             self._open.discard(shard)
-            self._land(shard)
             self.failed[shard] = reason if final else f"{reason} (tried {len(self._tries[shard])} times)"
         else:
             self._give_back(shard)
@@ -122,6 +127,15 @@ class Queue:
         self._own.pop(actor, None)
         self._pace.pop(actor, None)
         return held
+
+    def overdue(self, now: float) -> list[Actor]:
+        """The actors that hang."""
+        return [actor for actor, held in self._held.items() if held and self._hangs(actor, held, now)]
+
+    def _hangs(self, actor: Actor, held: list[Shard], now: float) -> bool:
+        since = max(min(self._flights[shard].holders[actor] for shard in held), self._last.get(actor, 0.0))
+        a_row = max(HANGING_SECONDS_PER_ROW, HANGING_PACES * self._pace.get(actor, 0.0))
+        return now - since > max(HANGING_SECONDS, a_row * max(shard.rows for shard in held))
 
     def _give_back(self, shard: Shard) -> None:
         if shard not in self._flights:
@@ -171,22 +185,24 @@ class Queue:
         return shard
 
     def _slowest(self, actor: Actor, now: float) -> Shard | None:
-        """The shard that will take its only holder the longest from now on, where this actor should be quicker with it."""
+        """The shard that will take its only holder the longest from now on, where the holder is late or slower than this
+        actor. A double that can only come second would take a machine's memory bandwidth from the first."""
         best, most = None, 0.0
         for shard, flight in self._flights.items():
             if len(flight.holders) > 1 or flight.suspect or actor in flight.holders:
                 continue
             [holder] = flight.holders
-            left = self._left(holder, shard, now)
-            mine = self._pace.get(actor, self._pace.get(holder))
-            if mine is not None and left > mine * shard.rows and left >= most:
+            if (mine := self._pace.get(actor, self._pace.get(holder))) is None:
+                continue
+            since, due = self._due(holder, shard, self._pace.get(holder, mine))
+            # One that is late is taken to need as long again.
+            late, left = now >= due, now - since if now >= due else due - now
+            if left >= most and (late or left > mine * shard.rows):
                 best, most = shard, left
         return best
 
-    def _left(self, holder: Actor, shard: Shard, now: float) -> float:
-        """Seconds until `holder` should be done with `shard`. One that is late is taken to need as long again."""
+    def _due(self, holder: Actor, shard: Shard, pace: float) -> tuple[float, float]:
+        """When `holder` began with what it is at, and when it should be done with `shard`."""
         queued = self._held[holder]
         since = max(self._flights[queued[0]].holders[holder], self._last.get(holder, 0.0))
-        rows = sum(other.rows for other in queued[: queued.index(shard) + 1])
-        left = since + self._pace.get(holder, 0.0) * rows - now
-        return left if left > 0 else now - since
+        return since, since + pace * sum(other.rows for other in queued[: queued.index(shard) + 1])

@@ -41,3 +41,9 @@ def test_what_joins_a_night_fits_and_is_of_each_kind_in_turn():
     assert room({"CPU": 8.0, "GPU": 1.0}, [gptq, gguf]) == [gptq, gguf, gguf, gguf]
     assert room({"CPU": 1.0, "GPU": 4.0, "memory": 9e9}, [gguf]) == []
     assert room({}, [gptq, gguf]) == room({"CPU": 4.0}, []) == []
+
+
+def test_room_is_kept_for_who_is_on_the_way_unless_there_is_none_for_that_one():
+    gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
+    assert room({"CPU": 4.0}, [gguf], coming=[gguf]) == [gguf]
+    assert room({"CPU": 4.0}, [gguf], coming=[gptq]) == [gguf, gguf], "no GPU: it waits for a node of its own"

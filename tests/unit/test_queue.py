@@ -101,6 +101,68 @@ def test_nothing_is_doubled_that_its_holder_will_finish_sooner():
     assert last and queue.take("b", 25.0) is None
 
 
+def paced(shards: list[Shard], **seconds: float) -> tuple[Queue, float]:
+    """A queue in which each actor has done one shard in so many seconds."""
+    queue = Queue(shards, attempts=3)
+    for actor, took in seconds.items():
+        queue.done(queue.take(actor, 0.0), actor, took)
+    return queue, max(seconds.values())
+
+
+@pytest.mark.parametrize("helper", [{"b": 10.0}, {"b": 500.0}], ids=["equal", "slower"])
+def test_who_is_late_is_helped_by_whoever_has_nothing_to_do(helper):
+    queue, now = paced(shards(objects=1, each=3), a=10.0, **helper)
+    last = queue.take("a", now)
+    assert queue.take("b", now + 9) is None
+    assert queue.take("b", now + 11) == last
+    assert queue.take("b", now + 12) is None, "a third does not help"
+
+
+def test_a_double_that_fails_leaves_the_shard_to_its_other_holder():
+    queue, now = paced(shards(objects=1, each=3), a=10.0, b=10.0)
+    last = queue.take("a", now)
+    assert queue.take("b", now + 11) == last
+    queue.fail(last, "b", "corrupt", final=True)
+    assert queue.open and not queue.failed
+    assert queue.take("b", now + 12) is None, "what it failed with it does not try again meanwhile"
+    assert queue.done(last, "a", now + 13) and not queue.open and not queue.failed
+
+
+def test_of_two_holders_that_fail_the_last_decides():
+    everything = shards(objects=1, each=3)
+    queue, now = paced(everything, a=10.0, b=10.0)
+    last = queue.take("a", now)
+    queue.take("b", now + 11)
+    queue.lost("b", "died")
+    queue.fail(last, "a", "failed")
+    assert queue.open and queue.take("c", now + 12) == last
+    queue.fail(last, "c", "failed")
+    assert queue.failed == {last: "failed (tried 3 times)"}
+
+
+def test_an_actor_that_hangs_is_found_and_its_shard_is_quarantined_in_the_end():
+    queue, now = Queue(shards(objects=1, each=1), attempts=3), 0.0
+    for actor in "abc":
+        shard = queue.take(actor, now)
+        assert queue.overdue(now + 1799) == []
+        now += 1801
+        assert queue.overdue(now) == [actor]
+        queue.lost(actor, "it hung")
+    assert queue.failed == {shard: "it hung (tried 3 times)"} and queue.overdue(now) == []
+
+
+def test_an_actor_that_gets_on_or_is_slow_does_not_hang():
+    hour, large = 3600.0, [Shard(Blob("log", 1, "e"), 2_000 * n, 2_000) for n in range(4)]
+    queue = Queue(large, attempts=3)
+    first, second = queue.take("a", 0.0), queue.take("a", 0.0)
+    assert queue.overdue(0.5 * hour + 1) == [], "2,000 rows may take more than half an hour"
+    queue.done(first, "a", 0.55 * hour)
+    assert queue.overdue(1.0 * hour) == [], "it has done one of its two shards since"
+    assert queue.overdue(11.5 * hour) == [] and queue.overdue(12.0 * hour) == ["a"], "20 times its pace"
+    queue.done(second, "a", 12.0 * hour)
+    assert queue.overdue(99.0 * hour) == [], "it has nothing to do"
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_every_shard_ends_done_or_failed_whatever_happens(seed):
     drawn = random.Random(seed)
