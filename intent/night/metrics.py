@@ -20,7 +20,7 @@ class Meters:
     """A night's counters and gauges. `node` is the name of the host that an actor runs on."""
 
     def __init__(self, run: str):
-        self.run, self._charged = {"run": run}, time.monotonic()
+        self.run, self._began, self._charged = {"run": run}, time.time(), time.monotonic()
         self.rows = Counter("intent_rows", "Rows committed", (*ENGINE, "status"))
         self.classified = Counter("intent_classified_messages", "Messages that a model saw", ENGINE)
         self.seconds = Counter("intent_engine_seconds", "Seconds that engines computed", ENGINE)
@@ -34,7 +34,6 @@ class Meters:
         self.failed = Gauge("intent_shards_failed", "Shards given up", ("run",))
         self.retries = Gauge("intent_retries", "Shards that went back into the queue", ("run",))
         self.started = Gauge("intent_started_seconds", "Unix time at which this run began", ("run",))
-        self.started.set(time.time(), self.run)
 
     def done(self, seat, messages: int, outcome: Outcome) -> None:
         """A shard's part, or a chunk of `messages` frequent ones, was made by the actor on `seat`."""
@@ -45,8 +44,10 @@ class Meters:
             self._add(self.rows, getattr(outcome.part.receipt, status), tags | {"status": status})
 
     def observe(self, seats: Sequence, queue: Queue, progress: Progress) -> None:
+        """Sets every gauge anew, also what has not changed: Ray drops those that were not set for a minute."""
         counts, now = progress.tally.counts, time.monotonic()
         for gauge, value in (
+            (self.started, self._began),
             (self.planned, progress.total),
             (self.done_, counts["rows"]),
             (self.rejected, counts["rejected"]),
@@ -73,3 +74,9 @@ class Meters:
     def _add(counter: Counter, amount: float, tags: dict[str, str]) -> None:
         if amount > 0:
             counter.inc(amount, tags)
+
+
+def report_end(night: str, code: int) -> None:
+    """The night of this date ended with this exit code. Ray sends it on at the latest when the driver leaves the cluster."""
+    ended = Gauge("intent_night_exit_code", "Exit code with which the night of a date ended last", ("night",))
+    ended.set(code, {"night": night})

@@ -4,15 +4,24 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from intent.night import metrics
+from intent.night.progress import Progress, Tally
+from intent.night.queue import Queue
+
 ROOT = Path(__file__).parents[2]
 RULES = (ROOT / "infra/prometheus/rules.yaml").read_text()
 BOARD = (ROOT / "infra/grafana/night.json").read_text()
 MADE = re.findall(r'(Counter|Gauge)\(\s*"(intent_\w+)"', (ROOT / "intent/night/metrics.py").read_text())
+
+
+def documents(name: str) -> list[dict]:
+    return list(yaml.safe_load_all((ROOT / f"infra/kuberay/base/{name}.yaml").read_text()))
 
 
 @pytest.mark.parametrize("text", [RULES, BOARD], ids=["rules", "dashboard"])
@@ -23,7 +32,7 @@ def test_each_metric_that_is_asked_for_is_made(text):
 
 
 def test_each_metric_is_shown():
-    assert all(f"ray_{name}" in BOARD or name == "intent_started_seconds" for _, name in MADE)
+    assert all(f"ray_{name}" in BOARD or name == "intent_night_exit_code" for _, name in MADE)
     assert {panel["type"] for panel in json.loads(BOARD)["panels"]} == {"gauge", "stat", "timeseries"}
 
 
@@ -32,6 +41,39 @@ def test_each_alert_is_in_the_runbook():
     runbook = (ROOT / "docs/runbook.md").read_text()
     for rule in group["rules"]:
         assert "alert" not in rule or f"`{rule['alert']}`" in runbook, rule["alert"]
+
+
+def test_a_gauge_is_set_for_as_long_as_the_night_lasts(monkeypatch):
+    """Ray drops one that was not set for a minute: an alert on the night's beginning would never see an hour of it."""
+    said: dict[str, float] = {}
+    monkeypatch.setattr(metrics.Gauge, "set", lambda gauge, value, tags: said.update({gauge.info["name"]: value}))
+    meters, progress = metrics.Meters("run"), Progress(10, Tally())
+    for _ in range(2):
+        said.clear()
+        meters.observe([], Queue([], 1), progress)
+        assert set(said) == {name for kind, name in MADE if kind == "Gauge"} - {"intent_actors", "intent_night_exit_code"}
+        assert said["intent_shards_left"] == 0 and time.time() - 60 < said["intent_started_seconds"] <= time.time()
+
+
+def scrapes(name: str) -> dict:
+    (config,) = yaml.safe_load((ROOT / f"infra/prometheus/{name}.yaml").read_text())["scrape_configs"]
+    return config
+
+
+def test_the_alerts_and_both_ways_to_scrape_name_one_job():
+    assert set(re.findall(r'job="(\w+)"', RULES)) == {scrapes("prometheus")["job_name"]} == {scrapes("kubernetes")["job_name"]}
+
+
+def test_in_kubernetes_every_pod_of_the_cluster_is_scraped_and_lets_prometheus_in():
+    kubernetes, (cluster,) = scrapes("kubernetes"), documents("raycluster")
+    label, port = kubernetes["relabel_configs"][0]["regex"].split(";")
+    for group in [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]:
+        assert group["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == label
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": port, "containerPort": 8080} in container["ports"]
+    (policy,) = documents("network")
+    [rule] = [rule for rule in policy["spec"]["ingress"] if rule.get("ports") == [{"port": 8080}]]
+    assert rule["from"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool (Debian's package prometheus)")
