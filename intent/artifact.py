@@ -120,7 +120,9 @@ def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Pat
 
 
 def _cached(artifact: Artifact, store: Store) -> Path:
-    target = Path(tempfile.gettempdir()) / "intent-artifacts" / f"{artifact.record.kind}-{artifact.fingerprint}"
+    # By its bytes too: GPTQ made again of the same inputs is not the same.
+    name = f"{artifact.record.kind}-{artifact.fingerprint}-{fingerprint(artifact.record.files)}"
+    target = Path(tempfile.gettempdir()) / "intent-artifacts" / name
 
     def whole() -> bool:
         return all((target / key).exists() for key in artifact.record.files)

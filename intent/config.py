@@ -291,7 +291,7 @@ class VariantSpec:
             return cls(name, "reference", precision=Precision(match[1] or "auto"))
         if name == "base":
             return cls(name, "base")
-        if match := re.fullmatch(r"gptq-w([2348])g(\d+)(-act)?", name):
+        if match := re.fullmatch(r"gptq-w([2348])g([1-9]\d*)(-act)?", name):
             return cls(name, "gptq", int(match[1]), int(match[2]), bool(match[3]))
         if (match := re.fullmatch(r"gguf-([A-Z0-9_]+?)(-imatrix)?", name)) and match[1] in GGUF_TYPES:
             return cls(name, "gguf", file_type=match[1], imatrix=bool(match[2]))

@@ -90,13 +90,14 @@ def _cpu_seconds() -> tuple[float, float, float]:
 
 
 def _rapl(powercap: Path) -> dict[str, tuple[int, int]]:
+    """By package: "psys" is a zone of all of them, and "intel-rapl-mmio" lists the packages of "intel-rapl" again."""
     zones = {}
-    for folder in powercap.glob("*-rapl:*"):
-        # "intel-rapl:0" is a package; "intel-rapl:0:1" is a part of it.
-        if folder.name.count(":") == 1:
-            with suppress(OSError, ValueError):
-                values = [int((folder / name).read_text()) for name in ("energy_uj", "max_energy_range_uj")]
-                zones[folder.name] = (values[0], values[1] + 1)
+    for folder in sorted(powercap.glob("*-rapl*:*")):
+        with suppress(OSError, ValueError):
+            name = (folder / "name").read_text().strip()
+            if name.startswith("package"):
+                spent, most = (int((folder / file).read_text()) for file in ("energy_uj", "max_energy_range_uj"))
+                zones[name] = (spent, most + 1)
     return zones
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from intent import artifact
 from intent.artifact import Artifact
-from intent.config import SVM
+from intent.config import SVM, Device
 from intent.engine import Classifier
 from intent.engine.load import EngineOptions, load_classifier
 from intent.errors import ConfigError, MissingArtifact
@@ -49,8 +49,9 @@ def classifier_loader(
     threads: int | None = None,
     batch: int | None = None,
     checked: bool = False,
+    device: Device | None = None,
 ) -> ClassifierLoader:
-    """`batch`: messages decoded together, instead of the engine's own setting. `checked`: against its gold set.
+    """`batch` and `device`: instead of the engine's own settings. `checked`: against its gold set.
 
     Raises ConfigError where the variant was trained for another schema.
     """
@@ -58,7 +59,7 @@ def classifier_loader(
     engine = lineage.config.engine
     options = EngineOptions(
         codec=variant.record.config.get("codec", lineage.config.codec.value),
-        device=engine.device,
+        device=device or engine.device,
         gguf_sequences=batch or engine.gguf_sequences,
         gptq_batch=batch or engine.gptq_batch,
         threads=threads,

@@ -122,20 +122,23 @@ class Endpoint:
         }
         try:
             completion = self._client.chat.completions.create(**request)
+            usage, choices = completion.usage, completion.choices
+            text = choices[0].message.content if choices else None
         except openai.APIError as error:
             if type(error) in refused:
                 self._over.set()
                 raise ConfigError(*refused[type(error)]) from None
-            return self._failed(error)
+            status = getattr(error, "status_code", None)
+            return self._failed(type(error).__name__ + (f" {status}" if status else ""), status)
+        except (ValueError, AttributeError):
+            # A page of HTML, say: a wrong path, or a proxy that answers to anything.
+            return self._failed("its answer is no chat completion", None)
         with self._lock:
             self._failures = 0
-        usage, text = completion.usage, completion.choices[0].message.content if completion.choices else None
         tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
         return Reply(text, *tokens, error="" if text is not None else "empty answer")
 
-    def _failed(self, error: Exception) -> Reply:
-        status = getattr(error, "status_code", None)
-        reason = type(error).__name__ + (f" {status}" if status else "")
+    def _failed(self, reason: str, status: int | None) -> Reply:
         with self._lock:
             # What the server refuses by itself (too long a prompt) says nothing about the other chats.
             self._failures += status is None or status == 429 or status >= 500
@@ -163,11 +166,17 @@ class Endpoint:
         """Retries with exponential backoff and jitter, and waits as long as a Retry-After header asks."""
         from openai import OpenAI
 
-        key = os.environ.get(self.config.key_variable)
-        if not key and not self.config.url:
-            raise ConfigError(self.config.key_variable, "", "set this environment variable to the endpoint's API key")
+        key = require_key(self.config)
         retries = self.config.attempts - 1
         return OpenAI(api_key=key or NO_KEY, base_url=self.config.url, timeout=self.config.timeout, max_retries=retries)
+
+
+def require_key(config: EndpointConfig) -> str | None:
+    """The API key. Raises ConfigError where a model of OpenAI's own is to be asked and there is none."""
+    key = os.environ.get(config.key_variable)
+    if config.model and not config.url and not key:
+        raise ConfigError(config.key_variable, "", f"set this environment variable to the API key for {config.model}")
+    return key
 
 
 class _Pace:

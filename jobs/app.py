@@ -22,24 +22,26 @@ UNPICKLES = "RAY_DATA_AUTOLOAD_"
 # They say at every start where credentials come from and where the cluster is.
 NOISY = ("botocore", "ray")
 log = logging.getLogger(__name__)
+_records = False
 
 
 def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
     """Makes a function of a validated `config` the entry point that reads conf/`name`.yaml and the command line.
 
-    A refused configuration exits with 2, any other named error with its own code, both with one line on stderr.
+    A refused configuration exits with 2, any other named error with its own code, both with one line on stderr. Of several
+    runs (`-m`) each is made, whatever becomes of the others; the code is the highest.
     """
     ConfigStore.instance().store(name=f"{name}_schema", node=config)
 
     def wrap(run: Callable[[JobConfig], None]) -> Callable[[], None]:
-        entered = False
+        entered, worst = False, 0
 
         @hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)
         @functools.wraps(run)
         def guarded(raw: DictConfig) -> None:
-            nonlocal entered
+            nonlocal entered, worst
             entered = True
-            _report_errors(lambda: run(_validated(raw, os.environ)))
+            worst = max(worst, _exit_code(lambda: run(_validated(raw, os.environ))))
 
         def main() -> None:
             try:
@@ -47,6 +49,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
             except SystemExit as exit_:
                 # Hydra exits with 1 for what it refuses itself: an unknown key, a wrong type, a missing group.
                 raise SystemExit(ConfigError.exit_code if exit_.code == 1 and not entered else exit_.code) from None
+            sys.exit(worst)
 
         return main
 
@@ -75,15 +78,26 @@ def _validated(raw: DictConfig, environment: Mapping[str, str] = {}) -> JobConfi
         raise ConfigError(str(error.full_key), "", str(error.msg)) from None
 
 
-def _report_errors(run: Callable[[], None]) -> None:
+def _exit_code(run: Callable[[], None]) -> int:
     try:
         run()
     except IntentError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        # An error of a Ray task has the task's whole traceback for its text; its cause is the error itself.
+        complain(str(getattr(error, "cause", None) or error), exit_code=error.exit_code)
+        return error.exit_code
+    except SystemExit as exit_:
+        return exit_.code or 0
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    return 0
+
+
+def reason_of(error: Exception) -> str:
+    """An error as a row of a report gives it: its kind and its first line."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:300]
 
 
 @contextmanager
@@ -117,7 +131,16 @@ class LogLines(io.TextIOBase):
         return len(text)
 
 
+def complain(text: str, **facts) -> None:
+    """An error: a record where this process's log is JSON lines, else a line for people."""
+    if _records:
+        log.error(text, extra=facts)
+    else:
+        print(f"error: {text}", file=sys.stderr, flush=True)
+
+
 def _start(ray, config: ClusterConfig) -> None:
+    global _records
     # What workers print stays in Ray's own logs; what goes wrong there comes back as an exception.
     if config.mode is ClusterMode.local:
         ray.init(
@@ -132,6 +155,7 @@ def _start(ray, config: ClusterConfig) -> None:
     said = {"logging_config": ray.LoggingConfig(encoding="JSON")} if for_machines(config) else {"logging_level": "error"}
     try:
         ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, **said)
+        _records = for_machines(config)
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.WARNING)
     except ConnectionError:

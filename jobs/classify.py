@@ -69,7 +69,8 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
     specs = []
     for name, variant in variants.items():
         spec = VariantSpec.parse(name)
-        on_gpu = not spec.only_cpus and (gpus > 0 or lineage.config.engine.device is Device.cuda)
+        device = lineage.config.engine.device
+        on_gpu = not spec.only_cpus and (device is Device.cuda or (gpus > 0 and device is Device.auto))
         each = fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))

@@ -1,23 +1,25 @@
 """Score every variant and the unquantized checkpoint on held-out messages, each alone on its hardware."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord
-from intent.config import SVM, JobConfig, VariantSpec
+from intent.config import SVM, Device, JobConfig, VariantSpec, require
 from intent.errors import IntentError
 from intent.evaluate import hosted, measurement
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
 from intent.evaluate.results import Measured, Sources, hosted_result, reference_of, results_of
-from intent.hardware import GPU
+from intent.hardware import CPU, GPU
 from intent.lineage import Lineage
 from intent.models import classifier_loader
+from intent.openai import require_key
 from intent.selection import select
 from intent.storage import open_store
-from jobs.app import Steps, cluster, job, say
+from jobs.app import Steps, cluster, job, reason_of, say
 from jobs.nodes import Place, alone, fitting, places
 
 REFERENCE = VariantSpec.parse("reference")
@@ -40,9 +42,11 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     """
     if any(spec.engine != SVM for spec in specs) or not specs:
         specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
-    measured, unmeasured = measure(lineage, plans(lineage, specs))
+    require_key(lineage.config.baseline)
+    planned, unplanned = plans(lineage, specs)
+    measured, unmeasured = measure(lineage, planned)
     asked, unanswered = ask_baseline(lineage)
-    reasons = unmeasured | (failed or {}) | unanswered
+    reasons = unplanned | unmeasured | (failed or {}) | unanswered
     inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.held_out().fingerprint}
     inputs |= {"baseline": asked.fingerprint} if asked else {}
     config = lineage.config
@@ -65,20 +69,31 @@ def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
         return None, {baseline.model: reason_of(error)}
 
 
-def plans(lineage: Lineage, specs: list[VariantSpec]) -> list[Plan]:
-    """Each variant with each batch size on each model of processor that it is meant for."""
-    found, data, sizes = places(), lineage.held_out(), lineage.config.quant.batches
-    planned = []
+def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[str, str]]:
+    """Each variant with each batch size on each model of processor that it is meant for; and, by name, why one has none."""
+    found, device = places(), lineage.config.engine.device
+    planned, failed = [], {}
     for spec in specs:
-        where = fitting(found, spec)
-        for place in where:
-            # The SVM decodes nothing.
-            for batch in [1] if spec.engine == SVM else sizes or [_batch(lineage, spec)]:
-                loader = classifier_loader(lineage, spec.name, lineage.variant(spec), place.cpus, batch)
-                name = spec.name + (f" x{batch}" if len(sizes) > 1 and spec.engine != SVM else "")
-                name += f" on {place.hardware.model}" if len(where) > 1 else ""
-                planned.append(Plan(name, Trial(loader, data, place.hardware, batch), place))
-    return planned
+        try:
+            where = fitting(found, spec, device)
+            require(bool(where), "engine.device", device.value, f"no node of this cluster is one for {spec.name}")
+            planned += _plans(lineage, spec, where)
+        except IntentError as error:
+            failed[spec.name] = reason_of(error)
+    return planned, failed
+
+
+def _plans(lineage: Lineage, spec: VariantSpec, where: list[Place]) -> Iterator[Plan]:
+    data, variant, sizes = lineage.held_out(), lineage.variant(spec), lineage.config.quant.batches
+    for place in where:
+        # A node with GPUs does not hide them from what is to be measured on its CPUs.
+        device = Device.cpu if place.hardware.kind == CPU and len(where) > 1 else None
+        # The SVM decodes nothing.
+        for batch in [1] if spec.engine == SVM else sizes or [_batch(lineage, spec)]:
+            loader = classifier_loader(lineage, spec.name, variant, place.cpus, batch, device=device)
+            name = spec.name + (f" x{batch}" if len(sizes) > 1 and spec.engine != SVM else "")
+            name += f" on {place.hardware.model}" if len(where) > 1 else ""
+            yield Plan(name, Trial(loader, data, place.hardware, batch), place)
 
 
 def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
@@ -109,13 +124,6 @@ def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Art
                 failed[name] = reason_of(error)
         steps.update(len(planned), len(planned))
     return [(plan, done[plan.name]) for plan in planned if done[plan.name]], failed
-
-
-def reason_of(error: Exception) -> str:
-    """An error as a row of the report gives it: its kind and its first line."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:300]
 
 
 def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:

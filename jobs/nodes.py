@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from intent import hardware
-from intent.config import VariantSpec
+from intent.config import Device, VariantSpec
 from intent.hardware import CPU, GPU, Hardware
 
 
@@ -36,10 +36,17 @@ def places() -> list[Place]:
     return list(best.values())
 
 
-def fitting(found: list[Place], spec: VariantSpec) -> list[Place]:
-    """Where a variant runs: GGUF and the SVM on CPUs, the others on GPUs or, in a cluster without one, on CPUs."""
-    gpus = [place for place in found if place.hardware.kind == GPU]
-    return gpus if gpus and not spec.only_cpus else [place for place in found if place.hardware.kind == CPU]
+def fitting(found: list[Place], spec: VariantSpec, device: Device = Device.auto) -> list[Place]:
+    """Where a variant is measured: GGUF and the SVM on CPUs, the others on GPUs or, in a cluster without one, on CPUs.
+
+    The reference is measured on both: what others gain and lose is told on their own hardware.
+    """
+    gpus, cpus = ([place for place in found if place.hardware.kind == kind] for kind in (GPU, CPU))
+    if spec.only_cpus or device is Device.cpu:
+        return cpus
+    if device is Device.cuda:
+        return gpus
+    return gpus + cpus if spec.engine == "reference" else gpus or cpus
 
 
 def alone(place: Place, name: str, function: Callable):

@@ -10,7 +10,7 @@ from intent.config import CASCADE, SVM, JobConfig, VariantSpec
 from intent.engine import parity
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
-from intent.errors import ConfigError
+from intent.errors import ConfigError, IntentError
 from intent.lineage import Lineage
 from intent.models import publish_models
 from intent.prompt import Prompt, load_tokenizer
@@ -18,7 +18,7 @@ from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from jobs import cascade
-from jobs.app import Steps, cluster, job, say
+from jobs.app import Steps, cluster, job, reason_of, say
 
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
@@ -65,7 +65,11 @@ def _attempt_models(
     made = {spec.name: checkpoint for spec in specs if spec.engine == "reference"}
     failed: dict[str, Exception] = {}
     waiting = {}
-    gold = _gold_task(lineage, checkpoint, gpus) if with_gold and len(made) < len(specs) else None
+    try:
+        gold = _gold(lineage, checkpoint, gpus) if with_gold and len(made) < len(specs) else None
+    except ray.exceptions.RayError as error:
+        why = IntentError(f"the gold set that variants are checked against could not be made: {reason_of(error)}")
+        return made, {spec.name: why for spec in specs if spec.name not in made}
     for spec in specs:
         if spec.name in made:
             continue
@@ -124,14 +128,14 @@ class _GoldWork:
     threads: int
 
 
-def _gold_task(lineage: Lineage, checkpoint: Artifact, gpus: int):
-    """A reference to the gold set of `checkpoint`, made on the cluster where it is not there yet."""
+def _gold(lineage: Lineage, checkpoint: Artifact, gpus: int) -> Artifact:
+    """The gold set of `checkpoint`, made on the cluster where it is not there yet."""
     import ray
 
     data, cpus = lineage.data(), lineage.config.quant.cpus
     record = lineage.parity_record(checkpoint, data)
     work = _GoldWork(lineage.config.workspace, record, checkpoint, data, lineage.schema, lineage.options, cpus)
-    return ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(make_gold).remote(work)
+    return ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(make_gold).remote(work))
 
 
 def make_gold(work: _GoldWork) -> Artifact:

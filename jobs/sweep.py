@@ -7,9 +7,10 @@ from intent.config import JobConfig
 from intent.errors import ConfigError
 from intent.evaluate.report import REPORT, render_text
 from intent.lineage import Lineage
+from intent.openai import require_key
 from intent.selection import SELECTION, Selected, publish, select
-from jobs.app import cluster, job, say
-from jobs.evaluate import REFERENCE, evaluate, reason_of, results_at
+from jobs.app import cluster, job, reason_of, say
+from jobs.evaluate import REFERENCE, evaluate, results_at
 from jobs.quantize import attempt, refusals
 
 
@@ -17,6 +18,7 @@ def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
     """The evaluation of all of `quant.variants` and what was selected. A variant that fails is a row with its reason."""
     if gold := lineage.config.gold:
         raise ConfigError("gold", gold.value, "only measures; a sweep selects: use jobs.evaluate with it")
+    require_key(lineage.config.baseline)
     # What is published can be selected: the reference, too.
     specs = list(dict.fromkeys([REFERENCE, *lineage.config.quant.specs()]))
     refused = refusals(lineage, specs)

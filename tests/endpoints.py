@@ -8,10 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class FakeEndpoint:
-    """`answer`: the text for a request's body. `faults`: statuses to give first, one a request; "hang" answers too late."""
+    """`answer`: the text for a request's body. `faults`: statuses to give first, one a request; "hang" answers too late.
+
+    `page`: HTML that it answers to anything, instead.
+    """
 
     def __init__(self, answer: Callable[[dict], str] = lambda body: body["messages"][-1]["content"].upper()):
-        self.answer, self.faults, self.delay = answer, [], 0.0
+        self.answer, self.faults, self.delay, self.page = answer, [], 0.0, ""
         self.seen: list[dict] = []
         self.began: list[float] = []
         self.keys: set[str] = set()
@@ -52,8 +55,9 @@ class FakeEndpoint:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 status, reply = endpoint._reply(body, self.headers["Authorization"])
-                data = json.dumps(reply).encode()
+                data = (endpoint.page or json.dumps(reply)).encode()
                 self.send_response(status)
+                self.send_header("Content-Type", "text/html" if endpoint.page else "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.send_header("retry-after-ms", "20")
                 self.end_headers()

@@ -3,6 +3,7 @@
 Knows a classifier by its interface only; who wants clean figures gives it a fresh process and the CPUs to itself.
 """
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +66,9 @@ def measure(
         predictions |= dict(zip(rows, found, strict=True))
         alone += _latencies(classifier, messages[: ALONE - len(alone)])
         classifier.close()
+        # Before the next one loads: the peaks are of one alone.
+        del classifier
+        gc.collect()
     speed = Speed(
         messages_per_second=len(examples) / spent,
         tokens_per_second=tokens / spent,

@@ -4,11 +4,13 @@ import pytest
 import ray
 
 from intent.artifact import Artifact, ArtifactRecord
-from intent.config import ClassifyConfig
+from intent.config import ClassifyConfig, Device, VariantSpec
+from intent.hardware import CPU, GPU, Hardware
 from intent.lineage import Lineage
 from intent.night.fleet import EngineSpec, room
 from jobs.app import load_config
 from jobs.classify import engines
+from jobs.nodes import Place, fitting
 
 
 @pytest.fixture
@@ -27,6 +29,7 @@ def shapes(monkeypatch):
 
 def test_a_fleet_takes_what_the_cluster_has(shapes):
     assert shapes({"CPU": 16, "GPU": 2}) == {"gptq": (2, 1, 1), "gguf": (8, 1, 0)}
+    assert shapes({"CPU": 4, "GPU": 2}, "engine.device=cpu") == {"gptq": (2, 1, 0), "gguf": (2, 1, 0)}
     assert shapes({"CPU": 4}) == {"gptq": (2, 1, 0), "gguf": (2, 1, 0)}
 
 
@@ -34,6 +37,18 @@ def test_a_cluster_that_has_no_worker_yet_is_asked_for_what_the_configuration_sa
     asked = ("engine.device=cuda", "fleet.gptq_actors=8", "fleet.gguf_actors=64")
     assert shapes({}, *asked) == {"gptq": (8, 1, 1), "gguf": (64, 1, 0)}
     assert shapes({}, "engine.device=cuda")["gptq"] == (1, 1, 1)
+
+
+def test_the_reference_is_measured_on_both_kinds_of_processor_and_others_where_they_run():
+    xeon, t4 = Place(Hardware(CPU, "Xeon", 2), "a", 2), Place(Hardware(GPU, "T4", 1), "b", 2)
+
+    def where(name: str, device: Device = Device.auto) -> list[str]:
+        return [place.hardware.model for place in fitting([xeon, t4], VariantSpec.parse(name), device)]
+
+    assert where("reference-float16") == ["T4", "Xeon"]
+    assert (where("gptq-w4g64"), where("base"), where("gguf-Q8_0"), where("svm")) == (["T4"], ["T4"], ["Xeon"], ["Xeon"])
+    assert where("gptq-w4g64", Device.cpu) == where("reference", Device.cpu) == ["Xeon"]
+    assert fitting([xeon], VariantSpec.parse("gptq-w4g64"), Device.cuda) == []
 
 
 def test_what_joins_a_night_fits_and_is_of_each_kind_in_turn():

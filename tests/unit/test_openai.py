@@ -82,6 +82,13 @@ def test_an_endpoint_that_keeps_failing_ends_the_run_and_keeps_the_answers(serve
     assert next(endpoint(server, cache).ask(chats(1))).cached
 
 
+@pytest.mark.parametrize("page", ["<html>Welcome</html>", "{}x", '{"choices": [{"message": null}]}'])
+def test_what_answers_to_anything_is_no_endpoint(server, page):
+    server.page = page
+    with pytest.raises(EndpointFailed, match="no chat completion"):
+        list(endpoint(server).ask(chats(50)))
+
+
 @pytest.mark.parametrize(("status", "names"), [(401, "OPENAI_API_KEY"), (403, "OPENAI_API_KEY"), (404, "endpoint.model='m'")])
 def test_a_refused_key_or_model_ends_the_run_without_showing_the_key(server, status, names):
     server.faults = [status] * 100

@@ -2,12 +2,15 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import dataclass
 
 import pytest
 
 from intent import hardware
 from intent.engine import Prediction
+from intent.errors import IntentError
+from intent.evaluate.measurement import time_limit
 from intent.evaluate.speed import measure
 from intent.synth.example import Example
 
@@ -17,8 +20,8 @@ class Sleeper:
     """Takes 2 ms a message and computes 5 tokens for it."""
 
     names: tuple[str, ...]
+    closed: list
     tokens_computed: int = 0
-    closed: bool = False
 
     def classify(self, messages):
         time.sleep(0.002 * len(messages))
@@ -26,16 +29,18 @@ class Sleeper:
         return [Prediction({"product": self.names[0], "message": message}, 0.5) for message in messages]
 
     def close(self):
-        self.closed = True
+        self.closed.append(True)
 
 
 def test_rates_are_of_the_measured_messages_and_answers_keep_their_order():
     examples = [Example(str(i), f"m{i}", {}, "en", catalog="ab"[i % 2]) for i in range(60)]
-    made = []
+    made, closed = [], []
 
     def load(names):
-        made.append(Sleeper(names))
-        return made[-1]
+        assert all(other() is None for other in made), "the one before is gone: a peak is of one alone"
+        sleeper = Sleeper(names, closed)
+        made.append(weakref.ref(sleeper))
+        return sleeper
 
     predictions, speed = measure(load, examples, {"a": ("milk",), "b": ("eggs",)})
     assert [p.intent["message"] for p in predictions] == [e.message for e in examples]
@@ -45,7 +50,7 @@ def test_rates_are_of_the_measured_messages_and_answers_keep_their_order():
     assert 0.002 <= speed.latency_p50 <= speed.latency_p95 < 0.02
     assert speed.peak_bytes > 10e6
     assert speed.gpu_peak_bytes is None
-    assert all(sleeper.closed for sleeper in made)
+    assert closed == [True, True]
 
 
 def test_others_have_what_is_neither_idle_nor_ones_own(monkeypatch):
@@ -68,8 +73,9 @@ def test_work_of_another_process_is_seen():
     assert crowd.share > 0.5 / os.cpu_count()
 
 
-def zone(folder, name, spent):
+def zone(folder, name, spent, of=None):
     (folder / name).mkdir(exist_ok=True)
+    (folder / name / "name").write_text(f"{of or 'package-' + name[-1]}\n")
     (folder / name / "energy_uj").write_text(f"{spent}\n")
     (folder / name / "max_energy_range_uj").write_text("999999999\n")
 
@@ -77,11 +83,15 @@ def zone(folder, name, spent):
 def test_energy_is_that_of_all_packages_over_a_counter_that_starts_again(tmp_path):
     zone(tmp_path, "intel-rapl:0", 999_000_000)
     zone(tmp_path, "intel-rapl:1", 5_000_000)
-    zone(tmp_path, "intel-rapl:0:0", 1)
+    zone(tmp_path, "intel-rapl:0:0", 1, "core")
+    zone(tmp_path, "intel-rapl:2", 7, "psys")
+    zone(tmp_path, "intel-rapl-mmio:0", 999_000_000)
     with hardware.EnergyMeter(on_gpu=False, powercap=tmp_path) as meter:
         zone(tmp_path, "intel-rapl:0", 1_000_000)
         zone(tmp_path, "intel-rapl:1", 8_000_000)
-        zone(tmp_path, "intel-rapl:0:0", 500_000)
+        zone(tmp_path, "intel-rapl:0:0", 500_000, "core")
+        zone(tmp_path, "intel-rapl:2", 9_000_000, "psys")
+        zone(tmp_path, "intel-rapl-mmio:0", 1_000_000)
     assert meter.joules == pytest.approx(2 + 3)
 
 
@@ -94,3 +104,11 @@ def test_energy_is_absent_where_nothing_counts_it(tmp_path):
 def test_this_machine_has_a_name():
     found = hardware.cpu(3)
     assert found.kind == "cpu" and found.model.strip() and found.count == 3
+
+
+def test_what_takes_too_long_ends_with_its_reason():
+    with pytest.raises(IntentError, match="not measured in 2e-05 hours"), time_limit(0.072):
+        time.sleep(5)
+    with time_limit(0.05):
+        pass
+    time.sleep(0.1)
