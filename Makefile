@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := infra/constraints.txt
+# What the tests need beside the jobs; an image leaves it out.
+EXTRAS := [dev]
 
 .PHONY: install demo sweep test lint chaos multihost clean
 
@@ -12,7 +14,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) torch
-	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.$(EXTRAS)'
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement infra/embedded.txt
 	touch $@
 

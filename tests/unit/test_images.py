@@ -6,6 +6,8 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
+from ray.autoscaler._private.command_runner import _with_interactive
+
 ROOT = Path(__file__).parents[2]
 # A continued line is one instruction; a comment is none.
 LINES = re.sub(r"\\\n", " ", re.sub(r"(?m)^#.*\n", "", (ROOT / "infra/Dockerfile").read_text())).splitlines()
@@ -36,13 +38,33 @@ def test_outside_images_are_pinned_to_a_full_version():
     assert outside and all(re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+[\w.-]*", image) for image in outside)
 
 
-def test_each_image_installs_what_ci_installs_as_ci_does():
+def test_each_image_installs_what_ci_installs_as_ci_does_but_for_what_only_tests_need():
     assert "make test" in (ROOT / ".ci/run").read_text() and "\ntest: install\n" in (ROOT / "Makefile").read_text()
     found = stages()
     for target, source in {"cpu": "install-cpu", "gpu": "install-gpu"}.items():
         assert ("COPY", f"--from={source} --chown=ray /app /app") in found[target]
         installs = [rest for name, rest in found[source] if name == "RUN" and re.search(r"\b(make|pip)\b", rest)]
-        assert [re.sub(r"^PIP_EXTRA_INDEX_URL=\S+ ", "", run) for run in installs] == ["make install"]
+        assert [re.sub(r"^PIP_EXTRA_INDEX_URL=\S+ ", "", run) for run in installs] == ["make install EXTRAS="]
+
+
+def test_the_images_install_is_the_makefiles_without_its_tools():
+    def installs(*variables: str) -> list[str]:
+        make = ["make", "--dry-run", "--always-make", "install", *variables]
+        done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
+        return re.findall(r"--editable '(\S+)'", done.stdout)
+
+    assert (installs(), installs("EXTRAS=")) == ([".[dev]"], ["."])
+
+
+def test_ray_up_finds_in_the_container_what_it_calls_there():
+    runs = " ".join(rest for name, rest in stages()["cpu"] if name == "RUN")
+    install = re.search(r"apt-get install \S+ \S+ ([\w +-]+?) +&&", runs.split("useradd")[0])[1].split()
+    assert {"rsync", "openssh-client"} <= set(install)
+    # Its shells are login shells, and Debian's /etc/profile forgets an image's PATH before it reads profile.d.
+    assert _with_interactive("ray stop")[1] == "--login"
+    assert 'echo "PATH=$PATH" > /etc/profile.d/' in runs
+    environment = " ".join(rest for name, rest in stages()["cpu"] if name == "ENV")
+    assert "PATH=/app/.venv/bin:$PATH" in environment
 
 
 def test_each_image_runs_as_nobody_special_with_a_token_and_a_health_check():

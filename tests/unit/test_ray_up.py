@@ -1,9 +1,11 @@
 """The cluster file for `ray up`, read as Ray reads it."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import yaml
+from ray.autoscaler._private.aws.config import _configure_security_group
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from intent.config import FleetConfig
@@ -50,5 +52,21 @@ def test_the_store_is_reached_by_role_and_the_cluster_only_with_a_token(cluster)
 
 
 def test_nobody_outside_reaches_a_node(cluster):
-    for rule in cluster["provider"]["security_group"]["IpPermissions"]:
-        assert [span["CidrIp"] for span in rule["IpRanges"]] == ["10.0.0.0/8"]
+    """Into a group of its own making Ray lets SSH from everywhere."""
+    assert cluster["provider"]["use_internal_ips"]
+    for node in cluster["available_node_types"].values():
+        assert node["node_config"]["SecurityGroupIds"] and node["node_config"]["SubnetIds"]
+    assert _configure_security_group(deepcopy(cluster)) == cluster
+
+
+def test_each_node_has_an_image_that_is_named_and_room_for_ours(cluster):
+    """Ray's default is an Ubuntu 18.04, and its disk may be smaller than our image."""
+    for node in cluster["available_node_types"].values():
+        assert node["node_config"]["ImageId"].startswith("ami-")
+        [disk] = node["node_config"]["BlockDeviceMappings"]
+        assert disk["Ebs"]["VolumeSize"] >= 100
+
+
+def test_the_heads_machine_sees_where_ray_lists_its_nodes_for_prometheus(cluster):
+    assert "--volume /tmp/ray:/tmp/ray" in cluster["docker"]["head_run_options"]
+    assert cluster["initialization_commands"] == ["mkdir -p /tmp/ray"]
