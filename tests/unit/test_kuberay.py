@@ -118,13 +118,19 @@ def test_the_nights_command_is_a_configuration_that_asks_for_no_more_than_the_gr
     if source == "nightly":
         (container,) = nightly()["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         assert container["command"] == ["python", "-m", "jobs.submit", "--installed", "nightly"]
-        overrides = container["args"]
+        overrides, deadline = container["args"], nightly()["jobTemplate"]["spec"]["activeDeadlineSeconds"]
     else:
-        _, _, module, *overrides = shlex.split(documents(FOLDER / "rayjob.yaml")[0]["spec"]["entrypoint"])
+        spec = documents(FOLDER / "rayjob.yaml")[0]["spec"]
+        _, _, module, *overrides = shlex.split(spec["entrypoint"])
         assert module == "jobs.nightly"
+        deadline = spec["activeDeadlineSeconds"]
     OverridesParser.create().parse_overrides(overrides)
     config = load_config("nightly", overrides, NightlyConfig)
     gpu, cpu = cluster()["workerGroupSpecs"]
+    # A log that is late is waited for: without its marker the night would be refused, which is not tried again.
+    assert config.arrival == "_SUCCESS"
+    assert config.arrival_hours * 3600 < deadline < 24 * 3600
+    assert not config.engine.variants and config.engine.otherwise
     assert config.fleet.gptq_actors == gpu["maxReplicas"]
     each = int(cpu["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]) // config.fleet.gguf_cpus
     assert config.fleet.gguf_actors <= each * cpu["maxReplicas"]
