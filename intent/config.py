@@ -189,11 +189,14 @@ class TeacherConfig:
         require(bool(model) or not self.messages, "teacher.endpoint.model", model, "name the model that writes the messages")
 
 
+PACKAGE = "package:"
+
+
 @dataclass
 class ModelConfig:
     """A base model: a Hugging Face id or a local path, or `package:NAME/FILE.gguf`, a GGUF inside an installed package.
 
-    `adapter`: a folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters.
+    `sha256`: of that GGUF. `adapter`: a folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters.
     """
 
     name: str = MISSING
@@ -204,6 +207,8 @@ class ModelConfig:
 
     def __post_init__(self):
         require(self.source != "", "model.source", self.source, "give a Hugging Face id, a folder, or package:NAME/FILE.gguf")
+        checked = self.sha256 is None or self.source.startswith(PACKAGE)
+        require(checked, "model.sha256", self.sha256, f"is of a package's file, not of {self.source}; use model.sha256=null")
 
 
 @dataclass
@@ -234,7 +239,8 @@ class TrainConfig:
         require(self.epochs > 0, "train.epochs", self.epochs, "train for at least 1 epoch")
         require(self.batch_messages > 0, "train.batch_messages", self.batch_messages, "use at least 1 message a step")
         require(0 < self.stop_at <= 1, "train.stop_at", self.stop_at, "use a share in (0, 1]")
-        require(self.workers > 0, "train.workers", self.workers, "use at least 1 worker")
+        for name in ("workers", "cpus", "validate_every", "patience"):
+            require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "use at least 1")
 
 
 SVM, CASCADE = "svm", "cascade"
@@ -325,7 +331,8 @@ class QuantConfig:
         require(0 <= self.allowed_loss < 1, "quant.allowed_loss", self.allowed_loss, "use a share in [0, 1), e.g. 0.01")
         share = self.cascade_precision
         require(0 < share <= 1, "quant.cascade_precision", share, "use a share in (0, 1], e.g. 0.99")
-        require(self.calibration_messages > 0, "quant.calibration_messages", self.calibration_messages, "use at least 1")
+        for name in ("calibration_messages", "cpus"):
+            require(getattr(self, name) > 0, f"quant.{name}", getattr(self, name), "use at least 1")
 
     def specs(self) -> list[VariantSpec]:
         return [VariantSpec.parse(name) for name in self.variants]
@@ -379,6 +386,9 @@ class FleetConfig:
     def __post_init__(self):
         for name in ("gguf_cpus", "gptq_cpus", "rows_per_shard", "attempts"):
             require(getattr(self, name) > 0, f"fleet.{name}", getattr(self, name), "use at least 1")
+        for name in ("gguf_actors", "gptq_actors"):
+            actors = getattr(self, name)
+            require(actors is None or actors > 0, f"fleet.{name}", actors, "use at least 1, or null for as many as fit")
 
 
 @dataclass
@@ -405,7 +415,12 @@ class ClusterConfig:
     prices: dict[str, float | None] = field(default_factory=lambda: {"cpu": None, "gpu": None})
 
     def __post_init__(self):
+        require(self.cpus is None or self.cpus > 0, "cluster.cpus", self.cpus, "use at least 1, or null for all")
+        require(self.gpus is None or self.gpus >= 0, "cluster.gpus", self.gpus, "use at least 0, or null for all")
         for name, price in self.prices.items():
+            kind = name.lower().removesuffix("s")
+            known = name == kind or kind not in ("cpu", "gpu")
+            require(known, f"cluster.prices.{name}", price, f"name it {kind}, or give a model's own name")
             require(price is None or price >= 0, f"cluster.prices.{name}", price, "use USD an hour, at least 0")
 
 

@@ -216,7 +216,8 @@ def _json(data: bytes, columns: Sequence[str]) -> Iterator[Row | None]:
 
 def _require(columns: Sequence[str], names: Sequence[str]) -> None:
     if lacking := [column for column in columns if column not in names]:
-        raise ConfigError("labelled", lacking[0], f"no such column; the file has {list(names)}")
+        remedy = "no such column; name yours with labelled.message, labelled.slots, labelled.language or labelled.split: "
+        raise ConfigError("labelled.uri", lacking[0], f"{remedy}the file has {list(names)}")
 
 
 def _ending(key: str) -> str:

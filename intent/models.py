@@ -108,6 +108,8 @@ def checkpoint_at(uri: str, storage: StorageOptions) -> str | None:
 
 def _read(parent: str, name: str, storage: StorageOptions) -> Models:
     try:
-        return Models(**json.loads(open_store(parent, storage).read(name)))
+        found = json.loads(open_store(parent, storage).read(name))
+        # Before checkpoints were kept, a file was its variants alone.
+        return Models(**found) if "variants" in found else Models(None, found)
     except FileNotFoundError:
         return Models()

@@ -12,6 +12,9 @@ import pyarrow as pa
 
 from intent.errors import ConfigError
 
+# Columns of a labelled or rejected row beside those of the slots, and of examples.
+RESERVED = ("id", "message", "confidence", "status", "variant", "reason")
+
 Value = str | int
 Intent = dict[str, Value | None]
 
@@ -78,6 +81,9 @@ class IntentSchema:
 
     def __post_init__(self):
         _require_unique("schema.slots", [slot.name for slot in self.slots])
+        for name in self.names:
+            if name in RESERVED:
+                raise ConfigError("schema.slots", name, f"is a column of its own in what is labelled; not one of {RESERVED}")
 
     @property
     def names(self) -> list[str]:

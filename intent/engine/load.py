@@ -99,12 +99,12 @@ def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], options: En
     return CausalForward(load_reference(folder, device, spec.precision), prefix, room, options.gptq_batch)
 
 
-def pick_device(device: Device) -> str:
-    """ "cuda" or "cpu". Raises ConfigError where CUDA is asked for and absent."""
+def pick_device(device: Device, field: str = "engine.device") -> str:
+    """ "cuda" or "cpu". Raises ConfigError, naming the configuration's `field`, where CUDA is asked for and absent."""
     import torch
 
     if device is Device.cuda and not torch.cuda.is_available():
-        raise ConfigError("device", "cuda", "this machine has no CUDA device; use device=auto or device=cpu")
+        raise ConfigError(field, "cuda", f"this machine has no CUDA device; use {field}=auto or {field}=cpu")
     return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
 
 

@@ -86,7 +86,7 @@ class Corpus:
             if (message := self._message(request, scenario)) is not None:
                 return request, message
         wanted = [name for name, weight in self.weights["scenario"].items() if weight]
-        raise ConfigError("phenomena", wanted, "none of these can be said about the catalog; switch on others")
+        raise ConfigError("data.phenomena", wanted, "none of these can be said about the catalog; switch on others")
 
     def _intent(self, request: Request) -> dict:
         if request.action == "none":

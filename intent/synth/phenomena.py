@@ -79,10 +79,10 @@ def mix(weights: Mapping[str, float]) -> dict[str, dict[str, float]]:
     known = {name: table for table in tables.values() for name in table}
     for name, weight in weights.items():
         if name not in known:
-            raise ConfigError("phenomena", name, f"use names out of {sorted(known)}")
+            raise ConfigError("data.phenomena", name, f"use names out of {sorted(known)}")
         if weight < 0:
             raise ConfigError(f"phenomena.{name}", weight, "give 0 (never) or more")
         known[name][name] = float(weight)
     if not any(tables["scenario"].values()):
-        raise ConfigError("phenomena", dict(weights), "leave at least one scenario above 0")
+        raise ConfigError("data.phenomena", dict(weights), "leave at least one scenario above 0")
     return tables

@@ -10,10 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from intent.artifact import file_sha256
-from intent.config import ModelConfig
+from intent.config import PACKAGE, ModelConfig
 from intent.errors import ConfigError, CorruptData
 
-PACKAGE = "package:"
 SHIPPED = "shipped:"
 ADAPTER = "adapter_model.safetensors"
 
@@ -34,7 +33,10 @@ def write_base(model: ModelConfig, target: Path) -> None:
         ) from error
     plain = _plain(loaded)
     if model.adapter:
-        plain = PeftModel.from_pretrained(plain, str(adapter_folder(model.adapter))).merge_and_unload(safe_merge=True)
+        try:
+            plain = PeftModel.from_pretrained(plain, str(adapter_folder(model.adapter))).merge_and_unload(safe_merge=True)
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError("model.adapter", model.adapter, f"does not fit {model.source}; use model.adapter=null") from error
     plain.to(torch.float16).save_pretrained(target)
     tokenizer.save_pretrained(target)
     if file := options.get("gguf_file"):

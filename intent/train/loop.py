@@ -39,7 +39,7 @@ def train(base: Path, config: TrainConfig, training: Sequence[Group], validation
     """Train an adapter; the best one's checkpoint is the last with metrics["best"]. Returns the final metrics."""
     import torch
 
-    device = pick_device(config.device)
+    device = pick_device(config.device, "train.device")
     set_threads(config.cpus if device == "cpu" else None)
     torch.manual_seed(config.seed)
     dtype = pick_precision(config.precision, device)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from intent.config import ClusterConfig, FleetConfig, ModelConfig, QuantConfig, TrainConfig
 from intent.errors import ConfigError
 from jobs.app import _exit_code
 
@@ -38,3 +39,28 @@ def test_an_exit_code_of_a_job_is_kept():
     assert _exit_code(lambda: None) == 0
     with pytest.raises(ZeroDivisionError):
         _exit_code(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "values"),
+    [
+        (FleetConfig, {"gguf_actors": 0}),
+        (FleetConfig, {"gptq_actors": -1}),
+        (TrainConfig, {"validate_every": 0}),
+        (TrainConfig, {"cpus": -1}),
+        (QuantConfig, {"cpus": 0}),
+        (ClusterConfig, {"cpus": 0}),
+        (ClusterConfig, {"prices": {"gpus": 1.0}}),
+        (ClusterConfig, {"prices": {"CPU": 1.0}}),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_name(config, values):
+    (name,) = values
+    with pytest.raises(ConfigError, match=rf"^\w+\.{name}"):
+        config(**values)
+
+
+def test_a_hash_of_another_file_than_the_models_is_not_ignored():
+    with pytest.raises(ConfigError, match=r"model\.sha256=.*model\.sha256=null"):
+        ModelConfig("m", "ORG/NAME", sha256="00")
+    assert ClusterConfig(prices={"cpu": 0.1, "Tesla T4": 1.0}).prices["Tesla T4"] == 1.0

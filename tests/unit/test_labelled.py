@@ -124,7 +124,7 @@ other,none,somewhere
 
 
 def test_what_cannot_be_read_is_refused_by_name(tmp_path):
-    with pytest.raises(ConfigError, match=r"labelled='label': no such column.*'topic'"):
+    with pytest.raises(ConfigError, match=r"labelled.uri='label': no such column.*'topic'"):
         imported({"a.csv": b"message,topic\nx,y\n"})
     with pytest.raises(ConfigError, match=r"labelled\.slots=\['topic'\].*'action', 'product', 'quantity'"):
         imported({}, LabelledConfig(uri="x", slots=["topic"]), CART, NAMES)

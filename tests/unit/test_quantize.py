@@ -2,9 +2,11 @@ import json
 
 import pytest
 
+from intent.config import ModelConfig
 from intent.errors import ConfigError
 from intent.prompt import load_tokenizer
 from intent.quantize import gguf, gptq
+from intent.train.base import write_base
 from tests.tiny import NAMES, write_checkpoint
 
 
@@ -48,3 +50,8 @@ def test_an_importance_matrix_changes_the_file_and_it_still_loads(checkpoint, tm
     assert plain != matrix
     assert not (tmp_path / "plain.f16").exists()
     llama_cpp.Llama(str(tmp_path / "matrix.gguf"), n_ctx=64, verbose=False).close()
+
+
+def test_an_adapter_of_another_model_is_refused_by_name(checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match=r"model\.adapter='shipped:smollm2-135m'.*model\.adapter=null"):
+        write_base(ModelConfig("m", str(checkpoint), adapter="shipped:smollm2-135m"), tmp_path)

@@ -53,3 +53,5 @@ def test_mistakes_in_a_schema_are_refused_by_name():
         Count("n", 1, 5, 0)
     with pytest.raises(ConfigError, match=r"schema.slots.*'x'"):
         IntentSchema("s", "", (Entity("x"), Entity("x")))
+    with pytest.raises(ConfigError, match=r"schema.slots='status'"):
+        IntentSchema("s", "", (Choice("status", ("a", "b")),))
