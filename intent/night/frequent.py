@@ -90,6 +90,11 @@ def missing(store: Store, planned: Sequence[Shard]) -> list[Shard]:
     return [chunk for chunk in planned if _key(chunk) not in found]
 
 
+def answered(store: Store) -> int:
+    """How many messages have their answers in the store."""
+    return sum(int(blob.key.removesuffix(".parquet").split("-")[-1]) for blob in store.list(f"{FOLDER}/answers-"))
+
+
 def load(store: Store) -> pa.Table | None:
     """All answers there are, by message; None where there are none."""
     keys = [blob.key for blob in store.list(f"{FOLDER}/answers-")]

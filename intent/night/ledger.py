@@ -6,6 +6,7 @@ Below the output: `plan.json` first, then one `labelled/part-<shard>.parquet` a 
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from intent.storage import Blob, Store, sha256
 PLAN, MANIFEST, SUMMARY, FAILED = "plan.json", "manifest.json", "summary.json", "failed.json"
 LABELLED, REJECTED = "labelled", "rejected"
 RACERS, ROUNDS = 8, 3
+PROBE, PROBE_SECONDS = "probe-", 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,11 @@ class Ledger:
             self.store.put_if_absent(part_key(REJECTED, part.receipt.shard), part.rejected)
 
     def _require_same(self, found: dict) -> None:
-        if differs := self.run.differences(RunIdentity(**found["run"])):
+        try:
+            differs = self.run.differences(RunIdentity(**found["run"]))
+        except (KeyError, TypeError):
+            raise RunMismatch("output", self.store.uri, "holds a run of another version of intent; name a new output") from None
+        if differs:
             raise RunMismatch("output", self.store.uri, f"holds a run of other {', '.join(differs)}; name a new output")
 
     def _read(self, key: str) -> dict | None:
@@ -172,14 +178,23 @@ def probe(store: Store) -> None:
 
     Those are: of many conditional writes of a key one wins, whole, and a listing shows what is written and nothing else.
     """
+    _forget_probes(store)
     for _ in range(ROUNDS):
-        key = f"probe-{uuid.uuid4().hex}"
+        key = f"{PROBE}{int(time.time())}-{uuid.uuid4().hex}"
         try:
             _probe_race(store, key)
         finally:
             store.delete(key)
-        if key in {blob.key for blob in store.list("probe-")}:
+        if key in {blob.key for blob in store.list(PROBE)}:
             raise StoreUnfit(f"{store.uri}: a listing still shows an object that was deleted; use a consistent store")
+
+
+def _forget_probes(store: Store) -> None:
+    """Delete what drivers that were killed a day ago or longer left; another driver may be probing now."""
+    for blob in list(store.list(PROBE)):
+        began = blob.key.split("-")[1]
+        if began.isdigit() and int(began) < time.time() - PROBE_SECONDS:
+            store.delete(blob.key)
 
 
 def _probe_race(store: Store, key: str) -> None:
@@ -196,7 +211,7 @@ def _probe_race(store: Store, key: str) -> None:
         raise StoreUnfit(f"{store.uri}: ignores conditional writes (If-None-Match); use a store that honours them")
     if store.read(key) != entries[wins.index(True)]:
         raise StoreUnfit(f"{store.uri}: a conditional write that was refused changed the object; use another store")
-    if key not in {blob.key for blob in store.list("probe-")}:
+    if key not in {blob.key for blob in store.list(PROBE)}:
         raise StoreUnfit(f"{store.uri}: a listing lacks an object that was written; use a store with consistent listing")
 
 

@@ -34,10 +34,10 @@ class Summary:
 
 
 class Tally:
-    """Counts of the parts committed so far, and when this run's came."""
+    """Counts of the parts committed so far, and when this run's came. `classified`: messages that were seen for no part."""
 
-    def __init__(self, known: int = 0):
-        self.counts: Counter[str] = Counter(classified=known)
+    def __init__(self, classified: int = 0):
+        self.counts: Counter[str] = Counter(classified=classified)
         self.variants: Counter[str] = Counter()
         self.fresh: Counter[str] = Counter()
         self.started = time.monotonic()
@@ -88,7 +88,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self.stream.isatty():
-            self._bar = _Bar(self.stream, self.total)
+            self._bar = _Bar(self.stream, self.total, self._done_at_start)
         return self
 
     def __exit__(self, *error) -> None:
@@ -106,7 +106,7 @@ class Progress:
         if self._bar:
             self._bar.say(line)
         else:
-            print(line, file=self.stream, flush=True)
+            say(line, self.stream)
 
     def note(self, retries: int, fleet: str) -> str:
         rates = ", ".join(f"{name} {rate:,.0f} rows/s" for name, rate in self.tally.rates().items())
@@ -121,10 +121,15 @@ class Progress:
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
 
 
+def say(line: str, stream=None) -> None:
+    """Before there is anything to count."""
+    print(line, file=stream or sys.stderr, flush=True)
+
+
 class _Bar:
     """Rows done and time left on one line, the rest on the next. Untrusted text is never read as markup."""
 
-    def __init__(self, stream, total: int):
+    def __init__(self, stream, total: int, done: int):
         from rich.console import Console, Group
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -132,7 +137,7 @@ class _Bar:
 
         self._note = Text()
         self._progress = Progress(BarColumn(), MofNCompleteColumn(), "rows", TimeRemainingColumn())
-        self._task = self._progress.add_task("rows", total=total)
+        self._task = self._progress.add_task("rows", total=total, completed=done)
         self._live = Live(Group(self._progress, self._note), console=Console(file=stream))
         self._live.start()
 

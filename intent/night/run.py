@@ -16,7 +16,7 @@ from intent.night.actor import Night
 from intent.night.fleet import EngineSpec, Fleet, find_frequent, load_known, read_footers_on_cluster, reason_of
 from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
 from intent.night.part import Committed
-from intent.night.progress import Progress, Summary, Tally
+from intent.night.progress import Progress, Summary, Tally, say
 from intent.night.queue import Queue
 from intent.night.shard import Shard, input_fingerprint, input_objects, plan_shards
 from intent.night.worker import Columns
@@ -54,7 +54,13 @@ def classify_night(
         frequent.forget(store)
         return Summary(**{**manifest["summary"], "already_done": True})
     probe(ledger.store)
-    shards = ledger.plan(lambda: plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster))
+    store.tidy()
+
+    def cut() -> list[Shard]:
+        say(f"plans {len(blobs):,} objects of {source.uri}", stream)
+        return plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster)
+
+    shards = ledger.plan(cut)
     return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)
 
 
@@ -76,11 +82,12 @@ def run_night(
     stream: TextIO | None = None,
 ) -> Summary:
     ledger = night.ledger
-    committed = ledger.committed_ids()
+    if committed := ledger.committed_ids():
+        say(f"checks {len(committed):,} parts that an earlier run made", stream)
     parts = {part.receipt.shard: part for part in ledger.all_committed(s.id for s in shards if s.id in committed)}
     todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
     queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
-    tally = Tally()
+    tally = Tally(classified=frequent.answered(ledger.store))
     for part in parts.values():
         tally.add(part, fresh=False)
 
@@ -96,10 +103,9 @@ def run_night(
             with Fleet(night, engines, attempts, progress) as fleet:
                 if chunks:
                     progress.say(f"the {sum(chunk.rows for chunk in chunks):,} most frequent messages are labelled first, once")
-                fleet.run(first, "label_frequent")
+                fleet.run(first, "label_frequent", done=lambda chunk, _: tally.counts.update(classified=chunk.rows))
                 for chunk, reason in first.failed.items():
                     progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
-                tally.counts["classified"] += sum(chunk.rows for chunk in chunks if chunk not in first.failed)
                 queue.retries = first.retries
                 fleet.run(queue, "label", load_known(ledger.store) if chunks else None, done)
     if queue.failed:
@@ -122,8 +128,17 @@ def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:
     known = sum(row for row in rows if isinstance(row, int))
     unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
     lines = [f"  {shard.blob.key!r} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
-    head = f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}, then run again:"
+    head = f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}; {_remedy(failed)}:"
     return "\n".join([head, *lines])
+
+
+def _remedy(failed: dict[Shard, str]) -> str:
+    """A plan never changes: what could not be read when it was made, no later run of it tries."""
+    unread = sum(bool(shard.reason) for shard in failed)
+    if not unread:
+        return "then run again"
+    anew = f"{unread} could not be read when they were planned: mend their objects and start a new run with a new output"
+    return anew if unread == len(failed) else f"run again for the others; {anew}"
 
 
 def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress: Progress) -> list[Shard]:
@@ -133,6 +148,7 @@ def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress
         return []
     try:
         if store.stat(frequent.MESSAGES) is None:
+            progress.say(f"counts the messages of {len(readable):,} shards, to find the most frequent")
             find_frequent(night, readable, limit)
         return frequent.chunks(store)
     except Exception as error:

@@ -1,6 +1,7 @@
 """What the ledger refuses: other runs, parts that are not what was written, stores that hold something else."""
 
 import json
+import time
 from dataclasses import replace
 
 import nights
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from intent.errors import CorruptData, ManifestLost, RunMismatch
-from intent.night.ledger import LABELLED, Ledger, part_key
+from intent.night.ledger import LABELLED, Ledger, part_key, probe
 from intent.night.part import build_part
 from intent.night.shard import Shard
 from intent.storage import Blob
@@ -50,6 +51,21 @@ def test_every_difference_to_the_run_that_is_there_is_named(store):
     for name in ("other models ({'rule': '1'} there, {'gguf-Q4_0': '2'} here)", "prompt (p there, other here)", "catalog ("):
         assert name in str(refused.value)
     assert "schema" not in str(refused.value) and refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("run", [{"models": {}, "prompt": "p"}, {**vars(nights.IDENTITY), "colour": "blue"}, None])
+def test_a_run_of_another_version_is_refused_by_name(store, run):
+    store.put("plan.json", json.dumps({"run": run, "shards": []}).encode())
+    with pytest.raises(RunMismatch, match="of another version of intent; name a new output"):
+        Ledger(store, nights.IDENTITY).require_same()
+
+
+def test_what_killed_drivers_left_of_their_probes_is_removed_after_a_day(store):
+    recent = f"probe-{int(time.time())}-b"
+    for key in ("probe-1700000000-a", recent):
+        store.put(key, b"")
+    probe(store)
+    assert [blob.key for blob in store.list()] == [recent]
 
 
 def test_the_part_that_was_first_stands(store):

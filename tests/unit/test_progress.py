@@ -46,6 +46,13 @@ def test_lines_are_not_too_many(tally):
     assert stream.getvalue() == ""
 
 
+def test_on_a_terminal_a_night_that_goes_on_begins_where_it_was(tally):
+    stream = Terminal()
+    with Progress(1_000, tally, stream) as shown:
+        shown.say("a line")
+        assert "100/1000" in stream.getvalue().replace(" ", "")
+
+
 def test_a_terminal_gets_a_bar_and_untrusted_text_stays_text(tally):
     stream = Terminal()
     with Progress(1_000, tally, stream) as shown:
