@@ -1,15 +1,18 @@
-"""The commands of docs/, in the order of the text: what needs no cloud account is run, of the rest what can be is checked."""
+"""The commands of the pages, in their order: what needs no cloud account is run, of the rest what can be is checked."""
 
+import importlib
 import re
 import shlex
 import shutil
 import subprocess
-import sys
+from itertools import groupby
 from pathlib import Path
 
 import nights
 import pyarrow as pa
 import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 from servers import RayHead
 
 from intent import artifact
@@ -17,6 +20,7 @@ from intent.artifact import ArtifactRecord
 from intent.lineage import Lineage
 from intent.models import publish_models
 from intent.storage import StorageOptions, open_store
+from jobs import submit
 from jobs.app import load_config
 from tests.tiny import write_checkpoint
 
@@ -24,9 +28,12 @@ ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs/runbook.md"
 # What the runbook labels, the page on upgrades compares with.
 PAGES = [RUNBOOK, *sorted(set((ROOT / "docs").glob("*.md")) - {RUNBOOK}, reverse=True)]
+OTHERS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "intent").rglob("*.md"))]
 FENCE = re.compile(r"(?ms)^```(.*?)\n(.*?)^```$")
-# Run; run, and ends with an exit code of its own; run where Prometheus is installed; jobs that take long; needs an account.
+# Run; run, and ends with an exit code of its own; run where Prometheus is installed; takes long; needs an account.
 KINDS = r"sh|sh fails \d+|sh promtool|sh long|sh cloud"
+PROGRAMS = "python3?|make|ray|kubectl|docker|promtool|git|pip|bash|curl"
+INDENTED = re.compile(rf"(?m)^(?: {{4}}|\t)\s*(?:\$ |export |\S*\b(?:{PROGRAMS}) ).*")
 DATA = r"csv|json|yaml"
 pytestmark = pytest.mark.slow
 
@@ -36,7 +43,19 @@ def blocks(page: Path, kind: str) -> list[tuple[str, str]]:
 
 
 def commands(text: str) -> list[list[str]]:
-    return [shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    """The words of each command, of which a quoted word may go over lines."""
+    found, line = [], ""
+    for more in text.replace("\\\n", " ").splitlines():
+        line += more
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:
+            line += "\n"
+            continue
+        found += [list(group) for joins, group in groupby(words, key="&&".__eq__) if not joins]
+        line = ""
+    assert not line, f"a quotation mark is not closed: {line}"
+    return found
 
 
 def model(workspace: str, folder: Path, version: int) -> None:
@@ -72,11 +91,13 @@ def shop(s3_endpoint, tmp_path_factory):
         head.stop()
 
 
-def test_every_block_says_how_it_is_checked():
-    for page in [*PAGES, ROOT / "SECURITY.md"]:
-        found = FENCE.findall(page.read_text())
-        assert all(re.fullmatch(f"{KINDS}|{DATA}", info) for info, _ in found), page
-        assert page.read_text().count("```") == 2 * len(found)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.name)
+def test_every_block_says_how_it_is_checked(page):
+    text = page.read_text()
+    found = FENCE.findall(text)
+    assert all(re.fullmatch(f"{KINDS}|{DATA}", info) for info, _ in found)
+    assert text.count("```") == 2 * len(found)
+    assert not INDENTED.findall(FENCE.sub("", text)), "a command outside of a block: fence it"
 
 
 def test_what_can_be_run_is_run(shop):
@@ -100,21 +121,36 @@ def test_the_rules_are_checked_as_the_runbook_says():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def jobs_of(page: Path) -> list[list[str]]:
-    """The jobs that a page calls and no test here runs: those of long blocks, and the indented ones of the README."""
-    text = "\n".join(text for _, text in blocks(page, "sh long"))
-    if page.name == "README.md":
-        text = "\n".join(re.findall(r"(?m)^    (.*)$", page.read_text()))
-    return [words for words in commands(text) if any(word.startswith("jobs.") for word in words)]
+def configuration(job: str, overrides: list[str]) -> None:
+    """Raises where `python -m jobs.JOB OVERRIDES` would refuse its configuration."""
+    if job == "submit":
+        arguments = submit.parse(overrides)
+        job, overrides = arguments.job, arguments.overrides
+    importlib.import_module(f"jobs.{job}")
+    load_config(job, overrides, OmegaConf.get_type(ConfigStore.instance().load(f"{job}_schema.yaml").node))
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
-def test_the_configuration_of_every_other_job_is_one(page):
-    for words in jobs_of(page):
-        at = next(i for i, word in enumerate(words) if word.startswith("jobs."))
-        command = [sys.executable, "-m", *words[at:], "--cfg", "job"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+def check(words: list[str]) -> None:
+    """That the command is one: a job with a configuration, a target of the Makefile, a program in Python, a variable."""
+    jobs = [word.removeprefix("jobs.") for word in words if word.startswith("jobs.")]
+    if jobs:
+        configuration(jobs[0], words[words.index(f"jobs.{jobs[0]}") + 1 :])
+    elif words[0] == "make":
+        assert all(f"\n{target}:" in (ROOT / "Makefile").read_text() for target in words[1:])
+    elif words[:2] == ["python", "-c"]:
+        compile(words[2], "page", "exec")
+    else:
+        assert words[0] == "export", "is run by no test; mark the block otherwise"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.name)
+def test_what_takes_long_is_a_command(page):
+    for _, text in blocks(page, "sh long"):
+        for words in commands(text):
+            try:
+                check(words)
+            except Exception as error:
+                pytest.fail(f"{shlex.join(words)}\n{error}")
 
 
 def test_the_files_that_cloud_commands_name_are_there():
