@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from intent.errors import ManifestLost
+from intent.errors import CorruptData, IntentError, ManifestLost
 from intent.night.actor import Actor, Night
 from intent.night.ledger import LABELLED, MANIFEST, REJECTED, Ledger, part_key
 from intent.night.part import Part, build_part, open_part
@@ -49,6 +49,7 @@ class World:
     def __post_init__(self):
         self.random = random.Random(self.seed)
         self.parties: list[Party] = []
+        self.everyone: list[Party] = []
         self.now = 0.0
 
     def run(self, *starts) -> None:
@@ -83,6 +84,7 @@ class Party:
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, args=(start,), daemon=True)
         world.parties.append(self)
+        world.everyone.append(self)
         self._thread.start()
 
     def turn(self) -> None:
@@ -222,7 +224,7 @@ def driver(party: Party) -> str:
     while queue.open:
         party.wait()
     try:
-        book.commit(shards, parts, {"by": world.parties.index(party)})
+        book.commit(shards, parts, {"by": world.everyone.index(party)})
     except ManifestLost:
         return "lost"
     return "won"
@@ -255,21 +257,27 @@ def simulate(seed: int, conditional: bool = True) -> Counter:
     world = World(seed, conditional=conditional)
     count = 1 + world.random.randrange(3)
     world.run(*[driver] * count)
-    drivers = [party for party in world.parties if party.owner is None]
     world.faults, world.late = False, []
     world.parties = []
     world.run(driver)
-    drivers += [party for party in world.parties if party.owner is None]
     assert not world.broken, world.broken
-    check(world)
-    results = [party.result for party in drivers]
-    assert results[-1] in ("won", "already done"), results
-    assert results.count("won") <= 1, results
+    check_ends(world, check(world)["summary"]["by"])
+    results = [party.result for party in world.everyone if party.owner is None]
     return Counter(result if isinstance(result, str) else type(result).__name__ for result in results)
 
 
-def check(world: World) -> None:
-    """Every row once, rejected or labelled; the manifest is of what is there."""
+def check_ends(world: World, writer: int) -> None:
+    """Nobody met what no fault explains, and who wrote the manifest, and nobody else, may say so."""
+    for party in world.everyone:
+        expected = isinstance(party.result, str | Crash | IntentError) and not isinstance(party.result, CorruptData)
+        assert expected or (party.owner and party.result is None), repr(party.result)
+    ends = {world.everyone.index(party): party.result for party in world.everyone if party.owner is None}
+    assert {index for index, end in ends.items() if end == "won"} <= {writer}, (ends, writer)
+    assert ends[writer] != "lost" and list(ends.values())[-1] in ("won", "already done"), (ends, writer)
+
+
+def check(world: World) -> dict:
+    """Every row once, rejected or labelled; the manifest is of what is there, and is returned."""
     book = ledger(world, Party.__new__(Party))
     book.store.client._send = lambda what, request: request()
     manifest = book.verify()
@@ -282,3 +290,4 @@ def check(world: World) -> None:
         assert (copy[0] if copy else None) == part.rejected
         ids += pq.read_table(io.BytesIO(copy[0]))["id"].to_pylist() if copy else []
     assert sorted(ids) == list(range(16)), ids
+    return manifest

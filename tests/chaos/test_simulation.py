@@ -3,11 +3,13 @@
 from collections import Counter
 
 import pytest
+from botocore.exceptions import ClientError
 from simulation import simulate
 
 from intent.errors import CorruptData
 from intent.night.ledger import LABELLED, Ledger, part_key
 from intent.night.part import Committed, Part
+from intent.s3 import S3Store
 from intent.storage import sha256
 
 NIGHTS = 2_000
@@ -51,5 +53,19 @@ def test_the_simulation_finds_rejected_rows_that_are_written_before_the_commit(m
 
     monkeypatch.setattr(Ledger, "publish", early)
     with pytest.raises((AssertionError, CorruptData)):
+        for seed in range(200):
+            simulate(seed)
+
+
+def test_the_simulation_finds_a_driver_that_takes_its_own_manifest_for_anothers(monkeypatch):
+    def forgetful(store: S3Store, key: str, data: bytes, notes=None) -> bool:
+        try:
+            store._call("put_object", key, Body=data, IfNoneMatch="*", Metadata={})
+        except ClientError:
+            return False
+        return True
+
+    monkeypatch.setattr(S3Store, "put_if_absent", forgetful)
+    with pytest.raises(AssertionError, match="'lost'"):
         for seed in range(200):
             simulate(seed)
