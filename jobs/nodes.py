@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from intent import hardware
-from intent.config import Device, VariantSpec
+from intent.config import ClusterConfig, ClusterMode, Device, VariantSpec
 from intent.hardware import CPU, GPU, Hardware
 
 
@@ -47,6 +47,13 @@ def fitting(found: list[Place], spec: VariantSpec, device: Device = Device.auto)
     if device is Device.cuda:
         return gpus
     return gpus + cpus if spec.engine == "reference" else gpus or cpus
+
+
+def room(config: ClusterConfig, cpus: int) -> int:
+    """`cpus` of a task; of a local cluster, which no node will join, at most what it has."""
+    import ray
+
+    return min(cpus, int(ray.cluster_resources().get("CPU", cpus))) if config.mode is ClusterMode.local else cpus
 
 
 def alone(place: Place, name: str, function: Callable):

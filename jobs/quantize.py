@@ -19,6 +19,7 @@ from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
+from jobs.nodes import room
 
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
@@ -60,7 +61,7 @@ def _attempt_models(
     import ray
 
     checkpoint = lineage.checkpoint()
-    cpus, gpus = lineage.config.quant.cpus, int(ray.cluster_resources().get("GPU", 0) > 0)
+    cpus, gpus = _cpus(lineage), int(ray.cluster_resources().get("GPU", 0) > 0)
     task = ray.remote(max_retries=1)(make_variant)
     made = {spec.name: checkpoint for spec in specs if spec.engine == "reference"}
     failed: dict[str, Exception] = {}
@@ -97,7 +98,11 @@ class _Work:
         self.checkpoint, self.data, self.spec = checkpoint, data, spec
         self.record = lineage.variant_record(checkpoint, spec)
         self.schema, self.codec = lineage.schema, checkpoint.record.config["codec"]
-        self.messages, self.cpus = lineage.config.quant.calibration_messages, lineage.config.quant.cpus
+        self.messages, self.cpus = lineage.config.quant.calibration_messages, _cpus(lineage)
+
+
+def _cpus(lineage: Lineage) -> int:
+    return room(lineage.config.cluster, lineage.config.quant.cpus)
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
@@ -132,7 +137,7 @@ def _gold(lineage: Lineage, checkpoint: Artifact, gpus: int) -> Artifact:
     """The gold set of `checkpoint`, made on the cluster where it is not there yet."""
     import ray
 
-    data, cpus = lineage.data(), lineage.config.quant.cpus
+    data, cpus = lineage.data(), _cpus(lineage)
     record = lineage.parity_record(checkpoint, data)
     work = _GoldWork(lineage.config.workspace, record, checkpoint, data, lineage.schema, lineage.options, cpus)
     return ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(make_gold).remote(work))

@@ -1,12 +1,14 @@
 """Fine-tune the base model with QLoRA on the data set and merge it into a 16-bit checkpoint."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from intent import artifact
-from intent.config import JobConfig
+from intent.config import ClusterMode, Device, JobConfig, require
 from intent.lineage import Lineage
 from jobs.app import Steps, cluster, job, say
+from jobs.nodes import room
 
 
 def train(lineage: Lineage) -> artifact.Artifact:
@@ -14,8 +16,21 @@ def train(lineage: Lineage) -> artifact.Artifact:
     config, record = lineage.config, lineage.checkpoint_record()
     if made := artifact.find(artifact.artifact_uri(config.workspace, record), lineage.options):
         return made
+    _require_room(config)
     data, base = lineage.data(), make_base(lineage)
     return artifact.make(config.workspace, record, lambda folder: _build(lineage, base, data, folder), lineage.options)
+
+
+def _require_room(config: JobConfig) -> None:
+    """Raises ConfigError where training asks a local cluster, which no node will join, for what it has not."""
+    import ray
+
+    if config.cluster.mode is ClusterMode.attach:
+        return
+    has, asked = ray.cluster_resources(), config.train
+    require(asked.device is not Device.cuda or has.get("GPU", 0) > 0, "train.device", "cuda", "there is no GPU; use auto")
+    each, cpus = room(config.cluster, asked.cpus), int(has.get("CPU", 0))
+    require(asked.workers * each <= cpus, "train.workers", asked.workers, f"of {each} CPUs each are too many for {cpus} CPUs")
 
 
 def make_base(lineage: Lineage) -> artifact.Artifact:
@@ -38,7 +53,8 @@ def _build(lineage: Lineage, base: artifact.Artifact, data: artifact.Artifact, f
     from intent.train.runner import TrainRequest, fit
 
     config = lineage.config
-    request = TrainRequest(base, data, lineage.options, lineage.schema, config.codec.value, config.train)
+    settings = replace(config.train, cpus=room(config.cluster, config.train.cpus))
+    request = TrainRequest(base, data, lineage.options, lineage.schema, config.codec.value, settings)
     name = lineage.checkpoint_record().fingerprint
     with tempfile.TemporaryDirectory() as adapter, Steps("train") as steps:
         metrics = fit(request, name, f"{config.workspace}/runs", steps.update, Path(adapter))

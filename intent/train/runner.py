@@ -10,7 +10,7 @@ import ray
 from ray.util.queue import Empty, Queue
 
 from intent.artifact import Artifact, fetch
-from intent.config import Device, TrainConfig
+from intent.config import Device, TrainConfig, require
 from intent.errors import IntentError
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
@@ -35,11 +35,11 @@ class TrainRequest:
 
 
 def fit(request: TrainRequest, name: str, storage_path: str, step: Step, target: Path) -> dict:
-    """Train and copy the best adapter to the folder `target`. Returns its metrics.
+    """Train and copy the best adapter to the folder `target`. Returns its metrics. Raises IntentError where it fails.
 
     A run of the same `name` and `storage_path` that was cut off goes on from its last checkpoint.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
     uses_gpu = _uses_gpu(request.config)
@@ -60,13 +60,25 @@ def fit(request: TrainRequest, name: str, storage_path: str, step: Step, target:
     trainer = TorchTrainer(
         _work, train_loop_config={"request": request, "queue": queue}, scaling_config=scaling, run_config=running
     )
-    with _listening(queue, step):
-        result = trainer.fit()
-    if result.error:
-        raise IntentError(f"training failed: {result.error}")
+    try:
+        with _listening(queue, step):
+            result = trainer.fit()
+    except TrainingFailedError as error:
+        raise failure(error) from error
+    if isinstance(result.return_value, IntentError):
+        raise result.return_value
     checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["exact"])
     checkpoint.to_directory(str(target))
     return {key: value for key, value in metrics.items() if key in ("exact", "loss", "step", "messages")}
+
+
+def failure(error: Exception) -> IntentError:
+    """What a run failed of: a worker's own named error, else its first line."""
+    raised = [getattr(each, "cause", None) or each for each in getattr(error, "worker_failures", {}).values()]
+    named = [each for each in raised if isinstance(each, IntentError)]
+    first = next(iter(raised), error)
+    lines = str(first).strip().splitlines() or [""]
+    return named[0] if named else IntentError(f"training failed: {type(first).__name__}: {lines[0]}")
 
 
 def _uses_gpu(config: TrainConfig) -> bool:
@@ -106,14 +118,26 @@ class _listening:
                 continue
 
 
-def _work(config: dict) -> None:
-    """One training worker."""
+def _work(config: dict) -> IntentError | None:
+    """One training worker. A worker that is alone returns a named error: what is raised is tried again, in vain."""
+    try:
+        _train(config["request"], config["queue"])
+    except IntentError as error:
+        if config["request"].config.workers > 1:
+            # The others wait for this one.
+            raise
+        return getattr(error, "cause", None) or error
+
+
+def _train(request: TrainRequest, queue: Queue) -> None:
+    from intent.train.batches import batches
     from intent.train.loop import train
 
-    request: TrainRequest = config["request"]
     training, validation = (_encoded(request, split) for split in ("train", "validation"))
+    steps, workers = sum(1 for _ in batches(training, request.config.batch_messages, 0)), request.config.workers
+    require(workers <= steps, "train.workers", workers, f"there are {steps} batches an epoch; use at most as many workers")
     base = fetch(request.base, request.storage)
-    train(base, request.config, training, validation, _RayReporter(config["queue"]))
+    train(base, request.config, training, validation, _RayReporter(queue))
 
 
 def _encoded(request: TrainRequest, split: str) -> list["Group"]:

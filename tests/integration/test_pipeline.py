@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import nights
 import pyarrow as pa
@@ -83,6 +84,26 @@ def test_nothing_is_made_again(finished):
     assert {b.key: b.etag for b in open_store(finished.workspace).list() if b.key != "models.json"} == {
         key: etag for key, etag in stamps.items() if key != "models.json"
     }
+
+
+def test_an_error_of_a_training_worker_is_told_once_and_as_it_is(finished, base):
+    lineage = Lineage(config(base, finished.workspace, "input=x", "output=y", "train.seed=8"))
+    file = Path(lineage.base().uri) / "model.safetensors"
+    kept = file.read_bytes()
+    file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    try:
+        with pytest.raises(CorruptData, match=r"^.*model\.safetensors: SHA-256 is [^\n]*$"):
+            train(lineage)
+    finally:
+        file.write_bytes(kept)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"), [("train.device=cuda", r"train\.device='cuda'"), ("train.workers=9", r"train\.workers=9")]
+)
+def test_training_does_not_wait_for_what_a_local_cluster_will_never_have(finished, base, more, named):
+    with pytest.raises(ConfigError, match=named):
+        train(Lineage(config(base, finished.workspace, "input=x", "output=y", "train.seed=9", more)))
 
 
 def test_every_variant_is_scored_against_the_reference(finished):

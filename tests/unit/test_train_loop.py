@@ -3,13 +3,18 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import ray
+from ray.train import WorkerGroupError
 
 from intent import calibration
 from intent.config import Device, TrainConfig
+from intent.errors import ConfigError, IntentError
 from intent.prompt import load_tokenizer
 from intent.synth.example import Example
+from intent.train import runner
 from intent.train.batches import encode
 from intent.train.loop import train
 from tests.tiny import CART, NAMES, write_checkpoint
@@ -70,3 +75,26 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
     again = train(base, config, rows, rows, resumed)
     assert resumed.said[0][0] == 7 and again["step"] == metrics["step"]
     assert abs(again["loss"] - metrics["loss"]) < 1e-3
+
+
+def test_a_named_error_of_a_worker_is_the_runs_and_of_one_alone_is_not_tried_again(monkeypatch):
+    diverged = IntentError("train.learning_rate=0.9: use a lower one")
+
+    def raising(*_):
+        raise diverged
+
+    monkeypatch.setattr(runner, "_train", raising)
+    asked = {workers: SimpleNamespace(config=TrainConfig(workers=workers)) for workers in (1, 2)}
+    assert runner._work({"request": asked[1], "queue": None}) is diverged
+    with pytest.raises(IntentError):
+        runner._work({"request": asked[2], "queue": None})
+    lost = ray.exceptions.RayTaskError("f", "Traceback", diverged)
+    assert runner.failure(WorkerGroupError("...", {0: OSError("gone"), 1: lost})) is diverged
+    assert str(runner.failure(WorkerGroupError("...", {0: OSError("gone\nfar")}))) == "training failed: OSError: gone"
+
+
+def test_more_workers_than_batches_are_refused(tmp_path, monkeypatch):
+    rows = groups(load_tokenizer(write_checkpoint(tmp_path)))
+    monkeypatch.setattr(runner, "_encoded", lambda request, split: rows)
+    with pytest.raises(ConfigError, match=r"train\.workers=4.*3 batches"):
+        runner._train(SimpleNamespace(config=TrainConfig(workers=4, batch_messages=16)), None)
