@@ -12,7 +12,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from intent import errors
-from intent.config import FleetConfig, NightlyConfig
+from intent.config import YESTERDAY, FleetConfig, NightlyConfig
 from jobs.app import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +129,8 @@ def test_the_nights_command_is_a_configuration_that_asks_for_no_more_than_the_gr
     gpu, cpu = cluster()["workerGroupSpecs"]
     # A log that is late is waited for: without its marker the night would be refused, which is not tried again.
     assert config.arrival == "_SUCCESS"
+    # jobs.submit names the date that it sends; a RayJob that is tried again after midnight must be of the same night.
+    assert source == "nightly" or config.date != YESTERDAY
     assert config.arrival_hours * 3600 < deadline < 24 * 3600
     assert not config.engine.variants and config.engine.otherwise
     assert config.fleet.gptq_actors == gpu["maxReplicas"]
