@@ -197,6 +197,7 @@ class ModelConfig:
     """A base model: a Hugging Face id or a local path, or `package:NAME/FILE.gguf`, a GGUF inside an installed package.
 
     `sha256`: of that GGUF. `adapter`: a folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters.
+    `group_size`: of GPTQ, which must divide the model's dimensions; the groups engine/ and quant/ name their variants by it.
     """
 
     name: str = MISSING
@@ -204,6 +205,7 @@ class ModelConfig:
     revision: str | None = None
     sha256: str | None = None
     adapter: str | None = None
+    group_size: int = 64
 
     def __post_init__(self):
         require(self.source != "", "model.source", self.source, "give a Hugging Face id, a folder, or package:NAME/FILE.gguf")
@@ -374,18 +376,24 @@ class EngineConfig:
 
 @dataclass
 class FleetConfig:
-    """Actors per engine (None: as many as the cluster has room for) and how a log is cut into shards."""
+    """Actors per engine (None: as many as the cluster has room for) and how a log is cut into shards.
+
+    `rows_per_shard` None: some tens of seconds of work for the slowest kind of engine, from 256 to 20,000 rows. A night that
+    goes on keeps the shards that it was planned with.
+    """
 
     gguf_actors: int | None = None
     gptq_actors: int | None = None
     gguf_cpus: int = 1
     gptq_cpus: int = 1
-    rows_per_shard: int = 20000
+    rows_per_shard: int | None = None
     attempts: int = 3
 
     def __post_init__(self):
-        for name in ("gguf_cpus", "gptq_cpus", "rows_per_shard", "attempts"):
+        for name in ("gguf_cpus", "gptq_cpus", "attempts"):
             require(getattr(self, name) > 0, f"fleet.{name}", getattr(self, name), "use at least 1")
+        rows = self.rows_per_shard
+        require(rows is None or rows > 0, "fleet.rows_per_shard", rows, "use at least 1, or null: sized by the engine")
         for name in ("gguf_actors", "gptq_actors"):
             actors = getattr(self, name)
             require(actors is None or actors > 0, f"fleet.{name}", actors, "use at least 1, or null for as many as fit")

@@ -22,7 +22,8 @@ from intent.train.base import ADAPTER, adapter_folder
 # Bumped when the same settings give other bytes.
 VERSIONS = {"base": 1, "data": 2, "checkpoint": 2, "parity": 1, "variant": 1, "svm": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
-PLACES = ("uri", "device", "cpus", "workers")
+# What decides where a thing is made, or of what others are made, and not what it is.
+PLACES = ("uri", "device", "cpus", "workers", "group_size")
 
 
 class Lineage:

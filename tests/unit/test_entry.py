@@ -10,7 +10,8 @@ import ray
 
 from intent.config import ClusterConfig, FleetConfig, ModelConfig, QuantConfig, TrainConfig
 from intent.errors import ConfigError
-from jobs.app import _exit_code
+from intent.lineage import Lineage
+from jobs.app import _exit_code, load_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,3 +65,17 @@ def test_a_hash_of_another_file_than_the_models_is_not_ignored():
     with pytest.raises(ConfigError, match=r"model\.sha256=.*model\.sha256=null"):
         ModelConfig("m", "ORG/NAME", sha256="00")
     assert ClusterConfig(prices={"cpu": 0.1, "Tesla T4": 1.0}).prices["Tesla T4"] == 1.0
+
+
+def test_a_model_brings_its_hyper_parameters_and_the_command_line_goes_before_them():
+    paper = load_config("train", ["model=llama32_1b"])
+    assert (paper.train.rank, paper.train.alpha, paper.train.learning_rate, paper.train.epochs) == (16, 32, 2e-4, 3)
+    assert paper.quant.variants == paper.engine.otherwise == ["gptq-w4g128", "gguf-Q4_K_M"]
+    named = load_config(
+        "train", ["model=llama32_1b", "train.epochs=1", "engine=gptq", "quant=short", "quant.variants=[gguf-F16]"]
+    )
+    assert (named.train.epochs, named.quant.variants, named.engine.variants) == (1, ["gguf-F16"], ["gptq-w4g128"])
+    embedded = load_config("train", [])
+    assert embedded.engine.otherwise == ["gptq-w4g64", "gguf-Q4_K_M"]
+    other = load_config("train", ["model.group_size=32"])
+    assert Lineage(other).base_record() == Lineage(embedded).base_record(), "the base is the same"
