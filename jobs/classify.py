@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from intent.artifact import Artifact, fingerprint
-from intent.config import ClassifyConfig, Device, VariantSpec
+from intent.config import SVM, ClassifyConfig, Device, VariantSpec
 from intent.hardware import CPU, GPU
 from intent.lineage import Lineage
 from intent.models import classifier_loader
@@ -15,6 +15,10 @@ from intent.night.run import classify_night
 from intent.night.worker import Columns
 from jobs.app import LogLines, cluster, for_machines, job, say
 from jobs.choice import serving
+
+# Messages a second to expect at least: of a CPU with a language model (docs/engines.md: 4 to 13) or the SVM (docs/labels.md),
+# and of a GPU, which is a guess until one is measured. They size shards, nothing else.
+CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 100.0
 
 
 def classify(config: ClassifyConfig) -> Summary:
@@ -76,6 +80,7 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True)
         takes = {"cpus": each, "gpus": int(on_gpu), "usd_per_hour": each * price(CPU) + on_gpu * price(GPU)}
+        takes["rate"] = GPU_RATE if on_gpu else each * (SVM_RATE if spec.runs == SVM else CPU_RATE)
         specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs
 

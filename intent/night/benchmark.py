@@ -74,7 +74,7 @@ class Overhead:
         return self.night / (sum(self.bare) / len(self.bare))
 
 
-def measure_fan_out(folder: Path, rows: int, rows_per_shard: int, actors: int, repeated: bool = True) -> FanOut:
+def measure_fan_out(folder: Path, rows: int, rows_per_shard: int | None, actors: int, repeated: bool = True) -> FanOut:
     """`repeated`: drawn from DISTINCT messages by Zipf's law, exponent 1.1; else each message is there once."""
     name = f"{rows}-{'repeated' if repeated else 'different'}"
     source, output = folder / f"log-{name}", folder / f"labels-{name}"

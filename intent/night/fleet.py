@@ -5,6 +5,7 @@ known from the store alone.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 class EngineSpec:
     """A kind of actor: how to load its classifier (called inside the actor), how many, what each takes of a node and costs.
 
-    `grows`: more of them, where nodes that join the cluster have room.
+    `grows`: more of them, where nodes that join the cluster have room. `rate`: messages a second to expect of one, at least.
     """
 
     variant: str
@@ -50,6 +51,7 @@ class EngineSpec:
     env_vars: dict[str, str] = field(default_factory=dict)
     grows: bool = False
     usd_per_hour: float = 0.0
+    rate: float = math.inf
 
 
 @dataclass(eq=False)

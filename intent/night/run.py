@@ -18,7 +18,7 @@ from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
 from intent.night.part import Committed
 from intent.night.progress import Progress, Summary, Tally, say
 from intent.night.queue import Queue
-from intent.night.shard import Shard, input_fingerprint, input_objects, plan_shards
+from intent.night.shard import MOST_SHARDS, Shard, input_fingerprint, input_objects, plan_shards, shard_rows
 from intent.night.worker import Columns
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
@@ -58,7 +58,10 @@ def classify_night(
 
     def cut() -> list[Shard]:
         say(f"plans {len(blobs):,} objects of {source.uri}", stream)
-        return plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster)
+        if fleet.rows_per_shard:
+            return plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster)
+        rows = shard_rows(min(engine.rate for engine in engines))
+        return plan_shards(source, blobs, columns.read, rows, read_footers_on_cluster, MOST_SHARDS)
 
     shards = ledger.plan(cut)
     return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)

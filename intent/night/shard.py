@@ -18,6 +18,9 @@ from intent.storage import Blob, StorageOptions, Store, checked, open_store, sha
 ENDING = ".parquet"
 TAIL_BYTES = 1 << 16
 UNKNOWN = -1
+SHARD_SECONDS, LEAST_ROWS, MOST_ROWS = 30, 256, 20_000
+# Plan and manifest name every shard, and whoever goes on with a night reads each part.
+MOST_SHARDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -87,20 +90,31 @@ def _digest(value: list) -> str:
     return sha256(json.dumps(value).encode())
 
 
+def shard_rows(rate: float) -> int:
+    """Rows that keep an engine of `rate` messages a second busy for some tens of seconds, where no message repeats itself."""
+    return int(min(max(SHARD_SECONDS * rate, LEAST_ROWS), MOST_ROWS))
+
+
 def plan_shards(
     store: Store,
     blobs: Sequence[Blob],
     columns: Sequence[str],
     rows_per_shard: int,
     read: FooterReader | None = None,
+    most_shards: int | None = None,
 ) -> list[Shard]:
-    """Every row of every object in exactly one shard. Raises ConfigError where no readable object has `columns`."""
+    """Every row of every object in exactly one shard; larger ones where a long log would make more than `most_shards`.
+
+    Raises ConfigError where no readable object has `columns`.
+    """
     footers = (read or read_footers)(store, blobs)
     readable = [footer for footer in footers if not footer.reason]
     lacking = {footer.blob.key: missing for footer in readable if (missing := [c for c in columns if c not in footer.columns])}
     if readable and len(lacking) == len(readable):
         first = readable[0]
         raise ConfigError("columns", lacking[first.blob.key], f"not in the input; {first.blob.key} has {list(first.columns)}")
+    if most_shards:
+        rows_per_shard = max(rows_per_shard, sum(sum(footer.groups) for footer in readable) // most_shards)
     shards: list[Shard] = []
     for footer in footers:
         if reason := footer.reason or (f"has no column {lacking[footer.blob.key]}" if footer.blob.key in lacking else ""):

@@ -8,23 +8,29 @@ from intent.config import ClassifyConfig, Device, VariantSpec
 from intent.hardware import CPU, GPU, Hardware
 from intent.lineage import Lineage
 from intent.night.fleet import EngineSpec, room
+from intent.night.shard import shard_rows
 from jobs.app import load_config
 from jobs.classify import engines
 from jobs.nodes import Place, fitting
 
 
 @pytest.fixture
-def shapes(monkeypatch):
-    """(actors, CPUs, GPUs) by variant, of a configuration on a cluster."""
+def specs(monkeypatch):
+    """The engines of a configuration on a cluster."""
 
-    def of(resources: dict, *overrides: str) -> dict:
+    def of(resources: dict, *overrides: str) -> list[EngineSpec]:
         monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
         lineage = Lineage(load_config("classify", ["input=in", "output=out", "engine=mixed", *overrides], ClassifyConfig))
         record = ArtifactRecord("variant", {"codec": "compact"}, {"schema": lineage.schema_fingerprint})
-        specs = engines(lineage, {name: Artifact("nowhere", record) for name in lineage.config.engine.variants})
-        return {spec.kind: (spec.actors, spec.cpus, spec.gpus) for spec in specs}
+        return engines(lineage, {name: Artifact("nowhere", record) for name in lineage.config.engine.variants})
 
     return of
+
+
+@pytest.fixture
+def shapes(specs):
+    """(actors, CPUs, GPUs) by kind of engine."""
+    return lambda *given: {spec.kind: (spec.actors, spec.cpus, spec.gpus) for spec in specs(*given)}
 
 
 def test_a_fleet_takes_what_the_cluster_has(shapes):
@@ -49,6 +55,16 @@ def test_the_reference_is_measured_on_both_kinds_of_processor_and_others_where_t
     assert (where("gptq-w4g64"), where("base"), where("gguf-Q8_0"), where("svm")) == (["T4"], ["T4"], ["Xeon"], ["Xeon"])
     assert where("gptq-w4g64", Device.cpu) == where("reference", Device.cpu) == ["Xeon"]
     assert fitting([xeon], VariantSpec.parse("gptq-w4g64"), Device.cuda) == []
+
+
+def test_shards_are_sized_by_the_slowest_kind_of_engine(specs):
+    def rows(resources: dict, *overrides: str) -> int:
+        return shard_rows(min(spec.rate for spec in specs(resources, *overrides)))
+
+    assert rows({"CPU": 16, "GPU": 2}) == rows({"CPU": 4}) == 256
+    assert rows({"CPU": 16}, "fleet.gguf_cpus=8", "fleet.gptq_cpus=8") == 1_920
+    assert rows({"CPU": 16, "GPU": 2}, "engine=gptq") == 3_000
+    assert rows({"CPU": 4}, "engine.variants=[svm]") == 20_000
 
 
 def test_what_joins_a_night_fits_and_is_of_each_kind_in_turn():

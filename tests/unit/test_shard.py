@@ -1,5 +1,7 @@
 """Every row of every readable object is in exactly one shard, of about the wanted size."""
 
+import math
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from intent.errors import ConfigError
 from intent.night import frequent
 from intent.night.rows import ShardReader
-from intent.night.shard import Footer, input_objects, plan_shards
+from intent.night.shard import Footer, input_objects, plan_shards, shard_rows
 from intent.storage import Blob, open_store
 
 
@@ -31,6 +33,13 @@ def test_shards_cover_all_rows_once_and_are_not_far_from_the_wanted_size(groups,
 def test_small_row_groups_are_put_together_and_a_large_one_is_cut():
     assert [(s.start, s.rows) for s in cut([10, 10, 10, 10], 20)] == [(0, 20), (20, 20)]
     assert [(s.start, s.rows, s.run) for s in cut([100], 40)] == [(0, 50, 0), (50, 50, 0)]
+
+
+def test_a_slow_engine_gets_small_shards_but_a_long_log_not_too_many():
+    assert [shard_rows(rate) for rate in (0.1, 8.0, 100.0, 8_000.0, math.inf)] == [256, 256, 3_000, 20_000, 20_000]
+    footer = Footer(Blob("log", 1, "e"), (1_000,) * 10, ("id",))
+    sizes = [len(plan_shards(None, [footer.blob], ["id"], 100, lambda *_: [footer], most)) for most in (None, 1_000, 20)]
+    assert sizes == [100, 100, 20]
 
 
 def test_an_id_changes_with_the_objects_version():
