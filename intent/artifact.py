@@ -6,10 +6,12 @@ The fingerprint of kind, config and inputs names the folder, so the same inputs 
 import json
 import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -30,7 +32,7 @@ class ArtifactRecord:
     inputs: dict
     files: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
-    code: str = intent.__version__
+    code: str = ""
     libraries: dict = field(default_factory=dict)
     machine: str = ""
 
@@ -94,7 +96,8 @@ def make(
             key, data = path.relative_to(folder).as_posix(), path.read_bytes()
             store.put(key, data)
             files[key] = {"sha256": sha256(data), "bytes": len(data)}
-    done = replace(record, files=files, metrics=dict(metrics), libraries=libraries(), machine=platform.processor())
+    how = {"code": code_version(), "libraries": libraries(), "machine": platform.processor()}
+    done = replace(record, files=files, metrics=dict(metrics), **how)
     store.put(RECORD, json.dumps(asdict(done), indent=1, ensure_ascii=False).encode())
     return Artifact(uri, done)
 
@@ -151,6 +154,19 @@ def file_sha256(path: Path) -> str:
 
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def code_version(package: Path = Path(intent.__file__).parent) -> str:
+    """The version with the git commit of the clone that the package is in, or else with a hash of its sources."""
+    clone = package.parent
+    if (clone / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):
+            describe = ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+            found = subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
+            return f"{intent.__version__}, commit {found}"
+    sources = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml"))
+    return f"{intent.__version__}, sources {fingerprint([file_sha256(path) for path in sources])}"
 
 
 def libraries() -> dict[str, str]:

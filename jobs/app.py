@@ -4,9 +4,11 @@ import functools
 import io
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -195,6 +197,11 @@ class Steps:
         elif done >= total or time.monotonic() - self.printed >= self.seconds:
             self.printed = time.monotonic()
             print(f"{self.title}: {done:,} of {total:,} {note}".rstrip(), file=sys.stderr, flush=True)
+
+
+def command() -> str:
+    """The command line of this process, as a user writes it."""
+    return shlex.join(["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
 
 
 def say(text: str) -> None:

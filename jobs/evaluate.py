@@ -19,7 +19,7 @@ from intent.models import classifier_loader
 from intent.openai import require_key
 from intent.selection import select
 from intent.storage import open_store
-from jobs.app import Steps, cluster, job, reason_of, say
+from jobs.app import Steps, cluster, command, job, reason_of, say
 from jobs.nodes import Place, alone, fitting, places
 
 REFERENCE = VariantSpec.parse("reference")
@@ -50,7 +50,7 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.held_out().fingerprint}
     inputs |= {"baseline": asked.fingerprint} if asked else {}
     config = lineage.config
-    settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 2}
+    settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 3}
     record = ArtifactRecord("evaluation", settings, inputs)
     rows = {plan.name: _read(lineage, plan, made) for plan, made in measured}
     return artifact.make(
@@ -133,7 +133,7 @@ def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
 
 
 def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, failed: dict[str, str], folder: Path) -> dict:
-    sources = Sources.read(lineage, trained=any(row.trial.loader.name != SVM for row in rows.values()))
+    sources = Sources.read(lineage, command(), trained=any(row.trial.loader.name != SVM for row in rows.values()))
     results = results_of(lineage.schema, sources.examples, rows)
     if asked:
         row = hosted_result(lineage.schema, sources.examples, asked, lineage.options, reference_of(rows))

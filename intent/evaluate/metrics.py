@@ -19,7 +19,8 @@ class Score:
     """Shares in [0, 1] over `messages`. `slots`: share right by slot. `ece`: expected calibration error, equal-width bins.
 
     `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right. `intervals`: 95 % bootstrap
-    intervals (low, high) of "exact" and of every "slots.NAME", "languages.NAME" and "phenomena.NAME".
+    intervals (low, high) of "exact" and of every "slots.NAME", "languages.NAME" and "phenomena.NAME"; `sizes`: the messages
+    of each of these.
     """
 
     messages: int
@@ -32,6 +33,7 @@ class Score:
     ece: float
     kept_at_99: float
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     reliability: list[tuple[float, float, float]] = field(default_factory=list)
 
 
@@ -48,7 +50,7 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
         "phenomena": _by(pairs, right, lambda example: example.phenomena),
     }
     shares = {group: {name: float(np.mean(values)) for name, values in named.items()} for group, named in groups.items()}
-    intervals = {f"{group}.{name}": bootstrap(values) for group, named in groups.items() for name, values in named.items()}
+    flat = {f"{group}.{name}": values for group, named in groups.items() for name, values in named.items()}
     return Score(
         messages=len(pairs),
         exact=float(right.mean()),
@@ -56,7 +58,8 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
         none_recall=_share(said & meant, meant),
         ece=calibration_error(confidence, right),
         kept_at_99=kept_share(confidence, right, 0.99),
-        intervals={"exact": bootstrap(right)} | intervals,
+        intervals={"exact": bootstrap(right)} | {name: bootstrap(values) for name, values in flat.items()},
+        sizes={name: len(values) for name, values in flat.items()},
         reliability=reliability(confidence, right),
         **shares,
     )

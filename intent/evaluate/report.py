@@ -5,7 +5,6 @@ mapping a row, see `results.py`) and where they came from, never how they were m
 """
 
 import html
-import io
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -17,9 +16,9 @@ import pyarrow.parquet as pq
 from intent.evaluate import mistakes, paper
 from intent.evaluate.plots import Point, tradeoff
 from intent.evaluate.results import HOSTED, Sources
-from intent.evaluate.tables import Table, escape_markdown
+from intent.evaluate.tables import Share, Table, escape_markdown
 
-REPORT, MARKDOWN, PARQUET = "report.html", "report.md", "results.parquet"
+REPORT, MARKDOWN, PARQUET, CONFUSION = "report.html", "report.md", "results.parquet", "confusion.parquet"
 COLUMNS = (
     *("variant", "exact", "95 %", "loses", "agrees", "messages/s", "tokens/s", "p50", "p95", "load", "peak memory", "VRAM"),
     *("on disk", "$ per million", "J a message", "ECE", "kept at 99 %"),
@@ -43,9 +42,8 @@ def write_report(folder: Path, results: Results, selected: Results, sources: Sou
     """`selected`: what was chosen, by model of processor, as plain `Selected`s."""
     (folder / REPORT).write_text(render_html(results, selected, sources), encoding="utf-8")
     (folder / MARKDOWN).write_text(render_markdown(results, selected, sources), encoding="utf-8")
-    sink = io.BytesIO()
-    pq.write_table(numbers(results), sink, compression="zstd")
-    (folder / PARQUET).write_bytes(sink.getvalue())
+    pq.write_table(numbers(results), folder / PARQUET, compression="zstd")
+    pq.write_table(confusions(results), folder / CONFUSION, compression="zstd")
 
 
 def crowded(results: Results) -> str:
@@ -63,7 +61,7 @@ def render_text(results: Results) -> str:
 
 
 def render_markdown(results: Results, selected: Results, sources: Sources) -> str:
-    title, parts = _title(results, sources), []
+    title, parts = _title(results, sources), [escape_markdown(_how(results, sources))]
     for heading, note, table in _tables(results, selected, sources):
         parts.append(f"## {heading}\n\n{escape_markdown(note)}\n\n{table.markdown()}")
     return f"# {title}\n\n" + "\n\n".join(parts) + "\n"
@@ -79,6 +77,18 @@ def numbers(results: Results) -> pa.Table:
     rows = [{"row": name} | dict(_flat(result)) for name, result in results.items()]
     names = dict.fromkeys(name for row in rows for name in row)
     return pa.Table.from_pydict({name: [row.get(name) for row in rows] for name in names})
+
+
+def confusions(results: Results) -> pa.Table:
+    """How often each row says what, as text, where what is meant; null is a slot that is left empty."""
+    rows = [
+        (name, slot, *(None if value is None else str(value) for value in pair), times)
+        for name, result in _measured(results).items()
+        for slot, pairs in result["confusion"].items()
+        for *pair, times in pairs
+    ]
+    kinds = {name: pa.string() for name in ("row", "slot", "meant", "said")} | {"times": pa.int64()}
+    return pa.Table.from_pylist([dict(zip(kinds, row, strict=True)) for row in rows], schema=pa.schema(kinds))
 
 
 def _flat(values: Mapping, above: str = "") -> Iterator[tuple[str, object]]:
@@ -133,7 +143,13 @@ def _measured(results: Results) -> dict[str, Mapping]:
 
 
 def _title(results: Results, sources: Sources) -> str:
-    return f"{len(_measured(results))} variants on {len(sources.examples):,} held-out messages"
+    return f"{len(_measured(results))} variants on {len(sources.examples):,} held-out messages, {sources.date}"
+
+
+def _how(results: Results, sources: Sources) -> str:
+    """What figures are quoted with: hardware, command and code."""
+    machines = ", ".join(dict.fromkeys(_machine(result) for result in _measured(results).values()))
+    return f"Measured on {machines or 'nothing'}, {sources.date}, by {sources.command}, intent {sources.code}."
 
 
 def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[tuple[str, str, Table]]:
@@ -144,15 +160,25 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
     yield "Beside the paper", paper.ABOUT, paper.side_by_side(results)
     measured = _measured(results)
     for group, what in (("slots", "slot"), ("languages", "language"), ("phenomena", "phenomenon")):
-        yield f"By {what}", f"The share right, by {what}.", _shares(measured, group)
+        note = f"The share right, with its 95 % bootstrap interval, by {what} (and how many messages)."
+        yield f"By {what}", note, _shares(measured, group)
     yield "Where it came from", "Artifacts by fingerprint, the code and the libraries.", _lineage(measured, sources)
 
 
 def _shares(measured: Results, group: str) -> Table:
     """A row a group's member, a column a variant."""
     names = sorted({name for result in measured.values() for name in result["score"][group]})
-    rows = [[name, *(result["score"][group].get(name) for result in measured.values())] for name in names]
+    rows = [[_sized(measured, group, name), *(_share(r["score"], group, name) for r in measured.values())] for name in names]
     return Table((group, *measured), rows)
+
+
+def _sized(measured: Results, group: str, name: str) -> str:
+    return f"{name} ({max(r['score']['sizes'].get(f'{group}.{name}', 0) for r in measured.values()):,})"
+
+
+def _share(score: Mapping, group: str, name: str) -> Share | None:
+    share = score[group].get(name)
+    return None if share is None else Share(share, *score["intervals"][f"{group}.{name}"])
 
 
 def _lineage(measured: Results, sources: Sources) -> Table:
@@ -171,8 +197,8 @@ def _lineage(measured: Results, sources: Sources) -> Table:
 
 def _body(results: Results, selected: Results, sources: Sources) -> Iterator[str]:
     measured, tables = _measured(results), list(_tables(results, selected, sources))
-    machines = ", ".join(dict.fromkeys(_machine(result) for result in measured.values()))
-    yield f'<h1>{html.escape(_title(results, sources))}</h1><p class="quiet">{html.escape(machines)}</p>'
+    yield f"<h1>{html.escape(_title(results, sources))}</h1>"
+    yield f'<p class="quiet">{html.escape(_how(results, sources))}</p>'
     yield _section(*tables[0], prose=True)
     yield "<h2>Trade-off</h2><p>Whiskers: 95 % intervals. Dashed: the Pareto front, what nothing beats in both.</p>"
     kinds = dict.fromkeys(result["engine"] for result in measured.values())

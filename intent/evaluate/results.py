@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 
-from intent.artifact import Artifact, ArtifactRecord
+from intent.artifact import Artifact, ArtifactRecord, code_version, find
 from intent.config import VariantSpec
 from intent.engine import Prediction
 from intent.evaluate import hosted
@@ -34,29 +35,39 @@ class Measured:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the measured came from: the held-out examples, the data's card, and the records it was made by."""
+    """What the measured came from: the held-out examples, the data's card, and the records it was made by; and how it was
+    measured: the day (UTC), the command, the code.
+    """
 
     examples: list[Example]
     card: str
     records: dict[str, tuple[str, ArtifactRecord]]
+    date: str = ""
+    command: str = ""
+    code: str = ""
 
     @classmethod
-    def read(cls, lineage: Lineage, trained: bool = True) -> "Sources":
+    def read(cls, lineage: Lineage, command: str, trained: bool = True) -> "Sources":
         """`trained`: something that was measured comes from the checkpoint."""
         data = lineage.held_out()
         store, records = open_store(data.uri, lineage.options), {"examples": (data.uri, data.record)}
         card = store.read(dataset.CARD).decode() if store.stat(dataset.CARD) else ""
         if trained:
             records |= _trained(lineage)
-        return cls(dataset.read_split(store, SPLIT), card, records)
+        how = (datetime.now(UTC).date().isoformat(), command, code_version())
+        return cls(dataset.read_split(store, SPLIT), card, records, *how)
 
 
 def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
-    checkpoint, base = lineage.checkpoint(), lineage.base_record()
+    """The checkpoint, and what it was made of, as far as that is here; its examples may be others than those held out."""
+    checkpoint = lineage.checkpoint()
     records = {"checkpoint": (checkpoint.uri, checkpoint.record)}
-    # An explicit train.uri may have been made of another base than the one that is configured.
-    if checkpoint.record.inputs.get("base") == base.fingerprint:
-        records["base"] = (lineage.config.model.source, base)
+    for what, kind in (("base", "base"), ("training examples", "data")):
+        named = str(checkpoint.record.inputs.get(kind))
+        # An explicit data.uri is named itself.
+        found = find(named if "/" in named else f"{lineage.config.workspace}/{kind}-{named}", lineage.options)
+        if found and found.fingerprint != lineage.held_out().fingerprint:
+            records[what] = (found.uri, found.record)
     return records
 
 

@@ -9,12 +9,22 @@ NONE = "-"
 # What would be markup, a link or another cell in a Markdown table.
 _ACTIVE = re.compile(r"([\\`*\[\]<>|])")
 
-Cell = str | float | None
+
+@dataclass(frozen=True)
+class Share:
+    """A share in [0, 1] with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+Cell = str | float | Share | None
 
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` under `columns`. A float is a share in [0, 1], in HTML on a ground as deep as it is large; None is no value.
+    """`rows` under `columns`. A float or Share is in [0, 1], in HTML on a ground as deep as it is large; None is no value.
 
     The last cell of a row that is too short takes the place of those that it lacks.
     """
@@ -52,11 +62,14 @@ def escape_markdown(text: str) -> str:
 
 
 def _html_cell(cell: Cell) -> str:
-    shade = f' class="share" style="--share:{cell:.3f}"' if isinstance(cell, float) else ""
+    share = cell.value if isinstance(cell, Share) else cell
+    shade = f' class="share" style="--share:{share:.3f}"' if isinstance(share, float) else ""
     return f"<td{shade}>{html.escape(_said(cell))}</td>"
 
 
 def _said(cell: Cell) -> str:
     if cell is None:
         return NONE
+    if isinstance(cell, Share):
+        return f"{cell.value:.3f} ({cell.low:.3f}-{cell.high:.3f})"
     return f"{cell:.3f}" if isinstance(cell, float) else cell

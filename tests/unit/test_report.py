@@ -56,7 +56,14 @@ ROWS = {
     "reference on T4": measured("reference", T4, 38, 100, 270),
     "gptq-w4g64 on T4": measured("gptq-w4g64", T4, 37, 50, 135),
 }
-SOURCES = Sources(EXAMPLES, f"# Data\n\n| a | b |\n| --- | --- |\n| {NASTY.replace('|', '')} | 1 |\n", {})
+SOURCES = Sources(
+    EXAMPLES,
+    f"# Data\n\n| a | b |\n| --- | --- |\n| {NASTY.replace('|', '')} | 1 |\n",
+    {},
+    "2026-11-25",
+    "python -m jobs.sweep",
+    "1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +108,14 @@ def test_markdown_keeps_foreign_text_inside_its_cell(results):
     assert "img" not in rendered.tags
 
 
+def test_figures_can_be_quoted_with_their_day_command_code_hardware_intervals_and_sizes(results):
+    for text in (render_markdown(results, {}, SOURCES), "".join(Reader(render_html(results, {}, SOURCES)).said)):
+        assert "40 held-out messages, 2026-11-25" in text
+        assert "Measured on Xeon (2 CPUs), Tesla T4, 2026-11-25, by python -m jobs.sweep, intent 1." in text
+        assert "en (39)" in text and "de (1)" in text
+        assert "0.923 (0.821-1.000)" in text, "36 of 39"
+
+
 def test_a_terminal_shows_figures_in_columns_and_a_failure_with_its_reason(results):
     lines = render_text(results).splitlines()
     assert re.split(r"\s{2,}", lines[3]) == [
@@ -136,6 +151,10 @@ def test_the_numbers_are_a_parquet_row_each(results, tmp_path):
     assert by_name["gguf-Q4_K_M"]["score.intervals.exact.low"] < 0.9 < by_name["gguf-Q4_K_M"]["score.intervals.exact.high"]
     assert by_name["gguf-IQ4_XS"]["reason"].startswith("RuntimeError")
     assert by_name["gptq-w4g64 on T4"]["hardware.model"] == "Tesla T4"
+    assert by_name["gguf-Q4_K_M"]["score.sizes.languages.en"] == 39
+    confused = pq.read_table(tmp_path / "confusion.parquet").to_pylist()
+    wrong = [c for c in confused if c["row"] == "gguf-Q4_K_M" and c["slot"] == "quantity" and c["meant"] != c["said"]]
+    assert sum(c["times"] for c in wrong) == 4 and {c["said"] for c in wrong} == {"9"}
 
 
 def test_the_front_is_what_nothing_beats_in_both():
