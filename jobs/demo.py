@@ -1,10 +1,9 @@
 """The whole job on this machine: generate, train, quantize, evaluate, then classify a query log with two engines."""
 
-import json
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
@@ -17,18 +16,20 @@ from intent.synth.corpus import Corpus
 from intent.synth.dataset import parquet
 from jobs.app import cluster, job, say
 from jobs.classify import classify, describe
-from jobs.evaluate import evaluate
+from jobs.evaluate import evaluate, results_at
 from jobs.generate import generate
 from jobs.quantize import quantize
 from jobs.train import train
 
 LOG_SEED = 2026
 FILES, ROWS, DISTINCT = 4, 20_000, 3_000
+# What the default model reaches, in exact match, and what quantizing it may cost.
+LEAST, MOST_LOST = 0.95, 0.02
 
 
 def write_log(store: Store, lineage: Lineage, data: DataConfig) -> None:
     """A query log as a shop has it: a few messages are frequent, most are rare, and some rows cannot be read."""
-    if store.stat("part-0.parquet"):
+    if store.stat(f"part-{FILES - 1}.parquet"):
         return
     corpus = Corpus(lineage.schema, data.languages, LOG_SEED, lineage.catalog)
     messages: list[str | None] = list(dict.fromkeys(example.message for example in corpus.examples(0, 2 * DISTINCT)))[:DISTINCT]
@@ -50,6 +51,14 @@ def step(title: str, run: Callable):
     result = run()
     say(f"   {time.monotonic() - start:.0f} s")
     return result
+
+
+def weak(results: Mapping[str, Mapping]) -> str:
+    """Which rows are less exact than they should be, in one line; empty where none is."""
+    measured = {name: (r["score"]["exact"], (r["loss"] or [0.0])[0]) for name, r in results.items() if "score" in r}
+    found = [f"{name} ({exact:.3f})" for name, (exact, lost) in measured.items() if exact < LEAST or lost > MOST_LOST]
+    limits = f"exact match below {LEAST:g}, or more than {MOST_LOST:g} below the checkpoint's"
+    return f"LESS ACCURATE THAN EXPECTED ({limits}): {', '.join(found)}" if found else ""
 
 
 def closing(config: ClassifyConfig, text: str, report: str, summary: Summary) -> str:
@@ -78,7 +87,8 @@ def main(config: ClassifyConfig) -> None:
         say(f"   held-out exact match {checkpoint.record.metrics['exact']:.3f}; {checkpoint.uri}")
         variants = step(f"quantize to {', '.join(config.quant.variants)}", lambda: quantize(lineage, specs))
         evaluation = step("evaluate on held-out messages", lambda: evaluate(lineage, specs))
-        text = render_text(json.loads(open_store(evaluation.uri, lineage.options).read("results.json")))
+        results = results_at(evaluation, lineage)
+        text = "\n".join(line for line in (render_text(results), weak(results)) if line)
         log = open_store(config.input, lineage.options)
         write_log(log, lineage, config.data)
         config.output += "/" + "-".join(variant.fingerprint[:6] for variant in variants.values())

@@ -1,0 +1,41 @@
+"""What the demo tells of its variants, and that its log is whole."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from intent.config import ClassifyConfig
+from intent.lineage import Lineage
+from intent.storage import open_store
+from jobs import demo
+from jobs.app import load_config
+
+
+def row(exact: float, lost: float) -> dict:
+    return {"score": {"exact": exact}, "loss": [lost, lost - 0.01, lost + 0.01]}
+
+
+def test_a_variant_that_is_less_exact_than_it_should_be_is_named():
+    fine = {"reference": row(0.98, 0), "gguf-Q4_K_M": row(0.962, 0.018), "gguf-Q2_K": {"reason": "MemoryError"}}
+    assert demo.weak(fine) == ""
+    said = demo.weak(fine | {"gptq-w4g64": row(0.955, 0.025), "svm": {"score": {"exact": 0.9}, "loss": None}})
+    assert said.endswith(": gptq-w4g64 (0.955), svm (0.900)") and "below 0.95, or more than 0.02" in said
+
+
+def test_a_log_that_was_cut_off_is_written_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "DISTINCT", 100)
+    config = load_config("classify", [f"workspace={tmp_path}", "input=x", "output=y"], ClassifyConfig)
+    store = open_store(f"{tmp_path}/log")
+
+    class Full:
+        def stat(self, key):
+            return store.stat(key)
+
+        def put(self, key, data):
+            if key == "part-2.parquet":
+                raise OSError("no space left")
+            store.put(key, data)
+
+    with pytest.raises(OSError):
+        demo.write_log(Full(), Lineage(config), config.data)
+    demo.write_log(store, Lineage(config), config.data)
+    assert sum(pq.read_table(path).num_rows for path in (tmp_path / "log").glob("*.parquet")) == 20_000
