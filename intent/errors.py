@@ -81,3 +81,7 @@ class EngineFailed(IntentError):
         super().__init__(
             f"{variant} raised {type(error).__name__} in {Path(frame.filename).name}:{frame.lineno} ({frame.name})"
         )
+
+    def __reduce__(self):
+        # No traceback goes to another process.
+        return IntentError, self.args

@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 
 from intent.artifact import fingerprint
 from intent.config import YESTERDAY, NightlyConfig
-from intent.errors import ConfigError, IntentError
+from intent.engine import Classifier, Prediction
+from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
 from intent.lineage import Lineage
@@ -17,10 +18,12 @@ from intent.night.accept import Examination, settle_night
 from intent.night.arrival import wait
 from intent.night.fleet import EngineSpec
 from intent.night.journal import Journal
+from intent.night.metrics import report_end
 from intent.night.run import identify
+from intent.night.shard import input_objects
 from intent.schema import Intent
 from intent.storage import inside, open_store, read_uri, sha256
-from jobs.app import cluster, job, say
+from jobs.app import cluster, complain, job, say
 from jobs.choice import serving
 from jobs.classify import columns, describe, engines, identity, label
 
@@ -87,20 +90,45 @@ def examination(lineage: Lineage, fleet: Callable[[], list[EngineSpec]]) -> Exam
 def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent]) -> dict[str, float]:
     """The share of the gold set that each variant gets right, on the kind of node where it labels the night."""
     import ray
-
-    def answer(load, messages: list[str]) -> list:
-        return load().classify(messages)
+    from ray.exceptions import RayTaskError
 
     messages, calls = list(meant), {}
     for spec in fleet:
         environment = {"runtime_env": {"env_vars": spec.env_vars}} if spec.env_vars else {}
         task = ray.remote(answer).options(num_cpus=spec.cpus, num_gpus=spec.gpus, **environment)
-        calls[spec.variant] = task.remote(spec.load, messages)
-    said = {name: ray.get(call) for name, call in calls.items()}
+        calls[task.remote(spec.variant, spec.load, messages)] = spec.variant
+    say(f"the gold set's {len(messages)} messages are put to {', '.join(calls.values())}")
+    _, late = ray.wait(list(calls), num_returns=len(calls), timeout=HOUR)
+    if late:
+        ray.cancel(late[0], force=True)
+        remedy = "run again once there is a node for it, or leave it out of engine.variants; the night stays labelled"
+        raise IntentError(f"{calls[late[0]]} has not answered the gold set within an hour: {remedy}")
+    try:
+        said = {name: ray.get(call) for call, name in calls.items()}
+    except RayTaskError as error:
+        raise error.cause from None
     return {
         name: sum(is_right(meant[message], answer) for message, answer in zip(messages, answers, strict=True)) / len(meant)
         for name, answers in said.items()
     }
+
+
+def answer(variant: str, load: Callable[[], Classifier], messages: Sequence[str]) -> list[Prediction]:
+    """Raises EngineFailed: what an engine says itself may quote a message."""
+    try:
+        return load().classify(messages)
+    except IntentError:
+        raise
+    except Exception as error:
+        raise EngineFailed(variant, error) from None
+
+
+def expired(config: NightlyConfig) -> bool:
+    """Whether the log is no longer there, as where a store deletes what is old."""
+    try:
+        return not input_objects(config.input, config.storage.options())
+    except ConfigError:
+        return True
 
 
 def night(config: NightlyConfig, day: date, deadline: float) -> str:
@@ -110,6 +138,8 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     source, output = (open_store(uri, config.storage.options()) for uri in (config.input, config.output))
     if inside(output, source):
         raise ConfigError("output", config.output, "is inside the input; name a place outside of it")
+    if journal.accepted(day.isoformat()) and expired(config):
+        return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
     lineage = Lineage(config)
     variants, batches = serving(lineage, config.models)
     exam = examination(lineage, lambda: engines(lineage, variants, batches))
@@ -128,10 +158,10 @@ def attempt(config: NightlyConfig, day: date, deadline: float) -> int:
         say(night(config, day, deadline))
         return 0
     except IntentError as error:
-        print(f"error: night of {day}: {error}", file=sys.stderr, flush=True)
+        complain(f"night of {day}: {error}", night=day.isoformat(), exit_code=error.exit_code)
         return error.exit_code
     except Exception:
-        print(f"error: night of {day}:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        complain(f"night of {day}:\n{traceback.format_exc()}", night=day.isoformat(), exit_code=1)
         return 1
 
 
@@ -146,8 +176,11 @@ def run(config: NightlyConfig) -> int:
         fill(field, getattr(config, field), days[0])
     open_journal(config)
     deadline = time.time() + HOUR * config.arrival_hours
+    ends = {}
     with cluster(config.cluster):
-        ends = {day: attempt(config, day, deadline) for day in days}
+        for day in days:
+            ends[day] = attempt(config, day, deadline)
+            report_end(day.isoformat(), ends[day])
     if len(days) > 1:
         say("\n".join(f"night of {day}: exit code {code}" for day, code in ends.items()))
     return worst(list(ends.values()))

@@ -1,9 +1,12 @@
 """Nights as the job runs them, from waiting to publishing, on a cluster and with an engine that answers by rule."""
 
 import json
+import re
+from pathlib import Path
 
 import nights
 import pytest
+import ray
 
 from intent.artifact import Artifact, ArtifactRecord
 from intent.config import NightlyConfig
@@ -75,3 +78,49 @@ def test_a_model_that_gets_the_gold_set_wrong_publishes_nothing(root, command, t
     code, said = command("date=2026-11-01")
     assert code == 2 and "row 1: action='buy': not a value" in said
     assert not list(labels(root, 1).list())
+
+
+def test_an_engine_that_fails_on_the_gold_set_is_reported_without_its_words(root, command, tmp_path):
+    write(root, 1, USUAL)
+    (tmp_path / "gold.json").write_text('{"message": "raise two secret milks", "action": "none"}')
+    code, said = command("date=2026-11-01")
+    assert code == 1 and "rule raised RuntimeError in nights.py" in said
+    assert "secret" not in said and "Traceback" not in said
+
+
+def test_a_night_with_bad_objects_is_labelled_anew_once_they_are_mended(root, command):
+    """As the runbook says of exit code 3: other objects are another input."""
+    write(root, 1, USUAL)
+    source = open_store(f"{root}/in/dt=2026-11-01")
+    good = source.read("log-1.parquet")
+    source.put("log-1.parquet", good[:-100])
+    nights.write_log(source, files=1, rows=2, messages=["raise my secret"], key="odd-{}.parquet")
+    code, said = command("date=2026-11-01")
+    folder = re.search(r"see (\S+)/failed\.json", said)[1]
+    assert code == 3 and folder.startswith(f"{root}/workspace/nights/") and "/staged/2026-11-01/" in folder
+    failed = open_store(folder).read("failed.json").decode()
+    assert {entry["object"] for entry in json.loads(failed)} == {"log-1.parquet", "odd-0.parquet"}
+    assert "rule raised RuntimeError in nights.py" in failed
+    assert not any("my secret" in text for text in (failed, said, *ray_logs()))
+
+    source.put("log-1.parquet", good)
+    source.delete("odd-0.parquet")
+    code, said = command("date=2026-11-01")
+    assert code == 0 and "200 rows = 200 labelled" in said
+    assert Ledger(labels(root, 1), nights.IDENTITY).verify()["rows"] == 200
+    assert not [blob for blob in open_store(f"{root}/workspace/nights").list() if "/staged/" in blob.key]
+
+
+def ray_logs() -> list[str]:
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    return [path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file()]
+
+
+def test_a_published_night_is_done_also_when_its_input_has_expired(root, command):
+    write(root, 1, USUAL)
+    assert command("date=2026-11-01")[0] == 0
+    source = open_store(f"{root}/in/dt=2026-11-01")
+    for blob in list(source.list()):
+        source.delete(blob.key)
+    code, said = command("date=2026-11-01")
+    assert code == 0 and "already done, and its input is no longer there" in said
