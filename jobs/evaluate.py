@@ -36,7 +36,8 @@ class Plan:
 
 
 def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] | None = None) -> Artifact:
-    """The evaluation of the reference and `specs`, made where it is not there yet. `failed`: rows without figures.
+    """The evaluation of the reference and `specs`, made where it is not there yet. `failed`: a sweep's rows without figures,
+    to which comes what cannot be measured; else that raises.
 
     The SVM alone needs no reference, so that it can be looked at before any language model is trained.
     """
@@ -44,9 +45,11 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
         specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
     require_key(lineage.config.baseline)
     planned, unplanned = plans(lineage, specs)
+    if unplanned and failed is None:
+        raise next(iter(unplanned.values()))
     measured, unmeasured = measure(lineage, planned)
     asked, unanswered = ask_baseline(lineage)
-    reasons = unplanned | unmeasured | (failed or {}) | unanswered
+    reasons = {name: reason_of(error) for name, error in unplanned.items()} | unmeasured | (failed or {}) | unanswered
     inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.held_out().fingerprint}
     inputs |= {"baseline": asked.fingerprint} if asked else {}
     config = lineage.config
@@ -69,7 +72,7 @@ def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
         return None, {baseline.model: reason_of(error)}
 
 
-def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[str, str]]:
+def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[str, IntentError]]:
     """Each variant with each batch size on each model of processor that it is meant for; and, by name, why one has none."""
     found, device = places(), lineage.config.engine.device
     planned, failed = [], {}
@@ -79,7 +82,7 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[
             require(bool(where), "engine.device", device.value, f"no node of this cluster is one for {spec.name}")
             planned += _plans(lineage, spec, where)
         except IntentError as error:
-            failed[spec.name] = reason_of(error)
+            failed[spec.name] = error
     return planned, failed
 
 

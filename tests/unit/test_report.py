@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from intent.artifact import Artifact, ArtifactRecord
+from intent.config import VariantSpec
 from intent.engine import Prediction
 from intent.engine.load import EngineOptions
+from intent.errors import ConfigError
 from intent.evaluate import paper
 from intent.evaluate.measurement import Trial
 from intent.evaluate.plots import Point, front
@@ -19,11 +21,15 @@ from intent.evaluate.report import render_html, render_markdown, render_text, wr
 from intent.evaluate.results import Measured, Sources, results_of
 from intent.evaluate.speed import Speed
 from intent.hardware import CPU, GPU, Hardware
+from intent.lineage import Lineage
 from intent.models import ClassifierLoader
 from intent.prompt import Prompt
 from intent.selection import select
 from intent.storage import StorageOptions
 from intent.synth.example import Example
+from jobs import evaluate
+from jobs.app import load_config
+from jobs.nodes import Place
 from jobs.sweep import describe
 from tests.tiny import CART
 
@@ -140,6 +146,15 @@ def test_where_the_reference_was_not_measured_nothing_is_compared_with_another_r
     assert describe({}) == "nothing selected: the reference was not measured"
     write_report(tmp_path, found, {}, SOURCES)
     assert "gguf-Q8_0" in (tmp_path / "report.md").read_text()
+
+
+def test_a_variant_without_a_node_is_a_row_with_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "places", lambda: [Place(XEON, "node", 2)])
+    lineage = Lineage(load_config("evaluate", ["engine.device=cuda", f"workspace={tmp_path}"]))
+    planned, failed = evaluate.plans(lineage, [VariantSpec.parse("gptq-w4g64")])
+    assert planned == [] and "engine.device='cuda': no node of this cluster is one for gptq-w4g64" in str(failed["gptq-w4g64"])
+    with pytest.raises(ConfigError, match=r"engine\.device"):
+        evaluate.evaluate(lineage, [VariantSpec.parse("gptq-w4g64")])
 
 
 def test_the_numbers_are_a_parquet_row_each(results, tmp_path):
