@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from intent.config import ClusterConfig, FleetConfig, ModelConfig, QuantConfig, TrainConfig
+from intent.config import ClusterConfig, ClusterMode, FleetConfig, ModelConfig, QuantConfig, TrainConfig
 from intent.errors import ConfigError
 from intent.lineage import Lineage
 from jobs.app import _exit_code, load_config
+from jobs.nodes import room
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,3 +80,9 @@ def test_a_model_brings_its_hyper_parameters_and_the_command_line_goes_before_th
     assert embedded.engine.otherwise == ["gptq-w4g64", "gguf-Q4_K_M"]
     other = load_config("train", ["model.group_size=32"])
     assert Lineage(other).base_record() == Lineage(embedded).base_record(), "the base is the same"
+
+
+def test_a_task_asks_a_local_cluster_for_no_more_cpus_than_it_has(monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1.0})
+    assert room(ClusterConfig(), 2) == 1
+    assert room(ClusterConfig(mode=ClusterMode.attach), 2) == 2, "a node of that size may join"
