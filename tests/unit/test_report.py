@@ -9,7 +9,7 @@ import re
 import pyarrow.parquet as pq
 import pytest
 
-from intent.artifact import Artifact, ArtifactRecord
+from intent.artifact import Artifact, ArtifactRecord, make
 from intent.config import VariantSpec
 from intent.engine import Prediction
 from intent.engine.load import EngineOptions
@@ -146,6 +146,23 @@ def test_where_the_reference_was_not_measured_nothing_is_compared_with_another_r
     assert describe({}) == "nothing selected: the reference was not measured"
     write_report(tmp_path, found, {}, SOURCES)
     assert "gguf-Q8_0" in (tmp_path / "report.md").read_text()
+
+
+def test_the_lineage_is_of_the_real_base_and_with_gold_messages_of_the_training_examples(tmp_path):
+    lineage = Lineage(load_config("evaluate", [f"workspace={tmp_path}", "gold=guide"]))
+
+    def build(folder) -> None:
+        (folder / "file").write_text("x")
+
+    made = {name: make(str(tmp_path), record, build) for name, record in (
+        ("base", lineage.base_record()),
+        ("training examples", lineage.data_record()),
+        ("checkpoint", lineage.checkpoint_record()),
+    )}  # fmt: skip
+    records = Sources.read(lineage, "python -m jobs.evaluate").records
+    assert {name: records[name] for name in made} == {name: (each.uri, each.record) for name, each in made.items()}
+    assert records["base"][1].files and records["base"][1].code.startswith("0.1.0, ")
+    assert records["examples"][1].kind == "gold-guide"
 
 
 def test_a_variant_without_a_node_is_a_row_with_its_reason(tmp_path, monkeypatch):
