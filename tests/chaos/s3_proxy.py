@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 
 ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>by the test</Message></Error>"
 
+REFUSALS = {"slowdown": (503, "SlowDown"), "deny": (403, "AccessDenied"), "unsupported": (501, "NotImplemented")}
+
 
 @dataclass
 class Rule:
     """Harm of `kind` to requests whose "METHOD path" matches `pattern`: `count` of them, each with the chance `share`.
 
-    Kinds: slowdown, deny, gone (neither done nor answered), lost (done, but not answered), hang (`seconds`, then gone),
-    cut (half of the body), unconditional (If-None-Match is dropped), stale (a listing without its last object).
+    Kinds: slowdown, deny, unsupported, gone (neither done nor answered), lost (done, but not answered), hang (`seconds`, then
+    gone), cut (half of the body), unconditional (If-None-Match is dropped), stale (a listing without its last object).
     """
 
     kind: str
@@ -82,8 +84,8 @@ def _forward(proxy: S3Proxy, request: _Handler) -> None:
     body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
     rule = proxy.harm(f"{request.command} {request.path}")
     kind = rule.kind if rule else ""
-    if kind in ("slowdown", "deny"):
-        status, code = (503, "SlowDown") if kind == "slowdown" else (403, "AccessDenied")
+    if kind in REFUSALS:
+        status, code = REFUSALS[kind]
         return _reply(request, status, [("Content-Type", "application/xml")], ERROR.format(code).encode())
     if kind in ("hang", "gone"):
         time.sleep(rule.seconds if kind == "hang" else 0)

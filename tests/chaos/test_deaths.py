@@ -1,9 +1,11 @@
 """T1, T3 to T5: actors and drivers that die, stop or compete; and shards that kill."""
 
 import functools
+import io
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nights
@@ -11,7 +13,7 @@ import pytest
 import ray
 
 from intent.errors import Disagreement, ManifestLost, ShardsFailed
-from intent.night import run
+from intent.night import fleet, queue, run
 from intent.night.fleet import DEPTH
 from intent.night.ledger import Ledger
 from intent.night.progress import Tally
@@ -39,14 +41,22 @@ def mortal(harm: str) -> None:
         nights.dying(harm, S3Store, "put_if_absent", after)
 
 
-def test_t1_an_actor_may_be_killed_at_any_step(root, harm):
+def kill_at_every_step(root: str, harm, **table) -> None:
     nights.write_log(open_store(f"{root}/in"), messages=["milk", None, "unsure", "refuse", "eggs"])
     for kind in STEPS:
         harm.add(kind)
-    summary = nights.run(root, [nights.engine(before=functools.partial(mortal, harm))], attempts=len(STEPS) + 1)
+    summary = nights.run(root, [nights.engine(before=functools.partial(mortal, harm))], attempts=len(STEPS) + 1, **table)
     nights.check_night(root)
     assert harm.left == []
     assert len(STEPS) <= summary.retries <= len(STEPS) * DEPTH
+
+
+def test_t1_an_actor_may_be_killed_at_any_step(root, harm):
+    kill_at_every_step(root, harm, **NO_TABLE)
+
+
+def test_t1_an_actor_may_be_killed_at_any_step_of_the_table(tmp_path, harm):
+    kill_at_every_step(str(tmp_path), harm)
 
 
 def test_a_shard_that_kills_every_actor_is_quarantined_and_the_others_finish(tmp_path):
@@ -58,6 +68,28 @@ def test_a_shard_that_kills_every_actor_is_quarantined_and_the_others_finish(tmp
     labelled = nights.read(open_store(f"{root}/out"), "labelled/")
     assert len(set(labelled["id"].to_pylist())) == len(labelled) == 400
     assert "manifest.json" not in nights.snapshot(root)
+
+
+def test_a_shard_that_hangs_its_engine_is_quarantined_and_the_others_finish(tmp_path, monkeypatch):
+    root = str(tmp_path)
+    monkeypatch.setattr(queue, "HANGING_SECONDS", 5)
+    monkeypatch.setattr(queue, "HANGING_SECONDS_PER_ROW", 0)
+    monkeypatch.setattr(queue, "HANGING_PACES", 0)
+    nights.write_log(open_store(f"{root}/in"), files=1, messages=UNIQUE)
+    nights.write_log(open_store(f"{root}/in"), files=1, rows=20, messages=["hang"], key="poison-{}.parquet")
+
+    def stuck():
+        classify = nights.RuleClassifier.classify
+
+        def call(engine, messages):
+            time.sleep(3600 * ("hang" in messages))
+            return classify(engine, messages)
+
+        nights.RuleClassifier.classify = call
+
+    with pytest.raises(ShardsFailed, match="1 shards \\(20 rows\\) failed.*\n.*poison-0.*it hung.*tried 2 times"):
+        nights.run(root, [nights.engine(before=stuck)], attempts=2, **NO_TABLE)
+    assert nights.read(open_store(f"{root}/out"), "labelled/").num_rows == 100
 
 
 def test_a_message_that_raises_fails_its_shard_only(tmp_path):
@@ -81,6 +113,21 @@ def test_an_engine_that_cannot_load_is_named_and_the_others_go_on(tmp_path, caps
     nights.write_log(open_store(f"{other}/in"))
     with pytest.raises(ShardsFailed, match="no engine is left.*bad: ValueError: no such GPU"):
         nights.run(other, [nights.engine("bad", before=broken)])
+
+
+def test_an_engine_that_cannot_load_gets_no_room_of_a_cluster_that_grows(tmp_path, monkeypatch):
+    root, said = str(tmp_path), io.StringIO()
+    monkeypatch.setattr(fleet, "GROW_SECONDS", 0.1)
+    nights.write_log(open_store(f"{root}/in"))
+
+    def broken():
+        raise ValueError("no such GPU")
+
+    # Of 2 CPUs, so that there is room for another only once it has gone.
+    bad = replace(nights.engine("bad", cpus=1.5, before=broken), grows=True)
+    nights.run(root, [nights.engine("good", seconds=0.5), bad], rows_per_shard=10, attempts=1, stream=said, **NO_TABLE)
+    nights.check_night(root)
+    assert said.getvalue().count("bad died") == 1 and "they join" not in said.getvalue()
 
 
 def drive(root: str, before=lambda: None, log: str | None = None, **kwargs):

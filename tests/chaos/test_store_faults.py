@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import boto3
 import nights
 import pytest
 from s3_proxy import Rule
@@ -97,7 +98,7 @@ def test_t13_only_what_a_crashed_store_acknowledged_is_counted(ray_cluster, prox
     assert proxy.hits >= 8
 
 
-@pytest.mark.parametrize("rule", [Rule("unconditional", "PUT"), Rule("stale", "GET .*list-type")])
+@pytest.mark.parametrize("rule", [Rule("unconditional", "PUT"), Rule("unsupported", "PUT"), Rule("stale", "GET .*list-type")])
 def test_t14_an_unfit_store_is_refused_before_anything_is_planned(proxy, harmed, s3_root, rule):
     nights.write_log(open_store(f"{s3_root}/in"), files=2)
     proxy.rules = [rule]
@@ -108,14 +109,32 @@ def test_t14_an_unfit_store_is_refused_before_anything_is_planned(proxy, harmed,
 
 
 def test_t20_a_wrong_key_is_refused_before_any_write_and_never_shown(proxy, harmed, s3_root, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
     nights.write_log(open_store(f"{s3_root}/in"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
+    # boto3's own session keeps the key that it found first.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     proxy.rules = [Rule("deny")]
     with pytest.raises(ConfigError, match="access denied") as refused:
         nights.run(s3_root, options=harmed)
     assert refused.value.exit_code == 2
     assert nights.snapshot(s3_root) == {}
     assert "canary" not in str(refused.value)
+
+
+def test_t20_a_token_that_expires_while_a_night_is_planned_breaks_no_object(proxy, harmed, s3_root):
+    nights.write_log(open_store(f"{s3_root}/in"))
+    proxy.rules = [Rule("deny", "GET .*log-1")]
+    with pytest.raises(ConfigError, match="access denied"):
+        nights.run(s3_root, options=harmed)
+    assert proxy.hits and nights.snapshot(s3_root) == {}
+
+
+def test_a_table_of_frequent_messages_that_cannot_be_read_only_slows_the_night(ray_cluster, proxy, harmed, s3_root):
+    nights.write_log(open_store(f"{s3_root}/in"))
+    proxy.rules = [Rule("deny", r"GET [^?]*/answers-")]
+    summary = nights.run(s3_root, options=harmed)
+    nights.check_night(s3_root)
+    assert proxy.hits and summary.retries == 0
 
 
 @pytest.mark.parametrize("where", ["uri", "endpoint"])

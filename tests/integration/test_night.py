@@ -2,16 +2,27 @@
 
 import io
 import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from intent import artifact
+from intent.artifact import ArtifactRecord
+from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
-from intent.night.ledger import RunIdentity
+from intent.lineage import Lineage
+from intent.models import publish_models
+from intent.night.ledger import Ledger, RunIdentity
+from intent.night.run import classify_night
 from intent.night.worker import Columns
-from intent.storage import open_store
+from intent.storage import StorageOptions, open_store
+from jobs.app import load_config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -94,11 +105,17 @@ def test_a_missing_column_is_refused_before_any_write(tmp_path):
     assert nights.snapshot(root) == {}
 
 
-def test_frequent_messages_are_classified_once(tmp_path):
-    root = str(tmp_path)
+def test_frequent_messages_are_classified_once_and_counted_once(tmp_path, monkeypatch):
+    root, said = str(tmp_path), io.StringIO()
     nights.write_log(open_store(f"{root}/in"), files=4, rows=500, messages=[f"add {n} milks" for n in range(50)])
-    summary = nights.run(root, [nights.engine("a"), nights.engine("b")], rows_per_shard=100)
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "commit", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            nights.run(root, [nights.engine("a"), nights.engine("b")], rows_per_shard=100, stream=said)
+    summary = nights.run(root, rows_per_shard=100, stream=said)
     nights.check_night(root)
+    for line in ("plans 4 objects", "counts the messages of 20 shards", "checks 20 parts that an earlier run made"):
+        assert line in said.getvalue()
     assert summary.classified == 50 and summary.duplicates_saved == 1950
 
 
@@ -120,16 +137,29 @@ def test_frequent_messages_that_cannot_be_labelled_first_are_left_to_their_shard
     assert summary.classified == 20 * 50 and summary.duplicates_saved == 1000 and summary.retries == 2
 
 
-def test_one_file_as_input(tmp_path):
+def test_one_file_as_input_and_shards_sized_by_the_engine(tmp_path):
     log, out = tmp_path / "in", open_store(str(tmp_path / "out"))
-    nights.write_log(open_store(str(log)), files=2)
-    from intent.config import FleetConfig
-    from intent.night.run import classify_night
-    from intent.storage import StorageOptions
-
+    nights.write_log(open_store(str(log)), files=2, rows=600)
     uri = str(log / "log-1.parquet")
-    classify_night(uri, out.uri, StorageOptions(), nights.IDENTITY, nights.CART, [nights.engine()], FleetConfig())
-    assert set(nights.read(out, "labelled/")["id"].to_pylist()) == {f"1-{row}" for row in range(100)}
+    slow = replace(nights.engine(), rate=1.0)
+    classify_night(uri, out.uri, StorageOptions(), nights.IDENTITY, nights.CART, [slow], FleetConfig())
+    assert set(nights.read(out, "labelled/")["id"].to_pylist()) == {f"1-{row}" for row in range(600)}
+    assert len(list(out.list("labelled/"))) == 2
+
+
+def test_the_command_ends_with_3_where_an_object_cannot_be_read(tmp_path):
+    record = ArtifactRecord(
+        "variant-svm", {"codec": "compact"}, {"schema": Lineage(load_config("generate", [])).schema_fingerprint}
+    )
+    model = artifact.make(str(tmp_path), record, lambda folder: (folder / "model").write_text("is never loaded") and None)
+    publish_models(str(tmp_path), {"svm": model}, StorageOptions())
+    open_store(str(tmp_path / "in")).put("broken.parquet", b"PAR1")
+    places = [f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}", "engine.variants=[svm]"]
+    command = [sys.executable, "-m", "jobs.classify", *places]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "error: 1 shards (0 rows and 1 of unknown size) failed, 0 are done" in done.stderr
+    assert "'broken.parquet' rows 0+unknown: not a Parquet file" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_parts_carry_their_receipt_and_page_checksums(store, root):
