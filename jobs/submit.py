@@ -1,5 +1,7 @@
 """Send a job to a running cluster, follow its log, and end with its exit code.
 
+Where the same command is under way there, that job is followed and none is sent; a nightly without a date has yesterday's.
+Interrupted, or ended by SIGTERM, it leaves the job running.
 The token is Ray's own: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or the file ~/.ray/auth_token.
 """
 
@@ -7,11 +9,14 @@ import argparse
 import asyncio
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from intent.config import YESTERDAY
 from intent.errors import ConfigError, IntentError
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +41,15 @@ def entrypoint(job: str, overrides: Sequence[str]) -> str:
     """The command as the cluster's shell has to read it: every override arrives as it was given here."""
     attach = [] if any(override.startswith("cluster=") for override in overrides) else ["cluster=attach"]
     return shlex.join(["python", "-m", f"jobs.{job}", *attach, *overrides])
+
+
+def dated(overrides: Sequence[str], today: date) -> list[str]:
+    """The overrides of a nightly with the date in them: what is sent means the same night whenever it runs."""
+    named = [override for override in overrides if override != f"date={YESTERDAY}"]
+    # Who accepts a night by hand has to name it, which the job insists on.
+    if any(override.startswith(("date=", "gate.accept=")) for override in named):
+        return list(overrides)
+    return [*named, f"date={today - timedelta(days=1)}"]
 
 
 def environment(names: Sequence[str]) -> dict[str, str]:
@@ -73,6 +87,12 @@ def submit(client, command: str, runtime_env: dict) -> str:
             if "No available agent" not in str(error) or time.monotonic() > deadline:
                 raise IntentError(f"the cluster does not take the job: {error}") from error
             time.sleep(PAUSE)
+
+
+def under_way(client, command: str) -> str | None:
+    """The id of a job with this command that has not ended: whoever is tried again has sent it already."""
+    jobs = (job for job in client.list_jobs() if job.submission_id and job.entrypoint == command)
+    return next((job.submission_id for job in jobs if not job.status.is_terminal()), None)
 
 
 class Log:
@@ -120,9 +140,15 @@ def run(arguments: argparse.Namespace) -> int:
     runtime_env: dict = {"env_vars": environment(arguments.env)}
     if not arguments.installed:
         runtime_env["working_dir"] = str(ROOT)
-    client = connect(arguments.address)
-    job_id = submit(client, entrypoint(arguments.job, arguments.overrides), runtime_env)
-    print(f"job {job_id}", file=sys.stderr, flush=True)
+    overrides = arguments.overrides
+    if arguments.job == "nightly":
+        overrides = dated(overrides, datetime.now(UTC).date())
+    command, client = entrypoint(arguments.job, overrides), connect(arguments.address)
+    if job_id := under_way(client, command):
+        print(f"job {job_id} is under way with this command: following it", file=sys.stderr, flush=True)
+    else:
+        job_id = submit(client, command, runtime_env)
+        print(f"job {job_id}", file=sys.stderr, flush=True)
     try:
         return follow(client, job_id)
     except KeyboardInterrupt:
@@ -132,6 +158,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main() -> None:
     arguments = parse(sys.argv[1:])
+    # As Kubernetes ends a pod; as its first process Python would not heed it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(run(arguments))
     except IntentError as error:

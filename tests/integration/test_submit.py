@@ -1,5 +1,7 @@
 """The command line that users script against: on a mini-cluster, and by `ray job submit` on a running cluster."""
 
+import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,14 +106,28 @@ def submit(*arguments: str, env: dict) -> subprocess.CompletedProcess:
     return run(sys.executable, "-m", "jobs.submit", *arguments, env=env)
 
 
-def test_a_job_on_a_cluster_ends_here_as_it_ends_there(models, night, head):
-    done = submit("classify", *arguments(models, night), env=head)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("4 rows = ") == 1
+def test_a_job_on_a_cluster_ends_here_as_it_ends_there_whoever_follows_it(models, night, head):
+    classify = [sys.executable, "-m", "jobs.submit", "classify", *arguments(models, night)]
+    pipes = {"cwd": ROOT, "env": head, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(classify, **pipes) as first:
+        job_id = next(line for line in first.stderr if line.startswith("job ")).split()[-1]
+        with subprocess.Popen(classify, **pipes) as second:
+            found = next(line for line in second.stderr if line.startswith("job "))
+            assert found == f"job {job_id} is under way with this command: following it\n"
+            first.send_signal(signal.SIGTERM)
+            assert f"the job goes on; to end it: ray job stop {job_id}" in first.communicate(timeout=60)[1]
+            said, complaints = second.communicate(timeout=180)
+    assert '"message": "shard done"' in said, "the job's records are lost on their way"
+    assert (first.returncode, second.returncode) == (130, 0), said + complaints
+    assert said.count("4 rows = ") == 1
     check(night)
-    refused = submit("classify", *arguments(models, night), "fleet.attempts=0", env=head)
-    assert refused.returncode == 2, refused.stdout + refused.stderr
-    assert "fleet.attempts=0: use at least 1" in refused.stdout + refused.stderr
+
+
+def test_an_error_on_a_cluster_is_a_record_and_the_exit_code_comes_through(models, night, head):
+    done = submit("classify", *arguments(models, night), "input=nowhere", env=head)
+    assert done.returncode == 2, done.stdout + done.stderr
+    [record] = [json.loads(line) for line in done.stdout.splitlines() if '"ERROR"' in line]
+    assert "input='nowhere'" in record["message"] and record["exit_code"] == 2
 
 
 def test_rays_own_submission_runs_a_job_as_the_readme_says(models, night, head):

@@ -2,6 +2,7 @@
 
 import shlex
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,19 @@ MOST = 30e6
 def test_an_override_arrives_as_it_was_given(override):
     sent = submit.entrypoint("nightly", [override])
     assert shlex.split(sent) == ["python", "-m", "jobs.nightly", "cluster=attach", override]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (["engine=auto"], ["engine=auto", "date=2026-11-24"]),
+        (["date=yesterday", "engine=auto"], ["engine=auto", "date=2026-11-24"]),
+        (["date=2026-11-01..2026-11-03"], ["date=2026-11-01..2026-11-03"]),
+        (["gate.accept=true"], ["gate.accept=true"]),
+    ],
+)
+def test_a_night_is_sent_by_its_date_so_that_it_is_the_same_after_midnight(given, sent):
+    assert submit.dated(given, date(2026, 11, 25)) == sent
 
 
 def test_the_jobs_are_those_that_have_a_configuration():
