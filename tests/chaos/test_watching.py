@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 INFRA = HERE.parents[1] / "infra"
 # No GPU here.
 EMPTY = {"ray_node_gpus_utilization"}
+LEFT = "ray_intent_shards_left"
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.rig]
 
 
@@ -97,6 +98,7 @@ def watched(tmp_path_factory, as_root):
         logs = [
             path.read_text(errors="replace") for path in (head.session / "session_latest/logs").rglob("*") if path.is_file()
         ]
+        logs.append((folder / "out/failed.json").read_text())
         yield prometheus, done, logs
     finally:
         if prometheus:
@@ -110,13 +112,33 @@ def test_every_query_of_the_dashboard_has_data(watched):
         assert bool(prometheus.query(expression, lasting)) != (expression in EMPTY), expression
 
 
-def test_every_alert_asks_for_metrics_that_there_are_and_only_the_right_one_is_raised(watched):
+def test_every_alert_asks_for_metrics_that_there_are_and_only_the_right_ones_are_raised(watched):
     prometheus, _, _ = watched
+    raised = {"IntentShardsFailed", "IntentNightNotPublished"}
     for name, expression in alerts().items():
         for metric in set(re.findall(r"(?:ray_intent|intent:)\w+|\bup\b", expression)):
             assert prometheus.query(metric, lasting=True), metric
         # The shard that was given up is 20 of 620 rows, and 7 rows more were refused: too few for an alert.
-        assert bool(prometheus.query(expression)) == (name == "IntentShardsFailed"), name
+        assert bool(prometheus.query(expression)) == (name in raised), name
+
+
+def test_the_nights_beginning_is_known_for_as_long_as_its_shards_are(watched):
+    """Ray drops a gauge that is not set anew: an alert on the night's age would have nothing to look at."""
+    prometheus, _, _ = watched
+    [left], [started] = (prometheus.query(f"count_over_time({name}[1h])") for name in (LEFT, "ray_intent_started_seconds"))
+    # The head here reports each second, and drops after five.
+    assert float(left["value"][1]) > 15 and abs(float(left["value"][1]) - float(started["value"][1])) <= 2
+
+
+def test_a_night_that_has_ended_leaves_no_shards_behind(watched):
+    [left] = watched[0].query(f"last_over_time({LEFT}[1h])")
+    assert left["value"][1] == "0"
+
+
+@pytest.mark.parametrize("command", ["check rules infra/prometheus/rules.yaml", "test rules tests/unit/alerts.yaml"])
+def test_the_alerts_pass_their_own_tests(watched, command):
+    done = subprocess.run(["promtool", *command.split()], cwd=INFRA.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_rows_and_cost_are_known_by_engine_and_node(watched):

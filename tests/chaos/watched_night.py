@@ -7,6 +7,7 @@ import nights
 
 from intent.config import ClusterConfig, ClusterMode
 from intent.errors import ShardsFailed
+from intent.night.metrics import report_end
 from intent.storage import open_store
 from jobs.app import LogLines, cluster, for_machines
 
@@ -26,6 +27,7 @@ def main(root: str, frequent_messages: str) -> None:
             )
         except ShardsFailed as error:
             print(error)
+            report_end("2026-11-23", error.exit_code)
 
 
 if __name__ == "__main__":
