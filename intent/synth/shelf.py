@@ -23,7 +23,7 @@ SIZE = re.compile(
 BRACKETS = re.compile(r"\([^)]*\)")
 DURABLE = ("electronics", "fashion", "home", "sports", "toys")
 COLOURS = ("black", "white", "red", "blue", "green", "grey", "yellow", "pink")
-DEPARTMENTS = ("grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys")
+DEPARTMENTS = ("grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys", "office", "pets")
 
 
 @dataclass(frozen=True)
