@@ -57,7 +57,8 @@ class RuleClassifier:
         if any("die" in message for message in messages):
             os._exit(137)
         if any("raise" in message for message in messages):
-            raise RuntimeError("this message cannot be decoded")
+            # As some engines do: what is told of an error must not be its words.
+            raise RuntimeError(f"cannot decode {list(messages)}")
         return [rule(message) for message in messages]
 
 
