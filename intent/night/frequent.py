@@ -98,7 +98,7 @@ def answered(store: Store) -> int:
 def load(store: Store) -> pa.Table | None:
     """All answers there are, by message; None where there are none."""
     keys = [blob.key for blob in store.list(f"{FOLDER}/answers-")]
-    tables = [pq.read_table(io.BytesIO(store.read(key)), page_checksum_verification=True) for key in keys]
+    tables = [_table(store, key) for key in keys]
     return pa.concat_tables(tables).combine_chunks() if tables else None
 
 
@@ -109,7 +109,12 @@ def forget(store: Store) -> None:
 
 
 def _messages(store: Store) -> pa.Array:
-    return pq.read_table(io.BytesIO(store.read(MESSAGES)), page_checksum_verification=True)["message"].combine_chunks()
+    return _table(store, MESSAGES)["message"].combine_chunks()
+
+
+def _table(store: Store, key: str) -> pa.Table:
+    # Not read_table, which first imports pyarrow.dataset: 0.6 seconds of every actor's start.
+    return pq.ParquetFile(io.BytesIO(store.read(key)), page_checksum_verification=True).read()
 
 
 def _key(chunk: Shard) -> str:
