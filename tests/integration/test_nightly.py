@@ -80,6 +80,7 @@ def test_a_model_that_gets_the_gold_set_wrong_publishes_nothing(root, command, t
     assert not list(labels(root, 1).list())
 
 
+@pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_an_engine_that_fails_on_the_gold_set_is_reported_without_its_words(root, command, tmp_path):
     write(root, 1, USUAL)
     (tmp_path / "gold.json").write_text('{"message": "raise two secret milks", "action": "none"}')
@@ -88,6 +89,7 @@ def test_an_engine_that_fails_on_the_gold_set_is_reported_without_its_words(root
     assert "secret" not in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_a_night_with_bad_objects_is_labelled_anew_once_they_are_mended(root, command):
     """As the runbook says of exit code 3: other objects are another input."""
     write(root, 1, USUAL)
@@ -116,6 +118,7 @@ def ray_logs() -> list[str]:
     return [path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_a_published_night_is_done_also_when_its_input_has_expired(root, command):
     write(root, 1, USUAL)
     assert command("date=2026-11-01")[0] == 0
