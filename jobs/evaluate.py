@@ -126,7 +126,8 @@ def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Art
             except ray.exceptions.RayError as error:
                 failed[name] = reason_of(error)
         steps.update(len(planned), len(planned))
-    return [(plan, done[plan.name]) for plan in planned if done[plan.name]], failed
+    names = [plan.name for plan in planned]
+    return [(plan, done[plan.name]) for plan in planned if done[plan.name]], {n: failed[n] for n in names if n in failed}
 
 
 def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:

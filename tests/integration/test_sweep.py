@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nights
 import pytest
+import ray
 
 from intent import artifact
 from intent.config import ClassifyConfig
@@ -13,6 +14,7 @@ from intent.errors import ConfigError
 from intent.lineage import Lineage
 from intent.models import publish_models
 from intent.storage import open_store
+from jobs import quantize
 from jobs.app import load_config
 from jobs.classify import classify
 from jobs.evaluate import results_at
@@ -27,7 +29,8 @@ def lineage(workspace, *more) -> Lineage:
     overrides = [
         *(f"workspace={workspace}", f"model.source={workspace}/base", "model.sha256=null", "model.adapter=null"),
         *("data.train=16", "data.validation=4", "data.test=24", "quant.cpus=1", "engine.gguf_sequences=8"),
-        *("input=x", "output=y", "cluster.prices.cpu=0.04", *more),
+        # A model that nobody trained is sure of nothing, so its quantized variants waver.
+        *("input=x", "output=y", "cluster.prices.cpu=0.04", "engine.parity_disagreement=0.95", *more),
     ]
     return Lineage(load_config("classify", overrides, ClassifyConfig))
 
@@ -64,7 +67,7 @@ def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_pa
 
     again, _ = sweep(first)
     assert again.uri == made.uri and measurements(workspace) == once
-    more, _ = sweep(lineage(workspace, "quant.variants=['gguf-{Q8_0,Q4_0}',gguf-Q5_K_M]"))
+    more, selected = sweep(lineage(workspace, "quant.variants=['gguf-{Q8_0,Q4_0}',gguf-Q5_K_M]"))
     assert once.items() < measurements(workspace).items() and len(measurements(workspace)) == 5
     assert more.uri != made.uri
     page = open_store(made.uri).read("report.html").decode()
@@ -77,6 +80,7 @@ def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_pa
     assert list(classify(job).variants) == [chosen.variant]
     nights.check_night(str(tmp_path))
     publish_models(str(workspace), {chosen.variant: artifact.load(made.uri, "")}, first.options)
+    job.output = f"{tmp_path}/other"
     with pytest.raises(ConfigError, match=r"another checkpoint.*jobs\.sweep"):
         classify(job)
 
@@ -94,3 +98,24 @@ def test_a_variant_that_cannot_be_measured_is_a_row_with_its_reason(workspace):
     ]
     assert all("SHA-256" in results[f"gguf-Q3_K_M x{batch}"]["reason"] for batch in (2, 4))
     assert all(choice.variant != "gguf-Q3_K_M" for choice in selected.values())
+
+
+def test_what_a_sweep_lacks_is_a_row_with_its_reason_or_refused_before_any_measuring(workspace, tmp_path, monkeypatch):
+    """The base where only the checkpoint was brought; variants whose gold set fails; a key that is not set."""
+    brought = lineage(workspace, f"train.uri={lineage(workspace).checkpoint().uri}", "quant.variants=[base,gguf-Q2_K]")
+    brought.config.model.name = "another"
+
+    def fails(*_):
+        raise ray.exceptions.RayTaskError("gold", "", MemoryError("no room"))
+
+    monkeypatch.setattr(quantize, "_gold", fails)
+    made, selected = sweep(brought)
+    results = results_at(made, brought)
+    assert results["base"]["reason"].startswith("MissingArtifact") and "jobs.train" in results["base"]["reason"]
+    assert "gold set" in results["gguf-Q2_K"]["reason"] and "MemoryError: no room" in results["gguf-Q2_K"]["reason"]
+    assert [choice.variant for choice in selected.values()] == ["reference"]
+
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for more, named in (("baseline.model=gpt-4.1", "OPENAI_API_KEY"), ("gold=guide", "gold")):
+        with pytest.raises(ConfigError, match=named):
+            sweep(lineage(workspace, more, "quant.variants=[gguf-Q8_0]", f"workspace={tmp_path}"))
