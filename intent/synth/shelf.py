@@ -21,6 +21,7 @@ SIZE = re.compile(
     re.IGNORECASE,
 )
 BRACKETS = re.compile(r"\([^)]*\)")
+LONGEST = 6  # words of a noun: "pastilha para máquina de lavar loiça"
 DURABLE = ("electronics", "fashion", "home", "sports", "toys")
 COLOURS = ("black", "white", "red", "blue", "green", "grey", "yellow", "pink")
 DEPARTMENTS = ("grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys", "office", "pets")
@@ -211,7 +212,7 @@ def _recognise(name: str) -> tuple[Product, str]:
     size = SIZE.search(name)
     outside = BRACKETS.sub(" ", name)
     text = words(tidy(SIZE.sub(" ", outside)))
-    for length in range(min(len(text), 4), 0, -1):
+    for length in range(min(len(text), LONGEST), 0, -1):
         head = [(tuple(text[-length:]), "last"), (tuple(text[:length]), "first")]
         for phrase, place in head:
             if found := _vocabulary().get((phrase, place)):

@@ -12,6 +12,7 @@ from intent.schema import Choice, Count, Entity, IntentSchema
 from intent.synth.corpus import BLOCK, Corpus, held_out
 from intent.synth.language import available, load
 from intent.synth.phenomena import QUANTITY, SCENARIOS, SURFACE
+from intent.synth.shelf import given
 
 CART = IntentSchema("cart", "x", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity")))
 GROCERY = Catalog.of(
@@ -175,6 +176,11 @@ def test_a_part_of_two_names_picks_neither_whatever_the_names():
     assert any("zorvex" in message for message in absent)
     unclear = [e.message.lower() for e in only("ambiguous", catalog=names, languages=["en"]).examples(0, 20)]
     assert all("zorvex" in message for message in unclear)
+
+
+def test_a_long_name_is_not_taken_for_its_first_words():
+    names = {"Salade de pommes de terre": "potato_salad", "Alubias en salsa de tomate": "baked_beans", "Laitue": "lettuce"}
+    assert {product.name: product.idea for product in given(list(names)).products} == names
 
 
 def test_a_quality_tells_near_duplicates_apart_and_agrees_in_every_language():
