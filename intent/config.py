@@ -24,6 +24,7 @@ class SlotKind(Enum):
 class CodecName(Enum):
     json = "json"
     compact = "compact"
+    pointing = "pointing"
 
 
 class ClusterMode(Enum):

@@ -2,11 +2,13 @@
 
 Each slot's values form a trie of token sequences; the slots' tries follow one another. Only a node with two or more
 children is a state: there the model decides, by its logits restricted to the children, and the softmax over just those
-is the confidence. Tokens between states are forced and cost no forward pass of their own. Two codecs write an answer:
+is the confidence. Tokens between states are forced and cost no forward pass of their own. Three codecs write an answer:
 
 - `json`: the paper's text, `{"action": "add", "product": "Whole Milk 1L", "quantity": 2}` and a newline.
 - `compact`: the decisions alone. Every forced token is left out, so the product is as many tokens of its name as tell
   it apart in this catalog, and an answer costs one forward pass of one token per further decision.
+- `pointing`: as compact, but what the message points at is decided first, with "nothing", which ends the answer, among its
+  options: whether any product fits is asked together with which one.
 
 Knows token ids and schemas; knows nothing of models.
 """
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from intent.engine import Prediction, Status
-from intent.schema import Intent, IntentSchema, Value
+from intent.schema import Entity, Intent, IntentSchema, Value
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +32,13 @@ UNDECIDED = -1
 
 # Rows and token ids to the float32 logits of their cross product, shape [rows, tokens].
 Take = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Among the options of the slot that is decided first: the first slot has this value, which ends the answer."""
+
+    value: Value
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,15 @@ class Automaton:
 
     def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", codec: str):
         self.schema, self.codec = schema, codec
-        self.domains = [slot.domain(catalog) for slot in schema.slots]
+        self.order = _order(schema) if codec == "pointing" else list(range(len(schema.slots)))
+        self.options = [_options(schema, i, slot.domain(catalog), self.order) for i, slot in enumerate(schema.slots)]
         self._slot: list[int] = []
         self._depth: list[int] = []
         self._edges: list[tuple[int, int]] = []
         self._token, self._next, self._value, self._feed = [], [], [], []
-        self._sequences = [_sequences(schema, i, domain, tokenizer, codec) for i, domain in enumerate(self.domains)]
+        self._sequences = [_sequences(schema, i, options, tokenizer, codec) for i, options in enumerate(self.options)]
         entry = ((), END)
-        for i in reversed(range(len(schema.slots))):
+        for i in reversed(self.order):
             entry = self._add_slot(i, self._sequences[i], entry)
         head = _encode(tokenizer, [_json_key(schema, 0)])[0] if codec == "json" else ()
         self.head, self.start = [*head, *entry[0]], entry[1]
@@ -73,28 +83,43 @@ class Automaton:
         return self._slot[state]
 
     def edge(self, state: int, choice: int) -> tuple[tuple[int, ...], int, int]:
-        """(feed, next state or END, index of the slot's value or UNDECIDED) of the state's edge number `choice`."""
+        """(feed, next state or END, index of the slot's option or UNDECIDED) of the state's edge number `choice`."""
         edge = self._edges[state][0] + choice
         return self._feed[edge], self._next[edge], self._value[edge]
 
-    def intent(self, values: Sequence[int]) -> Intent:
-        """The intent of value indexes by slot; a slot that had only one value is that value where it was reached."""
+    def intent(self, chosen: Sequence[int]) -> Intent:
+        """The intent of option indexes by slot; a slot that had only one option has it where it was reached."""
+        first = self._option(chosen, self.order[0])
+        if isinstance(first, Ended):
+            return self.schema.intent([first.value])
         decided: list[Value] = []
-        for slot, domain, index in zip(self.schema.slots, self.domains, values, strict=True):
-            value = domain[0 if index == UNDECIDED else index]
-            decided.append(value)
-            if value in slot.ends:
+        for i, slot in enumerate(self.schema.slots):
+            decided.append(self._option(chosen, i))
+            if decided[-1] in slot.ends:
                 break
         return self.schema.intent(decided)
 
+    def _option(self, chosen: Sequence[int], slot: int) -> "Value | Ended":
+        return self.options[slot][0 if chosen[slot] == UNDECIDED else chosen[slot]]
+
+    def credit(self, chosen: np.ndarray, confidences: np.ndarray) -> np.ndarray:
+        """Confidences by slot: that of an answer which ends at its first decision is the first slot's."""
+        first = self.order[0]
+        if first != 0 and isinstance(self._option(chosen, first), Ended):
+            confidences = confidences.copy()
+            confidences[[0, first]] = confidences[first], 1.0
+        return confidences
+
     def target(self, intent: Intent) -> Target:
         """The path to `intent`. Raises ValueError where it is not valid."""
-        values = self.schema.values(intent)
+        values: list = self.schema.values(intent)
+        if self.order[0] != 0 and len(values) == 1 < len(self.order):
+            values = [Ended(values[0])] * len(self.order)
         tokens, decisions, states = list(self.head), [], []
         state = self.start
         while state != END:
             slot = self._slot[state]
-            sequence = self._sequences[slot][self.domains[slot].index(values[slot])]
+            sequence = self._sequences[slot][self.options[slot].index(values[slot])]
             value = UNDECIDED
             depth = self._depth[state]
             while value == UNDECIDED:
@@ -111,8 +136,9 @@ class Automaton:
         ends = self.schema.slots[slot].ends
         forced = self.codec == "json"
 
-        def leave(value: int) -> tuple[tuple, int]:
-            return ((), END) if self.domains[slot][value] in ends else after
+        def leave(index: int) -> tuple[tuple, int]:
+            option = self.options[slot][index]
+            return ((), END) if isinstance(option, Ended) or option in ends else after
 
         if len(sequences) == 1:
             tail, following = leave(0)
@@ -161,7 +187,7 @@ class Walk:
     confidences: np.ndarray = field(init=False)
 
     def __post_init__(self):
-        slots = len(self.automaton.domains)
+        slots = len(self.automaton.options)
         self.states = np.full(self.n, self.automaton.start, np.int32)
         self.values = np.full((self.n, slots), UNDECIDED, np.int32)
         self.confidences = np.ones((self.n, slots), np.float64)
@@ -198,7 +224,7 @@ class Walk:
     def prediction(self, row: int, abstain_below: float = 0.0) -> Prediction:
         """The prediction of a message whose answer is complete."""
         intent = self.automaton.intent(self.values[row].tolist())
-        slots = tuple(self.confidences[row].tolist())
+        slots = tuple(self.automaton.credit(self.values[row], self.confidences[row]).tolist())
         confidence = float(np.prod(slots))
         if confidence < abstain_below:
             nothing = dict.fromkeys(intent)
@@ -222,14 +248,37 @@ def _json_key(schema: IntentSchema, slot: int) -> str:
     return ("{" if slot == 0 else ", ") + json.dumps(schema.names[slot], ensure_ascii=False) + ":"
 
 
-def _sequences(schema: IntentSchema, i: int, domain: Sequence[Value], tokenizer: "Tokenizer", codec: str) -> list[tuple]:
-    """The tokens of each value of slot `i`, with what closes it; none is the beginning of another."""
-    if codec == "compact":
-        return _prefix_free(_encode(tokenizer, [f" {value}" for value in domain]), _encode(tokenizer, ["\n"])[0])
+def _order(schema: IntentSchema) -> list[int]:
+    """The slots as they are decided: the first Entity before a first slot whose values can end the answer."""
+    slots = schema.slots
+    entity = next((i for i, slot in enumerate(slots) if isinstance(slot, Entity)), 0)
+    rest = [i for i in range(len(slots)) if i != entity]
+    ends = slots[0].ends
+    goes_on = entity and len(ends) < len(slots[0].domain(()))
+    only = not any(slot.ends for slot in slots[1:])
+    return [entity, *rest] if ends and goes_on and only else list(range(len(slots)))
+
+
+def _options(schema: IntentSchema, i: int, domain: Sequence[Value], order: Sequence[int]) -> Sequence["Value | Ended"]:
+    """What slot `i` is decided among. Where another slot comes before the first, the first slot's endings are its options."""
+    if order[0] == 0 or i not in (0, order[0]):
+        return domain
+    ends = schema.slots[0].ends
+    return [value for value in domain if value not in ends] if i == 0 else [*domain, *map(Ended, ends)]
+
+
+def _sequences(schema: IntentSchema, i: int, options: Sequence["Value | Ended"], tokenizer: "Tokenizer", codec: str) -> list:
+    """The tokens of each option of slot `i`, with what closes it; none is the beginning of another."""
+    if codec != "json":
+        return _prefix_free(_encode(tokenizer, [_said(option) for option in options]), _encode(tokenizer, ["\n"])[0])
     rest = [_json_key(schema, later) for later in range(i + 1, len(schema.slots))]
     closings = (f"{rest[0]}" if rest else "}\n", "".join(f"{key} null" for key in rest) + "}\n")
     ends = schema.slots[i].ends
-    return _encode(tokenizer, [f" {json.dumps(value, ensure_ascii=False)}{closings[value in ends]}" for value in domain])
+    return _encode(tokenizer, [f" {json.dumps(value, ensure_ascii=False)}{closings[value in ends]}" for value in options])
+
+
+def _said(option: "Value | Ended") -> str:
+    return f"\n{option.value}" if isinstance(option, Ended) else f" {option}"
 
 
 def _encode(tokenizer: "Tokenizer", texts: list[str]) -> list[tuple[int, ...]]:

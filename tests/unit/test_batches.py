@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.mark.parametrize("codec", ["json", "compact"])
+@pytest.mark.parametrize("codec", ["json", "compact", "pointing"])
 def test_the_loss_and_its_gradient_are_those_of_whole_prompts(checkpoint, codec):
     import torch
 

@@ -54,7 +54,7 @@ def cases(draw):
         values.append(draw(st.sampled_from(list(slot.domain(catalog)))))
         if values[-1] in slot.ends:
             break
-    vocabulary, codec = draw(st.sampled_from([260, 300, 400])), draw(st.sampled_from(["json", "compact"]))
+    vocabulary, codec = draw(st.sampled_from([260, 300, 400])), draw(st.sampled_from(["json", "compact", "pointing"]))
     return schema, catalog, schema.intent(values), vocabulary, codec
 
 
@@ -123,11 +123,33 @@ def test_compact_has_a_decision_at_every_token():
         assert target.decisions == list(range(len(target.tokens)))
 
 
+def test_pointing_decides_first_which_product_if_any():
+    automaton = Automaton(CART, NAMES, tokenizer(400), "pointing")
+    spoken = [tokenizer(400).encode(f" {name}", add_special_tokens=False).ids for name in NAMES]
+    nothing = automaton.target({"action": "none", "product": None, "quantity": None})
+    assert {*automaton.allowed(automaton.start).tolist()} == {ids[0] for ids in spoken} | {nothing.tokens[0]}
+    assert len(nothing.tokens) == 1
+    walk = Walk(automaton, 1)
+    walk.advance(np.array([0]), lambda rows, tokens: np.where(tokens == nothing.tokens[0], 3.0, 0.0)[None, :])
+    said = walk.prediction(0)
+    assert said.intent == {"action": "none", "product": None, "quantity": None}
+    # That nothing is pointed at is what the action's confidence says.
+    assert said.slots == (said.confidence, 1.0, 1.0) and 0.5 < said.confidence < 1
+
+
+def test_pointing_is_compact_where_nothing_ends_or_nothing_is_pointed_at():
+    choice, entity = Choice("action", ("add", "remove")), Entity("product")
+    for slots in ((choice, entity), (Choice("topic", ("a", "b", "none"), ("none",)),), (entity, choice)):
+        schema = IntentSchema("plain", "Say what it means.", slots)
+        compact, pointing = (Automaton(schema, NAMES, tokenizer(400), codec) for codec in ("compact", "pointing"))
+        assert pointing.order == compact.order
+
+
 def test_ten_thousand_products_cost_under_a_second_and_fifty_megabytes():
     rng = np.random.default_rng(0)
     words = ["Acme", "Bolt", "Milk", "Shoe", "Lamp", "Pro", "Max", "Red", "XL", "500g"]
     names = [f"{' '.join(rng.choice(words, 3))} {i}" for i in range(10_000)]
-    for codec in ("json", "compact"):
+    for codec in ("json", "compact", "pointing"):
         started = time.process_time()
         automaton = Automaton(CART, names, tokenizer(400), codec)
         assert time.process_time() - started < 1

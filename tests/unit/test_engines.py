@@ -57,7 +57,7 @@ def labels(predictions) -> list[str]:
     return [to_json(prediction.intent) for prediction in predictions]
 
 
-@pytest.mark.parametrize("codec", ["json", "compact"])
+@pytest.mark.parametrize("codec", ["json", "compact", "pointing"])
 def test_gguf_and_reference_label_alike(checkpoint, f16, messages, codec):
     ours = classifier("gguf", checkpoint, f16, codec).classify(messages)
     theirs = classifier("reference", checkpoint, f16, codec).classify(messages)
