@@ -128,12 +128,19 @@ class Fleet:
         broken = {seat.spec.variant for seat in self.seats if seat.actor is None}
         growing = [spec for spec in self.engines if spec.grows and spec.variant not in broken]
         coming = [seat.spec for seat in self.seats if seat.actor is not None and not seat.ready]
-        joining = room(ray.available_resources(), growing, coming)[: queue.waiting]
+        joining = room(self._free(), growing, coming)[: queue.waiting]
         for spec in joining:
             self.seats.append(_Seat(spec))
             self._start(self.seats[-1])
         if joining:
             self.progress.say(f"the cluster has room for {len(joining)} actors more: they join")
+
+    def _free(self) -> dict[str, float]:
+        """What the cluster has left. Ray's own count lags seconds behind actors that have just started."""
+        left, free = ray.cluster_resources(), ray.available_resources()
+        for spec in (seat.spec for seat in self.seats if seat.ready):
+            left |= {name: left.get(name, 0) - amount for name, amount in needs(spec).items()}
+        return {name: min(amount, free.get(name, 0)) for name, amount in left.items()}
 
     def _feed(self, queue: Queue, method: str, known) -> None:
         ready = [seat for seat in self.seats if seat.ready]
@@ -215,15 +222,19 @@ class Fleet:
             self.progress.say(f"{seat.spec.variant}: one actor fewer after {seat.deaths} deaths in a row")
 
 
+def needs(spec: EngineSpec) -> dict[str, float]:
+    return {name: amount for name, amount in (("CPU", spec.cpus), ("GPU", spec.gpus)) if amount}
+
+
 def room(free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequence[EngineSpec] = ()) -> list[EngineSpec]:
     """The actors that fit into `free` resources, of each kind in turn, beside those that are on their way and fit too."""
     left, found = dict(free), []
 
     def fits(spec: EngineSpec) -> bool:
-        needs = {name: amount for name, amount in (("CPU", spec.cpus), ("GPU", spec.gpus)) if amount}
-        if not needs or any(left.get(name, 0) < amount for name, amount in needs.items()):
+        takes = needs(spec)
+        if not takes or any(left.get(name, 0) < amount for name, amount in takes.items()):
             return False
-        left.update({name: left[name] - amount for name, amount in needs.items()})
+        left.update({name: left[name] - amount for name, amount in takes.items()})
         return True
 
     for spec in coming:

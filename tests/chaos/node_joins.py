@@ -26,7 +26,7 @@ def main(root: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         night = pool.submit(nights.run, root, [engine], rows_per_shard=20, frequent_messages=0, stream=said)
         wait_for_parts(root, 2)
-        assert "join" not in said.getvalue()
+        assert "they join" not in said.getvalue()
         cluster.add_node(num_cpus=2)
         summary = night.result(100)
     nights.check_night(root)
