@@ -11,13 +11,14 @@ from functools import cached_property
 from intent import labelled
 from intent.artifact import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.catalog import Catalog
-from intent.config import CASCADE, SVM, JobConfig, TeacherConfig, VariantSpec
+from intent.config import JobConfig, TeacherConfig
 from intent.engine import parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
 from intent.storage import read_uri
 from intent.train.base import ADAPTER, adapter_folder
+from intent.variant import CASCADE, SVM, VariantSpec
 
 # Bumped when the same settings give other bytes.
 VERSIONS = {"base": 1, "data": 3, "checkpoint": 2, "parity": 1, "variant": 1, "svm": 1}

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass, field, replace
 
 from intent import artifact
 from intent.artifact import Artifact
-from intent.config import SVM, Device
+from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.load import EngineOptions, load_classifier
 from intent.errors import ConfigError, MissingArtifact
 from intent.lineage import Lineage, require_matching
 from intent.prompt import Prompt
 from intent.storage import StorageOptions, open_store, split_uri
+from intent.variant import SVM
 
 MODELS = "models.json"
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord
-from intent.config import CASCADE, SVM, VariantSpec
 from intent.engine.cascade import Threshold
 from intent.engine.svm import load_svm, require_one_choice, write_svm
 from intent.errors import ConfigError
@@ -18,6 +17,7 @@ from intent.lineage import Lineage
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
+from intent.variant import CASCADE, SVM, VariantSpec
 
 Errors = dict[str, Exception]
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from intent.artifact import Artifact, fingerprint
-from intent.config import SVM, ClassifyConfig, Device, VariantSpec
+from intent.config import ClassifyConfig, Device
 from intent.hardware import CPU, GPU
 from intent.lineage import Lineage
 from intent.models import classifier_loader
@@ -13,6 +13,7 @@ from intent.night.ledger import RunIdentity
 from intent.night.progress import Summary
 from intent.night.run import classify_night
 from intent.night.worker import Columns
+from intent.variant import SVM, VariantSpec
 from jobs.app import LogLines, cluster, for_machines, job, say
 from jobs.choice import serving
 

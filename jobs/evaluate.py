@@ -7,7 +7,7 @@ from pathlib import Path
 
 from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord
-from intent.config import SVM, Device, JobConfig, VariantSpec, require
+from intent.config import Device, JobConfig, require
 from intent.errors import IntentError
 from intent.evaluate import hosted, measurement
 from intent.evaluate.measurement import Trial
@@ -19,6 +19,7 @@ from intent.models import classifier_loader
 from intent.openai import require_key
 from intent.selection import select
 from intent.storage import open_store
+from intent.variant import SVM, VariantSpec
 from jobs.app import Steps, cluster, command, job, reason_of, say
 from jobs.nodes import Place, alone, fitting, places
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord
-from intent.config import CASCADE, SVM, JobConfig, VariantSpec
+from intent.config import JobConfig
 from intent.engine import parity
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
@@ -17,6 +17,7 @@ from intent.prompt import Prompt, load_tokenizer
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
+from intent.variant import CASCADE, SVM, VariantSpec
 from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
 from jobs.nodes import room

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from intent.config import Precision
+from intent.variant import Precision
 
 
 def load_reference(folder: Path, device: str, precision: Precision = Precision.auto):

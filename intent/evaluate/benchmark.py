@@ -12,7 +12,7 @@ import numpy as np
 
 from intent import artifact
 from intent.artifact import Artifact
-from intent.config import Device, Precision, RowKind, VariantSpec
+from intent.config import Device, RowKind
 from intent.engine.decode import Automaton
 from intent.engine.load import EngineOptions, load_classifier, pick_device, set_threads
 from intent.evaluate import meters
@@ -21,6 +21,7 @@ from intent.evaluate.meters import Meter, Reading, Workload
 from intent.evaluate.speed import gpu_peak_bytes, peak_bytes
 from intent.prompt import load_tokenizer
 from intent.storage import StorageOptions
+from intent.variant import Precision, VariantSpec
 
 GPU_BATCH = 128
 

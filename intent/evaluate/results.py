@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 
 from intent.artifact import Artifact, ArtifactRecord, code_version, find
-from intent.config import VariantSpec
 from intent.engine import Prediction
 from intent.evaluate import hosted
 from intent.evaluate.measurement import SPLIT, Trial
@@ -17,6 +16,7 @@ from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from intent.synth.example import Example
+from intent.variant import VariantSpec
 
 WORST = 20
 HOSTED, REFERENCE = "endpoint", "reference"

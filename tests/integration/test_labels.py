@@ -9,11 +9,12 @@ import pytest
 
 from intent import artifact
 from intent.artifact import ArtifactRecord
-from intent.config import ClassifyConfig, VariantSpec
+from intent.config import ClassifyConfig
 from intent.errors import ConfigError
 from intent.lineage import Lineage
 from intent.storage import open_store
 from intent.synth import dataset
+from intent.variant import VariantSpec
 from jobs.app import load_config
 from jobs.classify import classify
 from jobs.evaluate import evaluate, results_at

@@ -4,11 +4,12 @@ import pytest
 import ray
 
 from intent.artifact import Artifact, ArtifactRecord
-from intent.config import ClassifyConfig, Device, VariantSpec
+from intent.config import ClassifyConfig, Device
 from intent.hardware import CPU, GPU, Hardware
 from intent.lineage import Lineage
 from intent.night.fleet import EngineSpec, room
 from intent.night.shard import shard_rows
+from intent.variant import VariantSpec
 from jobs.app import load_config
 from jobs.classify import engines
 from jobs.nodes import Place, fitting

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from intent.artifact import Artifact, ArtifactRecord, make
-from intent.config import VariantSpec
 from intent.engine import Prediction
 from intent.engine.load import EngineOptions
 from intent.errors import ConfigError
@@ -27,6 +26,7 @@ from intent.prompt import Prompt
 from intent.selection import select
 from intent.storage import StorageOptions
 from intent.synth.example import Example
+from intent.variant import VariantSpec
 from jobs import evaluate
 from jobs.app import load_config
 from jobs.nodes import Place
