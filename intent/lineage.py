@@ -45,6 +45,10 @@ class Lineage:
         except FileNotFoundError:
             raise ConfigError("catalog", self.config.catalog, "no such file; give a Parquet, CSV or JSON file") from None
 
+    def check(self) -> None:
+        """What a job reads itself, so that it is refused before a cluster is up. Raises ConfigError."""
+        _ = self.catalog
+
     @cached_property
     def prompt(self) -> Prompt:
         return Prompt(self.schema, self.catalog.names)

@@ -104,6 +104,7 @@ def describe(summary: Summary) -> str:
 
 @job("classify", ClassifyConfig)
 def main(config: ClassifyConfig) -> None:
+    Lineage(config).check()
     with cluster(config.cluster):
         summary = classify(config)
     say(describe(summary))

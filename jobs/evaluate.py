@@ -164,6 +164,7 @@ def results_at(made: Artifact, lineage: Lineage) -> dict:
 @job("evaluate")
 def main(config: JobConfig) -> None:
     lineage = Lineage(config)
+    lineage.check()
     with cluster(config.cluster):
         made = evaluate(lineage, config.quant.specs())
     say(f"{render_text(results_at(made, lineage))}\nreport: {made.uri}/{REPORT}")

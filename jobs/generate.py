@@ -152,6 +152,7 @@ def _shares(table: pa.Table) -> dict:
 @job("generate")
 def main(config: JobConfig) -> None:
     lineage = Lineage(config)
+    lineage.check()
     with cluster(config.cluster):
         made = generate(lineage, config.data)
     say(f"data set: {made.uri}\n{json.dumps(made.record.metrics)}")

@@ -193,6 +193,7 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
 @job("quantize")
 def main(config: JobConfig) -> None:
     lineage = Lineage(config)
+    lineage.check()
     with cluster(config.cluster):
         made = quantize(lineage, config.quant.specs())
     for name, variant in made.items():

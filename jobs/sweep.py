@@ -39,6 +39,7 @@ def describe(selected: Mapping[str, Selected]) -> str:
 @job("sweep")
 def main(config: JobConfig) -> None:
     lineage = Lineage(config)
+    lineage.check()
     with cluster(config.cluster):
         made, selected = sweep(lineage)
     say(f"{render_text(results_at(made, lineage))}\n\n{describe(selected)}")

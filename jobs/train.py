@@ -66,6 +66,7 @@ def _build(lineage: Lineage, base: artifact.Artifact, data: artifact.Artifact, f
 @job("train")
 def main(config: JobConfig) -> None:
     lineage = Lineage(config)
+    lineage.check()
     with cluster(config.cluster):
         made = train(lineage)
     metrics = made.record.metrics

@@ -165,7 +165,7 @@ def test_without_the_clusters_token_nothing_is_run(models, night, head, tmp_path
         ("engine.variants=[gguf-Q9]", "engine.variants='gguf-Q9': use gptq-w"),
         ("catalog=nowhere.csv", "error: catalog='nowhere.csv': no such file"),
         ("schema=nothing", "Available options in 'schema'"),
-        ("codec=xml", "Invalid value 'xml', expected one of [json, compact]"),
+        ("codec=xml", "Invalid value 'xml', expected one of [json, compact, pointing]"),
     ],
 )
 def test_a_refused_configuration_exits_with_2_before_any_work(models, night, override, said):
