@@ -155,7 +155,11 @@ def _how(results: Results, sources: Sources) -> str:
 def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[tuple[str, str, Table]]:
     """(heading, note, table) of everything that Markdown shows too."""
     chosen = [[model, choice["variant"], choice["reason"]] for model, choice in selected.items()]
-    yield "Selected", "By model of processor. After jobs.sweep, classify and nightly use it.", Table(("hardware", "variant", "because"), chosen)
+    yield (
+        "Selected",
+        "By model of processor. After jobs.sweep, classify and nightly use it.",
+        Table(("hardware", "variant", "because"), chosen),
+    )
     yield "All variants", f"{EXPLAINED} {crowded(results)}", trade_off(results)
     yield "Beside the paper", paper.ABOUT, paper.side_by_side(results)
     measured = _measured(results)
