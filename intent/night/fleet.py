@@ -111,7 +111,8 @@ class Fleet:
                 self._died(seat, self._queues(seat) | {queue}, TimeoutError("it hung: nothing was done for far too long"))
             self.meters.observe(self.seats, queue, self.progress)
             ready = sum(seat.ready for seat in self.seats)
-            self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {queue.remaining:,} shards left")
+            left = f"{queue.remaining:,} {'shards' if method == 'label' else 'pieces of the frequent messages'} left"
+            self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}")
 
     def _start(self, seat: _Seat) -> None:
         spec = seat.spec
