@@ -184,6 +184,7 @@ class TeacherConfig:
 
 
 PACKAGE = "package:"
+SHIPPED = "shipped:"
 
 
 @dataclass
@@ -209,9 +210,14 @@ class ModelConfig:
 
 @dataclass
 class TrainConfig:
-    """QLoRA (Dettmers et al., arXiv 2305.14314): NF4 base, LoRA on all linear layers, loss on the answer only."""
+    """QLoRA (Dettmers et al., arXiv 2305.14314): NF4 base, LoRA on all linear layers, loss on the answer only.
+
+    `adapter`: one to go on from, of the same rank, as `model.adapter` names one; with `model.adapter=null`, the result is an
+    adapter of the plain base again.
+    """
 
     uri: str | None = None
+    adapter: str | None = None
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
@@ -389,6 +395,9 @@ class JobConfig:
         # Workers run in folders of their own.
         self.workspace = absolute(self.workspace)
         self.data.uri, self.train.uri = self.data.uri and absolute(self.data.uri), self.train.uri and absolute(self.train.uri)
+        for part in (self.model, self.train):
+            if part.adapter and not part.adapter.startswith(SHIPPED):
+                part.adapter = absolute(part.adapter)
 
 
 @dataclass

@@ -79,6 +79,8 @@ class Lineage:
     def checkpoint_record(self) -> ArtifactRecord:
         data = self.config.data.uri or self.data_record().fingerprint
         inputs = {"base": self.base_record().fingerprint, "data": data, "schema": self.schema_fingerprint}
+        if adapter := self.config.train.adapter:
+            inputs["adapter"] = file_sha256(adapter_folder(adapter, "train.adapter") / ADAPTER)
         return self._record("checkpoint", self.config.train, inputs, codec=self.config.codec.value)
 
     def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:

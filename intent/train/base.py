@@ -10,10 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from intent.artifact import file_sha256
-from intent.config import PACKAGE, ModelConfig
+from intent.config import PACKAGE, SHIPPED, ModelConfig
 from intent.errors import ConfigError, CorruptData
 
-SHIPPED = "shipped:"
 ADAPTER = "adapter_model.safetensors"
 
 
@@ -43,13 +42,13 @@ def write_base(model: ModelConfig, target: Path) -> None:
         _restore_digits(Path(where) / file, target)
 
 
-def adapter_folder(adapter: str) -> Path:
-    """Raises ConfigError where there is no adapter."""
+def adapter_folder(adapter: str, field: str = "model.adapter") -> Path:
+    """Raises ConfigError naming `field` where there is no adapter."""
     shipped = Path(str(files("intent") / "adapters"))
     folder = shipped / adapter.removeprefix(SHIPPED) if adapter.startswith(SHIPPED) else Path(adapter)
     if not (folder / ADAPTER).is_file():
         known = sorted(SHIPPED + path.name for path in shipped.iterdir() if path.is_dir())
-        raise ConfigError("model.adapter", adapter, f"has no {ADAPTER}; give a folder that has one, or one of {known}, or null")
+        raise ConfigError(field, adapter, f"has no {ADAPTER}; give a folder that has one, or one of {known}, or null")
     return folder
 
 

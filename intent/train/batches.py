@@ -16,14 +16,13 @@ from intent.engine.decode import Automaton, Target
 from intent.prompt import Prompt
 from intent.schema import IntentSchema
 from intent.synth.example import Example
+from intent.train.attention import Layout
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-TOGETHER = 48  # messages behind one prefix: attention grows with the square of a row's width
-WIDTH = 64  # a row's width is a multiple, which the GPU's kernels ask for
-PADDING = -1
+TOGETHER = 48  # messages behind one prefix: rows of like width, whatever the groups' sizes
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Packed:
-    """Arrays [packed rows, width] of token ids, positions and parts, and, by row of the batch, where in the flattened
-    arrays the logits of its answer's tokens come.
+    """Arrays [packed rows, width] of token ids and positions, what `attention.Layout` says of them, and, by row of the
+    batch, where in the flattened ids the logits of its answer's tokens come.
     """
 
     ids: np.ndarray
     positions: np.ndarray
-    parts: np.ndarray
-    answers: list[list[int]]
+    start: int
+    padding: np.ndarray | None
+    tokens: np.ndarray
+    places: np.ndarray
+    answers: list[range]
 
 
 def encode(
@@ -126,52 +128,46 @@ def pack(batch: Batch) -> Packed:
     for number, group in enumerate(batch.groups):
         members = [i for i, of in enumerate(batch.of) if of == number]
         packs += [(group, members[low : low + TOGETHER]) for low in range(0, len(members), TOGETHER)]
-    lines = [_line(group, [batch.rows[i] for i in members]) for group, members in packs]
-    width = -(-max(len(ids) for ids, _, _, _ in lines) // WIDTH) * WIDTH
-    ids, positions, parts = (np.zeros((len(lines), width), np.int64) for _ in range(3))
-    parts[:] = PADDING
-    flat: list[list[int]] = [[] for _ in batch.rows]
-    for line, ((tokens, where, of, answers), (_, members)) in enumerate(zip(lines, packs, strict=True)):
-        ids[line, : len(tokens)], positions[line, : len(tokens)], parts[line, : len(tokens)] = tokens, where, of
-        for i, columns in zip(members, answers, strict=True):
-            flat[i] = [line * width + column for column in columns]
-    return Packed(ids, positions, parts, flat)
-
-
-def _line(group: Group, rows: Sequence[Row]) -> tuple[list[int], list[int], list[int], list[list[int]]]:
-    """(token ids, positions, part of each: 0 for the prefix, else the row's number from 1, where each row's answers come)."""
-    ids, start = list(group.prefix), len(group.prefix)
-    positions, parts, answers = list(range(start)), [0] * start, []
-    for number, row in enumerate(rows, 1):
-        tokens = row.message + row.target.tokens[:-1]
-        answers.append(list(range(len(ids) + len(row.message) - 1, len(ids) + len(tokens))))
-        ids += tokens
-        positions += range(start, start + len(tokens))
-        parts += [number] * len(tokens)
-    return ids, positions, parts, answers
-
-
-def attends(parts: "torch.Tensor") -> "torch.Tensor":
-    """Bool [rows, 1, width, width]: a token sees what stands before it in the prefix and in its own message."""
-    import torch
-
-    query, key = parts[:, :, None], parts[:, None, :]
-    before = torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool, device=parts.device).tril()
-    # Padding sees itself alone, so that every position attends to something.
-    return (before & ((key == 0) & (query != PADDING) | (key == query))).unsqueeze(1)
+    fed = [row.message + row.target.tokens[:-1] for row in batch.rows]
+    start = max(len(group.prefix) for group, _ in packs)
+    behind = max(sum(len(fed[i]) for i in members) for _, members in packs)
+    width, longest = start + behind, max(map(len, fed))
+    ids, positions = (np.zeros((len(packs), width), np.int64) for _ in range(2))
+    padding = np.arange(start) >= np.array([len(group.prefix) for group, _ in packs])[:, None, None, None]
+    tokens, places = np.zeros((len(fed), longest), np.int64), np.zeros(len(packs) * behind, np.int64)
+    answers = [range(0)] * len(fed)
+    for line, (group, members) in enumerate(packs):
+        begins = len(group.prefix)
+        ids[line, :begins], positions[line, :begins] = group.prefix, range(begins)
+        column = start
+        for i in members:
+            count, first = len(fed[i]), line * behind + column - start
+            ids[line, column : column + count] = fed[i]
+            positions[line, column : column + count] = range(begins, begins + count)
+            tokens[i, :count] = range(first, first + count)
+            places[first : first + count] = range(i * longest, i * longest + count)
+            stop = line * width + column + count
+            answers[i] = range(stop - len(batch.rows[i].target.tokens), stop)
+            column += count
+    return Packed(ids, positions, start, padding if padding.any() else None, tokens, places, answers)
 
 
 def answer_logits(model, batch: Batch) -> tuple["torch.Tensor", list[int]]:
-    """(logits [answer tokens, vocabulary] of all rows, one after the other, and where each row's begin)."""
+    """(logits [answer tokens, vocabulary] of all rows, one after the other, and where each row's begin).
+
+    The model's attention is `attention.NAME`.
+    """
     import torch
 
     device = next(model.parameters()).device
     packed = pack(batch)
-    ids, positions, parts = (torch.from_numpy(a).to(device) for a in (packed.ids, packed.positions, packed.parts))
+    ids, positions, padding, tokens, places = (
+        a if a is None else torch.from_numpy(a).to(device)
+        for a in (packed.ids, packed.positions, packed.padding, packed.tokens, packed.places)
+    )
+    layout = Layout(packed.start, padding, tokens, places)
     # The decoder alone: logits of what is no answer are never computed.
-    hidden = model.get_decoder()(
-        input_ids=ids, attention_mask=attends(parts), position_ids=positions, use_cache=False
-    ).last_hidden_state
+    hidden = model.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False, layout=layout).last_hidden_state
     where = torch.tensor([column for columns in packed.answers for column in columns], device=device)
     logits = model.get_output_embeddings()(hidden.flatten(0, 1)[where])
     return logits, np.cumsum([0, *(len(columns) for columns in packed.answers)])[:-1].tolist()

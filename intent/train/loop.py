@@ -13,9 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from intent import calibration
-from intent.config import TrainConfig
+from intent.config import TrainConfig, require
 from intent.engine.load import pick_device, pick_precision, set_threads
 from intent.errors import IntentError
+from intent.train import attention
+from intent.train.base import adapter_folder
 from intent.train.batches import Batch, Group, batches, decisions, loss
 
 STATE = "state.pt"
@@ -49,16 +51,29 @@ def train(base: Path, config: TrainConfig, training: Sequence[Group], validation
 
 
 def load_for_training(base: Path, config: TrainConfig, device: str, dtype):
-    """The frozen base in NF4 with double quantization (or in `dtype`), with a LoRA on every linear layer."""
-    from peft import LoraConfig, get_peft_model
+    """The frozen base in NF4 with double quantization (or in `dtype`), with a LoRA on every linear layer.
+
+    Raises ConfigError where `config.adapter` is of another rank.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     nf4 = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     model = AutoModelForCausalLM.from_pretrained(
-        base, quantization_config=nf4 if config.four_bit else None, device_map={"": device}, dtype=dtype, use_safetensors=True
+        base,
+        quantization_config=nf4 if config.four_bit else None,
+        device_map={"": device},
+        dtype=dtype,
+        use_safetensors=True,
+        attn_implementation=attention.register(),
     )
+    if config.adapter:
+        folder = adapter_folder(config.adapter, "train.adapter")
+        rank = LoraConfig.from_pretrained(folder).r
+        require(rank == config.rank, "train.adapter", config.adapter, f"is of rank {rank}; use train.rank={rank}")
+        return PeftModel.from_pretrained(model, folder, is_trainable=True)
     adapter = LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=LINEAR, task_type="CAUSAL_LM"
     )

@@ -7,6 +7,7 @@ import pytest
 from intent.engine.reference import load_reference
 from intent.prompt import load_tokenizer
 from intent.synth.example import Example
+from intent.train import attention
 from intent.train.batches import batches, encode, exact, loss, pack
 from tests.tiny import CART, NAMES, write_checkpoint
 
@@ -33,10 +34,13 @@ def test_the_loss_and_its_gradient_are_those_of_whole_prompts(checkpoint, codec)
     catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
     groups = encode(twice, catalogs, CART, load_tokenizer(checkpoint), codec)
     (batch,) = batches(groups, 32)
+    ordinary = model.config._attn_implementation
+    model.set_attn_implementation(attention.register())
     packed = loss(model, batch)
     packed.backward()
     gradient = model.model.layers[0].self_attn.q_proj.weight.grad.clone()
     model.zero_grad()
+    model.set_attn_implementation(ordinary)
 
     total, tokens, whole = 0.0, 0, 0
     for row, of in zip(batch.rows, batch.of, strict=True):
@@ -68,6 +72,7 @@ def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
     other = {"action": "add", "product": "Eggs", "quantity": 37}
     examples = [Example(str(i), t, a if i % 2 else other, "en") for i, (t, a) in enumerate(zip(texts, answers, strict=True))]
     groups = encode(examples, {"": NAMES}, CART, tokenizer, "compact")
+    model.set_attn_implementation(attention.register())
     assert sum(exact(model, batch) for batch in batches(groups, 8)) == len(texts) // 2
 
 

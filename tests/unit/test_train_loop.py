@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,6 +76,22 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
     again = train(base, config, rows, rows, resumed)
     assert resumed.said[0][0] == 7 and again["step"] == metrics["step"]
     assert abs(again["loss"] - metrics["loss"]) < 1e-3
+
+
+def test_training_goes_on_from_an_adapter_of_its_rank(tmp_path):
+    base = write_checkpoint(tmp_path / "base")
+    rows = groups(load_tokenizer(base))
+    config = TrainConfig(
+        rank=8, epochs=6, batch_messages=16, validate_every=3, stop_at=1.0, patience=99, learning_rate=5e-3,
+        four_bit=False, device=Device.cpu, cpus=1,
+    )  # fmt: skip
+    first = Folder(tmp_path / "first")
+    before = train(base, config, rows, rows, first)
+    more = replace(config, adapter=str(first.folder), epochs=1, learning_rate=1e-4)
+    after = train(base, more, rows, rows, Folder(tmp_path / "more"))
+    assert after["step"] == 3 and after["loss"] < 1.2 * before["loss"]
+    with pytest.raises(ConfigError, match=r"train\.adapter=.* is of rank 8; use train\.rank=8"):
+        train(base, replace(more, rank=4), rows, rows, Folder(tmp_path / "other"))
 
 
 def test_a_named_error_of_a_worker_is_the_runs_and_of_one_alone_is_not_tried_again(monkeypatch):

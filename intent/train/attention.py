@@ -1,0 +1,110 @@
+"""Attention over packed rows: a prefix once and messages behind it, each of which sees the prefix and itself.
+
+A mask over whole rows would compute every pair of a row's tokens, most of them for nothing. Here the prefix attends to
+itself, all messages' tokens attend to the prefix in one product, and each message attends to itself; a message's two parts
+are joined by their log-sum-exps, as blocks are in FlashAttention (Dao et al., arXiv 2205.14135).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "shared_prefix"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where packed rows' tokens are.
+
+    start: the column where messages begin, in every row.
+    padding: bool [rows, 1, 1, start], true where a shorter prefix is padded; None where all are of one length.
+    tokens: [messages, longest] index of each message's tokens among all rows' columns behind the prefix, laid end to end.
+    places: [rows * columns behind the prefix] index of each such column's token among `tokens`, laid end to end.
+    """
+
+    start: int
+    padding: "torch.Tensor | None"
+    tokens: "torch.Tensor"
+    places: "torch.Tensor"
+
+
+def register() -> str:
+    """Make it known to transformers; returns the name that `attn_implementation` takes."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attend)
+    return NAME
+
+
+def attend(module, query, key, value, attention_mask, scaling: float, *, layout: Layout, **kwargs) -> tuple:
+    """transformers' attention function: query [rows, heads, width, size], key and value [rows, key heads, width, size].
+
+    Returns ([rows, width, heads, size], None). What stands on padding is undefined.
+    """
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    rows, heads, _, size = query.shape
+    shared, before, behind = key.shape[1], slice(0, layout.start), slice(layout.start, None)
+    of_prefix = scaled_dot_product_attention(
+        query[:, :, before], key[:, :, before], value[:, :, before], is_causal=True, scale=scaling, enable_gqa=heads != shared
+    )
+    # Query heads that share a key head stand behind one another, as if they were more tokens.
+    asking = query[:, :, behind].unflatten(1, (shared, -1))
+    to_prefix, prefix_mass = _weighted(asking.flatten(2, 3), key[:, :, before], value[:, :, before], scaling, layout.padding)
+
+    messages, longest = layout.tokens.shape
+    own_query, own_key, own_value = (
+        _columns(x[:, :, behind], layout.tokens).view(messages, longest, shared, -1, size).permute(0, 2, 3, 1, 4)
+        for x in (query, key, value)
+    )
+    later = torch.ones(longest, longest, dtype=torch.bool, device=query.device).triu(1).repeat(own_query.shape[2], 1)
+    to_own, own_mass = _weighted(own_query.flatten(2, 3), own_key.squeeze(2), own_value.squeeze(2), scaling, later)
+
+    def placed(x: "torch.Tensor") -> "torch.Tensor":
+        """[messages, key heads, groups * longest, n] -> [rows, heads, width behind the prefix, n]."""
+        by_token = x.unflatten(2, (-1, longest)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1)
+        return by_token.index_select(0, layout.places).view(rows, -1, heads, x.shape[-1]).transpose(1, 2)
+
+    to_prefix, prefix_mass = (x.unflatten(2, (heads // shared, -1)).flatten(1, 2) for x in (to_prefix, prefix_mass))
+    share = (prefix_mass - placed(own_mass)).sigmoid().to(to_own.dtype)
+    of_messages = torch.lerp(placed(to_own), to_prefix, share)
+    return torch.cat([of_prefix, of_messages], 2).transpose(1, 2), None
+
+
+def _weighted(query, key, value, scaling: float, hidden: "torch.Tensor | None") -> tuple["torch.Tensor", "torch.Tensor"]:
+    """(attention's output, log-sum-exp of its scores [..., 1] in float32); `hidden` is true where a query does not see a key.
+
+    One step for autograd, with its derivative written out: scores are by far the largest arrays, and are made once.
+    """
+    import torch
+
+    class Weighted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, query, key, value):
+            weights = (query @ key.transpose(-1, -2)).float().mul_(scaling)
+            if hidden is not None:
+                weights.masked_fill_(hidden, float("-inf"))
+            highest = weights.amax(-1, keepdim=True)
+            total = weights.sub_(highest).exp_().sum(-1, keepdim=True)
+            weights = weights.div_(total).to(value.dtype)
+            out = weights @ value
+            ctx.save_for_backward(query, key, value, weights, out)
+            return out, total.log_().add_(highest)
+
+        @staticmethod
+        def backward(ctx, to_out, to_mass):
+            query, key, value, weights, out = ctx.saved_tensors
+            centre = (to_out * out).sum(-1, keepdim=True) - to_mass
+            to_scores = (to_out @ value.transpose(-1, -2)).sub_(centre).mul_(weights).mul_(scaling)
+            to_scores = to_scores.to(query.dtype)
+            return to_scores @ key, to_scores.transpose(-1, -2) @ query, weights.transpose(-1, -2) @ to_out
+
+    return Weighted.apply(query, key, value)
+
+
+def _columns(x: "torch.Tensor", which: "torch.Tensor") -> "torch.Tensor":
+    """Columns `which` of x [rows, heads, columns, size], all rows' laid end to end: [len(which), heads * size]."""
+    return x.transpose(1, 2).flatten(0, 1).flatten(1).index_select(0, which.flatten())
