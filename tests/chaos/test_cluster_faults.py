@@ -60,4 +60,5 @@ def test_t9_calls_that_are_lost_between_rays_processes_lose_no_row(tmp_path, see
     code, output = run(tmp_path, "rpc_chaos.py", seed)
     assert code == 0, output
     assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
-    assert int(found[1]) > 0
+    # Calls were lost: of the fleet, which counts them, or of tasks, of which Ray says so.
+    assert int(found[1]) > 0 or "will be retried" in output, output
