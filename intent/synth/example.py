@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -41,8 +41,8 @@ class Example:
 
 
 def to_table(examples: Iterable[Example]) -> pa.Table:
-    rows = [{**asdict(e), "intent": to_json(e.intent), "phenomena": list(e.phenomena)} for e in examples]
-    return pa.Table.from_pylist(rows, schema=ARROW)
+    rows = [{**vars(example), "intent": to_json(example.intent)} for example in examples]
+    return pa.Table.from_pydict({name: [row[name] for row in rows] for name in ARROW.names}, schema=ARROW)
 
 
 def from_table(table: pa.Table) -> list[Example]:

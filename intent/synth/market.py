@@ -84,9 +84,10 @@ def sample(rng: Random, languages: Sequence[str], pool: Sequence[str], brands: f
     language = "en" if rng.random() < 0.5 else pick(rng, languages)
     spoken = languages if rng.random() < 0.12 else (language,)
     chosen = set(rng.sample(DEPARTMENTS, pick(rng, (1, 1, 2, 3, 7))))
-    local = [ideas()[name] for name in pool if ideas()[name].department in chosen]
+    every = [*map(ideas().get, pool)]
+    local = [idea for idea in every if idea.department in chosen]
     if len(local) < 5:
-        local = [ideas()[name] for name in pool]
+        local = every
     shop = _Shop(rng, spoken, brands)
     target, invented = rng.randint(8, 40), pick(rng, (0.0, 0.0, 0.05, 0.15, 0.6))
     products: dict[str, Product] = {}

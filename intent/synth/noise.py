@@ -64,6 +64,8 @@ def unpunctuated(text: str) -> str:
 
 def without_accents(text: str, digraphs: bool = False) -> str:
     """Without accents; `digraphs` writes ü as ue, as on a foreign keyboard."""
+    if text.isascii():
+        return text
     text = unicodedata.normalize("NFC", text).translate(DIGRAPHS if digraphs else PLAIN)
     return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 

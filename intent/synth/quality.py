@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -34,6 +34,7 @@ class Deduplicated:
     contradicting: int
 
 
+@lru_cache(maxsize=4_000)
 def normal_form(message: str) -> str:
     """The message without case, accents, punctuation and emoji: what two near-duplicates share."""
     return " ".join(WORD.findall(without_accents(message).casefold()))
@@ -79,8 +80,8 @@ class Evaluation:
         if words in self.sets:
             return True
         spare = len(words) - math.ceil(LEAK_OVERLAP * len(words))
-        rarest = sorted(words, key=lambda word: (len(self._with.get(word, ())), word))[: spare + 1]
-        near = (other for word in rarest for other in self._with.get(word, ()))
+        rarest = sorted((len(self._with.get(word, ())), word) for word in words)[: spare + 1]
+        near = (other for _, word in rarest for other in self._with.get(word, ()))
         return any(len(words & other) >= LEAK_OVERLAP * len(words | other) for other in near)
 
     def without(self, examples: Iterable[Example]) -> list[Example]:

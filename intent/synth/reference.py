@@ -159,7 +159,8 @@ class Speaker:
             return self._wrong(brand=False)
         names = list(ontology()["odd"]) if strangers or r < 0.45 else pool
         if r > 0.7:
-            names = [name for name in names if ideas()[name].parent in self.shelf.words] or names
+            known, words = ideas(), self.shelf.words
+            names = [name for name in names if known[name].parent in words] or names
         return self._unknown(ideas()[self._pick(names)])
 
     def _unknown(self, idea: Idea) -> Mention | None:
