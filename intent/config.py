@@ -398,6 +398,8 @@ class JobConfig:
         for part in (self.model, self.train):
             if part.adapter and not part.adapter.startswith(SHIPPED):
                 part.adapter = absolute(part.adapter)
+        twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
+        require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
 
 
 @dataclass

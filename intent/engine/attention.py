@@ -6,6 +6,8 @@ part of Hydragen, Juravsky et al., arXiv 2402.05099). Knows nothing of messages.
 
 from typing import TYPE_CHECKING
 
+from intent.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
     from transformers import DynamicCache
@@ -23,6 +25,14 @@ def install(model) -> None:
     model.set_attn_implementation(NAME)
 
 
+def require_plain(module, options: dict, length: int) -> None:
+    """Raises ConfigError where the model caps its scores, or its attention does not reach over `length` tokens."""
+    window = options.get("sliding_window")
+    if options.get("softcap") or (window and window < length):
+        remedy = "caps or windows its attention, which shared prefixes do not; use another model"
+        raise ConfigError("model.source", module.config.model_type, remedy)
+
+
 def behind_prefix(module, query, key, value, attention_mask, scaling=None, prefix: "DynamicCache | None" = None, **kwargs):
     """As transformers' attention functions: query [rows, heads, width, size], key and value [rows, kv heads, own, size].
 
@@ -35,6 +45,7 @@ def behind_prefix(module, query, key, value, attention_mask, scaling=None, prefi
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     layer = prefix.layers[module.layer_idx]
+    require_plain(module, kwargs, layer.keys.shape[2] + key.shape[2])
     rows, heads, width, size = query.shape
     groups = key.shape[1]
     # The heads of a group share its keys: they are more queries of the same product.

@@ -13,6 +13,7 @@ import numpy as np
 from intent.engine import attention
 from intent.engine.batch import Feed
 from intent.engine.decode import Take
+from intent.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,11 @@ class CausalForward:
         self.max_tokens = self.capacity = self.places * room
 
     def begin(self, prefix: Sequence[int]) -> None:
+        """Raises ConfigError where the prompt and a message's room are longer than what the model was trained on."""
+        trained = getattr(self.model.config, "max_position_embeddings", None)
+        if trained and len(prefix) + self.room > trained:
+            remedy = f"the model's context holds {trained}; use fewer products or another model"
+            raise ConfigError("catalog", f"{len(prefix)} tokens", remedy)
         self._prefix_length = len(prefix)
         self._prefix, _ = prefix_cache(self.model, [prefix], self.device)
         self._row_of: dict[int, int] = {}

@@ -72,7 +72,13 @@ class Automaton:
         head = _encode(tokenizer, [_json_key(schema, 0)])[0] if codec == "json" else ()
         self.head, self.start = [*head, *entry[0]], entry[1]
         self._tokens = np.asarray(self._token, np.int32)
-        self.longest = len(self.head) + sum(max(map(len, sequences)) for sequences in self._sequences)
+        self.longest = len(self.head) + sum(self._longest(i) for i in self.order)
+
+    def _longest(self, slot: int) -> int:
+        """Of the slot's options: whole where forced tokens are written too, else as far as decisions go."""
+        if self.codec == "json":
+            return max(map(len, self._sequences[slot]))
+        return max((depth + 1 for depth, of in zip(self._depth, self._slot, strict=True) if of == slot), default=0)
 
     def allowed(self, state: int) -> np.ndarray:
         """Token ids of a state's edges, int32."""

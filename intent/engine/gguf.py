@@ -37,7 +37,7 @@ class GgufForward:
         _silence()
         _load_kernels()
         llama_cpp.llama_backend_init()
-        self.places, self.room, self.max_tokens, self.computed = places, room, 512, 0
+        self.places, self.room, self.max_tokens, self.computed = places, room, max(512, room), 0
         self.capacity = max(room, places * min(room, USUAL_ROOM))
         self._threads = threads or len(os.sched_getaffinity(0))
         self._model = self._load(path)

@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
-from intent.variant import Precision
+from intent.variant import Precision, VariantSpec
 
 
-def load_gptq(folder: Path, device: str):
-    """The transformers module with quantized linear layers, which compute in bfloat16 where the device has it, else float32."""
+def load_gptq(folder: Path, spec: VariantSpec, device: str):
+    """The transformers module with quantized linear layers, which compute in bfloat16, or where that is faster in float32."""
+    import torch
+
     from intent.engine.load import pick_precision
     from intent.quantize.gptq import quiet_gptqmodel
 
+    # The only float32 kernel, of CPUs, has 4 bits and groups of up to 128.
+    fused = device == "cpu" and spec.bits == 4 and spec.group_size <= 128
+    dtype = pick_precision(Precision.auto, device) if fused else torch.bfloat16
     with quiet_gptqmodel() as gptqmodel:
-        return gptqmodel.GPTQModel.load(str(folder), device=device, dtype=pick_precision(Precision.auto, device)).model.eval()
+        return gptqmodel.GPTQModel.load(str(folder), device=device, dtype=dtype).model.eval()

@@ -94,7 +94,7 @@ def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], options: En
     if spec.engine == "gptq":
         from intent.engine.gptq import load_gptq
 
-        return CausalForward(load_gptq(folder, device), prefix, room, options.gptq_batch)
+        return CausalForward(load_gptq(folder, spec, device), prefix, room, options.gptq_batch)
     from intent.engine.reference import load_reference
 
     return CausalForward(load_reference(folder, device, spec.precision), prefix, room, options.gptq_batch)
@@ -115,7 +115,9 @@ def pick_precision(precision: Precision, device: str):
 
     if precision is not Precision.auto:
         return getattr(torch, precision.value)
-    fast = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    fast = (
+        torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    )
     return torch.bfloat16 if fast else torch.float32
 
 

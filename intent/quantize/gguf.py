@@ -143,7 +143,10 @@ def _write_shape(writer, config: dict) -> None:
     writer.add_rope_freq_base(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(1)
-    if rope.get("rope_type") == "llama3":
+    scaling = rope.get("rope_type") or "default"
+    if scaling not in ("default", "llama3"):
+        raise ConfigError("model.source", scaling, "this scaling of positions is not written to GGUF; use a GPTQ variant")
+    if scaling == "llama3":
         writer.add_tensor("rope_freqs.weight", _llama3_factors(rope, head_size))
 
 
@@ -208,10 +211,9 @@ def _tensors(checkpoint: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def _for_llama_rope(name: str, tensor: np.ndarray, config: dict) -> np.ndarray:
     """Query and key rows in llama.cpp's interleaved order (transformers holds each head's halves one after the other)."""
-    if not name.endswith(("q_proj.weight", "k_proj.weight")):
+    if ".q_proj." not in name and ".k_proj." not in name:
         return tensor
     heads = config["num_attention_heads"]
-    if name.endswith("k_proj.weight"):
+    if ".k_proj." in name:
         heads = config.get("num_key_value_heads") or heads
-    rows, columns = tensor.shape
-    return tensor.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    return tensor.reshape(heads, 2, len(tensor) // heads // 2, *tensor.shape[1:]).swapaxes(1, 2).reshape(tensor.shape)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from intent.errors import ConfigError
+from intent.variant import Precision
 
 GROUP_SIZES = (16, 32, 64, 128, 256)
 
@@ -56,12 +57,12 @@ def quantize(
 
     `act_order`: columns by decreasing activation, with a group index for each (desc_act), instead of group-aware order.
     """
-    import torch
+    from intent.engine.load import pick_precision
 
     check_group_size(checkpoint, group_size)
     calibration = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in sequences]
     with quiet_gptqmodel() as gptqmodel:
         config = gptqmodel.QuantizeConfig(bits=bits, group_size=group_size, desc_act=act_order, act_group_aware=not act_order)
-        model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=torch.bfloat16)
+        model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=pick_precision(Precision.auto, device))
         model.quantize(calibration, batch_size=4)
         model.save(str(target))

@@ -8,6 +8,8 @@ are joined by their log-sum-exps, as blocks are in FlashAttention (Dao et al., a
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from intent.engine.attention import require_plain
+
 if TYPE_CHECKING:
     import torch
 
@@ -41,12 +43,18 @@ def register() -> str:
 def attend(module, query, key, value, attention_mask, scaling: float, *, layout: Layout, **kwargs) -> tuple:
     """transformers' attention function: query [rows, heads, width, size], key and value [rows, key heads, width, size].
 
-    Returns ([rows, width, heads, size], None). What stands on padding is undefined.
+    Returns ([rows, width, heads, size], None). What stands on padding is undefined. Raises ConfigError for attention that is
+    capped or windowed, which this is not.
     """
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):
+        # Where a norm computes in float32, they are still in it; and what is written out below has no autocast backwards.
+        query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))
     rows, heads, _, size = query.shape
+    require_plain(module, kwargs, layout.start + layout.tokens.shape[1])
     shared, before, behind = key.shape[1], slice(0, layout.start), slice(layout.start, None)
     of_prefix = scaled_dot_product_attention(
         query[:, :, before], key[:, :, before], value[:, :, before], is_causal=True, scale=scaling, enable_gqa=heads != shared

@@ -15,7 +15,7 @@ import numpy as np
 from intent import calibration
 from intent.config import TrainConfig, require
 from intent.engine.load import pick_device, pick_precision, set_threads
-from intent.errors import IntentError
+from intent.errors import ConfigError, IntentError
 from intent.train import attention
 from intent.train.base import adapter_folder
 from intent.train.batches import Batch, Group, batches, decisions, loss
@@ -53,9 +53,9 @@ def train(base: Path, config: TrainConfig, training: Sequence[Group], validation
 def load_for_training(base: Path, config: TrainConfig, device: str, dtype):
     """The frozen base in NF4 with double quantization (or in `dtype`), with a LoRA on every linear layer.
 
-    Raises ConfigError where `config.adapter` is of another rank.
+    Raises ConfigError where `config.adapter` is of another rank, alpha or base.
     """
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     nf4 = BitsAndBytesConfig(
@@ -70,14 +70,26 @@ def load_for_training(base: Path, config: TrainConfig, device: str, dtype):
         attn_implementation=attention.register(),
     )
     if config.adapter:
-        folder = adapter_folder(config.adapter, "train.adapter")
-        rank = LoraConfig.from_pretrained(folder).r
-        require(rank == config.rank, "train.adapter", config.adapter, f"is of rank {rank}; use train.rank={rank}")
-        return PeftModel.from_pretrained(model, folder, is_trainable=True)
+        return _continued(model, adapter_folder(config.adapter, "train.adapter"), config)
     adapter = LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=LINEAR, task_type="CAUSAL_LM"
     )
     return get_peft_model(model, adapter)
+
+
+def _continued(model, folder: Path, config: TrainConfig):
+    """The adapter in `folder` on the base, to go on from."""
+    from peft import LoraConfig, PeftModel
+
+    adapter = LoraConfig.from_pretrained(folder)
+    same = (adapter.r, adapter.lora_alpha) == (config.rank, config.alpha)
+    remedy = f"use train.rank={adapter.r} train.alpha={adapter.lora_alpha}"
+    require(same, "train.adapter", config.adapter, f"is of rank {adapter.r} and alpha {adapter.lora_alpha}; {remedy}")
+    adapter.lora_dropout = config.dropout
+    try:
+        return PeftModel.from_pretrained(model, folder, is_trainable=True, config=adapter)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError("train.adapter", config.adapter, "does not fit the base; use one of model.source") from error
 
 
 class _Session:
@@ -90,8 +102,8 @@ class _Session:
         self.device, self.dtype, self.training = device, dtype, training
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
-        self.steps_per_epoch = sum(1 for _ in batches(training, config.batch_messages, 0)) // world_size()
-        self.total = max(1, self.steps_per_epoch * config.epochs)
+        self.epochs = [steps // world_size() for steps in epochs(training, config)]
+        self.total = sum(self.epochs)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.done, self.best, self.stale, self.messages, self.skipped = 0, -1.0, 0, 0, 0
         self.temperatures: dict[str, float] = {}
@@ -115,10 +127,12 @@ class _Session:
 
     def _remaining(self):
         """The batches from where training stands, this worker's share: their order depends on the seed alone."""
-        for epoch in range(self.done // self.steps_per_epoch, self.config.epochs):
-            skipped = self.done - epoch * self.steps_per_epoch
-            share = list(batches(self.training, self.config.batch_messages, self.config.seed + epoch))[rank() :: world_size()]
-            yield from share[skipped : self.steps_per_epoch]
+        begun = 0
+        for epoch, steps in enumerate(self.epochs):
+            if self.done < begun + steps:
+                shuffled = list(batches(self.training, self.config.batch_messages, self.config.seed + epoch))
+                yield from shuffled[rank() :: world_size()][self.done - begun : steps]
+            begun += steps
 
     def _step(self, batch: Batch) -> float:
         import torch
@@ -199,6 +213,12 @@ class _Session:
         self.schedule.load_state_dict(state["schedule"])
         counts = json.loads((folder / PROGRESS).read_text())
         self.done, self.best, self.stale, self.messages = (counts[key] for key in ("done", "best", "stale", "messages"))
+
+
+def epochs(training: Sequence[Group], config: TrainConfig) -> list[int]:
+    """How many batches each epoch has: which catalogs' messages come together, and so how many there are, is its order's."""
+    seeds = range(config.seed, config.seed + config.epochs)
+    return [sum(1 for _ in batches(training, config.batch_messages, seed)) for seed in seeds]
 
 
 def world_size() -> int:

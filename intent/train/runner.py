@@ -130,11 +130,10 @@ def _work(config: dict) -> IntentError | None:
 
 
 def _train(request: TrainRequest, queue: Queue) -> None:
-    from intent.train.batches import batches
-    from intent.train.loop import train
+    from intent.train.loop import epochs, train
 
     training, validation = (_encoded(request, split) for split in ("train", "validation"))
-    steps, workers = sum(1 for _ in batches(training, request.config.batch_messages, 0)), request.config.workers
+    steps, workers = min(epochs(training, request.config)), request.config.workers
     require(workers <= steps, "train.workers", workers, f"there are {steps} batches an epoch; use at most as many workers")
     base = fetch(request.base, request.storage)
     train(base, request.config, training, validation, _RayReporter(queue))

@@ -123,6 +123,12 @@ def test_compact_has_a_decision_at_every_token():
         assert target.decisions == list(range(len(target.tokens)))
 
 
+def test_a_long_name_takes_room_of_messages_only_where_it_is_written():
+    names = [*NAMES, "x" * 300]
+    longest = {codec: Automaton(CART, names, tokenizer(400), codec).longest for codec in ("json", "compact", "pointing")}
+    assert longest["json"] > 200 and longest["compact"] < 30 and longest["pointing"] < 30
+
+
 def test_pointing_decides_first_which_product_if_any():
     automaton = Automaton(CART, NAMES, tokenizer(400), "pointing")
     spoken = [tokenizer(400).encode(f" {name}", add_special_tokens=False).ids for name in NAMES]

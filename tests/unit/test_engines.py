@@ -14,7 +14,7 @@ from intent.engine.gguf import GgufForward
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
 from intent.engine.reference import load_reference
-from intent.errors import CorruptData, Disagreement
+from intent.errors import ConfigError, CorruptData, Disagreement
 from intent.evaluate.shapes import SHAPES
 from intent.prompt import Prompt, load_tokenizer
 from intent.quantize import gguf
@@ -101,6 +101,24 @@ def test_a_message_that_is_too_long_is_rejected_and_its_neighbours_are_not_touch
     assert "over the limit of 256" in mixed[1].reason
     assert mixed[2].reason == "empty message"
     assert labels([mixed[0], mixed[3]]) == labels(engine.classify(messages[:2]))
+
+
+def test_a_message_longer_than_a_usual_batch_is_labelled_where_the_limit_allows_it(checkpoint, f16):
+    tokenizer = load_tokenizer(checkpoint)
+    forward = GgufForward(f16, PROMPT.prefix_ids(tokenizer), 4, 1100, threads=1)
+    engine = BatchClassifier("gguf", forward, tokenizer, PROMPT, Automaton(CART, NAMES, tokenizer, "compact"), 1000)
+    long, short = engine.classify(["add two eggs please now " * 60, "add two eggs"])
+    assert long.status is short.status is Status.OK
+    assert len(PROMPT.message_ids(tokenizer, ["add two eggs please now " * 60])[0]) > 512
+
+
+def test_a_prompt_beyond_the_models_context_is_refused_by_every_engine(checkpoint, f16):
+    for start in (
+        lambda p: GgufForward(f16, p, 4, 352, threads=1),
+        lambda p: CausalForward(load_reference(checkpoint, "cpu"), p, 352),
+    ):
+        with pytest.raises(ConfigError, match="catalog='8000 tokens': the model's context holds 8192; use fewer products"):
+            start([5] * 8000)
 
 
 def test_long_messages_wait_where_the_cache_has_no_room_for_all(checkpoint, f16, messages):
