@@ -18,17 +18,17 @@ class Catalog:
 
     @classmethod
     def of(cls, names: Iterable[object], source: str = "catalog") -> "Catalog":
-        """Refuses a missing, empty or repeated name with its row number, counted from 1."""
-        cleaned: dict[str, int] = {}
+        """Refuses a missing or empty name, and one that repeats another but for case, with its row number, counted from 1."""
+        cleaned: dict[str, tuple[int, str]] = {}
         for row, raw in enumerate(names, 1):
             if not isinstance(raw, str) or not (name := normalize(raw)):
                 raise ConfigError("catalog", source, f"row {row} has no text in the column {COLUMN!r}; fill or delete it")
-            if name in cleaned:
-                raise ConfigError("catalog", source, f"row {row} repeats {name!r} of row {cleaned[name]}; keep one")
-            cleaned[name] = row
+            first, known = cleaned.setdefault(name.casefold(), (row, name))
+            if first != row:
+                raise ConfigError("catalog", source, f"row {row} repeats {known!r} of row {first}; keep one")
         if not cleaned:
             raise ConfigError("catalog", source, "has no products; add at least one row")
-        return cls(tuple(cleaned))
+        return cls(tuple(name for _, name in cleaned.values()))
 
     @classmethod
     def parse(cls, data: bytes, source: str) -> "Catalog":

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from intent.catalog import normalize
 from intent.config import LabelledConfig
 from intent.errors import ConfigError, CorruptData
-from intent.schema import Count, Intent, IntentSchema
+from intent.schema import Count, Entity, Intent, IntentSchema
 from intent.storage import StorageOptions, open_store, sha256, split_uri
 from intent.synth.dataset import SPLITS
 from intent.synth.example import Example
@@ -129,6 +129,8 @@ def _intent(
     for slot, column in zip(schema.slots, config.slots or schema.names, strict=True):
         raw = _text(row, column)
         value: str | int = raw
+        if isinstance(slot, Entity):
+            value = normalize(raw)
         if isinstance(slot, Count):
             value = int(raw) if raw.isdecimal() else (raw or slot.default)
         if value not in slot.domain(catalog):

@@ -18,7 +18,7 @@ from intent.artifact import Artifact, ArtifactRecord, fingerprint
 from intent.config import EndpointConfig
 from intent.engine import Prediction, Status
 from intent.evaluate.measurement import PREDICTIONS, SPLIT, from_table, to_table
-from intent.openai import Chat, Endpoint, Reply
+from intent.openai import Chat, Endpoint, EndpointFailed, Reply
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
@@ -30,6 +30,7 @@ guessed. Answer with the label of `message` as JSON alone."""
 VERSION = 1
 FIGURES = "figures.json"
 ANSWER_TOKENS = 200
+OF_THE_MESSAGE = ("BadRequestError", "UnprocessableEntityError", "empty answer")
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,13 @@ def read(baseline: Artifact, options: StorageOptions) -> tuple[list[Prediction],
 def ask(
     endpoint: Endpoint, schema: IntentSchema, examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]]
 ) -> tuple[list[Prediction], Figures]:
-    """A prediction of each example, in order; one that is no intent of the schema is rejected with its reason."""
+    """A prediction of each example, in order; one that is no intent of the schema is rejected with its reason.
+
+    Raises EndpointFailed where requests failed for other reasons than their message.
+    """
     prompts = {key: _system(schema, names) for key, names in catalogs.items()}
     replies = list(endpoint.ask(_chat(prompts[example.catalog], example.message) for example in examples))
+    _require_answers(replies, endpoint.config)
     pairs = zip(examples, replies, strict=True)
     predictions = [_prediction(reply, schema, catalogs[example.catalog]) for example, reply in pairs]
     seconds, usage, config = [reply.seconds for reply in replies], endpoint.usage, endpoint.config
@@ -94,6 +99,16 @@ def ask(
         failed=usage.failed,
     )
     return predictions, figures
+
+
+def _require_answers(replies: Sequence[Reply], config: EndpointConfig) -> None:
+    """Raises EndpointFailed for what is no answer to a message but the endpoint's trouble, or is said to every message."""
+    lost = [reply.error for reply in replies if reply.text is None and not reply.error.startswith(OF_THE_MESSAGE)]
+    if not lost and (not replies or any(reply.text is not None for reply in replies)):
+        return
+    why, without = lost[0] if lost else replies[0].error, sum(reply.text is None for reply in replies)
+    remedy = "what was answered is kept: run again, or where it refuses a request's fields set baseline.options"
+    raise EndpointFailed(f"baseline.model={config.model!r}: {without} of {len(replies)} requests failed ({why}); {remedy}")
 
 
 def _system(schema: IntentSchema, names: Sequence[str]) -> str:

@@ -16,7 +16,8 @@ DRAWS, LEVEL = 2000, 95
 
 @dataclass(frozen=True)
 class Score:
-    """Shares in [0, 1] over `messages`. `slots`: share right by slot. `ece`: expected calibration error, equal-width bins.
+    """Shares in [0, 1] over `messages`. `slots`: share right by slot; what is not answered is right in none. `ece`: expected
+    calibration error of the answers, equal-width bins.
 
     `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right. `intervals`: 95 % bootstrap
     intervals (low, high) of "exact" and of every "slots.NAME", "languages.NAME" and "phenomena.NAME"; `sizes`: the messages
@@ -40,12 +41,13 @@ class Score:
 def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Score:
     pairs = list(zip(examples, predictions, strict=True))
     right = np.array([is_right(example.intent, prediction) for example, prediction in pairs])
+    answered = np.array([prediction.status is Status.OK for _, prediction in pairs])
     confidence = np.array([prediction.confidence for _, prediction in pairs])
     first = schema.names[0]
     said = np.array([_slot(prediction, first) == "none" for _, prediction in pairs])
     meant = np.array([example.intent[first] == "none" for example, _ in pairs])
     groups = {
-        "slots": {name: [example.intent[name] == _slot(p, name) for example, p in pairs] for name in schema.names},
+        "slots": {name: [slot_is_right(example.intent, p, name) for example, p in pairs] for name in schema.names},
         "languages": _by(pairs, right, lambda example: [example.language]),
         "phenomena": _by(pairs, right, lambda example: example.phenomena),
     }
@@ -56,11 +58,11 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
         exact=float(right.mean()),
         none_precision=_share(said & meant, said),
         none_recall=_share(said & meant, meant),
-        ece=calibration_error(confidence, right),
+        ece=calibration_error(confidence[answered], right[answered]),
         kept_at_99=kept_share(confidence, right, 0.99),
         intervals={"exact": bootstrap(right)} | {name: bootstrap(values) for name, values in flat.items()},
         sizes={name: len(values) for name, values in flat.items()},
-        reliability=reliability(confidence, right),
+        reliability=reliability(confidence[answered], right[answered]),
         **shares,
     )
 
@@ -93,6 +95,10 @@ def is_right(intent: Mapping, prediction: Prediction) -> bool:
     return prediction.status is Status.OK and dict(intent) == prediction.intent
 
 
+def slot_is_right(intent: Mapping, prediction: Prediction, name: str) -> bool:
+    return prediction.status is Status.OK and intent[name] == _slot(prediction, name)
+
+
 def agreement(a: Sequence[Prediction], b: Sequence[Prediction]) -> float:
     """The share of messages that two variants label alike."""
     return float(np.mean([x.intent == y.intent and x.status == y.status for x, y in zip(a, b, strict=True)]))
@@ -116,8 +122,11 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, 
 
 
 def kept_share(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
+    """The largest share of answers above one confidence of which `precision` are right."""
     order = np.argsort(-confidence, kind="stable")
-    reached = np.flatnonzero(np.cumsum(right[order]) / np.arange(1, len(right) + 1) >= precision)
+    found, shares = confidence[order], np.cumsum(right[order]) / np.arange(1, len(right) + 1)
+    # A threshold keeps all answers of one confidence, or none.
+    reached = np.flatnonzero((shares >= precision) & (np.append(found[1:], -1.0) < found))
     return float((reached[-1] + 1) / len(right)) if len(reached) else 0.0
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from intent.catalog import normalize
 from intent.errors import ConfigError
-from intent.schema import Count, Intent, IntentSchema
+from intent.schema import Count, Entity, Intent, IntentSchema
 from intent.table import read_rows
 
 
@@ -21,6 +22,11 @@ def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str],
             if message in meant:
                 raise ValueError("repeats the message of an earlier row")
             given = {slot.name: None if row.get(slot.name) == "" else row.get(slot.name) for slot in schema.slots}
+            given |= {
+                slot.name: normalize(given[slot.name])
+                for slot in schema.slots
+                if isinstance(slot, Entity) and isinstance(given[slot.name], str)
+            }
             counts = [slot.name for slot in schema.slots if isinstance(slot, Count) and isinstance(given[slot.name], str)]
             meant[message] = schema.check(given | {name: int(given[name]) for name in counts}, catalog)
         except ValueError as error:

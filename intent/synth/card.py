@@ -13,6 +13,7 @@ MARKUP = frozenset("\\`*_[]<>|")
 SAMPLES = 3
 COLUMNS = 12  # of a table; the values of a slot that has more are told as bars
 PRODUCT, QUANTITY = "product", "quantity"
+CART = {"action", PRODUCT, QUANTITY}
 QUANTITIES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 9), (10, 12), (13, 24), (25, 99))
 
 
@@ -31,7 +32,7 @@ def card(
         return f"# {title}\n\nNo examples.\n"
     parts = [f"# {title}", _summary(examples, catalogs, list(evaluation)), _cross(examples)]
     parts += [_bars("Phenomena", Counter(name for e in examples for name in e.phenomena), len(examples))]
-    if QUANTITY in examples[0].intent:
+    if any(isinstance(e.intent.get(QUANTITY), int) for e in examples):
         parts += [_bars("Quantity", _quantities(examples), sum(_quantities(examples).values()), keep_order=True)]
     parts += [_teacher(taught)] if taught else []
     return "\n\n".join([*parts, _samples(examples)]) + "\n"
@@ -55,7 +56,7 @@ def _summary(examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]],
         "Repeated messages": f"{unique.repeated:,} ({unique.repeated / len(examples):.1%})",
         "Repeated with another label": f"{unique.contradicting:,}",
     }
-    rows |= _cart(examples, catalogs) if PRODUCT in examples[0].intent else {}
+    rows |= _cart(examples, catalogs) if set(examples[0].intent) >= CART else {}
     if evaluation:
         rows["Shared with evaluation"] = f"{len(leaks(examples, evaluation)):,} examples, of {len(evaluation):,} messages"
     return _table(("", ""), list(rows.items()))
@@ -97,7 +98,7 @@ def _quantities(examples: Sequence[Example]) -> Counter:
     counts: Counter = Counter()
     for low, high in QUANTITIES:
         name = str(low) if low == high else f"{low}-{high}"
-        counts[name] = sum(1 for e in examples if e.intent[QUANTITY] and low <= e.intent[QUANTITY] <= high)
+        counts[name] = sum(1 for e in examples if isinstance(n := e.intent[QUANTITY], int) and low <= n <= high)
     return counts
 
 

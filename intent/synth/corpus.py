@@ -19,7 +19,7 @@ from intent.synth.phenomena import SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ideas, ontology
 
-GENERATOR = "grammar-8"
+GENERATOR = "grammar-9"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")
@@ -160,7 +160,12 @@ def _require_cart(schema: IntentSchema) -> None:
     choice = schema.slots[0]
     is_cart = [type(slot) for slot in schema.slots] == [Choice, Entity, Count]
     if not is_cart or sorted(choice.values) != sorted(ACTIONS) or choice.ends != ("none",):
-        raise ConfigError("schema.name", schema.name, "has no generator; bring your own labelled data with data.uri=...")
+        raise ConfigError("schema.name", schema.name, "has no generator; bring labelled messages of your own: labelled.uri=...")
+    count = schema.slots[2]
+    if count.min > 1 or count.default != 1 or not 2 <= count.max <= 99:
+        what = f"min {count.min}, max {count.max}, default {count.default}"
+        remedy = "messages are generated for min 0 or 1, max 2 to 99, default 1; or bring your own: labelled.uri=..."
+        raise ConfigError(f"schema.slots.{count.name}", what, remedy)
 
 
 @cache

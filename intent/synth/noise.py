@@ -13,6 +13,9 @@ NEAR = {
 }  # fmt: skip
 EMOJI = ("🙂", "🙏", "😊", "👍", "🛒", "❤️", "😅", "😂", "🤔", "✨", "👀", "🥰", "🙈", "‼️", "💪", "🤷")
 DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "đ": "dj", "Đ": "Dj"})
+LAST_ACCENTED = "\u0530"  # Latin, Greek and Cyrillic letters come before it
+# What is not heard, but for what stands within a number: "1,5".
+SPOKEN_MARKS = re.compile(r"(?<=\d)[,/](?=\d)|([^\w\s'’.%-]|[.-]+(?=\s|$)|(?<=\s)-)")
 PLAIN = str.maketrans({"ß": "ss", "đ": "d", "Đ": "D", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "œ": "oe", "æ": "ae"})
 
 
@@ -67,7 +70,14 @@ def without_accents(text: str, digraphs: bool = False) -> str:
     if text.isascii():
         return text
     text = unicodedata.normalize("NFC", text).translate(DIGRAPHS if digraphs else PLAIN)
-    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
+    kept, after_accented = [], False
+    for c in unicodedata.normalize("NFD", text):
+        # In other scripts a mark is no accent but a letter: "ビ" is no "ヒ".
+        if not unicodedata.combining(c):
+            after_accented = c < LAST_ACCENTED
+        if not (after_accented and unicodedata.combining(c)):
+            kept.append(c)
+    return unicodedata.normalize("NFC", "".join(kept))
 
 
 def typo(text: str, rng: Random) -> str:
@@ -97,7 +107,7 @@ def _slip(word: str, rng: Random) -> str:
 def voice(text: str, language: Language, rng: Random) -> str:
     """As speech recognition writes it: no capitals, no punctuation, numbers as words, now and then a filler or a repeat."""
     text = re.sub(r"(?<!\S)\d{1,2}(?!\S)", lambda found: _spoken(int(found.group()), language) or found.group(), text)
-    words = re.sub(r"[^\w\s'’.%-]|[.-]+(?=\s|$)|(?<=\s)-", " ", text.lower()).split()
+    words = SPOKEN_MARKS.sub(lambda found: " " if found[1] else found[0], text.lower()).split()
     if len(words) > 2 and rng.random() < 0.5:
         at = int(rng.random() * len(words))
         if rng.random() < 0.7:

@@ -20,7 +20,7 @@ from intent.synth.noise import without_accents
 LEAK_OVERLAP = 0.85  # share of common words from which two messages of four words or more count as the same
 CERTAIN_ONLY = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # what the rules below cannot read
 CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove"})
-WORD = re.compile(r"\w+")
+WORD = re.compile(r"[\w\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+")  # of these scripts, vowel signs as well
 INTEGER = re.compile(r"(?<![\w.,])x?(\d{1,4})(?:x|(?!\w|[.,]\d))")
 MEASURE = re.compile(r"(?<![\w.,])\d+(?:[.,x]\d+)*[\s-]?(?:kg|g|mg|ml|cl|l|cm|mm|m|inch|gb|mah|w)\b", re.IGNORECASE)
 

@@ -10,10 +10,10 @@ from random import Random
 from intent.synth.language import Language, Noun
 from intent.synth.market import THINGS, invent
 from intent.synth.phenomena import shares
-from intent.synth.shelf import Idea, Product, Shelf, ideas, ontology, qualities
+from intent.synth.shelf import Idea, Product, Shelf, canonical_size, ideas, ontology, qualities
 
 # The unit that says a product's own size: "two litres of milk" asks for two of "Milk 1L", and for nothing else.
-EXACT = {"litre": ("1l", "1 l"), "kilo": ("1kg", "1 kg")}
+EXACT = {"litre": "1l", "kilo": "1kg"}
 UNITS_OF_SIZE = frozenset(EXACT)
 DIGIT = re.compile(r"\d")
 
@@ -131,7 +131,7 @@ class Speaker:
 
     def _units(self, product: Product) -> tuple[str, ...]:
         idea = ideas().get(product.idea)
-        return tuple(u for u in idea.units if u not in EXACT or product.size.lower() in EXACT[u]) if idea else ()
+        return tuple(u for u in idea.units if u not in EXACT or canonical_size(product.size) == EXACT[u]) if idea else ()
 
     def ambiguous(self) -> Mention | None:
         """Words that fit two or more products of the shelf equally: of their idea, or of their names."""
@@ -140,8 +140,9 @@ class Speaker:
         if not self.shelf.unclear:
             return None
         word, brand, size, quality = self._pick(self.shelf.unclear)
-        fitting = next(p for p in self.shelf.products if p.idea and word in ideas()[p.idea].line)
-        mention = self._phrase(word, fitting, brand, size, quality)
+        named = (p for p in self.shelf.products if p.idea and word in ideas()[p.idea].line)
+        fitting = next(p for p in named if not size or canonical_size(p.size) == size)
+        mention = self._phrase(word, fitting, brand, fitting.size if size else "", quality)
         mention.units = tuple(unit for unit in mention.units if unit not in UNITS_OF_SIZE)
         return mention
 

@@ -135,6 +135,8 @@ class Request:
         return self._stated(mention, self.spoken) if self.spoken else self._unstated(mention)
 
     def _np_stated(self, mention: Mention) -> str:
+        if self.beyond:
+            return self._np(mention)
         return self._stated(mention, self.spoken) if self.spoken > 1 else mention.counted(1)
 
     def _np_other(self, mention: Mention) -> str:
@@ -214,7 +216,7 @@ class Request:
         return self._numeral(self.quantity, mention.noun.gender, style)
 
     def _list_item(self, mention: Mention) -> str:
-        if not self.spoken or not self.styles["times"]:
+        if self.beyond or not self.spoken or not self.styles["times"]:
             return self._np(mention)
         self._note("times")
         bare, n = mention.say("bare"), self.spoken

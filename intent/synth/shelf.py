@@ -22,6 +22,7 @@ SIZE = re.compile(
 )
 BRACKETS = re.compile(r"\([^)]*\)")
 LONGEST = 6  # words of a noun: "pastilha para máquina de lavar loiça"
+JOINTS = frozenset("in im with for of and from mit für aus und met voor van en".split())
 DURABLE = ("electronics", "fashion", "home", "sports", "toys")
 COLOURS = ("black", "white", "red", "blue", "green", "grey", "yellow", "pink")
 DEPARTMENTS = ("grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys", "office", "pets")
@@ -121,7 +122,7 @@ class Shelf:
 
     def clear(self, word: str, brand: str = "", size: str = "", quality: str = "") -> bool:
         """Whether exactly one product here can be meant."""
-        return self.fits[word, brand, size, quality] == 1 and not confusable(word) & self.words
+        return self.fits[word, brand, canonical_size(size), quality] == 1 and not confusable(word) & self.words
 
     @cached_property
     def durable(self) -> tuple[Product, ...]:
@@ -130,8 +131,9 @@ class Shelf:
 
     @cached_property
     def unclear(self) -> list[tuple[str, str, str, str]]:
-        """The ways to name that fit two or more products equally; where one product's whole name is the word, it wins."""
-        return sorted(key for key, count in self.fits.items() if count > 1 and key[0] not in self.plain)
+        """The ways to name that fit two or more products equally, sizes canonical; where one is wholly named, it wins."""
+        whole = {(p.idea, p.brand, canonical_size(p.size), p.quality) for p in self.products if p.idea and not p.extra}
+        return sorted(key for key, count in self.fits.items() if count > 1 and key[0] not in self.plain and key not in whole)
 
     @cached_property
     def shared(self) -> list[str]:
@@ -173,7 +175,7 @@ def _telling(said: Iterable[str]) -> bool:
 
 def _keys(product: Product) -> Iterator[tuple[str, str, str, str]]:
     if product.idea:
-        attributes = ({"", product.brand}, {"", product.size}, {"", product.quality})
+        attributes = ({"", product.brand}, {"", canonical_size(product.size)}, {"", product.quality})
         yield from combinations(ideas()[product.idea].line, *attributes)
 
 
@@ -212,15 +214,27 @@ def _recognise(name: str) -> tuple[Product, str]:
     size = SIZE.search(name)
     outside = BRACKETS.sub(" ", name)
     text = words(tidy(SIZE.sub(" ", outside)))
+    spelled = size.group().strip("()") if size else ""
     for length in range(min(len(text), LONGEST), 0, -1):
         head = [(tuple(text[-length:]), "last"), (tuple(text[:length]), "first")]
         for phrase, place in head:
-            if found := _vocabulary().get((phrase, place)):
+            found = _vocabulary().get((phrase, place))
+            if found and not (place == "last" and _is_contents(text[:-length])):
                 idea, code = found
-                return Product(
-                    name, idea, "", size.group().strip("()") if size else "", "", len(text) > length or outside != name
-                ), code
-    return Product(name, "", "", size.group().strip("()") if size else "", "", True), ""
+                return Product(name, idea, "", spelled, "", len(text) > length or outside != name), code
+    return Product(name, "", "", spelled, "", True), ""
+
+
+@cache
+def canonical_size(text: str) -> str:
+    """A size as every spelling of it is compared: "(1,5 L)" is "1.5l"."""
+    return "".join(text.split()).strip("()").replace(",", ".").lower()
+
+
+def _is_contents(before: Sequence[str]) -> bool:
+    """Whether what follows `before` says what is in a product, or of which kind it is: "Tuna in Oil", "Juice Orange"."""
+    starts = (tuple(before[:length]) for length in range(1, min(len(before), LONGEST) + 1))
+    return bool(JOINTS & set(before)) or any((start, "last") in _vocabulary() for start in starts)
 
 
 @cache

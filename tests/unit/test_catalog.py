@@ -35,6 +35,7 @@ def test_every_kind_of_file_gives_the_same_catalog(source, data):
     [
         (b"title\nMilk\n", "column 'name'"),
         (b"name\nMilk\nMilk \n", "row 2 repeats 'Milk' of row 1"),
+        (b"name\nOat Milk\noat milk\n", "row 2 repeats 'Oat Milk' of row 1"),
         (b"name\nMilk\n\xff\n", "cannot be read as csv"),
         (b'name\nMilk\n"  "\n', "row 2 has no text"),
         (b"name\n", "no products"),

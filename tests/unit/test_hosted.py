@@ -9,6 +9,7 @@ from intent.config import EndpointConfig
 from intent.engine import Status
 from intent.evaluate import hosted
 from intent.evaluate.results import hosted_result
+from intent.openai import EndpointFailed
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from intent.synth.example import Example, to_table
@@ -86,6 +87,20 @@ def test_it_is_asked_once_and_an_interrupted_run_goes_on(server, data, tmp_path)
     assert len(server.seen) == 41
     hosted.measure(config(server, concurrency=1), CART, data, str(tmp_path), HERE)
     assert len(server.seen) == 41
+
+
+def test_an_endpoints_trouble_is_no_wrong_answer_and_is_asked_again(server, data, tmp_path):
+    server.faults = [None] * 5 + [500, 500]
+    with pytest.raises(EndpointFailed, match=r"1 of 40 requests failed .*500.*run again"):
+        hosted.measure(config(server, concurrency=1), CART, data, str(tmp_path), HERE)
+    made = hosted.measure(config(server, concurrency=1), CART, data, str(tmp_path), HERE)
+    assert hosted.read(made, HERE)[1].failed == 0
+
+
+def test_a_model_that_refuses_every_request_has_a_reason_and_no_score(server, data, tmp_path):
+    server.faults = [400] * 40
+    with pytest.raises(EndpointFailed, match=r"40 of 40 requests failed \(BadRequestError 400\).*baseline\.options"):
+        hosted.measure(config(server, concurrency=1), CART, data, str(tmp_path), HERE)
 
 
 def test_a_limit_a_minute_bounds_the_rate_that_is_told(server, data, tmp_path):

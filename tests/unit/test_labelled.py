@@ -82,6 +82,11 @@ def test_carts_come_as_columns_an_empty_quantity_is_its_default_and_an_end_ends(
     assert found.refused == {"quantity: not a value of the schema": 1}
 
 
+def test_a_product_is_the_catalogs_however_its_spaces_are_written():
+    csv = "message,action,product,quantity\nmilk,add,Whole\u00a0Milk  1L,\n".encode()
+    assert not imported({"a.csv": csv}, schema=CART, catalog=NAMES).refused
+
+
 def rows(messages, **more) -> dict[str, bytes]:
     lines = [{"message": message, "label": "none", **more} for message in messages]
     return {"a.jsonl": "\n".join(map(json.dumps, lines)).encode()}

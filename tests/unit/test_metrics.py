@@ -36,6 +36,20 @@ def test_intervals_hold_their_share_and_narrow_with_more_messages():
     assert few.ece == pytest.approx(0.4)
 
 
+def test_what_is_not_answered_is_right_in_no_slot_and_says_nothing_of_confidence():
+    rejected = score(CART, [example(NONE)] * 10, [Prediction(None, status=Status.REJECTED)] * 10)
+    assert rejected.exact == 0 and set(rejected.slots.values()) == {0.0}
+    unsure = [Prediction(dict.fromkeys(NONE), 0.7, status=Status.ABSTAINED)] * 10
+    assert score(CART, [example(NONE)] * 20, [Prediction(NONE, 1.0)] * 10 + unsure).ece == pytest.approx(0.0)
+
+
+def test_answers_of_one_confidence_are_kept_together_or_not_at_all():
+    certain = [Prediction(MILK, 1.0)] * 86 + [Prediction(TWO, 1.0)] * 14
+    assert score(CART, [example(MILK)] * 100, certain).kept_at_99 == 0.0
+    mixed = [Prediction(MILK, 1.0)] * 50 + [Prediction(TWO, 0.5)] * 50
+    assert score(CART, [example(MILK)] * 100, mixed).kept_at_99 == 0.5
+
+
 def test_loss_pairs_the_messages():
     examples = [example(MILK)] * 100
     theirs = [Prediction(MILK)] * 90 + [Prediction(TWO)] * 10

@@ -156,8 +156,51 @@ def test_another_language_calls_a_product_by_its_own_word():
 
 def test_a_schema_that_is_no_cart_is_told_to_bring_its_own_data():
     labels = IntentSchema("labels", "x", (Choice("label", ("a", "b")),))
-    with pytest.raises(ConfigError, match="bring your own labelled data"):
+    with pytest.raises(ConfigError, match="labelled messages of your own: labelled.uri"):
         Corpus(labels, ["en"], 1)
+
+
+@pytest.mark.parametrize("limits", [(2, 9, 2), (1, 500, 1), (1, 1, 1)])
+def test_a_quantity_that_no_message_is_made_for_is_refused(limits):
+    cart = IntentSchema("cart", "x", (*CART.slots[:2], Count("quantity", *limits)))
+    with pytest.raises(ConfigError, match=r"schema\.slots\.quantity=.min \d.*labelled\.uri"):
+        Corpus(cart, ["en"], 1)
+
+
+def test_a_products_own_whole_name_is_never_ambiguous():
+    names = Catalog.of(["Apples 1kg", "Red Apples 1kg", "Green Apples 1kg", "Kettle"])
+    unclear = [e.message.lower() for e in only("ambiguous", catalog=names, languages=["en"]).examples(0, 200)]
+    assert any("apples" in message for message in unclear) and not any("apples 1kg" in message for message in unclear)
+    sampled = only("ambiguous", "small_talk", languages=["en"])
+    catalogs = sampled.catalogs(0, 20 * BLOCK)
+    unclear = [example for example in sampled.examples(0, 20 * BLOCK) if "ambiguous" in example.phenomena]
+    for example in unclear:
+        said = f" {example.message.lower()} "
+        assert not [name for name in catalogs[example.catalog] if f" {name.lower()} " in said], example
+
+
+def test_what_is_in_a_product_is_not_what_it_is():
+    names = ["Juice Orange 1L", "Thunfisch in Olivenöl", "Tuna in Sunflower Oil 160g", "Crisps Salt & Vinegar 150g"]
+    for name in names:
+        (product,) = given([name]).products
+        assert product.idea not in ("oranges", "olive_oil", "sunflower_oil", "vinegar"), product
+    assert [product.idea for product in given(["Orange Juice 1L", "Sunflower Oil 1L"]).products] == [
+        "orange_juice",
+        "sunflower_oil",
+    ]
+
+
+def test_sizes_are_one_however_they_are_written():
+    names = Catalog.of(["Heinz Ketchup 500 g", "Hela Ketchup 500g"])
+    messages = corpus(catalog=names, languages=["en"]).examples(0, 600)
+    sized = [e for e in messages if "500" in e.message and not {"heinz", "hela"} & set(e.message.lower().split())]
+    plain = [e for e in sized if not {"typo", "several_products", "injection"} & set(e.phenomena)]
+    assert plain and all(e.intent["action"] == "none" for e in plain), [e for e in plain if e.intent["action"] != "none"][:3]
+
+
+def test_more_than_can_be_asked_for_is_never_said_as_less():
+    for example in only("quantity_out_of_range", catalog=GROCERY).examples(0, 1500):
+        assert any(beyond.lower() in example.message.lower() for beyond in load(example.language).numbers.beyond), example
 
 
 def test_an_unknown_language_names_the_known_ones():

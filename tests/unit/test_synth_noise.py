@@ -7,6 +7,8 @@ import pytest
 from intent.synth import noise
 from intent.synth.grammar import expand, names, parse
 from intent.synth.language import load
+from intent.synth.noise import voice
+from intent.synth.quality import message_key
 
 
 def test_a_slip_stays_within_one_word_and_spares_numbers_and_sizes():
@@ -23,6 +25,16 @@ def test_accents_are_stripped_or_spelled_out():
 def test_voice_says_numbers_and_drops_punctuation():
     said = {noise.voice("Add 27 apples, please!", load("en"), Random(seed)) for seed in range(50)}
     assert "add twenty-seven apples please" in said and not any(c in text for text in said for c in "27,!A")
+
+
+def test_voice_keeps_a_number_together():
+    assert "1,5" in voice("add 2 Wasser 1,5L, please", load("en"), Random(0)).split("wasser")[1]
+
+
+def test_a_mark_that_is_a_letter_of_its_script_stays():
+    for a, b in (("ビールを追加", "ヒールを追加"), ("दो", "दे"), ("เพิ่มนม", "เพิมนม")):
+        assert message_key(a) != message_key(b)
+    assert message_key("Crème brûlée!") == message_key("creme brulee")
 
 
 def test_voice_leaves_a_number_whose_word_depends_on_the_noun():
