@@ -212,8 +212,8 @@ class ModelConfig:
 class TrainConfig:
     """QLoRA (Dettmers et al., arXiv 2305.14314): NF4 base, LoRA on all linear layers, loss on the answer only.
 
-    `adapter`: one to go on from, of the same rank, as `model.adapter` names one; with `model.adapter=null`, the result is an
-    adapter of the plain base again.
+    `epochs`: 0 keeps the base as it is. `adapter`: one to go on from, of the same rank, as `model.adapter` names one; with
+    `model.adapter=null`, the result is an adapter of the plain base again.
     """
 
     uri: str | None = None
@@ -238,7 +238,7 @@ class TrainConfig:
     def __post_init__(self):
         require(self.rank > 0, "train.rank", self.rank, "use a positive LoRA rank, e.g. 16")
         require(0 < self.learning_rate < 1, "train.learning_rate", self.learning_rate, "use a value in (0, 1), e.g. 1e-3")
-        require(self.epochs > 0, "train.epochs", self.epochs, "train for at least 1 epoch")
+        require(self.epochs >= 0, "train.epochs", self.epochs, "train for 1 epoch or more, or for 0 to keep the base as it is")
         require(self.batch_messages > 0, "train.batch_messages", self.batch_messages, "use at least 1 message a step")
         require(0 < self.stop_at <= 1, "train.stop_at", self.stop_at, "use a share in (0, 1]")
         for name in ("workers", "cpus", "validate_every", "patience"):

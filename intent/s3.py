@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from intent.errors import ConfigError, IntentError, StoreUnfit
-from intent.storage import Blob, StorageOptions, changed, checked, sha256
+from intent.storage import Blob, StorageOptions, changed, check_endpoint, checked, sha256
 
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 OWNER, SHA256 = "intent-owner", "intent-sha256"
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 BODY_ATTEMPTS, CONFLICT_ATTEMPTS = 5, 6
@@ -37,6 +38,9 @@ class S3Store:
         import boto3
         from botocore.config import Config
 
+        for name in ENDPOINTS:
+            if url := os.environ.get(name):
+                check_endpoint(name, url)
         config = Config(
             retries={"mode": "standard", "max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", 10))},
             connect_timeout=CONNECT_SECONDS,
@@ -139,12 +143,22 @@ class S3Store:
     @contextmanager
     def _named(self):
         """What the operator can mend, said so."""
-        from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,
+            EndpointConnectionError,
+            HTTPClientError,
+            NoCredentialsError,
+            ParamValidationError,
+        )
 
         try:
             yield
         except NoCredentialsError as error:
             raise ConfigError("uri", self.uri, "no credentials; set the AWS variables or use an instance role") from error
+        except ParamValidationError as error:
+            raise ConfigError("uri", self.uri, "is no bucket's name; correct it: letters, digits, - and .") from error
         except EndpointConnectionError as error:
             raise IntentError(f"{self.uri}: {error}; check storage.endpoint and the network") from error
         except ClientError as error:
@@ -160,8 +174,13 @@ class S3Store:
             if _status(error) >= 500:
                 raise IntentError(f"{self.uri}: the store keeps answering {code or _status(error)}; run again later") from error
             raise
-        except HTTPClientError as error:
-            raise IntentError(f"{self.uri}: the store does not answer ({type(error).__name__}); run again later") from error
+        except (ConnectionError, HTTPClientError) as error:
+            why = f"the store does not answer ({type(error).__name__})"
+            raise IntentError(f"{self.uri}: {why}; check storage.endpoint and the network, or run again later") from error
+        except (BotoCoreError, ValueError) as error:
+            # Half a pair of keys, a role or a profile that is not there, a region or a host that can be none.
+            remedy = "correct storage, the AWS variables or the instance role"
+            raise ConfigError("uri", self.uri, f"{str(error).rstrip('.')}; {remedy}") from error
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{checked(key)}" if self.prefix else checked(key)

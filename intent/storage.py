@@ -36,8 +36,18 @@ class StorageOptions:
     region: str | None = None
 
     def __post_init__(self):
-        if self.endpoint and "@" in urlsplit(self.endpoint).netloc:
-            raise ConfigError("storage.endpoint", "(hidden)", _NO_SECRETS)
+        if self.endpoint is not None:
+            check_endpoint("storage.endpoint", self.endpoint)
+
+
+def check_endpoint(field: str, url: str) -> None:
+    """Raises ConfigError for what is no endpoint, without repeating one that may hold a secret."""
+    # Anywhere: without its scheme all of `key:secret@host` is a path.
+    if "@" in url:
+        raise ConfigError(field, "(hidden)", _NO_SECRETS)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigError(field, url, "give a URL, such as https://HOST or http://HOST:PORT")
 
 
 @dataclass(frozen=True)
@@ -145,16 +155,25 @@ class LocalStore:
         self.root = Path(uri)
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        if self.root.is_file():
-            raise ConfigError("uri", self.uri, "is a file; name its folder")
-        found = []
-        for folder, folders, names in os.walk(self.root):
+        """Raises ConfigError for a folder that may not be read and for a link to one: nothing is left out silently."""
+        try:
+            if self.root.is_file():
+                raise ConfigError("uri", self.uri, "is a file; name its folder")
+            for key in sorted(self._keys()):
+                if key.startswith(prefix) and (blob := self.stat(key)):
+                    yield blob
+        except PermissionError as error:
+            remedy = "may not be read; change its permissions or the user"
+            raise ConfigError("uri", error.filename or self.uri, remedy) from error
+
+    def _keys(self) -> Iterator[str]:
+        for folder, folders, names in os.walk(self.root, onerror=_unless_gone):
             folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
+            for path in (os.path.join(folder, name) for name in folders):
+                if os.path.islink(path):
+                    raise ConfigError("uri", path, "is a link to a folder, which is not followed; name the folder itself")
             base = Path(folder).relative_to(self.root).as_posix()
-            found += [name if base == "." else f"{base}/{name}" for name in names if not name.startswith(_HIDDEN)]
-        for key in sorted(found):
-            if key.startswith(prefix) and (blob := self.stat(key)):
-                yield blob
+            yield from (name if base == "." else f"{base}/{name}" for name in names if not name.startswith(_HIDDEN))
 
     def stat(self, key: str) -> Blob | None:
         """None for a folder too: in a bucket there are only objects."""
@@ -235,6 +254,12 @@ class LocalStore:
             os.unlink(aside)
             raise
         return aside
+
+
+def _unless_gone(error: OSError) -> None:
+    """What is removed while it is listed is not there; all else must not look like that."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _blob(key: str, info: os.stat_result) -> Blob:

@@ -14,7 +14,7 @@ from intent.evaluate.benchmark_report import render_json, render_markdown, rende
 from intent.evaluate.machine import machine
 from intent.evaluate.meters import Workload
 from intent.lineage import Lineage
-from intent.storage import open_store
+from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from jobs.app import Steps, cluster, job, say
 from jobs.fan_out import measure_night
@@ -35,6 +35,8 @@ def prepare(lineage: Lineage) -> tuple[dict[str, Artifact], dict[str, str]]:
 
 
 def _shape(lineage: Lineage) -> Artifact:
+    import ray
+
     config = lineage.config
     vocabulary = Path(config.vocabulary) if config.vocabulary else None
     if vocabulary and not vocabulary.is_file():
@@ -44,19 +46,26 @@ def _shape(lineage: Lineage) -> Artifact:
     if vocabulary:
         inputs["vocabulary"] = file_sha256(vocabulary)
 
+    record = ArtifactRecord("shape", settings, inputs)
+    if made := artifact.find(artifact.artifact_uri(config.workspace, record), lineage.options):
+        return made
+    tokenizer = vocabulary or (None if config.shape is Shape.embedded else make_base(lineage))
+    return ray.get(ray.remote(_make_shape).remote(config, record, tokenizer, lineage.options))
+
+
+def _make_shape(
+    config: BenchmarkConfig, record: ArtifactRecord, tokenizer: Path | Artifact | None, options: StorageOptions
+) -> Artifact:
+    from intent.evaluate.shapes import write_shape
+    from intent.train.base import write_base
+
     def build(folder: Path) -> None:
-        import ray
-
-        from intent.evaluate.shapes import write_shape
-        from intent.train.base import write_base
-
         if config.shape is Shape.embedded:
-            ray.get(ray.remote(write_base).remote(config.model, folder))
-            return
-        tokenizer = vocabulary or artifact.fetch(make_base(lineage), lineage.options)
-        ray.get(ray.remote(write_shape).remote(config.shape.value, tokenizer, folder))
+            return write_base(config.model, folder)
+        where = artifact.fetch(tokenizer, options) if isinstance(tokenizer, Artifact) else tokenizer
+        return write_shape(config.shape.value, where, folder)
 
-    return artifact.make(config.workspace, ArtifactRecord("shape", settings, inputs), build, lineage.options)
+    return artifact.make(config.workspace, record, build, options)
 
 
 def workload(lineage: Lineage) -> Workload:

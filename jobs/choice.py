@@ -2,39 +2,42 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from intent import selection
 from intent.artifact import Artifact
-from intent.config import ClassifyConfig, JobConfig
+from intent.config import ClassifyConfig
 from intent.errors import ConfigError
 from intent.lineage import Lineage
 from intent.models import MODELS, checkpoint_at, find_models
 from intent.night.ledger import PLAN
 from intent.selection import Selected
-from intent.storage import StorageOptions, open_store, split_uri
+from intent.storage import Store, open_store, split_uri
 from jobs.nodes import places
 
 Serving = tuple[dict[str, Artifact], dict[str, int | None]]
 
 
-def serving(lineage: Lineage, models: str | None) -> Serving:
+def serving(lineage: Lineage, models: str | None, begun: Sequence[Store] = ()) -> Serving:
     """The variants by name, from the file `models` (None: the workspace's), and the batch size that each was selected with.
 
-    A log that was begun with some of them goes on with these. Raises ConfigError where the variants are no longer those
-    that were selected.
+    What was begun with some of them, in the output or in one of `begun`, goes on with these. Raises ConfigError where the
+    variants are no longer those that were selected.
     """
     config, options = lineage.config, lineage.options
     models = models or f"{config.workspace}/{MODELS}"
     if config.engine.variants:
         return find_models(models, config.engine.variants, options), {}
     everything = selection.choose(split_uri(models)[0], [], options)
-    # What is no longer there the ledger refuses by name.
-    with suppress(ConfigError):
-        if begun := _begun(config, options):
-            variants = find_models(models, begun, options)
-            return variants, _batches(variants, everything)
+    output = [open_store(config.output, options)] if isinstance(config, ClassifyConfig) else []
+    for place in (*output, *begun):
+        # What is no longer there the ledger refuses by name.
+        with suppress(ConfigError):
+            planned = _planned(place)
+            variants = find_models(models, list(planned), options)
+            if planned and (place in output or planned == {name: variant.fingerprint for name, variant in variants.items()}):
+                return variants, _batches(variants, everything)
     return _selected(lineage, models)
 
 
@@ -67,11 +70,9 @@ def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -
     return {selected.variant: selected.batch for selected in same}
 
 
-def _begun(config: JobConfig, options: StorageOptions) -> list[str]:
-    """The variants that the output is planned with: what is resumed keeps them, whichever nodes are up now."""
-    if not isinstance(config, ClassifyConfig):
-        return []
+def _planned(place: Store) -> dict[str, str]:
+    """The variants that `place` is planned with, and their fingerprints: what is resumed keeps them, whichever nodes are up."""
     try:
-        return list(json.loads(open_store(config.output, options).read(PLAN))["run"]["models"])
+        return json.loads(place.read(PLAN))["run"]["models"]
     except FileNotFoundError:
-        return []
+        return {}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from intent.artifact import Artifact, fingerprint
-from intent.config import ClassifyConfig, Device
+from intent.config import ClassifyConfig, ClusterMode, Device, require
 from intent.hardware import CPU, GPU
 from intent.lineage import Lineage
 from intent.models import classifier_loader
@@ -16,6 +16,7 @@ from intent.night.worker import Columns
 from intent.variant import SVM, VariantSpec
 from jobs.app import LogLines, cluster, for_machines, job, say
 from jobs.choice import serving
+from jobs.nodes import room
 
 # Messages a second to expect at least: of a CPU with a language model (docs/engines.md: 4 to 13) or the SVM (docs/labels.md),
 # and of a GPU, which is a guess until one is measured. They size shards, nothing else.
@@ -62,21 +63,24 @@ def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:
 def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[str, int] = {}) -> list[EngineSpec]:
     """One kind of actor a variant, sized by config or by what the cluster has; `batches`: instead of the engine's setting.
 
-    A cluster that grows by demand has nothing yet: give it `fleet.*_actors`, and engine.device=cuda to ask for GPUs.
+    A cluster that grows by demand has nothing yet: give it `fleet.*_actors`, and engine.device=cuda to ask for GPUs. A local
+    one is asked for no more than it has; raises ConfigError where it has no GPU for engine.device=cuda.
     """
     import ray
 
     def price(kind: str) -> float:
-        return lineage.config.cluster.prices.get(kind) or 0.0
+        return config.cluster.prices.get(kind) or 0.0
 
-    fleet, resources = lineage.config.fleet, ray.cluster_resources()
+    config, resources = lineage.config, ray.cluster_resources()
+    fleet, local = config.fleet, config.cluster.mode is ClusterMode.local
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     specs = []
     for name, variant in variants.items():
         spec = VariantSpec.parse(name)
-        device = lineage.config.engine.device
+        device = config.engine.device
         on_gpu = not spec.only_cpus and (device is Device.cuda or (gpus > 0 and device is Device.auto))
-        each = fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus
+        require(gpus > 0 or not (on_gpu and local), "engine.device", "cuda", "there is no GPU; use auto")
+        each = room(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True)

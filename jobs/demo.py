@@ -19,6 +19,7 @@ from jobs.classify import classify, describe
 from jobs.evaluate import evaluate, results_at
 from jobs.generate import generate
 from jobs.quantize import quantize
+from jobs.train import describe as describe_training
 from jobs.train import train
 
 LOG_SEED = 2026
@@ -84,7 +85,7 @@ def main(config: ClassifyConfig) -> None:
         data = step(f"generate {config.data.train:,} labelled messages", lambda: generate(lineage, config.data))
         say(f"   {data.uri}")
         checkpoint = step(f"fine-tune {config.model.name} with QLoRA and merge", lambda: train(lineage))
-        say(f"   held-out exact match {checkpoint.record.metrics['exact']:.3f}; {checkpoint.uri}")
+        say(f"   {describe_training(checkpoint.record.metrics)}; {checkpoint.uri}")
         variants = step(f"quantize to {', '.join(config.quant.variants)}", lambda: quantize(lineage, specs))
         evaluation = step("evaluate on held-out messages", lambda: evaluate(lineage, specs))
         results = results_at(evaluation, lineage)

@@ -100,9 +100,11 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent]) -> dic
     say(f"the gold set's {len(messages)} messages are put to {', '.join(calls.values())}")
     _, late = ray.wait(list(calls), num_returns=len(calls), timeout=HOUR)
     if late:
-        ray.cancel(late[0], force=True)
-        remedy = "run again once there is a node for it, or leave it out of engine.variants; the night stays labelled"
-        raise IntentError(f"{calls[late[0]]} has not answered the gold set within an hour: {remedy}")
+        for call in late:
+            ray.cancel(call, force=True)
+        names = ", ".join(calls[call] for call in late)
+        remedy = "run again once there is a node for each, or leave them out of engine.variants; the night stays labelled"
+        raise IntentError(f"no answer to the gold set within an hour from {names}: {remedy}")
     try:
         said = {name: ray.get(call) for call, name in calls.items()}
     except RayTaskError as error:
@@ -141,7 +143,7 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     if journal.accepted(day.isoformat()) and expired(config):
         return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
     lineage = Lineage(config)
-    variants, batches = serving(lineage, config.models)
+    variants, batches = serving(lineage, config.models, journal.begun(day.isoformat(), config.gate.accept))
     exam = examination(lineage, lambda: engines(lineage, variants, batches))
     if config.arrival and not journal.accepted(day.isoformat()):
         wait(source, config.arrival, deadline, say)
@@ -158,7 +160,8 @@ def attempt(config: NightlyConfig, day: date, deadline: float) -> int:
         say(night(config, day, deadline))
         return 0
     except IntentError as error:
-        complain(f"night of {day}: {error}", night=day.isoformat(), exit_code=error.exit_code)
+        # As in `jobs.app`: of a Ray task's error the cause is the error itself.
+        complain(f"night of {day}: {getattr(error, 'cause', None) or error}", night=day.isoformat(), exit_code=error.exit_code)
         return error.exit_code
     except Exception:
         complain(f"night of {day}:\n{traceback.format_exc()}", night=day.isoformat(), exit_code=1)

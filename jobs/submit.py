@@ -60,7 +60,7 @@ def environment(names: Sequence[str]) -> dict[str, str]:
 
 
 def connect(address: str | None):
-    """A client of the cluster at `address`. Raises ConfigError where it does not answer or refuses the token."""
+    """A client of the cluster at `address`, whose head may be starting. Raises ConfigError where it refuses the token."""
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
@@ -68,13 +68,22 @@ def connect(address: str | None):
         # Ray lets its variables overrule the argument.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
     where = os.environ.setdefault("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265")
-    try:
-        return JobSubmissionClient(where)
-    except AuthenticationError:
-        remedy = "it wants another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token to the cluster's"
-        raise ConfigError("--address", where, remedy) from None
-    except ConnectionError:
-        raise ConfigError("--address", where, "no cluster answers; start one, or tunnel to its dashboard") from None
+    deadline, told = time.monotonic() + PATIENCE, False
+    while True:
+        try:
+            return JobSubmissionClient(where)
+        except AuthenticationError:
+            remedy = (
+                "it wants another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token to the cluster's"
+            )
+            raise ConfigError("--address", where, remedy) from None
+        except ConnectionError:
+            if time.monotonic() > deadline:
+                raise IntentError(f"--address={where!r}: no cluster answers; start one, or tunnel to its dashboard") from None
+        if not told:
+            print(f"no cluster answers at {where}: asking for {PATIENCE:.0f} s", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(PAUSE)
 
 
 def submit(client, command: str, runtime_env: dict) -> str:
@@ -119,16 +128,19 @@ class Log:
 def follow(client, job_id: str) -> int:
     """Print the job's log until it ends. Returns its exit code; 128 + the signal's number where one ended it."""
     log, lost = Log(client, job_id), None
-    while not (details := client.get_job_info(job_id)).status.is_terminal():
+    while True:
         try:
-            asyncio.run(log.tail())
+            if (details := client.get_job_info(job_id)).status.is_terminal():
+                log.rest()
+                break
+            # It answers: that its log breaks off is no loss of the job.
             lost = None
+            asyncio.run(log.tail())
         except Exception as error:
             lost = lost or time.monotonic()
             if time.monotonic() - lost > PATIENCE:
                 raise IntentError(f"{job_id}: its log cannot be followed; see `ray job status {job_id}`: {error}") from error
         time.sleep(PAUSE / 4)
-    log.rest()
     code = details.driver_exit_code
     if code is None:
         print(f"job {job_id} {details.status}: {details.message}", file=sys.stderr)

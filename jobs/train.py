@@ -1,12 +1,17 @@
 """Fine-tune the base model with QLoRA on the data set and merge it into a 16-bit checkpoint."""
 
+import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from intent import artifact
-from intent.config import ClusterMode, Device, JobConfig, require
+from intent import artifact, calibration
+from intent.artifact import ArtifactRecord
+from intent.config import ClusterMode, Device, JobConfig, ModelConfig, require
 from intent.lineage import Lineage
+from intent.storage import StorageOptions
+from intent.train.merge import ADAPTER_FILES
 from jobs.app import Steps, cluster, job, say
 from jobs.nodes import room
 
@@ -18,7 +23,7 @@ def train(lineage: Lineage) -> artifact.Artifact:
         return made
     _require_room(config)
     data, base = lineage.data(), make_base(lineage)
-    return artifact.make(config.workspace, record, lambda folder: _build(lineage, base, data, folder), lineage.options)
+    return _fit(lineage, base, data) if config.train.epochs else _keep(lineage, base)
 
 
 def _require_room(config: JobConfig) -> None:
@@ -34,33 +39,78 @@ def _require_room(config: JobConfig) -> None:
 
 
 def make_base(lineage: Lineage) -> artifact.Artifact:
-    """The base model as 16-bit safetensors."""
-
-    def build(folder: Path) -> None:
-        import ray
-
-        from intent.train.base import write_base
-
-        ray.get(ray.remote(num_cpus=1)(write_base).remote(lineage.config.model, folder))
-
-    return artifact.make(lineage.config.workspace, lineage.base_record(), build, lineage.options)
-
-
-def _build(lineage: Lineage, base: artifact.Artifact, data: artifact.Artifact, folder: Path) -> dict:
+    """The base model as 16-bit safetensors. Made by a task: where this process runs there may be no room for a model."""
     import ray
 
-    from intent.train.merge import merge
+    record, where = lineage.base_record(), lineage.config.workspace
+    if made := artifact.find(artifact.artifact_uri(where, record), lineage.options):
+        return made
+    return ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.config.model, lineage.options))
+
+
+def _make_base(workspace: str, record: ArtifactRecord, model: ModelConfig, options: StorageOptions) -> artifact.Artifact:
+    from intent.train.base import write_base
+
+    return artifact.make(workspace, record, lambda folder: write_base(model, folder), options)
+
+
+def _keep(lineage: Lineage, base: artifact.Artifact) -> artifact.Artifact:
+    """The base model as the checkpoint: what a shipped adapter has taught it serves any catalog."""
+    import ray
+
+    task = ray.remote(num_cpus=1)(_copy)
+    return ray.get(task.remote(lineage.config.workspace, lineage.checkpoint_record(), base, lineage.options))
+
+
+def _copy(workspace: str, record: ArtifactRecord, base: artifact.Artifact, options: StorageOptions) -> artifact.Artifact:
+    def build(folder: Path) -> dict:
+        here = artifact.fetch(base, options)
+        for name in base.record.files:
+            shutil.copy(here / name, folder / name)
+        return {"messages": 0}
+
+    return artifact.make(workspace, record, build, options)
+
+
+def _fit(lineage: Lineage, base: artifact.Artifact, data: artifact.Artifact) -> artifact.Artifact:
+    import ray
+
     from intent.train.runner import TrainRequest, fit
 
-    config = lineage.config
+    config, record = lineage.config, lineage.checkpoint_record()
     settings = replace(config.train, cpus=room(config.cluster, config.train.cpus))
     request = TrainRequest(base, data, lineage.options, lineage.schema, config.codec.value, settings)
-    name = lineage.checkpoint_record().fingerprint
-    with tempfile.TemporaryDirectory() as adapter, Steps("train") as steps:
-        metrics = fit(request, name, f"{config.workspace}/runs", steps.update, Path(adapter))
-        fetched = artifact.fetch(base, lineage.options)
-        ray.get(ray.remote(num_cpus=1)(merge).remote(fetched, Path(adapter), folder))
-    return metrics
+    with tempfile.TemporaryDirectory() as folder, Steps("train") as steps:
+        metrics = fit(request, record.fingerprint, f"{config.workspace}/runs", steps.update, Path(folder))
+        adapter = {name: (Path(folder) / name).read_bytes() for name in (*ADAPTER_FILES, calibration.FILE)}
+    task = ray.remote(num_cpus=1)(_merge)
+    return ray.get(task.remote(config.workspace, record, base, adapter, metrics, lineage.options))
+
+
+def _merge(
+    workspace: str,
+    record: ArtifactRecord,
+    base: artifact.Artifact,
+    adapter: dict[str, bytes],
+    metrics: dict,
+    options: StorageOptions,
+) -> artifact.Artifact:
+    from intent.train.merge import merge
+
+    def build(folder: Path) -> dict:
+        with tempfile.TemporaryDirectory() as trained:
+            for name, data in adapter.items():
+                (Path(trained) / name).write_bytes(data)
+            merge(artifact.fetch(base, options), Path(trained), folder)
+        return metrics
+
+    return artifact.make(workspace, record, build, options)
+
+
+def describe(metrics: Mapping) -> str:
+    if "exact" not in metrics:
+        return "the base model as it is, without training"
+    return f"held-out exact match {metrics['exact']:.3f} after {metrics['messages']:,} messages"
 
 
 @job("train")
@@ -69,8 +119,7 @@ def main(config: JobConfig) -> None:
     lineage.check()
     with cluster(config.cluster):
         made = train(lineage)
-    metrics = made.record.metrics
-    say(f"checkpoint: {made.uri}\nheld-out exact match {metrics['exact']:.3f} after {metrics['messages']:,} messages")
+    say(f"checkpoint: {made.uri}\n{describe(made.record.metrics)}")
 
 
 if __name__ == "__main__":

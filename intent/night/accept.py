@@ -3,23 +3,25 @@
 Knows the journal, the gate and the ledger; nothing of Ray, dates or the command line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from intent.artifact import fingerprint
 from intent.config import GateConfig
-from intent.errors import CorruptData, ManifestLost, Quarantined
+from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined
 from intent.night.gate import Portrait, count, findings, paint
 from intent.night.journal import Journal
-from intent.night.ledger import LABELLED, Ledger, RunIdentity, probe
-from intent.night.part import open_part
-from intent.night.progress import Summary
+from intent.night.ledger import LABELLED, MANIFEST, Ledger, RunIdentity, probe
+from intent.night.part import Committed, open_part
+from intent.night.progress import Summary, Tally
 from intent.schema import IntentSchema
 from intent.storage import Store, sha256
 
 T = TypeVar("T")
+# So many parts are asked for ahead of who reads them.
+AHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Examination:
 def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[str], object], exam: Examination) -> Summary:
     """The night of `day`, from wherever an earlier run of it stopped. `label` labels it into a place, once.
 
-    Raises Quarantined where the night is outside its limits, and what `label` raises.
+    Raises Quarantined where the night is outside its limits, ConfigError where what is to be accepted as it is was never
+    labelled, and what `label` raises.
     """
     output = journal.output(day)
     ledger = Ledger(output, run)
@@ -45,13 +48,16 @@ def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[
         finish(journal, day, exam.limits)
         return Summary(**manifest["summary"] | {"already_done": True})
     staged = journal.staged(day, run.fingerprint)
+    if exam.limits.accept and not staged.stat(MANIFEST):
+        remedy = "there is no night of these models and this input that was judged; run the same command without it first"
+        raise ConfigError("gate.accept", True, remedy)
     label(staged.uri)
     try:
         labelled = Staged(staged)
         portrait = judge(journal, day, labelled, exam)
         if portrait.findings and not exam.limits.accept:
             raise Quarantined(_describe(portrait, staged, journal.draw(day, exam.limits.nights)))
-        publish(labelled, output)
+        summary = publish(labelled, output)
     except (ManifestLost, FileNotFoundError) as error:
         # Another driver publishes the same night, and may have cleared it away already.
         if not journal.accepted(day):
@@ -59,7 +65,7 @@ def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[
         journal.clear(day)
         raise ManifestLost(f"{output.uri}: another driver finished this night first; its labels stand") from error
     finish(journal, day, exam.limits)
-    return portrait.summary
+    return summary
 
 
 class Staged:
@@ -75,8 +81,8 @@ class Staged:
         self.summary: dict = manifest["summary"]
         self.parts = {entry["shard"]: entry[LABELLED] for entry in manifest["parts"]}
 
-    def map(self, function: Callable[[bytes, str], T]) -> list[T]:
-        """Of every labelled part, a few at a time, and its URI. Raises CorruptData where one is not what the manifest lists."""
+    def map(self, function: Callable[[bytes, str], T]) -> Iterator[T]:
+        """Of every labelled part and its URI, as they are asked for. Raises CorruptData where one is not the manifest's."""
 
         def call(entry: dict) -> T:
             data, uri = self.store.read(entry["key"]), f"{self.store.uri}/{entry['key']}"
@@ -84,14 +90,18 @@ class Staged:
                 raise CorruptData(f"{uri}: SHA-256 is not its manifest's; delete {self.store.uri} and run again")
             return function(data, uri)
 
+        entries = [*self.parts.values()]
         with ThreadPoolExecutor(self.store.parallel) as pool:
-            return list(pool.map(call, self.parts.values()))
+            for start in range(0, len(entries), AHEAD):
+                yield from pool.map(call, entries[start : start + AHEAD])
 
 
 def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Portrait:
     """The night's portrait with its findings, kept; counted anew only where it was not counted from the same before."""
     language = exam.limits.language
-    of = fingerprint([staged.ledger.run.fingerprint, language, exam.of])
+    # A night that is labelled anew, once its folder was deleted, has other parts.
+    parts = [entry["sha256"] for entry in staged.parts.values()]
+    of = fingerprint([staged.ledger.run.fingerprint, language, exam.of, parts])
     portrait = journal.portrait(day)
     if portrait is None or portrait.of != of:
         counts = staged.map(lambda data, _: count(data, exam.schema, language))
@@ -103,16 +113,36 @@ def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Port
     return portrait
 
 
-def publish(staged: Staged, output: Store) -> None:
+def publish(staged: Staged, output: Store) -> Summary:
     """Copy a labelled night to where readers look, by the same protocol: parts by conditional writes, the manifest last.
 
+    The summary is of the parts that are there: one that an earlier try left stays, and may count otherwise than the staged.
     Raises CorruptData, StoreUnfit, ManifestLost.
     """
     here = Ledger(output, staged.ledger.run)
     probe(output)
     shards = here.plan(lambda: staged.ledger.plan(list))
-    parts = staged.map(lambda data, uri: here.publish(open_part(data, uri)))
-    here.commit(shards, {part.receipt.shard: part for part in parts}, staged.summary | {"output": output.uri})
+
+    def copy(data: bytes, uri: str) -> tuple[int, Committed]:
+        part = open_part(data, uri)
+        return part.receipt.classified, here.publish(part)
+
+    # What models saw for no part, such as the most frequent messages, only the staged summary knows.
+    parts, tally = {}, Tally(classified=staged.summary["classified"])
+    for classified, part in staged.map(copy):
+        parts[part.receipt.shard] = part
+        tally.counts["classified"] -= classified
+        tally.add(part)
+    summary = _timed(tally.summary(staged.summary["retries"], output.uri), staged.summary)
+    here.commit(shards, parts, summary.as_dict())
+    return summary
+
+
+def _timed(summary: Summary, labelling: dict) -> Summary:
+    """With the times of the labelling instead of the copying."""
+    rates = {name: entry["rows_per_second"] for name, entry in labelling["variants"].items()}
+    variants = {name: entry | {"rows_per_second": rates.get(name, 0.0)} for name, entry in summary.variants.items()}
+    return replace(summary, variants=variants, seconds=labelling["seconds"])
 
 
 def finish(journal: Journal, day: str, limits: GateConfig) -> None:

@@ -23,6 +23,8 @@ from intent.schema import Choice, Entity, IntentSchema
 NONE, NO_LANGUAGE, OTHERS = "none", "no language", "other languages"
 LANGUAGE = "gate.language"
 MOST_LANGUAGES, MOST_LETTERS = 24, 40
+# Counts of so many parts are held at a time.
+MOST_COUNTS = 64
 # The share of nights like the last ones that chance alone must not turn away: 99.9 %.
 Z = 3.09
 
@@ -44,10 +46,10 @@ class Portrait:
     findings: list[str] = field(default_factory=list)
 
 
-def paint(night: str, of: str, counts: Sequence[pa.Table], schema: IntentSchema, summary: Summary) -> Portrait:
+def paint(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Portrait:
     """The portrait of a night from the `count` of each of its parts; its gold and findings are not known here."""
     slots = _named_slots(schema)
-    mixes = _mixes(pa.concat_tables(counts), slots) if counts else {}
+    mixes = _mixes(_summed(counts), slots)
     nones = next((mixes.get(slot.name, {}).get(NONE, 0) for slot in schema.slots if isinstance(slot, Choice)), 0)
     counted = {"rejected": summary.rejected, "abstained": summary.abstained, NONE: nones}
     return Portrait(night, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
@@ -80,22 +82,39 @@ def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_in(words, most), words, OTHERS.encode())
 
 
+def _summed(counts: Iterable[pa.Table]) -> pa.Table:
+    """One count of all, added up as they come: a night of many parts takes no more memory than one of few."""
+    held: list[pa.Table] = []
+    for table in counts:
+        held.append(table)
+        if len(held) == MOST_COUNTS:
+            held = [_sum(held)]
+    return _sum(held)
+
+
+def _sum(counts: Sequence[pa.Table]) -> pa.Table:
+    if not counts:
+        return pa.table({})
+    table = pa.concat_tables(counts)
+    keys = table.column_names[:-1]
+    return table.group_by(keys).aggregate([("count_all", "sum")]).rename_columns(table.column_names)
+
+
 def _mixes(counts: pa.Table, slots: Sequence[str]) -> dict[str, dict[str, int]]:
-    keys = counts.column_names[:-1]
-    rows = counts.group_by(keys).aggregate([("count_all", "sum")]).to_pylist()
+    rows = counts.to_pylist()
     languages: Counter[str] = Counter()
-    for row in rows if LANGUAGE in keys else []:
+    for row in rows if LANGUAGE in counts.column_names else []:
         row[LANGUAGE] = _name(row[LANGUAGE])
-        languages[row[LANGUAGE]] += row["count_all_sum"]
+        languages[row[LANGUAGE]] += row["count_all"]
     kept = {name for name, _ in languages.most_common(MOST_LANGUAGES)}
     mixes: dict[str, Counter] = defaultdict(Counter)
     for row in rows:
         for slot in slots:
             if (value := row[slot]) is not None:
-                mixes[slot][value] += row["count_all_sum"]
+                mixes[slot][value] += row["count_all"]
                 if languages:
                     word = row[LANGUAGE] if row[LANGUAGE] in kept else OTHERS
-                    mixes[f"{slot} in {word}"][value] += row["count_all_sum"]
+                    mixes[f"{slot} in {word}"][value] += row["count_all"]
     # By slot first, then by slot and language.
     return {name: dict(sorted(mixes[name].items())) for name in sorted(mixes, key=lambda name: (name not in slots, name))}
 

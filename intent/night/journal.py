@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from intent.night import page
 from intent.night.gate import Portrait
-from intent.night.ledger import MANIFEST
+from intent.night.ledger import MANIFEST, PLAN
 from intent.night.progress import Summary
 from intent.storage import Store
 
@@ -33,6 +33,16 @@ class Journal:
     def staged(self, day: str, run: str) -> Store:
         """Where the run with this fingerprint labels: another model or input never meets what an earlier one left."""
         return self.below(f"{STAGED}/{day}/{run}")
+
+    def begun(self, day: str, accept: bool = False) -> list[Store]:
+        """Where runs have been planned for this date; of a quarantined night not the finished ones, but to `accept` one.
+
+        Other variants may have been selected since. What is finished and was not judged yet goes on.
+        """
+        keys, portrait = {blob.key for blob in self.store.list(f"{STAGED}/{day}/")}, self.portrait(day)
+        quarantined = bool(portrait and portrait.findings)
+        runs = sorted(key.removesuffix(f"/{PLAN}") for key in keys if key.endswith(f"/{PLAN}"))
+        return [self.below(run) for run in runs if accept or not (quarantined and f"{run}/{MANIFEST}" in keys)]
 
     def accepted(self, day: str) -> bool:
         return self.output(day).stat(MANIFEST) is not None

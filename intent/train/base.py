@@ -12,12 +12,16 @@ from pathlib import Path
 from intent.artifact import file_sha256
 from intent.config import PACKAGE, SHIPPED, ModelConfig
 from intent.errors import ConfigError, CorruptData
+from intent.train.merge import copy_calibration
 
 ADAPTER = "adapter_model.safetensors"
 
 
 def write_base(model: ModelConfig, target: Path) -> None:
-    """Write model and tokenizer of `model.source` to the folder `target`. Raises ConfigError naming the source."""
+    """Write model and tokenizer of `model.source`, with `model.adapter` merged in, to the folder `target`.
+
+    Raises ConfigError naming the source or the adapter.
+    """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -38,6 +42,8 @@ def write_base(model: ModelConfig, target: Path) -> None:
             raise ConfigError("model.adapter", model.adapter, f"does not fit {model.source}; use model.adapter=null") from error
     plain.to(torch.float16).save_pretrained(target)
     tokenizer.save_pretrained(target)
+    if model.adapter:
+        copy_calibration(adapter_folder(model.adapter), target)
     if file := options.get("gguf_file"):
         _restore_digits(Path(where) / file, target)
 

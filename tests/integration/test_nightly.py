@@ -23,7 +23,7 @@ USUAL, ODD = ["two milks", "milk please", "hello"], ["hello", "hello there"]
 def command(root, tmp_path, monkeypatch, capfd):
     """Runs the job on the log and for the dates below `root`; returns its exit code and what it printed."""
     variants = {"rule": Artifact("nowhere", ArtifactRecord("variant-rule", {}, {}))}
-    monkeypatch.setattr(nightly, "serving", lambda lineage, models: (variants, {}))
+    monkeypatch.setattr(nightly, "serving", lambda lineage, models, begun: (variants, {}))
     for module in (classify, nightly):
         monkeypatch.setattr(module, "engines", lambda lineage, variants, batches: [nights.engine("rule", cpus=0.2)])
     (tmp_path / "mine.csv").write_text("name\nMilk\n")
@@ -50,6 +50,7 @@ def labels(root: str, day: int):
     return open_store(f"{root}/labels/dt=2026-11-0{day}")
 
 
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
 def test_a_backfill_goes_on_after_a_late_night_and_keeps_an_odd_one_from_its_readers(root, command):
     for day, messages in ((1, USUAL), (2, USUAL), (4, ODD), (5, USUAL)):
         write(root, day, messages)
@@ -69,6 +70,7 @@ def test_a_backfill_goes_on_after_a_late_night_and_keeps_an_odd_one_from_its_rea
     assert code == 0 and "already done: 200 rows" in said
 
 
+@pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_a_model_that_gets_the_gold_set_wrong_publishes_nothing(root, command, tmp_path):
     write(root, 1, USUAL)
     (tmp_path / "gold.json").write_text('{"message": "hello", "action": "add", "product": "Milk", "quantity": 1}')

@@ -56,6 +56,15 @@ def config(base, workspace, *more) -> ClassifyConfig:
     return load_config("classify", overrides, ClassifyConfig)
 
 
+def test_without_training_the_checkpoint_is_the_base(base, tmp_path):
+    lineage = Lineage(config(base, tmp_path, "train.epochs=0", "input=in", "output=out"))
+    generate(lineage, lineage.config.data)
+    made = train(lineage)
+    weights = [entry["sha256"] for key, entry in made.record.files.items() if key.endswith(".safetensors")]
+    assert weights == [lineage.base().record.files["model.safetensors"]["sha256"]]
+    assert made == train(lineage) == lineage.checkpoint()
+
+
 @pytest.fixture(scope="module")
 def finished(base, tmp_path_factory):
     """A workspace in which every job has run, named relative to where the jobs are started."""
@@ -116,7 +125,8 @@ def test_every_variant_is_scored_against_the_reference(finished):
     assert "<svg" in open_store(made.uri).read("report.html").decode()
 
 
-def test_a_log_is_labelled_by_both_engines_the_same_on_disk_and_s3(finished, base, root):
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_a_log_is_labelled_by_both_engines(finished, base, root):
     messages = [example.message for example in dataset.read_split(open_store(Lineage(finished).data().uri), "test")]
     rows = [messages[i % 32] for i in range(300)] + [None, ""]
     table = pa.table({"id": [str(i) for i in range(302)], "message": rows})

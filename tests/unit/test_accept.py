@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import nights
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from intent.config import GateConfig
-from intent.errors import CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
+from intent.engine import Status
+from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
 from intent.night import accept
 from intent.night.accept import Examination, settle_night
 from intent.night.journal import Journal
@@ -24,6 +26,7 @@ from intent.storage import StorageOptions, open_store
 MON, TUE, WED = "2026-11-23", "2026-11-24", "2026-11-25"
 USUAL, ODD = ["two milks", "milk please", "hello"], ["hello", "hello there", "hello you"]
 COLUMNS = Columns(keep=("language",))
+HELLO = nights.rule("hello")
 
 
 class Crash(BaseException):
@@ -142,7 +145,9 @@ def test_a_quarantined_night_can_be_accepted_as_it_is_and_then_counts_among_the_
     shop.log(WED, ODD)
     with pytest.raises(Quarantined):
         shop.night(WED)
-    seen = len(shop.seen)
+    seen, other = len(shop.seen), replace(shop, identity=replace(nights.IDENTITY, models={"rule": "2"}))
+    with pytest.raises(ConfigError, match=r"gate\.accept=True: there is no night of these models"):
+        other.night(WED, accept=True)
     shop.night(WED, accept=True)
     assert len(shop.seen) == seen
     shop.check(WED)
@@ -170,6 +175,61 @@ def test_another_model_labels_a_quarantined_night_anew_and_an_accepted_one_not(s
     shop.check(TUE)
     with pytest.raises(RunMismatch, match="other models"):
         shop.night(MON)
+
+
+def test_a_night_that_is_labelled_anew_is_judged_by_its_new_labels(shop, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(Quarantined):
+        patched.setattr(nights, "rule", lambda message: HELLO)
+        shop.night(TUE)
+    shop.journal.clear(TUE)
+    assert shop.night(TUE).rows == 300
+    shop.check(TUE)
+
+
+def test_a_night_is_counted_as_its_parts_come_a_bounded_number_ahead(shop, monkeypatch):
+    def look() -> None:
+        [run] = {key.split("/")[2] for key in shop.staged()}
+        monkeypatch.setattr(accept, "AHEAD", 2)
+        staged, read = accept.Staged(shop.journal.staged(TUE, run)), []
+        uris = staged.map(lambda data, uri: read.append(uri) or uri)
+        assert next(uris) in read and len(read) <= 2 and len([*uris]) == len(read) - 1 == 2
+
+    shop.night(TUE, between=look)
+
+
+def test_what_is_published_is_counted_in_the_parts_that_are_there(shop, monkeypatch):
+    """A part of an earlier try stays where it is, whatever became of the night that it was copied from."""
+    publish, tries = Ledger.publish, count()
+
+    def die(ledger, part):
+        if next(tries):
+            raise Crash
+        return publish(ledger, part)
+
+    with monkeypatch.context() as patched, pytest.raises(Crash):
+        shop.night(TUE, between=lambda: patched.setattr(Ledger, "publish", die))
+    shop.journal.clear(TUE)
+    monkeypatch.setattr(nights, "rule", lambda message: replace(HELLO, status=Status.ABSTAINED))
+    summary = shop.night(TUE, abstained=1, change=1, distance=1)
+    shop.check(TUE)
+    manifest = Ledger(shop.labels(TUE), shop.identity).manifest()
+    assert (summary.labelled, summary.abstained) == (100, 200) and summary.as_dict() == manifest["summary"]
+    assert [manifest[name] for name in ("rows", "labelled", "abstained")] == [300, 100, 200]
+    assert summary.classified == summary.rows - summary.duplicates_saved and summary.seconds > 0
+
+
+def test_a_quarantined_night_holds_no_later_run_to_its_variants_but_to_accept_it(shop):
+    def begun(**how) -> list[str]:
+        return [store.uri for store in shop.journal.begun(WED, **how)]
+
+    shop.log(WED, ODD)
+    seen = []
+    with pytest.raises(Quarantined):
+        shop.night(WED, between=lambda: seen.extend(begun()))
+    assert len(seen) == 1, "finished and not judged yet, it goes on"
+    assert begun() == [] and begun(accept=True) == seen
+    shop.journal.below(f"staged/{WED}/other").put("plan.json", b"{}")
+    assert begun() == [f"{shop.root}/workspace/staged/{WED}/other"], "one that is not finished goes on"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import ray
 
 from intent.artifact import Artifact, ArtifactRecord
 from intent.config import ClassifyConfig, Device
+from intent.errors import ConfigError
 from intent.hardware import CPU, GPU, Hardware
 from intent.lineage import Lineage
 from intent.night.fleet import EngineSpec, room
@@ -42,8 +43,16 @@ def test_a_fleet_takes_what_the_cluster_has(shapes):
 
 def test_a_cluster_that_has_no_worker_yet_is_asked_for_what_the_configuration_says(shapes):
     asked = ("engine.device=cuda", "fleet.gptq_actors=8", "fleet.gguf_actors=64")
-    assert shapes({}, *asked) == {"gptq": (8, 1, 1), "gguf": (64, 1, 0)}
-    assert shapes({}, "engine.device=cuda")["gptq"] == (1, 1, 1)
+    assert shapes({}, "cluster=attach", *asked) == {"gptq": (8, 1, 1), "gguf": (64, 1, 0)}
+    assert shapes({}, "cluster=attach", "engine.device=cuda")["gptq"] == (1, 1, 1)
+    assert shapes({"CPU": 2}, "cluster=attach", "fleet.gguf_cpus=8")["gguf"] == (1, 8, 0)
+
+
+def test_a_local_cluster_which_no_node_will_join_is_asked_for_no_more_than_it_has(shapes):
+    assert shapes({"CPU": 2}, "fleet.gguf_cpus=8", "fleet.gptq_cpus=8") == {"gptq": (1, 2, 0), "gguf": (1, 2, 0)}
+    with pytest.raises(ConfigError, match="engine.device='cuda': there is no GPU; use auto"):
+        shapes({"CPU": 2}, "engine.device=cuda")
+    assert shapes({"CPU": 2}, "engine=gguf", "engine.device=cuda") == {"gguf": (2, 1, 0)}, "it asks for no GPU"
 
 
 def test_the_reference_is_measured_on_both_kinds_of_processor_and_others_where_they_run():

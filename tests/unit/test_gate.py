@@ -55,6 +55,21 @@ def test_a_portrait_counts_sure_labels_by_slot_and_language():
     assert painted.mixes["product"] == {"Milk": 4} and "product in de" not in painted.mixes
 
 
+def test_a_night_of_many_parts_takes_no_more_memory_than_one_of_few(monkeypatch):
+    concat, sizes = pa.concat_tables, []
+
+    def seen(tables):
+        tables = [*tables]
+        sizes.append(sum(table.num_rows for table in tables))
+        return concat(tables)
+
+    monkeypatch.setattr(pa, "concat_tables", seen)
+    counted = count(part(["add", "none"], ["en", "de"]), nights.CART, "language")
+    painted = paint("2026-11-23", "f", (counted for _ in range(200)), nights.CART, Summary(400, 400, 0, 0))
+    assert painted.mixes["action"] == {"add": 200, "none": 200} and painted.mixes["action in de"] == {"none": 200}
+    assert max(sizes) == 64 * 2
+
+
 def test_a_language_column_may_hold_anything_and_stays_small():
     many = pa.array([f"user-{n}" for n in range(500)] + ["en"] * 100)
     painted = by_language(["add"] * 600, many)

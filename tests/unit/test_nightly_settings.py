@@ -1,19 +1,24 @@
-"""What `jobs.nightly` is told: dates, places, markers, limits; and how long it waits."""
+"""What `jobs.nightly` is told: dates, places, markers, limits; how long it waits, and its follower; and how its end is told."""
 
 import re
 import shlex
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import ray
 from nights import CART
+from ray.exceptions import RayTaskError
+from ray.job_submission import JobStatus
 
 from intent.config import NightlyConfig
-from intent.errors import ConfigError, NotArrived
+from intent.errors import ConfigError, IntentError, NotArrived
 from intent.evaluate import own_gold
 from intent.night.arrival import wait
+from intent.night.fleet import EngineSpec
 from intent.storage import open_store
-from jobs import nightly
+from jobs import nightly, submit
 from jobs.app import load_config
 
 TODAY = date(2026, 11, 25)
@@ -96,6 +101,81 @@ def test_each_output_has_a_journal_of_its_own():
 def test_the_end_of_a_range_is_that_of_its_most_urgent_night():
     assert nightly.worst([0, 0]) == 0 and nightly.worst([0, 8, 7, 0]) == 7
     assert nightly.worst([7, 3, 8]) == 3 and nightly.worst([3, 2, 7]) == 2 and nightly.worst([2, 1]) == 1
+
+
+def test_an_error_of_a_ray_task_is_told_by_its_words_not_its_traceback(monkeypatch, capsys):
+    def night(*_):
+        raise RayTaskError("label", "Traceback of another process", NotArrived("no such log")).as_instanceof_cause()
+
+    monkeypatch.setattr(nightly, "night", night)
+    assert nightly.attempt(None, date(2026, 11, 23), 0) == 8
+    assert capsys.readouterr().err == "error: night of 2026-11-23: no such log\n"
+
+
+def test_every_variant_that_does_not_answer_the_gold_set_is_named_and_asked_no_longer(monkeypatch):
+    class Task:
+        def options(self, **_):
+            return self
+
+        def remote(self, variant, *_):
+            return f"call of {variant}"
+
+    cancelled = []
+    monkeypatch.setattr(ray, "remote", lambda function: Task())
+    monkeypatch.setattr(ray, "wait", lambda calls, **_: (calls[:1], calls[1:]))
+    monkeypatch.setattr(ray, "cancel", lambda call, force: cancelled.append(call))
+    with pytest.raises(IntentError, match="no answer to the gold set within an hour from gptq, svm: run again"):
+        nightly.gold_shares([EngineSpec(name, name, list) for name in ("gguf", "gptq", "svm")], {"hello": {}})
+    assert cancelled == ["call of gptq", "call of svm"]
+
+
+class Cluster:
+    """A job's status and log, as a client of Ray's gives them: an exception is raised, the last of each stays."""
+
+    def __init__(self, infos: list, logs: list):
+        self.infos, self.logs = infos, logs
+
+    def get_job_info(self, _):
+        return self._next(self.infos)
+
+    def get_job_logs(self, _):
+        return self._next(self.logs)
+
+    async def tail_job_logs(self, _):
+        raise ConnectionError("the log broke off")
+        yield
+
+    def _next(self, answers: list):
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+RUNNING = SimpleNamespace(status=JobStatus.RUNNING)
+ENDED = SimpleNamespace(status=JobStatus.FAILED, driver_exit_code=7)
+AWAY = ConnectionError("no route")
+
+
+@pytest.mark.parametrize(
+    ("infos", "logs"),
+    [
+        ([RUNNING, AWAY, RUNNING, AWAY, RUNNING, ENDED], ["all"]),
+        ([RUNNING, RUNNING, RUNNING, RUNNING, ENDED], ["all"]),
+        ([RUNNING, ENDED], [AWAY, "all"]),
+        ([AWAY], ["all"]),
+        ([ENDED], [AWAY]),
+    ],
+)
+def test_a_job_is_lost_only_while_its_cluster_does_not_answer(monkeypatch, capsys, infos, logs):
+    clock = Clock()
+    monkeypatch.setattr(submit, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda _: clock.sleep(70)))
+    if len(infos) > 1:
+        assert submit.follow(Cluster(infos, logs), "job") == 7 and capsys.readouterr().out == "all"
+    else:
+        with pytest.raises(IntentError, match="job: its log cannot be followed; see `ray job status job`: no route"):
+            submit.follow(Cluster(infos, logs), "job")
+        assert clock.slept == [70, 70]
 
 
 class Clock:

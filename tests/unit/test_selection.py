@@ -163,6 +163,17 @@ def test_a_log_that_was_begun_keeps_its_variants_whichever_nodes_are_up(lineage,
     assert choice.serving(lineage, None) == ({"gguf-Q4_K_M": ANY}, {"gguf-Q4_K_M": 16})
 
 
+def test_a_staged_night_keeps_its_variants_and_one_of_an_older_model_does_not(lineage, monkeypatch, tmp_path):
+    publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.01), HERE)
+    monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(GPU, "T4", 1), "node", 2)])
+    staged = {name: open_store(f"{tmp_path}/{name}") for name in ("older", "begun")}
+    for name, of in (("older", "of-an-older-model"), ("begun", "f-gguf-Q4_K_M")):
+        staged[name].put("plan.json", json.dumps({"run": {"models": {"gguf-Q4_K_M": of}}}).encode())
+    with pytest.raises(ConfigError, match="engine.variants='reference'"):
+        choice.serving(lineage, None, [staged["older"]])
+    assert list(choice.serving(lineage, None, [*staged.values()])[0]) == ["gguf-Q4_K_M"]
+
+
 def test_a_workspace_can_be_moved(tmp_path):
     made = artifact.make(f"{tmp_path}/here", ArtifactRecord("variant", {}, {}), lambda folder: None)
     publish_models(f"{tmp_path}/here", {"gguf-Q8_0": made}, HERE)

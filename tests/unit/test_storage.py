@@ -1,5 +1,6 @@
 """The same promises on disk and on S3."""
 
+import errno
 import os
 import pickle
 import threading
@@ -9,7 +10,7 @@ import pytest
 
 from intent.errors import ConfigError, CorruptData, StoreUnfit
 from intent.night.ledger import probe
-from intent.storage import LocalStore, open_store, read_uri
+from intent.storage import LocalStore, StorageOptions, open_store, read_uri
 
 
 def test_objects_are_put_listed_read_and_deleted(store):
@@ -119,6 +120,58 @@ def test_a_link_whose_reply_is_lost_is_not_a_lost_race(tmp_path, monkeypatch):
 def test_a_folder_is_no_object(store):
     store.put("a/b", b"one")
     assert store.stat("a") is None and store.stat("a/b/c") is None
+
+
+@pytest.fixture
+def scanning(tmp_path, monkeypatch):
+    """The store of two folders with an object each, of which `odd` raises what it is given when it is listed."""
+    store, scandir = LocalStore(str(tmp_path)), os.scandir
+    for key in ("even/a", "odd/a"):
+        store.put(key, b"one")
+
+    def raising(kind: type, number: int) -> LocalStore:
+        def scan(folder):
+            if folder.endswith("odd"):
+                raise kind(number, os.strerror(number), folder)
+            return scandir(folder)
+
+        monkeypatch.setattr(os, "scandir", scan)
+        return store
+
+    return raising
+
+
+def test_a_folder_that_cannot_be_listed_is_never_left_out_silently(scanning):
+    with pytest.raises(ConfigError, match="uri='.*/odd': may not be read; change its permissions"):
+        list(scanning(PermissionError, errno.EACCES).list())
+    with pytest.raises(OSError, match="Input/output error"):
+        list(scanning(OSError, errno.EIO).list())
+    assert [blob.key for blob in scanning(FileNotFoundError, errno.ENOENT).list()] == ["even/a"]
+
+
+def test_a_link_to_a_folder_is_refused_and_one_to_a_file_followed(tmp_path):
+    store, elsewhere = LocalStore(str(tmp_path / "in")), LocalStore(str(tmp_path / "elsewhere"))
+    for key in ("a", ".hidden/a"):
+        elsewhere.put(key, b"one")
+    store.put("day/b", b"two")
+    (tmp_path / "in" / "a").symlink_to(tmp_path / "elsewhere" / "a")
+    assert [blob.key for blob in store.list()] == ["a", "day/b"]
+    (tmp_path / "in" / "day" / "more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="uri='.*/day/more': is a link to a folder, which is not followed"):
+        list(store.list())
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "", "s3://store", "//store", "https://"])
+def test_an_endpoint_that_is_no_url_is_refused(endpoint):
+    with pytest.raises(ConfigError, match=f"storage.endpoint='{endpoint}': give a URL, such as https://HOST"):
+        StorageOptions(endpoint=endpoint)
+
+
+@pytest.mark.parametrize("endpoint", ["https://canary-key:canary@store", "canary-key:canary@store:9000"])
+def test_an_endpoint_with_credentials_is_refused_and_not_repeated(endpoint):
+    with pytest.raises(ConfigError, match="take them out") as refused:
+        StorageOptions(endpoint=endpoint)
+    assert "canary" not in str(refused.value)
 
 
 def test_what_killed_writers_left_is_removed_after_a_day(tmp_path):
