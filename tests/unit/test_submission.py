@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
-from intent.errors import ConfigError
+from intent.errors import ConfigError, IntentError
 from jobs import submit
 
 # Ray's job server takes 100 MiB.
@@ -69,3 +69,25 @@ def test_the_working_tree_that_is_sent_is_small_and_runs(tmp_path):
     names = set(zipfile.ZipFile(package).namelist())
     assert {"jobs/nightly.py", "intent/night/fleet.py", "conf/nightly.yaml", "conf/catalogs/grocery.csv"} <= names
     assert not {Path(name).parts[0] for name in names} & {".git", ".venv", "artifacts", "demo", "tests", "outputs"}
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_head_that_starts_anew_is_waited_for_and_one_that_stays_away_can_be_tried_again(monkeypatch, answers):
+    asked = []
+
+    def client(address):
+        asked.append(address)
+        if not answers or len(asked) < 3:
+            raise ConnectionError("refused")
+        return "client"
+
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", client)
+    monkeypatch.setattr(submit, "PATIENCE", 60.0 if answers else 0.0)
+    monkeypatch.setattr(submit, "PAUSE", 0.0)
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    if answers:
+        assert submit.connect("http://127.0.0.1:9") == "client" and len(asked) == 3
+        return
+    with pytest.raises(IntentError, match="no cluster answers; start one, or tunnel") as error:
+        submit.connect("http://127.0.0.1:9")
+    assert error.value.exit_code == 1
