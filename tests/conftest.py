@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from command_lines import CommandLines
 from servers import BUCKET, free_port, wait_for
 
 from intent.storage import StorageOptions, open_store
@@ -105,6 +106,14 @@ def smollm2_url(tmp_path_factory):
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def command_lines():
+    """Runs jobs as `python -m` does, without the seconds that each one's start takes."""
+    command_lines = CommandLines()
+    yield command_lines
+    command_lines.close()
 
 
 @pytest.fixture

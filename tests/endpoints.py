@@ -40,7 +40,7 @@ class FakeEndpoint:
 
     def _reply(self, body: dict, key: str) -> tuple[int, dict]:
         fault = self._begin(body, key)
-        time.sleep(2.0 if fault == "hang" else self.delay)
+        time.sleep(5.0 if fault == "hang" else self.delay)
         with self._lock:
             self.together -= 1
         if isinstance(fault, int):

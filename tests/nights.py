@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def engine(variant: str = "rule", actors: int = 1, cpus: float = 0.5, before=Non
         return RuleClassifier(variant, **kwargs)
 
     return EngineSpec(variant, "stub", load, actors=actors, cpus=cpus, env_vars=env_vars or {})
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} seconds in vain")
+        time.sleep(0.05)
 
 
 def wound(harm: str, kind: str) -> bool:

@@ -18,10 +18,10 @@ LABEL = {"rows_per_shard": 20, "frequent_messages": 0}
 
 def main(root: str, seed: str) -> None:
     parts = random.Random(seed).randrange(1, 9)
-    nights.write_log(open_store(f"{root}/in"), files=2, rows=200, messages=[f"message {n}" for n in range(1000)])
+    nights.write_log(open_store(f"{root}/in"), files=2, rows=400, messages=[f"message {n}" for n in range(1000)])
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(nights.run, root, [nights.engine(actors=2, seconds=2.0)], **LABEL)
+        pool.submit(nights.run, root, [nights.engine(actors=2, seconds=0.7)], **LABEL)
         while sum(key.startswith("labelled/") for key in nights.snapshot(root)) < parts:
             time.sleep(0.1)
         ray._private.worker._global_node.all_processes["gcs_server"][0].process.kill()

@@ -30,7 +30,8 @@ def test_t2_a_night_survives_the_loss_of_every_node_and_goes_on_when_others_come
 def test_a_node_that_joins_a_running_night_gets_actors(tmp_path):
     code, output = run(tmp_path, "node_joins.py", env=SOON)
     assert code == 0 and "rows=600" in output, output
-    assert "room for 2 actors more: they join" in output
+    # At once, or one as soon as Ray counts its CPU, and then the other.
+    assert sum(map(int, re.findall(r"room for (\d+) actors more: they join", output))) == 2, output
 
 
 def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluster, seed):
@@ -38,7 +39,7 @@ def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluste
     code, output = run(tmp_path, "head_loss.py", seed)
     assert code != 0, output
     before = {key: etag for key, etag in nights.snapshot(root).items() if key.startswith("labelled/")}
-    assert 1 <= len(before) < 20 and "manifest.json" not in nights.snapshot(root)
+    assert 1 <= len(before) < 40 and "manifest.json" not in nights.snapshot(root)
     nights.run(root, **LABEL)
     nights.check_night(root)
     assert before.items() <= nights.snapshot(root).items()

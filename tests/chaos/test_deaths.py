@@ -51,6 +51,7 @@ def kill_at_every_step(root: str, harm, **table) -> None:
     assert len(STEPS) <= summary.retries <= len(STEPS) * DEPTH
 
 
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
 def test_t1_an_actor_may_be_killed_at_any_step(root, harm):
     kill_at_every_step(root, harm, **NO_TABLE)
 
@@ -98,6 +99,8 @@ def test_a_message_that_raises_fails_its_shard_only(tmp_path):
     nights.write_log(open_store(f"{root}/in"), files=1, rows=20, messages=["raise"], key="odd-{}.parquet")
     with pytest.raises(ShardsFailed, match="odd-0.*rule raised RuntimeError in nights.py.*tried 3 times"):
         nights.run(root)
+    done = nights.read(open_store(f"{root}/out"), "labelled/")["id"].to_pylist()
+    assert sorted(done) == sorted(f"{file}-{row}" for file in range(2) for row in range(100))
 
 
 def test_an_engine_that_cannot_load_is_named_and_the_others_go_on(tmp_path, capsys):
@@ -107,25 +110,37 @@ def test_an_engine_that_cannot_load_is_named_and_the_others_go_on(tmp_path, caps
     def broken():
         raise ValueError("no such GPU")
 
-    nights.run(root, [nights.engine("good"), nights.engine("bad", before=broken)])
+    nights.run(root, [nights.engine("good"), nights.engine("bad", before=broken)], attempts=2)
     nights.check_night(root)
     other = str(tmp_path / "other")
     nights.write_log(open_store(f"{other}/in"))
     with pytest.raises(ShardsFailed, match="no engine is left.*bad: ValueError: no such GPU"):
-        nights.run(other, [nights.engine("bad", before=broken)])
+        nights.run(other, [nights.engine("bad", before=broken)], attempts=2)
 
 
 def test_an_engine_that_cannot_load_gets_no_room_of_a_cluster_that_grows(tmp_path, monkeypatch):
-    root, said = str(tmp_path), io.StringIO()
+    root, said, gone = str(tmp_path), io.StringIO(), tmp_path / "gone"
     monkeypatch.setattr(fleet, "GROW_SECONDS", 0.1)
-    nights.write_log(open_store(f"{root}/in"))
+    nights.write_log(open_store(f"{root}/in"), files=2, rows=20)
 
     def broken():
+        gone.touch()
         raise ValueError("no such GPU")
+
+    def later():
+        """Its shards are there for a while after the other engine has gone."""
+        classify = nights.RuleClassifier.classify
+
+        def call(engine, messages):
+            nights.wait_until(gone.exists)
+            return classify(engine, messages)
+
+        nights.RuleClassifier.classify = call
 
     # Of 2 CPUs, so that there is room for another only once it has gone.
     bad = replace(nights.engine("bad", cpus=1.5, before=broken), grows=True)
-    nights.run(root, [nights.engine("good", seconds=0.5), bad], rows_per_shard=10, attempts=1, stream=said, **NO_TABLE)
+    good = nights.engine("good", before=later, seconds=1.0)
+    nights.run(root, [good, bad], rows_per_shard=10, attempts=1, stream=said, **NO_TABLE)
     nights.check_night(root)
     assert said.getvalue().count("bad died") == 1 and "they join" not in said.getvalue()
 
@@ -142,7 +157,6 @@ def drive(root: str, before=lambda: None, log: str | None = None, **kwargs):
 
 
 DRIVER_STEPS = [
-    (run, "probe", True),
     (Ledger, "plan", False),
     (Ledger, "plan", True),
     (run, "find_frequent", True),
@@ -181,8 +195,7 @@ def test_t4_of_two_drivers_at_once_one_writes_the_manifest_and_the_other_says_so
 
         def call(*args):
             harm.add(f"here-{os.getpid()}")
-            while len(harm.left) < 2:
-                time.sleep(0.05)
+            nights.wait_until(lambda: len(harm.left) == 2)
             return commit(*args)
 
         Ledger.commit = call
@@ -212,8 +225,8 @@ def test_t5_a_driver_that_wakes_up_late_changes_nothing(tmp_path, harm):
         Ledger.commit = call
 
     zombie = drive(root, sleep)
-    while not (pid := Path(harm, "pid")).exists() or not pid.read_text():
-        time.sleep(0.05)
+    pid = Path(harm, "pid")
+    nights.wait_until(lambda: pid.exists() and pid.read_text())
     try:
         ray.get(drive(root))
         finished = nights.snapshot(root)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.chaos
 def test_t10_a_store_that_throttles_a_third_of_the_requests_only_slows_the_night(ray_cluster, proxy, harmed, s3_root):
     nights.write_log(open_store(f"{s3_root}/in"), files=1)
     proxy.rules = [Rule("slowdown", share=0.3)]
-    nights.run(s3_root, options=harmed)
+    nights.run(s3_root, rows_per_shard=100, options=harmed)
     nights.check_night(s3_root)
     assert proxy.hits > 5
 
@@ -29,10 +29,11 @@ def test_t10_a_store_that_throttles_all_is_a_clean_failure_and_the_next_run_goes
     ray_cluster, proxy, harmed, s3_root, monkeypatch
 ):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-    nights.write_log(open_store(f"{s3_root}/in"))
+    nights.write_log(open_store(f"{s3_root}/in"), files=1)
     proxy.rules = [Rule("slowdown", "PUT .*/labelled/")]
     with pytest.raises(ShardsFailed, match="keeps answering SlowDown") as failed:
-        nights.run(s3_root, [nights.engine(env_vars={"AWS_MAX_ATTEMPTS": "2"})], options=harmed, attempts=2)
+        engine = nights.engine(env_vars={"AWS_MAX_ATTEMPTS": "2"})
+        nights.run(s3_root, [engine], rows_per_shard=100, options=harmed, attempts=2)
     assert failed.value.exit_code == 3
     assert "manifest.json" not in nights.snapshot(s3_root)
     proxy.rules = [Rule("slowdown")]

@@ -1,17 +1,15 @@
 """T19 and T20: models that are not what they claim to be, configuration that says too much, secrets that must not show."""
 
 import json
-import os
 import pickle
 import re
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
 import nights
 import pytest
-from scripts import PATH, run, run_command
+from scripts import run, run_command
 
 from intent import artifact
 from intent.artifact import ArtifactRecord
@@ -116,25 +114,21 @@ def test_t19_a_record_that_names_files_elsewhere_fetches_none(tmp_path, s3_root)
         artifact.fetch(model)
 
 
-REFUSED = {
-    "an unknown field": (["trust_remote_code=true"], "trust_remote_code"),
-    "an unknown field of a group": (["fleet.bogus=1"], "bogus"),
-    "a wrong type": (["fleet.attempts=many"], "attempts"),
-    "a value out of range": (["fleet.attempts=0"], r"fleet\.attempts=0"),
-    "an unknown engine": (["engine.variants=[pickle]"], r"engine\.variants='pickle'"),
-    "credentials": (["storage.endpoint=http://canary:canary@127.0.0.1:9"], r"storage\.endpoint='\(hidden\)'"),
-}
-
-
-@pytest.mark.parametrize("case", list(REFUSED))
-def test_t20_what_the_configuration_may_not_say_is_refused_before_any_write(tmp_path, case):
-    words, said = REFUSED[case]
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("trust_remote_code=true", "trust_remote_code"),
+        ("storage.endpoint=http://canary:canary@127.0.0.1:9", "storage.endpoint='(hidden)'"),
+    ],
+    ids=["an unknown field", "credentials"],
+)
+def test_t20_what_the_configuration_may_not_say_is_refused_before_any_write(command_lines, tmp_path, override, said):
     nights.write_log(open_store(str(tmp_path / "in")))
     before = sorted(tmp_path.rglob("*"))
-    job = [sys.executable, "-m", "jobs.classify", f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}/w"]
-    done = subprocess.run([*job, *words], capture_output=True, text=True, cwd=PATH.split(os.pathsep)[0])
+    places = [f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}/w"]
+    done = command_lines.run("classify", *places, override)
     assert done.returncode == 2, done.stderr
-    assert re.search(said, done.stderr), done.stderr
+    assert said in done.stderr
     assert "canary" not in done.stdout + done.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -142,7 +136,7 @@ def test_t20_what_the_configuration_may_not_say_is_refused_before_any_write(tmp_
 @pytest.mark.slow
 def test_t20_no_credentials_reach_output_or_logs(tmp_path, s3_root):
     code, output = run(tmp_path, "secrets_kept.py", s3_root)
-    assert code == 0 and "rows=300" in output, output
+    assert code == 0 and "rows=100" in output, output
     assert "canary" not in output
 
 

@@ -168,17 +168,18 @@ def test_without_the_clusters_token_nothing_is_run(models, night, head, tmp_path
         ("codec=xml", "Invalid value 'xml', expected one of [json, compact, pointing]"),
     ],
 )
-def test_a_refused_configuration_exits_with_2_before_any_work(models, night, override, said):
+def test_a_refused_configuration_exits_with_2_before_any_work(command_lines, models, night, override, said):
+    before = [*sorted(night.rglob("*")), *sorted(models.rglob("*"))]
     where = [*arguments(models, night)[:2], f"workspace={models}"]
-    done = run(sys.executable, "-m", "jobs.classify", *where, "engine=gguf", override)
+    done = command_lines.run("classify", *where, "engine=gguf", override)
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr
-    assert not (night / "out").exists()
+    assert [*sorted(night.rglob("*")), *sorted(models.rglob("*"))] == before
 
 
 @pytest.mark.parametrize("name", ["generate", "train", "quantize", "evaluate", "classify", "nightly", "demo"])
-def test_help_says_what_the_job_does_and_how_to_call_it(name):
-    done = run(sys.executable, "-m", f"jobs.{name}", "--help")
+def test_help_says_what_the_job_does_and_how_to_call_it(command_lines, name):
+    done = command_lines.run(name, "--help")
     assert done.returncode == 0
     assert f"python -m jobs.{name}" in done.stdout
     assert "Exit codes" in done.stdout

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 def config(url: str, workspace) -> JobConfig:
     overrides = [f"workspace={workspace}", "data.train=60", "data.validation=4", "data.test=4", "data.languages=[en]"]
     overrides += ["teacher.messages=3", "teacher.variants=2", "teacher.endpoint.model=smollm2", f"teacher.endpoint.url={url}"]
-    overrides += ["teacher.endpoint.concurrency=2", "+teacher.endpoint.options.max_tokens=80", "+data.phenomena.typo=0"]
+    overrides += ["teacher.endpoint.concurrency=2", "+teacher.endpoint.options.max_tokens=24", "+data.phenomena.typo=0"]
     made = load_config("generate", overrides)
     assert made.data.catalogs is CatalogSource.given
     return made

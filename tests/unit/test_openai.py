@@ -51,7 +51,7 @@ def test_what_was_answered_is_never_asked_again(server, root):
 
 def test_throttled_failing_and_hanging_requests_are_tried_again(server):
     server.faults = [429, 503, "hang"]
-    assert [reply.text for reply in endpoint(server, timeout=0.5, concurrency=1, attempts=4).ask(chats(2))] == [
+    assert [reply.text for reply in endpoint(server, timeout=1.5, concurrency=1, attempts=4).ask(chats(2))] == [
         "MESSAGE 0",
         "MESSAGE 1",
     ]

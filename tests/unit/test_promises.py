@@ -2,8 +2,6 @@
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,12 +61,8 @@ def test_a_breach_is_found(code):
 
 
 @pytest.mark.parametrize("name", ["RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE", "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA"])
-def test_a_job_refuses_an_environment_in_which_ray_unpickles_data(name, tmp_path, monkeypatch):
-    monkeypatch.setenv(name, "1")
-    arguments = [f"input={tmp_path}", f"output={tmp_path}/out"]
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.classify", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def test_a_job_refuses_an_environment_in_which_ray_unpickles_data(command_lines, name, tmp_path):
+    done = command_lines.run("classify", f"input={tmp_path}", f"output={tmp_path}/out", env={name: "1"})
     assert done.returncode == 2 and name in done.stderr
     assert not (tmp_path / "out").exists()
 
