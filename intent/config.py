@@ -376,7 +376,7 @@ class JobConfig:
 
     workspace: str = "artifacts"
     catalog: str = MISSING
-    codec: CodecName = CodecName.pointing
+    codec: CodecName = CodecName.compact
     gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
     data: DataConfig = field(default_factory=DataConfig)
