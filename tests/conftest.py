@@ -36,7 +36,7 @@ def s3_endpoint():
     """A moto server in its own process, with the AWS variables that reach it set for this process and its children."""
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, str(Path(__file__).with_name("moto_server.py")), "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     variables = {
         "AWS_ENDPOINT_URL_S3": endpoint,

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 from scripts import PATH, run
@@ -12,12 +13,13 @@ from test_cluster_faults import SOON
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.rig]
 S3_PORT = 5055
+SERVER = Path(__file__).parents[1] / "moto_server.py"
 
 
 @pytest.fixture
 def environment(hosts):
     """What reaches the store, which answers while it is in use, and the cluster."""
-    command = hosts.on("store", [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", str(S3_PORT)])
+    command = hosts.on("store", [sys.executable, str(SERVER), "-H", "0.0.0.0", "-p", str(S3_PORT)])
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield {
         **SOON,

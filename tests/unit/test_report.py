@@ -125,7 +125,7 @@ def test_figures_can_be_quoted_with_their_day_command_code_hardware_intervals_an
 def test_a_terminal_shows_figures_in_columns_and_a_failure_with_its_reason(results):
     lines = render_text(results).splitlines()
     assert re.split(r"\s{2,}", lines[3]) == [
-        *("gguf-Q4_K_M", "0.900", "0.950", "60.0", "300 MB", "100 MB", "0.000", "0.90", "0.37"),
+        *("gguf-Q4_K_M", "0.900", "0.950", "60.0", "300 MB", "100 MB", "0.000", "0.00", "0.37"),
     ]
     assert lines[7].startswith("gguf-IQ4_XS")
     assert "RuntimeError" in lines[7]
