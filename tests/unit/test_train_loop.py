@@ -17,10 +17,15 @@ from intent.prompt import load_tokenizer
 from intent.synth.example import Example
 from intent.train import runner
 from intent.train.batches import encode
-from intent.train.loop import train
+from intent.train.loop import epochs, train
 from tests.tiny import CART, NAMES, write_checkpoint
 
 WORDS = {"add": "add", "remove": "drop", "none": "hello"}
+
+CONFIG = TrainConfig(
+    rank=8, epochs=6, batch_messages=16, validate_every=3, stop_at=1.0, patience=99, learning_rate=5e-3,
+    four_bit=False, device=Device.cpu, cpus=1,
+)  # fmt: skip
 
 
 class Folder:
@@ -57,12 +62,8 @@ def groups(tokenizer):
 def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_path):
     base = write_checkpoint(tmp_path / "base")
     rows = groups(load_tokenizer(base))
-    config = TrainConfig(
-        rank=8, epochs=6, batch_messages=16, validate_every=3, stop_at=1.0, patience=99, learning_rate=5e-3,
-        four_bit=False, device=Device.cpu, cpus=1,
-    )  # fmt: skip
     whole = Folder(tmp_path / "whole")
-    metrics = train(base, config, rows, rows, whole)
+    metrics = train(base, CONFIG, rows, rows, whole)
     losses = [entry["loss"] for entry in whole.metrics]
     assert losses[-1] < 0.6 * losses[0] and metrics["messages"] == 6 * 48
     assert "messages/s" in whole.said[0][1]
@@ -71,9 +72,9 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
 
     cut = Folder(tmp_path / "cut", stop=8)
     with pytest.raises(KeyboardInterrupt):
-        train(base, config, rows, rows, cut)
+        train(base, CONFIG, rows, rows, cut)
     resumed = Folder(cut.folder)
-    again = train(base, config, rows, rows, resumed)
+    again = train(base, CONFIG, rows, rows, resumed)
     assert resumed.said[0][0] == 7 and again["step"] == metrics["step"]
     assert abs(again["loss"] - metrics["loss"]) < 1e-3
 
@@ -81,17 +82,25 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
 def test_training_goes_on_from_an_adapter_of_its_rank(tmp_path):
     base = write_checkpoint(tmp_path / "base")
     rows = groups(load_tokenizer(base))
-    config = TrainConfig(
-        rank=8, epochs=6, batch_messages=16, validate_every=3, stop_at=1.0, patience=99, learning_rate=5e-3,
-        four_bit=False, device=Device.cpu, cpus=1,
-    )  # fmt: skip
     first = Folder(tmp_path / "first")
-    before = train(base, config, rows, rows, first)
-    more = replace(config, adapter=str(first.folder), epochs=1, learning_rate=1e-4)
+    before = train(base, CONFIG, rows, rows, first)
+    more = replace(CONFIG, adapter=str(first.folder), epochs=1, learning_rate=1e-4)
     after = train(base, more, rows, rows, Folder(tmp_path / "more"))
     assert after["step"] == 3 and after["loss"] < 1.2 * before["loss"]
     with pytest.raises(ConfigError, match=r"train\.adapter=.* is of rank 8 and alpha 32; use train\.rank=8"):
         train(base, replace(more, rank=4), rows, rows, Folder(tmp_path / "other"))
+
+
+def test_every_epoch_is_whole_whatever_number_of_batches_its_order_gives(tmp_path):
+    base = write_checkpoint(tmp_path)
+    none = {"action": "none", "product": None, "quantity": None}
+    examples = [Example(f"{n}-{i}", f"hello {i}", none, "en", str(n)) for n in range(7) for i in range(2 + n)]
+    catalogs = {str(n): NAMES[: 2 + n] for n in range(7)}
+    several = encode(examples, catalogs, CART, load_tokenizer(base), "compact")
+    config = replace(CONFIG, epochs=4, batch_messages=8, validate_every=99)
+    assert len(set(epochs(several, config))) > 1
+    metrics = train(base, config, several, several, Folder(tmp_path / "run"))
+    assert metrics["messages"] == 4 * len(examples) and metrics["step"] == sum(epochs(several, config))
 
 
 def test_a_named_error_of_a_worker_is_the_runs_and_of_one_alone_is_not_tried_again(monkeypatch):
