@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import ValidationError
 from ray.autoscaler._private.aws.config import _configure_security_group
 from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -18,8 +19,10 @@ def cluster() -> dict:
     return prepare_config(yaml.safe_load((ROOT / "infra/ray-up.yaml").read_text()))
 
 
-def test_ray_accepts_it(cluster):
-    validate_config(cluster)
+def test_ray_accepts_it_and_nothing_that_it_does_not_know(cluster):
+    assert validate_config(cluster) is None
+    with pytest.raises(ValidationError, match="idle_minutes"):
+        validate_config({**cluster, "idle_minutes": 5})
 
 
 def test_workers_are_spot_and_scale_from_none_and_the_head_is_neither(cluster):
