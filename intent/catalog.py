@@ -42,5 +42,7 @@ def normalize(text: str) -> str:
     A message or a name is therefore one line: it can never look like the end of its own row in a prompt.
     """
     text = unicodedata.normalize("NFC", text)
+    if text.isprintable():
+        return " ".join(text.split())
     kept = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn"))
     return " ".join("".join(kept).split())

@@ -127,7 +127,8 @@ def _rows(config: BenchmarkConfig) -> list[Row]:
     if any(n > cpus for n in config.threads):
         raise ConfigError("threads", list(config.threads), f"the cluster has {cpus} CPUs")
     codecs, threads = [codec.value for codec in config.codecs], config.threads or [cpus]
-    return list(plan(config.quant.specs(), config.rows, codecs, config.sequences, threads, cpus, _gpus() > 0))
+    sizes = (config.sequences, threads, cpus)
+    return list(plan(config.quant.specs(), config.rows, codecs, *sizes, _gpus() > 0, config.engine.device))
 
 
 def _gpus() -> int:

@@ -144,9 +144,14 @@ def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict, seen: 
 
 
 def _shares(table: pa.Table) -> dict:
-    actions = Counter(str(next(iter(json.loads(intent).values()))) for intent in table["intent"].to_pylist())
-    languages = Counter(table["language"].to_pylist())
-    return {"actions": dict(actions), "languages": dict(languages)}
+    actions: Counter = Counter()
+    for intent, count in _counts(table, "intent").items():
+        actions[str(next(iter(json.loads(intent).values())))] += count
+    return {"actions": dict(actions), "languages": _counts(table, "language")}
+
+
+def _counts(table: pa.Table, column: str) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in table[column].value_counts().to_pylist()}
 
 
 @job("generate")

@@ -17,7 +17,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -41,8 +41,7 @@ class Ended:
     value: Value
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """What a model is trained to answer: `tokens`, and which of them are `decisions` (positions), with the states there."""
 
     tokens: list[int]

@@ -1,4 +1,4 @@
-"""A GPTQ checkpoint through GPTQModel, which picks the fastest kernel of the machine (Marlin on recent GPUs)."""
+"""A GPTQ checkpoint through GPTQModel and its kernels: Marlin on GPUs, what is fastest of the rest elsewhere."""
 
 from pathlib import Path
 
@@ -16,4 +16,7 @@ def load_gptq(folder: Path, spec: VariantSpec, device: str):
     fused = device == "cpu" and spec.bits == 4 and spec.group_size <= 128
     dtype = pick_precision(Precision.auto, device) if fused else torch.bfloat16
     with quiet_gptqmodel() as gptqmodel:
-        return gptqmodel.GPTQModel.load(str(folder), device=device, dtype=dtype).model.eval()
+        # Left to choose on a Hopper GPU, it takes a kernel whose sources it must first fetch from the network.
+        marlin = device == "cuda" and spec.bits in (4, 8) and spec.group_size in (32, 64, 128)
+        backend = gptqmodel.BACKEND.GPTQ_MARLIN if marlin else gptqmodel.BACKEND.AUTO
+        return gptqmodel.GPTQModel.load(str(folder), device=device, dtype=dtype, backend=backend).model.eval()

@@ -23,7 +23,7 @@ from intent.prompt import load_tokenizer
 from intent.storage import StorageOptions
 from intent.variant import Precision, VariantSpec
 
-GPU_BATCH = 128
+GPU_BATCHES = (512, 128, 1024)
 
 
 @dataclass(frozen=True)
@@ -91,21 +91,25 @@ def plan(
     threads: Sequence[int],
     cpus: int,
     cuda: bool,
+    device: Device = Device.auto,
 ) -> Iterator[Row]:
     """Rows of every variant at the first codec, batch and threads, then with one of these changed at a time.
 
-    Batches and threads are changed for the first GGUF variant alone. A row with fewer threads than CPUs fills them with
-    actors. Without CUDA a variant that could use it has one row that says so.
+    On a CPU, batches and threads are changed for the first GGUF variant alone. A row with fewer threads than CPUs fills
+    them with actors. Without CUDA a variant that could use it has one row that says so. `device`: no other has rows.
     """
     swept = next((spec.name for spec in specs if spec.engine == "gguf"), None)
-    for spec, device in [(each, device) for each in specs for device in _devices(each)]:
-        on_gpu = device == "cuda"
+    wanted = [(spec, where) for spec in specs for where in _devices(spec) if device.value in ("auto", where)]
+    for spec, where in wanted:
+        on_gpu = where == "cuda"
         actors = 1 if on_gpu else max(1, cpus // threads[0])
-        base = Row(RowKind.engine, spec.name, device, threads[0], codecs[0], GPU_BATCH if on_gpu else batches[0], actors)
+        base = Row(RowKind.engine, spec.name, where, threads[0], codecs[0], GPU_BATCHES[0] if on_gpu else batches[0], actors)
         if on_gpu and not cuda:
             yield base
             continue
         changed = [base, *(replace(base, codec=codec) for codec in codecs[1:])]
+        if on_gpu:
+            changed += [replace(base, batch=batch) for batch in GPU_BATCHES[1:]]
         if spec.name == swept:
             changed += [replace(base, batch=batch) for batch in batches[1:]]
             changed += [replace(base, threads=n, actors=max(1, cpus // n)) for n in threads[1:]]

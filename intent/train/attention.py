@@ -1,6 +1,7 @@
 """Attention over packed rows: a prefix once and messages behind it, each of which sees the prefix and itself.
 
-A mask over whole rows would compute every pair of a row's tokens, most of them for nothing. Here the prefix attends to
+A mask over whole rows would compute every pair of a row's tokens, most of them for nothing. A GPU leaves out the blocks of
+pairs that nobody sees (FlexAttention, Dong et al., arXiv 2412.05496). A CPU has no such kernel: there the prefix attends to
 itself, all messages' tokens attend to the prefix in one product, and each message attends to itself; a message's two parts
 are joined by their log-sum-exps, as blocks are in FlashAttention (Dao et al., arXiv 2205.14135).
 """
@@ -12,24 +13,61 @@ from intent.engine.attention import require_plain
 
 if TYPE_CHECKING:
     import torch
+    from torch.nn.attention.flex_attention import BlockMask
+
+    from intent.train.batches import Packed
 
 NAME = "shared_prefix"
+PREFIX, PADDING = -1, -2
+BLOCK = 128  # tokens of a block of the GPU's kernel
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where packed rows' tokens are.
 
+    reach: how many tokens the longest message is, with its prefix.
+    blocks: which pairs of tokens see each other, on a GPU; what follows is then not needed.
     start: the column where messages begin, in every row.
     padding: bool [rows, 1, 1, start], true where a shorter prefix is padded; None where all are of one length.
     tokens: [messages, longest] index of each message's tokens among all rows' columns behind the prefix, laid end to end.
     places: [rows * columns behind the prefix] index of each such column's token among `tokens`, laid end to end.
     """
 
-    start: int
-    padding: "torch.Tensor | None"
-    tokens: "torch.Tensor"
-    places: "torch.Tensor"
+    reach: int
+    blocks: "BlockMask | None" = None
+    start: int = 0
+    padding: "torch.Tensor | None" = None
+    tokens: "torch.Tensor | None" = None
+    places: "torch.Tensor | None" = None
+
+
+def multiple(device: str) -> int:
+    """What the width of packed rows should be a multiple of."""
+    return BLOCK if device == "cuda" else 1
+
+
+def layout(packed: "Packed", device: "torch.device") -> Layout:
+    import torch
+
+    reach = packed.start + packed.tokens.shape[1]
+    if device.type == "cuda":
+        return Layout(reach, blocks(torch.from_numpy(packed.owners).to(device)))
+    padding = torch.from_numpy(packed.owners[:, None, None, : packed.start] == PADDING)
+    tokens, places = torch.from_numpy(packed.tokens), torch.from_numpy(packed.places)
+    return Layout(reach, None, packed.start, padding if padding.any() else None, tokens, places)
+
+
+def blocks(owners: "torch.Tensor") -> "BlockMask":
+    """For `owners` [rows, width]: PREFIX, PADDING or the number of a message."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(row, head, query, key):
+        asking, asked = owners[row, query], owners[row, key]
+        return ((asked == PREFIX) | (asking == asked)) & (query >= key)
+
+    rows, width = owners.shape
+    return create_block_mask(seen, rows, None, width, width, device=owners.device, BLOCK_SIZE=BLOCK)
 
 
 def register() -> str:
@@ -53,8 +91,13 @@ def attend(module, query, key, value, attention_mask, scaling: float, *, layout:
     if torch.is_autocast_enabled(kind):
         # Where a norm computes in float32, they are still in it; and what is written out below has no autocast backwards.
         query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))
+    if kwargs.get("softcap") or kwargs.get("sliding_window"):
+        require_plain(module, kwargs, layout.reach)
+    if layout.blocks is not None:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        return flex_attention(query, key, value, block_mask=layout.blocks, scale=scaling, enable_gqa=True).transpose(1, 2), None
     rows, heads, _, size = query.shape
-    require_plain(module, kwargs, layout.start + layout.tokens.shape[1])
     shared, before, behind = key.shape[1], slice(0, layout.start), slice(layout.start, None)
     of_prefix = scaled_dot_product_attention(
         query[:, :, before], key[:, :, before], value[:, :, before], is_causal=True, scale=scaling, enable_gqa=heads != shared

@@ -5,10 +5,11 @@ each of which sees the prefix and itself, at the positions it would have alone. 
 fraction of its tokens, in one forward pass without a cache.
 """
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,17 +17,17 @@ from intent.engine.decode import Automaton, Target
 from intent.prompt import Prompt
 from intent.schema import IntentSchema
 from intent.synth.example import Example
-from intent.train.attention import Layout
+from intent.train.attention import PADDING, PREFIX, layout
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
 TOGETHER = 48  # messages behind one prefix: rows of like width, whatever the groups' sizes
+WINDOW = 16  # batches whose groups are brought into the order of their prefixes' lengths
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A message's token ids with its separator and forced head excluded, and the answer."""
 
     message: list[int]
@@ -53,14 +54,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Packed:
-    """Arrays [packed rows, width] of token ids and positions, what `attention.Layout` says of them, and, by row of the
-    batch, where in the flattened ids the logits of its answer's tokens come.
+    """Arrays [packed rows, width] of token ids, positions and owners (PREFIX, PADDING or the number of the batch's row),
+    what `attention.Layout` says of them, and, by row of the batch, where in the flattened ids the logits of its answer's
+    tokens come.
     """
 
     ids: np.ndarray
     positions: np.ndarray
+    owners: np.ndarray
     start: int
-    padding: np.ndarray | None
     tokens: np.ndarray
     places: np.ndarray
     answers: list[range]
@@ -84,13 +86,17 @@ def _group(members: list[Example], names: Sequence[str], schema: IntentSchema, t
     prompt = Prompt(schema, names)
     automaton = Automaton(schema, names, tokenizer, codec)
     messages = prompt.message_ids(tokenizer, [example.message for example in members])
-    targets = [automaton.target(example.intent) for example in members]
-    rows = [Row(message, target) for message, target in zip(messages, targets, strict=True)]
+    answers = [schema.values(example.intent) for example in members]
+    targets = {tuple(answer): automaton.target(schema.intent(answer)) for answer in answers}
+    rows = [Row(message, targets[tuple(answer)]) for message, answer in zip(messages, answers, strict=True)]
     return Group(prompt.prefix_ids(tokenizer), automaton, rows)
 
 
 def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iterator[Batch]:
-    """Batches of about `size` rows of like length, of as few groups as that takes; in a random order given a seed."""
+    """Batches of about `size` rows of like length, of as few groups as that takes; in a random order given a seed.
+
+    Then groups of one batch have prefixes of like length, among those of a window of batches.
+    """
     shuffle = random.Random(seed).shuffle if seed is not None else lambda items: None
     chunks: list[tuple[Group, list[Row]]] = []
     for group in groups:
@@ -100,6 +106,18 @@ def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iter
             window = sorted(rows[low : low + 8 * size], key=lambda row: len(row.message) + len(row.target.tokens))
             chunks += [(group, window[i : i + size]) for i in range(0, len(window), size)]
     shuffle(chunks)
+    if seed is None or len(groups) == 1:
+        yield from _filled(chunks, size)
+        return
+    ends = itertools.accumulate(len(rows) for _, rows in chunks)
+    for _, numbered in itertools.groupby(zip(chunks, ends, strict=True), key=lambda pair: pair[1] // (WINDOW * size)):
+        found = list(_filled(sorted((chunk for chunk, _ in numbered), key=lambda chunk: len(chunk[0].prefix)), size))
+        shuffle(found)
+        yield from found
+
+
+def _filled(chunks: Sequence[tuple[Group, list[Row]]], size: int) -> Iterator[Batch]:
+    """One chunk after the other, as many to a batch as fit into `size` rows."""
     batch = Batch([], [], [])
     for group, rows in chunks:
         if batch.rows and len(batch.rows) + len(rows) > size:
@@ -122,37 +140,42 @@ def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[l
     return sequences
 
 
-def pack(batch: Batch) -> Packed:
-    """The batch as rows of one prefix each and up to TOGETHER messages behind it; a group of more has several."""
+def pack(batch: Batch, multiple: int = 1) -> Packed:
+    """The batch as rows of one prefix each and up to TOGETHER messages behind it; a group of more has several.
+
+    Rows are as wide as a multiple of `multiple`.
+    """
     packs: list[tuple[Group, list[int]]] = []
     for number, group in enumerate(batch.groups):
         members = [i for i, of in enumerate(batch.of) if of == number]
         packs += [(group, members[low : low + TOGETHER]) for low in range(0, len(members), TOGETHER)]
     fed = [row.message + row.target.tokens[:-1] for row in batch.rows]
     start = max(len(group.prefix) for group, _ in packs)
-    behind = max(sum(len(fed[i]) for i in members) for _, members in packs)
-    width, longest = start + behind, max(map(len, fed))
+    needed = start + max(sum(len(fed[i]) for i in members) for _, members in packs)
+    width, longest = -(-needed // multiple) * multiple, max(map(len, fed))
+    behind = width - start
     ids, positions = (np.zeros((len(packs), width), np.int64) for _ in range(2))
-    padding = np.arange(start) >= np.array([len(group.prefix) for group, _ in packs])[:, None, None, None]
+    owners = np.full((len(packs), width), PADDING, np.int64)
     tokens, places = np.zeros((len(fed), longest), np.int64), np.zeros(len(packs) * behind, np.int64)
     answers = [range(0)] * len(fed)
     for line, (group, members) in enumerate(packs):
         begins = len(group.prefix)
-        ids[line, :begins], positions[line, :begins] = group.prefix, range(begins)
+        ids[line, :begins], positions[line, :begins], owners[line, :begins] = group.prefix, range(begins), PREFIX
         column = start
         for i in members:
             count, first = len(fed[i]), line * behind + column - start
             ids[line, column : column + count] = fed[i]
             positions[line, column : column + count] = range(begins, begins + count)
+            owners[line, column : column + count] = i
             tokens[i, :count] = range(first, first + count)
             places[first : first + count] = range(i * longest, i * longest + count)
             stop = line * width + column + count
             answers[i] = range(stop - len(batch.rows[i].target.tokens), stop)
             column += count
-    return Packed(ids, positions, start, padding if padding.any() else None, tokens, places, answers)
+    return Packed(ids, positions, owners, start, tokens, places, answers)
 
 
-def answer_logits(model, batch: Batch) -> tuple["torch.Tensor", list[int]]:
+def answer_logits(model, packed: Packed) -> tuple["torch.Tensor", list[int]]:
     """(logits [answer tokens, vocabulary] of all rows, one after the other, and where each row's begin).
 
     The model's attention is `attention.NAME`.
@@ -160,30 +183,26 @@ def answer_logits(model, batch: Batch) -> tuple["torch.Tensor", list[int]]:
     import torch
 
     device = next(model.parameters()).device
-    packed = pack(batch)
-    ids, positions, padding, tokens, places = (
-        a if a is None else torch.from_numpy(a).to(device)
-        for a in (packed.ids, packed.positions, packed.padding, packed.tokens, packed.places)
-    )
-    layout = Layout(packed.start, padding, tokens, places)
+    ids, positions = torch.from_numpy(packed.ids).to(device), torch.from_numpy(packed.positions).to(device)
     # The decoder alone: logits of what is no answer are never computed.
-    hidden = model.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False, layout=layout).last_hidden_state
+    decoder = model.get_decoder()
+    hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, layout=layout(packed, device)).last_hidden_state
     where = torch.tensor([column for columns in packed.answers for column in columns], device=device)
     logits = model.get_output_embeddings()(hidden.flatten(0, 1)[where])
     return logits, np.cumsum([0, *(len(columns) for columns in packed.answers)])[:-1].tolist()
 
 
-def loss(model, batch: Batch) -> "torch.Tensor":
+def loss(model, batch: Batch, packed: Packed) -> "torch.Tensor":
     """Mean cross-entropy over the answers' tokens."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    logits, _ = answer_logits(model, batch)
+    logits, _ = answer_logits(model, packed)
     labels = torch.tensor([token for row in batch.rows for token in row.target.tokens], device=logits.device)
     return cross_entropy(logits.float(), labels)
 
 
-def decisions(model, batch: Batch) -> tuple[int, dict[int, list[np.ndarray]]]:
+def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[int, list[np.ndarray]]]:
     """How many rows the constrained greedy decoder would answer exactly, and, by slot, each decision's `margins`.
 
     It answers so if and only if every decision, with the right answer up to it, prefers the right token among the allowed
@@ -192,7 +211,7 @@ def decisions(model, batch: Batch) -> tuple[int, dict[int, list[np.ndarray]]]:
     import torch
 
     with torch.inference_mode():
-        logits, first = answer_logits(model, batch)
+        logits, first = answer_logits(model, packed)
     wrong: set[int] = set()
     margins: dict[int, list[np.ndarray]] = {}
     for (group, state), taken in _decisions(batch, first).items():
@@ -204,11 +223,6 @@ def decisions(model, batch: Batch) -> tuple[int, dict[int, list[np.ndarray]]]:
         right = (allowed == tokens[:, None]).int().argmax(1, keepdim=True)
         margins.setdefault(automaton.slot(state), []).extend((among - among.gather(1, right)).cpu().numpy())
     return len(batch.rows) - len(wrong), margins
-
-
-def exact(model, batch: Batch) -> int:
-    """How many rows the constrained greedy decoder would answer exactly."""
-    return decisions(model, batch)[0]
 
 
 def _decisions(batch: Batch, first: Sequence[int]) -> dict[tuple[int, int], list[tuple[int, int, int]]]:

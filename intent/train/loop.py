@@ -6,7 +6,8 @@ Knows nothing of Ray: `Reporter` says where checkpoints and progress go.
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -18,13 +19,14 @@ from intent.engine.load import pick_device, pick_precision, set_threads
 from intent.errors import ConfigError, IntentError
 from intent.train import attention
 from intent.train.base import adapter_folder
-from intent.train.batches import Batch, Group, batches, decisions, loss
+from intent.train.batches import Batch, Group, Packed, batches, decisions, loss, pack
 
 STATE = "state.pt"
 PROGRESS = "progress.json"
 LINEAR = "all-linear"
 BETAS = (0.9, 0.99)
 MAX_SKIPPED = 5
+GRAPHS = 256  # as many shapes of batches, models' layers and modes as there may be
 
 
 class Reporter(Protocol):
@@ -46,6 +48,8 @@ def train(base: Path, config: TrainConfig, training: Sequence[Group], validation
     torch.manual_seed(config.seed)
     dtype = pick_precision(config.precision, device)
     model = load_for_training(base, config, device, dtype)
+    if device == "cuda":
+        _compile(model)
     session = _Session(model, config, device, dtype, training, reporter)
     return session.run(validation)
 
@@ -92,6 +96,17 @@ def _continued(model, folder: Path, config: TrainConfig):
         raise ConfigError("train.adapter", config.adapter, "does not fit the base; use one of model.source") from error
 
 
+def _compile(model) -> None:
+    """Fuse what each layer does; without it, the attention of packed rows has no kernel and computes all pairs."""
+    import torch
+
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = GRAPHS
+    # A worker without a C compiler trains slowly rather than not at all.
+    torch._dynamo.config.suppress_errors = True
+    for layer in model.get_decoder().layers:
+        layer.compile(dynamic=True)
+
+
 class _Session:
     """One worker's training state."""
 
@@ -101,7 +116,9 @@ class _Session:
         self.model, self.config, self.reporter = model, config, reporter
         self.device, self.dtype, self.training = device, dtype, training
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=config.learning_rate, betas=BETAS, weight_decay=0.0, fused=device == "cuda"
+        )
         self.epochs = [steps // world_size() for steps in epochs(training, config)]
         self.total = sum(self.epochs)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
@@ -112,8 +129,8 @@ class _Session:
     def run(self, validation: Sequence[Group]) -> dict:
         metrics: dict = {}
         before, start = self.messages, time.monotonic()
-        for batch in self._remaining():
-            value = self._step(batch)
+        for batch, packed in self._packed(self._remaining()):
+            value = self._step(batch, packed)
             self.done += 1
             self.messages += len(batch.rows) * world_size()
             rate = (self.messages - before) / (time.monotonic() - start)
@@ -127,19 +144,32 @@ class _Session:
 
     def _remaining(self):
         """The batches from where training stands, this worker's share: their order depends on the seed alone."""
-        begun = 0
+        skip = self.done
         for epoch, steps in enumerate(self.epochs):
-            if self.done < begun + steps:
+            if skip < steps:
                 shuffled = list(batches(self.training, self.config.batch_messages, self.config.seed + epoch))
-                yield from shuffled[rank() :: world_size()][self.done - begun : steps]
-            begun += steps
+                yield from shuffled[rank() :: world_size()][skip:steps]
+            skip = max(0, skip - steps)
 
-    def _step(self, batch: Batch) -> float:
+    def _packed(self, remaining: Iterator[Batch]) -> Iterator[tuple[Batch, Packed]]:
+        """Each batch as arrays; the next one's are made meanwhile."""
+        multiple = attention.multiple(self.device)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = None
+            for batch in remaining:
+                following = batch, pool.submit(pack, batch, multiple)
+                if waiting:
+                    yield waiting[0], waiting[1].result()
+                waiting = following
+            if waiting:
+                yield waiting[0], waiting[1].result()
+
+    def _step(self, batch: Batch, packed: Packed) -> float:
         import torch
 
         self.model.train()
         with self._autocast():
-            value = loss(self.model, batch)
+            value = loss(self.model, batch, packed)
         value.backward()
         if world_size() > 1:
             for parameter in self.parameters:
@@ -164,8 +194,8 @@ class _Session:
         margins: dict[str, list[np.ndarray]] = {name: [] for name in validation[0].automaton.schema.names}
         names = list(margins)
         with self._autocast():
-            for batch in batches(validation, self.config.batch_messages):
-                exact, found = decisions(self.model, batch)
+            for batch, packed in self._packed(batches(validation, self.config.batch_messages)):
+                exact, found = decisions(self.model, batch, packed)
                 right, rows = right + exact, rows + len(batch.rows)
                 for slot, more in found.items():
                     margins[names[slot]] += more
@@ -216,9 +246,15 @@ class _Session:
 
 
 def epochs(training: Sequence[Group], config: TrainConfig) -> list[int]:
-    """How many batches each epoch has: which catalogs' messages come together, and so how many there are, is its order's."""
+    """How many batches each epoch has: which catalogs' messages come together, and so how many there are, is its order's.
+
+    Raises ConfigError where there are more workers.
+    """
     seeds = range(config.seed, config.seed + config.epochs)
-    return [sum(1 for _ in batches(training, config.batch_messages, seed)) for seed in seeds]
+    steps = [sum(1 for _ in batches(training, config.batch_messages, seed)) for seed in seeds]
+    least, workers = min(steps), config.workers
+    require(workers <= least, "train.workers", workers, f"there are {least} batches an epoch; use at most as many workers")
+    return steps
 
 
 def world_size() -> int:

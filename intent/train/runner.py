@@ -1,6 +1,8 @@
 """Training on a Ray cluster: the loop of `loop.py` on a worker with a GPU or CPUs, with checkpoints that survive it."""
 
+import gc
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ import ray
 from ray.util.queue import Empty, Queue
 
 from intent.artifact import Artifact, fetch
-from intent.config import Device, TrainConfig, require
+from intent.config import Device, TrainConfig
 from intent.errors import IntentError
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
@@ -130,11 +132,13 @@ def _work(config: dict) -> IntentError | None:
 
 
 def _train(request: TrainRequest, queue: Queue) -> None:
-    from intent.train.loop import epochs, train
+    from intent.train.loop import train
 
+    # Millions of rows come and stay until the end: none of them is garbage.
+    gc.disable()
     training, validation = (_encoded(request, split) for split in ("train", "validation"))
-    steps, workers = min(epochs(training, request.config)), request.config.workers
-    require(workers <= steps, "train.workers", workers, f"there are {steps} batches an epoch; use at most as many workers")
+    gc.freeze()
+    gc.enable()
     base = fetch(request.base, request.storage)
     train(base, request.config, training, validation, _RayReporter(queue))
 
@@ -145,7 +149,14 @@ def _encoded(request: TrainRequest, split: str) -> list["Group"]:
     if len(keys) == 1:
         return _encode(request, keys[0])
     task = ray.remote(num_cpus=0)(_encode)
-    return [group for groups in ray.get([task.remote(request, key) for key in keys]) for group in groups]
+    at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    waiting = deque(task.remote(request, key) for key in keys[:at_once])
+    groups: list[Group] = []
+    for key in [*keys[at_once:], *[None] * len(waiting)]:
+        groups += ray.get(waiting.popleft())
+        if key:
+            waiting.append(task.remote(request, key))
+    return groups
 
 
 def _encode(request: TrainRequest, key: str) -> list["Group"]:

@@ -8,7 +8,8 @@ from intent.engine.reference import load_reference
 from intent.prompt import load_tokenizer
 from intent.synth.example import Example
 from intent.train import attention
-from intent.train.batches import batches, encode, exact, loss, pack
+from intent.train import batches as module
+from intent.train.batches import batches, decisions, encode, loss, pack
 from tests.tiny import CART, NAMES, write_checkpoint
 
 INTENTS = [
@@ -36,7 +37,7 @@ def test_the_loss_and_its_gradient_are_those_of_whole_prompts(checkpoint, codec)
     (batch,) = batches(groups, 32)
     ordinary = model.config._attn_implementation
     model.set_attn_implementation(attention.register())
-    packed = loss(model, batch)
+    packed = loss(model, batch, pack(batch))
     packed.backward()
     gradient = model.model.layers[0].self_attn.q_proj.weight.grad.clone()
     model.zero_grad()
@@ -73,7 +74,23 @@ def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
     examples = [Example(str(i), t, a if i % 2 else other, "en") for i, (t, a) in enumerate(zip(texts, answers, strict=True))]
     groups = encode(examples, {"": NAMES}, CART, tokenizer, "compact")
     model.set_attn_implementation(attention.register())
-    assert sum(exact(model, batch) for batch in batches(groups, 8)) == len(texts) // 2
+    assert sum(decisions(model, batch, pack(batch))[0] for batch in batches(groups, 8)) == len(texts) // 2
+
+
+def test_the_kernel_of_gpus_sees_the_same_pairs(checkpoint, monkeypatch):
+    import torch
+
+    model, tokenizer = load_reference(checkpoint, "cpu").float(), load_tokenizer(checkpoint)
+    catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
+    examples = [replace(e, catalog=catalog) for e in EXAMPLES[-1:] * 9 + EXAMPLES[:1] * 4 for catalog in catalogs]
+    (batch,) = batches(encode(examples, catalogs, CART, tokenizer, "pointing"), 64)
+    model.set_attn_implementation(attention.register())
+    with torch.no_grad():
+        expected = loss(model, batch, pack(batch))
+        # Its kernel runs on GPUs alone; torch can compute the same without.
+        seen = lambda packed, device: attention.Layout(0, attention.blocks(torch.from_numpy(packed.owners)))  # noqa: E731
+        monkeypatch.setattr(module, "layout", seen)
+        assert loss(model, batch, pack(batch, attention.multiple("cuda"))).item() == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_batches_depend_on_the_seed_alone_and_lose_no_row(checkpoint):
