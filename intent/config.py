@@ -376,7 +376,7 @@ class JobConfig:
 
     workspace: str = "artifacts"
     catalog: str = MISSING
-    codec: CodecName = CodecName.compact
+    codec: CodecName = CodecName.pointing
     gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
     data: DataConfig = field(default_factory=DataConfig)

@@ -1,4 +1,4 @@
-"""A GPTQ checkpoint through GPTQModel and its kernels: Marlin on GPUs, what is fastest of the rest elsewhere."""
+"""A GPTQ checkpoint through GPTQModel and its kernels."""
 
 from pathlib import Path
 
@@ -16,7 +16,8 @@ def load_gptq(folder: Path, spec: VariantSpec, device: str):
     fused = device == "cpu" and spec.bits == 4 and spec.group_size <= 128
     dtype = pick_precision(Precision.auto, device) if fused else torch.bfloat16
     with quiet_gptqmodel() as gptqmodel:
-        # Left to choose on a Hopper GPU, it takes a kernel whose sources it must first fetch from the network.
-        marlin = device == "cuda" and spec.bits in (4, 8) and spec.group_size in (32, 64, 128)
-        backend = gptqmodel.BACKEND.GPTQ_MARLIN if marlin else gptqmodel.BACKEND.AUTO
+        # A batch here is hundreds of messages: weights are best unpacked once for all of them, and multiplied as dense ones.
+        # Other kernels are compiled, one with sources from the network, when an actor first starts.
+        unpacked = device == "cuda" and spec.bits in (2, 4, 8)
+        backend = gptqmodel.BACKEND.GPTQ_TRITON if unpacked else gptqmodel.BACKEND.AUTO
         return gptqmodel.GPTQModel.load(str(folder), device=device, dtype=dtype, backend=backend).model.eval()

@@ -138,8 +138,10 @@ class EngineMeter:
         )
         found = self.classifier.classify([self.work.messages[row] for row in rows])
         self.tokens += self.classifier.tokens_computed - before
-        if any(p.intent != self.work.intents[row] for p, row in zip(found, rows, strict=True)):
-            raise RuntimeError("an engine did not arrive at the answers that it was led to")
+        for prediction, row in zip(found, rows, strict=True):
+            if prediction.intent != self.work.intents[row]:
+                why = prediction.reason or "it did not arrive at the answer that it was led to"
+                raise RuntimeError(f"message {self.work.messages[row]!r}: {why}")
 
 
 class CompletionMeter:

@@ -31,7 +31,8 @@ def disturb(message: str, language: Language, rng: Random, weights: Mapping[str,
         digraphs = language.code in ("de", "hr") and random() < 0.4
         message = _note("no_diacritics", message, without_accents(message, digraphs), phenomena)
     if random() < weights["no_punctuation"]:
-        message = _note("no_punctuation", message, unpunctuated(message), phenomena)
+        # "???" is a message, nothing is none.
+        message = _note("no_punctuation", message, unpunctuated(message).strip() or message, phenomena)
     else:
         message = _punctuate(message, random)
     if random() < weights["casing"]:
