@@ -85,6 +85,8 @@ class Language:
         self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
         self.fillers: list[str] = raw["fillers"]
         self.adjectives: dict[str, str | dict[str, str]] = {**raw["colours"], **raw["qualities"]}
+        # What stands beside a noun and agrees with nothing; behind it where it begins with "+".
+        self.varieties: dict[str, str] = raw["varieties"]
         self.agree: dict[str, dict[str, str]] = raw["agree"]
         self.unstated: dict[str, dict[str, list[str]]] = raw["unstated"]
         self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}
@@ -103,9 +105,14 @@ class Language:
         return {unit: [Noun(self, text.strip()) for text in words.split(";")] for unit, words in self.raw["units"].items()}
 
     @cache  # noqa: B019 - a language lives as long as its process
-    def described(self, idea: str, which: int, quality: str) -> Noun:
-        """The noun with a colour or another quality that agrees with it."""
-        noun, adjective = self.nouns[idea][which], self.adjectives[quality]
+    def described(self, idea: str, which: int, quality: str, behind: bool = False) -> Noun:
+        """The noun with a colour or another quality that agrees with it, or with a variety, `behind` it or where it belongs."""
+        noun = self.nouns[idea][which]
+        if variety := self.varieties.get(quality):
+            text = variety.removeprefix("+")
+            pair = (noun.text, text) if behind or text != variety else (text, noun.text)
+            return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
+        adjective = self.adjectives[quality]
         if not isinstance(adjective, str) and noun.plural_gender != noun.gender:
             # "L'uovo fresco", "le uova fresche": each form as its own gender has it.
             sides = enumerate((noun.gender, noun.plural_gender))

@@ -102,13 +102,14 @@ def sample(rng: Random, languages: Sequence[str], pool: Sequence[str], brands: f
 
 
 class _Shop:
-    """One shop's habits: how often it names brands, sizes and colours, and how it writes them."""
+    """One shop's habits: how often it names brands, sizes and colours, and how it writes them ("Candle Lemon", behind)."""
 
     def __init__(self, rng: Random, languages: Sequence[str], brands: frozenset[str]):
         self.rng, self.languages = rng, [load(code) for code in languages]
         self.brands = {d: [name for name in names if name in brands] for d, names in ontology()["brands"].items()}
         self.branded, self.sized, self.described = (rng.random() * 0.8, rng.random(), rng.random())
         self.style = pick(rng, STYLES)
+        self.behind = rng.random() < 0.5
 
     def variants(self, idea: Idea) -> list[Product]:
         """One product, and often others that differ from it in one thing."""
@@ -134,7 +135,7 @@ class _Shop:
 
     def _name(self, idea: Idea, brand: str, size: str, quality: str) -> str:
         language = pick(self.rng, self.languages)
-        noun = language.described(idea.name, 0, quality) if quality else language.nouns[idea.name][0]
+        noun = language.described(idea.name, 0, quality, self.behind) if quality else language.nouns[idea.name][0]
         text = language.title(noun.say("title", idea.number == "many"))
         size = re.sub(r"(?<=\d)(?=[A-Za-z]+$)", " ", size) if self.style == "spaced" else size
         parts = [part for part in ((brand, text, size) if language.brand_first else (text, brand, size)) if part]

@@ -10,7 +10,7 @@ from random import Random
 from intent.synth.language import Language, Noun
 from intent.synth.market import THINGS, invent
 from intent.synth.phenomena import shares
-from intent.synth.shelf import Idea, Product, Shelf, canonical_size, ideas, ontology, qualities
+from intent.synth.shelf import Idea, Product, Shelf, alike, canonical_size, ideas, ontology, qualities
 
 # The unit that says a product's own size: "two litres of milk" asks for two of "Milk 1L", and for nothing else.
 EXACT = {"litre": "1l", "kilo": "1kg"}
@@ -179,6 +179,9 @@ class Speaker:
         department = ideas()[product.idea].department
         options = ontology()["brands"][department] if brand else qualities(product.idea)
         taken = {p.brand if brand else p.quality for p in self.shelf.products}
+        if not brand:
+            # Grey socks may be woollen ones: only another colour makes them others.
+            options = [option for option in options if all(option in alike(p.quality) for p in same)]
         wrong = [option for option in options if option not in taken and not self.shelf.mentions(option)]
         if not wrong:
             return None

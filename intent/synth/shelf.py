@@ -24,6 +24,7 @@ BRACKETS = re.compile(r"\([^)]*\)")
 LONGEST = 6  # words of a noun: "pastilha para máquina de lavar loiça"
 JOINTS = frozenset("in im with for of and from mit für aus und met voor van en".split())
 DURABLE = ("electronics", "fashion", "home", "sports", "toys")
+OPPOSITES = (("fresh", "frozen"), ("large", "small"))
 COLOURS = ("black", "white", "red", "blue", "green", "grey", "yellow", "pink")
 DEPARTMENTS = ("grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys", "office", "pets")
 
@@ -49,7 +50,8 @@ class Idea:
 class Product:
     """`name` as the catalog writes it; `idea` is empty for a name that no language file knows.
 
-    `quality`: a colour, or one of `qualities` (organic, large). `extra`: the name says more than the other fields hold.
+    `quality`: a colour, or one of `qualities` (organic, large) or `varieties` (woollen, with lemon). `extra`: the name says
+    more than the other fields hold.
     """
 
     name: str
@@ -93,10 +95,18 @@ def _idea(name: str, text: str, department: str) -> Idea:
 
 @cache
 def qualities(idea: str) -> tuple[str, ...]:
-    """What tells products of one idea apart besides brand and size: colours, or other qualities (organic, large)."""
-    if idea in ontology()["coloured"]:
-        return COLOURS
-    return tuple(name for name, named in ontology()["qualities"].items() if idea in named)
+    """What tells products of one idea apart besides brand and size: colours, other qualities (organic, large), varieties."""
+    colours = COLOURS if idea in ontology()["coloured"] else ()
+    named = (name for name, of in ontology()["qualities"].items() if idea in of)
+    varieties = (name for group in ontology()["varieties"].values() if idea in group["of"] for name in group["names"])
+    return tuple(dict.fromkeys((*colours, *named, *varieties)))
+
+
+@cache
+def alike(quality: str) -> frozenset[str]:
+    """The qualities that a product has instead of `quality`, not beside it: the other colours, the other materials."""
+    families = [COLOURS, *OPPOSITES, *(group["names"] for group in ontology()["varieties"].values())]
+    return frozenset(name for family in families if quality in family for name in family) - {quality}
 
 
 @cache

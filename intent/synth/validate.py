@@ -10,7 +10,7 @@ from intent.synth.phenomena import SCENARIOS
 from intent.synth.shelf import COLOURS, DEPARTMENTS, ideas, ontology
 
 SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "numbers",
-            "units", "colours", "qualities", "nouns", "rules", "fillers", "templates")  # fmt: skip
+            "units", "colours", "qualities", "varieties", "nouns", "rules", "fillers", "templates")  # fmt: skip
 PHRASES = ("counted", "bare", "the", "one", "of")
 WRAPPERS = ("before", "after", "ramble")
 GROUPS = tuple(dict.fromkeys(group for _, groups, _ in SCENARIOS.values() for group in groups)) + WRAPPERS
@@ -60,7 +60,8 @@ def _words(language: Language) -> Iterator[str]:
     for unit in sorted({unit for idea in ideas().values() for unit in idea.units}):
         if unit not in language.units:
             yield f"units.{unit}: add the word"
-    for section, wanted in (("colours", COLOURS), ("qualities", ontology()["qualities"])):
+    varieties = dict.fromkeys(name for group in ontology()["varieties"].values() for name in group["names"])
+    for section, wanted in (("colours", COLOURS), ("qualities", ontology()["qualities"]), ("varieties", varieties)):
         for name in wanted:
             if name not in language.raw[section]:
                 yield f"{section}.{name}: add the word"
@@ -128,5 +129,6 @@ def uncovered() -> list[str]:
     akin = ontology()["akin"]
     named = {*akin, *(idea for words in akin.values() for idea in words), *ontology()["coloured"]}
     named |= {idea for ideas_ in ontology()["qualities"].values() for idea in ideas_}
+    named |= {idea for group in ontology()["varieties"].values() for idea in group["of"]}
     unknown = [f"products.yaml names {name!r}, which is no idea" for name in sorted(named - set(ideas()))]
     return unknown + [f"products.yaml: brands.{d} is empty" for d in DEPARTMENTS if len(ontology()["brands"][d]) < 10]

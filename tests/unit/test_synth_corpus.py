@@ -12,7 +12,7 @@ from intent.schema import Choice, Count, Entity, IntentSchema
 from intent.synth.corpus import BLOCK, Corpus, held_out
 from intent.synth.language import available, load
 from intent.synth.phenomena import QUANTITY, SCENARIOS, SURFACE
-from intent.synth.shelf import given
+from intent.synth.shelf import alike, given, ontology
 
 CART = IntentSchema("cart", "x", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity")))
 GROCERY = Catalog.of(
@@ -233,6 +233,17 @@ def test_a_quality_tells_near_duplicates_apart_and_agrees_in_every_language():
     assert {"biologico", "biologica", "biologici", "biologiche"} & said
     assert load("es").described("bananas", 0, "organic").say("the", True) == "los plátanos ecológicos"
     assert load("hr").described("mouse", 0, "wireless").say("the").startswith("bežičn")
+
+
+def test_a_variety_stands_where_its_language_puts_it():
+    assert load("it").described("candle", 0, "fig").say("the", True) == "le candele al fico"
+    assert load("en").described("tent", 0, "two_persons").say("a") == "a two-person tent"
+    assert load("en").described("candle", 0, "lemon", behind=True).say("the") == "the candle lemon"
+
+
+def test_what_is_not_there_is_of_another_kind_not_of_one_that_it_may_also_be():
+    assert "black" in alike("grey") and "cotton" in alike("wool") and "small" in alike("large")
+    assert not alike("grey") & set(ontology()["varieties"]["cloth"]["names"]) and not alike("organic")
 
 
 def test_what_broke_is_asked_for_again_and_is_something_that_lasts():
