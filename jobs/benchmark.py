@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord, file_sha256, libraries
-from intent.config import BenchmarkConfig, Shape
+from intent.config import BenchmarkConfig, RowKind, Shape
 from intent.errors import ConfigError
 from intent.evaluate.benchmark import Bench, Result, Row, compared, plan, result, tokens_needed
 from intent.evaluate.benchmark_report import render_json, render_markdown, render_text
@@ -103,9 +104,9 @@ def _disk_bytes(variant: Artifact, row: Row) -> int:
 
 def measure_all(lineage: Lineage) -> tuple[dict, list[Result]]:
     """What the results hold for, and the results."""
+    rows, results, where = _rows(lineage.config), [], {}
     work = workload(lineage)
     variants, reasons = prepare(lineage)
-    rows, results, where = _rows(lineage.config), [], {}
     with Steps("benchmark") as steps:
         for row in rows:
             steps.update(len(results), len(rows), row.name)
@@ -128,7 +129,16 @@ def _rows(config: BenchmarkConfig) -> list[Row]:
         raise ConfigError("threads", list(config.threads), f"the cluster has {cpus} CPUs")
     codecs, threads = [codec.value for codec in config.codecs], config.threads or [cpus]
     sizes = (config.sequences, threads, cpus)
-    return list(plan(config.quant.specs(), config.rows, codecs, *sizes, _gpus() > 0, config.engine.device))
+    rows = list(plan(config.quant.specs(), config.rows, codecs, *sizes, _gpus() > 0, config.engine.device))
+    # What a row says are together must be there.
+    there = [replace(row, batch=min(row.batch, config.messages)) if row.kind is RowKind.engine else row for row in rows]
+    rows = list(dict.fromkeys(there))
+    if not rows:
+        device = config.engine.device.value
+        raise ConfigError(
+            "engine.device", device, f"none of {config.quant.variants} has a row on it; use auto, or other variants"
+        )
+    return rows
 
 
 def _gpus() -> int:

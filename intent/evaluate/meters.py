@@ -62,7 +62,8 @@ def measure(meter: Meter, seconds: float, first: int) -> Reading:
     """For about `seconds`, at most every message once, after `first` that do not count: a first pass compiles and repacks."""
     warm = _timed(meter, range(min(first, meter.total)))
     meter.tokens, meter.latencies = 0, []
-    step = meter.step or max(1, min(meter.total, round(seconds * min(first, meter.total) / warm)))
+    # Never fewer at once than the row says are together.
+    step = meter.step or min(meter.total, max(first, round(seconds * min(first, meter.total) / warm)))
     done, spent = 0, 0.0
     while done < meter.total and spent < seconds:
         rows = [(first + done + i) % meter.total for i in range(min(step, meter.total - done))]

@@ -6,7 +6,10 @@ itself, all messages' tokens attend to the prefix in one product, and each messa
 are joined by their log-sum-exps, as blocks are in FlashAttention (Dao et al., arXiv 2205.14135).
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from intent.engine.attention import require_plain
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
 NAME = "shared_prefix"
 PREFIX, PADDING = -1, -2
 BLOCK = 128  # tokens of a block of the GPU's kernel
+
+logger = logging.getLogger(__name__)
+
+# FlexAttention, compiled, since `fused` was asked; as it is, it computes every pair.
+flex: Callable | None = None
 
 
 @dataclass(frozen=True)
@@ -42,19 +50,40 @@ class Layout:
     places: "torch.Tensor | None" = None
 
 
+@cache
+def fused(device: str) -> bool:
+    """Whether `device` ("cuda", "cpu") has the kernel: a GPU with a compiler beside it."""
+    import torch
+    from torch.nn.attention.flex_attention import flex_attention
+
+    global flex
+    if device != "cuda":
+        return False
+    flex = torch.compile(flex_attention, dynamic=True)
+    try:
+        rows = torch.zeros(1, 1, BLOCK, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
+        flex(rows, rows, rows, block_mask=blocks(torch.zeros(1, BLOCK, dtype=torch.int64, device=device))).sum().backward()
+    except Exception as error:
+        logger.warning("no fused attention (%s: %.200s): training takes several times as long", type(error).__name__, error)
+        return False
+    return True
+
+
 def multiple(device: str) -> int:
     """What the width of packed rows should be a multiple of."""
-    return BLOCK if device == "cuda" else 1
+    return BLOCK if fused(device) else 1
 
 
 def layout(packed: "Packed", device: "torch.device") -> Layout:
     import torch
 
     reach = packed.start + packed.tokens.shape[1]
-    if device.type == "cuda":
+    if fused(device.type):
         return Layout(reach, blocks(torch.from_numpy(packed.owners).to(device)))
-    padding = torch.from_numpy(packed.owners[:, None, None, : packed.start] == PADDING)
-    tokens, places = torch.from_numpy(packed.tokens), torch.from_numpy(packed.places)
+    padding, tokens, places = (
+        torch.from_numpy(a).to(device)
+        for a in (packed.owners[:, None, None, : packed.start] == PADDING, packed.tokens, packed.places)
+    )
     return Layout(reach, None, packed.start, padding if padding.any() else None, tokens, places)
 
 
@@ -94,9 +123,7 @@ def attend(module, query, key, value, attention_mask, scaling: float, *, layout:
     if kwargs.get("softcap") or kwargs.get("sliding_window"):
         require_plain(module, kwargs, layout.reach)
     if layout.blocks is not None:
-        from torch.nn.attention.flex_attention import flex_attention
-
-        return flex_attention(query, key, value, block_mask=layout.blocks, scale=scaling, enable_gqa=True).transpose(1, 2), None
+        return flex(query, key, value, block_mask=layout.blocks, scale=scaling, enable_gqa=True).transpose(1, 2), None
     rows, heads, _, size = query.shape
     shared, before, behind = key.shape[1], slice(0, layout.start), slice(layout.start, None)
     of_prefix = scaled_dot_product_attention(

@@ -86,9 +86,13 @@ def _group(members: list[Example], names: Sequence[str], schema: IntentSchema, t
     prompt = Prompt(schema, names)
     automaton = Automaton(schema, names, tokenizer, codec)
     messages = prompt.message_ids(tokenizer, [example.message for example in members])
-    answers = [schema.values(example.intent) for example in members]
-    targets = {tuple(answer): automaton.target(schema.intent(answer)) for answer in answers}
-    rows = [Row(message, targets[tuple(answer)]) for message, answer in zip(messages, answers, strict=True)]
+    targets: dict[tuple, Target] = {}
+    rows = []
+    for message, example in zip(messages, members, strict=True):
+        answer = tuple(schema.values(example.intent))
+        if answer not in targets:
+            targets[answer] = automaton.target(example.intent)
+        rows.append(Row(message, targets[answer]))
     return Group(prompt.prefix_ids(tokenizer), automaton, rows)
 
 
@@ -97,7 +101,8 @@ def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iter
 
     Then groups of one batch have prefixes of like length, among those of a window of batches.
     """
-    shuffle = random.Random(seed).shuffle if seed is not None else lambda items: None
+    rng = random.Random(seed)
+    shuffle = rng.shuffle if seed is not None else lambda items: None
     chunks: list[tuple[Group, list[Row]]] = []
     for group in groups:
         rows = list(group.rows)
@@ -110,10 +115,14 @@ def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iter
         yield from _filled(chunks, size)
         return
     ends = itertools.accumulate(len(rows) for _, rows in chunks)
-    for _, numbered in itertools.groupby(zip(chunks, ends, strict=True), key=lambda pair: pair[1] // (WINDOW * size)):
-        found = list(_filled(sorted((chunk for chunk, _ in numbered), key=lambda chunk: len(chunk[0].prefix)), size))
-        shuffle(found)
-        yield from found
+    # About the same length: a few groups would else meet the same others in every epoch.
+    lengths = [len(group.prefix) * rng.uniform(0.8, 1.2) for group, _ in chunks]
+    keys = [(end // (WINDOW * size), length) for end, length in zip(ends, lengths, strict=True)]
+    found = list(_filled([chunks[i] for i in sorted(range(len(chunks)), key=keys.__getitem__)], size))
+    for low in range(0, len(found), WINDOW):
+        window = found[low : low + WINDOW]
+        shuffle(window)
+        yield from window
 
 
 def _filled(chunks: Sequence[tuple[Group, list[Row]]], size: int) -> Iterator[Batch]:

@@ -26,6 +26,7 @@ PROGRESS = "progress.json"
 LINEAR = "all-linear"
 BETAS = (0.9, 0.99)
 MAX_SKIPPED = 5
+COMPILED_FROM = 500  # steps: fewer are sooner done than compiled
 GRAPHS = 256  # as many shapes of batches, models' layers and modes as there may be
 
 
@@ -43,14 +44,15 @@ def train(base: Path, config: TrainConfig, training: Sequence[Group], validation
     """Train an adapter; the best one's checkpoint is the last with metrics["best"]. Returns the final metrics."""
     import torch
 
+    steps = epochs(training, config)
     device = pick_device(config.device, "train.device")
     set_threads(config.cpus if device == "cpu" else None)
     torch.manual_seed(config.seed)
     dtype = pick_precision(config.precision, device)
     model = load_for_training(base, config, device, dtype)
-    if device == "cuda":
+    if attention.fused(device) and sum(steps) >= COMPILED_FROM:
         _compile(model)
-    session = _Session(model, config, device, dtype, training, reporter)
+    session = _Session(model, config, device, dtype, training, steps, reporter)
     return session.run(validation)
 
 
@@ -97,11 +99,11 @@ def _continued(model, folder: Path, config: TrainConfig):
 
 
 def _compile(model) -> None:
-    """Fuse what each layer does; without it, the attention of packed rows has no kernel and computes all pairs."""
+    """Fuse what each layer does, which takes two minutes at the first step."""
     import torch
 
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = GRAPHS
-    # A worker without a C compiler trains slowly rather than not at all.
+    # A layer that cannot be compiled runs as it is.
     torch._dynamo.config.suppress_errors = True
     for layer in model.get_decoder().layers:
         layer.compile(dynamic=True)
@@ -110,7 +112,16 @@ def _compile(model) -> None:
 class _Session:
     """One worker's training state."""
 
-    def __init__(self, model, config: TrainConfig, device: str, dtype, training: Sequence[Group], reporter: Reporter):
+    def __init__(
+        self,
+        model,
+        config: TrainConfig,
+        device: str,
+        dtype,
+        training: Sequence[Group],
+        steps: Sequence[int],
+        reporter: Reporter,
+    ):
         import torch
 
         self.model, self.config, self.reporter = model, config, reporter
@@ -119,7 +130,7 @@ class _Session:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=config.learning_rate, betas=BETAS, weight_decay=0.0, fused=device == "cuda"
         )
-        self.epochs = [steps // world_size() for steps in epochs(training, config)]
+        self.epochs = [count // world_size() for count in steps]
         self.total = sum(self.epochs)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.done, self.best, self.stale, self.messages, self.skipped = 0, -1.0, 0, 0, 0
@@ -128,12 +139,15 @@ class _Session:
 
     def run(self, validation: Sequence[Group]) -> dict:
         metrics: dict = {}
-        before, start = self.messages, time.monotonic()
+        first, before, start = True, self.messages, time.monotonic()
         for batch, packed in self._packed(self._remaining()):
             value = self._step(batch, packed)
             self.done += 1
             self.messages += len(batch.rows) * world_size()
             rate = (self.messages - before) / (time.monotonic() - start)
+            if first:
+                # The first step compiles.
+                first, before, start = False, self.messages, time.monotonic()
             text = f"loss {value:.3f}, {rate:,.0f} messages/s"
             self.reporter.step(self.done, self.total, text + (f", exact {self.best:.3f}" if self.best >= 0 else ""))
             if self.done % self.config.validate_every == 0 or self.done == self.total:

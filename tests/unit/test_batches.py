@@ -8,7 +8,6 @@ from intent.engine.reference import load_reference
 from intent.prompt import load_tokenizer
 from intent.synth.example import Example
 from intent.train import attention
-from intent.train import batches as module
 from intent.train.batches import batches, decisions, encode, loss, pack
 from tests.tiny import CART, NAMES, write_checkpoint
 
@@ -79,6 +78,7 @@ def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
 
 def test_the_kernel_of_gpus_sees_the_same_pairs(checkpoint, monkeypatch):
     import torch
+    from torch.nn.attention.flex_attention import flex_attention
 
     model, tokenizer = load_reference(checkpoint, "cpu").float(), load_tokenizer(checkpoint)
     catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
@@ -88,9 +88,9 @@ def test_the_kernel_of_gpus_sees_the_same_pairs(checkpoint, monkeypatch):
     with torch.no_grad():
         expected = loss(model, batch, pack(batch))
         # Its kernel runs on GPUs alone; torch can compute the same without.
-        seen = lambda packed, device: attention.Layout(0, attention.blocks(torch.from_numpy(packed.owners)))  # noqa: E731
-        monkeypatch.setattr(module, "layout", seen)
-        assert loss(model, batch, pack(batch, attention.multiple("cuda"))).item() == pytest.approx(expected.item(), abs=1e-4)
+        monkeypatch.setattr(attention, "fused", lambda device: True)
+        monkeypatch.setattr(attention, "flex", flex_attention)
+        assert loss(model, batch, pack(batch, attention.multiple("cpu"))).item() == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_batches_depend_on_the_seed_alone_and_lose_no_row(checkpoint):
