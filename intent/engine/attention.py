@@ -1,7 +1,8 @@
 """Attention of many rows behind one shared prefix, whose keys and values are read where they are and copied for no row.
 
-The scores against the prefix are one matrix product for the whole batch, and one softmax spans prefix and row (the shared
-part of Hydragen, Juravsky et al., arXiv 2402.05099). Knows nothing of messages.
+To the prefix, the queries of all rows are those of one long row (the shared part of Hydragen, Juravsky et al., arXiv
+2402.05099): one product, or one call of FlashAttention on a GPU. What a row sees of the prefix and of its own tokens is joined
+by the log-sum-exps of their scores. Knows nothing of messages.
 """
 
 from typing import TYPE_CHECKING
@@ -47,21 +48,46 @@ def behind_prefix(module, query, key, value, attention_mask, scaling=None, prefi
     layer = prefix.layers[module.layer_idx]
     require_plain(module, kwargs, layer.keys.shape[2] + key.shape[2])
     rows, heads, width, size = query.shape
-    groups = key.shape[1]
+    scaling = scaling or size**-0.5
+    to_prefix, prefix_mass = _to_prefix(query, layer.keys, layer.values, scaling)
     # The heads of a group share its keys: they are more queries of the same product.
-    grouped = (query * (scaling or size**-0.5)).reshape(rows, groups, -1, size)
-    shared = _through(grouped, layer.keys[0].mT)
-    own = grouped @ key.mT
-    closed = ~attention_mask.repeat(1, 1, heads // groups, 1)
-    scores = torch.cat([shared, own.masked_fill(closed, -torch.inf)], -1)
-    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-    length = layer.keys.shape[2]
-    out = _through(weights[..., :length], layer.values[0]) + weights[..., length:] @ value
-    return out.reshape(rows, heads, width, size).transpose(1, 2), None
+    grouped = query.reshape(rows, key.shape[1], -1, size)
+    closed = ~attention_mask.repeat(1, 1, heads // key.shape[1], 1)
+    to_own, own_mass, _ = weighted(grouped, key, value, scaling, closed)
+    share = (prefix_mass - own_mass.view(rows, heads, width, 1)).sigmoid().to(to_own.dtype)
+    return torch.lerp(to_own.view(query.shape), to_prefix, share).transpose(1, 2), None
 
 
-def _through(rows: "torch.Tensor", matrix: "torch.Tensor") -> "torch.Tensor":
-    """[rows, groups, n, a] by one [groups, a, b] for all rows: [rows, groups, n, b]."""
-    count, groups, n, _ = rows.shape
-    product = rows.transpose(0, 1).reshape(groups, count * n, -1) @ matrix
-    return product.view(groups, count, n, -1).transpose(0, 1)
+def _to_prefix(
+    query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scaling: float
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """query [rows, heads, width, size], key and value [1, kv heads, prefix, size]: as `weighted`, by head."""
+    import torch
+
+    rows, heads, width, size = query.shape
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+        # Laid out as [tokens, heads, size], which is how the projection wrote it.
+        asking = query.transpose(1, 2).reshape(1, rows * width, heads, size).transpose(1, 2)
+        out, mass = torch.ops.aten._scaled_dot_product_flash_attention(asking, key, value, 0.0, False, scale=scaling)[:2]
+        return out.view(heads, rows, width, size).transpose(0, 1), mass.view(heads, rows, width, 1).transpose(0, 1)
+    groups = key.shape[1]
+    asking = query.reshape(rows, groups, -1, size).transpose(0, 1).reshape(groups, -1, size)
+    out, mass, _ = weighted(asking, key[0], value[0], scaling)
+    # [groups, rows * heads of a group * width, n] -> [rows, heads, width, n]
+    return tuple(x.view(groups, rows, -1, width, x.shape[-1]).transpose(0, 1).flatten(1, 2) for x in (out, mass))
+
+
+def weighted(
+    query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scaling: float, hidden: "torch.Tensor | None" = None
+) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+    """(attention's output, log-sum-exp of its scores [..., 1] in float32, weights); `hidden`: where a query sees no key.
+
+    Every query must see some key.
+    """
+    weights = (query @ key.mT).float().mul_(scaling)
+    if hidden is not None:
+        weights.masked_fill_(hidden, float("-inf"))
+    highest = weights.amax(-1, keepdim=True)
+    total = weights.sub_(highest).exp_().sum(-1, keepdim=True)
+    weights = weights.div_(total).to(value.dtype)
+    return weights @ value, total.log_().add_(highest), weights

@@ -125,12 +125,16 @@ def fitting(free: int, config, room: int, prefix: int) -> int:
 
 
 def _causal(mask: "torch.Tensor", width: int) -> "torch.Tensor":
-    """[rows, 1, width, own]: what the last `width` tokens attend to of their row's, where `mask` [rows, own] is no padding."""
+    """[rows, 1, width, own]: what the last `width` tokens attend to of their row's, where `mask` [rows, own] is no padding.
+
+    Padding attends to itself: to nothing would give no number.
+    """
     import torch
 
     own = mask.shape[1]
     earlier = torch.ones(width, own, dtype=torch.bool, device=mask.device).tril(own - width)
-    return (mask[:, None, :] & earlier)[:, None]
+    itself = earlier.triu(own - width)
+    return (mask[:, None, :] & earlier | itself)[:, None]
 
 
 def prefix_cache(model, prefixes: Sequence[Sequence[int]], device) -> tuple["DynamicCache", "torch.Tensor"]:

@@ -85,8 +85,10 @@ class Language:
         self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
         self.fillers: list[str] = raw["fillers"]
         self.adjectives: dict[str, str | dict[str, str]] = {**raw["colours"], **raw["qualities"]}
-        # What stands beside a noun and agrees with nothing; behind it where it begins with "+".
-        self.varieties: dict[str, str] = raw["varieties"]
+        # Each way to say a variety: beside the noun, unchanging, behind it where it begins with "+"; or an adjective by gender.
+        self.varieties: dict[str, list[str | dict[str, str]]] = {
+            name: said if isinstance(said, list) else [said] for name, said in raw["varieties"].items()
+        }
         self.agree: dict[str, dict[str, str]] = raw["agree"]
         self.unstated: dict[str, dict[str, list[str]]] = raw["unstated"]
         self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}
@@ -104,22 +106,26 @@ class Language:
     def units(self) -> dict[str, list[Noun]]:
         return {unit: [Noun(self, text.strip()) for text in words.split(";")] for unit, words in self.raw["units"].items()}
 
+    def wordings(self, quality: str) -> int:
+        """How many ways there are to say a colour, another quality or a variety."""
+        return len(self.varieties.get(quality, "1"))
+
     @cache  # noqa: B019 - a language lives as long as its process
-    def described(self, idea: str, which: int, quality: str, behind: bool = False) -> Noun:
+    def described(self, idea: str, which: int, quality: str, wording: int = 0, behind: bool = False) -> Noun:
         """The noun with a colour or another quality that agrees with it, or with a variety, `behind` it or where it belongs."""
         noun = self.nouns[idea][which]
-        if variety := self.varieties.get(quality):
-            text = variety.removeprefix("+")
-            pair = (noun.text, text) if behind or text != variety else (text, noun.text)
+        said = self.varieties[quality][wording] if quality in self.varieties else self.adjectives[quality]
+        if quality in self.varieties and isinstance(said, str):
+            text = said.removeprefix("+")
+            pair = (noun.text, text) if behind or text != said else (text, noun.text)
             return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
-        adjective = self.adjectives[quality]
-        if not isinstance(adjective, str) and noun.plural_gender != noun.gender:
+        if not isinstance(said, str) and noun.plural_gender != noun.gender:
             # "L'uovo fresco", "le uova fresche": each form as its own gender has it.
             sides = enumerate((noun.gender, noun.plural_gender))
-            adjective = "|" + ",".join(_inflect(adjective[gender], i) for i, gender in sides)
-        elif not isinstance(adjective, str):
-            adjective = adjective[noun.gender]
-        pair = (adjective, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, adjective)
+            said = "|" + ",".join(_inflect(said[gender], i) for i, gender in sides)
+        elif not isinstance(said, str):
+            said = said[noun.gender]
+        pair = (said, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, said)
         return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
 
     @cache  # noqa: B019

@@ -135,7 +135,11 @@ class _Shop:
 
     def _name(self, idea: Idea, brand: str, size: str, quality: str) -> str:
         language = pick(self.rng, self.languages)
-        noun = language.described(idea.name, 0, quality, self.behind) if quality else language.nouns[idea.name][0]
+        noun = language.nouns[idea.name][0]
+        if quality:
+            # Most catalogs use the common word; all of one shop's names would else be told apart by words of one kind.
+            wording = int(self.rng.random() ** 2 * language.wordings(quality))
+            noun = language.described(idea.name, 0, quality, wording, self.behind)
         text = language.title(noun.say("title", idea.number == "many"))
         size = re.sub(r"(?<=\d)(?=[A-Za-z]+$)", " ", size) if self.style == "spaced" else size
         parts = [part for part in ((brand, text, size) if language.brand_first else (text, brand, size)) if part]

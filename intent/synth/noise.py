@@ -23,7 +23,8 @@ def disturb(message: str, language: Language, rng: Random, weights: Mapping[str,
     """`message` with each disturbance at its weight; those that changed something are added to `phenomena`."""
     random = rng.random
     if random() < weights["voice"]:
-        return _note("voice", message, voice(message, language, rng), phenomena)
+        # Nothing of "???" can be heard, and nothing is none.
+        return _note("voice", message, voice(message, language, rng) or message, phenomena)
     if random() < weights["typo"]:
         slipped = typo(message, rng)
         message = _note("typo", message, typo(slipped, rng) if random() < 0.15 else slipped, phenomena)

@@ -45,17 +45,17 @@ SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "gibberish": ("none", (), 0.4),
 }
 QUANTITY = {"no_quantity": 0.42, "digit": 0.2, "number_word": 0.2, "unit": 0.16, "times": 0.06, "dozen": 0.25, "pair": 0.12}
-REFERENCE = {"full_name": 0.12, "name_part": 0.14, "noun": 0.4, "kind_of": 0.18, "brand": 0.08, "size": 0.08}
+REFERENCE = {"full_name": 0.09, "name_part": 0.13, "noun": 0.44, "kind_of": 0.18, "brand": 0.08, "size": 0.08}
 SURFACE = {
     "small_talk_before": 0.17,
     "small_talk_after": 0.13,
-    "rambling": 0.05,
+    "rambling": 0.07,
     "typo": 0.13,
     "no_diacritics": 0.15,
     "casing": 0.33,
     "no_punctuation": 0.08,
     "emoji": 0.05,
-    "voice": 0.07,
+    "voice": 0.09,
     "code_switching": 0.03,
 }
 

@@ -98,7 +98,10 @@ class Speaker:
 
     def _phrase(self, word: str, product: Product, brand: str = "", size: str = "", quality: str = "") -> Mention:
         which = int(self.rng.random() * len(self.language.nouns[word]))
-        noun = self.language.described(word, which, quality) if quality else self.language.nouns[word][which]
+        noun = self.language.nouns[word][which]
+        if quality:
+            wording = int(self.rng.random() * self.language.wordings(quality))
+            noun = self.language.described(word, which, quality, wording)
         kind = "size" if size else "brand" if brand else self._kind_name(word, product, which)
         before, after = "", ""
         if brand:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from intent.engine.attention import require_plain
+from intent.engine.attention import require_plain, weighted
 
 if TYPE_CHECKING:
     import torch
@@ -162,15 +162,9 @@ def _weighted(query, key, value, scaling: float, hidden: "torch.Tensor | None") 
     class Weighted(torch.autograd.Function):
         @staticmethod
         def forward(ctx, query, key, value):
-            weights = (query @ key.transpose(-1, -2)).float().mul_(scaling)
-            if hidden is not None:
-                weights.masked_fill_(hidden, float("-inf"))
-            highest = weights.amax(-1, keepdim=True)
-            total = weights.sub_(highest).exp_().sum(-1, keepdim=True)
-            weights = weights.div_(total).to(value.dtype)
-            out = weights @ value
+            out, mass, weights = weighted(query, key, value, scaling, hidden)
             ctx.save_for_backward(query, key, value, weights, out)
-            return out, total.log_().add_(highest)
+            return out, mass
 
         @staticmethod
         def backward(ctx, to_out, to_mass):

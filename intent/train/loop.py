@@ -3,6 +3,7 @@
 Knows nothing of Ray: `Reporter` says where checkpoints and progress go.
 """
 
+import itertools
 import json
 import math
 import time
@@ -41,11 +42,14 @@ class Reporter(Protocol):
 
 
 def train(base: Path, config: TrainConfig, training: Sequence[Group], validation: Sequence[Group], reporter: Reporter) -> dict:
-    """Train an adapter; the best one's checkpoint is the last with metrics["best"]. Returns the final metrics."""
+    """Train an adapter on `training`, this worker's part of it; the best one's checkpoint is the last with metrics["best"].
+
+    Returns the final metrics.
+    """
     import torch
 
-    steps = epochs(training, config)
     device = pick_device(config.device, "train.device")
+    steps = epochs(training, config, device)
     set_threads(config.cpus if device == "cpu" else None)
     torch.manual_seed(config.seed)
     dtype = pick_precision(config.precision, device)
@@ -61,6 +65,7 @@ def load_for_training(base: Path, config: TrainConfig, device: str, dtype):
 
     Raises ConfigError where `config.adapter` is of another rank, alpha or base.
     """
+    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -70,7 +75,7 @@ def load_for_training(base: Path, config: TrainConfig, device: str, dtype):
     model = AutoModelForCausalLM.from_pretrained(
         base,
         quantization_config=nf4 if config.four_bit else None,
-        device_map={"": device},
+        device_map={"": torch.cuda.current_device() if device == "cuda" else device},
         dtype=dtype,
         use_safetensors=True,
         attn_implementation=attention.register(),
@@ -130,8 +135,7 @@ class _Session:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=config.learning_rate, betas=BETAS, weight_decay=0.0, fused=device == "cuda"
         )
-        self.epochs = [count // world_size() for count in steps]
-        self.total = sum(self.epochs)
+        self.epochs, self.total = steps, sum(steps)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.done, self.best, self.stale, self.messages, self.skipped = 0, -1.0, 0, 0, 0
         self.temperatures: dict[str, float] = {}
@@ -157,12 +161,12 @@ class _Session:
         return metrics
 
     def _remaining(self):
-        """The batches from where training stands, this worker's share: their order depends on the seed alone."""
+        """The batches from where training stands: their order depends on the seed alone."""
         skip = self.done
         for epoch, steps in enumerate(self.epochs):
             if skip < steps:
-                shuffled = list(batches(self.training, self.config.batch_messages, self.config.seed + epoch))
-                yield from shuffled[rank() :: world_size()][skip:steps]
+                shuffled = batches(self.training, self.config.batch_messages, self.config.seed + epoch)
+                yield from itertools.islice(shuffled, skip, steps)
             skip = max(0, skip - steps)
 
     def _packed(self, remaining: Iterator[Batch]) -> Iterator[tuple[Batch, Packed]]:
@@ -259,25 +263,24 @@ class _Session:
         self.done, self.best, self.stale, self.messages = (counts[key] for key in ("done", "best", "stale", "messages"))
 
 
-def epochs(training: Sequence[Group], config: TrainConfig) -> list[int]:
-    """How many batches each epoch has: which catalogs' messages come together, and so how many there are, is its order's.
+def epochs(training: Sequence[Group], config: TrainConfig, device: str = "cpu") -> list[int]:
+    """How many batches each epoch has, of the worker that has fewest: which catalogs' messages come together, and so how many
+    batches there are, is its order's.
 
-    Raises ConfigError where there are more workers.
+    Raises ConfigError where a worker has none.
     """
+    import torch
+
     seeds = range(config.seed, config.seed + config.epochs)
-    steps = [sum(1 for _ in batches(training, config.batch_messages, seed)) for seed in seeds]
-    least, workers = min(steps), config.workers
-    require(workers <= least, "train.workers", workers, f"there are {least} batches an epoch; use at most as many workers")
-    return steps
+    steps = torch.tensor([sum(1 for _ in batches(training, config.batch_messages, seed)) for seed in seeds], device=device)
+    if world_size() > 1:
+        torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MIN)
+    enough = steps.min() > 0
+    require(enough, "train.workers", config.workers, "there are too few messages for so many; use fewer")
+    return steps.tolist()
 
 
 def world_size() -> int:
     import torch
 
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def rank() -> int:
-    import torch
-
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

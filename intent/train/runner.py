@@ -3,7 +3,7 @@
 import gc
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,13 @@ from intent.errors import IntentError
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
+from intent.synth.example import Example
 
 if TYPE_CHECKING:
     from intent.train.batches import Group
 
 Step = Callable[[int, int, str], None]
+CATALOGS = 8  # a worker and file, or messages are shared out one by one
 
 
 @dataclass(frozen=True)
@@ -132,41 +134,54 @@ def _work(config: dict) -> IntentError | None:
 
 
 def _train(request: TrainRequest, queue: Queue) -> None:
+    from ray.train import get_context
+
     from intent.train.loop import train
 
+    context = get_context()
     # Millions of rows come and stay until the end: none of them is garbage.
     gc.disable()
-    training, validation = (_encoded(request, split) for split in ("train", "validation"))
+    training = _encoded(request, "train", context.get_world_rank(), context.get_world_size())
+    validation = _encoded(request, "validation")
     gc.freeze()
     gc.enable()
     base = fetch(request.base, request.storage)
     train(base, request.config, training, validation, _RayReporter(queue))
 
 
-def _encoded(request: TrainRequest, split: str) -> list["Group"]:
-    """The split's messages as tokens: each file by a task of its own, which this worker's own CPUs need not wait for."""
+def _encoded(request: TrainRequest, split: str, worker: int = 0, workers: int = 1) -> list["Group"]:
+    """The worker's part of the split, as tokens: each file by a task of its own, which its own CPUs need not wait for."""
     keys = dataset.split_keys(open_store(request.data.uri, request.storage), split)
     if len(keys) == 1:
-        return _encode(request, keys[0])
+        return _encode(request, keys[0], worker, workers)
     task = ray.remote(num_cpus=0)(_encode)
-    at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    waiting = deque(task.remote(request, key) for key in keys[:at_once])
+    at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
+    waiting = deque(task.remote(request, key, worker, workers) for key in keys[:at_once])
     groups: list[Group] = []
     for key in [*keys[at_once:], *[None] * len(waiting)]:
         groups += ray.get(waiting.popleft())
         if key:
-            waiting.append(task.remote(request, key))
+            waiting.append(task.remote(request, key, worker, workers))
     return groups
 
 
-def _encode(request: TrainRequest, key: str) -> list["Group"]:
+def _encode(request: TrainRequest, key: str, worker: int, workers: int) -> list["Group"]:
     from intent.prompt import load_tokenizer
     from intent.train.batches import encode
 
     store = open_store(request.data.uri, request.storage)
     tokenizer = load_tokenizer(fetch(request.base, request.storage))
-    examples = dataset.read_file(store, key)
+    examples = part(dataset.read_file(store, key), worker, workers)
     return encode(examples, dataset.read_catalogs(store), request.schema, tokenizer, request.codec)
+
+
+def part(examples: Sequence[Example], worker: int, workers: int) -> Sequence[Example]:
+    """What one worker of several trains on: whole catalogs where each has a few, since their messages share a prefix."""
+    catalogs = list(dict.fromkeys(example.catalog for example in examples))
+    if len(catalogs) < CATALOGS * workers:
+        return examples[worker::workers]
+    own = set(catalogs[worker::workers])
+    return [example for example in examples if example.catalog in own]
 
 
 class _RayReporter:

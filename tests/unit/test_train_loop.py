@@ -119,7 +119,16 @@ def test_a_named_error_of_a_worker_is_the_runs_and_of_one_alone_is_not_tried_aga
     assert str(runner.failure(WorkerGroupError("...", {0: OSError("gone\nfar")}))) == "training failed: OSError: gone"
 
 
-def test_more_workers_than_batches_are_refused(tmp_path):
-    rows = groups(load_tokenizer(write_checkpoint(tmp_path)))
-    with pytest.raises(ConfigError, match=r"train\.workers=4.*3 batches"):
-        epochs(rows, replace(CONFIG, workers=4))
+def test_workers_share_the_messages_whole_catalogs_each_where_there_are_plenty():
+    none = {"action": "none", "product": None, "quantity": None}
+    several = [Example(f"{n}-{i}", f"hello {i}", none, "en", str(n)) for n in range(60) for i in range(5)]
+    parts = [runner.part(several, worker, 3) for worker in range(3)]
+    assert sorted(e.id for each in parts for e in each) == sorted(e.id for e in several)
+    assert not {e.catalog for e in parts[0]} & {e.catalog for e in parts[1]} and len({len(each) for each in parts}) == 1
+    one = [Example(str(i), f"hello {i}", none, "en", "") for i in range(9)]
+    assert [len(runner.part(one, worker, 4)) for worker in range(4)] == [3, 2, 2, 2]
+
+
+def test_a_worker_without_messages_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"train\.workers=4: .*use fewer"):
+        epochs([], replace(CONFIG, workers=4))
