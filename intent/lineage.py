@@ -7,8 +7,9 @@ in the workspace under it. An explicit `data.uri` or `train.uri` stands for what
 from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
+from pathlib import Path
 
-from intent import labelled
+from intent import calibration, labelled
 from intent.artifact import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.catalog import Catalog
 from intent.config import JobConfig, TeacherConfig
@@ -17,7 +18,8 @@ from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
 from intent.storage import read_uri
-from intent.train.base import ADAPTER, adapter_folder
+from intent.train.base import adapter_folder
+from intent.train.merge import ADAPTER_FILES
 from intent.variant import CASCADE, SVM, VariantSpec
 
 # Bumped when the same settings give other bytes.
@@ -64,7 +66,7 @@ class Lineage:
 
     def base_record(self) -> ArtifactRecord:
         adapter = self.config.model.adapter
-        inputs = {"adapter": file_sha256(adapter_folder(adapter) / ADAPTER)} if adapter else {}
+        inputs = {"adapter": _content(adapter_folder(adapter))} if adapter else {}
         return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:
@@ -80,7 +82,7 @@ class Lineage:
         data = self.config.data.uri or self.data_record().fingerprint
         inputs = {"base": self.base_record().fingerprint, "data": data, "schema": self.schema_fingerprint}
         if adapter := self.config.train.adapter:
-            inputs["adapter"] = file_sha256(adapter_folder(adapter, "train.adapter") / ADAPTER)
+            inputs["adapter"] = _content(adapter_folder(adapter, "train.adapter"))
         return self._record("checkpoint", self.config.train, inputs, codec=self.config.codec.value)
 
     def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:
@@ -153,6 +155,12 @@ class Lineage:
 
     def _catalog_fingerprint(self) -> str:
         return fingerprint(self.catalog.names)
+
+
+def _content(adapter: Path) -> str:
+    """An adapter's weights, how they are scaled, and how far its confidences are to be trusted."""
+    names = (name for name in (*ADAPTER_FILES, calibration.FILE) if (adapter / name).exists())
+    return fingerprint({name: file_sha256(adapter / name) for name in names})
 
 
 def _saying(teacher: TeacherConfig) -> dict:

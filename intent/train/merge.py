@@ -26,6 +26,7 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
     (target / "adapter").mkdir()
     for name in ADAPTER_FILES:
         shutil.copy(adapter / name, target / "adapter" / name)
+    copy_calibration(adapter, target / "adapter")
 
 
 def copy_calibration(source: Path, target: Path) -> None:

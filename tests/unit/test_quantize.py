@@ -1,18 +1,34 @@
 import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
+from intent import calibration
 from intent.config import ModelConfig
 from intent.errors import ConfigError
+from intent.lineage import Lineage
 from intent.prompt import load_tokenizer
 from intent.quantize import gguf, gptq
 from intent.train.base import write_base
+from jobs.app import load_config
 from tests.tiny import NAMES, write_checkpoint
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+def test_an_adapter_calibrated_anew_is_another_model(tmp_path):
+    folder = Path(str(files("intent") / "adapters/smollm2-135m"))
+    before = Lineage(load_config("train", [f"model.adapter={folder}"])).base_record().fingerprint
+    shutil.copytree(folder, tmp_path / "adapter")
+    same = Lineage(load_config("train", [f"model.adapter={tmp_path}/adapter"]))
+    assert same.base_record().fingerprint == before
+    calibration.write(tmp_path / "adapter", {"action": 3.0})
+    assert same.base_record().fingerprint != before
 
 
 def test_a_group_size_that_does_not_divide_the_model_is_refused_with_those_that_do(checkpoint, tmp_path):
