@@ -20,7 +20,7 @@ from jobs.nodes import room
 
 # Messages a second to expect at least: of a CPU with a language model (docs/engines.md: 4 to 13) or the SVM (docs/labels.md),
 # and of a GPU, which is a guess until one is measured. They size shards, nothing else.
-CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 100.0
+CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 500.0
 
 
 def classify(config: ClassifyConfig) -> Summary:

@@ -65,7 +65,7 @@ def _to_prefix(
     import torch
 
     rows, heads, width, size = query.shape
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+    if _flash(query):
         # Laid out as [tokens, heads, size], which is how the projection wrote it.
         asking = query.transpose(1, 2).reshape(1, rows * width, heads, size).transpose(1, 2)
         out, mass = torch.ops.aten._scaled_dot_product_flash_attention(asking, key, value, 0.0, False, scale=scaling)[:2]
@@ -75,6 +75,14 @@ def _to_prefix(
     out, mass, _ = weighted(asking, key[0], value[0], scaling)
     # [groups, rows * heads of a group * width, n] -> [rows, heads, width, n]
     return tuple(x.view(groups, rows, -1, width, x.shape[-1]).transpose(0, 1).flatten(1, 2) for x in (out, mass))
+
+
+def _flash(query: "torch.Tensor") -> bool:
+    """Whether FlashAttention has a kernel: on GPUs since Ampere, in 16 bits, for heads of up to 256."""
+    import torch
+
+    halves = query.dtype in (torch.bfloat16, torch.float16)
+    return query.is_cuda and halves and query.shape[-1] <= 256 and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def weighted(

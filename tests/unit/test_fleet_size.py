@@ -73,7 +73,7 @@ def test_shards_are_sized_by_the_slowest_kind_of_engine(specs):
 
     assert rows({"CPU": 16, "GPU": 2}) == rows({"CPU": 4}) == 256
     assert rows({"CPU": 16}, "fleet.gguf_cpus=8", "fleet.gptq_cpus=8") == 1_920
-    assert rows({"CPU": 16, "GPU": 2}, "engine=gptq") == 3_000
+    assert rows({"CPU": 16, "GPU": 2}, "engine=gptq") == 15_000
     assert rows({"CPU": 4}, "engine.variants=[svm]") == 20_000
 
 
