@@ -4,6 +4,7 @@ data -> checkpoint <- base, checkpoint -> variant. Each has a fingerprint of its
 in the workspace under it. An explicit `data.uri` or `train.uri` stands for what would be made.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
@@ -23,7 +24,7 @@ from intent.train.merge import ADAPTER_FILES
 from intent.variant import CASCADE, SVM, VariantSpec
 
 # Bumped when the same settings give other bytes.
-VERSIONS = {"base": 1, "data": 8, "checkpoint": 3, "parity": 1, "variant": 1, "svm": 1}
+VERSIONS = {"base": 1, "data": 9, "checkpoint": 4, "parity": 1, "variant": 1, "svm": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # What decides where a thing is made, or of what others are made, and not what it is. An adapter's content is an input.
 PLACES = ("uri", "device", "cpus", "workers", "group_size", "adapter")
@@ -66,7 +67,7 @@ class Lineage:
 
     def base_record(self) -> ArtifactRecord:
         adapter = self.config.model.adapter
-        inputs = {"adapter": _content(adapter_folder(adapter))} if adapter else {}
+        inputs = {"adapter": _content(adapter_folder(adapter), (*ADAPTER_FILES, calibration.FILE))} if adapter else {}
         return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:
@@ -82,7 +83,7 @@ class Lineage:
         data = self.config.data.uri or self.data_record().fingerprint
         inputs = {"base": self.base_record().fingerprint, "data": data, "schema": self.schema_fingerprint}
         if adapter := self.config.train.adapter:
-            inputs["adapter"] = _content(adapter_folder(adapter, "train.adapter"))
+            inputs["adapter"] = _content(adapter_folder(adapter, "train.adapter"), ADAPTER_FILES)
         return self._record("checkpoint", self.config.train, inputs, codec=self.config.codec.value)
 
     def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:
@@ -157,10 +158,9 @@ class Lineage:
         return fingerprint(self.catalog.names)
 
 
-def _content(adapter: Path) -> str:
-    """An adapter's weights, how they are scaled, and how far its confidences are to be trusted."""
-    names = (name for name in (*ADAPTER_FILES, calibration.FILE) if (adapter / name).exists())
-    return fingerprint({name: file_sha256(adapter / name) for name in names})
+def _content(folder: Path, names: Sequence[str]) -> str:
+    """Of those of the files `names` that the folder has."""
+    return fingerprint({name: file_sha256(folder / name) for name in names if (folder / name).exists()})
 
 
 def _saying(teacher: TeacherConfig) -> dict:

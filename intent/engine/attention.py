@@ -54,14 +54,19 @@ def behind_prefix(module, query, key, value, attention_mask, scaling=None, prefi
     grouped = query.reshape(rows, key.shape[1], -1, size)
     closed = ~attention_mask.repeat(1, 1, heads // key.shape[1], 1)
     to_own, own_mass, _ = weighted(grouped, key, value, scaling, closed)
-    share = (prefix_mass - own_mass.view(rows, heads, width, 1)).sigmoid().to(to_own.dtype)
-    return torch.lerp(to_own.view(query.shape), to_prefix, share).transpose(1, 2), None
+    # In 16 bits a share near 1 would leave nothing of the other.
+    share = (prefix_mass - own_mass.view(rows, heads, width, 1)).sigmoid()
+    out = torch.lerp(to_own.view(query.shape).float(), to_prefix.float(), share).to(value.dtype)
+    return out.transpose(1, 2), None
 
 
 def _to_prefix(
     query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scaling: float
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """query [rows, heads, width, size], key and value [1, kv heads, prefix, size]: as `weighted`, by head."""
+    """Attention's output and the log-sum-exp of its scores, as `weighted` has them, [rows, heads, width, size] and [..., 1].
+
+    query [rows, heads, width, size], key and value [1, kv heads, prefix, size].
+    """
     import torch
 
     rows, heads, width, size = query.shape
@@ -78,11 +83,12 @@ def _to_prefix(
 
 
 def _flash(query: "torch.Tensor") -> bool:
-    """Whether FlashAttention has a kernel: on GPUs since Ampere, in 16 bits, for heads of up to 256."""
+    """Whether FlashAttention has a kernel: on GPUs since Ampere, in 16 bits, for heads of 8, 16 ... 256."""
     import torch
 
     halves = query.dtype in (torch.bfloat16, torch.float16)
-    return query.is_cuda and halves and query.shape[-1] <= 256 and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    fits = query.shape[-1] <= 256 and query.shape[-1] % 8 == 0
+    return query.is_cuda and halves and fits and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def weighted(

@@ -19,7 +19,7 @@ from intent.synth.phenomena import SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ideas, ontology
 
-GENERATOR = "grammar-13"
+GENERATOR = "grammar-14"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")

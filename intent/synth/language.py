@@ -108,7 +108,7 @@ class Language:
 
     def wordings(self, quality: str) -> int:
         """How many ways there are to say a colour, another quality or a variety."""
-        return len(self.varieties.get(quality, "1"))
+        return len(self.varieties[quality]) if quality in self.varieties else 1
 
     @cache  # noqa: B019 - a language lives as long as its process
     def described(self, idea: str, which: int, quality: str, wording: int = 0, behind: bool = False) -> Noun:

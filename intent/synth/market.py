@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from random import Random
 
-from intent.synth.language import load
+from intent.synth.language import Language, load
 from intent.synth.shelf import DEPARTMENTS, Idea, Product, Shelf, ideas, ontology, qualities
 
 ONSETS = (
@@ -110,6 +110,7 @@ class _Shop:
         self.branded, self.sized, self.described = (rng.random() * 0.8, rng.random(), rng.random())
         self.style = pick(rng, STYLES)
         self.behind = rng.random() < 0.5
+        self.wordings: dict[tuple[str, str], int] = {}
 
     def variants(self, idea: Idea) -> list[Product]:
         """One product, and often others that differ from it in one thing."""
@@ -137,9 +138,7 @@ class _Shop:
         language = pick(self.rng, self.languages)
         noun = language.nouns[idea.name][0]
         if quality:
-            # Most catalogs use the common word; all of one shop's names would else be told apart by words of one kind.
-            wording = int(self.rng.random() ** 2 * language.wordings(quality))
-            noun = language.described(idea.name, 0, quality, wording, self.behind)
+            noun = language.described(idea.name, 0, quality, self._wording(language, quality), self.behind)
         text = language.title(noun.say("title", idea.number == "many"))
         size = re.sub(r"(?<=\d)(?=[A-Za-z]+$)", " ", size) if self.style == "spaced" else size
         parts = [part for part in ((brand, text, size) if language.brand_first else (text, brand, size)) if part]
@@ -147,6 +146,12 @@ class _Shop:
             return ", ".join(parts)
         name = " ".join(parts)
         return name.lower() if self.style == "lower" else name.upper() if self.style == "upper" else name
+
+    def _wording(self, language: Language, quality: str) -> int:
+        """How this shop says a quality, most often by the common word: two ways would be two products that are one."""
+        if (language.code, quality) not in self.wordings:
+            self.wordings[language.code, quality] = int(self.rng.random() ** 2 * language.wordings(quality))
+        return self.wordings[language.code, quality]
 
 
 def relatives(rng: Random) -> list[Product]:

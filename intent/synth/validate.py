@@ -7,7 +7,7 @@ import yaml
 from intent.synth.grammar import names, parse
 from intent.synth.language import FOLDER, LOADER, Language
 from intent.synth.phenomena import SCENARIOS
-from intent.synth.shelf import COLOURS, DEPARTMENTS, ideas, ontology
+from intent.synth.shelf import COLOURS, DEPARTMENTS, ideas, ontology, qualities
 
 SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "numbers",
             "units", "colours", "qualities", "varieties", "nouns", "rules", "fillers", "templates")  # fmt: skip
@@ -40,7 +40,7 @@ def complaints(code: str) -> list[str]:
     if unparsed := list(_unparsed(raw)):
         return unparsed
     language = Language(code, raw)
-    return [*_words(language), *_numbers(language), *_templates(language)]
+    return [*_words(language), *_numbers(language), *_templates(language)] or [*_shared(language)]
 
 
 def _unparsed(raw: Mapping) -> Iterator[str]:
@@ -65,11 +65,24 @@ def _words(language: Language) -> Iterator[str]:
         for name in wanted:
             if name not in language.raw[section]:
                 yield f"{section}.{name}: add the word"
+    for name in language.raw["varieties"].keys() - varieties:
+        yield f"varieties.{name}: products.yaml has no such variety"
     for phrase in PHRASES:
         if phrase not in language.phrases:
             yield f"phrases.{phrase}: add the phrase"
     for section, nouns in (("nouns", language.nouns), ("units", language.units)):
         yield from _forms(language, section, nouns)
+
+
+def _shared(language: Language) -> Iterator[str]:
+    """Wordings that say two qualities of one product: who hears them could not tell which is meant."""
+    for idea in ideas():
+        meant: dict[str, str] = {}
+        for quality in qualities(idea):
+            for wording in range(language.wordings(quality)):
+                said = language.described(idea, 0, quality, wording).form(language.forms[0])
+                if meant.setdefault(said, quality) != quality:
+                    yield f"varieties.{quality}: {said!r} also says {meant[said]!r}"
 
 
 def _forms(language: Language, section: str, nouns: Mapping) -> Iterator[str]:

@@ -147,8 +147,9 @@ def attend(module, query, key, value, attention_mask, scaling: float, *, layout:
         return by_token.index_select(0, layout.places).view(rows, -1, heads, x.shape[-1]).transpose(1, 2)
 
     to_prefix, prefix_mass = (x.unflatten(2, (heads // shared, -1)).flatten(1, 2) for x in (to_prefix, prefix_mass))
-    share = (prefix_mass - placed(own_mass)).sigmoid().to(to_own.dtype)
-    of_messages = torch.lerp(placed(to_own), to_prefix, share)
+    # In 16 bits a share near 1 would leave nothing of the other.
+    share = (prefix_mass - placed(own_mass)).sigmoid()
+    of_messages = torch.lerp(placed(to_own).float(), to_prefix.float(), share).to(of_prefix.dtype)
     return torch.cat([of_prefix, of_messages], 2).transpose(1, 2), None
 
 

@@ -218,12 +218,21 @@ class _Session:
                 for slot, more in found.items():
                     margins[names[slot]] += more
         self.temperatures = {name: calibration.fit(values) for name, values in margins.items()}
-        share = right / rows
+        share = self._agreed(right / rows)
         best = share > self.best
         self.best, self.stale = max(share, self.best), 0 if best else self.stale + 1
         metrics = {"exact": share, "best": best, "loss": value, "step": self.done, "messages": self.messages}
         self.reporter.checkpoint(metrics, self._save)
         return metrics
+
+    def _agreed(self, share: float) -> float:
+        """The first worker's share: by their own, which may differ in a rounding, one might stop and the others wait for it."""
+        import torch
+
+        found = torch.tensor(share, dtype=torch.float64, device=self.device)
+        if world_size() > 1:
+            torch.distributed.broadcast(found, 0)
+        return found.item()
 
     def _autocast(self):
         import torch
@@ -245,6 +254,7 @@ class _Session:
         state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
         torch.save(state, folder / STATE)
         counts = {"done": self.done, "best": self.best, "stale": self.stale, "messages": self.messages}
+        counts["workers"] = world_size()
         (folder / PROGRESS).write_text(json.dumps(counts))
 
     def _resume(self) -> None:
@@ -255,11 +265,14 @@ class _Session:
         folder = self.reporter.resume_from()
         if folder is None:
             return
+        counts = json.loads((folder / PROGRESS).read_text())
+        workers = counts["workers"]
+        remedy = f"began with {workers}, each with its part of the messages; use train.workers={workers}"
+        require(workers == world_size(), "train.workers", world_size(), f"this training {remedy}")
         set_peft_model_state_dict(self.model, load_file(folder / "adapter_model.safetensors"))
         state = torch.load(folder / STATE, weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        counts = json.loads((folder / PROGRESS).read_text())
         self.done, self.best, self.stale, self.messages = (counts[key] for key in ("done", "best", "stale", "messages"))
 
 
@@ -276,7 +289,7 @@ def epochs(training: Sequence[Group], config: TrainConfig, device: str = "cpu") 
     if world_size() > 1:
         torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MIN)
     enough = steps.min() > 0
-    require(enough, "train.workers", config.workers, "there are too few messages for so many; use fewer")
+    require(enough, "train.workers", config.workers, "one of them would have no message; use fewer, or more messages")
     return steps.tolist()
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from intent.train.batches import Group
 
 Step = Callable[[int, int, str], None]
-CATALOGS = 8  # a worker and file, or messages are shared out one by one
+MIN_CATALOGS = 8  # a worker and file, or messages are shared out one by one
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _encoded(request: TrainRequest, split: str, worker: int = 0, workers: int = 
     if len(keys) == 1:
         return _encode(request, keys[0], worker, workers)
     task = ray.remote(num_cpus=0)(_encode)
-    at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
+    at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // request.config.workers)
     waiting = deque(task.remote(request, key, worker, workers) for key in keys[:at_once])
     groups: list[Group] = []
     for key in [*keys[at_once:], *[None] * len(waiting)]:
@@ -178,7 +178,7 @@ def _encode(request: TrainRequest, key: str, worker: int, workers: int) -> list[
 def part(examples: Sequence[Example], worker: int, workers: int) -> Sequence[Example]:
     """What one worker of several trains on: whole catalogs where each has a few, since their messages share a prefix."""
     catalogs = list(dict.fromkeys(example.catalog for example in examples))
-    if len(catalogs) < CATALOGS * workers:
+    if len(catalogs) < MIN_CATALOGS * workers:
         return examples[worker::workers]
     own = set(catalogs[worker::workers])
     return [example for example in examples if example.catalog in own]

@@ -95,6 +95,13 @@ def test_nothing_is_made_again(finished):
     }
 
 
+def test_workers_train_one_model_together_each_on_its_part(finished, base):
+    lineage = Lineage(config(base, finished.workspace, "input=x", "output=y", "train.workers=2", "train.seed=9"))
+    made = train(lineage)
+    # 64 messages, 32 a worker in batches of 16: two steps of both.
+    assert made.record.metrics["step"] == 2 and made.record.metrics["messages"] == 64
+
+
 def test_an_error_of_a_training_worker_is_told_once_and_as_it_is(finished, base):
     lineage = Lineage(config(base, finished.workspace, "input=x", "output=y", "train.seed=8"))
     file = Path(lineage.base().uri) / "model.safetensors"

@@ -1,5 +1,6 @@
 """The training loop without a cluster: it learns, keeps a temperature beside its adapter, and goes on where it stopped."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,6 +78,11 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
     again = train(base, CONFIG, rows, rows, resumed)
     assert resumed.said[0][0] == 7 and again["step"] == metrics["step"]
     assert abs(again["loss"] - metrics["loss"]) < 1e-3
+
+    progress = resumed.folder / "progress.json"
+    progress.write_text(json.dumps(json.loads(progress.read_text()) | {"workers": 2}))
+    with pytest.raises(ConfigError, match=r"train\.workers=1: .*use train\.workers=2"):
+        train(base, CONFIG, rows, rows, Folder(cut.folder))
 
 
 def test_training_goes_on_from_an_adapter_of_its_rank(tmp_path):
