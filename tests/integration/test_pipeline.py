@@ -96,7 +96,7 @@ def test_nothing_is_made_again(finished):
 
 
 def test_workers_train_one_model_together_each_on_its_part(finished, base):
-    lineage = Lineage(config(base, finished.workspace, "input=x", "output=y", "train.workers=2", "train.seed=9"))
+    lineage = Lineage(config(base, finished.workspace, "input=x", "output=y", "train.workers=2", "train.seed=10"))
     made = train(lineage)
     # 64 messages, 32 a worker in batches of 16: two steps of both.
     assert made.record.metrics["step"] == 2 and made.record.metrics["messages"] == 64
