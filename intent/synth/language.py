@@ -86,9 +86,7 @@ class Language:
         self.fillers: list[str] = raw["fillers"]
         self.adjectives: dict[str, str | dict[str, str]] = {**raw["colours"], **raw["qualities"]}
         # Each way to say a variety: beside the noun, unchanging, behind it where it begins with "+"; or an adjective by gender.
-        self.varieties: dict[str, list[str | dict[str, str]]] = {
-            name: said if isinstance(said, list) else [said] for name, said in raw["varieties"].items()
-        }
+        self.varieties: dict[str, list[str | dict[str, str]]] = raw["varieties"]
         self.agree: dict[str, dict[str, str]] = raw["agree"]
         self.unstated: dict[str, dict[str, list[str]]] = raw["unstated"]
         self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}

@@ -65,8 +65,11 @@ def _words(language: Language) -> Iterator[str]:
         for name in wanted:
             if name not in language.raw[section]:
                 yield f"{section}.{name}: add the word"
-    for name in language.raw["varieties"].keys() - varieties:
-        yield f"varieties.{name}: products.yaml has no such variety"
+    for name, wordings in language.varieties.items():
+        if name not in varieties:
+            yield f"varieties.{name}: products.yaml has no such variety"
+        if not isinstance(wordings, list):
+            yield f"varieties.{name}: give a list of the ways to say it"
     for phrase in PHRASES:
         if phrase not in language.phrases:
             yield f"phrases.{phrase}: add the phrase"
