@@ -226,7 +226,7 @@ class _Session:
         return metrics
 
     def _agreed(self, share: float) -> float:
-        """The first worker's share: by their own, which may differ in a rounding, one might stop and the others wait for it."""
+        """The first worker's share: by shares that differ in a rounding, one might stop and the others wait for it."""
         import torch
 
         found = torch.tensor(share, dtype=torch.float64, device=self.device)
@@ -254,8 +254,7 @@ class _Session:
         state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
         torch.save(state, folder / STATE)
         counts = {"done": self.done, "best": self.best, "stale": self.stale, "messages": self.messages}
-        counts["workers"] = world_size()
-        (folder / PROGRESS).write_text(json.dumps(counts))
+        (folder / PROGRESS).write_text(json.dumps(counts | {"workers": world_size()}))
 
     def _resume(self) -> None:
         import torch
