@@ -19,15 +19,16 @@ from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
 from intent.storage import read_uri
-from intent.train.base import adapter_folder
+from intent.train import vocabulary
+from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
 from intent.variant import CASCADE, SVM, VariantSpec
 
 # Bumped when the same settings give other bytes.
-VERSIONS = {"base": 1, "data": 9, "checkpoint": 4, "parity": 1, "variant": 1, "svm": 1}
+VERSIONS = {"base": 2, "data": 9, "checkpoint": 5, "parity": 1, "variant": 1, "svm": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # What decides where a thing is made, or of what others are made, and not what it is. An adapter's content is an input.
-PLACES = ("uri", "device", "cpus", "workers", "group_size", "adapter")
+PLACES = ("uri", "device", "cpus", "workers", "group_size", "adapter", "vocabulary")
 
 
 class Lineage:
@@ -68,6 +69,8 @@ class Lineage:
     def base_record(self) -> ArtifactRecord:
         adapter = self.config.model.adapter
         inputs = {"adapter": _content(adapter_folder(adapter), (*ADAPTER_FILES, calibration.FILE))} if adapter else {}
+        if self.config.model.vocabulary != vocabulary.FULL:
+            inputs["vocabulary"] = file_sha256(vocabulary_file(self.config.model.vocabulary))
         return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:
