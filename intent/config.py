@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from intent.artifacts.variant import Precision, VariantSpec, expand
 from intent.errors import ConfigError
 from intent.schema import Choice, Count, Entity, IntentSchema, Slot
 from intent.storage import StorageOptions, absolute
-from intent.variant import Precision, VariantSpec, expand
 
 
 class SlotKind(Enum):

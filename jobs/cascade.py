@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.variant import CASCADE, SVM, VariantSpec
 from intent.engine.cascade import Threshold
 from intent.engine.svm import load_svm, require_one_choice, write_svm
 from intent.errors import ConfigError
 from intent.evaluate.metrics import is_right
-from intent.lineage import Lineage
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
-from intent.variant import CASCADE, SVM, VariantSpec
 
 Errors = dict[str, Exception]
 
@@ -90,7 +90,7 @@ def _make_svm(work: _Work) -> Artifact:
         training, validation = (dataset.read_split(store, split) for split in ("train", "validation"))
         write_svm(folder, fit(training, validation, work.schema))
 
-    return artifact.make(work.workspace, work.record, build, work.options)
+    return artifacts.make(work.workspace, work.record, build, work.options)
 
 
 def _make_cascade(work: _Work) -> Artifact:
@@ -98,7 +98,7 @@ def _make_cascade(work: _Work) -> Artifact:
 
     def build(folder: Path) -> dict:
         for part in (work.model, work.svm):
-            source = artifact.fetch(part, work.options)
+            source = artifacts.fetch(part, work.options)
             for key in part.record.files:
                 (folder / key).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / key, folder / key)
@@ -109,4 +109,4 @@ def _make_cascade(work: _Work) -> Artifact:
         threshold.write(folder)
         return asdict(threshold)
 
-    return artifact.make(work.workspace, work.record, build, work.options)
+    return artifacts.make(work.workspace, work.record, build, work.options)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
+from intent.artifacts.lineage import Lineage
 from intent.config import ClassifyConfig, DataConfig
 from intent.evaluate.report import REPORT, render_text
-from intent.lineage import Lineage
 from intent.night.progress import Summary
 from intent.storage import Store, open_store
 from intent.synth.corpus import Corpus

@@ -4,20 +4,20 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import publish_models
+from intent.artifacts.variant import CASCADE, SVM, VariantSpec
 from intent.config import JobConfig
 from intent.engine import parity
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
 from intent.errors import ConfigError, IntentError
-from intent.lineage import Lineage
-from intent.models import publish_models
 from intent.prompt import Prompt, load_tokenizer
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
-from intent.variant import CASCADE, SVM, VariantSpec
 from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
 from jobs.nodes import room
@@ -112,7 +112,7 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
 
     refused = cascade.refusals(lineage, specs)
     if gptq := [spec for spec in specs if spec.runs == "gptq" and spec.name not in refused]:
-        folder = artifact.fetch(lineage.checkpoint(), lineage.options)
+        folder = artifacts.fetch(lineage.checkpoint(), lineage.options)
         for spec in gptq:
             try:
                 check_group_size(folder, (spec.model or spec).group_size)
@@ -154,10 +154,10 @@ def make_gold(work: _GoldWork) -> Artifact:
         messages = dict.fromkeys(example.message for example in examples if example.catalog == catalog)
         prompt = Prompt(work.schema, dataset.read_catalogs(store).get(catalog, ()))
         options = EngineOptions(work.checkpoint.record.config["codec"], threads=work.threads)
-        reference = load_classifier(artifact.fetch(work.checkpoint, work.options), "reference", prompt, options)
+        reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
         GoldSet.of(reference, prompt, list(messages)[: parity.CANDIDATES]).write(folder)
 
-    return artifact.make(work.workspace, work.record, build, work.options)
+    return artifacts.make(work.workspace, work.record, build, work.options)
 
 
 def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
@@ -165,7 +165,7 @@ def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
         from intent.quantize import gguf, gptq
         from intent.train.merge import copy_calibration, copy_tokenizer
 
-        checkpoint = artifact.fetch(work.checkpoint, work.options)
+        checkpoint = artifacts.fetch(work.checkpoint, work.options)
         spec = work.spec
         sequences = _calibration(work, checkpoint, work.options) if work.data else []
         if spec.engine == "gptq":
@@ -175,9 +175,9 @@ def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
         copy_tokenizer(checkpoint, folder)
         copy_calibration(checkpoint, folder)
         if gold:
-            shutil.copy(artifact.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
+            shutil.copy(artifacts.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
 
-    return artifact.make(work.workspace, work.record, build, work.options)
+    return artifacts.make(work.workspace, work.record, build, work.options)
 
 
 def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list[list[int]]:

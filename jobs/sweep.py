@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from intent.artifact import Artifact
+from intent.artifacts import Artifact
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.selection import SELECTION, Selected, publish, select
 from intent.config import JobConfig
 from intent.errors import ConfigError
 from intent.evaluate.report import REPORT, render_text
-from intent.lineage import Lineage
 from intent.openai import require_key
-from intent.selection import SELECTION, Selected, publish, select
 from jobs.app import cluster, job, reason_of, say
 from jobs.evaluate import REFERENCE, evaluate, results_at
 from jobs.quantize import attempt, refusals

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord, fingerprint
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord, fingerprint
 from intent.config import EndpointConfig
 from intent.engine import Prediction, Status
 from intent.evaluate.measurement import PREDICTIONS, SPLIT, from_table, to_table
@@ -67,7 +67,7 @@ def measure(config: EndpointConfig, schema: IntentSchema, data: Artifact, worksp
         (folder / FIGURES).write_text(json.dumps(asdict(figures), indent=1))
         return asdict(figures)
 
-    return artifact.make(workspace, ArtifactRecord("baseline", settings, inputs), build, options)
+    return artifacts.make(workspace, ArtifactRecord("baseline", settings, inputs), build, options)
 
 
 def read(baseline: Artifact, options: StorageOptions) -> tuple[list[Prediction], Figures]:

@@ -14,14 +14,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord, fingerprint
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord, fingerprint
+from intent.artifacts.loader import ClassifierLoader
 from intent.engine import Prediction, Status
 from intent.errors import IntentError
 from intent.evaluate.speed import Speed
 from intent.evaluate.speed import measure as measure_speed
 from intent.hardware import GPU, Hardware
-from intent.models import ClassifierLoader
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 
@@ -67,7 +67,7 @@ def measure(trial: Trial, workspace: str, options: StorageOptions) -> Artifact:
         (folder / SPEED).write_text(json.dumps(asdict(speed), indent=1))
         return asdict(speed)
 
-    return artifact.make(workspace, trial.record, build, options)
+    return artifacts.make(workspace, trial.record, build, options)
 
 
 @contextmanager

@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 
-from intent.artifact import Artifact, ArtifactRecord, code_version, find
+from intent.artifacts import Artifact, ArtifactRecord, code_version, find
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.variant import VariantSpec
 from intent.engine import Prediction
 from intent.evaluate import hosted
 from intent.evaluate.measurement import SPLIT, Trial
 from intent.evaluate.metrics import agreement, agreement_by_slot, confusion, is_right, loss, score
 from intent.evaluate.speed import Speed
-from intent.lineage import Lineage
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from intent.synth.example import Example
-from intent.variant import VariantSpec
 
 WORST = 20
 HOSTED, REFERENCE = "endpoint", "reference"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import ray
 from ray.util.queue import Empty, Queue
 
-from intent.artifact import Artifact, fetch
+from intent.artifacts import Artifact, fetch
 from intent.config import Device, TrainConfig
 from intent.errors import IntentError
 from intent.schema import IntentSchema

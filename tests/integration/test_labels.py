@@ -7,14 +7,14 @@ import nights
 import pyarrow as pa
 import pytest
 
-from intent import artifact
-from intent.artifact import ArtifactRecord
+from intent import artifacts
+from intent.artifacts import ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.variant import VariantSpec
 from intent.config import ClassifyConfig
 from intent.errors import ConfigError
-from intent.lineage import Lineage
 from intent.storage import open_store
 from intent.synth import dataset
-from intent.variant import VariantSpec
 from jobs.app import load_config
 from jobs.classify import classify
 from jobs.evaluate import evaluate, results_at
@@ -45,7 +45,7 @@ def job(tmp_path_factory) -> ClassifyConfig:
     overrides += [f"quant.variants=[svm,gguf-Q8_0,{CASCADE}]", "schema=labels"]
     made = load_config("classify", overrides, ClassifyConfig)
     record = ArtifactRecord("checkpoint", {"codec": "compact"}, {"schema": Lineage(made).schema_fingerprint})
-    made.train.uri = artifact.make(f"{folder}/w", record, lambda to: write_checkpoint(to) and None).uri
+    made.train.uri = artifacts.make(f"{folder}/w", record, lambda to: write_checkpoint(to) and None).uri
     return made
 
 

@@ -8,11 +8,11 @@ import nights
 import pyarrow as pa
 import pytest
 
-from intent import artifact
+from intent import artifacts
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import find_models
 from intent.config import ClassifyConfig
 from intent.errors import ConfigError, CorruptData, MissingArtifact
-from intent.lineage import Lineage
-from intent.models import find_models
 from intent.storage import open_store
 from intent.synth import dataset
 from jobs.app import load_config
@@ -80,7 +80,7 @@ def test_training_moves_the_model_and_keeps_its_adapter(finished, base):
     checkpoint = Lineage(finished).checkpoint()
     assert {"adapter/adapter_model.safetensors", "model.safetensors", "tokenizer.json"} <= set(checkpoint.record.files)
     assert checkpoint.record.metrics["messages"] == 64
-    before = artifact.file_sha256(base / "model.safetensors")
+    before = artifacts.file_sha256(base / "model.safetensors")
     assert checkpoint.record.files["model.safetensors"]["sha256"] != before
 
 
@@ -161,7 +161,7 @@ def test_a_changed_model_file_is_refused_before_it_is_parsed(finished, tmp_path)
     data[len(data) // 2] ^= 1
     (copy / "model.gguf").write_bytes(data)
     with pytest.raises(CorruptData, match=r"model\.gguf: SHA-256"):
-        artifact.fetch(artifact.load(str(copy), ""))
+        artifacts.fetch(artifacts.load(str(copy), ""))
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(base, tmp_path):

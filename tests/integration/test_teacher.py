@@ -2,8 +2,8 @@
 
 import pytest
 
+from intent.artifacts.lineage import Lineage
 from intent.config import CatalogSource, JobConfig
-from intent.lineage import Lineage
 from intent.storage import open_store
 from intent.synth import dataset
 from intent.synth.dataset import read_split

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from intent.artifact import Artifact, ArtifactRecord, make
+from intent.artifacts import Artifact, ArtifactRecord, make
 from intent.config import EndpointConfig
 from intent.engine import Status
 from intent.evaluate import hosted

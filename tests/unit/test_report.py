@@ -9,7 +9,11 @@ import re
 import pyarrow.parquet as pq
 import pytest
 
-from intent.artifact import Artifact, ArtifactRecord, make
+from intent.artifacts import Artifact, ArtifactRecord, make
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.loader import ClassifierLoader
+from intent.artifacts.selection import select
+from intent.artifacts.variant import VariantSpec
 from intent.engine import Prediction
 from intent.engine.load import EngineOptions
 from intent.errors import ConfigError
@@ -20,13 +24,9 @@ from intent.evaluate.report import render_html, render_markdown, render_text, wr
 from intent.evaluate.results import Measured, Sources, results_of
 from intent.evaluate.speed import Speed
 from intent.hardware import CPU, GPU, Hardware
-from intent.lineage import Lineage
-from intent.models import ClassifierLoader
 from intent.prompt import Prompt
-from intent.selection import select
 from intent.storage import StorageOptions
 from intent.synth.example import Example
-from intent.variant import VariantSpec
 from jobs import evaluate
 from jobs.app import load_config
 from jobs.nodes import Place

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from intent import calibration, labelled
-from intent.artifact import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
+from intent.artifacts import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
+from intent.artifacts.variant import CASCADE, SVM, VariantSpec
 from intent.catalog import Catalog
 from intent.config import JobConfig, TeacherConfig
 from intent.engine import parity
@@ -21,7 +22,6 @@ from intent.prompt import Prompt
 from intent.storage import read_uri
 from intent.train.base import adapter_folder
 from intent.train.merge import ADAPTER_FILES
-from intent.variant import CASCADE, SVM, VariantSpec
 
 # Bumped when the same settings give other bytes.
 VERSIONS = {"base": 1, "data": 9, "checkpoint": 4, "parity": 1, "variant": 1, "svm": 1}

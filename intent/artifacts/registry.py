@@ -1,19 +1,13 @@
-"""From a workspace's variants to classifiers that an actor can load: what travels to a worker instead of a model."""
+"""A workspace's current variants by name, in its file models.json: what `classify` finds."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
-from intent import artifact
-from intent.artifact import Artifact
-from intent.config import Device
-from intent.engine import Classifier
-from intent.engine.load import EngineOptions, load_classifier
+from intent.artifacts.record import Artifact, load
+from intent.artifacts.variant import SVM
 from intent.errors import ConfigError, MissingArtifact
-from intent.lineage import Lineage, require_matching
-from intent.prompt import Prompt
 from intent.storage import StorageOptions, open_store, split_uri
-from intent.variant import SVM
 
 MODELS = "models.json"
 
@@ -24,52 +18,6 @@ class Models:
 
     checkpoint: str | None = None
     variants: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ClassifierLoader:
-    """Call it on a worker: fetches the variant, checks every file's SHA-256, and loads the engine."""
-
-    name: str
-    variant: Artifact
-    prompt: Prompt
-    options: EngineOptions
-    storage: StorageOptions
-
-    def __call__(self) -> Classifier:
-        return load_classifier(artifact.fetch(self.variant, self.storage), self.name, self.prompt, self.options)
-
-    def with_catalog(self, names: Sequence[str]) -> "ClassifierLoader":
-        return replace(self, prompt=replace(self.prompt, catalog=tuple(names)))
-
-
-def classifier_loader(
-    lineage: Lineage,
-    name: str,
-    variant: Artifact,
-    threads: int | None = None,
-    batch: int | None = None,
-    checked: bool = False,
-    device: Device | None = None,
-) -> ClassifierLoader:
-    """`batch` and `device`: instead of the engine's own settings. `checked`: against its gold set.
-
-    Raises ConfigError where the variant was trained for another schema.
-    """
-    require_matching(variant, lineage)
-    engine = lineage.config.engine
-    options = EngineOptions(
-        codec=variant.record.config.get("codec", lineage.config.codec.value),
-        device=device or engine.device,
-        gguf_sequences=batch or engine.gguf_sequences,
-        gptq_batch=batch or engine.gptq_batch,
-        threads=threads,
-        max_message_tokens=engine.max_message_tokens,
-        abstain_below=engine.abstain_below,
-        parity_messages=engine.parity_messages if checked else 0,
-        parity_disagreement=engine.parity_disagreement,
-    )
-    return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options)
 
 
 def publish_models(
@@ -99,7 +47,7 @@ def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict
             raise ConfigError("engine.variants", name, f"{uri} has {sorted(current)}; make it with python -m jobs.quantize")
     remedy = f"{uri} names it; run python -m jobs.quantize"
     where = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in current.items()}
-    return {name: artifact.load(where[name], remedy, storage) for name in names}
+    return {name: load(where[name], remedy, storage) for name in names}
 
 
 def checkpoint_at(uri: str, storage: StorageOptions) -> str | None:
