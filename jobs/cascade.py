@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from intent import artifacts
-from intent.artifacts import Artifact, ArtifactRecord
+from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import CASCADE, SVM, VariantSpec
 from intent.engine.cascade import Threshold
@@ -16,7 +16,7 @@ from intent.engine.svm import load_svm, require_one_choice, write_svm
 from intent.errors import ConfigError
 from intent.evaluate.metrics import is_right
 from intent.schema import IntentSchema
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions
 from intent.synth import dataset
 
 Errors = dict[str, Exception]
@@ -86,8 +86,8 @@ def _make_svm(work: _Work) -> Artifact:
     def build(folder: Path) -> None:
         from intent.train.svm import fit
 
-        store = open_store(work.data.uri, work.options)
-        training, validation = (dataset.read_split(store, split) for split in ("train", "validation"))
+        files = Files(work.data, work.options)
+        training, validation = (dataset.read_split(files, split) for split in ("train", "validation"))
         write_svm(folder, fit(training, validation, work.schema))
 
     return artifacts.make(work.workspace, work.record, build, work.options)
@@ -102,7 +102,7 @@ def _make_cascade(work: _Work) -> Artifact:
             for key in part.record.files:
                 (folder / key).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / key, folder / key)
-        examples = dataset.read_split(open_store(work.data.uri, work.options), "validation")
+        examples = dataset.read_split(Files(work.data, work.options), "validation")
         found = load_svm(folder, work.schema).classify([example.message for example in examples])
         right = np.array([is_right(example.intent, given) for example, given in zip(examples, found, strict=True)])
         threshold = Threshold.reaching(np.array([given.confidence for given in found]), right, work.precision)

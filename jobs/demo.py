@@ -99,7 +99,7 @@ def main(config: ClassifyConfig) -> None:
         write_log(log, lineage, config.data)
         config.output += "/" + "-".join(variant.fingerprint[:6] for variant in variants.values())
         summary = step(f"classify {ROWS:,} rows of {config.input} with {' and '.join(variants)}", lambda: classify(config))
-    say(closing(config, text, f"{evaluation.uri}/{REPORT}", summary))
+    say(closing(config, text, f"{evaluation.files_uri}/{REPORT}", summary))
 
 
 if __name__ == "__main__":

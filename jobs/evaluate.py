@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from intent import artifacts
-from intent.artifacts import Artifact, ArtifactRecord
+from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.selection import select
@@ -19,7 +19,6 @@ from intent.evaluate.report import REPORT, render_text, write_report
 from intent.evaluate.results import Measured, Sources, hosted_result, reference_of, results_of
 from intent.hardware import CPU, GPU
 from intent.openai import require_key
-from intent.storage import open_store
 from jobs.app import Steps, cluster, command, job, reason_of, say
 from jobs.nodes import Place, alone, fitting, places
 
@@ -158,7 +157,7 @@ def _price(lineage: Lineage, hardware, units: int) -> float | None:
 
 
 def results_at(made: Artifact, lineage: Lineage) -> dict:
-    return json.loads(open_store(made.uri, lineage.options).read(RESULTS))
+    return json.loads(Files(made, lineage.options).read(RESULTS))
 
 
 @job("evaluate")
@@ -167,7 +166,7 @@ def main(config: JobConfig) -> None:
     lineage.check()
     with cluster(config.cluster):
         made = evaluate(lineage, config.quant.specs())
-    say(f"{render_text(results_at(made, lineage))}\nreport: {made.uri}/{REPORT}")
+    say(f"{render_text(results_at(made, lineage))}\nreport: {made.files_uri}/{REPORT}")
 
 
 if __name__ == "__main__":

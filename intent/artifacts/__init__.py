@@ -6,11 +6,13 @@ Knows where bytes live (`storage`) and what a configuration says; knows nothing 
 from intent.artifacts.build import make
 from intent.artifacts.cache import fetch
 from intent.artifacts.content import file_sha256, fingerprint
+from intent.artifacts.files import Files
 from intent.artifacts.record import Artifact, ArtifactRecord, artifact_uri, code_version, find, libraries, load
 
 __all__ = [
     "Artifact",
     "ArtifactRecord",
+    "Files",
     "artifact_uri",
     "code_version",
     "fetch",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import intent
 from intent.artifacts.content import file_sha256, fingerprint
-from intent.errors import MissingArtifact
+from intent.errors import CorruptData, MissingArtifact
 from intent.storage import StorageOptions, open_store
 
 RECORD = "record.json"
@@ -22,7 +22,10 @@ LIBRARIES = ("ray", "torch", "transformers", "peft", "bitsandbytes", "gptqmodel"
 
 @dataclass(frozen=True)
 class ArtifactRecord:
-    """`config` and `inputs` (name -> fingerprint or SHA-256) decide the fingerprint; the rest says how it went."""
+    """`config` and `inputs` (name -> fingerprint or SHA-256) decide the fingerprint; the rest says how it went.
+
+    `attempt`: the folder, below the artifact's, that one builder put the `files` into; "": the artifact's own.
+    """
 
     kind: str
     config: dict
@@ -32,6 +35,7 @@ class ArtifactRecord:
     code: str = ""
     libraries: dict = field(default_factory=dict)
     machine: str = ""
+    attempt: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -47,15 +51,29 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        return self.record.fingerprint
+        """Of the record's fingerprint and of the files: the same inputs can give other bytes (GPTQ, training)."""
+        return fingerprint([self.record.fingerprint, {key: entry["sha256"] for key, entry in self.record.files.items()}])
+
+    @property
+    def files_uri(self) -> str:
+        """The folder that the files lie in. Read them with `Files` or `fetch`, which check them."""
+        return f"{self.uri}/{self.record.attempt}".rstrip("/")
+
+    def path(self, key: str) -> str:
+        """The key of one of the files in the store at `uri`."""
+        return f"{self.record.attempt}/{key}".lstrip("/")
 
 
 def find(uri: str, options: StorageOptions = StorageOptions()) -> Artifact | None:
-    """The artifact at `uri`, or None where it is absent or unfinished."""
+    """The artifact at `uri`, or None where it is absent or unfinished. Raises CorruptData where its record is none."""
     try:
-        return Artifact(uri, ArtifactRecord(**json.loads(open_store(uri, options).read(RECORD))))
+        data = open_store(uri, options).read(RECORD)
     except FileNotFoundError:
         return None
+    try:
+        return Artifact(uri, ArtifactRecord(**json.loads(data)))
+    except (ValueError, TypeError) as error:
+        raise CorruptData(f"{uri}/{RECORD}: is no record ({error}); delete it and make the artifact again") from error
 
 
 def load(uri: str, remedy: str, options: StorageOptions = StorageOptions()) -> Artifact:

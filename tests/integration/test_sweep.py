@@ -70,7 +70,7 @@ def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_pa
     more, selected = sweep(lineage(workspace, "quant.variants=['gguf-{Q8_0,Q4_0}']"))
     assert once.items() < measurements(workspace).items() and len(measurements(workspace)) == 4
     assert more.uri != made.uri
-    page = open_store(made.uri).read("report.html").decode()
+    page = artifacts.Files(made).read("report.html").decode()
     assert "<svg" in page and "group size 100" in page and "USD per million messages" in page
 
     (chosen,) = selected.values()
@@ -88,8 +88,8 @@ def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_pa
 def test_a_variant_that_cannot_be_measured_is_a_row_with_its_reason(workspace):
     swept = lineage(workspace, "quant.variants=[gguf-Q3_K_M]", "quant.batches=[2,4]")
     broken = swept.variant_record(swept.checkpoint(), swept.config.quant.specs()[0])
-    artifacts.make(str(workspace), broken, lambda folder: (folder / "model.gguf").write_bytes(b"no model") and None)
-    (Path(artifacts.artifact_uri(str(workspace), broken)) / "model.gguf").write_bytes(b"not the same")
+    made = artifacts.make(str(workspace), broken, lambda folder: (folder / "model.gguf").write_bytes(b"no model") and None)
+    (Path(made.files_uri) / "model.gguf").write_bytes(b"not the same")
     made, selected = sweep(swept)
     results = results_at(made, swept)
     assert list(results) == ["reference x2", "reference x4", "gguf-Q3_K_M x2", "gguf-Q3_K_M x4"]
