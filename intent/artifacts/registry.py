@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 from intent.artifacts.record import Artifact, load
 from intent.artifacts.variant import SVM
-from intent.errors import ConfigError, MissingArtifact
+from intent.errors import ConfigError, CorruptData, MissingArtifact
 from intent.storage import StorageOptions, open_store, split_uri
 
 MODELS = "models.json"
@@ -28,12 +28,16 @@ def publish_models(
     With the fingerprint of their `checkpoint`, variants of any other are no longer current. What lies in the workspace is
     named relative to it, so that it can be moved.
     """
-    before, here = _read(workspace, MODELS, storage), f"{workspace.rstrip('/')}/"
-    same = checkpoint in (None, before.checkpoint)
-    kept = {name: uri for name, uri in before.variants.items() if same or name == SVM}
-    kept |= {name: variant.uri.removeprefix(here) for name, variant in variants.items()}
-    current = Models(before.checkpoint if same else checkpoint, kept)
-    open_store(workspace, storage).put(MODELS, json.dumps(asdict(current), indent=1).encode())
+    here = f"{workspace.rstrip('/')}/"
+
+    def change(data: bytes | None) -> bytes:
+        before = _parse(data, f"{here}{MODELS}")
+        same = checkpoint in (None, before.checkpoint)
+        kept = {name: uri for name, uri in before.variants.items() if same or name == SVM}
+        kept |= {name: variant.uri.removeprefix(here) for name, variant in variants.items()}
+        return json.dumps(asdict(Models(before.checkpoint if same else checkpoint, kept)), indent=1).encode()
+
+    open_store(workspace, storage).update(MODELS, change)
 
 
 def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict[str, Artifact]:
@@ -57,8 +61,18 @@ def checkpoint_at(uri: str, storage: StorageOptions) -> str | None:
 
 def _read(parent: str, name: str, storage: StorageOptions) -> Models:
     try:
-        found = json.loads(open_store(parent, storage).read(name))
-        # Before checkpoints were kept, a file was its variants alone.
-        return Models(**found) if "variants" in found else Models(None, found)
+        return _parse(open_store(parent, storage).read(name), f"{parent}/{name}")
     except FileNotFoundError:
         return Models()
+
+
+def _parse(data: bytes | None, uri: str) -> Models:
+    """Raises CorruptData where the file at `uri` is no registry."""
+    if data is None:
+        return Models()
+    try:
+        found = json.loads(data)
+        # Before checkpoints were kept, a file was its variants alone.
+        return Models(**found) if "variants" in found else Models(None, found)
+    except (ValueError, TypeError) as error:
+        raise CorruptData(f"{uri}: names no models ({error}); delete it and run python -m jobs.quantize") from error

@@ -143,7 +143,7 @@ def test_where_the_reference_was_not_measured_nothing_is_compared_with_another_r
     found = json.loads(json.dumps(results_of(CART, EXAMPLES, {"base": base, "gguf-Q8_0": quantized})))
     assert [row["loss"] for row in found.values()] == [row["agreement"] for row in found.values()] == [None, None]
     assert select(found, 0.5) == {}
-    assert describe({}) == "nothing selected: the reference was not measured"
+    assert describe({}).startswith("nothing selected: the reference was not measured")
     write_report(tmp_path, found, {}, SOURCES)
     assert "gguf-Q8_0" in (tmp_path / "report.md").read_text()
 

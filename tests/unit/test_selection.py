@@ -95,7 +95,7 @@ def test_a_selection_is_kept_by_processor_until_the_checkpoint_is_another(root):
 def lineage(tmp_path, monkeypatch):
     """The default configuration on a cluster of one Xeon, with the fingerprints of RESULTS as the workspace's variants."""
     monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(CPU, "Xeon", 2), "node", 2)])
-    monkeypatch.setattr(ArtifactRecord, "fingerprint", property(lambda record: record.config["f"]))
+    monkeypatch.setattr(Artifact, "fingerprint", property(lambda artifact: artifact.record.config["f"]))
     monkeypatch.setattr(
         "intent.artifacts.registry.load",
         lambda uri, remedy, options: Artifact(uri, ArtifactRecord("variant", {"f": uri.removeprefix(f"{tmp_path}/")}, {})),
