@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from intent import artifacts
-from intent.artifacts import Artifact, ArtifactRecord, file_sha256, libraries
+from intent.artifacts import Artifact, ArtifactRecord, Files, file_sha256, libraries
 from intent.artifacts.lineage import Lineage
 from intent.config import BenchmarkConfig, RowKind, Shape
 from intent.errors import ConfigError
@@ -51,7 +51,7 @@ def _shape(lineage: Lineage) -> Artifact:
     if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
         return made
     tokenizer = vocabulary or (None if config.shape is Shape.embedded else make_base(lineage))
-    return ray.get(ray.remote(_make_shape).remote(config, record, tokenizer, lineage.options))
+    return ray.get(ray.remote(_make_shape).remote(replace(config, model=lineage.model), record, tokenizer, lineage.options))
 
 
 def _make_shape(
@@ -71,7 +71,7 @@ def _make_shape(
 
 def workload(lineage: Lineage) -> Workload:
     generate(lineage, lineage.config.data)
-    examples = dataset.read_split(open_store(lineage.data().uri, lineage.options), "test")
+    examples = dataset.read_split(Files(lineage.data(), lineage.options), "test")
     return Workload(lineage.prompt, [e.message for e in examples], [e.intent for e in examples])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from intent import artifacts, calibration
 from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
+from intent.artifacts.source import source_content
 from intent.config import ClusterMode, Device, JobConfig, ModelConfig, require
 from intent.storage import StorageOptions
 from intent.train.merge import ADAPTER_FILES
@@ -45,13 +46,19 @@ def make_base(lineage: Lineage) -> artifacts.Artifact:
     record, where = lineage.base_record(), lineage.config.workspace
     if made := artifacts.find(artifacts.artifact_uri(where, record), lineage.options):
         return made
-    return ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.config.model, lineage.options))
+    return ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.model, lineage.options))
 
 
 def _make_base(workspace: str, record: ArtifactRecord, model: ModelConfig, options: StorageOptions) -> artifacts.Artifact:
     from intent.train.base import write_base
 
-    return artifacts.make(workspace, record, lambda folder: write_base(model, folder), options)
+    def build(folder: Path) -> dict:
+        same = source_content(model) == record.inputs["source"]
+        require(same, "model.source", model.source, "holds other files on this node than where the job started; use one folder")
+        write_base(model, folder)
+        return {"source": model.source, "revision": model.revision}
+
+    return artifacts.make(workspace, record, build, options)
 
 
 def _keep(lineage: Lineage, base: artifacts.Artifact) -> artifacts.Artifact:
