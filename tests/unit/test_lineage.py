@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from intent.artifacts import ArtifactRecord, artifact_uri, make, source
+from intent.artifacts import ArtifactRecord, make, source
 from intent.artifacts.lineage import Lineage
 from intent.errors import ConfigError
 from jobs.app import load_config
