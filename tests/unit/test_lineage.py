@@ -114,3 +114,10 @@ def test_what_is_named_needs_nothing_of_what_it_was_made_of(hub, tmp_path):
     hub.commit = None
     made = make(str(tmp_path), ArtifactRecord("checkpoint", {}, {}), lambda folder: None)
     assert lineage(*HUB, f"train.uri={made.uri}", f"workspace={tmp_path}").checkpoint() == made
+
+
+def test_the_number_of_workers_is_no_part_of_what_they_train(tmp_path):
+    one, four = (lineage("train.batch_messages=32", f"train.workers={n}", f"workspace={tmp_path}") for n in (1, 4))
+    assert one.checkpoint_record() == four.checkpoint_record()
+    with pytest.raises(ConfigError, match=r"train\.batch_messages=32: .*3 workers.*30 or 33"):
+        lineage("train.batch_messages=32", "train.workers=3")
