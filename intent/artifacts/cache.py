@@ -98,7 +98,7 @@ def _place(artifact: Artifact, store: Store, key: str, target: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, path)
     except FileNotFoundError:
-        raise damaged(artifact, key, "is not there") from None
+        raise damaged(artifact, key, "is not there, or not on this node") from None
     finally:
         part.unlink(missing_ok=True)
 

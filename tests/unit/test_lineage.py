@@ -9,6 +9,7 @@ import pytest
 from intent.artifacts import ArtifactRecord, make, source
 from intent.artifacts.lineage import Lineage
 from intent.errors import ConfigError
+from jobs import train
 from jobs.app import load_config
 from tests.tiny import write_checkpoint
 
@@ -67,6 +68,16 @@ def test_a_folder_of_a_model_is_named_by_what_is_read_of_it(tmp_path):
     assert base(folder) != before, "transformers applies it"
     with pytest.raises(ConfigError, match=r"model\.source=.*no such folder"):
         base(tmp_path / "none")
+
+
+def test_a_base_is_not_made_of_other_files_than_it_is_named_by(tmp_path):
+    """As where each node has a folder of that path of its own."""
+    folder = write_checkpoint(tmp_path / "model")
+    own = lineage(f"model.source={folder}", "model.sha256=null", "model.adapter=null", f"workspace={tmp_path}/w")
+    record = own.base_record()
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"model\.source=.*holds other files on this node"):
+        train._make_base(own.config.workspace, record, own.model, own.options)
 
 
 @pytest.fixture

@@ -44,7 +44,9 @@ def add(product="Milk", quantity=1):
 
 def measured(name: str, hardware: Hardware, right: int, rate: float, mb: float, price: float | None = None) -> Measured:
     """Of 40 messages the first `right` are answered as they are meant, the others with a wrong quantity."""
-    record = ArtifactRecord(f"variant-{name}", {"codec": "compact"}, {}, {"model.gguf": {"bytes": int(mb * 1e6)}})
+    record = ArtifactRecord(
+        f"variant-{name}", {"codec": "compact"}, {}, {"model.gguf": {"sha256": name, "bytes": int(mb * 1e6)}}
+    )
     loader = ClassifierLoader(name, Artifact(f"w/{name}", record), Prompt(CART), EngineOptions("compact"), StorageOptions())
     found = [Prediction(e.intent if i < right else add(quantity=9), 0.9) for i, e in enumerate(EXAMPLES)]
     memory = {"peak_bytes": int(mb * 3e6), "gpu_peak_bytes": int(mb * 2e6) if hardware is T4 else None}
