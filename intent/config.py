@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from intent.artifacts.variant import Precision, VariantSpec, expand
 from intent.errors import ConfigError
 from intent.schema import Choice, Count, Entity, IntentSchema, Slot
 from intent.storage import StorageOptions, absolute
-from intent.variant import Precision, VariantSpec, expand
 
 
 class SlotKind(Enum):
@@ -215,8 +215,9 @@ class ModelConfig:
 class TrainConfig:
     """QLoRA (Dettmers et al., arXiv 2305.14314): NF4 base, LoRA on all linear layers, loss on the answer only.
 
-    `epochs`: 0 keeps the base as it is. `adapter`: one to go on from, of the same rank, as `model.adapter` names one; with
-    `model.adapter=null`, the result is an adapter of the plain base again.
+    `batch_messages`: of a step, shared equally by the `workers`. `epochs`: 0 keeps the base as it is. `adapter`: one to go on
+    from, of the same rank, as `model.adapter` names one; with `model.adapter=null`, the result is an adapter of the plain base
+    again.
     """
 
     uri: str | None = None
@@ -246,6 +247,15 @@ class TrainConfig:
         require(0 < self.stop_at <= 1, "train.stop_at", self.stop_at, "use a share in (0, 1]")
         for name in ("workers", "cpus", "validate_every", "patience"):
             require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "use at least 1")
+        more = -(-self.batch_messages // self.workers) * self.workers
+        near = " or ".join(str(size) for size in (more - self.workers, more) if size > 0)
+        remedy = f"cannot be shared equally by {self.workers} workers (train.workers); use {near}"
+        require(self.batch_messages % self.workers == 0, "train.batch_messages", self.batch_messages, remedy)
+
+    @property
+    def worker_messages(self) -> int:
+        """How many messages of a step one worker has."""
+        return self.batch_messages // self.workers
 
 
 @dataclass

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from intent import artifact
+from intent import artifacts
+from intent.artifacts.lineage import Lineage
 from intent.config import VocabularyConfig
-from intent.lineage import Lineage
 from intent.prompt import Prompt, load_tokenizer
 from intent.storage import open_store
 from intent.synth import dataset
@@ -51,7 +51,7 @@ def main(config: VocabularyConfig) -> None:
     lineage.check()
     with cluster(config.cluster):
         generate(lineage, config.data)
-        folder = artifact.fetch(make_base(lineage), lineage.options)
+        folder = artifacts.fetch(make_base(lineage), lineage.options)
         spec = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         tokens = vocabulary.needed(spec, used(lineage, folder))
     vocabulary.write(Path(config.output), tokens)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from intent.artifact import file_sha256
+from intent.artifacts import file_sha256
 from intent.config import PACKAGE, SHIPPED, ModelConfig
 from intent.errors import ConfigError, CorruptData
 from intent.train import vocabulary
