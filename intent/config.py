@@ -3,6 +3,8 @@
 Knows nothing of Hydra but MISSING. Every value can be overridden on a job's command line.
 """
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
@@ -370,12 +372,14 @@ class ClusterConfig:
 class JobConfig:
     """The whole configuration; each job reads the parts it needs. `workspace` is where artifacts are kept.
 
+    `catalog`: a Parquet, CSV or JSON file, or a folder of such, with the products' names in the column `catalog_column`.
     `baseline`: a hosted model (`baseline.model`) that evaluate and sweep ask too.
     `gold`: evaluate on this half of the hand-written gold set, instead of the data set's held-out messages.
     """
 
     workspace: str = "artifacts"
     catalog: str = MISSING
+    catalog_column: str = "name"
     codec: CodecName = CodecName.pointing
     gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
@@ -392,14 +396,34 @@ class JobConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self):
-        # Workers run in folders of their own.
-        self.workspace = absolute(self.workspace)
-        self.data.uri, self.train.uri = self.data.uri and absolute(self.data.uri), self.train.uri and absolute(self.train.uri)
-        for part in (self.model, self.train):
-            if part.adapter and not part.adapter.startswith(SHIPPED):
-                part.adapter = absolute(part.adapter)
+        for part, name, told in self.places():
+            if (uri := getattr(part, name)) is not None:
+                setattr(part, name, self._place(told, uri))
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        """(owner, attribute, name on the command line) of every value that is a file, a folder or a prefix."""
+        if self.schema.schema().uses_catalog:
+            yield self, "catalog", "catalog"
+        yield self, "workspace", "workspace"
+        yield from ((part, "uri", f"{name}.uri") for name in ("data", "labelled", "train") for part in [getattr(self, name)])
+        for name in ("model", "train"):
+            part = getattr(self, name)
+            if part.adapter and not part.adapter.startswith(SHIPPED):
+                yield part, "adapter", f"{name}.adapter"
+
+    def _place(self, told: str, uri: str) -> str:
+        """The same place from the folder of any worker. Raises ConfigError where only this machine knows it."""
+        anywhere = "://" in uri or uri.startswith("/")
+        remedy = "is relative to the folder that the cluster runs this job in, which does not last"
+        remedy += "; give s3://bucket/prefix, or a path from / on that every node reaches"
+        require(anywhere or self.cluster.mode is ClusterMode.local, told, uri, remedy)
+        home = os.path.expanduser(uri)
+        require(
+            not home.startswith("~"), told, uri, "is nobody's home folder here; for a folder of that name write ./ before it"
+        )
+        return absolute(home)
 
 
 @dataclass
@@ -410,6 +434,10 @@ class ClassifyConfig(JobConfig):
     message_column: str = "message"
     keep_columns: list[str] = field(default_factory=list)
     models: str | None = None
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield from ((self, name, name) for name in ("input", "output", "models"))
 
 
 @dataclass
@@ -453,6 +481,10 @@ class NightlyConfig(ClassifyConfig):
     arrival_hours: float = 6.0
     gate: GateConfig = field(default_factory=GateConfig)
 
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self.gate, "gold", "gate.gold"
+
     def __post_init__(self):
         super().__post_init__()
         language = self.gate.language
@@ -493,6 +525,10 @@ class BenchmarkConfig(JobConfig):
     vocabulary: str | None = None
     night: list[int] = field(default_factory=list)
     objects: int = 100_000
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self, "vocabulary", "vocabulary"
 
     def __post_init__(self):
         super().__post_init__()
