@@ -413,6 +413,10 @@ class JobConfig:
             if part.adapter and not part.adapter.startswith(SHIPPED):
                 yield part, "adapter", f"{name}.adapter"
 
+    def written(self) -> dict[str, str]:
+        """The places that the job writes to, by name."""
+        return {"workspace": self.workspace}
+
     def _place(self, told: str, uri: str) -> str:
         """The same place from the folder of any worker. Raises ConfigError where only this machine knows it."""
         anywhere = "://" in uri or uri.startswith("/")
@@ -438,6 +442,9 @@ class ClassifyConfig(JobConfig):
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
         yield from ((self, name, name) for name in ("input", "output", "models"))
+
+    def written(self) -> dict[str, str]:
+        return {"output": self.output}
 
 
 @dataclass
@@ -484,6 +491,9 @@ class NightlyConfig(ClassifyConfig):
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
         yield self.gate, "gold", "gate.gold"
+
+    def written(self) -> dict[str, str]:
+        return {"workspace": self.workspace, "output": self.output}
 
     def __post_init__(self):
         super().__post_init__()
