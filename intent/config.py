@@ -55,6 +55,11 @@ class Device(Enum):
     cuda = "cuda"
 
 
+# llama.cpp's limit is 256 sequences, and one of them is the prompt.
+MOST_SEQUENCES = 255
+LEAST_TOKENS = 16
+
+
 def require(ok: bool, field_name: str, value: object, remedy: str) -> None:
     if not ok:
         raise ConfigError(field_name, value, remedy)
@@ -302,9 +307,11 @@ class EngineConfig:
                 spec = VariantSpec.parse(name, f"engine.{field_name}")
                 require(spec.engine != "base", f"engine.{field_name}", name, "is measured only; name a variant of a checkpoint")
         require(0 <= self.abstain_below <= 1, "engine.abstain_below", self.abstain_below, "use a confidence in [0, 1]")
-        require(self.gguf_sequences > 0, "engine.gguf_sequences", self.gguf_sequences, "use at least 1")
+        together = f"use 1 to {MOST_SEQUENCES}: llama.cpp decodes no more messages together"
+        require(0 < self.gguf_sequences <= MOST_SEQUENCES, "engine.gguf_sequences", self.gguf_sequences, together)
         require(self.gptq_batch is None or self.gptq_batch > 0, "engine.gptq_batch", self.gptq_batch, "use at least 1")
-        require(self.max_message_tokens > 0, "engine.max_message_tokens", self.max_message_tokens, "use at least 1")
+        least = f"use at least {LEAST_TOKENS}: a message of a few words has as many, and one that has more is rejected"
+        require(self.max_message_tokens >= LEAST_TOKENS, "engine.max_message_tokens", self.max_message_tokens, least)
         require(0 <= self.parity_messages <= 64, "engine.parity_messages", self.parity_messages, "use 0 (unchecked) to 64")
         share = self.parity_disagreement
         require(0 <= share < 1, "engine.parity_disagreement", share, "use a share in [0, 1), e.g. 0.1")

@@ -25,6 +25,7 @@ from intent.synth.corpus import Corpus
 from intent.synth.example import from_table, to_table
 from intent.synth.quality import Evaluation, keys
 from jobs.app import Steps, cluster, job, say
+from jobs.context import require_trainable
 
 PER_TASK = 1_000
 CARD_EXAMPLES = 20_000
@@ -36,6 +37,9 @@ def generate(lineage: Lineage, config: DataConfig) -> artifact.Artifact:
     record = lineage.data_record()
     if made := artifact.find(artifact.artifact_uri(lineage.config.workspace, record), lineage.options):
         return made
+    require_trainable(
+        lineage, artifact.find(artifact.artifact_uri(lineage.config.workspace, lineage.base_record()), lineage.options)
+    )
     build = _bring if lineage.config.labelled.uri else _build
     return artifact.make(lineage.config.workspace, record, lambda folder: build(lineage, config, folder), lineage.options)
 

@@ -8,6 +8,7 @@ from intent import artifact
 from intent.artifact import Artifact, ArtifactRecord
 from intent.config import JobConfig
 from intent.engine import parity
+from intent.engine.context import config_tokens
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
 from intent.errors import ConfigError, IntentError
@@ -20,17 +21,25 @@ from intent.synth import dataset
 from intent.variant import CASCADE, SVM, VariantSpec
 from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
+from jobs.context import CONFIG, CONTEXT, require_trainable
 from jobs.nodes import room
 
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
     """The variants, by name, each made where it is not there yet. Every one is tried before the first error is raised."""
+    require_context(lineage, specs)
     if refused := refusals(lineage, specs):
         raise next(iter(refused.values()))
     made, failed = attempt(lineage, specs)
     if failed:
         raise next(iter(failed.values()))
     return made
+
+
+def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
+    """Raises ConfigError where the catalog is too long for the checkpoint that `specs` are made of."""
+    if any(spec.engine not in (SVM, "base") for spec in specs):
+        require_trainable(lineage, lineage.checkpoint())
 
 
 def attempt(
@@ -161,7 +170,7 @@ def make_gold(work: _GoldWork) -> Artifact:
 
 
 def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
-    def build(folder: Path) -> None:
+    def build(folder: Path) -> dict:
         from intent.quantize import gguf, gptq
         from intent.train.merge import copy_calibration, copy_tokenizer
 
@@ -176,6 +185,7 @@ def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
         copy_calibration(checkpoint, folder)
         if gold:
             shutil.copy(artifact.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
+        return {CONTEXT: config_tokens((checkpoint / CONFIG).read_bytes())}
 
     return artifact.make(work.workspace, work.record, build, work.options)
 

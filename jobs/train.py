@@ -13,6 +13,7 @@ from intent.lineage import Lineage
 from intent.storage import StorageOptions
 from intent.train.merge import ADAPTER_FILES
 from jobs.app import Steps, cluster, job, say
+from jobs.context import require_trainable
 from jobs.nodes import room
 
 
@@ -23,6 +24,7 @@ def train(lineage: Lineage) -> artifact.Artifact:
         return made
     _require_room(config)
     data, base = lineage.data(), make_base(lineage)
+    require_trainable(lineage, base)
     return _fit(lineage, base, data) if config.train.epochs else _keep(lineage, base)
 
 
