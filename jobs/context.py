@@ -1,15 +1,13 @@
 """Whether a job's catalog fits into the context of its model, looked at before the job does any work."""
 
-import tempfile
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 from intent.artifact import Artifact
-from intent.config import CatalogSource, ModelConfig
+from intent.config import CatalogSource
 from intent.engine.context import Context, config_tokens, surely_fits
-from intent.errors import ConfigError
+from intent.errors import CorruptData
 from intent.lineage import Lineage
-from intent.storage import open_store
+from intent.storage import open_store, sha256
 
 TOKENIZER, CONFIG = "tokenizer.json", "config.json"
 CONTEXT = "context"
@@ -25,21 +23,11 @@ def require_fitting(lineage: Lineage, models: Iterable[Artifact]) -> None:
             context.check(lineage.prompt, codec, lineage.config.engine.max_message_tokens)
 
 
-def require_trainable(lineage: Lineage, base: Artifact | None) -> None:
-    """As `require_fitting`, for a model that is to be trained on the catalog. None: its base is not made yet."""
-    if lineage.config.data.catalogs is CatalogSource.sampled or lineage.config.data.uri:
-        return
-    if base:
-        require_fitting(lineage, [base])
-    elif not _is_short(lineage):
-        import ray
-
-        try:
-            context = Context.parse(*ray.get(ray.remote(num_cpus=1)(_vocabulary).remote(lineage.config.model)))
-        except ConfigError:
-            # Data can be made where the model cannot be had; whoever trains on it is told.
-            return
-        context.check(lineage.prompt, lineage.config.codec.value, lineage.config.engine.max_message_tokens)
+def require_trainable(lineage: Lineage, model: Callable[[], Artifact | None]) -> None:
+    """As `require_fitting`, for what is, or is to be, trained on the catalog. `model`: called where it has to be looked at."""
+    sampled = lineage.config.data.catalogs is CatalogSource.sampled
+    if not (sampled or lineage.config.data.uri or _is_short(lineage)) and (found := model()):
+        require_fitting(lineage, [found])
 
 
 def _is_short(lineage: Lineage) -> bool:
@@ -50,14 +38,12 @@ def _context(lineage: Lineage, model: Artifact) -> Context | None:
     """None for a model that reads no prompt."""
     if TOKENIZER not in model.record.files:
         return None
-    store = open_store(model.uri, lineage.options)
-    tokens = config_tokens(store.read(CONFIG)) if CONFIG in model.record.files else model.record.metrics.get(CONTEXT)
-    return Context.parse(store.read(TOKENIZER), tokens)
+    tokens = config_tokens(_read(lineage, model, CONFIG)) if CONFIG in model.record.files else model.record.metrics.get(CONTEXT)
+    return Context.parse(_read(lineage, model, TOKENIZER), tokens)
 
 
-def _vocabulary(model: ModelConfig) -> tuple[bytes, int | None]:
-    from intent.train.base import write_vocabulary
-
-    with tempfile.TemporaryDirectory() as folder:
-        write_vocabulary(model, Path(folder))
-        return (Path(folder) / TOKENIZER).read_bytes(), config_tokens((Path(folder) / CONFIG).read_bytes())
+def _read(lineage: Lineage, model: Artifact, key: str) -> bytes:
+    data = open_store(model.uri, lineage.options).read(key)
+    if sha256(data) != model.record.files[key]["sha256"]:
+        raise CorruptData(f"{model.uri}/{key}: SHA-256 is not the record's; delete the artifact, make it again")
+    return data

@@ -26,6 +26,7 @@ from intent.synth.example import from_table, to_table
 from intent.synth.quality import Evaluation, keys
 from jobs.app import Steps, cluster, job, say
 from jobs.context import require_trainable
+from jobs.train import make_base
 
 PER_TASK = 1_000
 CARD_EXAMPLES = 20_000
@@ -37,11 +38,17 @@ def generate(lineage: Lineage, config: DataConfig) -> artifact.Artifact:
     record = lineage.data_record()
     if made := artifact.find(artifact.artifact_uri(lineage.config.workspace, record), lineage.options):
         return made
-    require_trainable(
-        lineage, artifact.find(artifact.artifact_uri(lineage.config.workspace, lineage.base_record()), lineage.options)
-    )
+    require_trainable(lineage, lambda: _base(lineage))
     build = _bring if lineage.config.labelled.uri else _build
     return artifact.make(lineage.config.workspace, record, lambda folder: build(lineage, config, folder), lineage.options)
+
+
+def _base(lineage: Lineage) -> artifact.Artifact | None:
+    """The model that the data is for; None where it cannot be had here: data can be made without, and `jobs.train` says so."""
+    try:
+        return make_base(lineage)
+    except ConfigError:
+        return None
 
 
 def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:

@@ -39,7 +39,7 @@ def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
 def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
     """Raises ConfigError where the catalog is too long for the checkpoint that `specs` are made of."""
     if any(spec.engine not in (SVM, "base") for spec in specs):
-        require_trainable(lineage, lineage.checkpoint())
+        require_trainable(lineage, lineage.checkpoint)
 
 
 def attempt(

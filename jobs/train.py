@@ -24,7 +24,7 @@ def train(lineage: Lineage) -> artifact.Artifact:
         return made
     _require_room(config)
     data, base = lineage.data(), make_base(lineage)
-    require_trainable(lineage, base)
+    require_trainable(lineage, lambda: base)
     return _fit(lineage, base, data) if config.train.epochs else _keep(lineage, base)
 
 

@@ -31,7 +31,9 @@ def write_base(model: ModelConfig, target: Path) -> None:
         loaded = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
     except OSError as error:
-        raise _unloadable(model, error) from error
+        raise ConfigError(
+            "model.source", model.source, f"cannot be loaded ({error}); check the name, the network and your access to it"
+        ) from error
     plain = _plain(loaded)
     if model.adapter:
         try:
@@ -44,25 +46,6 @@ def write_base(model: ModelConfig, target: Path) -> None:
         copy_calibration(adapter_folder(model.adapter), target)
     if file := options.get("gguf_file"):
         _restore_digits(Path(where) / file, target)
-
-
-def write_vocabulary(model: ModelConfig, target: Path) -> None:
-    """Write the tokenizer and the configuration of `model.source`, without weights, to the folder `target`."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    where, options = _resolve(model)
-    try:
-        AutoConfig.from_pretrained(where, **options).save_pretrained(target)
-        AutoTokenizer.from_pretrained(where, **options).save_pretrained(target)
-    except OSError as error:
-        raise _unloadable(model, error) from error
-    if file := options.get("gguf_file"):
-        _restore_digits(Path(where) / file, target)
-
-
-def _unloadable(model: ModelConfig, error: OSError) -> ConfigError:
-    remedy = f"cannot be loaded ({error}); check the name, the network and your access to it"
-    return ConfigError("model.source", model.source, remedy)
 
 
 def adapter_folder(adapter: str, field: str = "model.adapter") -> Path:

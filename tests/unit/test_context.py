@@ -66,9 +66,9 @@ def test_every_job_refuses_it_before_any_work(lineage, monkeypatch):
 def test_sampled_catalogs_are_short_whatever_the_jobs_own_is(lineage):
     base = lineage.base()
     with pytest.raises(ConfigError, match=TOO_LONG):
-        require_trainable(lineage, base)
+        require_trainable(lineage, lambda: base)
     lineage.config.data.catalogs = CatalogSource.sampled
-    require_trainable(lineage, base)
+    require_trainable(lineage, lambda: base)
 
 
 def test_what_is_too_long_is_named(tmp_path):
