@@ -8,7 +8,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from intent.config import ClusterConfig, ClusterMode, JobConfig, require
 from intent.errors import ConfigError, IntentError
-from jobs import written
+from jobs import terminal, written
 
 CONFIGS = "../conf"
 INTERRUPTED = 130
@@ -48,9 +48,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
             worst = max(worst, _exit_code(lambda: run(_placed(_validated(raw, os.environ)))))
 
         def main() -> None:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(AttributeError):
-                    stream.reconfigure(errors="backslashreplace")
+            terminal.take_over()
 
             def read() -> None:
                 sys.argv[1:] = written.arguments(sys.argv[1:], config)
@@ -242,9 +240,4 @@ def command() -> str:
 
 
 def say(text: str) -> None:
-    """To whoever still reads: what is done does not fail because a pipe is closed or a disk is full."""
-    try:
-        print(text, flush=True)
-    except OSError:
-        # Else Python fails when it ends, where it tries once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, flush=True)

@@ -5,10 +5,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from intent import prompt
 from intent.catalog import Catalog, normalize
+from intent.config import ClassifyConfig
 from intent.engine.decode import Automaton
 from intent.errors import ConfigError
+from intent.lineage import Lineage
 from intent.prompt import Prompt
+from jobs.app import load_config
+from jobs.classify import identity
 from tests.tiny import CART, write_tokenizer
 
 NAMES = ("Whole Milk 1L", "Crème brûlée", "Äpfel, 1 kg")
@@ -124,11 +129,18 @@ def test_digits_of_every_script_reach_a_model_as_ascii():
 def test_a_name_keeps_its_digits_and_the_prompt_and_the_answers_have_them_in_ascii(tmp_path):
     (name, other), tokenizer = Catalog.of(["牛乳１Ｌ", "Eggs"]).names, write_tokenizer(tmp_path)
     assert name == "牛乳１Ｌ", "what a table is joined by"
-    prompt = Prompt(CART, (name, other))
-    assert "- 牛乳1Ｌ" in prompt.prefix
+    asking = Prompt(CART, (name, other))
+    assert "- 牛乳1Ｌ" in asking.prefix
     for codec in ("json", "compact", "pointing"):
         written, plain = (Automaton(CART, (each, other), tokenizer, codec) for each in (name, "牛乳1Ｌ"))
         intent = {"action": "add", "product": name, "quantity": 2}
         assert written.target(intent) == plain.target(intent | {"product": "牛乳1Ｌ"})
-    asked = prompt.message_ids(tokenizer, ["add ２ 牛乳１Ｌ", "add 2 牛乳1Ｌ"])
+    asked = asking.message_ids(tokenizer, ["add ２ 牛乳１Ｌ", "add 2 牛乳1Ｌ"])
     assert asked[0] == asked[1]
+
+
+def test_a_night_that_was_begun_with_other_prompts_is_not_gone_on_with(monkeypatch):
+    lineage = Lineage(load_config("classify", ["input=in", "output=out"], ClassifyConfig))
+    begun = identity(lineage, {})
+    monkeypatch.setattr(prompt, "VERSION", prompt.VERSION + 1)
+    assert [name.split()[0] for name in identity(lineage, {}).differences(begun)] == ["prompt"]

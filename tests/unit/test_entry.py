@@ -200,10 +200,13 @@ def test_a_temporary_folder_that_is_too_long_for_sockets_is_named(monkeypatch, t
 
 
 PRINTS = """
+import sys
+
 import jobs.app
 
 @jobs.app.job("train")
 def main(config):
+    print("crème", file=sys.stderr, flush=True)
     jobs.app.say("crème " * 20_000)
 
 main()
@@ -216,12 +219,13 @@ def test_nothing_fails_on_printing(output, tmp_path):
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs/train.py").write_text(PRINTS)
-    where = os.open("/dev/full", os.O_WRONLY) if output == "full" else subprocess.PIPE
     command = [sys.executable, tmp_path / "jobs/train.py", f"workspace={tmp_path}"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=where, stderr=subprocess.PIPE)
-    if output == "closed":
-        process.stdout.close()
-        process.stdout = None
-    said, errors = process.communicate(timeout=120)
-    assert process.returncode == 0 and not errors, errors
-    assert output != "ascii" or said.startswith(rb"cr\xe8me")
+    reader, writer = os.pipe()
+    where = {"ascii": tmp_path / "said", "closed": f"/dev/fd/{writer}", "full": "/dev/full"}[output]
+    with open(where, "w") as stream:
+        os.close(reader)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=stream, stderr=stream, timeout=120)
+    os.close(writer)
+    assert done.returncode == 0
+    if output == "ascii":
+        assert (tmp_path / "said").read_bytes().startswith(rb"cr\xe8me")
