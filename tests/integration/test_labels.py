@@ -1,7 +1,6 @@
 """Labels of one's own through the jobs: brought in, an SVM, a cascade with a small random model, measured, a log labelled."""
 
 import csv
-import json
 
 import nights
 import pyarrow as pa
