@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-from intent.artifact import Artifact
+from intent.artifacts import Artifact, Files
+from intent.artifacts.lineage import Lineage
 from intent.config import CatalogSource
 from intent.engine.context import Context, config_tokens, surely_fits
-from intent.errors import CorruptData
-from intent.lineage import Lineage
-from intent.storage import open_store, sha256
 
 TOKENIZER, CONFIG = "tokenizer.json", "config.json"
 CONTEXT = "context"
@@ -38,12 +36,6 @@ def _context(lineage: Lineage, model: Artifact) -> Context | None:
     """None for a model that reads no prompt."""
     if TOKENIZER not in model.record.files:
         return None
-    tokens = config_tokens(_read(lineage, model, CONFIG)) if CONFIG in model.record.files else model.record.metrics.get(CONTEXT)
-    return Context.parse(_read(lineage, model, TOKENIZER), tokens)
-
-
-def _read(lineage: Lineage, model: Artifact, key: str) -> bytes:
-    data = open_store(model.uri, lineage.options).read(key)
-    if sha256(data) != model.record.files[key]["sha256"]:
-        raise CorruptData(f"{model.uri}/{key}: SHA-256 is not the record's; delete the artifact, make it again")
-    return data
+    files = Files(model, lineage.options)
+    tokens = config_tokens(files.read(CONFIG)) if CONFIG in model.record.files else model.record.metrics.get(CONTEXT)
+    return Context.parse(files.read(TOKENIZER), tokens)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from intent import artifact, labelled
+from intent import artifacts, labelled
+from intent.artifacts.lineage import Lineage
 from intent.config import CatalogSource, DataConfig, HeldOut, JobConfig
 from intent.errors import ConfigError
 from intent.evaluate import gold
-from intent.lineage import Lineage
 from intent.openai import Endpoint
 from intent.storage import open_store
 from intent.synth import dataset, teacher
@@ -33,17 +33,17 @@ CARD_EXAMPLES = 20_000
 ANSWERS = "endpoint"
 
 
-def generate(lineage: Lineage, config: DataConfig) -> artifact.Artifact:
+def generate(lineage: Lineage, config: DataConfig) -> artifacts.Artifact:
     """The data set that `lineage` names, made where it is not there yet."""
     record = lineage.data_record()
-    if made := artifact.find(artifact.artifact_uri(lineage.config.workspace, record), lineage.options):
+    if made := artifacts.find(artifacts.artifact_uri(lineage.config.workspace, record), lineage.options):
         return made
     require_trainable(lineage, lambda: _base(lineage))
     build = _bring if lineage.config.labelled.uri else _build
-    return artifact.make(lineage.config.workspace, record, lambda folder: build(lineage, config, folder), lineage.options)
+    return artifacts.make(lineage.config.workspace, record, lambda folder: build(lineage, config, folder), lineage.options)
 
 
-def _base(lineage: Lineage) -> artifact.Artifact | None:
+def _base(lineage: Lineage) -> artifacts.Artifact | None:
     """The model that the data is for; None where it cannot be had here: data can be made without, and `jobs.train` says so."""
     try:
         return make_base(lineage)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from intent.artifacts.variant import Precision
 from intent.errors import ConfigError
-from intent.variant import Precision
 
 GROUP_SIZES = (16, 32, 64, 128, 256)
 

@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from intent import prompt
+from intent.artifacts.lineage import Lineage
 from intent.catalog import Catalog, normalize
 from intent.config import ClassifyConfig
 from intent.engine.decode import Automaton
 from intent.errors import ConfigError
-from intent.lineage import Lineage
 from intent.prompt import Prompt
 from jobs.app import load_config
 from jobs.classify import identity

@@ -3,16 +3,16 @@
 import pytest
 import ray
 
-from intent import artifact
-from intent.artifact import ArtifactRecord
+from intent import artifacts
+from intent.artifacts import ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import publish_models
+from intent.artifacts.variant import VariantSpec
 from intent.config import CatalogSource, ClassifyConfig
 from intent.engine.context import Context
 from intent.errors import ConfigError
-from intent.lineage import Lineage
-from intent.models import publish_models
 from intent.prompt import Prompt
 from intent.storage import StorageOptions
-from intent.variant import VariantSpec
 from jobs.app import load_config
 from jobs.choice import serving
 from jobs.context import require_fitting, require_trainable
@@ -40,9 +40,9 @@ def lineage(tmp_path) -> Lineage:
         return {"context": 8192}
 
     where = lineage.config.workspace
-    artifact.make(where, lineage.base_record(), build)
-    checkpoint = artifact.make(where, lineage.checkpoint_record(), build)
-    variant = artifact.make(where, lineage.variant_record(checkpoint, VariantSpec.parse("gguf-Q4_K_M")), build_variant)
+    artifacts.make(where, lineage.base_record(), build)
+    checkpoint = artifacts.make(where, lineage.checkpoint_record(), build)
+    variant = artifacts.make(where, lineage.variant_record(checkpoint, VariantSpec.parse("gguf-Q4_K_M")), build_variant)
     publish_models(where, {"gguf-Q4_K_M": variant}, StorageOptions())
     return lineage
 
@@ -57,7 +57,7 @@ def test_every_job_refuses_it_before_any_work(lineage, monkeypatch):
         quantize(lineage, [VariantSpec.parse("gguf-Q8_0")])
     with pytest.raises(ConfigError, match=TOO_LONG):
         serving(lineage, None)
-    artifact.make(lineage.config.workspace, lineage.data_record(), lambda folder: None)
+    artifacts.make(lineage.config.workspace, lineage.data_record(), lambda folder: None)
     lineage.config.train.seed += 1
     with pytest.raises(ConfigError, match=TOO_LONG):
         train(lineage)
@@ -84,5 +84,5 @@ def test_what_is_too_long_is_named(tmp_path):
 
 
 def test_a_model_without_a_prompt_has_no_context(lineage):
-    svm = artifact.make(lineage.config.workspace, ArtifactRecord("variant-svm", {}, {}), lambda folder: None)
+    svm = artifacts.make(lineage.config.workspace, ArtifactRecord("variant-svm", {}, {}), lambda folder: None)
     require_fitting(lineage, [svm])

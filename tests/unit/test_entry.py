@@ -9,6 +9,7 @@ import pytest
 import ray
 import yaml
 
+from intent.artifacts.lineage import Lineage
 from intent.config import (
     ClassifyConfig,
     ClusterConfig,
@@ -20,7 +21,6 @@ from intent.config import (
     TrainConfig,
 )
 from intent.errors import ConfigError
-from intent.lineage import Lineage
 from jobs.app import _exit_code, _placed, cluster, load_config
 from jobs.nodes import room
 
