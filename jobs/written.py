@@ -6,7 +6,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -18,6 +17,8 @@ from omegaconf import _utils
 from intent.errors import ConfigError
 
 TEXT_TAG, NULL_TAG = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "null"))
+_names: set[str] = set()
+_omegaconfs_loader = _utils.get_yaml_loader
 # What these mean in a value without quotes depends on Hydra's grammar: such a value is never guessed.
 GRAMMAR = set("=[]{}()'\"\\")
 
@@ -32,25 +33,20 @@ def arguments(given: Sequence[str], config: type) -> list[str]:
 
 def keep_text(config: type) -> None:
     """From now on YAML files are read with every value of a setting of `config` that is text as the text that it is."""
-    names = set(_texts(config))
-    original = _original_loader()
-
-    def loader() -> type:
-        class Loader(original()):
-            def construct_mapping(self, node: yaml.Node, deep: bool = False) -> Any:
-                for key, value in node.value:
-                    if key.value in names:
-                        _retag(value)
-                return super().construct_mapping(node, deep=deep)
-
-        return Loader
-
-    _utils.get_yaml_loader = loader
+    _names.update(_texts(config))
+    # OmegaConf has no other way in.
+    _utils.get_yaml_loader = _loader
 
 
-@cache
-def _original_loader():
-    return _utils.get_yaml_loader
+def _loader() -> type:
+    class Loader(_omegaconfs_loader()):
+        def construct_mapping(self, node: yaml.Node, deep: bool = False) -> Any:
+            for key, value in node.value:
+                if key.value in _names:
+                    _retag(value)
+            return super().construct_mapping(node, deep=deep)
+
+    return Loader
 
 
 def _retag(node: yaml.Node) -> None:
