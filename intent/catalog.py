@@ -1,13 +1,16 @@
-"""The products that a message can name. Pure but for reading the file it is given."""
+"""The products that a message can name, and the form in which a model reads text. Pure but for reading the file it is given."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from intent.errors import ConfigError
-from intent.table import read_rows
+from intent.storage import StorageOptions
+from intent.table import read_files, read_rows
 
 COLUMN = "name"
+KEYCAP, TEN, EMOJI = "\N{COMBINING ENCLOSING KEYCAP}", "\N{KEYCAP TEN}", "\N{VARIATION SELECTOR-16}"
+ENCLOSED = ("CIRCLED", "PARENTHESIZED", "FULL STOP")
 
 
 @dataclass(frozen=True)
@@ -18,25 +21,57 @@ class Catalog:
 
     @classmethod
     def of(cls, names: Iterable[object], source: str = "catalog") -> "Catalog":
-        """Refuses a missing or empty name, and one that repeats another but for case, with its row number, counted from 1."""
-        cleaned: dict[str, tuple[int, str]] = {}
-        for row, raw in enumerate(names, 1):
-            if not isinstance(raw, str) or not (name := normalize(raw)):
-                raise ConfigError("catalog", source, f"row {row} has no text in the column {COLUMN!r}; fill or delete it")
-            first, known = cleaned.setdefault(name.casefold(), (row, name))
-            if first != row:
-                raise ConfigError("catalog", source, f"row {row} repeats {known!r} of row {first}; keep one")
+        """Refuses a missing or empty name, and one that repeats another but for case and digits' script, with its row number,
+        counted from 1.
+        """
+        return cls._of(((f"row {number}", name) for number, name in enumerate(names, 1)), source, COLUMN)
+
+    @classmethod
+    def parse(cls, data: bytes, source: str, column: str = COLUMN) -> "Catalog":
+        """The names in `column` of a Parquet, CSV or JSON (array or lines) file; its kind is told by the ending of `source`."""
+        return cls._of(_names(data, source, column), source, column)
+
+    @classmethod
+    def read(cls, uri: str, column: str = COLUMN, options: StorageOptions = StorageOptions()) -> "Catalog":
+        """As `parse`, of a file or of all files of a folder, as Spark writes one."""
+        files = read_files(uri, options, "catalog")
+        if any(uri.endswith(key) for key in files):
+            return cls.parse(*files.values(), uri, column)
+        named = ((f"{key} {at}", name) for key, data in files.items() for at, name in _names(data, f"{uri}/{key}", column))
+        return cls._of(named, uri, column)
+
+    @classmethod
+    def _of(cls, names: Iterable[tuple[str, object]], source: str, column: str) -> "Catalog":
+        cleaned: dict[str, tuple[str, str]] = {}
+        for place, raw in names:
+            if not isinstance(raw, str) or not (name := one_line(raw)):
+                raise ConfigError("catalog", source, f"{place} has no text in the column {column!r}; fill or delete it")
+            first, known = cleaned.setdefault(ascii_digits(name).casefold(), (place, name))
+            if first != place:
+                raise ConfigError("catalog", source, f"{place} repeats {known!r} of {first}; keep one")
         if not cleaned:
             raise ConfigError("catalog", source, "has no products; add at least one row")
         return cls(tuple(name for _, name in cleaned.values()))
 
-    @classmethod
-    def parse(cls, data: bytes, source: str) -> "Catalog":
-        """A Parquet, CSV or JSON (array or lines) file with a column `name`; the kind is told by the ending of `source`."""
-        return cls.of((row[COLUMN] for row in read_rows(data, source, [COLUMN], "catalog")), source)
+
+def _names(data: bytes, source: str, column: str) -> Iterator[tuple[str, object]]:
+    return ((place, row[column]) for place, row in read_rows(data, source, [column], "catalog", "catalog_column"))
 
 
 def normalize(text: str) -> str:
+    """The one line of ASCII digits that a model reads."""
+    return ascii_digits(one_line(text))
+
+
+def ascii_digits(text: str) -> str:
+    """Digits of every script, and numbers in circles or parentheses, in ASCII.
+
+    Superscripts stay as they are: 5² is not 52.
+    """
+    return text if text.isascii() else text.replace(f"{EMOJI}{KEYCAP}", "").translate(_DIGITS)
+
+
+def one_line(text: str) -> str:
     """NFC, without control, surrogate and unassigned characters, runs of white space as one space.
 
     A message or a name is therefore one line: it can never look like the end of its own row in a prompt.
@@ -46,3 +81,18 @@ def normalize(text: str) -> str:
         return " ".join(text.split())
     kept = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn"))
     return " ".join("".join(kept).split())
+
+
+class _Digits(dict[int, str | int | None]):
+    """By code point, what stands for a number in ASCII; any other character as it is."""
+
+    def __missing__(self, code: int) -> str | int | None:
+        c, self[code] = chr(code), code
+        if c.isdecimal():
+            self[code] = str(unicodedata.decimal(c))
+        elif unicodedata.category(c) == "No" and any(word in unicodedata.name(c) for word in ENCLOSED):
+            self[code] = f"{unicodedata.numeric(c):g}"
+        return self[code]
+
+
+_DIGITS = _Digits({ord(KEYCAP): None, ord(TEN): "10"})

@@ -3,6 +3,8 @@
 Knows nothing of Hydra but MISSING. Every value can be overridden on a job's command line.
 """
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
@@ -51,6 +53,11 @@ class Device(Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+# llama.cpp's limit is 256 sequences, and one of them is the prompt.
+MOST_SEQUENCES = 255
+LEAST_TOKENS = 16
 
 
 def require(ok: bool, field_name: str, value: object, remedy: str) -> None:
@@ -313,9 +320,11 @@ class EngineConfig:
                 spec = VariantSpec.parse(name, f"engine.{field_name}")
                 require(spec.engine != "base", f"engine.{field_name}", name, "is measured only; name a variant of a checkpoint")
         require(0 <= self.abstain_below <= 1, "engine.abstain_below", self.abstain_below, "use a confidence in [0, 1]")
-        require(self.gguf_sequences > 0, "engine.gguf_sequences", self.gguf_sequences, "use at least 1")
+        together = f"use 1 to {MOST_SEQUENCES}: llama.cpp decodes no more messages together"
+        require(0 < self.gguf_sequences <= MOST_SEQUENCES, "engine.gguf_sequences", self.gguf_sequences, together)
         require(self.gptq_batch is None or self.gptq_batch > 0, "engine.gptq_batch", self.gptq_batch, "use at least 1")
-        require(self.max_message_tokens > 0, "engine.max_message_tokens", self.max_message_tokens, "use at least 1")
+        least = f"use at least {LEAST_TOKENS}: a message of a few words has as many, and one that has more is rejected"
+        require(self.max_message_tokens >= LEAST_TOKENS, "engine.max_message_tokens", self.max_message_tokens, least)
         require(0 <= self.parity_messages <= 64, "engine.parity_messages", self.parity_messages, "use 0 (unchecked) to 64")
         share = self.parity_disagreement
         require(0 <= share < 1, "engine.parity_disagreement", share, "use a share in [0, 1), e.g. 0.1")
@@ -383,12 +392,14 @@ class ClusterConfig:
 class JobConfig:
     """The whole configuration; each job reads the parts it needs. `workspace` is where artifacts are kept.
 
+    `catalog`: a Parquet, CSV or JSON file, or a folder of such, with the products' names in the column `catalog_column`.
     `baseline`: a hosted model (`baseline.model`) that evaluate and sweep ask too.
     `gold`: evaluate on this half of the hand-written gold set, instead of the data set's held-out messages.
     """
 
     workspace: str = "artifacts"
     catalog: str = MISSING
+    catalog_column: str = "name"
     codec: CodecName = CodecName.pointing
     gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
@@ -405,16 +416,40 @@ class JobConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self):
-        # Workers run in folders of their own.
-        self.workspace = absolute(self.workspace)
-        self.data.uri, self.train.uri = self.data.uri and absolute(self.data.uri), self.train.uri and absolute(self.train.uri)
-        for part in (self.model, self.train):
-            if part.adapter and not part.adapter.startswith(SHIPPED):
-                part.adapter = absolute(part.adapter)
-        if self.model.vocabulary != "full" and not self.model.vocabulary.startswith(SHIPPED):
-            self.model.vocabulary = absolute(self.model.vocabulary)
+        for part, name, told in self.places():
+            if (uri := getattr(part, name)) is not None:
+                setattr(part, name, self._place(told, uri))
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        """(owner, attribute, name on the command line) of every value that is a file, a folder or a prefix."""
+        if self.schema.schema().uses_catalog:
+            yield self, "catalog", "catalog"
+        yield self, "workspace", "workspace"
+        yield from ((part, "uri", f"{name}.uri") for name in ("data", "labelled", "train") for part in [getattr(self, name)])
+        for name in ("model", "train"):
+            part = getattr(self, name)
+            if part.adapter and not part.adapter.startswith(SHIPPED):
+                yield part, "adapter", f"{name}.adapter"
+        if self.model.vocabulary != "full" and not self.model.vocabulary.startswith(SHIPPED):
+            yield self.model, "vocabulary", "model.vocabulary"
+
+    def written(self) -> dict[str, str]:
+        """The places that the job writes to, by name."""
+        return {"workspace": self.workspace}
+
+    def _place(self, told: str, uri: str) -> str:
+        """The same place from the folder of any worker. Raises ConfigError where only this machine knows it."""
+        anywhere = "://" in uri or uri.startswith("/")
+        remedy = "is relative to the folder that the cluster runs this job in, which does not last"
+        remedy += "; give s3://bucket/prefix, or a path from / on that every node reaches"
+        require(anywhere or self.cluster.mode is ClusterMode.local, told, uri, remedy)
+        home = os.path.expanduser(uri)
+        require(
+            not home.startswith("~"), told, uri, "is nobody's home folder here; for a folder of that name write ./ before it"
+        )
+        return absolute(home)
 
 
 @dataclass
@@ -422,6 +457,10 @@ class VocabularyConfig(JobConfig):
     """`output`: the file that lists the tokens."""
 
     output: str = MISSING
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self, "output", "output"
 
 
 @dataclass
@@ -432,6 +471,13 @@ class ClassifyConfig(JobConfig):
     message_column: str = "message"
     keep_columns: list[str] = field(default_factory=list)
     models: str | None = None
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield from ((self, name, name) for name in ("input", "output", "models"))
+
+    def written(self) -> dict[str, str]:
+        return {"output": self.output}
 
 
 @dataclass
@@ -475,6 +521,13 @@ class NightlyConfig(ClassifyConfig):
     arrival_hours: float = 6.0
     gate: GateConfig = field(default_factory=GateConfig)
 
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self.gate, "gold", "gate.gold"
+
+    def written(self) -> dict[str, str]:
+        return {"workspace": self.workspace, "output": self.output}
+
     def __post_init__(self):
         super().__post_init__()
         language = self.gate.language
@@ -515,6 +568,10 @@ class BenchmarkConfig(JobConfig):
     vocabulary: str | None = None
     night: list[int] = field(default_factory=list)
     objects: int = 100_000
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self, "vocabulary", "vocabulary"
 
     def __post_init__(self):
         super().__post_init__()

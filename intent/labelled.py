@@ -4,7 +4,6 @@ Every row becomes an example or is counted under the reason why not. Knows colum
 """
 
 import codecs
-import csv
 import io
 import json
 from collections import Counter
@@ -15,14 +14,16 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from intent.catalog import normalize
+from intent.catalog import normalize, one_line
 from intent.config import LabelledConfig
 from intent.errors import ConfigError, CorruptData
 from intent.schema import Count, Entity, Intent, IntentSchema
-from intent.storage import StorageOptions, open_store, sha256, split_uri
+from intent.storage import StorageOptions, sha256
 from intent.synth.dataset import SPLITS
 from intent.synth.example import Example
 from intent.synth.quality import Evaluation, deduplicate, message_key, normal_form
+from intent.table import CsvFile, Lacking, Unreadable, decoded, ending_of
+from intent.table import read_files as read_tables
 
 SAID = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 NAMES = {name: split for split, names in SAID.items() for name in names}
@@ -30,10 +31,12 @@ MAX_CHARACTERS = 4096  # of a message, as in a night
 UNKNOWN_LANGUAGE = "und"
 GENERATOR = "labelled"
 NONE, IN_SCOPE, OUT_OF_SCOPE = "none", "in_scope", "out_of_scope"
+MOST_REFUSED = 0.1
 # Longer text in the place of a label is not one, and is not for logs.
 LABEL_CHARACTERS, LABELS = 64, 200
 
 Row = Mapping[str, object]
+Numbered = Iterator[tuple[int, Row | None]]
 
 
 class BadRow(ValueError):
@@ -42,25 +45,19 @@ class BadRow(ValueError):
 
 @dataclass
 class Imported:
-    """Examples by split; rows that are none, by reason; by slot, what stands there and is no value of the schema."""
+    """Examples by split; rows that are none, by reason, and where the first of each stands; by slot, what stands there and is
+    no value of the schema.
+    """
 
     splits: dict[str, list[Example]] = field(default_factory=lambda: {name: [] for name in SPLITS})
     refused: Counter = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, set[str]] = field(default_factory=dict)
 
 
 def read_files(uri: str, options: StorageOptions = StorageOptions()) -> dict[str, bytes]:
-    """The data files at `uri`, a file or a folder, by key. Raises ConfigError where there is none."""
-    if _ending(uri) in READERS:
-        parent, key = split_uri(uri)
-        store = open_store(parent, options)
-        found = {key: store.read(key)} if store.stat(key) else {}
-    else:
-        store = open_store(uri, options)
-        found = {blob.key: store.read(blob.key) for blob in store.list() if _ending(blob.key) in READERS}
-    if not found:
-        raise ConfigError("labelled.uri", uri, f"holds no file that ends in one of {sorted(READERS)}")
-    return found
+    """The data files at `uri`, a file or a folder, by key. Raises ConfigError where there is none, or another file."""
+    return read_tables(uri, options, "labelled.uri", sorted(READERS))
 
 
 def fingerprint_of(files: Mapping[str, bytes]) -> str:
@@ -70,19 +67,34 @@ def fingerprint_of(files: Mapping[str, bytes]) -> str:
 def examples_of(
     files: Mapping[str, bytes], config: LabelledConfig, schema: IntentSchema, catalog: Sequence[str] = ()
 ) -> Imported:
-    """All rows of `files`, before any check of one row against another. Raises ConfigError where a file lacks a column."""
+    """All rows of `files`, before any check of one row against another.
+
+    Raises ConfigError where a file cannot be read or lacks a column.
+    """
     imported, slots = Imported(), config.slots or schema.names
     if len(slots) != len(schema.names):
         raise ConfigError("labelled.slots", slots, f"name a column for each of {schema.names}, in this order")
     columns = [config.message, *slots, config.language, config.split]
     for key in sorted(files):
-        for number, row in enumerate(_rows(key, files[key], [name for name in columns if name]), 1):
+        for number, row in _rows(key, files[key], [name for name in columns if name]):
             try:
                 split, example = _example(f"{key}:{number}", row, config, schema, catalog, imported.unknown)
                 imported.splits[split].append(example)
             except BadRow as error:
                 imported.refused[str(error)] += 1
+                imported.first.setdefault(str(error), f"{key}:{number}")
     return imported
+
+
+def require_most(imported: Imported, uri: str) -> None:
+    """Raises ConfigError where MOST_REFUSED of the rows or more are no examples: it is the file that is wrong, not they."""
+    refused = imported.refused.total()
+    rows = refused + sum(map(len, imported.splits.values()))
+    if refused and refused >= MOST_REFUSED * rows:
+        told = "; ".join(f"{reason}: {n} (first {imported.first[reason]})" for reason, n in imported.refused.most_common())
+        unknown = {slot: sorted(values) for slot, values in imported.unknown.items()}
+        more = f"; not in the schema or catalog: {unknown}" if unknown else ""
+        raise ConfigError("labelled.uri", uri, f"{refused} of {rows} rows are refused; correct the file: {told}{more}")
 
 
 def keep_apart(imported: Imported, evaluation: Iterable[str] = ()) -> None:
@@ -107,8 +119,8 @@ def keep_apart(imported: Imported, evaluation: Iterable[str] = ()) -> None:
 def _example(
     id: str, row: Row | None, config: LabelledConfig, schema: IntentSchema, catalog: Sequence[str], unknown: dict[str, set[str]]
 ) -> tuple[str, Example]:
-    if row is None or None in row:
-        raise BadRow("not a row: no JSON object, or more cells than columns")
+    if row is None:
+        raise BadRow("not a row: no JSON object, or more or fewer cells than columns")
     message = normalize(_text(row, config.message))
     if not message:
         raise BadRow("empty message")
@@ -130,7 +142,7 @@ def _intent(
         raw = _text(row, column)
         value: str | int = raw
         if isinstance(slot, Entity):
-            value = normalize(raw)
+            value = one_line(raw)
         if isinstance(slot, Count):
             value = int(raw) if raw.isdecimal() else (raw or slot.default)
         if value not in slot.domain(catalog):
@@ -178,19 +190,25 @@ def _text(row: Row, column: str) -> str:
     return text.strip()
 
 
-def _rows(key: str, data: bytes, columns: Sequence[str]) -> Iterator[Row | None]:
-    """The file's rows; None for one that is not a row at all."""
+def _rows(key: str, data: bytes, columns: Sequence[str]) -> Numbered:
+    """The file's rows with their line or number; None for one that is not a row at all."""
     try:
-        yield from READERS[_ending(key)](data, columns)
-    except (pa.ArrowException, csv.Error) as error:
-        raise CorruptData(f"labelled.uri: {key} cannot be read as {_ending(key)}: {error}") from error
+        yield from READERS[ending_of(key)](data, columns)
+    except Lacking as error:
+        remedy = "name yours with labelled.message, labelled.slots, labelled.language or labelled.split"
+        raise ConfigError("labelled.uri", key, f"{error}, or {remedy}") from None
+    except Unreadable as error:
+        raise ConfigError("labelled.uri", key, str(error)) from None
+    except pa.ArrowException as error:
+        raise CorruptData(f"labelled.uri: {key} cannot be read as {ending_of(key)}: {error}") from error
 
 
-def _parquet(data: bytes, columns: Sequence[str]) -> Iterator[Row]:
+def _parquet(data: bytes, columns: Sequence[str]) -> Numbered:
     file = pq.ParquetFile(io.BytesIO(data))
     _require(columns, file.schema_arrow.names)
-    for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
-        yield from pa.table([_bytes(column) for column in batch.columns], batch.schema.names).to_pylist()
+    batches = file.iter_batches(columns=list(dict.fromkeys(columns)))
+    rows = (row for b in batches for row in pa.table([_bytes(column) for column in b.columns], b.schema.names).to_pylist())
+    yield from enumerate(rows, 1)
 
 
 def _bytes(column: pa.Array) -> pa.Array:
@@ -200,30 +218,30 @@ def _bytes(column: pa.Array) -> pa.Array:
     return column.cast(pa.large_binary()) if column.type in (pa.string(), pa.large_string()) else column
 
 
-def _csv(data: bytes, columns: Sequence[str]) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig", errors="surrogateescape"), newline=""))
-    _require(columns, reader.fieldnames or [])
-    yield from reader
+def _csv(data: bytes, columns: Sequence[str]) -> Numbered:
+    file = CsvFile.of(decoded(data, errors="surrogateescape"), columns)
+    for line, cells in file.rows():
+        yield line, file.named(cells)
 
 
-def _json(data: bytes, columns: Sequence[str]) -> Iterator[Row | None]:
-    for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n"):
+def _json(data: bytes, columns: Sequence[str]) -> Numbered:
+    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
             except ValueError:
                 row = None
-            yield row if isinstance(row, dict) else None
+            yield number, row if isinstance(row, dict) else None
 
 
 def _require(columns: Sequence[str], names: Sequence[str]) -> None:
-    if lacking := [column for column in columns if column not in names]:
-        remedy = "no such column; name yours with labelled.message, labelled.slots, labelled.language or labelled.split: "
-        raise ConfigError("labelled.uri", lacking[0], f"{remedy}the file has {list(names)}")
+    if not set(columns) <= set(names):
+        raise Lacking(columns, names)
 
 
-def _ending(key: str) -> str:
-    return key.rsplit(".", 1)[-1].lower()
-
-
-READERS: dict[str, Callable[[bytes, Sequence[str]], Iterator[Row | None]]] = {"parquet": _parquet, "csv": _csv, "jsonl": _json}
+READERS: dict[str, Callable[[bytes, Sequence[str]], Numbered]] = {
+    "parquet": _parquet,
+    "csv": _csv,
+    "tsv": _csv,
+    "jsonl": _json,
+}

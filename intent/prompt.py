@@ -10,13 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intent.catalog import normalize
+from intent.catalog import ascii_digits, normalize
 from intent.schema import IntentSchema
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SEPARATOR = "\n"
+# Bumped when the same message or catalog is asked in other words: what was trained or labelled by others is not mixed with it.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Prompt:
     def prefix(self) -> str:
         lines = [self.schema.instruction.strip()]
         if self.schema.uses_catalog:
-            lines += ["Products:", *(f"- {name}" for name in self.catalog)]
+            lines += ["Products:", *(f"- {ascii_digits(name)}" for name in self.catalog)]
         return "\n".join(lines) + "\n\n"
 
     def prefix_ids(self, tokenizer: "Tokenizer") -> list[int]:

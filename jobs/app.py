@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from intent.config import ClusterConfig, ClusterMode, JobConfig
+from intent.config import ClusterConfig, ClusterMode, JobConfig, require
 from intent.errors import ConfigError, IntentError
+from jobs import terminal, written
 
 CONFIGS = "../conf"
 INTERRUPTED = 130
@@ -33,7 +35,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
     A refused configuration exits with 2, any other named error with its own code, both with one line on stderr. Of several
     runs (`-m`) each is made, whatever becomes of the others; the code is the highest.
     """
-    ConfigStore.instance().store(name=f"{name}_schema", node=config)
+    _declare(name, config)
 
     def wrap(run: Callable[[JobConfig], None]) -> Callable[[], None]:
         entered, worst = False, 0
@@ -43,9 +45,16 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
         def guarded(raw: DictConfig) -> None:
             nonlocal entered, worst
             entered = True
-            worst = max(worst, _exit_code(lambda: run(_validated(raw, os.environ))))
+            worst = max(worst, _exit_code(lambda: run(_placed(_validated(raw, os.environ)))))
 
         def main() -> None:
+            terminal.take_over()
+
+            def read() -> None:
+                sys.argv[1:] = written.arguments(sys.argv[1:], config)
+
+            if code := _exit_code(read):
+                sys.exit(code)
             try:
                 guarded()
             except SystemExit as exit_:
@@ -60,24 +69,41 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
 
 def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> JobConfig:
     """The configuration that the command line `python -m jobs.NAME OVERRIDES` would have."""
-    ConfigStore.instance().store(name=f"{name}_schema", node=config)
+    _declare(name, config)
     with hydra.initialize(version_base="1.3", config_path=CONFIGS):
-        return _validated(hydra.compose(name, overrides))
+        return _validated(hydra.compose(name, written.arguments(overrides, config)))
+
+
+def _declare(name: str, config: type[JobConfig]) -> None:
+    ConfigStore.instance().store(name=f"{name}_schema", node=config)
+    written.keep_text(config)
 
 
 def _validated(raw: DictConfig, environment: Mapping[str, str] = {}) -> JobConfig:
     for name in environment:
         if name.startswith(UNPICKLES):
             raise ConfigError(name, environment[name], "lets Ray unpickle what is in data; unset it on every node")
-    missing = sorted(OmegaConf.missing_keys(raw))
-    if missing:
-        raise ConfigError(missing[0], "???", f"has no default; give it on the command line: {missing[0]}=...")
     try:
+        if missing := sorted(OmegaConf.missing_keys(raw)):
+            raise ConfigError(missing[0], "???", f"has no default; give it on the command line: {missing[0]}=...")
         return OmegaConf.to_object(raw)
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, IntentError):
             raise error.__cause__ from None
         raise ConfigError(str(error.full_key), "", str(error.msg)) from None
+
+
+def _placed(config: JobConfig) -> JobConfig:
+    """Raises ConfigError where the job's folders cannot be written to: before it works for hours."""
+    for name, uri in config.written().items():
+        if "://" in uri:
+            continue
+        there = next(path for path in (Path(uri), *Path(uri).parents) if os.path.exists(path))
+        require(there.is_dir(), name, uri, f"{there} is a file; name a folder")
+        require(
+            os.access(there, os.W_OK | os.X_OK), name, uri, f"{there} may not be written to; change its permissions or the user"
+        )
+    return config
 
 
 def _exit_code(run: Callable[[], None]) -> int:
@@ -145,14 +171,23 @@ def _start(ray, config: ClusterConfig) -> None:
     global _records
     # What workers print stays in Ray's own logs; what goes wrong there comes back as an exception.
     if config.mode is ClusterMode.local:
-        ray.init(
-            address="local",
-            num_cpus=config.cpus,
-            num_gpus=config.gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=config.cpus,
+                num_gpus=config.gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="error",
+            )
+        except OSError as error:
+            if "AF_UNIX" not in str(error):
+                raise
+            name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+            where = os.environ.get(name, tempfile.gettempdir())
+            raise ConfigError(
+                name, where, "is too long for Ray's sockets; set RAY_TMPDIR to a short folder: RAY_TMPDIR=/tmp"
+            ) from None
         return
     said = {"logging_config": ray.LoggingConfig(encoding="JSON")} if for_machines(config) else {"logging_level": "error"}
     try:

@@ -107,6 +107,6 @@ def _make_cascade(work: _Work) -> Artifact:
         right = np.array([is_right(example.intent, given) for example, given in zip(examples, found, strict=True)])
         threshold = Threshold.reaching(np.array([given.confidence for given in found]), right, work.precision)
         threshold.write(folder)
-        return asdict(threshold)
+        return {**work.model.record.metrics, **asdict(threshold)}
 
     return artifacts.make(work.workspace, work.record, build, work.options)

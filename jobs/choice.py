@@ -13,6 +13,7 @@ from intent.config import ClassifyConfig
 from intent.errors import ConfigError
 from intent.night.ledger import PLAN
 from intent.storage import Store, open_store, split_uri
+from jobs.context import require_fitting
 from jobs.nodes import places
 
 Serving = tuple[dict[str, Artifact], dict[str, int | None]]
@@ -22,8 +23,14 @@ def serving(lineage: Lineage, models: str | None, begun: Sequence[Store] = ()) -
     """The variants by name, from the file `models` (None: the workspace's), and the batch size that each was selected with.
 
     What was begun with some of them, in the output or in one of `begun`, goes on with these. Raises ConfigError where the
-    variants are no longer those that were selected.
+    variants are no longer those that were selected, or the catalog is too long for one.
     """
+    variants, batches = _chosen(lineage, models, begun)
+    require_fitting(lineage, variants.values())
+    return variants, batches
+
+
+def _chosen(lineage: Lineage, models: str | None, begun: Sequence[Store]) -> Serving:
     config, options = lineage.config, lineage.options
     models = models or f"{config.workspace}/{MODELS}"
     if config.engine.variants:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from intent import prompt
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
@@ -54,7 +55,7 @@ def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:
     engine = lineage.config.engine
     return RunIdentity(
         models={name: variant.fingerprint for name, variant in variants.items()},
-        prompt=fingerprint([lineage.prompt.prefix, engine.abstain_below, engine.max_message_tokens]),
+        prompt=fingerprint([prompt.VERSION, lineage.prompt.prefix, engine.abstain_below, engine.max_message_tokens]),
         schema=lineage.schema_fingerprint,
         catalog=fingerprint(lineage.catalog.names),
     )

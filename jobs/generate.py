@@ -25,6 +25,8 @@ from intent.synth.corpus import Corpus
 from intent.synth.example import from_table, to_table
 from intent.synth.quality import Evaluation, keys
 from jobs.app import Steps, cluster, job, say
+from jobs.context import require_trainable
+from jobs.train import make_base
 
 PER_TASK = 1_000
 CARD_EXAMPLES = 20_000
@@ -36,13 +38,23 @@ def generate(lineage: Lineage, config: DataConfig) -> artifacts.Artifact:
     record = lineage.data_record()
     if made := artifacts.find(artifacts.artifact_uri(lineage.config.workspace, record), lineage.options):
         return made
+    require_trainable(lineage, lambda: _base(lineage))
     build = _bring if lineage.config.labelled.uri else _build
     return artifacts.make(lineage.config.workspace, record, lambda folder: build(lineage, config, folder), lineage.options)
+
+
+def _base(lineage: Lineage) -> artifacts.Artifact | None:
+    """The model that the data is for; None where it cannot be had here: data can be made without, and `jobs.train` says so."""
+    try:
+        return make_base(lineage)
+    except ConfigError:
+        return None
 
 
 def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
     """The messages that `labelled` names. Raises ConfigError where too few rows are examples to train and measure on."""
     found = labelled.examples_of(lineage.labelled_files, lineage.config.labelled, lineage.schema, lineage.catalog.names)
+    labelled.require_most(found, lineage.config.labelled.uri)
     labelled.keep_apart(found, gold.messages())
     told = {"refused": dict(found.refused), "unknown": {slot: sorted(values) for slot, values in found.unknown.items()}}
     if empty := [split for split, examples in found.splits.items() if not examples]:

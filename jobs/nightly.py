@@ -80,7 +80,7 @@ def examination(lineage: Lineage, fleet: Callable[[], list[EngineSpec]]) -> Exam
         return Examination(lineage.schema, config.gate)
     try:
         data = read_uri(config.gate.gold, lineage.options)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise ConfigError("gate.gold", config.gate.gold, "no such file; give a Parquet, CSV or JSON file") from None
     names, column = lineage.catalog.names, config.message_column
     meant = own_gold.read(data, config.gate.gold, lineage.schema, names, column, "gate.gold")

@@ -11,6 +11,7 @@ from intent.artifacts.registry import publish_models
 from intent.artifacts.variant import CASCADE, SVM, VariantSpec
 from intent.config import JobConfig
 from intent.engine import parity
+from intent.engine.context import config_tokens
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
 from intent.errors import ConfigError, IntentError
@@ -20,6 +21,7 @@ from intent.storage import StorageOptions
 from intent.synth import dataset
 from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
+from jobs.context import CONFIG, CONTEXT, require_trainable
 from jobs.nodes import room
 
 
@@ -28,6 +30,7 @@ def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
 
     Every one is tried before the first error is raised; then the workspace's models stay as they were.
     """
+    require_context(lineage, specs)
     if refused := refusals(lineage, specs):
         raise next(iter(refused.values()))
     made, failed = attempt(lineage, specs)
@@ -42,6 +45,12 @@ def publish_variants(lineage: Lineage, made: dict[str, Artifact]) -> None:
     of_checkpoint = any(name != SVM for name in made)
     checkpoint = lineage.checkpoint().fingerprint if of_checkpoint else None
     publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
+
+
+def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
+    """Raises ConfigError where the catalog is too long for the checkpoint that `specs` are made of."""
+    if any(spec.engine not in (SVM, "base") for spec in specs):
+        require_trainable(lineage, lineage.checkpoint)
 
 
 def attempt(
@@ -169,7 +178,7 @@ def make_gold(work: _GoldWork) -> Artifact:
 
 
 def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
-    def build(folder: Path) -> None:
+    def build(folder: Path) -> dict:
         from intent.quantize import gguf, gptq
         from intent.train.merge import copy_calibration, copy_tokenizer
 
@@ -184,6 +193,7 @@ def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
         copy_calibration(checkpoint, folder)
         if gold:
             shutil.copy(artifacts.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
+        return {CONTEXT: config_tokens((checkpoint / CONFIG).read_bytes())}
 
     return artifacts.make(work.workspace, work.record, build, work.options)
 

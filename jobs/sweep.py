@@ -11,7 +11,7 @@ from intent.evaluate.report import REPORT, render_text
 from intent.openai import require_key
 from jobs.app import cluster, job, reason_of, say
 from jobs.evaluate import REFERENCE, evaluate, results_at
-from jobs.quantize import attempt, publish_variants, refusals
+from jobs.quantize import attempt, publish_variants, refusals, require_context
 
 
 def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
@@ -24,6 +24,7 @@ def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
     require_key(lineage.config.baseline)
     # What is published can be selected: the reference, too.
     specs = list(dict.fromkeys([REFERENCE, *lineage.config.quant.specs()]))
+    require_context(lineage, specs)
     refused = refusals(lineage, specs)
     variants, failed = attempt(lineage, [spec for spec in specs if spec.name not in refused])
     reasons = {name: reason_of(error) for name, error in (refused | failed).items()}

@@ -14,6 +14,7 @@ from intent.config import ClusterMode, Device, JobConfig, ModelConfig, require
 from intent.storage import StorageOptions
 from intent.train.merge import ADAPTER_FILES
 from jobs.app import Steps, cluster, job, say
+from jobs.context import require_trainable
 from jobs.nodes import room
 
 
@@ -24,6 +25,7 @@ def train(lineage: Lineage) -> artifacts.Artifact:
         return made
     _require_room(config)
     data, base = lineage.data(), make_base(lineage)
+    require_trainable(lineage, lambda: base)
     return _fit(lineage, base, data) if config.train.epochs else _keep(lineage, base)
 
 

@@ -16,7 +16,6 @@ class FakeEndpoint:
     def __init__(self, answer: Callable[[dict], str] = lambda body: body["messages"][-1]["content"].upper()):
         self.answer, self.faults, self.delay, self.page = answer, [], 0.0, ""
         self.seen: list[dict] = []
-        self.began: list[float] = []
         self.keys: set[str] = set()
         self.together = self.most_together = 0
         self._lock = threading.Lock()
@@ -32,7 +31,6 @@ class FakeEndpoint:
     def _begin(self, body: dict, key: str) -> int | str | None:
         with self._lock:
             self.seen.append(body)
-            self.began.append(time.monotonic())
             self.keys.add(key)
             self.together += 1
             self.most_together = max(self.most_together, self.together)

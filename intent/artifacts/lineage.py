@@ -21,13 +21,12 @@ from intent.engine import parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
-from intent.storage import read_uri
 from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
 
 # Bumped when the same settings give other bytes.
-VERSIONS = {"base": 2, "data": 9, "checkpoint": 5, "parity": 1, "variant": 1, "svm": 1}
+VERSIONS = {"base": 2, "data": 10, "checkpoint": 6, "parity": 2, "variant": 1, "svm": 2}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
 # whose content is an input.
@@ -46,13 +45,10 @@ class Lineage:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """Raises ConfigError where `catalog` is not a readable file. Empty for a schema that uses none."""
+        """Raises ConfigError where `catalog` cannot be read. Empty for a schema that uses none."""
         if not self.schema.uses_catalog:
             return Catalog(())
-        try:
-            return Catalog.parse(read_uri(self.config.catalog, self.options), self.config.catalog)
-        except FileNotFoundError:
-            raise ConfigError("catalog", self.config.catalog, "no such file; give a Parquet, CSV or JSON file") from None
+        return Catalog.read(self.config.catalog, self.config.catalog_column, self.options)
 
     def check(self) -> None:
         """What a job reads itself, so that it is refused before a cluster is up. Raises ConfigError."""

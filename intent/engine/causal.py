@@ -17,8 +17,8 @@ import numpy as np
 from intent.engine import attention, output
 from intent.engine.attention import Behind
 from intent.engine.batch import Feed
+from intent.engine.context import require_room
 from intent.engine.decode import Take
-from intent.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -76,10 +76,7 @@ class CausalForward:
 
     def begin(self, prefix: Sequence[int]) -> None:
         """Raises ConfigError where the prompt and a message's room are longer than what the model was trained on."""
-        trained = getattr(self.model.config, "max_position_embeddings", None)
-        if trained and len(prefix) + self.room > trained:
-            remedy = f"the model's context holds {trained}; use fewer products or another model"
-            raise ConfigError("catalog", f"{len(prefix)} tokens", remedy)
+        require_room(len(prefix), self.room, getattr(self.model.config, "max_position_embeddings", None))
         self._prefix_length = len(prefix)
         self._prefix = prefix_cache(self.model, prefix, self.device)
         self._rows = [_Lane() for _ in range(self.lanes)]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from intent.catalog import ascii_digits
 from intent.engine import Prediction, Status
 from intent.schema import Entity, Intent, IntentSchema, Value
 
@@ -282,7 +283,12 @@ def _options(schema: IntentSchema, i: int, domain: Sequence[Value], order: Seque
 
 
 def _sequences(schema: IntentSchema, i: int, options: Sequence["Value | Ended"], tokenizer: "Tokenizer", codec: str) -> list:
-    """The tokens of each option of slot `i`, with what closes it; none is the beginning of another."""
+    """The tokens of each option of slot `i`, with what closes it; none is the beginning of another.
+
+    A name is written as the prompt lists it.
+    """
+    if isinstance(schema.slots[i], Entity):
+        options = [ascii_digits(option) if isinstance(option, str) else option for option in options]
     if codec != "json":
         return _prefix_free(_encode(tokenizer, [_said(option) for option in options]), _encode(tokenizer, ["\n"])[0])
     rest = [_json_key(schema, later) for later in range(i + 1, len(schema.slots))]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from intent.engine.batch import Feed
+from intent.engine.context import require_room
 from intent.engine.decode import Take, common_prefix
 from intent.errors import ConfigError, CorruptData
 
@@ -35,6 +36,9 @@ class GgufForward:
         import llama_cpp
 
         self._api = llama_cpp
+        # One of them is the prefix.
+        if places >= (most := llama_cpp.llama_max_parallel_sequences()):
+            raise ConfigError("engine.gguf_sequences", places, f"llama.cpp decodes at most {most - 1} messages together")
         _silence()
         _load_kernels()
         llama_cpp.llama_backend_init()
@@ -95,13 +99,7 @@ class GgufForward:
         return model
 
     def _new_context(self, threads: int):
-        trained = self._api.llama_model_n_ctx_train(self._model)
-        if len(self._prefix) + self.room > trained:
-            raise ConfigError(
-                "catalog",
-                f"{len(self._prefix)} tokens",
-                f"the model's context holds {trained}; use fewer products or another model",
-            )
+        require_room(len(self._prefix), self.room, self._api.llama_model_n_ctx_train(self._model))
         params = self._api.llama_context_default_params()
         params.n_ctx = len(self._prefix) + self.capacity
         params.n_batch = params.n_ubatch = self.max_tokens

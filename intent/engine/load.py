@@ -12,13 +12,12 @@ from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.batch import BatchClassifier, Forward
 from intent.engine.cascade import Cascade, Threshold
+from intent.engine.context import answer_room
 from intent.engine.decode import Automaton, Walk
 from intent.engine.parity import GoldSet
 from intent.engine.svm import load_svm
 from intent.errors import ConfigError
 from intent.prompt import Prompt, load_tokenizer
-
-ANSWER_ROOM = 96
 
 logger = logging.getLogger(__name__)
 
@@ -64,25 +63,28 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
         logger.warning("%s was made without a gold set: its labels are not checked against the reference's", variant)
         return _load(spec, folder, prompt, options)
     # An abstention is no disagreement: the threshold counts from here on.
-    classifier = _load(spec, folder, gold.prompt(prompt.schema), replace(options, abstain_below=0.0))
+    classifier = _load(spec, folder, gold.prompt(prompt.schema), replace(options, abstain_below=0.0), prompt)
     gold.check(classifier, options.parity_messages, options.parity_disagreement)
     classifier.ask(prompt)
     classifier.abstain_below = options.abstain_below
     return classifier
 
 
-def _load(spec: VariantSpec, folder: Path, prompt: Prompt, options: EngineOptions) -> BatchClassifier:
+def _load(
+    spec: VariantSpec, folder: Path, prompt: Prompt, options: EngineOptions, later: Prompt | None = None
+) -> BatchClassifier:
+    """A classifier that is asked by `prompt`, with room for the answers of another that it is asked by `later`."""
     tokenizer = load_tokenizer(folder)
-    forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), options)
-    automaton = Automaton(prompt.schema, prompt.catalog, tokenizer, options.codec)
+    automata = [Automaton(each.schema, each.catalog, tokenizer, options.codec) for each in (prompt, later) if each]
+    room = options.max_message_tokens + answer_room(automata)
+    forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), room, options)
     temperatures = calibration.read(folder, prompt.schema.names)
     limits = (options.max_message_tokens, options.abstain_below)
     walk = lambda automaton, numbers: Walk(automaton, len(numbers), temperatures)  # noqa: E731
-    return BatchClassifier(spec.name, forward, tokenizer, prompt, automaton, *limits, walk=walk)
+    return BatchClassifier(spec.name, forward, tokenizer, prompt, automata[0], *limits, walk=walk)
 
 
-def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], options: EngineOptions) -> Forward:
-    room = options.max_message_tokens + ANSWER_ROOM
+def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], room: int, options: EngineOptions) -> Forward:
     if spec.engine == "gguf":
         from intent.engine.gguf import GgufForward
 

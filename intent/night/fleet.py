@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
 
 from intent.engine import Classifier
-from intent.errors import Disagreement, ShardsFailed
+from intent.errors import ConfigError, Disagreement, ShardsFailed
 from intent.night import frequent
 from intent.night.actor import Actor, Night, Outcome
 from intent.night.metrics import Meters
@@ -58,7 +58,7 @@ class EngineSpec:
 class _Seat:
     """A place for one actor, and for its successors should it die. `deaths` of actors and `misses` of calls: in a row.
 
-    `refused`: its last engine does not label as the reference does.
+    `refused`: why its last engine does not start at all: it labels otherwise than the reference, or by its configuration.
     """
 
     spec: EngineSpec
@@ -68,7 +68,7 @@ class _Seat:
     deaths: int = 0
     misses: int = 0
     trouble: str = ""
-    refused: bool = False
+    refused: Disagreement | ConfigError | None = None
 
 
 class Fleet:
@@ -92,14 +92,16 @@ class Fleet:
                 ray.kill(seat.actor)
 
     def run(self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed], None] | None = None) -> None:
-        """Until every shard of `queue` is done or failed. Raises where no engine is left before that: ShardsFailed, or
-        Disagreement where each was refused for its labels.
+        """Until every shard of `queue` is done or failed. Raises where no engine is left before that: ShardsFailed, or, where
+        each was refused, Disagreement for its labels or ConfigError for its configuration.
         """
         while queue.open:
             if all(seat.actor is None for seat in self.seats):
                 troubles = "; ".join(dict.fromkeys(seat.trouble for seat in self.seats))
                 if all(seat.refused for seat in self.seats):
-                    raise Disagreement(troubles)
+                    raise next(
+                        (seat.refused for seat in self.seats if isinstance(seat.refused, ConfigError)), Disagreement(troubles)
+                    )
                 raise ShardsFailed(f"no engine is left and shards are open; mend this and run again: {troubles}")
             self._grow(queue)
             self._feed(queue, method, known)
@@ -213,7 +215,8 @@ class Fleet:
         # What kills at work may be the shards, each of which has its own limit; what kills at loading is the engine.
         limit = SEAT_PATIENCE * self.attempts if seat.ready else self.attempts
         seat.trouble = f"{seat.spec.variant}: {reason}"
-        seat.refused = isinstance(getattr(error, "cause", None), Disagreement)
+        cause = getattr(error, "cause", None)
+        seat.refused = cause if isinstance(cause, Disagreement | ConfigError) else None
         self._log("actor died", seat, reason=reason, shards=[shard.id for shard in lost])
         self.progress.say(f"an actor of {seat.spec.variant} died, {len(lost)} shards go back: {reason}")
         if seat.deaths < limit:

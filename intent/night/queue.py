@@ -28,12 +28,14 @@ class Queue:
     """Shards to do, under way, done and failed. An attempt is a time that a shard failed or its actor died.
 
     After an actor's death what it held is suspect and runs alone, on another actor where there is one, so that a shard
-    that kills its actors is told from those that were only near it, and from an actor that nothing survives.
+    that kills its actors is told from those that were only near it, and from an actor that nothing survives. `final`: how
+    many failed so that another try cannot help.
     """
 
     shards: Sequence[Shard]
     attempts: int
     failed: dict[Shard, str] = field(default_factory=dict)
+    final: int = 0
     retries: int = 0
 
     def __post_init__(self):
@@ -106,6 +108,7 @@ class Queue:
             self._flights[shard].suspect = True
         elif final or len(self._tries[shard]) >= self.attempts:
             self._open.discard(shard)
+            self.final += final
             self.failed[shard] = reason if final else f"{reason} (tried {len(self._tries[shard])} times)"
         else:
             self._give_back(shard)

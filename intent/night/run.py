@@ -115,7 +115,7 @@ def run_night(
         with suppress(IntentError, OSError):
             # A store that fails too must not hide which shards did.
             ledger.record_failed(queue.failed)
-        raise ShardsFailed(_describe(queue.failed, len(parts), ledger.store.uri))
+        raise ShardsFailed(_describe(queue.failed, queue.final, len(parts), ledger.store.uri))
     summary = tally.summary(queue.retries, ledger.store.uri)
     try:
         ledger.commit(shards, parts, summary.as_dict())
@@ -126,22 +126,30 @@ def run_night(
     return summary
 
 
-def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:
+def _describe(failed: dict[Shard, str], final: int, done: int, uri: str) -> str:
     rows = [shard.counted for shard in failed]
     known = sum(row for row in rows if isinstance(row, int))
     unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
     lines = [f"  {shard.blob.key!r} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
-    head = f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}; {_remedy(failed)}:"
+    head = (
+        f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}; {_remedy(failed, final)}:"
+    )
     return "\n".join([head, *lines])
 
 
-def _remedy(failed: dict[Shard, str]) -> str:
-    """A plan never changes: what could not be read when it was made, no later run of it tries."""
+def _remedy(failed: dict[Shard, str], final: int) -> str:
+    """What can help. A plan never changes: what could not be read when it was made, no later run of it tries.
+
+    `final`: how many of the others another try cannot help, as their objects are.
+    """
     unread = sum(bool(shard.reason) for shard in failed)
-    if not unread:
-        return "then run again"
-    anew = f"{unread} could not be read when they were planned: mend their objects and start a new run with a new output"
-    return anew if unread == len(failed) else f"run again for the others; {anew}"
+    told = []
+    if unread + final < len(failed):
+        told.append("run again for the others" if unread + final else "then run again")
+    anew = "mend their objects and start a new run with a new output"
+    told += [f"{unread} could not be read when they were planned: {anew}"] if unread else []
+    told += [f"{final} fail again as they are: do what each says, or {anew}"] if final else []
+    return "; ".join(told)
 
 
 def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress: Progress) -> list[Shard]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from intent.train.batches import Group
 
 Step = Callable[[int, int, str], None]
+MEMORY = "memory may have run out: use fewer products, a smaller train.batch_messages, or a node with more memory"
 MIN_CATALOGS = 8  # a worker and file, or messages are shared out one by one
 
 
@@ -77,12 +78,26 @@ def fit(request: TrainRequest, name: str, storage_path: str, step: Step, target:
 
 
 def failure(error: Exception) -> IntentError:
-    """What a run failed of: a worker's own named error, else its first line."""
-    raised = [getattr(each, "cause", None) or each for each in getattr(error, "worker_failures", {}).values()]
-    named = [each for each in raised if isinstance(each, IntentError)]
-    first = next(iter(raised), error)
-    lines = str(first).strip().splitlines() or [""]
-    return named[0] if named else IntentError(f"training failed: {type(first).__name__}: {lines[0]}")
+    """What a run failed of: a worker's own named error, else what is at the root of it, and whether memory may be."""
+    raised = [_root(each) for each in getattr(error, "worker_failures", {}).values()] or [_root(error)]
+    if named := [each for each in raised if isinstance(each, IntentError)]:
+        return named[0]
+    first = raised[0]
+    lines = [line.strip() for line in str(first).splitlines() if line.strip()] or [""]
+    told = f"training failed: {type(first).__name__}: {next((line for line in lines if 'because' in line), lines[0])}"
+    killed = isinstance(first, MemoryError | ray.exceptions.OutOfMemoryError | ray.exceptions.RayActorError)
+    # As CUDA and the allocator of a CPU say it.
+    if killed or any(said in told for said in ("out of memory", "allocate memory")):
+        told += f" [{MEMORY}]"
+    return IntentError(told)
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error that Ray Train and Ray have wrapped."""
+    for name in ("controller_failure", "health_check_failure", "cause"):
+        if isinstance(inner := getattr(error, name, None), BaseException):
+            return _root(inner)
+    return error
 
 
 def _uses_gpu(config: TrainConfig) -> bool:

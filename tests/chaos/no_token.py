@@ -34,6 +34,7 @@ def main(root: str) -> None:
 
 def attach(root: str, env: dict[str, str]) -> None:
     job = [sys.executable, "-m", "jobs.classify", "cluster=attach", f"input={root}/in", f"output={root}/out"]
+    job += [f"workspace={root}/w", f"catalog={Path(__file__).parents[2]}/conf/catalogs/grocery.csv"]
     done = subprocess.run(job, env=env, capture_output=True, text=True, timeout=120)
     print(done.stderr[-2000:])
     print(f"refused with {done.returncode}")

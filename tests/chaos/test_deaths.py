@@ -12,7 +12,7 @@ import nights
 import pytest
 import ray
 
-from intent.errors import Disagreement, ManifestLost, ShardsFailed
+from intent.errors import ConfigError, Disagreement, ManifestLost, ShardsFailed
 from intent.night import fleet, queue, run
 from intent.night.fleet import DEPTH
 from intent.night.ledger import Ledger
@@ -248,3 +248,15 @@ def test_an_engine_that_disagrees_with_the_reference_labels_nothing(tmp_path):
     with pytest.raises(Disagreement, match="30 of 32"):
         nights.run(root, [nights.engine("bad", before=disagree)])
     assert nights.read(open_store(f"{root}/out"), "labelled/").num_rows == 0
+
+
+def test_a_night_whose_engines_refuse_their_configuration_is_refused_and_has_not_failed(tmp_path):
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"))
+
+    def refuse():
+        raise ConfigError("engine.device", "cuda", "this machine has no CUDA device; use engine.device=auto")
+
+    with pytest.raises(ConfigError, match="^engine.device='cuda'") as refused:
+        nights.run(root, [nights.engine("bad", before=refuse)])
+    assert refused.value.exit_code == 2 and "run again" not in str(refused.value)

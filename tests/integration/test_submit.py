@@ -124,10 +124,15 @@ def test_a_job_on_a_cluster_ends_here_as_it_ends_there_whoever_follows_it(models
 
 
 def test_an_error_on_a_cluster_is_a_record_and_the_exit_code_comes_through(models, night, head):
-    done = submit("classify", *arguments(models, night), "input=nowhere", env=head)
+    done = submit("classify", *arguments(models, night), f"input={night}/nowhere", env=head)
     assert done.returncode == 2, done.stdout + done.stderr
     [record] = [json.loads(line) for line in done.stdout.splitlines() if '"ERROR"' in line]
-    assert "input='nowhere'" in record["message"] and record["exit_code"] == 2
+    assert f"input='{night}/nowhere'" in record["message"] and record["exit_code"] == 2
+
+
+def test_labels_are_not_left_in_a_folder_that_the_cluster_deletes(models, night, head):
+    done = submit("classify", *arguments(models, night), "output=my-labels", env=head)
+    assert done.returncode == 2 and "output='my-labels': is relative" in done.stdout + done.stderr
 
 
 def test_rays_own_submission_runs_a_job_as_the_readme_says(models, night, head):

@@ -117,8 +117,35 @@ def test_a_prompt_beyond_the_models_context_is_refused_by_every_engine(checkpoin
         lambda p: GgufForward(f16, p, 4, 352, threads=1),
         lambda p: CausalForward(load_reference(checkpoint, "cpu"), p, 352),
     ):
-        with pytest.raises(ConfigError, match="catalog='8000 tokens': the model's context holds 8192; use fewer products"):
+        with pytest.raises(
+            ConfigError, match="catalog='8000 tokens': with 352 .* the model's context of 8192; use fewer products"
+        ):
             start([5] * 8000)
+
+
+def test_a_limit_of_a_message_beyond_the_models_context_is_not_blamed_on_the_catalog(checkpoint, f16):
+    for start in (
+        lambda p: GgufForward(f16, p, 4, 8192 + 96, threads=1),
+        lambda p: CausalForward(load_reference(checkpoint, "cpu"), p, 8192 + 96),
+    ):
+        with pytest.raises(ConfigError, match=r"engine.max_message_tokens=8192: the prompt has 60 tokens.*use at most 8036"):
+            start([5] * 60)
+
+
+def test_more_messages_together_than_llama_cpp_decodes_are_refused_by_its_limit(f16):
+    with pytest.raises(ConfigError, match="engine.gguf_sequences=256: llama.cpp decodes at most 255"):
+        GgufForward(f16, [5, 6], 256, 352, threads=1)
+
+
+@pytest.mark.parametrize("kind", ["gguf-F16", "reference"])
+def test_a_long_name_takes_no_room_from_the_messages(variant, checkpoint, kind, messages):
+    long = Prompt(CART, ("Milk", " ".join(f"word{i}" for i in range(200))))
+    assert Automaton(CART, long.catalog, load_tokenizer(checkpoint), "json").longest > 352
+    folder = variant if kind == "gguf-F16" else checkpoint
+    for asked in (0, 8) if kind == "gguf-F16" else (0,):
+        options = EngineOptions("json", gguf_sequences=2, threads=1, parity_messages=asked, parity_disagreement=0.99)
+        engine = load_classifier(folder, kind, long, options)
+        assert {p.status for p in engine.classify(messages[:3])} == {Status.OK}
 
 
 def test_long_messages_wait_where_the_cache_has_no_room_for_all(checkpoint, f16, messages):

@@ -7,11 +7,21 @@ from pathlib import Path
 
 import pytest
 import ray
+import yaml
 
 from intent.artifacts.lineage import Lineage
-from intent.config import ClusterConfig, ClusterMode, FleetConfig, ModelConfig, QuantConfig, TrainConfig
+from intent.config import (
+    ClassifyConfig,
+    ClusterConfig,
+    ClusterMode,
+    FleetConfig,
+    ModelConfig,
+    NightlyConfig,
+    QuantConfig,
+    TrainConfig,
+)
 from intent.errors import ConfigError
-from jobs.app import _exit_code, load_config
+from jobs.app import _exit_code, _placed, cluster, load_config
 from jobs.nodes import room
 
 ROOT = Path(__file__).parents[2]
@@ -86,3 +96,136 @@ def test_a_task_asks_a_local_cluster_for_no_more_cpus_than_it_has(monkeypatch):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1.0})
     assert room(ClusterConfig(), 2) == 1
     assert room(ClusterConfig(mode=ClusterMode.attach), 2) == 2, "a node of that size may join"
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("output=2026_11_23", lambda config: config.output.endswith("/2026_11_23")),
+        ("output=1.10", lambda config: config.output.endswith("/1.10")),
+        ("output=~/labels", lambda config: config.output == os.path.expanduser("~/labels")),
+        ("output=./~/labels", lambda config: config.output.endswith("/~/labels")),
+        ("output=s3://shop/crème#1", lambda config: config.output == "s3://shop/crème#1"),
+        ("id_column=007", lambda config: config.id_column == "007"),
+        ("id_column=1e3", lambda config: config.id_column == "1e3"),
+        ("message_column=true", lambda config: config.message_column == "true"),
+        ("keep_columns=[yes,1.10,2026_11_23]", lambda config: config.keep_columns == ["yes", "1.10", "2026_11_23"]),
+        ("data.languages=[en,no]", lambda config: config.data.languages == ["en", "no"]),
+        ("models=null", lambda config: config.models is None),
+        ("data.seed=1_0", lambda config: config.data.seed == 10),
+    ],
+)
+def test_paths_and_names_are_taken_as_they_are_written(override, read):
+    assert read(load_config("classify", ["input=in", "output=out", override], ClassifyConfig))
+
+
+@pytest.mark.parametrize("value", ["s3://shop/dt=2026-11-23", "s3://shop/{date}", "a(1)"])
+def test_a_value_that_needs_quotes_is_refused_with_them(value, command_lines):
+    done = command_lines.run("classify", "input=in", f"output={value}")
+    assert (
+        done.returncode == 2
+        and done.stderr == f"error: output='{value}': has to be in quotes of its own: 'output=\"{value}\"'\n"
+    )
+    quoted = load_config("classify", ["input=in", f'output="{value}"'], ClassifyConfig)
+    assert quoted.output.endswith(value)
+
+
+def test_labels_in_a_file_are_text(command_lines, tmp_path):
+    (tmp_path / "schema").mkdir()
+    labels = "[yes, no, on, off, true, null, 1.10, 2026_11_23, 12:30, 010, plain]"
+    (tmp_path / "schema/mine.yaml").write_text(
+        f"name: 1.10\ninstruction: Choose.\nslots:\n  - {{kind: choice, name: on, values: {labels}, ends: [no]}}\n"
+    )
+    done = command_lines.run("generate", "--config-dir", str(tmp_path), "schema=mine", "--cfg", "job", "--package", "schema")
+    assert done.returncode == 0, done.stderr
+    read = yaml.safe_load(done.stdout)
+    (slot,) = read["slots"]
+    assert slot["values"] == ["yes", "no", "on", "off", "true", "null", "1.10", "2026_11_23", "12:30", "010", "plain"]
+    assert (read["name"], slot["name"], slot["ends"], slot["max"]) == ("1.10", "on", ["no"], 99)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["input=in", "output=out", "output=~/out", "workspace=w", "catalog=c.csv", "models=m/models.json", "labelled.uri=l.csv",
+     "data.uri=d", "train.uri=t", "train.adapter=a", "gate.gold=g.csv"],
+)  # fmt: skip
+def test_a_place_that_only_this_machine_knows_is_refused_on_a_cluster(override):
+    placed = [
+        "input=s3://shop/{date}",
+        "output=/mnt/{date}",
+        "workspace=s3://shop/w",
+        "catalog=s3://shop/p.csv",
+        "cluster=attach",
+    ]
+    placed = [f"{name}='{value}'" for name, value in (each.split("=") for each in placed[:-1])] + placed[-1:]
+    load_config("nightly", placed, NightlyConfig)
+    name, value = override.split("=")
+    with pytest.raises(ConfigError, match=rf"^{name}='{value}': is relative to .* give s3://bucket/prefix, or a path from /"):
+        load_config("nightly", [*placed, override], NightlyConfig)
+
+
+def test_a_catalog_that_no_slot_names_is_not_asked_for_on_a_cluster():
+    load_config("train", ["cluster=attach", "workspace=/mnt/w", "schema=labels"])
+
+
+def test_what_cannot_be_written_to_is_refused_before_any_work(command_lines, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for uri in (tmp_path / "file", tmp_path / "file/below"):
+        done = command_lines.run("classify", f"input={tmp_path}", f"output={uri}")
+        assert done.returncode == 2 and done.stderr == f"error: output='{uri}': {tmp_path}/file is a file; name a folder\n"
+    config = load_config("classify", ["input=in", f"output={tmp_path}/new/labels"], ClassifyConfig)
+    assert _placed(config) is config and not (tmp_path / "new").exists()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match=rf"output='{tmp_path}/new/labels': {tmp_path} may not be written to"):
+        _placed(config)
+
+
+def test_a_variable_that_is_not_set_is_named(command_lines):
+    done = command_lines.run("train", "workspace=${oc.env:NOT_SET}/w")
+    assert done.returncode == 2 and done.stderr.startswith("error: workspace=''") and "NOT_SET" in done.stderr, done.stderr
+
+
+def test_a_temporary_folder_that_is_too_long_for_sockets_is_named(monkeypatch, tmp_path):
+    def refuse(**options):
+        raise OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: ...")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("TMPDIR", "/long")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    with (
+        pytest.raises(ConfigError, match="^TMPDIR='/long': is too long for Ray's sockets; set RAY_TMPDIR"),
+        cluster(ClusterConfig()),
+    ):
+        pass
+
+
+PRINTS = """
+import sys
+
+import jobs.app
+
+@jobs.app.job("train")
+def main(config):
+    print("crème", file=sys.stderr, flush=True)
+    jobs.app.say("crème " * 20_000)
+
+main()
+"""
+
+
+@pytest.mark.parametrize("output", ["ascii", "closed", "full"])
+def test_nothing_fails_on_printing(output, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | ({"PYTHONIOENCODING": "ascii"} if output == "ascii" else {})
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/train.py").write_text(PRINTS)
+    command = [sys.executable, tmp_path / "jobs/train.py", f"workspace={tmp_path}"]
+    reader, writer = os.pipe()
+    where = {"ascii": tmp_path / "said", "closed": f"/dev/fd/{writer}", "full": "/dev/full"}[output]
+    with open(where, "w") as stream:
+        os.close(reader)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=stream, stderr=stream, timeout=120)
+    os.close(writer)
+    assert done.returncode == 0
+    if output == "ascii":
+        assert (tmp_path / "said").read_bytes().startswith(rb"cr\xe8me")

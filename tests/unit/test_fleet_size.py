@@ -1,5 +1,7 @@
 """How many actors of which shape a cluster gets."""
 
+from pathlib import Path
+
 import pytest
 import ray
 
@@ -15,6 +17,8 @@ from jobs.app import load_config
 from jobs.classify import engines
 from jobs.nodes import Place, fitting
 
+GROCERY = Path(__file__).parents[2] / "conf/catalogs/grocery.csv"
+
 
 @pytest.fixture
 def specs(monkeypatch):
@@ -22,7 +26,8 @@ def specs(monkeypatch):
 
     def of(resources: dict, *overrides: str) -> list[EngineSpec]:
         monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
-        lineage = Lineage(load_config("classify", ["input=in", "output=out", "engine=mixed", *overrides], ClassifyConfig))
+        places = ["input=/in", "output=/out", "workspace=/w", f"catalog={GROCERY}"]
+        lineage = Lineage(load_config("classify", [*places, "engine=mixed", *overrides], ClassifyConfig))
         record = ArtifactRecord("variant", {"codec": "compact"}, {"schema": lineage.schema_fingerprint})
         return engines(lineage, {name: Artifact("nowhere", record) for name in lineage.config.engine.variants})
 

@@ -58,7 +58,7 @@ def test_every_bad_row_is_counted_by_its_reason_and_its_text_is_not():
         "message: invalid UTF-8": 1,
         "message: not text": 1,
         "message over 4096 characters": 1,
-        "not a row: no JSON object, or more cells than columns": 3,
+        "not a row: no JSON object, or more or fewer cells than columns": 3,
     }
     assert found.unknown == {"label": {"refund"}}
     assert "secret" not in str((found.refused, found.unknown))
@@ -129,7 +129,9 @@ other,none,somewhere
 
 
 def test_what_cannot_be_read_is_refused_by_name(tmp_path):
-    with pytest.raises(ConfigError, match=r"labelled.uri='label': no such column.*'topic'"):
+    with pytest.raises(
+        ConfigError, match=r"labelled.uri='a.csv': columns: message, topic; give a column 'label', or .*labelled.slots"
+    ):
         imported({"a.csv": b"message,topic\nx,y\n"})
     with pytest.raises(ConfigError, match=r"labelled\.slots=\['topic'\].*'action', 'product', 'quantity'"):
         imported({}, LabelledConfig(uri="x", slots=["topic"]), CART, NAMES)
@@ -139,5 +141,29 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path):
     for uri in (tmp_path, tmp_path / "absent.csv"):
         with pytest.raises(ConfigError, match=r"labelled\.uri"):
             labelled.read_files(str(uri))
+    (tmp_path / "notes.txt").unlink()
     (tmp_path / "a.csv").write_text("message,label\n")
     assert list(labelled.read_files(str(tmp_path))) == list(labelled.read_files(str(tmp_path / "a.csv"))) == ["a.csv"]
+
+
+def test_a_file_of_which_a_tenth_is_refused_ends_with_an_error_that_says_where():
+    def file(good, bad):
+        return {"a.csv": ("message,label\n" + "fine,none\n" * good + "secret,refund\n" * bad).encode()}
+
+    labelled.require_most(imported(file(good=91, bad=10)), "x")
+    with pytest.raises(ConfigError, match=r"10 of 100 rows .*not a value of the schema: 10 \(first a.csv:92\).*refund") as told:
+        labelled.require_most(imported(file(good=90, bad=10)), "x")
+    assert "secret" not in str(told.value)
+
+
+def test_an_open_quote_does_not_swallow_the_rest():
+    with pytest.raises(ConfigError, match=r"a\.csv.*line 3: .*quotes"):
+        imported({"a.csv": b'message,label\nok,none\n"open,none\nlost,none\n'})
+
+
+def test_semicolons_and_tabs_are_found_by_the_header():
+    for data in (b"label;message\nnone;a, b\n", b"label\tmessage\nnone\ta, b\n", "label;message\nnone;a, b\n".encode("utf-16")):
+        (example,) = everything(imported({"a.csv": data}))
+        assert example.message == "a, b"
+    (example,) = everything(imported({"a.csv": "message,label\n２ eggs,none\n".encode()}))
+    assert example.message == "2 eggs", "as a model reads it"

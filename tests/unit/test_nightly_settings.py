@@ -222,11 +222,11 @@ def test_a_gold_set_of_ones_own(name, data):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"message,action,product,quantity\na,add,Bread,1\n", "row 1: product='Bread': not a value"),
-        (b"message,action,product,quantity\na,add,Milk,two\n", "row 1: .*'two'"),
-        (b"message,action,product,quantity\na,none,,\na,none,,\n", "row 2: repeats"),
-        (b"message,action,product,quantity\n ,none,,\n", "row 1: no text"),
-        (b"text,action\na,none\n", "with a column 'message' and 'action'"),
+        (b"message,action,product,quantity\na,add,Bread,1\n", "line 2: product='Bread': not a value"),
+        (b"message,action,product,quantity\na,add,Milk,two\n", "line 2: .*'two'"),
+        (b"message,action,product,quantity\na,none,,\na,none,,\n", "line 3: repeats"),
+        (b"message,action,product,quantity\n ,none,,\n", "line 2: no text"),
+        (b"text,action\na,none\n", "columns: text, action; give a column 'message', or message_column=text"),
         (b"message,action\n", "has no rows"),
     ],
 )

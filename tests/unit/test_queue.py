@@ -1,10 +1,12 @@
 """Which shard an actor gets, and what becomes of one that fails."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from intent.night.queue import Queue
+from intent.night.run import _describe
 from intent.night.shard import Shard
 from intent.storage import Blob
 
@@ -185,3 +187,15 @@ def test_every_shard_ends_done_or_failed_whatever_happens(seed):
             done.append(shard)
     assert not queue.open and queue.waiting == 0
     assert sorted(done + list(queue.failed), key=everything.index) == everything
+
+
+def test_what_is_told_of_failed_shards_is_what_can_help():
+    damaged, crashed, unread = shards(objects=3, each=1)
+    queue = Queue([damaged, crashed], attempts=1, failed={replace(unread, reason="not Parquet"): "not Parquet"})
+    queue.fail(queue.take("a", 0), "a", "0: a page's checksum is wrong", final=True)
+    queue.fail(queue.take("a", 0), "a", "RuntimeError: x")
+    told = _describe(queue.failed, queue.final, 7, "out")
+    assert "; run again for the others; 1 could not be read when they were planned: mend their objects" in told
+    assert "1 fail again as they are: do what each says, or mend their objects and start a new run" in told
+    assert "; then run again:" in _describe({crashed: "RuntimeError: x (tried 1 times)"}, 0, 7, "out")
+    assert "run again" not in _describe({damaged: "0: a page's checksum is wrong"}, 1, 7, "out")

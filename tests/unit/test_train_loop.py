@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 import torch
-from ray.train import WorkerGroupError
+from ray.train import ControllerError, WorkerGroupError
 
 from intent import calibration
 from intent.config import Device, TrainConfig
@@ -126,6 +126,18 @@ def test_a_named_error_of_a_worker_is_the_runs_and_of_one_alone_is_not_tried_aga
     lost = ray.exceptions.RayTaskError("f", "Traceback", diverged)
     assert runner.failure(WorkerGroupError("...", {0: OSError("gone"), 1: lost})) is diverged
     assert str(runner.failure(WorkerGroupError("...", {0: OSError("gone\nfar")}))) == "training failed: OSError: gone"
+
+
+def test_what_ray_train_wraps_is_named_and_memory_with_its_remedy():
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    told = str(runner.failure(ControllerError(ValueError("no such bucket\nmore"))))
+    assert told == "training failed: ValueError: no such bucket"
+    killed = WorkerHealthCheckFailedError("A worker health check failed.", ray.exceptions.ActorDiedError())
+    for error in (WorkerGroupError("...", {0: killed}), ControllerError(ray.exceptions.OutOfMemoryError("the node ran low"))):
+        told = str(runner.failure(error))
+        assert "health check" not in told and "controller error" not in told
+        assert told.endswith(f"[{runner.MEMORY}]")
 
 
 def test_workers_share_the_messages_whole_catalogs_each_where_there_are_plenty():

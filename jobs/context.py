@@ -1,0 +1,41 @@
+"""Whether a job's catalog fits into the context of its model, looked at before the job does any work."""
+
+from collections.abc import Callable, Iterable
+
+from intent.artifacts import Artifact, Files
+from intent.artifacts.lineage import Lineage
+from intent.config import CatalogSource
+from intent.engine.context import Context, config_tokens, surely_fits
+
+TOKENIZER, CONFIG = "tokenizer.json", "config.json"
+CONTEXT = "context"
+
+
+def require_fitting(lineage: Lineage, models: Iterable[Artifact]) -> None:
+    """Raises ConfigError where a message about the catalog cannot be put to one of `models`: bases, checkpoints, variants."""
+    if _is_short(lineage):
+        return
+    for model in models:
+        if context := _context(lineage, model):
+            codec = model.record.config.get("codec", lineage.config.codec.value)
+            context.check(lineage.prompt, codec, lineage.config.engine.max_message_tokens)
+
+
+def require_trainable(lineage: Lineage, model: Callable[[], Artifact | None]) -> None:
+    """As `require_fitting`, for what is, or is to be, trained on the catalog. `model`: called where it has to be looked at."""
+    sampled = lineage.config.data.catalogs is CatalogSource.sampled
+    if not (sampled or lineage.config.data.uri or _is_short(lineage)) and (found := model()):
+        require_fitting(lineage, [found])
+
+
+def _is_short(lineage: Lineage) -> bool:
+    return not lineage.schema.uses_catalog or surely_fits(lineage.prompt, lineage.config.engine.max_message_tokens)
+
+
+def _context(lineage: Lineage, model: Artifact) -> Context | None:
+    """None for a model that reads no prompt."""
+    if TOKENIZER not in model.record.files:
+        return None
+    files = Files(model, lineage.options)
+    tokens = config_tokens(files.read(CONFIG)) if CONFIG in model.record.files else model.record.metrics.get(CONTEXT)
+    return Context.parse(files.read(TOKENIZER), tokens)
