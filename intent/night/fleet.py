@@ -85,6 +85,7 @@ class Fleet:
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
         self.looked = time.monotonic()
+        self.unpriced: set[str] = set()
 
     def __enter__(self) -> "Fleet":
         for seat in self.seats:
@@ -135,7 +136,12 @@ class Fleet:
 
     def _ready(self, seat: _Seat, uses: Sequence[Hardware]) -> None:
         seat.ready, seat.loading = True, None
-        seat.usd_per_hour = sum(part.count * (price(seat.spec.prices, part) or 0.0) for part in uses)
+        costs = {part.model: price(seat.spec.prices, part) for part in uses}
+        seat.usd_per_hour = sum(part.count * (costs[part.model] or 0.0) for part in uses)
+        unknown = {model for model, cost in costs.items() if cost is None} - self.unpriced
+        if unknown and any(cost is not None for cost in seat.spec.prices.values()):
+            self.unpriced |= unknown
+            self.progress.say(f"the cost leaves out {', '.join(map(repr, sorted(unknown)))}: cluster.prices has no price of it")
         self._log("actor ready", seat)
 
     def _stuck(self, now: float) -> list[_Seat]:

@@ -36,12 +36,12 @@ class Meters:
         self.failed = Gauge("intent_shards_failed", "Shards given up", ("run",))
         self.retries = Gauge("intent_retries", "Shards that went back into the queue", ("run",))
         self.started = Gauge("intent_started_seconds", "Unix time at which this run began", ("run",))
-        self.surveyed = Gauge("intent_survey_done", "Of the input: objects whose footers are read, shards counted", STAGE)
-        self.to_survey = Gauge("intent_survey_total", "Of the input: objects with footers to read, shards to count", STAGE)
-        self.survey_retries = Gauge("intent_survey_retries", "Tasks on footers and counts that were begun again", STAGE)
+        self.surveyed = Gauge("intent_survey_done", "Before labelling: footers read, parts checked, shards counted", STAGE)
+        self.to_survey = Gauge("intent_survey_total", "Before labelling: all footers, earlier parts, or shards", STAGE)
+        self.survey_retries = Gauge("intent_survey_retries", "Tasks before labelling that were begun again", STAGE)
 
     def survey(self, stage: Stage) -> None:
-        """Before anything is labelled: how far the reading of footers, or the counting of messages, is."""
+        """How far a stage before labelling is: footers, parts of an earlier run, or messages."""
         tags = self.run | {"stage": stage.name}
         self.started.set(self._began, self.run)
         self.surveyed.set(stage.done, tags)

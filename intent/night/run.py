@@ -26,6 +26,8 @@ from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
 FREQUENT_MESSAGES = 100_000
+# So many parts of an earlier run are checked before the operator is told again.
+PARTS_AT_ONCE = 500
 
 
 def classify_night(
@@ -93,9 +95,7 @@ def run_night(
     stream: TextIO | None = None,
 ) -> Summary:
     ledger = night.ledger
-    if committed := ledger.committed_ids():
-        say(f"checks {len(committed):,} parts that an earlier run made", stream)
-    parts = {part.receipt.shard: part for part in ledger.all_committed(s.id for s in shards if s.id in committed)}
+    parts = _earlier_parts(ledger, shards, meters, stream)
     todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
     queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
     tally = Tally(classified=frequent.answered(ledger.store))
@@ -132,6 +132,20 @@ def run_night(
         raise
     frequent.forget(ledger.store)
     return summary
+
+
+def _earlier_parts(ledger: Ledger, shards: Sequence[Shard], meters: Meters, stream: TextIO | None) -> dict[str, Committed]:
+    """What earlier runs of the night have made, by shard, each checked."""
+    made = ledger.committed_ids()
+    if not (ids := [shard.id for shard in shards if shard.id in made]):
+        return {}
+    parts: dict[str, Committed] = {}
+    title = f"checks {len(ids):,} parts that an earlier run made"
+    with Stage("parts", title, "parts", len(ids), stream, meters.survey) as stage:
+        for at in range(0, len(ids), PARTS_AT_ONCE):
+            parts |= {part.receipt.shard: part for part in ledger.all_committed(ids[at : at + PARTS_AT_ONCE])}
+            stage.update(len(parts))
+    return parts
 
 
 def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:

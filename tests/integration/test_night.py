@@ -175,7 +175,7 @@ def test_parts_carry_their_receipt_and_page_checksums(store, root):
 
 
 def test_what_a_night_costs_goes_by_the_price_of_the_processors_own_name(tmp_path, monkeypatch):
-    paid: Counter[str] = Counter()
+    paid, said = Counter(), io.StringIO()
 
     def inc(counter, amount, tags):
         paid[counter.info["name"]] += amount
@@ -183,9 +183,17 @@ def test_what_a_night_costs_goes_by_the_price_of_the_processors_own_name(tmp_pat
     monkeypatch.setattr(metrics.Counter, "inc", inc)
     nights.write_log(open_store(f"{tmp_path}/in"))
     named = replace(nights.engine(cpus=0.5, seconds=0.2), prices={"cpu": None, hardware.cpu(1).model: 3600.0})
-    summary = nights.run(str(tmp_path), [named])
+    summary = nights.run(str(tmp_path), [named], stream=said)
+    assert "the cost leaves out" not in said.getvalue()
     # Half a CPU at a dollar a second, for as long as the actor was there, which computed 3 shards or more.
     assert 0.5 * 0.2 * 3 < paid["intent_cost_usd"] < 0.5 * (summary.seconds + 10)
+
+
+def test_a_processor_that_the_prices_do_not_name_is_told_once(tmp_path):
+    said = io.StringIO()
+    nights.write_log(open_store(f"{tmp_path}/in"))
+    nights.run(str(tmp_path), [replace(nights.engine(actors=2), prices={"cpu": None, "Tesla T4": 1.0})], stream=said)
+    assert said.getvalue().count(f"the cost leaves out {hardware.cpu(1).model!r}: cluster.prices has no price of it") == 1
 
 
 def test_messages_that_a_model_rejects_take_nothing_from_the_duplicates_saved(tmp_path):
