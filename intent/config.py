@@ -393,7 +393,7 @@ class JobConfig:
 
     def __post_init__(self):
         # Workers run in folders of their own.
-        self.workspace = absolute(self.workspace)
+        self.workspace = absolute(self.workspace).removesuffix("/")
         self.data.uri, self.train.uri = self.data.uri and absolute(self.data.uri), self.train.uri and absolute(self.train.uri)
         for part in (self.model, self.train):
             if part.adapter and not part.adapter.startswith(SHIPPED):
