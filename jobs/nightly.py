@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from intent.artifact import fingerprint
 from intent.config import YESTERDAY, NightlyConfig
-from intent.engine import Classifier, Prediction
+from intent.engine import Classifier, Prediction, classified
 from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
@@ -118,7 +118,7 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent]) -> dic
 def answer(variant: str, load: Callable[[], Classifier], messages: Sequence[str]) -> list[Prediction]:
     """Raises EngineFailed: what an engine says itself may quote a message."""
     try:
-        return load().classify(messages)
+        return classified(load(), messages)
     except IntentError:
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from intent.engine import Classifier, Prediction, Status
+from intent.engine import Classifier, Prediction, Status, classified
 from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.night.part import Part, build_part
 from intent.night.rows import distinct, refuse
@@ -88,14 +88,11 @@ class Worker:
 
     def _classify(self, messages: Sequence[str]) -> pa.Table:
         try:
-            predictions = self.classifier.classify(messages) if messages else []
+            return self._answers(classified(self.classifier, messages) if messages else [])
         except IntentError:
             raise
         except Exception as error:
             raise EngineFailed(self.classifier.variant, error) from None
-        if len(predictions) != len(messages):
-            raise RuntimeError(f"{self.classifier.variant} gave {len(predictions)} predictions for {len(messages)} messages")
-        return self._answers(predictions)
 
     def _answers(self, predictions: Sequence[Prediction]) -> pa.Table:
         intents = [p.intent if p.status is Status.OK else None for p in predictions]
