@@ -8,11 +8,11 @@ from intent.config import ClassifyConfig, ClusterMode, Device, require
 from intent.hardware import CPU, GPU
 from intent.lineage import Lineage
 from intent.models import classifier_loader
+from intent.night.columns import Columns
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import RunIdentity
 from intent.night.progress import Summary
 from intent.night.run import classify_night
-from intent.night.worker import Columns
 from intent.variant import SVM, VariantSpec
 from jobs.app import LogLines, cluster, for_machines, job, say
 from jobs.choice import serving

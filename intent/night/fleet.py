@@ -298,13 +298,13 @@ def _load_known(store: Store) -> pa.Table | None:
 
 
 @ray.remote(num_cpus=1)
-def _footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
-    return read_footers(store, blobs)
+def _footers(store: Store, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
+    return read_footers(store, blobs, columns)
 
 
-def read_footers_on_cluster(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
+def read_footers_on_cluster(store: Store, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
     """In this process for few objects, on the cluster for many."""
     if len(blobs) <= FOOTERS_PER_TASK:
-        return read_footers(store, blobs)
-    pieces = [_footers.remote(store, blobs[at : at + FOOTERS_PER_TASK]) for at in range(0, len(blobs), FOOTERS_PER_TASK)]
-    return [footer for piece in ray.get(pieces) for footer in piece]
+        return read_footers(store, blobs, columns)
+    pieces = [blobs[at : at + FOOTERS_PER_TASK] for at in range(0, len(blobs), FOOTERS_PER_TASK)]
+    return [footer for found in ray.get([_footers.remote(store, piece, columns) for piece in pieces]) for footer in found]

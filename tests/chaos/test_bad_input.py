@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from intent.errors import ShardsFailed
+from intent.night.columns import Columns
+from intent.night.listing import Listing
 from intent.night.shard import plan_shards, read_footers
 from intent.storage import Blob, open_store
 
@@ -31,14 +33,14 @@ def test_t15_broken_objects_are_quarantined_and_the_others_finish(ray_cluster, r
         "short": (good[: len(good) // 2], "unknown", "not a Parquet file"),
         "text": (b"id,message\n1,milk\n", "unknown", "not a Parquet file"),
         "column": (parquet(pa.table({"id": [1, 2]})), 2, "has no column ['message']"),
-        "type": (parquet(pa.table({"id": ["1", "2"], "message": [1, 2]})), 2, "is int64, not text"),
+        "type": (parquet(pa.table({"id": ["1", "2"], "message": [1, 2]})), 2, "its column 'message' is int64, not text"),
     }
     for name, (data, *_) in broken.items():
         source.put(f"{name}.parquet", data)
     with pytest.raises(ShardsFailed, match="6 shards \\(4 rows and 4 of unknown size\\) failed") as failed:
         nights.run(root)
     assert failed.value.exit_code == 3
-    assert "run again for the others; 5 could not be read when they were planned" in str(failed.value)
+    assert "6 could not be read when they were planned: mend their objects and start a new run" in str(failed.value)
     out = open_store(f"{root}/out")
     reasons = {entry["object"]: (entry["rows"], entry["reason"]) for entry in json.loads(out.read("failed.json"))}
     for name, (_, rows, reason) in broken.items():
@@ -130,7 +132,8 @@ def test_t17_a_writer_that_raises_publishes_nothing(ray_cluster, tmp_path):
 def test_t19_a_key_that_leaves_the_input_is_quarantined_unread(tmp_path, key):
     (tmp_path / "in").mkdir()
     open_store(str(tmp_path)).put("canary.parquet", b"PAR1")
-    [shard] = plan_shards(open_store(str(tmp_path / "in")), [Blob(key, 4, "e")], ["id"], 10)
+    listing = Listing(open_store(str(tmp_path / "in")), [Blob(key, 4, "e")])
+    [shard] = plan_shards(listing, Columns(), 10).shards
     assert shard.rows == -1 and "without '..'" in shard.reason
 
 
@@ -140,7 +143,7 @@ def test_t19_odd_names_are_only_names(root, name):
     source.put(f"{name}.parquet", parquet(pa.table({"id": [1], "message": ["milk"]})))
     blobs = list(source.list())
     assert [blob.key for blob in blobs] == [f"{name}.parquet"]
-    [footer] = read_footers(source, blobs)
+    [footer] = read_footers(source, blobs, ["id"])
     assert footer.groups == (1,) and not footer.reason
 
 
@@ -167,6 +170,6 @@ def test_t19_pickles_in_parquet_metadata_are_not_run(tmp_path, monkeypatch):
         pq.write_table(table.cast(pa.schema(fields, metadata={b"pickle": bomb})), sink)
         store = open_store(str(tmp_path / "in"))
         store.put("log.parquet", sink.getvalue())
-        [footer] = read_footers(store, list(store.list()))
-        assert footer.columns == ("id", "message") or footer.reason
+        [footer] = read_footers(store, list(store.list()), ["id", "message"])
+        assert [*footer.types] == ["id", "message"] or footer.reason
     assert not (tmp_path / "canary").exists()

@@ -18,9 +18,9 @@ from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
 from intent.lineage import Lineage
 from intent.models import publish_models
+from intent.night.columns import Columns
 from intent.night.ledger import Ledger, RunIdentity
 from intent.night.run import classify_night
-from intent.night.worker import Columns
 from intent.storage import StorageOptions, open_store
 from jobs.app import load_config
 
@@ -100,7 +100,10 @@ def test_columns_are_named_and_passed_through(tmp_path):
 def test_a_missing_column_is_refused_before_any_write(tmp_path):
     root = str(tmp_path)
     nights.write_log(open_store(f"{root}/in"))
-    with pytest.raises(ConfigError, match="not in the input"):
+    with pytest.raises(
+        ConfigError,
+        match=r"log-0.parquet has no column \['text'\]; it has \['id', 'message'\]; correct id_column, message_column",
+    ):
         nights.run(root, columns=Columns("id", "text"))
     assert nights.snapshot(root) == {}
 

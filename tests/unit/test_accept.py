@@ -15,12 +15,13 @@ from intent.engine import Status
 from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
 from intent.night import accept
 from intent.night.accept import Examination, settle_night
+from intent.night.columns import Columns
 from intent.night.journal import Journal
 from intent.night.ledger import Ledger
 from intent.night.progress import Tally
 from intent.night.run import identify
 from intent.night.shard import plan_shards
-from intent.night.worker import Columns, Worker
+from intent.night.worker import Worker
 from intent.storage import StorageOptions, open_store
 
 MON, TUE, WED = "2026-11-23", "2026-11-24", "2026-11-25"
@@ -62,18 +63,18 @@ class Shop:
         return [blob.key for blob in open_store(f"{self.root}/workspace").list("staged/")]
 
     def night(self, day: str, between=lambda: None, **limits):
-        source, blobs, run = identify(f"{self.root}/in/{day}", StorageOptions(), self.identity, COLUMNS)
+        listing, run = identify(f"{self.root}/in/{day}", StorageOptions(), self.identity, COLUMNS)
 
         def label(uri: str) -> None:
             ledger = Ledger(open_store(uri), run)
             if ledger.manifest() is None:
-                shards = ledger.plan(lambda: plan_shards(source, blobs, COLUMNS.read, 100))
+                plan = ledger.plan(lambda: plan_shards(listing, COLUMNS, 100))
                 worker, tally = Worker(self, nights.CART, COLUMNS, run.fingerprint), Tally()
-                rows = pq.read_table(io.BytesIO(source.read(blobs[0].key)))
-                parts = {s.id: ledger.publish(worker.label(s, rows.slice(s.start, s.rows))) for s in shards}
+                rows = pq.read_table(io.BytesIO(listing.store.read(listing.blobs[0].key)))
+                parts = {s.id: ledger.publish(worker.label(s, rows.slice(s.start, s.rows))) for s in plan.shards}
                 for part in parts.values():
                     tally.add(part)
-                ledger.commit(shards, parts, tally.summary(0, uri).as_dict())
+                ledger.commit(plan, parts, tally.summary(0, uri).as_dict())
             between()
 
         exam = Examination(nights.CART, replace(self.limits, **limits), lambda: dict(self.gold))

@@ -10,7 +10,8 @@ from intent.engine.cascade import NEVER, Cascade, Threshold
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.svm import load_svm, write_svm
 from intent.errors import ConfigError
-from intent.night.worker import Columns, Worker
+from intent.night.columns import Columns
+from intent.night.worker import Worker
 from intent.prompt import Prompt
 from intent.synth.example import Example
 from intent.train.svm import fit

@@ -7,9 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from intent.errors import ConfigError, IntentError
+from intent.night.columns import Columns
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
-from intent.night.worker import Columns, Worker
+from intent.night.worker import Worker
 from intent.storage import Blob
 
 
