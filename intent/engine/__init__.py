@@ -44,7 +44,7 @@ class Classifier(Protocol):
         """One prediction a message, in order, each with its message. Never raises for what a message says."""
 
 
-def classified(classifier: Classifier, messages: Sequence[str]) -> list[Prediction]:
+def classify_each(classifier: Classifier, messages: Sequence[str]) -> list[Prediction]:
     """The predictions of `messages`. Raises IntentError where they are not of each message, once and in order."""
     predictions = classifier.classify(messages)
     if len(predictions) != len(messages):

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from intent.engine import Classifier, Prediction, Status, classified
+from intent.engine import Classifier, Prediction, Status, classify_each
 from intent.errors import EngineFailed, IntentError
 from intent.night.columns import Columns
 from intent.night.part import Part, build_part
@@ -71,7 +71,7 @@ class Worker:
 
     def _classify(self, messages: Sequence[str]) -> pa.Table:
         try:
-            return self._answers(classified(self.classifier, messages) if messages else [])
+            return self._answers(classify_each(self.classifier, messages) if messages else [])
         except IntentError:
             raise
         except Exception as error:

@@ -180,7 +180,7 @@ def test_another_model_labels_a_quarantined_night_anew_and_an_accepted_one_not(s
 
 def test_a_night_that_is_labelled_anew_is_judged_by_its_new_labels(shop, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(Quarantined):
-        patched.setattr(nights, "rule", lambda message: HELLO)
+        patched.setattr(nights, "rule", lambda message: replace(HELLO, message=message))
         shop.night(TUE)
     shop.journal.clear(TUE)
     assert shop.night(TUE).rows == 300
@@ -210,7 +210,7 @@ def test_what_is_published_is_counted_in_the_parts_that_are_there(shop, monkeypa
     with monkeypatch.context() as patched, pytest.raises(Crash):
         shop.night(TUE, between=lambda: patched.setattr(Ledger, "publish", die))
     shop.journal.clear(TUE)
-    monkeypatch.setattr(nights, "rule", lambda message: replace(HELLO, status=Status.ABSTAINED))
+    monkeypatch.setattr(nights, "rule", lambda message: replace(HELLO, status=Status.ABSTAINED, message=message))
     summary = shop.night(TUE, abstained=1, change=1, distance=1)
     shop.check(TUE)
     manifest = Ledger(shop.labels(TUE), shop.identity).manifest()
