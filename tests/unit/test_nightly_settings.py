@@ -294,7 +294,7 @@ def test_a_store_is_kept_apart_by_folders_not_by_letters(tmp_path):
 def test_the_commands_of_the_page_are_configurations():
     text = (Path(__file__).parents[2] / "docs" / "nightly.md").read_text()
     blocks = re.findall(r"(?ms)^```sh long\n(.*?)^```$", text)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         python, _, job, *overrides = shlex.split(block.replace("\\\n", " "))
         assert (python, job) == ("python", "jobs.nightly")
