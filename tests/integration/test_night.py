@@ -82,7 +82,7 @@ def test_parts_open_together_whatever_types_the_objects_have(tmp_path):
     assert [row["id"] for row in rows] == [n for n in range(12) if n % 3 != 1]
     assert [row["shop"] for row in rows] == ["x", "z"] * 3 + [None, None]
     assert [row["dt"] for row in rows] == [f"2026-11-2{n}" for n in (0, 0, 1, 1, 2, 2, 3, 3)]
-    assert pq.read_table(tmp_path / "out" / "rejected")["id"].to_pylist() == [1, 4, 7, 10]
+    assert sorted(pq.read_table(tmp_path / "out" / "rejected")["id"].to_pylist()) == [1, 4, 7, 10]
 
 
 def test_types_that_do_not_go_together_are_refused_before_any_write(tmp_path):
