@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from intent.errors import ConfigError
 from intent.schema import IntentSchema
@@ -38,10 +39,8 @@ class Columns:
 
         Raises ConfigError, naming two objects, where no type holds what both have.
         """
-        out = dict.fromkeys([self.id, *self.keep])
-        fields = {"id_column": [self.id]} | {f"keep_columns={name}": [name] for name in self.keep}
-        named = {name: field for field, names in fields.items() for name in names}
-        return pa.schema([(name, _one_type(named[name].split("=")[0], name, self._held(name, types))) for name in out])
+        fields = {name: "keep_columns" for name in self.keep} | {self.id: "id_column"}
+        return pa.schema([(name, _one_type(field, name, self._held(name, types))) for name, field in fields.items()])
 
     def _held(self, name: str, types: Mapping[str, Mapping[pa.DataType, str]]) -> Mapping[pa.DataType, str]:
         found = types.get(name, {})
@@ -82,8 +81,6 @@ def cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 def missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Nulls, for a column of numbers without any. Raises ArrowInvalid where there is a number."""
-    import pyarrow.compute as pc
-
     if not pc.all(pc.is_null(column, nan_is_null=True), min_count=0).as_py():
         raise pa.ArrowInvalid(f"holds numbers ({column.type}) where text is wanted")
     return pa.chunked_array([pa.nulls(len(column))])

@@ -39,6 +39,14 @@ def test_data_is_told_by_its_content_where_its_name_does_not_say(root):
     assert all(left_out[key].startswith("not a Parquet file") for key in ("notes.txt", "rows.csv", "x"))
 
 
+@pytest.mark.parametrize("root", ["local"], indirect=True)
+def test_a_broken_link_among_the_data_is_refused(root, tmp_path):
+    put(root, "a.parquet")
+    (tmp_path / "d.parquet").symlink_to("gone.parquet")
+    with pytest.raises(ConfigError, match="d.parquet': is a broken link"):
+        list_input(root)
+
+
 def test_what_is_parquet_and_broken_is_a_fault_and_not_left_out(root):
     put(root, "a.parquet", "b")
     store = open_store(root)
