@@ -186,7 +186,7 @@ class S3Store:
     def _key(self, key: str) -> str:
         """Every key that S3 has, but those that a client or a proxy might take for another's path."""
         if not key or any(part in (".", "..") for part in key.split("/")):
-            raise ConfigError("key", key, "a key has a name, and no part '.' or '..'; rename the object")
+            raise ConfigError("key", key, "a key is a name without '..' or '.' for a part; rename the object")
         return self.prefix + key
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from intent.errors import ConfigError
-from intent.storage import Blob, StorageOptions, Store, open_store, split_uri
+from intent.storage import Blob, LocalStore, StorageOptions, Store, open_store, split_uri
 
 ENDINGS = (".parquet", ".parq", ".pq")
 UNMATCHED = "does not match input_pattern"
@@ -64,15 +64,16 @@ def named(keys: Iterable[str]) -> str:
 
 
 def _one(uri: str, options: StorageOptions) -> tuple[Store, list[Blob]]:
+    store = open_store(uri, options)
+    is_file = isinstance(store, LocalStore) and store.root.is_file()
+    below = [] if is_file else list(store.list())
     above, alone = _object(uri, options)
-    if alone is None:
-        store = open_store(uri, options)
-        return store, list(store.list())
-    if next(_below(uri, options), None) is None:
-        return above, [alone]
-    if alone.size:
-        raise ConfigError("input", uri, f"is an object and a prefix; name the object's own folder, or the prefix as {uri}/")
-    return _one(f"{uri}/", options)
+    # Some tools mark a folder by an empty object of its name.
+    if alone is None or (below and not alone.size):
+        return store, below
+    if below:
+        raise ConfigError("input", uri, f"is an object and a prefix; name the prefix as {uri}/, or move the object")
+    return above, [alone]
 
 
 def _object(uri: str, options: StorageOptions) -> tuple[Store | None, Blob | None]:
@@ -83,11 +84,6 @@ def _object(uri: str, options: StorageOptions) -> tuple[Store | None, Blob | Non
             store = open_store(parent, options)
             return store, store.stat(name)
     return None, None
-
-
-def _below(uri: str, options: StorageOptions) -> Iterator[Blob]:
-    store = open_store(f"{uri}/", options)
-    return store.list() if store.uri.startswith("s3://") else iter(())
 
 
 def _several(uris: Sequence[str], options: StorageOptions) -> tuple[Store, list[Blob]]:

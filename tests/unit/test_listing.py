@@ -86,7 +86,7 @@ def test_one_object_is_an_input_whatever_its_name(root, name):
 @pytest.mark.parametrize("root", ["s3"], indirect=True)
 def test_an_object_beside_the_prefix_of_its_name_is_not_left_out(root):
     put(root, "log/a", "log")
-    with pytest.raises(ConfigError, match="is an object and a prefix.*/log/$"):
+    with pytest.raises(ConfigError, match="is an object and a prefix; name the prefix as .*/log/"):
         list_input(f"{root}/log")
     assert [blob.key for blob in list_input(f"{root}/log/").blobs] == ["a"]
     # As some tools mark a folder.
