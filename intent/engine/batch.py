@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -100,13 +100,13 @@ class BatchClassifier:
         for piece, sequences in zip(pieces, tokenised, strict=True):
             accepted = {}
             for i, sequence in zip(piece, sequences, strict=True):
-                predictions[i] = self._refusal(sequence, limit)
+                predictions[i] = self._refusal(messages[i], sequence, limit)
                 if predictions[i] is None:
                     accepted[i] = [*sequence, *self.automaton.head]
             walk = self.walk(self.automaton, list(accepted))
             self._decode(walk, list(accepted.values()))
             for at, i in enumerate(accepted):
-                predictions[i] = walk.prediction(at, self.abstain_below)
+                predictions[i] = replace(walk.prediction(at, self.abstain_below), message=messages[i])
         return predictions
 
     @property
@@ -123,12 +123,12 @@ class BatchClassifier:
     def close(self) -> None:
         self.forward.close()
 
-    def _refusal(self, sequence: Sequence[int], limit: int) -> Prediction | None:
+    def _refusal(self, message: str, sequence: Sequence[int], limit: int) -> Prediction | None:
         if len(sequence) <= 1:
-            return Prediction(None, status=Status.REJECTED, reason="empty message")
+            return Prediction(None, status=Status.REJECTED, reason="empty message", message=message)
         if len(sequence) > limit:
             reason = f"message of {len(sequence)} tokens is over the limit of {limit}"
-            return Prediction(None, status=Status.REJECTED, reason=reason)
+            return Prediction(None, status=Status.REJECTED, reason=reason, message=message)
         return None
 
     def _decode(self, walk: Walk, sequences: Sequence[Sequence[int]]) -> None:

@@ -18,11 +18,12 @@ from intent.engine import Classifier
 from intent.errors import CorruptData
 from intent.hardware import Hardware
 from intent.night import frequent
+from intent.night.columns import Columns
 from intent.night.ledger import Ledger
 from intent.night.part import Committed
 from intent.night.rows import ShardReader
 from intent.night.shard import Shard
-from intent.night.worker import MAX_CHARACTERS, Columns, Worker
+from intent.night.worker import MAX_CHARACTERS, Worker
 from intent.schema import IntentSchema
 from intent.storage import Store
 
@@ -31,12 +32,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Night:
-    """What every actor of a night needs to know."""
+    """What every actor of a night needs to know. `types`: of the id and the kept columns in every part."""
 
     source: Store
     ledger: Ledger
     schema: IntentSchema
     columns: Columns
+    types: pa.Schema | None = None
     max_characters: int = MAX_CHARACTERS
 
 
@@ -56,7 +58,7 @@ class Outcome:
 class Actor:
     def __init__(self, night: Night):
         self.night = night
-        self.reader = ShardReader(night.source, night.columns.read)
+        self.reader = ShardReader(night.source, night.columns.read, night.types)
         self.computing = threading.Lock()
 
     def arrive(self) -> str:

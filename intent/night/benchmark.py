@@ -17,11 +17,13 @@ from intent.engine import Classifier, Prediction
 from intent.evaluate.benchmark_report import align
 from intent.evaluate.speed import peak_bytes
 from intent.night import stub
+from intent.night.columns import Columns
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import Ledger, RunIdentity
+from intent.night.listing import list_input
 from intent.night.progress import Stage
 from intent.night.run import classify_night
-from intent.night.shard import input_fingerprint, input_objects, plan_shards
+from intent.night.shard import input_fingerprint, plan_shards
 from intent.night.survey import read_footers_on_cluster
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
@@ -94,11 +96,11 @@ def measure_planning(folder: Path, objects: int) -> Planning:
     source = folder / f"objects-{objects}"
     ray.get(ray.remote(stub.write_objects).remote(source, objects))
     started = time.monotonic()
-    store, blobs = input_objects(str(source))
-    ledger = Ledger(open_store(str(folder / f"plan-{objects}")), replace(IDENTITY, input=input_fingerprint(blobs)))
-    with Stage("footers", f"plans {objects:,} objects of {store.uri}", "objects", objects) as stage:
+    listing = list_input(str(source))
+    ledger = Ledger(open_store(str(folder / f"plan-{objects}")), replace(IDENTITY, input=input_fingerprint(listing.blobs)))
+    with Stage("footers", f"plans {objects:,} objects of {listing.store.uri}", "objects", objects) as stage:
         read = partial(read_footers_on_cluster, stage=stage, attempts=1)
-        ledger.plan(lambda: plan_shards(store, blobs, ["id", "message"], 20_000, read))
+        ledger.plan(lambda: plan_shards(listing, Columns(), 20_000, read))
     return Planning(objects, time.monotonic() - started)
 
 

@@ -3,12 +3,13 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from intent.night.part import Committed
 
 SECONDS_BETWEEN_LINES = 10.0
+NAMED_LEFT_OUT = 20
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Summary:
     seeing them, since another row has the same message.
 
     `variants`: rows (of the whole night) and rows a second (of this run) by the variant that labelled them.
+    `objects_left_out`: how many objects of the input were not read; `left_out`: the first of them, and why. The manifest has
+    all of them.
     """
 
     rows: int
@@ -30,6 +33,12 @@ class Summary:
     seconds: float = 0.0
     output: str = ""
     already_done: bool = False
+    objects_left_out: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def leaving_out(self, left_out: Mapping[str, str]) -> "Summary":
+        first = dict(list(left_out.items())[:NAMED_LEFT_OUT])
+        return replace(self, objects_left_out=len(left_out), left_out=first)
 
     def as_dict(self) -> dict:
         return asdict(self)

@@ -13,15 +13,16 @@ from intent.config import FleetConfig
 from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
 from intent.night import frequent
 from intent.night.actor import Night
+from intent.night.columns import Columns, partitions
 from intent.night.fleet import EngineSpec, Fleet, load_known, reason_of
 from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
+from intent.night.listing import Listing, list_input, named
 from intent.night.metrics import Meters
 from intent.night.part import Committed
 from intent.night.progress import Progress, Stage, Summary, Tally, say
 from intent.night.queue import Queue
-from intent.night.shard import MOST_SHARDS, Footer, Shard, input_fingerprint, input_objects, plan_shards, shard_rows
+from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
 from intent.night.survey import find_frequent, read_footers_on_cluster
-from intent.night.worker import Columns
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
@@ -31,7 +32,7 @@ PARTS_AT_ONCE = 500
 
 
 def classify_night(
-    input_uri: str,
+    input_uri: str | Sequence[str],
     output_uri: str,
     options: StorageOptions,
     identity: RunIdentity,
@@ -41,16 +42,18 @@ def classify_night(
     columns: Columns = Columns(),
     frequent_messages: int = FREQUENT_MESSAGES,
     stream: TextIO | None = None,
+    pattern: str | None = None,
 ) -> Summary:
-    """Label every row below `input_uri` into `output_uri`, once; Ray is initialized.
+    """Label every row below `input_uri`, or below several, into `output_uri`, once; Ray is initialized.
+
+    `pattern`: what the names of data look like; None: read what is Parquet by its name or its content.
 
     Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
     columns.check(schema)
     store = open_store(output_uri, options)
-    if inside(store, open_store(input_uri, options)):
-        raise ConfigError("output", output_uri, "is inside the input; name a place outside of it")
-    source, blobs, run = identify(input_uri, options, identity, columns)
+    require_apart(store, input_uri, options)
+    listing, run = identify(input_uri, options, identity, columns, pattern)
     ledger = Ledger(store, run)
     ledger.require_same()
     if manifest := ledger.manifest():
@@ -61,40 +64,56 @@ def classify_night(
     store.tidy()
     meters = Meters(run.fingerprint)
 
-    def footers(source: Store, blobs: Sequence[Blob]) -> list[Footer]:
+    def footers(source: Store, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
         title = f"plans {len(blobs):,} objects of {source.uri}"
         with Stage("footers", title, "objects", len(blobs), stream, meters.survey) as stage:
-            return read_footers_on_cluster(source, blobs, stage, fleet.attempts)
+            return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
 
-    def cut() -> list[Shard]:
+    def cut() -> Plan:
         if fleet.rows_per_shard:
-            return plan_shards(source, blobs, columns.read, fleet.rows_per_shard, footers)
+            return plan_shards(listing, columns, fleet.rows_per_shard, footers)
         rows = shard_rows(min(engine.rate for engine in engines))
-        return plan_shards(source, blobs, columns.read, rows, footers, MOST_SHARDS)
+        return plan_shards(listing, columns, rows, footers, MOST_SHARDS)
 
-    shards, night = ledger.plan(cut), Night(source, ledger, schema, columns)
-    return run_night(night, shards, engines, fleet.attempts, frequent_messages, meters, stream)
+    plan = ledger.plan(cut)
+    if plan.left_out:
+        say(f"leaves out {len(plan.left_out):,} objects: {named(plan.left_out)}", stream)
+    night = Night(listing.store, ledger, schema, columns, plan.types)
+    return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream)
+
+
+def require_apart(output: Store, input_uri: str | Sequence[str], options: StorageOptions) -> None:
+    """Raises ConfigError where a listing of the input would show the output."""
+    for uri in [input_uri] if isinstance(input_uri, str) else input_uri:
+        if inside(output, open_store(uri, options)):
+            raise ConfigError("output", output.uri, "is inside the input; name a place outside of it")
 
 
 def identify(
-    input_uri: str, options: StorageOptions, identity: RunIdentity, columns: Columns
-) -> tuple[Store, list[Blob], RunIdentity]:
-    """The input's store and objects, and the run that they and `identity` make. Raises ConfigError where there are none."""
-    source, blobs = input_objects(input_uri, options)
-    named = fingerprint([columns.id, columns.message, columns.keep])
-    return source, blobs, replace(identity, input=input_fingerprint(blobs), columns=named)
+    input_uri: str | Sequence[str],
+    options: StorageOptions,
+    identity: RunIdentity,
+    columns: Columns,
+    pattern: str | None = None,
+) -> tuple[Listing, RunIdentity]:
+    """The input's objects, and the run that they and `identity` make. Raises ConfigError where there are none."""
+    listing = list_input(input_uri, options, pattern)
+    folders = partitions(f"{listing.store.uri}/")
+    kept = {name: folders[name] for name in columns.keep if name in folders}
+    read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else [])])
+    return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
 
 
 def run_night(
     night: Night,
-    shards: Sequence[Shard],
+    plan: Plan,
     engines: Sequence[EngineSpec],
     attempts: int,
     frequent_messages: int,
     meters: Meters,
     stream: TextIO | None = None,
 ) -> Summary:
-    ledger = night.ledger
+    ledger, shards = night.ledger, plan.shards
     parts = _earlier_parts(ledger, shards, meters, stream)
     todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
     queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
@@ -124,9 +143,9 @@ def run_night(
             # A store that fails too must not hide which shards did.
             ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, queue.final, len(parts), ledger.store.uri))
-    summary = tally.summary(queue.retries, ledger.store.uri)
+    summary = tally.summary(queue.retries, ledger.store.uri).leaving_out(plan.left_out)
     try:
-        ledger.commit(shards, parts, summary.as_dict())
+        ledger.commit(plan, parts, summary.as_dict())
     except ManifestLost:
         frequent.forget(ledger.store)
         raise

@@ -30,12 +30,14 @@ TICK_SECONDS = 1.0
 T = TypeVar("T")
 
 
-def read_footers_on_cluster(store: Store, blobs: Sequence[Blob], stage: Stage, attempts: int) -> list[Footer]:
-    """The footers of `blobs`, in their order. Raises what the last attempt at a task raised."""
+def read_footers_on_cluster(
+    store: Store, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage, attempts: int
+) -> list[Footer]:
+    """The footers of `blobs`, in their order, with the types of `columns`. Raises what the last attempt at a task raised."""
     if len(blobs) <= FOOTERS_PER_TASK:
-        return [footer for piece in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, piece, stage)]
+        return [footer for piece in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, piece, columns, stage)]
     pieces = _slices(blobs, FOOTERS_PER_TASK)
-    tasks = _Tasks(pieces, lambda piece: [_footers.remote(store, piece)], stage, attempts)
+    tasks = _Tasks(pieces, lambda piece: [_footers.remote(store, piece, columns)], stage, attempts)
     found: dict[int, list[Footer]] = {}
     while tasks.flying:
         found |= {number: footers for [number], footers, _ in tasks.finished()}
@@ -128,15 +130,15 @@ def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[at : at + size] for at in range(0, len(items), size)]
 
 
-def _read_here(store: Store, blobs: Sequence[Blob], stage: Stage) -> list[Footer]:
-    footers = read_footers(store, blobs)
+def _read_here(store: Store, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage) -> list[Footer]:
+    footers = read_footers(store, blobs, columns)
     stage.update(stage.done + len(footers))
     return footers
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def _footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
-    return read_footers(store, blobs)
+def _footers(store: Store, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
+    return read_footers(store, blobs, columns)
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)

@@ -20,11 +20,12 @@ from intent.artifacts.registry import publish_models
 from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
 from intent.night import metrics
+from intent.night.columns import Columns
 from intent.night.ledger import Ledger, RunIdentity
 from intent.night.run import classify_night
-from intent.night.worker import Columns
 from intent.storage import StorageOptions, open_store
 from jobs.app import load_config
+from jobs.classify import describe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -49,6 +50,49 @@ def test_every_row_is_labelled_abstained_or_rejected(root):
     assert reasons["0-3"] == "null message" and reasons["0-4"] == "empty message"
     assert reasons["0-6"] == "message of 5000 characters is over the limit of 4096"
     assert json.loads(out.read("summary.json"))["rows"] == 300
+
+
+def test_keys_are_no_urls_and_what_is_left_out_is_named(root):
+    """A part of a name that were cut off would give two weeks one input and one output."""
+    for week in ("week#1", "week#2", "week?1 50%+=ü"):
+        log = open_store(f"{root}/{week}/in")
+        nights.write_log(log, files=1, rows=10, messages=[f"{week} milk", None], key="part-{:05}")
+        log.put("notes.txt", b"not a log")
+        summary = nights.run(f"{root}/{week}")
+        assert not summary.already_done and (summary.rows, summary.objects_left_out) == (10, 1)
+        out = open_store(f"{root}/{week}/out")
+        manifest = Ledger(out, nights.IDENTITY).verify()
+        assert [entry["object"] for entry in manifest["parts"]] == ["part-00000"]
+        assert manifest["left_out"].keys() == summary.left_out.keys() == {"notes.txt"}
+        assert set(nights.read(out, "labelled/")["quantity"].to_pylist()) == {len(f"{week} milk")}
+        assert "left out: 1 objects of the input, all named in manifest.json\n  'notes.txt': not a Parquet" in describe(summary)
+        assert nights.run(f"{root}/{week}").left_out == summary.left_out
+
+
+def test_parts_open_together_whatever_types_the_objects_have(tmp_path):
+    log, columns = open_store(str(tmp_path / "in")), Columns(keep=("shop", "dt"))
+    for number, kind in enumerate([pa.string_view(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.null()]):
+        shop = pa.nulls(3) if kind == pa.null() else pa.array(["x", None, "z"], pa.string())
+        shop = shop.dictionary_encode() if pa.types.is_dictionary(kind) else shop.cast(kind)
+        ids = pa.array(range(3 * number, 3 * number + 3), pa.int32() if number else pa.int64())
+        table = pa.table({"id": ids, "message": ["milk", None, "eggs"], "shop": shop})
+        nights.put_table(log, f"dt=2026-11-2{number}/part", table)
+    nights.run(str(tmp_path), columns=columns)
+    assert Ledger(open_store(str(tmp_path / "out")), nights.IDENTITY).verify()["rows"] == 12
+    # As any reader opens it: one schema for all.
+    rows = pq.read_table(tmp_path / "out" / "labelled").sort_by("id").to_pylist()
+    assert [row["id"] for row in rows] == [n for n in range(12) if n % 3 != 1]
+    assert [row["shop"] for row in rows] == ["x", "z"] * 3 + [None, None]
+    assert [row["dt"] for row in rows] == [f"2026-11-2{n}" for n in (0, 0, 1, 1, 2, 2, 3, 3)]
+    assert sorted(pq.read_table(tmp_path / "out" / "rejected")["id"].to_pylist()) == [1, 4, 7, 10]
+
+
+def test_types_that_do_not_go_together_are_refused_before_any_write(tmp_path):
+    for number, ids in enumerate([[1], ["one"]]):
+        nights.put_table(open_store(str(tmp_path / "in")), f"log-{number}", pa.table({"id": ids, "message": ["milk"]}))
+    with pytest.raises(ConfigError, match="id_column='id': is int64 in log-0 and string in log-1"):
+        nights.run(str(tmp_path))
+    assert nights.snapshot(str(tmp_path)) == {}
 
 
 def test_a_finished_night_does_nothing_and_says_so(root):
@@ -102,7 +146,10 @@ def test_columns_are_named_and_passed_through(tmp_path):
 def test_a_missing_column_is_refused_before_any_write(tmp_path):
     root = str(tmp_path)
     nights.write_log(open_store(f"{root}/in"))
-    with pytest.raises(ConfigError, match="not in the input"):
+    with pytest.raises(
+        ConfigError,
+        match=r"log-0.parquet has no column \['text'\]; it has \['id', 'message'\]; correct id_column, message_column",
+    ):
         nights.run(root, columns=Columns("id", "text"))
     assert nights.snapshot(root) == {}
 

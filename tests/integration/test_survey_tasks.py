@@ -12,10 +12,11 @@ import ray
 from intent.errors import ConfigError
 from intent.night import metrics, survey
 from intent.night.actor import Night
+from intent.night.columns import Columns
 from intent.night.ledger import Ledger
+from intent.night.listing import list_input
 from intent.night.progress import Stage
-from intent.night.shard import input_objects, plan_shards, read_footers
-from intent.night.worker import Columns
+from intent.night.shard import plan_shards, read_footers
 from intent.storage import open_store
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -31,10 +32,10 @@ def log(tmp_path, monkeypatch) -> str:
 
 def count(root: str, stage: Stage, attempts: int = 3) -> list[str]:
     """The messages that are found in 2 shards or more."""
-    source, blobs = input_objects(f"{root}/in")
-    shards = plan_shards(source, blobs, ["id", "message"], 50)
+    listing = list_input(f"{root}/in")
+    shards = plan_shards(listing, Columns(), 50).shards
     assert (len(shards), len(survey.cut(shards))) == (24, 12)
-    night = Night(source, Ledger(open_store(f"{root}/out"), nights.IDENTITY), nights.CART, Columns())
+    night = Night(listing.store, Ledger(open_store(f"{root}/out"), nights.IDENTITY), nights.CART, Columns())
     survey.find_frequent(night, shards, 100, stage, attempts)
     return sorted(pq.read_table(Path(root) / "out/frequent/messages.parquet")["message"].to_pylist())
 
@@ -84,9 +85,10 @@ def test_a_task_that_raises_at_every_attempt_ends_the_search_and_not_the_night(l
 
 def test_footers_are_read_by_tasks_in_order_and_a_refusal_is_told_as_it_is(log, monkeypatch):
     monkeypatch.setattr(survey, "FOOTERS_PER_TASK", 2)
-    source, blobs = input_objects(f"{log}/in")
-    stage = Stage("footers", "plans", "objects", len(blobs), io.StringIO())
-    assert survey.read_footers_on_cluster(source, blobs, stage, 3) == read_footers(source, blobs)
+    listing, names = list_input(f"{log}/in"), ["id", "message"]
+    stage = Stage("footers", "plans", "objects", len(listing.blobs), io.StringIO())
+    found = survey.read_footers_on_cluster(listing.store, listing.blobs, names, stage, 3)
+    assert found == read_footers(listing.store, listing.blobs, names)
     assert (stage.done, stage.retries) == (6, 0)
 
     def harm():
@@ -94,7 +96,7 @@ def test_footers_are_read_by_tasks_in_order_and_a_refusal_is_told_as_it_is(log, 
 
     breaking(monkeypatch, "_footers", harm)
     with pytest.raises(ConfigError, match=r"input='a\.parquet': may not be read"):
-        survey.read_footers_on_cluster(source, blobs, stage, 3)
+        survey.read_footers_on_cluster(listing.store, listing.blobs, names, stage, 3)
     assert stage.retries <= 3, "what another attempt cannot mend is not tried again"
 
 

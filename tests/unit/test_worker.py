@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from intent.engine import Prediction, Status
-from intent.errors import ConfigError
+from intent.errors import ConfigError, IntentError
+from intent.night.columns import Columns
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
-from intent.night.worker import Columns, Worker
+from intent.night.worker import Worker
 from intent.storage import Blob
 
 
@@ -79,14 +79,23 @@ def test_all_rows_may_be_rejected():
     assert (receipt.labelled, len(rejected), labelled, list(seen)) == (0, 2, [], [])
 
 
-def test_an_engine_that_loses_an_answer_is_an_error_not_a_shift():
-    class Short(nights.RuleClassifier):
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda found: found[:1], "1 predictions for 2 messages"),
+        (lambda found: found[::-1], "the answer of another message for message 1 of 2"),
+        (lambda found: [found[0], found[0]], "the answer of another message for message 2 of 2"),
+    ],
+)
+def test_an_engine_that_loses_moves_or_repeats_an_answer_labels_nothing(harm, said):
+    class Odd(nights.RuleClassifier):
         def classify(self, messages):
-            return [Prediction(None, status=Status.ABSTAINED)] * (len(messages) - 1)
+            return harm(super().classify(messages))
 
-    worker = Worker(Short(), nights.CART, Columns(), "run")
-    with pytest.raises(RuntimeError, match="1 predictions for 2 messages"):
-        worker.answer(pa.array([b"a", b"b"]))
+    worker = Worker(Odd(), nights.CART, Columns(), "run")
+    with pytest.raises(IntentError, match=f"rule gave .*{said}") as refused:
+        worker.answer(pa.array([b"two milks", b"unsure"]))
+    assert "milks" not in str(refused.value)
 
 
 def test_columns_that_the_output_has_already_are_refused():
