@@ -230,7 +230,7 @@ def test_what_a_night_costs_goes_by_the_price_of_the_processors_own_name(tmp_pat
     monkeypatch.setattr(metrics.Counter, "inc", inc)
     nights.write_log(open_store(f"{tmp_path}/in"))
     named = replace(nights.engine(cpus=0.5, seconds=0.2), prices={"cpu": None, hardware.cpu(1).model: 3600.0})
-    summary = nights.run(str(tmp_path), [named], stream=said)
+    summary = nights.run(str(tmp_path), [named], frequent_messages=0, stream=said)
     assert "the cost leaves out" not in said.getvalue()
     # Half a CPU at a dollar a second, for as long as the actor was there, which computed 3 shards or more.
     assert 0.5 * 0.2 * 3 < paid["intent_cost_usd"] < 0.5 * (summary.seconds + 10)

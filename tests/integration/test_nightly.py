@@ -78,7 +78,7 @@ def test_a_model_that_gets_the_gold_set_wrong_publishes_nothing(root, command, t
     assert code == 7 and "rule gets 0.0% of the gold set right" in said
     (tmp_path / "gold.json").write_text('{"message": "hello", "action": "buy"}')
     code, said = command("date=2026-11-01")
-    assert code == 2 and "row 1: action='buy': not a value" in said
+    assert code == 2 and "line 1: action='buy': not a value" in said
     assert not list(labels(root, 1).list())
 
 
