@@ -1,9 +1,10 @@
 """Compute attention of many rows behind one shared prefix, whose keys and values are read in place and copied for no row.
 
-To the prefix, the queries of all rows are those of one long row (the shared part of Hydragen, Juravsky et al., arXiv
-2402.05099): one product, or one call of FlashAttention on a GPU. What a row sees of the prefix and of its own tokens is
-joined by the logsumexps of their scores. A layer with a sliding window keeps only the end of the prefix, and each query
-sees the part of it that its window reaches. Knows nothing of messages.
+The fed tokens of all rows are laid end to end, as if they were one row, so that nothing is padded. To the prefix, their
+queries are one product, or one call of FlashAttention on a GPU (the shared part of Hydragen, Juravsky et al., arXiv
+2402.05099). To its own tokens, each row attends by a call of FlashAttention for rows of different lengths, or in one padded
+product. The two parts are joined by the logsumexps of their scores. A layer with a sliding window keeps only the end of the
+prefix, and each query sees the part of it that its window reaches. Knows nothing of messages.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,53 +22,77 @@ if TYPE_CHECKING:
 NAME = "behind_prefix"
 
 
+@dataclass
+class Pool:
+    """The keys and values of the rows' own tokens: `room` of each row, by layer [rows * room, kv heads, size]."""
+
+    rows: int
+    room: int
+    layers: dict[int, "KeysValues"]
+
+    def put(self, layer: int, slots: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor") -> "KeysValues":
+        """Write key and value [tokens, kv heads, size] at `slots` [tokens]; return all of the layer's."""
+        if layer not in self.layers:
+            shape = (self.rows * self.room, *key.shape[1:])
+            self.layers[layer] = key.new_zeros(shape), value.new_zeros(shape)
+        keys, values = self.layers[layer]
+        keys.index_copy_(0, slots, key)
+        values.index_copy_(0, slots, value)
+        return keys, values
+
+
 @dataclass(frozen=True)
 class Behind:
-    """What a forward pass of rows behind a prefix needs to know.
+    """What a forward pass of rows behind a prefix needs to know. Rows here are those that are fed.
 
     prefix: by layer, keys and values of the prefix [1, kv heads, kept, size]. A windowed layer keeps the last tokens only.
     length: tokens of the whole prefix.
-    own: by layer, keys and values of the rows' own tokens so far. A pass appends to it.
-    queries: int64 [rows, width], positions of the fed tokens behind the prefix, from 0. Those of padding mean nothing.
-    keys: int64 [rows, own], positions of the rows' own tokens, the fed ones last.
-    hidden: bool [rows, 1, width, own], true where a token does not see an own one.
-    core: `joined`, or it compiled.
+    own: the keys and values of own tokens.
+    positions: int64 [tokens], of the fed tokens behind the prefix, from 0.
+    slots: int64 [tokens], where in `own` each is written.
+    starts: int32 [rows + 1], where each row's begin among the fed tokens.
+    first: int32 [rows + 1], where each row's own tokens begin in `own`.
+    used: int32 [rows], how many own tokens each row has, with the fed ones.
+    widest, longest: the most fed and the most own tokens of a row.
+    join: `join`, or it compiled.
     """
 
     prefix: Sequence["KeysValues"]
     length: int
-    own: dict[int, "KeysValues"]
-    queries: "torch.Tensor"
-    keys: "torch.Tensor"
-    hidden: "torch.Tensor"
-    core: Callable
-
-    def append(self, layer: int, key: "torch.Tensor", value: "torch.Tensor") -> "KeysValues":
-        """Return the keys and values of all own tokens of a layer, to which those of the fed ones are appended."""
-        import torch
-
-        if layer in self.own:
-            key, value = (torch.cat([before, new], 2) for before, new in zip(self.own[layer], (key, value), strict=True))
-        self.own[layer] = key, value
-        return key, value
-
-    def hidden_own(self, window: int | None) -> "torch.Tensor":
-        """Return `hidden` for a layer of this window."""
-        if not window or self.keys.shape[1] <= window:
-            return self.hidden
-        return self.hidden | (self.queries[:, :, None] - self.keys[:, None, :] >= window)[:, None]
+    own: Pool
+    positions: "torch.Tensor"
+    slots: "torch.Tensor"
+    starts: "torch.Tensor"
+    first: "torch.Tensor"
+    used: "torch.Tensor"
+    widest: int
+    longest: int
+    join: Callable
 
     def hidden_prefix(self, window: int | None, kept: int) -> "torch.Tensor | None":
-        """Return where a query does not see one of the prefix's last `kept` tokens, bool [rows, width, kept], or None."""
-        if not window or self.length + self.keys.shape[1] <= window:
-            return None
-        return self.queries[:, :, None] + (kept - self.columns[:kept]) >= window
-
-    @cached_property
-    def columns(self) -> "torch.Tensor":
+        """Return where a token does not see one of the prefix's last `kept` tokens, bool [tokens, kept], or None."""
         import torch
 
-        return torch.arange(self.length, device=self.queries.device)
+        if not window or self.length + self.longest <= window:
+            return None
+        return self.positions[:, None] + (kept - torch.arange(kept, device=self.positions.device)) >= window
+
+    @cached_property
+    def padded(self) -> "torch.Tensor":
+        """The fed tokens by row, int64 [rows, widest]; past a row's end, other rows' tokens."""
+        import torch
+
+        columns = torch.arange(self.widest, device=self.starts.device)
+        return (self.starts[:-1, None] + columns).clamp(max=len(self.positions) - 1).long()
+
+    @cached_property
+    def unpadded(self) -> "torch.Tensor":
+        """Where in `padded`, laid end to end, each fed token is, int64 [tokens]."""
+        import torch
+
+        counts = (self.starts[1:] - self.starts[:-1]).long()
+        rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        return rows * self.widest + torch.arange(len(rows), device=rows.device) - self.starts[:-1].long()[rows]
 
 
 def install(model) -> None:
@@ -76,7 +101,7 @@ def install(model) -> None:
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    # A compiled layer calls it as it is: what it appends to belongs to no layer.
+    # A compiled layer calls it as it is: what it writes belongs to no layer.
     AttentionInterface.register(NAME, torch.compiler.disable(behind_prefix))
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
@@ -92,8 +117,8 @@ def require_no_cap(module, options: dict) -> None:
 def behind_prefix(module, query, key, value, attention_mask, scaling=None, behind: Behind | None = None, **kwargs):
     """Compute attention as transformers' attention functions do, or, given `behind`, behind its prefix.
 
-    query [rows, heads, width, size], key and value [rows, kv heads, width, size], of the fed tokens. Returns
-    ([rows, width, heads, size], None).
+    Then query is [1, heads, tokens, size], key and value [1, kv heads, tokens, size], of the fed tokens of all rows. Returns
+    ([1, tokens, heads, size], None).
     """
     if behind is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -102,60 +127,96 @@ def behind_prefix(module, query, key, value, attention_mask, scaling=None, behin
     require_no_cap(module, kwargs)
     window = kwargs.get("sliding_window")
     scaling = scaling or query.shape[-1] ** -0.5
-    prefix_key, prefix_value = behind.prefix[module.layer_idx]
-    key, value = behind.append(module.layer_idx, key, value)
-    far = behind.hidden_prefix(window, prefix_key.shape[2])
-    of_prefix, prefix_mass = _to_prefix(query, prefix_key, prefix_value, scaling, far)
-    return behind.core(query, key, value, of_prefix, prefix_mass, scaling, behind.hidden_own(window)), None
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    keys, values = behind.own.put(module.layer_idx, behind.slots, key, value)
+    flash = _flash(query)
+    prefix = behind.prefix[module.layer_idx]
+    far = behind.hidden_prefix(window, prefix[0].shape[2])
+    to_prefix = _flash_prefix if flash and far is None else _dense_prefix
+    to_own = _flash_own if flash else _dense_own
+    parts = (*to_prefix(query, *prefix, scaling, far), *to_own(query, keys, values, scaling, window, behind))
+    return behind.join(*parts, value.dtype)[None], None
 
 
-def joined(
-    query: "torch.Tensor",
-    key: "torch.Tensor",
-    value: "torch.Tensor",
+def join(
     of_prefix: "torch.Tensor",
     prefix_mass: "torch.Tensor",
-    scaling: float,
-    hidden: "torch.Tensor",
+    of_own: "torch.Tensor",
+    own_mass: "torch.Tensor",
+    dtype: "torch.dtype",
 ) -> "torch.Tensor":
-    """Return attention to the prefix and to own tokens, [rows, width, heads, size].
-
-    query [rows, heads, width, size], key and value [rows, kv heads, own, size], `of_prefix` and `prefix_mass` as `_to_prefix`
-    returns them, `hidden` bool [rows, 1, width, own].
-    """
+    """Return attention [tokens, heads, size] to both parts, of its outputs and their logsumexps [tokens, heads]."""
     import torch
 
-    rows, heads, width, size = query.shape
-    # The heads of a group share its keys: they are more queries of the same product.
-    grouped = query.reshape(rows, key.shape[1], -1, size)
-    of_own, own_mass, _ = weighted(grouped, key, value, scaling, hidden.repeat(1, 1, heads // key.shape[1], 1))
     # In 16 bits a share near 1 would leave nothing of the other.
-    share = (prefix_mass - own_mass.view(rows, heads, width, 1)).sigmoid()
-    out = torch.lerp(of_own.view(query.shape).float(), of_prefix.float(), share).to(value.dtype)
-    return out.transpose(1, 2)
+    share = (prefix_mass - own_mass).sigmoid()[..., None]
+    return torch.lerp(of_own.float(), of_prefix.float(), share).to(dtype)
 
 
-def _to_prefix(
-    query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scaling: float, far: "torch.Tensor | None"
-) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Attention's output and the logsumexp of its scores, as `weighted` has them, [rows, heads, width, size] and [..., 1].
+Part = tuple["torch.Tensor", "torch.Tensor"]
 
-    query [rows, heads, width, size], key and value [1, kv heads, kept, size], `far` bool [rows, width, kept] or None.
-    """
+
+def _flash_prefix(query, key, value, scaling: float, far: None) -> Part:
+    """(outputs [tokens, heads, size], logsumexps [tokens, heads]); query [tokens, heads, size], key as in `Behind.prefix`."""
     import torch
 
-    rows, heads, width, size = query.shape
-    if far is None and _flash(query):
-        # Laid out as [tokens, heads, size], which is how the projection wrote it.
-        asking = query.transpose(1, 2).reshape(1, rows * width, heads, size).transpose(1, 2)
-        out, mass = torch.ops.aten._scaled_dot_product_flash_attention(asking, key, value, 0.0, False, scale=scaling)[:2]
-        return out.view(heads, rows, width, size).transpose(0, 1), mass.view(heads, rows, width, 1).transpose(0, 1)
-    groups = key.shape[1]
-    asking = query.reshape(rows, groups, -1, size).transpose(0, 1).reshape(groups, -1, size)
-    hidden = None if far is None else far[:, None].expand(-1, heads // groups, -1, -1).reshape(1, -1, key.shape[2])
+    asking = query[None].transpose(1, 2)
+    out, mass = torch.ops.aten._scaled_dot_product_flash_attention(asking, key, value, 0.0, False, scale=scaling)[:2]
+    return out[0].transpose(0, 1), mass[0].transpose(0, 1)
+
+
+def _dense_prefix(query, key, value, scaling: float, far: "torch.Tensor | None") -> Part:
+    """As `_flash_prefix`; `far`: bool [tokens, kept], where a query sees no key."""
+    groups, (tokens, heads, size) = key.shape[1], query.shape
+    # The heads of a group share its keys: they are more queries of the same product.
+    asking = query.view(tokens, groups, -1, size).permute(1, 2, 0, 3).reshape(groups, -1, size)
+    hidden = None if far is None else far.repeat(heads // groups, 1)[None]
     out, mass, _ = weighted(asking, key[0], value[0], scaling, hidden)
-    # [groups, rows * heads of a group * width, n] -> [rows, heads, width, n]
-    return tuple(x.view(groups, rows, -1, width, x.shape[-1]).transpose(0, 1).flatten(1, 2) for x in (out, mass))
+    out, mass = (x.view(heads, tokens, x.shape[-1]).transpose(0, 1) for x in (out, mass))
+    return out, mass[..., 0]
+
+
+def _flash_own(query, keys, values, scaling: float, window: int | None, behind: Behind) -> Part:
+    """As `_flash_prefix`, each row to its own tokens in `keys` and `values` [slots, kv heads, size]."""
+    import torch
+
+    local = {"window_size_left": window - 1} if window and behind.longest > window else {}
+    out, mass = torch.ops.aten._flash_attention_forward(
+        query.contiguous(),
+        keys,
+        values,
+        behind.starts,
+        behind.first,
+        behind.widest,
+        behind.longest,
+        0.0,
+        True,
+        False,
+        scale=scaling,
+        seqused_k=behind.used,
+        **local,
+    )[:2]
+    return out, mass.transpose(0, 1)
+
+
+def _dense_own(query, keys, values, scaling: float, window: int | None, behind: Behind) -> Part:
+    """As `_flash_own`, in one product of all rows, padded to the widest and to the longest."""
+    import torch
+
+    heads, size = query.shape[1:]
+    columns = torch.arange(behind.longest, device=query.device)
+    at = (behind.first[:-1, None] + columns).clamp(max=len(keys) - 1).long()
+    key, value = (x[at].transpose(1, 2) for x in (keys, values))
+    rows, groups = key.shape[:2]
+    asking = query[behind.padded].view(rows, behind.widest, groups, -1, size).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    back = behind.positions[behind.padded][..., None] - columns
+    hidden = back < 0 if not window else (back < 0) | (back >= window)
+    out, mass, _ = weighted(asking, key, value, scaling, hidden.repeat(1, heads // groups, 1)[:, None])
+    # [rows, groups, heads of a group * widest, n] -> [tokens, heads, n]
+    out, mass = (
+        x.view(rows, heads, behind.widest, x.shape[-1]).transpose(1, 2).flatten(0, 1)[behind.unpadded] for x in (out, mass)
+    )
+    return out, mass[..., 0]
 
 
 def _flash(query: "torch.Tensor") -> bool:

@@ -1,21 +1,20 @@
 """The forward pass of any Hugging Face causal LM behind a shared prefix, on CPU or CUDA.
 
-The keys and values of the prefix are held once and read by every row (`attention.py`); each row has those of its own tokens.
-Feeds are padded on the left, so that the last token of every row is in the last column. What is padding is masked, and the
-positions are those of the row alone. Logits are computed of the tokens that may be asked for, and no others (`output.py`).
+The keys and values of the prefix are held once and read by every row (`attention.py`). Each place has room for those of a
+row's own tokens. A pass takes the fed tokens of all rows laid end to end, each at the position that it has alone, so that
+nothing is padded. Logits are computed of the tokens that may be asked for, and no others (`output.py`).
 
 A GPU has two lanes of rows: while it computes one, the CPU reads the answers of the other. A pass is queued and not waited
 for; what it gives is copied to pinned memory behind it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from intent.engine import attention, output
-from intent.engine.attention import Behind
+from intent.engine.attention import Behind, Pool
 from intent.engine.batch import Feed
 from intent.engine.context import require_room
 from intent.engine.decode import Take
@@ -25,95 +24,105 @@ if TYPE_CHECKING:
 
     from intent.engine.attention import KeysValues
 
-MOST_PLACES = 1024
-# Tokens after which a run is long enough for its layers to be compiled, which takes about 20 seconds.
-COMPILED_FROM = 1_000_000
-
-
-@dataclass
-class _Lane:
-    """The rows under way in one lane. `of_place`: which row a place has."""
-
-    of_place: dict[int, int] = field(default_factory=dict)
-    own: dict[int, "KeysValues"] = field(default_factory=dict)
-    mask: "torch.Tensor | None" = None
-    positions: "torch.Tensor | None" = None
-    lengths: "torch.Tensor | None" = None
-
-    def start(self, places: Sequence[int], device: "torch.device") -> None:
-        import torch
-
-        rows = len(places)
-        self.own = {}
-        self.mask = torch.ones(rows, 0, dtype=torch.bool, device=device)
-        self.positions = torch.zeros(rows, 0, dtype=torch.int64, device=device)
-        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
-
-    def keep(self, rows: "torch.Tensor") -> None:
-        self.own = {layer: (key[rows], value[rows]) for layer, (key, value) in self.own.items()}
-        self.mask, self.positions, self.lengths = self.mask[rows], self.positions[rows], self.lengths[rows]
+# Tokens of a message with its answer, in nearly all cases.
+USUAL = 64
+MOST_PLACES, CPU_PLACES = 4096, 64
+# Tokens a pass: as many as keep a GPU's multipliers busy while the CPU prepares the next.
+GPU_TOKENS, CPU_TOKENS = 16_384, 1024
+# Tokens after which a run is long enough for its layers to be compiled, which takes about a minute.
+COMPILED_FROM = 2_000_000
 
 
 class CausalForward:
-    """`model` with `prefix` in its cache, decoding up to `places` sequences together in each lane, all started at once.
+    """`model` with `prefix` in its cache, decoding up to `places` sequences together in each lane.
 
-    `places` None: on a GPU as many as its free memory holds, on a CPU, where more gain nothing, 32.
+    `places` None: on a GPU as many as its free memory holds, on a CPU, where more gain nothing, 64.
     """
 
-    continuous = shares = False
+    shares = False
 
     def __init__(self, model, prefix: Sequence[int], room: int, places: int | None = None):
         attention.install(model)
-        self.model, self.room, self.computed = model, room, 0
+        self.model, self.room, self.usual, self.computed = model, room, min(room, USUAL), 0
         self.device = next(model.parameters()).device
         self.on_gpu = self.device.type == "cuda"
         self.lanes = 2 if self.on_gpu else 1
-        self._core: Callable | None = None
-        self.begin(prefix)
-        free = _free_bytes() // self.lanes if self.on_gpu else 0
-        self.places = places or (fitting(free, model.config, room, len(prefix)) if self.on_gpu else 32)
-        self.max_tokens = self.capacity = self.places * room
+        self.max_tokens = max(room, GPU_TOKENS if self.on_gpu else CPU_TOKENS)
+        self._join: Callable | None = None
+        self._prefix_length, self._prefix = 0, []
+        self._load_prefix(prefix)
+        if places is None:
+            places = fitting(_free_bytes() // self.lanes, model.config, self.usual, len(prefix)) if self.on_gpu else CPU_PLACES
+        self._pooled = places * self.usual
+        self.arrange(self.usual)
 
     def begin(self, prefix: Sequence[int]) -> None:
         """Raises ConfigError where the prompt and a message's room are longer than what the model was trained on."""
+        self._load_prefix(prefix)
+        self.arrange(self.usual)
+
+    def _load_prefix(self, prefix: Sequence[int]) -> None:
         require_room(len(prefix), self.room, getattr(self.model.config, "max_position_embeddings", None))
         self._prefix_length = len(prefix)
         self._prefix = prefix_cache(self.model, prefix, self.device)
-        self._rows = [_Lane() for _ in range(self.lanes)]
+
+    def arrange(self, room: int) -> None:
+        self._each, self.places = room, max(1, self._pooled // room)
+        self.capacity = self.places * room
+        self._pools = [Pool(self.places, room, {}) for _ in range(self.lanes)]
+        self._lengths = np.zeros((self.lanes, self.places), np.int64)
+
+    def halve(self) -> None:
+        self._pooled, self.max_tokens = self.places // 2 * self._each, max(self.room, self.max_tokens // 2)
+        self.arrange(self._each)
 
     def extend(self, feeds: Sequence[Feed], tokens: np.ndarray, lane: int = 0) -> Take:
         import torch
 
+        if self.on_gpu and self._join is None and self.computed > COMPILED_FROM:
+            self.compile()
         try:
-            return self._extend(feeds, tokens, self._rows[lane])
+            return self._extend(feeds, tokens, lane)
         except torch.OutOfMemoryError as error:
-            self._rows = [_Lane() for _ in range(self.lanes)]
+            self._pools = []
             raise MemoryError(str(error)) from None
 
-    def _extend(self, feeds: Sequence[Feed], tokens: np.ndarray, rows: _Lane) -> Take:
+    def _extend(self, feeds: Sequence[Feed], tokens: np.ndarray, lane: int) -> Take:
         import torch
 
-        self.computed += sum(len(fed) for _, fed in feeds)
-        if self.on_gpu and self._core is None and self.computed > COMPILED_FROM:
-            self.compile()
+        places, fed = zip(*feeds, strict=True)
+        rows, counts = np.asarray(places, np.int64), np.asarray([len(row) for row in fed], np.int64)
+        ids = np.fromiter((token for row in fed for token in row), np.int64, counts.sum())
+        starts = np.concatenate([[0], counts.cumsum()])
+        positions = np.arange(len(ids)) + np.repeat(self._lengths[lane, rows] - starts[:-1], counts)
+        first = np.append(rows, rows[-1] + 1) * self._each
+        used = self._lengths[lane, rows] = self._lengths[lane, rows] + counts
+        self.computed += len(ids)
         with torch.inference_mode():
-            self._arrange([place for place, _ in feeds], rows)
-            ids, mask, wanted = map(self._sent, (*pad([fed for _, fed in feeds]), tokens.astype(np.int64)))
-            queries = rows.lengths[:, None] + mask.cumsum(1) - 1
-            rows.mask = torch.cat([rows.mask, mask.bool()], 1)
-            rows.positions = torch.cat([rows.positions, queries], 1)
-            rows.lengths = rows.lengths + mask.sum(1)
-            seen = _causal(rows.mask, ids.shape[1])
+            sent = (ids, positions, positions + np.repeat(first[:-1], counts), starts, first, used, tokens)
+            ids, positions, slots, starts, first, used, wanted = self._sent(sent)
+            behind = Behind(
+                self._prefix,
+                self._prefix_length,
+                self._pools[lane],
+                positions,
+                slots,
+                starts.int(),
+                first.int(),
+                used.int(),
+                int(counts.max()),
+                int(self._lengths[lane, rows].max()),
+                self._join or attention.join,
+            )
             hidden = self.model.get_decoder()(
-                input_ids=ids,
-                attention_mask=seen,
-                position_ids=self._prefix_length + queries.clamp(min=0),
-                behind=Behind(
-                    self._prefix, self._prefix_length, rows.own, queries, rows.positions, ~seen, self._core or attention.joined
-                ),
+                input_ids=ids[None],
+                # No mask is made of one that is whole; `behind` says what each token sees.
+                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device),
+                position_ids=self._prefix_length + positions[None],
+                behind=behind,
                 use_cache=False,
-            ).last_hidden_state
-            logits, done = self._fetched(output.logits(self.model, hidden[:, -1], wanted))
+            ).last_hidden_state[0]
+            logits, done = self._fetched(output.logits(self.model, hidden[starts[1:] - 1], wanted))
 
         def take(among: np.ndarray, chosen: np.ndarray) -> np.ndarray:
             if done is not None:
@@ -128,31 +137,23 @@ class CausalForward:
 
         torch._dynamo.config.suppress_errors = True
         torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 256
-        self._core = torch.compile(attention.joined, dynamic=True)
+        self._join = torch.compile(attention.join, dynamic=True)
         for layer in self.model.get_decoder().layers:
             layer.compile(dynamic=True)
 
     def release(self, place: int, lane: int = 0) -> None:
-        """The row itself is dropped when the next call no longer names it."""
-        self._rows[lane].of_place.pop(place, None)
+        self._lengths[lane, place] = 0
 
     def close(self) -> None:
         """Nothing is held outside of Python."""
 
-    def _arrange(self, places: Sequence[int], rows: _Lane) -> None:
-        """Rows for `places`: new ones when all are new, else those that are still under way."""
-        if not rows.of_place:
-            rows.start(places, self.device)
-        elif (kept := [rows.of_place[place] for place in places]) != list(range(len(rows.lengths))):
-            rows.keep(self._sent(np.asarray(kept, np.int64)))
-        rows.of_place = {place: row for row, place in enumerate(places)}
-
-    def _sent(self, array: np.ndarray) -> "torch.Tensor":
-        """`array` on the device; on a GPU without waiting for what it computes."""
+    def _sent(self, arrays: Sequence[np.ndarray]) -> Sequence["torch.Tensor"]:
+        """int64 `arrays` on the device, in one copy; on a GPU without waiting for what it computes."""
         import torch
 
-        found = torch.from_numpy(array)
-        return found.pin_memory().to(self.device, non_blocking=True) if self.on_gpu else found.to(self.device)
+        whole = torch.from_numpy(np.concatenate(arrays).astype(np.int64, copy=False))
+        whole = whole.pin_memory().to(self.device, non_blocking=True) if self.on_gpu else whole
+        return whole.split([len(array) for array in arrays])
 
     def _fetched(self, found: "torch.Tensor") -> tuple["torch.Tensor", "torch.cuda.Event | None"]:
         """`found` in the CPU's memory, and what to wait for before it is read."""
@@ -172,31 +173,18 @@ def _free_bytes() -> int:
     return torch.cuda.mem_get_info()[0]
 
 
-def fitting(free: int, config, room: int, prefix: int) -> int:
-    """How many sequences of `room` tokens behind a prefix a model of `config` has memory for, of `free` bytes: 1 to 1,024.
+def fitting(free: int, config, usual: int, prefix: int) -> int:
+    """Return how many sequences of `usual` tokens behind a prefix a model has memory for, of `free` bytes: 1 to 4,096.
 
-    Reckoned in 16 bits with messages of half the room; one is left out of four, for what kernels take and the allocator
-    splits. Should it be too many after all, the batch is halved.
+    Reckoned in 16 bits, beside a pass of GPU_TOKENS. One of four is left out, for what kernels take and the allocator splits.
+    Should it be too many after all, the batch is halved.
     """
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    cache = room * config.num_hidden_layers * (config.num_key_value_heads or heads) * size * 2 * 2
-    scores = room // 2 * heads * (prefix + room) * (2 + 4 + 2)
-    layer = room // 2 * (4 * config.hidden_size + 3 * config.intermediate_size) * 2
-    return max(1, min(MOST_PLACES, int(0.75 * free / (cache + scores + layer))))
-
-
-def _causal(mask: "torch.Tensor", width: int) -> "torch.Tensor":
-    """[rows, 1, width, own]: what the last `width` tokens attend to of their row's, where `mask` [rows, own] is no padding.
-
-    Padding attends to itself: to nothing would give no number.
-    """
-    import torch
-
-    own = mask.shape[1]
-    earlier = torch.ones(width, own, dtype=torch.bool, device=mask.device).tril(own - width)
-    itself = earlier.triu(own - width)
-    return (mask[:, None, :] & earlier | itself)[:, None]
+    cache = usual * config.num_hidden_layers * (config.num_key_value_heads or heads) * size * 2 * 2
+    activations = GPU_TOKENS * (8 * config.hidden_size + 3 * config.intermediate_size + 8 * heads * size) * 2
+    scores = GPU_TOKENS * heads * min(prefix, 512) * (4 + 2)
+    return max(1, min(MOST_PLACES, int((0.75 * free - activations - scores) / cache)))
 
 
 def prefix_cache(model, prefix: Sequence[int], device) -> list["KeysValues"]:
@@ -209,14 +197,3 @@ def prefix_cache(model, prefix: Sequence[int], device) -> list["KeysValues"]:
     with torch.inference_mode():
         model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
     return [(layer.keys, layer.values) for layer in cache.layers]
-
-
-def pad(sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return (ids, mask), int64 of shape [rows, longest], padded with 0 on the left."""
-    width = max(len(sequence) for sequence in sequences)
-    ids = np.zeros((len(sequences), width), np.int64)
-    mask = np.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, width - len(sequence) :] = sequence
-        mask[row, width - len(sequence) :] = 1
-    return ids, mask

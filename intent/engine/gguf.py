@@ -29,7 +29,7 @@ class GgufForward:
     Raises CorruptData where llama.cpp cannot load the file, ConfigError where the prompt does not fit its context.
     """
 
-    continuous = shares = True
+    shares = True
     lanes = 1
 
     def __init__(self, path: Path, prefix: Sequence[int], places: int, room: int, threads: int | None = None):
@@ -43,6 +43,8 @@ class GgufForward:
         _load_kernels()
         llama_cpp.llama_backend_init()
         self.places, self.room, self.max_tokens, self.computed = places, room, max(512, room), 0
+        # The cache is one for all sequences: each takes what it needs.
+        self.usual = room
         self.capacity = max(room, places * min(room, USUAL_ROOM))
         self._threads = threads or len(os.sched_getaffinity(0))
         self._model = self._load(path)
@@ -80,6 +82,12 @@ class GgufForward:
         rows = len(feeds)
         logits = np.ctypeslib.as_array(self._api.llama_get_logits(self._context), shape=(rows, self._vocab))
         return lambda among, tokens: logits[np.ix_(among, tokens)]
+
+    def arrange(self, room: int) -> None:
+        """Nothing is arranged: the cache is one for all sequences."""
+
+    def halve(self) -> None:
+        self.places = self.places // 2
 
     def release(self, place: int, lane: int = 0) -> None:
         self._api.llama_memory_seq_rm(self._memory, place + 1, -1, -1)

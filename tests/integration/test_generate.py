@@ -2,9 +2,9 @@
 
 import pytest
 
+from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
 from intent.errors import ConfigError
-from intent.storage import open_store
 from intent.synth.dataset import SPLITS, read_catalogs, read_split
 from intent.synth.phenomena import SCENARIOS, SURFACE
 from intent.synth.quality import message_key
@@ -14,19 +14,19 @@ from jobs.generate import generate
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def made(workspace, *overrides: str):
+def made(workspace, *overrides: str) -> Files:
     lineage = Lineage(load_config("generate", [f"workspace={workspace}", "data.languages=[en]", *overrides]))
-    return open_store(generate(lineage, lineage.config.data).uri)
+    return Files(generate(lineage, lineage.config.data))
 
 
 def test_no_evaluation_text_is_trained_on_whatever_catalog_it_is_about(tmp_path):
     """Sampled catalogs differ from split to split, and "hello there" is the same text with each of them."""
-    store = made(tmp_path, "data.catalogs=sampled", "data.train=3000", "data.validation=300", "data.test=300")
-    examples = {split: read_split(store, split) for split in SPLITS}
+    files = made(tmp_path, "data.catalogs=sampled", "data.train=3000", "data.validation=300", "data.test=300")
+    examples = {split: read_split(files, split) for split in SPLITS}
     assert {split: len(found) for split, found in examples.items()} == {"train": 3000, "validation": 300, "test": 300}
     texts = {split: {message_key(example.message) for example in found} for split, found in examples.items()}
     assert not texts["train"] & texts["test"] | texts["train"] & texts["validation"] | texts["validation"] & texts["test"]
-    catalogs = read_catalogs(store)
+    catalogs = read_catalogs(files)
     assert all(example.catalog in catalogs for found in examples.values() for example in found)
     # A model learns to point by the same words about other products, so within a split a text may come again.
     pairs = [(example.catalog, message_key(example.message)) for example in examples["train"]]

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,17 +167,17 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(checkpoint, f16, messa
     decoder, seen = engine.forward.model.get_decoder(), []
     forward = decoder.forward
 
-    def scarce(input_ids, **kwargs):
-        seen.append(len(input_ids))
-        if len(input_ids) > 5 or len(seen) == 9:
+    def scarce(behind, **kwargs):
+        seen.append(len(behind.used))
+        if len(behind.used) > 5 or len(seen) == 9:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(input_ids=input_ids, **kwargs)
+        return forward(behind=behind, **kwargs)
 
     monkeypatch.setattr(decoder, "forward", scarce)
     assert labels(engine.classify(messages)) == expected
     assert seen[:3] == [16, 8, 4] and max(seen[9:]) == 2, "halved again where memory was short in the middle of answers"
 
-    monkeypatch.setattr(decoder, "forward", lambda **kwargs: scarce(torch.zeros(9)))
+    monkeypatch.setattr(decoder, "forward", lambda **kwargs: scarce(SimpleNamespace(used=[0] * 9)))
     with pytest.raises(MemoryError):
         engine.classify(messages)
 
@@ -187,8 +188,8 @@ def test_a_gpus_batch_is_what_its_free_memory_holds():
     llama = LlamaConfig(**SHAPES["llama32_1b"])
     small, large = fitting(8 * 2**30, llama, 352, 300), fitting(16 * 2**30, llama, 352, 300)
     assert 16 <= small <= large // 2 + 1
-    assert fitting(8 * 2**30, llama, 352, 6000) < small
-    assert fitting(0, llama, 352, 300) == 1 and fitting(2**45, llama, 352, 300) == 1024
+    assert fitting(8 * 2**30, llama, 704, 300) < small
+    assert fitting(0, llama, 352, 300) == 1 and fitting(2**45, llama, 352, 300) == 4096
 
 
 def test_text_that_looks_like_a_special_token_stays_text(checkpoint):
