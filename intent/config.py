@@ -191,8 +191,10 @@ SHIPPED = "shipped:"
 class ModelConfig:
     """A base model: a Hugging Face id or a local path, or `package:NAME/FILE.gguf`, a GGUF inside an installed package.
 
-    `sha256`: of that GGUF. `adapter`: a folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters.
-    `group_size`: of GPTQ, which must divide the model's dimensions; the groups engine/ and quant/ name their variants by it.
+    A GGUF in several pieces is `package:NAME1/FILE1 NAME2/FILE2 ...`, in order. `sha256`: of the whole GGUF. `adapter`: a
+    folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters. `vocabulary`: `full`, or the file that
+    lists the tokens to keep, as jobs.vocabulary writes it; `shipped:NAME` is that of an adapter. `group_size`: of GPTQ, which
+    must divide the model's dimensions; the groups engine/ and quant/ name their variants by it.
     """
 
     name: str = MISSING
@@ -200,6 +202,7 @@ class ModelConfig:
     revision: str | None = None
     sha256: str | None = None
     adapter: str | None = None
+    vocabulary: str = "full"
     group_size: int = 64
 
     def __post_init__(self):
@@ -408,8 +411,17 @@ class JobConfig:
         for part in (self.model, self.train):
             if part.adapter and not part.adapter.startswith(SHIPPED):
                 part.adapter = absolute(part.adapter)
+        if self.model.vocabulary != "full" and not self.model.vocabulary.startswith(SHIPPED):
+            self.model.vocabulary = absolute(self.model.vocabulary)
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
+
+
+@dataclass
+class VocabularyConfig(JobConfig):
+    """`output`: the file that lists the tokens."""
+
+    output: str = MISSING
 
 
 @dataclass

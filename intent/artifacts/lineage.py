@@ -22,7 +22,8 @@ from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
 from intent.storage import read_uri
-from intent.train.base import adapter_folder
+from intent.train import vocabulary
+from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
 
 # Bumped when the same settings give other bytes.
@@ -30,7 +31,9 @@ VERSIONS = {"base": 2, "data": 9, "checkpoint": 5, "parity": 1, "variant": 1, "s
 GOLD_SLOTS = ["action", "product", "quantity"]
 # What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
 # whose content is an input.
-PLACES = ("uri", "device", "cpus", "workers", "group_size", "adapter", "source", "revision", "sha256")
+PLACES = (
+    "uri", "device", "cpus", "workers", "group_size", "adapter", "vocabulary", "source", "revision", "sha256",
+)  # fmt: skip
 
 
 class Lineage:
@@ -81,6 +84,8 @@ class Lineage:
         inputs, adapter = {"source": self._source}, self.config.model.adapter
         if adapter:
             inputs["adapter"] = _content(adapter_folder(adapter), (*ADAPTER_FILES, calibration.FILE))
+        if self.config.model.vocabulary != vocabulary.FULL:
+            inputs["vocabulary"] = file_sha256(vocabulary_file(self.config.model.vocabulary))
         return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:

@@ -45,12 +45,16 @@ def source_content(model: ModelConfig) -> str:
 
 
 def _package_sha256(source: str) -> str:
-    package, _, file = source.removeprefix(PACKAGE).partition("/")
+    pieces = [piece.partition("/") for piece in source.removeprefix(PACKAGE).split()]
+    return fingerprint([file_sha256(_in_package(source, package, file)) for package, _, file in pieces])
+
+
+def _in_package(source: str, package: str, file: str) -> Path:
     spec = importlib.util.find_spec(package)
     path = Path(spec.origin).parent / file if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise ConfigError("model.source", source, "is in no installed package; run make install")
-    return file_sha256(path)
+        raise ConfigError("model.source", source, f"{package} is not installed or has no {file}; run make install")
+    return path
 
 
 @cache
