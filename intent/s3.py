@@ -164,7 +164,8 @@ class S3Store:
 
         owner = uuid.uuid4().hex
         try:
-            self._call("put_object", key, Body=data, IfMatch=version.etag, Metadata={OWNER: owner})
+            # AWS takes an ETag without its quotes, Ceph in no other way.
+            self._call("put_object", key, Body=data, IfMatch=version.etag.strip('"'), Metadata={OWNER: owner})
             return True
         except (CorruptData, FileNotFoundError):
             # As in put_if_absent: after a lost reply the client's own retry finds its own object.
