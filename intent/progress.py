@@ -117,6 +117,7 @@ class Steps:
         self.warms_up = warms_up
         self._counts: dict[str, Count] = {}
         self._printed: dict[str, float] = {}
+        self._began: dict[str, float] = {}
         self._lock, self._over = threading.RLock(), threading.Event()
         self._bars: _Bars | None = None
 
@@ -146,15 +147,26 @@ class Steps:
             count = self._counts.get(part)
             if count is None or count.unit != unit:
                 count = self._counts[part] = Count(unit, self.clock, self.warms_up)
+                self._began.setdefault(part, count.started)
                 self._printed.pop(part, None)
             before = count.finished
             count.update(done, total, note)
             if self._bars:
-                self._bars.show(self._named(part), count)
+                self._bars.show(self._named(part), count, count.done, count.total)
             elif count.finished and not before:
                 self._print(part, count)
             else:
                 self.show_due()
+
+    def end(self, part: str, note: str = "done") -> None:
+        """Nothing more is to be done for `part`, whatever was counted last."""
+        with self._lock:
+            self._counts.pop(part, None)
+            said = f"{note} in {time_of(self.clock() - self._began.pop(part, self.clock()))}"
+            if self._bars:
+                self._bars.show(self._named(part), said, 1, 1)
+            else:
+                write(f"{self._named(part)}: {said}", self.stream)
 
     def say(self, line: str) -> None:
         with self._lock:
@@ -216,17 +228,18 @@ class _Bars:
 
         class Said(ProgressColumn):
             def render(self, task) -> Text:
-                return Text(str(task.fields["count"]))
+                return Text(str(task.fields["said"]))
 
         columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), Said()
         self._progress = Progress(*columns, console=Console(file=stream))
         self._tasks: dict[str, int] = {}
         self._progress.start()
 
-    def show(self, title: str, count: Count) -> None:
+    def show(self, title: str, said: Count | str, done: int, total: int) -> None:
+        """`said`: what stands beside the bar, made anew whenever it is drawn."""
         if title not in self._tasks:
-            self._tasks[title] = self._progress.add_task(title, total=None, count=count)
-        self._progress.update(self._tasks[title], total=count.total or None, completed=count.done, count=count)
+            self._tasks[title] = self._progress.add_task(title, total=None, said=said)
+        self._progress.update(self._tasks[title], total=total or None, completed=done, said=said)
 
     def say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False)

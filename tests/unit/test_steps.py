@@ -123,6 +123,20 @@ def test_parts_side_by_side_have_lines_of_their_own_and_a_new_unit_is_a_new_coun
     ]
 
 
+def test_a_part_that_has_ended_says_how_long_it_took(clock):
+    stream = io.StringIO()
+    with Steps("quantize", stream=stream, clock=clock) as steps:
+        steps.update(0, 30, part="gptq", unit="layer")
+        clock.now += 60
+        steps.update(30, 30, part="gptq", unit="layer")
+        steps.update(0, 0, "saves", part="gptq", unit="")
+        clock.now += 30
+        steps.end("gptq")
+        clock.now += 60
+        steps.show_due()
+    assert lines(stream)[-2:] == ["quantize gptq: saves", "quantize gptq: done in 0:01:30"]
+
+
 def test_hours_of_work_have_a_line_a_minute_not_thousands(clock):
     stream = io.StringIO()
     with Steps("train", "step", stream, clock) as steps:
