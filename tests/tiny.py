@@ -59,3 +59,31 @@ def write_checkpoint(folder: Path, seed: int = 0) -> Path:
     )
     LlamaForCausalLM(config).to(torch.float16).save_pretrained(folder)
     return folder
+
+
+def write_windowed(folder: Path, seed: int = 0, window: int = 24) -> Path:
+    """A small Gemma 3: two of three layers see `window` tokens, far fewer than a prompt has."""
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    tokenizer = write_tokenizer(folder)
+    torch.manual_seed(seed)
+    config = Gemma3TextConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=64,
+        query_pre_attn_scalar=64,
+        sliding_window=window,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+        max_position_embeddings=8192,
+        eos_token_id=0,
+        bos_token_id=None,
+        pad_token_id=None,
+        initializer_range=0.15,
+    )
+    Gemma3ForCausalLM(config).to(torch.float16).save_pretrained(folder)
+    return folder

@@ -1,10 +1,13 @@
-"""Attention of many rows behind one shared prefix, whose keys and values are read where they are and copied for no row.
+"""Compute attention of many rows behind one shared prefix, whose keys and values are read in place and copied for no row.
 
 To the prefix, the queries of all rows are those of one long row (the shared part of Hydragen, Juravsky et al., arXiv
-2402.05099): one product, or one call of FlashAttention on a GPU. What a row sees of the prefix and of its own tokens is joined
-by the log-sum-exps of their scores. Knows nothing of messages.
+2402.05099): one product, or one call of FlashAttention on a GPU. What a row sees of the prefix and of its own tokens is
+joined by the logsumexps of their scores. A layer with a sliding window keeps only the end of the prefix, and each query
+sees the part of it that its window reaches. Knows nothing of messages.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from intent.errors import ConfigError
@@ -16,8 +19,44 @@ if TYPE_CHECKING:
 NAME = "behind_prefix"
 
 
+@dataclass(frozen=True)
+class Behind:
+    """What a forward pass of rows behind a prefix needs to know.
+
+    prefix: the cache of the prefix, one row. A windowed layer's has the prefix's last tokens only.
+    length: tokens of the whole prefix.
+    queries: int64 [rows, width], positions of the fed tokens behind the prefix, from 0. Padding has -1 or any other.
+    keys: int64 [rows, own], those of the rows' own tokens, the fed ones last.
+    closed: bool [rows, 1, width, own], true where a token does not see an own one.
+    """
+
+    prefix: "DynamicCache"
+    length: int
+    queries: "torch.Tensor"
+    keys: "torch.Tensor"
+    closed: "torch.Tensor"
+
+    def own(self, window: int | None) -> "torch.Tensor":
+        """Return `closed` for a layer of this window."""
+        if not window or self.keys.shape[1] <= window:
+            return self.closed
+        return self.closed | (self.queries[:, :, None] - self.keys[:, None, :] >= window)[:, None]
+
+    def to_prefix(self, window: int | None, kept: int) -> "torch.Tensor | None":
+        """Return where a query does not see one of the prefix's last `kept` tokens, bool [rows, width, kept], or None."""
+        if not window or self.length + self.keys.shape[1] <= window:
+            return None
+        return self.queries[:, :, None] + (kept - self.columns[:kept]) >= window
+
+    @cached_property
+    def columns(self) -> "torch.Tensor":
+        import torch
+
+        return torch.arange(self.length, device=self.queries.device)
+
+
 def install(model) -> None:
-    """Let a transformers model take `prefix=`, the cache of one row that all rows are behind, in its forward pass."""
+    """Let a transformers model take `behind=`, what all rows are behind, in its forward pass."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -26,33 +65,34 @@ def install(model) -> None:
     model.set_attn_implementation(NAME)
 
 
-def require_plain(module, options: dict, length: int) -> None:
-    """Raises ConfigError where the model caps its scores, or its attention does not reach over `length` tokens."""
-    window = options.get("sliding_window")
-    if options.get("softcap") or (window and window < length):
-        remedy = "caps or windows its attention, which shared prefixes do not; use another model"
+def require_no_cap(module, options: dict) -> None:
+    """Raises ConfigError where the model caps its scores."""
+    if options.get("softcap"):
+        remedy = "caps its attention scores, which shared prefixes do not; use another model"
         raise ConfigError("model.source", module.config.model_type, remedy)
 
 
-def behind_prefix(module, query, key, value, attention_mask, scaling=None, prefix: "DynamicCache | None" = None, **kwargs):
-    """As transformers' attention functions: query [rows, heads, width, size], key and value [rows, kv heads, own, size].
+def behind_prefix(module, query, key, value, attention_mask, scaling=None, behind: Behind | None = None, **kwargs):
+    """Compute attention as transformers' attention functions do, or, given `behind`, behind its prefix.
 
-    `attention_mask`: bool [rows, 1, width, own], of the rows' own tokens; the prefix is open to all.
+    query [rows, heads, width, size], key and value [rows, kv heads, own, size]. Returns ([rows, width, heads, size], None).
     """
     import torch
 
-    if prefix is None:
+    if behind is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    layer = prefix.layers[module.layer_idx]
-    require_plain(module, kwargs, layer.keys.shape[2] + key.shape[2])
+    require_no_cap(module, kwargs)
+    window = kwargs.get("sliding_window")
+    layer = behind.prefix.layers[module.layer_idx]
     rows, heads, width, size = query.shape
     scaling = scaling or size**-0.5
-    to_prefix, prefix_mass = _to_prefix(query, layer.keys, layer.values, scaling)
+    far = behind.to_prefix(window, layer.keys.shape[2])
+    to_prefix, prefix_mass = _to_prefix(query, layer.keys, layer.values, scaling, far)
     # The heads of a group share its keys: they are more queries of the same product.
     grouped = query.reshape(rows, key.shape[1], -1, size)
-    closed = ~attention_mask.repeat(1, 1, heads // key.shape[1], 1)
+    closed = behind.own(window).repeat(1, 1, heads // key.shape[1], 1)
     to_own, own_mass, _ = weighted(grouped, key, value, scaling, closed)
     # In 16 bits a share near 1 would leave nothing of the other.
     share = (prefix_mass - own_mass.view(rows, heads, width, 1)).sigmoid()
@@ -61,23 +101,24 @@ def behind_prefix(module, query, key, value, attention_mask, scaling=None, prefi
 
 
 def _to_prefix(
-    query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scaling: float
+    query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scaling: float, far: "torch.Tensor | None"
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Attention's output and the log-sum-exp of its scores, as `weighted` has them, [rows, heads, width, size] and [..., 1].
+    """Attention's output and the logsumexp of its scores, as `weighted` has them, [rows, heads, width, size] and [..., 1].
 
-    query [rows, heads, width, size], key and value [1, kv heads, prefix, size].
+    query [rows, heads, width, size], key and value [1, kv heads, kept, size], `far` bool [rows, width, kept] or None.
     """
     import torch
 
     rows, heads, width, size = query.shape
-    if _flash(query):
+    if far is None and _flash(query):
         # Laid out as [tokens, heads, size], which is how the projection wrote it.
         asking = query.transpose(1, 2).reshape(1, rows * width, heads, size).transpose(1, 2)
         out, mass = torch.ops.aten._scaled_dot_product_flash_attention(asking, key, value, 0.0, False, scale=scaling)[:2]
         return out.view(heads, rows, width, size).transpose(0, 1), mass.view(heads, rows, width, 1).transpose(0, 1)
     groups = key.shape[1]
     asking = query.reshape(rows, groups, -1, size).transpose(0, 1).reshape(groups, -1, size)
-    out, mass, _ = weighted(asking, key[0], value[0], scaling)
+    hidden = None if far is None else far[:, None].expand(-1, heads // groups, -1, -1).reshape(1, -1, key.shape[2])
+    out, mass, _ = weighted(asking, key[0], value[0], scaling, hidden)
     # [groups, rows * heads of a group * width, n] -> [rows, heads, width, n]
     return tuple(x.view(groups, rows, -1, width, x.shape[-1]).transpose(0, 1).flatten(1, 2) for x in (out, mass))
 
@@ -94,13 +135,15 @@ def _flash(query: "torch.Tensor") -> bool:
 def weighted(
     query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scaling: float, hidden: "torch.Tensor | None" = None
 ) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
-    """(attention's output, log-sum-exp of its scores [..., 1] in float32, weights); `hidden`: where a query sees no key.
+    """Return (attention's output, logsumexp of its scores [..., 1] in float32, weights); `hidden`: where a query sees no key.
 
-    Every query must see some key.
+    A query that sees no key has the least logsumexp there is, so that it takes nothing of this part.
     """
+    import torch
+
     weights = (query @ key.mT).float().mul_(scaling)
     if hidden is not None:
-        weights.masked_fill_(hidden, float("-inf"))
+        weights.masked_fill_(hidden, torch.finfo(torch.float32).min)
     highest = weights.amax(-1, keepdim=True)
     total = weights.sub_(highest).exp_().sum(-1, keepdim=True)
     weights = weights.div_(total).to(value.dtype)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from intent.engine import attention
+from intent.engine.attention import Behind
 from intent.engine.batch import Feed
 from intent.engine.decode import Take
 from intent.errors import ConfigError
@@ -43,7 +44,7 @@ class CausalForward:
             remedy = f"the model's context holds {trained}; use fewer products or another model"
             raise ConfigError("catalog", f"{len(prefix)} tokens", remedy)
         self._prefix_length = len(prefix)
-        self._prefix, _ = prefix_cache(self.model, [prefix], self.device)
+        self._prefix = prefix_cache(self.model, prefix, self.device)
         self._row_of: dict[int, int] = {}
 
     def extend(self, feeds: Sequence[Feed]) -> Take:
@@ -62,15 +63,17 @@ class CausalForward:
             self._arrange([place for place, _ in feeds])
             ids, mask = pad([tokens for _, tokens in feeds], self.device)
             self.computed += sum(len(tokens) for _, tokens in feeds)
-            positions = self._lengths[:, None] + mask.cumsum(1) - 1
+            queries = self._lengths[:, None] + mask.cumsum(1) - 1
             self._mask = torch.cat([self._mask, mask.bool()], 1)
+            self._positions = torch.cat([self._positions, queries], 1)
             self._lengths = self._lengths + mask.sum(1)
+            seen = _causal(self._mask, ids.shape[1])
             logits = self.model(
                 input_ids=ids,
-                attention_mask=_causal(self._mask, ids.shape[1]),
-                position_ids=positions.clamp(min=0),
+                attention_mask=seen,
+                position_ids=self._prefix_length + queries.clamp(min=0),
                 past_key_values=self._cache,
-                prefix=self._prefix,
+                behind=Behind(self._prefix, self._prefix_length, queries, self._positions, ~seen),
                 use_cache=True,
                 logits_to_keep=last(ids, 1),
             ).logits[:, -1]
@@ -94,13 +97,15 @@ class CausalForward:
         from transformers import DynamicCache
 
         if not self._row_of:
-            self._cache = DynamicCache(config=self.model.config)
+            # Without the model's configuration, windowed layers keep a row's whole own part, as the others do.
+            self._cache = DynamicCache()
             self._mask = torch.ones(len(places), 0, dtype=torch.bool, device=self.device)
-            self._lengths = torch.full((len(places),), self._prefix_length, device=self.device)
+            self._positions = torch.zeros(len(places), 0, dtype=torch.int64, device=self.device)
+            self._lengths = torch.zeros(len(places), dtype=torch.int64, device=self.device)
         elif (kept := [self._row_of[place] for place in places]) != list(range(len(self._lengths))):
             keep = torch.tensor(kept, device=self.device)
             self._cache.batch_select_indices(keep)
-            self._mask, self._lengths = self._mask[keep], self._lengths[keep]
+            self._mask, self._positions, self._lengths = self._mask[keep], self._positions[keep], self._lengths[keep]
         self._row_of = {place: row for row, place in enumerate(places)}
 
 
@@ -137,51 +142,28 @@ def _causal(mask: "torch.Tensor", width: int) -> "torch.Tensor":
     return (mask[:, None, :] & earlier | itself)[:, None]
 
 
-def prefix_cache(model, prefixes: Sequence[Sequence[int]], device) -> tuple["DynamicCache", "torch.Tensor"]:
-    """The keys and values of some prefixes, a row each, and their mask [rows, longest].
-
-    Padded on the right, so that every position attends to something. Gradients flow through it where they are on and
-    the model trains.
-    """
+def prefix_cache(model, prefix: Sequence[int], device) -> "DynamicCache":
+    """Return the keys and values of a prefix, one row. A windowed layer's are those of the prefix's last tokens."""
     import torch
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
-    ids, mask = pad(prefixes, device, left=False)
-    positions = torch.arange(ids.shape[1], device=device).expand(ids.shape)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and model.training):
-        model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=last(ids, 1),
-        )
-    return cache, mask
+    ids = torch.tensor([list(prefix)], device=device)
+    with torch.inference_mode():
+        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=last(ids, 1))
+    return cache
 
 
-def spread(cache: "DynamicCache", of: "torch.Tensor") -> "DynamicCache":
-    """A cache whose row i begins as row `of[i]` of `cache`; a single row is shared, not copied, until it is extended."""
-    from transformers import DynamicCache
-
-    if cache.layers[0].keys.shape[0] == 1:
-        shape = (len(of), -1, -1, -1)
-        return DynamicCache([(layer.keys.expand(shape), layer.values.expand(shape)) for layer in cache.layers])
-    return DynamicCache([(layer.keys[of], layer.values[of]) for layer in cache.layers])
-
-
-def pad(sequences: Sequence[Sequence[int]], device, left: bool = True) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """(ids, mask) of shape [rows, longest], padded with 0 on the left or right."""
+def pad(sequences: Sequence[Sequence[int]], device) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Return (ids, mask) of shape [rows, longest], padded with 0 on the left."""
     import torch
 
     width = max(len(sequence) for sequence in sequences)
     ids = np.zeros((len(sequences), width), np.int64)
     mask = np.zeros_like(ids)
     for row, sequence in enumerate(sequences):
-        where = slice(width - len(sequence), width) if left else slice(0, len(sequence))
-        ids[row, where] = sequence
-        mask[row, where] = 1
+        ids[row, width - len(sequence) :] = sequence
+        mask[row, width - len(sequence) :] = 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 

@@ -42,11 +42,15 @@ class Ended:
 
 
 class Target(NamedTuple):
-    """What a model is trained to answer: `tokens`, and which of them are `decisions` (positions), with the states there."""
+    """What a model is trained to answer: `tokens`, and which of them are `decisions` (positions).
+
+    `states` and `choices`: of each decision, the automaton's state and which of its edges is taken.
+    """
 
     tokens: list[int]
     decisions: list[int]
     states: list[int]
+    choices: list[int]
 
 
 class Automaton:
@@ -120,7 +124,7 @@ class Automaton:
         values: list = self.schema.values(intent)
         if self.order[0] != 0 and len(values) == 1 < len(self.order):
             values = [Ended(values[0])] * len(self.order)
-        tokens, decisions, states = list(self.head), [], []
+        tokens, decisions, states, choices = list(self.head), [], [], []
         state = self.start
         while state != END:
             slot = self._slot[state]
@@ -130,11 +134,11 @@ class Automaton:
             while value == UNDECIDED:
                 decisions.append(len(tokens))
                 states.append(state)
-                choice = int(np.flatnonzero(self.allowed(state) == sequence[depth])[0])
-                feed, state, value = self.edge(state, choice)
+                choices.append(int(np.flatnonzero(self.allowed(state) == sequence[depth])[0]))
+                feed, state, value = self.edge(state, choices[-1])
                 tokens += feed
                 depth = self._depth[state] if value == UNDECIDED else 0
-        return Target(tokens, decisions, states)
+        return Target(tokens, decisions, states, choices)
 
     def _add_slot(self, slot: int, sequences: list[tuple[int, ...]], after: tuple[tuple, int]) -> tuple[tuple, int]:
         """Adds a slot's states; returns (tokens forced on entering the slot, its first state)."""

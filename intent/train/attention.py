@@ -1,18 +1,21 @@
-"""Attention over packed rows: a prefix once and messages behind it, each of which sees the prefix and itself.
+"""Compute attention over packed rows: one prefix, then messages, each of which sees the prefix and itself.
 
-A mask over whole rows would compute every pair of a row's tokens, most of them for nothing. A GPU leaves out the blocks of
-pairs that nobody sees (FlexAttention, Dong et al., arXiv 2412.05496). A CPU has no such kernel: there the prefix attends to
-itself, all messages' tokens attend to the prefix in one product, and each message attends to itself; a message's two parts
-are joined by their log-sum-exps, as blocks are in FlashAttention (Dao et al., arXiv 2205.14135).
+A layer with a sliding window sees the tokens whose positions are less than a window back. Positions count as if each
+message stood alone behind the prefix.
+
+A mask over whole rows would compute every pair of tokens, and most pairs see nothing. A GPU skips the blocks of pairs that
+nobody sees (FlexAttention, Dong et al., arXiv 2412.05496). A CPU has no such kernel. There the prefix attends to itself,
+the tokens of all messages attend to the prefix in one product, and each message attends to itself. The two parts of a
+message are joined by their logsumexps, as FlashAttention joins blocks (Dao et al., arXiv 2205.14135).
 """
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from intent.engine.attention import require_plain, weighted
+from intent.engine.attention import require_no_cap, weighted
 
 if TYPE_CHECKING:
     import torch
@@ -32,22 +35,55 @@ flex: Callable | None = None
 
 @dataclass(frozen=True)
 class Layout:
-    """Where packed rows' tokens are.
+    """Locate the tokens of packed rows.
 
-    reach: how many tokens the longest message is, with its prefix.
-    blocks: which pairs of tokens see each other, on a GPU; what follows is then not needed.
+    reach: tokens of the longest message with its prefix.
+    positions: int64 [rows, width], the position of each token in its own prompt.
+    owners: int64 [rows, width]: PREFIX, PADDING or the number of a message.
     start: the column where messages begin, in every row.
-    padding: bool [rows, 1, 1, start], true where a shorter prefix is padded; None where all are of one length.
-    tokens: [messages, longest] index of each message's tokens among all rows' columns behind the prefix, laid end to end.
-    places: [rows * columns behind the prefix] index of each such column's token among `tokens`, laid end to end.
+    padding: bool [rows, 1, 1, start], true where a shorter prefix is padded. None where all have one length.
+    tokens: [messages, longest] index of each message's tokens among the columns of all rows behind the prefix.
+    places: [rows * columns behind the prefix] index of each such column's token among `tokens`.
+    windows: masks already made, by window.
     """
 
     reach: int
-    blocks: "BlockMask | None" = None
+    positions: "torch.Tensor"
+    owners: "torch.Tensor"
     start: int = 0
     padding: "torch.Tensor | None" = None
     tokens: "torch.Tensor | None" = None
     places: "torch.Tensor | None" = None
+    windows: dict = field(default_factory=dict)
+
+    def window(self, of: int | None) -> int | None:
+        """Return the window `of` a layer, or None where every token sees as far back as there are tokens."""
+        return of if of and of < self.reach else None
+
+    def block_mask(self, window: int | None) -> "BlockMask":
+        """Return the pairs of tokens that see each other, for the GPU's kernel."""
+        if window not in self.windows:
+            self.windows[window] = blocks(self.owners, self.positions, window)
+        return self.windows[window]
+
+    def masks(self, window: int | None) -> "Masks":
+        """Return the masks of the three products, for a CPU."""
+        if window not in self.windows:
+            self.windows[window] = _masks(self, window)
+        return self.windows[window]
+
+
+class Masks(NamedTuple):
+    """Bool masks, true where a query does not see a key.
+
+    prefix: [rows, 1, start, start] of the prefix to itself, or None where it is causal.
+    to_prefix: [rows, 1, columns behind the prefix, start] or one that broadcasts to it, or None.
+    own: [messages or 1, longest, longest] of a message to itself.
+    """
+
+    prefix: "torch.Tensor | None"
+    to_prefix: "torch.Tensor | None"
+    own: "torch.Tensor"
 
 
 @cache
@@ -62,7 +98,8 @@ def fused(device: str) -> bool:
     flex = torch.compile(flex_attention, dynamic=True)
     try:
         rows = torch.zeros(1, 1, BLOCK, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
-        flex(rows, rows, rows, block_mask=blocks(torch.zeros(1, BLOCK, dtype=torch.int64, device=device))).sum().backward()
+        zeros = torch.zeros(1, BLOCK, dtype=torch.int64, device=device)
+        flex(rows, rows, rows, block_mask=blocks(zeros, zeros)).sum().backward()
     except Exception as error:
         logger.warning("no fused attention (%s: %.200s): training takes several times as long", type(error).__name__, error)
         return False
@@ -78,25 +115,44 @@ def layout(packed: "Packed", device: "torch.device") -> Layout:
     import torch
 
     reach = packed.start + packed.tokens.shape[1]
+    positions, owners = (torch.from_numpy(a).to(device) for a in (packed.positions, packed.owners))
     if fused(device.type):
-        return Layout(reach, blocks(torch.from_numpy(packed.owners).to(device)))
-    padding, tokens, places = (
-        torch.from_numpy(a).to(device)
-        for a in (packed.owners[:, None, None, : packed.start] == PADDING, packed.tokens, packed.places)
-    )
-    return Layout(reach, None, packed.start, padding if padding.any() else None, tokens, places)
+        return Layout(reach, positions, owners)
+    padding = owners[:, None, None, : packed.start] == PADDING
+    tokens, places = (torch.from_numpy(a).to(device) for a in (packed.tokens, packed.places))
+    return Layout(reach, positions, owners, packed.start, padding if padding.any() else None, tokens, places)
 
 
-def blocks(owners: "torch.Tensor") -> "BlockMask":
-    """For `owners` [rows, width]: PREFIX, PADDING or the number of a message."""
+def blocks(owners: "torch.Tensor", positions: "torch.Tensor", window: int | None = None) -> "BlockMask":
+    """Return the block mask for `owners` and `positions`, both [rows, width]."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(row, head, query, key):
         asking, asked = owners[row, query], owners[row, key]
-        return ((asked == PREFIX) | (asking == asked)) & (query >= key)
+        visible = ((asked == PREFIX) | (asking == asked)) & (query >= key)
+        return visible & (positions[row, query] - positions[row, key] < window) if window else visible
 
     rows, width = owners.shape
     return create_block_mask(seen, rows, None, width, width, device=owners.device, BLOCK_SIZE=BLOCK)
+
+
+def _masks(layout: Layout, window: int | None) -> Masks:
+    import torch
+
+    longest, start = layout.tokens.shape[1], layout.start
+    later = torch.ones(longest, longest, dtype=torch.bool, device=layout.owners.device).triu(1)[None]
+    if window is None:
+        return Masks(None, layout.padding, later)
+    keys = layout.positions[:, None, :start]
+    far = layout.positions[:, :, None] - keys >= window
+    later_columns = torch.ones(start, start, dtype=torch.bool, device=far.device).triu(1)
+    to_prefix = far[:, None, start:]
+    own = torch.arange(longest, device=far.device)
+    return Masks(
+        (far[:, :start] | later_columns)[:, None],
+        to_prefix if layout.padding is None else to_prefix | layout.padding,
+        later | (own[:, None] - own >= window),
+    )
 
 
 def register() -> str:
@@ -108,10 +164,10 @@ def register() -> str:
 
 
 def attend(module, query, key, value, attention_mask, scaling: float, *, layout: Layout, **kwargs) -> tuple:
-    """transformers' attention function: query [rows, heads, width, size], key and value [rows, key heads, width, size].
+    """Compute attention as transformers' attention functions do.
 
-    Returns ([rows, width, heads, size], None). What stands on padding is undefined. Raises ConfigError for attention that is
-    capped or windowed, which this is not.
+    query [rows, heads, width, size], key and value [rows, key heads, width, size]. Returns ([rows, width, heads, size], None).
+    What stands on padding is undefined. Raises ConfigError for attention whose scores are capped.
     """
     import torch
     from torch.nn.functional import scaled_dot_product_attention
@@ -120,25 +176,36 @@ def attend(module, query, key, value, attention_mask, scaling: float, *, layout:
     if torch.is_autocast_enabled(kind):
         # Where a norm computes in float32, they are still in it; and what is written out below has no autocast backwards.
         query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))
-    if kwargs.get("softcap") or kwargs.get("sliding_window"):
-        require_plain(module, kwargs, layout.reach)
-    if layout.blocks is not None:
-        return flex(query, key, value, block_mask=layout.blocks, scale=scaling, enable_gqa=True).transpose(1, 2), None
+    require_no_cap(module, kwargs)
+    window = layout.window(kwargs.get("sliding_window"))
+    if layout.tokens is None:
+        mask = layout.block_mask(window)
+        return flex(query, key, value, block_mask=mask, scale=scaling, enable_gqa=True).transpose(1, 2), None
+    masks = layout.masks(window)
     rows, heads, _, size = query.shape
     shared, before, behind = key.shape[1], slice(0, layout.start), slice(layout.start, None)
     of_prefix = scaled_dot_product_attention(
-        query[:, :, before], key[:, :, before], value[:, :, before], is_causal=True, scale=scaling, enable_gqa=heads != shared
+        query[:, :, before],
+        key[:, :, before],
+        value[:, :, before],
+        None if masks.prefix is None else ~masks.prefix,
+        is_causal=masks.prefix is None,
+        scale=scaling,
+        enable_gqa=heads != shared,
     )
     # Query heads that share a key head stand behind one another, as if they were more tokens.
     asking = query[:, :, behind].unflatten(1, (shared, -1))
-    to_prefix, prefix_mass = _weighted(asking.flatten(2, 3), key[:, :, before], value[:, :, before], scaling, layout.padding)
+    hidden = masks.to_prefix
+    if hidden is not None and hidden.shape[2] > 1:
+        hidden = hidden.repeat(1, 1, heads // shared, 1)
+    to_prefix, prefix_mass = _weighted(asking.flatten(2, 3), key[:, :, before], value[:, :, before], scaling, hidden)
 
     messages, longest = layout.tokens.shape
     own_query, own_key, own_value = (
         _columns(x[:, :, behind], layout.tokens).view(messages, longest, shared, -1, size).permute(0, 2, 3, 1, 4)
         for x in (query, key, value)
     )
-    later = torch.ones(longest, longest, dtype=torch.bool, device=query.device).triu(1).repeat(own_query.shape[2], 1)
+    later = masks.own.repeat(1, own_query.shape[2], 1)[:, None]
     to_own, own_mass = _weighted(own_query.flatten(2, 3), own_key.squeeze(2), own_value.squeeze(2), scaling, later)
 
     def placed(x: "torch.Tensor") -> "torch.Tensor":

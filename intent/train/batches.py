@@ -1,8 +1,12 @@
-"""Messages behind shared prefixes: what a training step computes.
+"""Lay messages behind shared prefixes, and compute the loss of a training step.
 
-The messages about one catalog share the prompt's prefix: a packed row is the prefix once and then message after message,
-each of which sees the prefix and itself, at the positions it would have alone. The loss is the unpacked one's, at a
-fraction of its tokens, in one forward pass without a cache.
+The messages about one catalog share the prompt's prefix. A packed row is the prefix once and then message after message.
+Each message sees the prefix and itself, at the positions that it would have alone. The loss is that of unpacked messages, at
+a fraction of their tokens, in one forward pass without a cache.
+
+The loss is the cross-entropy of each decision among the tokens that the automaton allows there, because the decoder serves
+the softmax over just those tokens. It needs the rows of the output layer that some decision of the batch allows, and no
+others.
 """
 
 import itertools
@@ -54,9 +58,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Packed:
-    """Arrays [packed rows, width] of token ids, positions and owners (PREFIX, PADDING or the number of the batch's row),
-    what `attention.Layout` says of them, and, by row of the batch, where in the flattened ids the logits of its answer's
-    tokens come.
+    """A batch as arrays.
+
+    ids, positions, owners: int64 [packed rows, width], token ids, positions and PREFIX, PADDING or the number of the
+        batch's row.
+    start, tokens, places: see `attention.Layout`.
+    where: int64 [decisions], which of the flattened ids each decision is made at.
+    row, slot: int64 [decisions], the batch's row and the schema's slot of each decision.
+    vocabulary: int64 [allowed], the token ids that some decision allows, in order.
+    choices: int64 [decisions, widest], what each decision is among, as indexes of `vocabulary`; -1 where it has fewer.
+    right: int64 [decisions], the right one of `choices`.
     """
 
     ids: np.ndarray
@@ -65,7 +76,12 @@ class Packed:
     start: int
     tokens: np.ndarray
     places: np.ndarray
-    answers: list[range]
+    where: np.ndarray
+    row: np.ndarray
+    slot: np.ndarray
+    vocabulary: np.ndarray
+    choices: np.ndarray
+    right: np.ndarray
 
 
 def encode(
@@ -166,78 +182,86 @@ def pack(batch: Batch, multiple: int = 1) -> Packed:
     ids, positions = (np.zeros((len(packs), width), np.int64) for _ in range(2))
     owners = np.full((len(packs), width), PADDING, np.int64)
     tokens, places = np.zeros((len(fed), longest), np.int64), np.zeros(len(packs) * behind, np.int64)
-    answers = [range(0)] * len(fed)
+    first = np.zeros(len(fed), np.int64)
     for line, (group, members) in enumerate(packs):
         begins = len(group.prefix)
         ids[line, :begins], positions[line, :begins], owners[line, :begins] = group.prefix, range(begins), PREFIX
         column = start
         for i in members:
-            count, first = len(fed[i]), line * behind + column - start
+            count, at = len(fed[i]), line * behind + column - start
             ids[line, column : column + count] = fed[i]
             positions[line, column : column + count] = range(begins, begins + count)
             owners[line, column : column + count] = i
-            tokens[i, :count] = range(first, first + count)
-            places[first : first + count] = range(i * longest, i * longest + count)
-            stop = line * width + column + count
-            answers[i] = range(stop - len(batch.rows[i].target.tokens), stop)
+            tokens[i, :count] = range(at, at + count)
+            places[at : at + count] = range(i * longest, i * longest + count)
             column += count
-    return Packed(ids, positions, owners, start, tokens, places, answers)
+            # The last token of the message, at which the answer's first is decided.
+            first[i] = line * width + column - len(batch.rows[i].target.tokens)
+    return Packed(ids, positions, owners, start, tokens, places, *_decisions(batch, first))
 
 
-def answer_logits(model, packed: Packed) -> tuple["torch.Tensor", list[int]]:
-    """(logits [answer tokens, vocabulary] of all rows, one after the other, and where each row's begin).
+def _decisions(batch: Batch, first: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return `where`, `row`, `slot`, `vocabulary`, `choices` and `right` of a Packed. `first` [rows]: where answers begin."""
+    states: dict[tuple[int, int], int] = {}
+    found = []
+    for i, (row, group) in enumerate(zip(batch.rows, batch.of, strict=True)):
+        for position, state, choice in zip(row.target.decisions, row.target.states, row.target.choices, strict=True):
+            found.append((first[i] + position, i, states.setdefault((group, state), len(states)), choice))
+    where, row, state, right = np.asarray(found, np.int64).reshape(-1, 4).T
+    allowed = [batch.groups[group].automaton.allowed(state) for group, state in states]
+    slots = np.asarray([batch.groups[group].automaton.slot(state) for group, state in states], np.int64)
+    vocabulary = np.unique(np.concatenate(allowed)).astype(np.int64) if allowed else np.zeros(0, np.int64)
+    choices = np.full((len(allowed), max(map(len, allowed), default=0)), -1, np.int64)
+    for line, tokens in zip(choices, allowed, strict=True):
+        line[: len(tokens)] = np.searchsorted(vocabulary, tokens)
+    return where, row, slots[state], vocabulary, choices[state], right
+
+
+def decision_logits(model, packed: Packed) -> "torch.Tensor":
+    """Return the logits of each decision among its choices, float32 [decisions, widest]; -inf where it has fewer.
 
     The model's attention is `attention.NAME`.
     """
     import torch
+    from torch.nn.functional import linear
 
     device = next(model.parameters()).device
-    ids, positions = torch.from_numpy(packed.ids).to(device), torch.from_numpy(packed.positions).to(device)
-    # The decoder alone: logits of what is no answer are never computed.
+    ids, positions, where, vocabulary, choices = (
+        torch.from_numpy(a).to(device)
+        for a in (packed.ids, packed.positions, packed.where, packed.vocabulary, packed.choices)
+    )
+    # The decoder alone: logits of other positions and tokens are never computed.
     decoder = model.get_decoder()
     hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, layout=layout(packed, device)).last_hidden_state
-    where = torch.tensor([column for columns in packed.answers for column in columns], device=device)
-    logits = model.get_output_embeddings()(hidden.flatten(0, 1)[where])
-    return logits, np.cumsum([0, *(len(columns) for columns in packed.answers)])[:-1].tolist()
+    output = model.get_output_embeddings()
+    bias = getattr(output, "bias", None)
+    logits = linear(hidden.flatten(0, 1)[where], output.weight[vocabulary], None if bias is None else bias[vocabulary])
+    return logits.float().gather(1, choices.clamp(min=0)).masked_fill(choices < 0, float("-inf"))
 
 
-def loss(model, batch: Batch, packed: Packed) -> "torch.Tensor":
-    """Mean cross-entropy over the answers' tokens."""
+def loss(model, packed: Packed) -> "torch.Tensor":
+    """Return the mean cross-entropy of the decisions among what is allowed."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    logits, _ = answer_logits(model, packed)
-    labels = torch.tensor([token for row in batch.rows for token in row.target.tokens], device=logits.device)
-    return cross_entropy(logits.float(), labels)
+    logits = decision_logits(model, packed)
+    return cross_entropy(logits, torch.from_numpy(packed.right).to(logits.device))
 
 
 def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[int, list[np.ndarray]]]:
-    """How many rows the constrained greedy decoder would answer exactly, and, by slot, each decision's `margins`.
+    """Return how many rows the constrained greedy decoder would answer exactly, and, by slot, each decision's margins.
 
-    It answers so if and only if every decision, with the right answer up to it, prefers the right token among the allowed
-    ones; so one forward pass tells. Margins are the allowed tokens' logits minus the right one's.
+    The decoder answers a row exactly if and only if every decision, with the right answer up to it, prefers the right token
+    among the allowed ones. So one forward pass tells. Margins are the allowed tokens' logits minus the right one's.
     """
     import torch
 
     with torch.inference_mode():
-        logits, first = answer_logits(model, packed)
-    wrong: set[int] = set()
+        logits = decision_logits(model, packed).cpu().numpy()
+    right = logits[np.arange(len(logits)), packed.right]
+    wrong = np.unique(packed.row[logits.argmax(1) != packed.right])
+    widths = (packed.choices >= 0).sum(1)
     margins: dict[int, list[np.ndarray]] = {}
-    for (group, state), taken in _decisions(batch, first).items():
-        rows, at, tokens = (torch.tensor(values, device=logits.device) for values in zip(*taken, strict=True))
-        automaton = batch.groups[group].automaton
-        allowed = torch.from_numpy(automaton.allowed(state)).to(logits.device)
-        among = logits[at][:, allowed].float()
-        wrong.update(rows[allowed[among.argmax(1)] != tokens].tolist())
-        right = (allowed == tokens[:, None]).int().argmax(1, keepdim=True)
-        margins.setdefault(automaton.slot(state), []).extend((among - among.gather(1, right)).cpu().numpy())
+    for line, best, width, slot in zip(logits, right, widths, packed.slot.tolist(), strict=True):
+        margins.setdefault(slot, []).append(line[:width] - best)
     return len(batch.rows) - len(wrong), margins
-
-
-def _decisions(batch: Batch, first: Sequence[int]) -> dict[tuple[int, int], list[tuple[int, int, int]]]:
-    """(group, state) -> (row, where its logits are, right token) of each decision taken there."""
-    found: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
-    for i, (row, group) in enumerate(zip(batch.rows, batch.of, strict=True)):
-        for position, state in zip(row.target.decisions, row.target.states, strict=True):
-            found.setdefault((group, state), []).append((i, first[i] + position, row.target.tokens[position]))
-    return found

@@ -187,7 +187,7 @@ class _Session:
 
         self.model.train()
         with self._autocast():
-            value = loss(self.model, batch, packed)
+            value = loss(self.model, packed)
         value.backward()
         if world_size() > 1:
             for parameter in self.parameters:

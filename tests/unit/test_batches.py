@@ -9,7 +9,7 @@ from intent.prompt import load_tokenizer
 from intent.synth.example import Example
 from intent.train import attention
 from intent.train.batches import batches, decisions, encode, loss, pack
-from tests.tiny import CART, NAMES, write_checkpoint
+from tests.tiny import CART, NAMES, write_checkpoint, write_windowed
 
 INTENTS = [
     ("add two eggs", {"action": "add", "product": "Eggs", "quantity": 2}),
@@ -25,10 +25,33 @@ def checkpoint(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.mark.parametrize("codec", ["json", "compact", "pointing"])
-def test_the_loss_and_its_gradient_are_those_of_whole_prompts(checkpoint, codec):
+@pytest.fixture(scope="module")
+def kinds(checkpoint, tmp_path_factory):
+    """One checkpoint whose layers see everything, and one with sliding windows far shorter than a prompt."""
+    return {"llama": checkpoint, "gemma": write_windowed(tmp_path_factory.mktemp("windowed"))}
+
+
+def whole_prompts(model, batch):
+    """The mean over decisions of -log(what the decoder serves for the right one), each prompt computed alone."""
     import torch
 
+    losses, tokens = [], 0
+    for row, of in zip(batch.rows, batch.of, strict=True):
+        group, target = batch.groups[of], row.target
+        ids = torch.tensor([group.prefix + row.message + target.tokens[:-1]])
+        logits = model(input_ids=ids).logits[0, -len(target.tokens) :]
+        for position, state in zip(target.decisions, target.states, strict=True):
+            allowed = group.automaton.allowed(state)
+            chances = logits[position, torch.from_numpy(allowed).long()].softmax(0)
+            losses.append(-chances[list(allowed).index(target.tokens[position])].log())
+        tokens += ids.numel()
+    return torch.stack(losses).mean(), tokens
+
+
+@pytest.mark.parametrize("codec", ["json", "compact", "pointing"])
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
+def test_the_loss_and_its_gradient_are_of_what_is_served_for_whole_prompts(kinds, kind, codec):
+    checkpoint = kinds[kind]
     model = load_reference(checkpoint, "cpu").float().train()
     twice = [replace(e, catalog=catalog) for e in EXAMPLES * 4 for catalog in ("all", "some")]
     catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
@@ -36,24 +59,23 @@ def test_the_loss_and_its_gradient_are_those_of_whole_prompts(checkpoint, codec)
     (batch,) = batches(groups, 32)
     ordinary = model.config._attn_implementation
     model.set_attn_implementation(attention.register())
-    packed = loss(model, batch, pack(batch))
+    packed = loss(model, pack(batch))
     packed.backward()
     gradient = model.model.layers[0].self_attn.q_proj.weight.grad.clone()
     model.zero_grad()
     model.set_attn_implementation(ordinary)
 
-    total, tokens, whole = 0.0, 0, 0
-    for row, of in zip(batch.rows, batch.of, strict=True):
-        ids = torch.tensor([batch.groups[of].prefix + row.message + row.target.tokens])
-        labels = torch.full_like(ids, -100)
-        labels[0, -len(row.target.tokens) :] = torch.tensor(row.target.tokens)
-        total = total + model(input_ids=ids, labels=labels).loss * len(row.target.tokens)
-        tokens += len(row.target.tokens)
-        whole += ids.numel()
-    (total / tokens).backward()
-    assert packed.item() == pytest.approx((total / tokens).item(), abs=1e-4)
-    assert torch.allclose(gradient, model.model.layers[0].self_attn.q_proj.weight.grad, atol=1e-4)
+    expected, whole = whole_prompts(model, batch)
+    expected.backward()
+    assert packed.item() == pytest.approx(expected.item(), abs=1e-4)
+    assert torch_close(gradient, model.model.layers[0].self_attn.q_proj.weight.grad)
     assert pack(batch).ids.size < 0.6 * whole
+
+
+def torch_close(a, b) -> bool:
+    import torch
+
+    return torch.allclose(a, b, atol=1e-4)
 
 
 def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
@@ -76,21 +98,22 @@ def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
     assert sum(decisions(model, batch, pack(batch))[0] for batch in batches(groups, 8)) == len(texts) // 2
 
 
-def test_the_kernel_of_gpus_sees_the_same_pairs(checkpoint, monkeypatch):
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
+def test_the_kernel_of_gpus_sees_the_same_pairs(kinds, kind, monkeypatch):
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    model, tokenizer = load_reference(checkpoint, "cpu").float(), load_tokenizer(checkpoint)
+    model, tokenizer = load_reference(kinds[kind], "cpu").float(), load_tokenizer(kinds[kind])
     catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
     examples = [replace(e, catalog=catalog) for e in EXAMPLES[-1:] * 9 + EXAMPLES[:1] * 4 for catalog in catalogs]
     (batch,) = batches(encode(examples, catalogs, CART, tokenizer, "pointing"), 64)
     model.set_attn_implementation(attention.register())
     with torch.no_grad():
-        expected = loss(model, batch, pack(batch))
+        expected = loss(model, pack(batch))
         # Its kernel runs on GPUs alone; torch can compute the same without.
         monkeypatch.setattr(attention, "fused", lambda device: True)
         monkeypatch.setattr(attention, "flex", flex_attention)
-        assert loss(model, batch, pack(batch, attention.multiple("cpu"))).item() == pytest.approx(expected.item(), abs=1e-4)
+        assert loss(model, pack(batch, attention.multiple("cpu"))).item() == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_batches_depend_on_the_seed_alone_and_lose_no_row(checkpoint):
