@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
@@ -158,7 +158,11 @@ class Steps:
             else:
                 self.show_due()
 
-    def end(self, part: str, note: str = "done") -> None:
+    def report(self, done: int, total: int, unit: str, note: str = "") -> None:
+        """A `Report` of the work as a whole."""
+        self.update(done, total, note, unit=unit)
+
+    def end(self, part: str = "", note: str = "done") -> None:
         """Nothing more is to be done for `part`, whatever was counted last."""
         with self._lock:
             self._counts.pop(part, None)
@@ -196,6 +200,14 @@ def write(line: str, stream: TextIO | None = None) -> None:
     """A line for whoever looks on; that nobody does is no reason to fail."""
     with suppress(OSError, ValueError):
         print(line, file=stream or sys.stderr, flush=True)
+
+
+def counted(items: Iterable, total: int, report: Report, unit: str, note: str = "") -> Iterator:
+    """The items, each reported when the next one is asked for."""
+    report(0, total, unit, note)
+    for number, item in enumerate(items, 1):
+        yield item
+        report(number, total, unit, note)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from intent.night.progress import Summary
 from intent.night.run import classify_night
 from intent.night.worker import Columns
 from intent.variant import SVM, VariantSpec
-from jobs.app import LogLines, cluster, for_machines, job, say
+from jobs.app import cluster, job, say, watcher
 from jobs.choice import serving
 from jobs.nodes import room
 
@@ -41,7 +41,7 @@ def label(lineage: Lineage, output: str, variants: dict[str, Artifact], batches:
         engines(lineage, variants, batches),
         config.fleet,
         columns(config),
-        stream=LogLines() if for_machines(config.cluster) else None,
+        stream=watcher(config.cluster),
     )
 
 

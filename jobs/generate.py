@@ -85,7 +85,8 @@ def _unique(corpus: Corpus, count: int, seen: set[int], catalogs: dict, title: s
     """The first `count` examples of the corpus that are not nearly another split's, another example's or a gold one's."""
     found: list[pa.Table] = []
     rows = 0
-    with Steps(title) as steps:
+    with Steps(title, "message") as steps:
+        steps.update(0, count)
         for table, hashes, more in _in_order(corpus, count):
             catalogs.update(more)
             fresh = _fresh(hashes, seen)[: count - rows]
@@ -135,7 +136,8 @@ def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict, seen: 
     endpoint = Endpoint(config.endpoint, open_store(f"{lineage.config.workspace}/{ANSWERS}", lineage.options))
     evaluation = [*gold.messages(), *splits["test"]["message"].to_pylist(), *splits["validation"]["message"].to_pylist()]
     written = teacher.Teacher(endpoint, config, lineage.schema, evaluation)
-    taught = written.write(from_table(splits["train"].slice(0, config.messages)), catalogs)
+    with Steps("teacher") as steps:
+        taught = written.write(from_table(splits["train"].slice(0, config.messages)), catalogs, steps.report)
     fresh = _fresh(keys(taught.examples), seen)
     taught.rejected["repeats another"] += len(taught.examples) - len(fresh)
     taught.examples = [taught.examples[i] for i in fresh]

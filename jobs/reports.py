@@ -37,7 +37,7 @@ class Reports:
         """What a task calls to report of `part` of the work; it can be sent to the task."""
         return _Reporter(self._board, part)
 
-    def end(self, part: str, note: str = "done") -> None:
+    def end(self, part: str = "", note: str = "done") -> None:
         """The task of `part` has ended."""
         with self._lock:
             self._ended.add(part)

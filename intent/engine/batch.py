@@ -63,7 +63,7 @@ class Forward(Protocol):
 class BatchClassifier:
     """A `Classifier` over a `Forward`. Messages longer than `max_message_tokens` are rejected.
 
-    `walk`: makes the walk through the automaton of the messages with these numbers in a call.
+    `walk`: makes the walk through the automaton of the messages with these numbers in a call. `answered`: messages so far.
     """
 
     variant: str
@@ -74,6 +74,7 @@ class BatchClassifier:
     max_message_tokens: int
     abstain_below: float = 0.0
     walk: Callable[[Automaton, Sequence[int]], Walk] = lambda automaton, rows: Walk(automaton, len(rows))
+    answered: int = 0
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         # What shares a beginning, or is of one length, meets within a piece; the next piece is tokenised meanwhile.
@@ -148,6 +149,7 @@ class BatchClassifier:
                     del running[row]
                     self.forward.release(place)
                     free.append(place)
+                    self.answered += 1
 
     def _halve(self, walk: Walk, running: dict[int, Feed], waiting: deque[int], free: list[int]) -> None:
         """Half the places from now on; what was under way begins again."""
