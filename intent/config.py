@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from intent.artifacts.variant import Precision, VariantSpec, expand
 from intent.errors import ConfigError
 from intent.schema import Choice, Count, Entity, IntentSchema, Slot
 from intent.storage import StorageOptions, absolute
-from intent.variant import Precision, VariantSpec, expand
 
 
 class SlotKind(Enum):
@@ -191,8 +191,10 @@ SHIPPED = "shipped:"
 class ModelConfig:
     """A base model: a Hugging Face id or a local path, or `package:NAME/FILE.gguf`, a GGUF inside an installed package.
 
-    `sha256`: of that GGUF. `adapter`: a folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters.
-    `group_size`: of GPTQ, which must divide the model's dimensions; the groups engine/ and quant/ name their variants by it.
+    A GGUF in several pieces is `package:NAME1/FILE1 NAME2/FILE2 ...`, in order. `sha256`: of the whole GGUF. `adapter`: a
+    folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters. `vocabulary`: `full`, or the file that
+    lists the tokens to keep, as jobs.vocabulary writes it; `shipped:NAME` is that of an adapter. `group_size`: of GPTQ, which
+    must divide the model's dimensions; the groups engine/ and quant/ name their variants by it.
     """
 
     name: str = MISSING
@@ -200,6 +202,7 @@ class ModelConfig:
     revision: str | None = None
     sha256: str | None = None
     adapter: str | None = None
+    vocabulary: str = "full"
     group_size: int = 64
 
     def __post_init__(self):
@@ -212,8 +215,9 @@ class ModelConfig:
 class TrainConfig:
     """QLoRA (Dettmers et al., arXiv 2305.14314): NF4 base, LoRA on all linear layers, loss on the answer only.
 
-    `epochs`: 0 keeps the base as it is. `adapter`: one to go on from, of the same rank, as `model.adapter` names one; with
-    `model.adapter=null`, the result is an adapter of the plain base again.
+    `batch_messages`: of a step, shared equally by the `workers`. `epochs`: 0 keeps the base as it is. `adapter`: one to go on
+    from, of the same rank, as `model.adapter` names one; with `model.adapter=null`, the result is an adapter of the plain base
+    again.
     """
 
     uri: str | None = None
@@ -243,6 +247,15 @@ class TrainConfig:
         require(0 < self.stop_at <= 1, "train.stop_at", self.stop_at, "use a share in (0, 1]")
         for name in ("workers", "cpus", "validate_every", "patience"):
             require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "use at least 1")
+        more = -(-self.batch_messages // self.workers) * self.workers
+        near = " or ".join(str(size) for size in (more - self.workers, more) if size > 0)
+        remedy = f"cannot be shared equally by {self.workers} workers (train.workers); use {near}"
+        require(self.batch_messages % self.workers == 0, "train.batch_messages", self.batch_messages, remedy)
+
+    @property
+    def worker_messages(self) -> int:
+        """How many messages of a step one worker has."""
+        return self.batch_messages // self.workers
 
 
 @dataclass
@@ -398,8 +411,17 @@ class JobConfig:
         for part in (self.model, self.train):
             if part.adapter and not part.adapter.startswith(SHIPPED):
                 part.adapter = absolute(part.adapter)
+        if self.model.vocabulary != "full" and not self.model.vocabulary.startswith(SHIPPED):
+            self.model.vocabulary = absolute(self.model.vocabulary)
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
+
+
+@dataclass
+class VocabularyConfig(JobConfig):
+    """`output`: the file that lists the tokens."""
+
+    output: str = MISSING
 
 
 @dataclass

@@ -2,22 +2,26 @@
 
 import io
 import os
+import random
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from intent.errors import ConfigError, IntentError, StoreUnfit
+from intent.errors import ConfigError, CorruptData, IntentError, StoreUnfit
 from intent.storage import Blob, StorageOptions, changed, check_endpoint, checked, sha256
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 OWNER, SHA256 = "intent-owner", "intent-sha256"
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-BODY_ATTEMPTS, CONFLICT_ATTEMPTS = 5, 6
+BODY_ATTEMPTS, CONFLICT_ATTEMPTS, UPDATE_ATTEMPTS = 5, 6, 30
+# Larger files go in parts of so many bytes: one PUT takes at most 5 GiB.
+PART_BYTES = 64 << 20
 
 
 class S3Store:
@@ -114,11 +118,67 @@ class S3Store:
                 time.sleep(0.05 * 2**attempt)
         raise IntentError(f"{self.uri}/{key}: conditional writes keep conflicting; run again")
 
+    def put_file(self, key: str, path: Path) -> None:
+        """A large file as a multipart upload, which is aborted where it fails."""
+        with self._named(), self._transfers() as transfers:
+            transfers.upload(str(path), self.bucket, self._key(key)).result()
+
+    def get_file(self, key: str, path: Path) -> None:
+        from botocore.exceptions import ClientError
+        from s3transfer.exceptions import RetriesExceededError
+
+        try:
+            with self._named(), self._transfers() as transfers:
+                transfers.download(self.bucket, self._key(key), str(path)).result()
+        except ClientError as error:
+            if _status(error) == 404:
+                raise FileNotFoundError(f"{self.uri}/{key}") from None
+            raise changed(self.uri, key) if _status(error) == 412 else error from None
+        except RetriesExceededError as error:
+            why = f"the store's reply broke off {BODY_ATTEMPTS} times: {error.last_exception}"
+            raise IntentError(f"{self.uri}/{key}: {why}") from error
+
+    def _transfers(self):
+        from boto3.s3.transfer import TransferConfig, create_transfer_manager
+
+        parts = TransferConfig(PART_BYTES, multipart_chunksize=PART_BYTES, preferred_transfer_client="classic")
+        return create_transfer_manager(self.client, parts)
+
+    def update(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
+        """One PUT with `If-Match`, or with `If-None-Match: *` where there is no object."""
+        for attempt in range(UPDATE_ATTEMPTS):
+            version = self.stat(key)
+            try:
+                before = self.get(key, IfMatch=version.etag) if version else None
+            except (CorruptData, FileNotFoundError):
+                continue
+            data = change(before)
+            if self._put_if_match(key, data, version) if version else self.put_if_absent(key, data):
+                return
+            time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+        raise IntentError(f"{self.uri}/{key}: others keep changing it; run again")
+
+    def _put_if_match(self, key: str, data: bytes, version: Blob) -> bool:
+        from botocore.exceptions import ClientError
+
+        owner = uuid.uuid4().hex
+        try:
+            self._call("put_object", key, Body=data, IfMatch=version.etag, Metadata={OWNER: owner})
+            return True
+        except (CorruptData, FileNotFoundError):
+            # As in put_if_absent: after a lost reply the client's own retry finds its own object.
+            head = self._head(key)
+            return head is not None and head["Metadata"].get(OWNER) == owner
+        except ClientError as error:
+            if _status(error) != 409:
+                raise
+            return False
+
     def delete(self, key: str) -> None:
         self._call("delete_object", key)
 
     def tidy(self) -> None:
-        """Nothing: an object is written by one request, whole or not at all."""
+        """Nothing: objects are whole or not there. Parts of a killed upload are for the bucket's lifecycle rule."""
 
     def _head(self, key: str) -> dict | None:
         try:

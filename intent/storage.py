@@ -6,16 +6,18 @@ and an object that exists is whole.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -24,6 +26,7 @@ from intent.errors import ConfigError, CorruptData, StoreUnfit
 
 _HIDDEN = "."
 _ASIDE, _ASIDE_SECONDS = ".aside-", 24 * 3600
+_COPIED = 1 << 20  # bytes at once
 
 _NO_SECRETS = "holds credentials; take them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use an instance role"
 
@@ -86,6 +89,18 @@ class Store(Protocol):
         """Whole or not at all; False where the key already exists and this call did not make it.
 
         `notes` go into the object's metadata, where the store has such.
+        """
+
+    def put_file(self, key: str, path: Path) -> None:
+        """The bytes of a file of any size, never all of them in memory. Whole or not at all; replaces."""
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write an object of any size to a file, never all of it in memory. Raises FileNotFoundError."""
+
+    def update(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Replace an object by what `change` makes of its bytes (None where there is no object).
+
+        Of concurrent updates none is lost: `change` is called again where another one came first.
         """
 
     def delete(self, key: str) -> None: ...
@@ -228,6 +243,26 @@ class LocalStore:
         _sync_folder(path.parent)
         return True
 
+    def put_file(self, key: str, path: Path) -> None:
+        target = self._path(key)
+        with open(path, "rb") as file:
+            aside = self._write_aside(target, file)
+        os.replace(aside, target)
+        _sync_folder(target.parent)
+
+    def get_file(self, key: str, path: Path) -> None:
+        shutil.copyfile(self._path(key), path)
+
+    def update(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path.with_name(f"{_HIDDEN}{path.name}.lock"), "ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                raise StoreUnfit(f"{self.uri}: has no locks ({error.strerror}); use another file system or s3://") from error
+            self.put(key, change(path.read_bytes() if path.exists() else None))
+
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
 
@@ -241,12 +276,12 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return self.root / checked(key)
 
-    def _write_aside(self, path: Path, data: bytes) -> str:
+    def _write_aside(self, path: Path, data: bytes | BinaryIO) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(prefix=_ASIDE, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.write(data) if isinstance(data, bytes) else shutil.copyfileobj(data, file, _COPIED)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(aside, 0o644)

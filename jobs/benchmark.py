@@ -6,15 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord, file_sha256, libraries
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord, Files, file_sha256, libraries
+from intent.artifacts.lineage import Lineage
 from intent.config import BenchmarkConfig, RowKind, Shape
 from intent.errors import ConfigError
 from intent.evaluate.benchmark import Bench, Result, Row, compared, plan, result, tokens_needed
 from intent.evaluate.benchmark_report import render_json, render_markdown, render_text
 from intent.evaluate.machine import machine
 from intent.evaluate.meters import Workload
-from intent.lineage import Lineage
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from jobs.app import Steps, cluster, job, say
@@ -48,10 +48,10 @@ def _shape(lineage: Lineage) -> Artifact:
         inputs["vocabulary"] = file_sha256(vocabulary)
 
     record = ArtifactRecord("shape", settings, inputs)
-    if made := artifact.find(artifact.artifact_uri(config.workspace, record), lineage.options):
+    if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
         return made
     tokenizer = vocabulary or (None if config.shape is Shape.embedded else make_base(lineage))
-    return ray.get(ray.remote(_make_shape).remote(config, record, tokenizer, lineage.options))
+    return ray.get(ray.remote(_make_shape).remote(replace(config, model=lineage.model), record, tokenizer, lineage.options))
 
 
 def _make_shape(
@@ -63,15 +63,15 @@ def _make_shape(
     def build(folder: Path) -> None:
         if config.shape is Shape.embedded:
             return write_base(config.model, folder)
-        where = artifact.fetch(tokenizer, options) if isinstance(tokenizer, Artifact) else tokenizer
+        where = artifacts.fetch(tokenizer, options) if isinstance(tokenizer, Artifact) else tokenizer
         return write_shape(config.shape.value, where, folder)
 
-    return artifact.make(config.workspace, record, build, options)
+    return artifacts.make(config.workspace, record, build, options)
 
 
 def workload(lineage: Lineage) -> Workload:
     generate(lineage, lineage.config.data)
-    examples = dataset.read_split(open_store(lineage.data().uri, lineage.options), "test")
+    examples = dataset.read_split(Files(lineage.data(), lineage.options), "test")
     return Workload(lineage.prompt, [e.message for e in examples], [e.intent for e in examples])
 
 
@@ -123,7 +123,7 @@ def measure_all(lineage: Lineage) -> tuple[dict, list[Result]]:
             say(f"{row.name}: {done.reason or f'{done.tokens_per_second:,.0f} tokens/s'}")
             where |= found
         steps.update(len(results), len(rows))
-    length, needed = tokens_needed(artifact.fetch(lineage.checkpoint(), lineage.options), work)
+    length, needed = tokens_needed(artifacts.fetch(lineage.checkpoint(), lineage.options), work)
     messages = f"{len(work.messages)} generated, {length:.1f} tokens each, {needed:.1f} to be computed (compact codec)"
     return _head(lineage, where, messages), compared(results, needed)
 

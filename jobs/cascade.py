@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord, Files
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.variant import CASCADE, SVM, VariantSpec
 from intent.engine.cascade import Threshold
 from intent.engine.svm import load_svm, require_one_choice, write_svm
 from intent.errors import ConfigError
 from intent.evaluate.metrics import is_right
-from intent.lineage import Lineage
 from intent.progress import Steps
 from intent.schema import IntentSchema
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions
 from intent.synth import dataset
-from intent.variant import CASCADE, SVM, VariantSpec
 
 Errors = dict[str, Exception]
 
@@ -90,11 +90,11 @@ def _make_svm(work: _Work) -> Artifact:
     def build(folder: Path) -> None:
         from intent.train.svm import fit
 
-        store = open_store(work.data.uri, work.options)
-        training, validation = (dataset.read_split(store, split) for split in ("train", "validation"))
+        files = Files(work.data, work.options)
+        training, validation = (dataset.read_split(files, split) for split in ("train", "validation"))
         write_svm(folder, fit(training, validation, work.schema))
 
-    return artifact.make(work.workspace, work.record, build, work.options)
+    return artifacts.make(work.workspace, work.record, build, work.options)
 
 
 def _make_cascade(work: _Work) -> Artifact:
@@ -102,15 +102,15 @@ def _make_cascade(work: _Work) -> Artifact:
 
     def build(folder: Path) -> dict:
         for part in (work.model, work.svm):
-            source = artifact.fetch(part, work.options)
+            source = artifacts.fetch(part, work.options)
             for key in part.record.files:
                 (folder / key).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / key, folder / key)
-        examples = dataset.read_split(open_store(work.data.uri, work.options), "validation")
+        examples = dataset.read_split(Files(work.data, work.options), "validation")
         found = load_svm(folder, work.schema).classify([example.message for example in examples])
         right = np.array([is_right(example.intent, given) for example, given in zip(examples, found, strict=True)])
         threshold = Threshold.reaching(np.array([given.confidence for given in found]), right, work.precision)
         threshold.write(folder)
         return asdict(threshold)
 
-    return artifact.make(work.workspace, work.record, build, work.options)
+    return artifacts.make(work.workspace, work.record, build, work.options)

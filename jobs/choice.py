@@ -5,14 +5,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from intent import selection
-from intent.artifact import Artifact
+from intent.artifacts import Artifact, selection
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import MODELS, checkpoint_at, find_models
+from intent.artifacts.selection import Selected
 from intent.config import ClassifyConfig
 from intent.errors import ConfigError
-from intent.lineage import Lineage
-from intent.models import MODELS, checkpoint_at, find_models
 from intent.night.ledger import PLAN
-from intent.selection import Selected
 from intent.storage import Store, open_store, split_uri
 from jobs.nodes import places
 

@@ -3,17 +3,17 @@
 import json
 from collections.abc import Mapping
 
-from intent.artifact import Artifact, fingerprint
+from intent.artifacts import Artifact, fingerprint
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.loader import classifier_loader
+from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
 from intent.hardware import CPU, GPU
-from intent.lineage import Lineage
-from intent.models import classifier_loader
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import RunIdentity
 from intent.night.progress import Summary
 from intent.night.run import classify_night
 from intent.night.worker import Columns
-from intent.variant import SVM, VariantSpec
 from jobs.app import cluster, job, say, watcher
 from jobs.choice import serving
 from jobs.nodes import room

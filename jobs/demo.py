@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
+from intent.artifacts.lineage import Lineage
 from intent.config import ClassifyConfig, DataConfig
 from intent.evaluate.report import REPORT, render_text
-from intent.lineage import Lineage
 from intent.night.progress import Summary
 from intent.storage import Store, open_store
 from intent.synth.corpus import Corpus
@@ -99,7 +99,7 @@ def main(config: ClassifyConfig) -> None:
         write_log(log, lineage, config.data)
         config.output += "/" + "-".join(variant.fingerprint[:6] for variant in variants.values())
         summary = step(f"classify {ROWS:,} rows of {config.input} with {' and '.join(variants)}", lambda: classify(config))
-    say(closing(config, text, f"{evaluation.uri}/{REPORT}", summary))
+    say(closing(config, text, f"{evaluation.files_uri}/{REPORT}", summary))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord, Files
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.loader import classifier_loader
+from intent.artifacts.selection import select
+from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import Device, JobConfig, require
 from intent.errors import IntentError
 from intent.evaluate import hosted, measurement
@@ -14,12 +18,8 @@ from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
 from intent.evaluate.results import Measured, Sources, hosted_result, reference_of, results_of
 from intent.hardware import CPU, GPU
-from intent.lineage import Lineage
-from intent.models import classifier_loader
 from intent.openai import require_key
-from intent.selection import select
-from intent.storage import StorageOptions, open_store
-from intent.variant import SVM, VariantSpec
+from intent.storage import StorageOptions
 from jobs.app import Steps, cluster, command, job, reason_of, say
 from jobs.nodes import Place, alone, fitting, places
 from jobs.reports import Reports
@@ -58,7 +58,7 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 3}
     record = ArtifactRecord("evaluation", settings, inputs)
     rows = {plan.name: _read(lineage, plan, made) for plan, made in measured}
-    return artifact.make(
+    return artifacts.make(
         config.workspace, record, lambda folder: _build(lineage, rows, asked, reasons, folder), lineage.options
     )
 
@@ -111,7 +111,7 @@ def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
 def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Artifact]], dict[str, str]]:
     """The measurements, those missing made now, one at a time on a node; and, by row, why there is none."""
     workspace, options = lineage.config.workspace, lineage.options
-    done = {p.name: artifact.find(artifact.artifact_uri(workspace, p.trial.record), options) for p in planned}
+    done = {p.name: artifacts.find(artifacts.artifact_uri(workspace, p.trial.record), options) for p in planned}
     missing = [plan for plan in planned if done[plan.name] is None]
     made, failed = _measure_now(missing, workspace, options) if missing else ({}, {})
     done |= made
@@ -168,7 +168,7 @@ def _price(lineage: Lineage, hardware, units: int) -> float | None:
 
 
 def results_at(made: Artifact, lineage: Lineage) -> dict:
-    return json.loads(open_store(made.uri, lineage.options).read(RESULTS))
+    return json.loads(Files(made, lineage.options).read(RESULTS))
 
 
 @job("evaluate")
@@ -177,7 +177,7 @@ def main(config: JobConfig) -> None:
     lineage.check()
     with cluster(config.cluster):
         made = evaluate(lineage, config.quant.specs())
-    say(f"{render_text(results_at(made, lineage))}\nreport: {made.uri}/{REPORT}")
+    say(f"{render_text(results_at(made, lineage))}\nreport: {made.files_uri}/{REPORT}")
 
 
 if __name__ == "__main__":

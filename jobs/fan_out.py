@@ -7,9 +7,9 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from intent.artifacts.lineage import Lineage
 from intent.config import BenchmarkConfig
 from intent.errors import MissingArtifact
-from intent.lineage import Lineage
 from intent.night import benchmark
 from intent.night.benchmark import Overhead
 from intent.storage import open_store

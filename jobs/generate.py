@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from intent import artifact, labelled
+from intent import artifacts, labelled
+from intent.artifacts.lineage import Lineage
 from intent.config import CatalogSource, DataConfig, HeldOut, JobConfig
 from intent.errors import ConfigError
 from intent.evaluate import gold
-from intent.lineage import Lineage
 from intent.openai import Endpoint
 from intent.storage import open_store
 from intent.synth import dataset, teacher
@@ -31,13 +31,13 @@ CARD_EXAMPLES = 20_000
 ANSWERS = "endpoint"
 
 
-def generate(lineage: Lineage, config: DataConfig) -> artifact.Artifact:
+def generate(lineage: Lineage, config: DataConfig) -> artifacts.Artifact:
     """The data set that `lineage` names, made where it is not there yet."""
     record = lineage.data_record()
-    if made := artifact.find(artifact.artifact_uri(lineage.config.workspace, record), lineage.options):
+    if made := artifacts.find(artifacts.artifact_uri(lineage.config.workspace, record), lineage.options):
         return made
     build = _bring if lineage.config.labelled.uri else _build
-    return artifact.make(lineage.config.workspace, record, lambda folder: build(lineage, config, folder), lineage.options)
+    return artifacts.make(lineage.config.workspace, record, lambda folder: build(lineage, config, folder), lineage.options)
 
 
 def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:

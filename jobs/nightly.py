@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TextIO
 
-from intent.artifact import fingerprint
+from intent.artifacts import fingerprint
+from intent.artifacts.lineage import Lineage
 from intent.config import YESTERDAY, NightlyConfig
 from intent.engine import Classifier, Prediction
 from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
-from intent.lineage import Lineage
 from intent.night.accept import Examination, settle_night
 from intent.night.arrival import wait
 from intent.night.fleet import EngineSpec

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from intent import hardware
+from intent.artifacts.variant import VariantSpec
 from intent.config import ClusterConfig, ClusterMode, Device
 from intent.hardware import CPU, GPU, Hardware
-from intent.variant import VariantSpec
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,21 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord, Files
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import publish_models
+from intent.artifacts.variant import CASCADE, SVM, VariantSpec
 from intent.config import JobConfig
 from intent.engine import parity
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
 from intent.errors import ConfigError, IntentError
-from intent.lineage import Lineage
-from intent.models import publish_models
 from intent.progress import Report, polled, unreported
 from intent.prompt import Prompt, load_tokenizer
 from intent.schema import IntentSchema
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions
 from intent.synth import dataset
-from intent.variant import CASCADE, SVM, VariantSpec
 from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
 from jobs.nodes import room
@@ -26,19 +26,30 @@ from jobs.reports import Reports
 
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
-    """The variants, by name, each made where it is not there yet. Every one is tried before the first error is raised."""
+    """The variants, by name, each made where it is not there yet; they become the workspace's models.
+
+    Every one is tried before the first error is raised; then the workspace's models stay as they were.
+    """
     if refused := refusals(lineage, specs):
         raise next(iter(refused.values()))
     made, failed = attempt(lineage, specs)
     if failed:
         raise next(iter(failed.values()))
-    return made
+    publish_variants(lineage, made)
+    return {spec.name: made[spec.name] for spec in specs if spec.name in made}
+
+
+def publish_variants(lineage: Lineage, made: dict[str, Artifact]) -> None:
+    """Make what `attempt` made the workspace's models. Variants of another checkpoint are no longer among them."""
+    of_checkpoint = any(name != SVM for name in made)
+    checkpoint = lineage.checkpoint().fingerprint if of_checkpoint else None
+    publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
 
 
 def attempt(
     lineage: Lineage, specs: list[VariantSpec], with_gold: bool = True
 ) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """The variants that could be made, and why the others could not; those made, and a cascade's parts, are published.
+    """The variants that could be made, with the parts of cascades, and why others of `specs` could not. Publishes nothing.
 
     `with_gold`: with the gold set that an actor is checked by.
     """
@@ -48,13 +59,10 @@ def attempt(
     made, failed = _attempt_models(lineage, models, with_gold) if models else ({}, {})
     more, wrong = cascade.attempt(lineage, specs, made)
     made, failed = made | more, failed | wrong
-    checkpoint = lineage.checkpoint().fingerprint if models else None
-    publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
     for spec in specs:
         if spec.model and spec.model.name in failed:
             failed.setdefault(spec.name, failed[spec.model.name])
-    asked = [spec.name for spec in specs]
-    return {name: made[name] for name in asked if name in made}, {name: failed[name] for name in asked if name in failed}
+    return made, {spec.name: failed[spec.name] for spec in specs if spec.name in failed}
 
 
 def _attempt_models(
@@ -81,8 +89,8 @@ def _attempt_models(
             resources = {"num_cpus": cpus, "num_gpus": gpus if spec.engine == "gptq" else 0}
             data = lineage.data() if spec.engine == "gptq" or spec.imatrix else None
             work = _Work(lineage, checkpoint, data, spec)
+            steps.update(0, 0, "waits for its turn", spec.name)
             waiting[task.options(**resources).remote(work, gold, reports.of(spec.name))] = spec
-            steps.update(0, 0, "waits for CPUs", spec.name)
         while waiting:
             (ref,), _ = ray.wait(list(waiting), num_returns=1)
             spec = waiting.pop(ref)
@@ -115,7 +123,7 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
 
     refused = cascade.refusals(lineage, specs)
     if gptq := [spec for spec in specs if spec.runs == "gptq" and spec.name not in refused]:
-        folder = artifact.fetch(lineage.checkpoint(), lineage.options)
+        folder = artifacts.fetch(lineage.checkpoint(), lineage.options)
         for spec in gptq:
             try:
                 check_group_size(folder, (spec.model or spec).group_size)
@@ -144,7 +152,7 @@ def _gold(lineage: Lineage, checkpoint: Artifact, gpus: int) -> Artifact:
     data, cpus = lineage.data(), _cpus(lineage)
     record = lineage.parity_record(checkpoint, data)
     work = _GoldWork(lineage.config.workspace, record, checkpoint, data, lineage.schema, lineage.options, cpus)
-    if made := artifact.find(artifact.artifact_uri(work.workspace, record), work.options):
+    if made := artifacts.find(artifacts.artifact_uri(work.workspace, record), work.options):
         return made
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(make_gold)
     with Steps("gold set") as steps, Reports(steps) as reports:
@@ -157,20 +165,20 @@ def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
     """Validation messages about one catalog, with the unquantized model's labels."""
 
     def build(folder: Path) -> None:
-        store = open_store(work.data.uri, work.options)
-        examples = dataset.read_split(store, "validation")
+        files = Files(work.data, work.options)
+        examples = dataset.read_split(files, "validation")
         catalog = examples[0].catalog
         messages = dict.fromkeys(example.message for example in examples if example.catalog == catalog)
-        prompt = Prompt(work.schema, dataset.read_catalogs(store).get(catalog, ()))
+        prompt = Prompt(work.schema, dataset.read_catalogs(files).get(catalog, ()))
         options = EngineOptions(work.checkpoint.record.config["codec"], threads=work.threads)
         report(0, 0, "", "loads the unquantized model")
-        reference = load_classifier(artifact.fetch(work.checkpoint, work.options), "reference", prompt, options)
+        reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
         asked = list(messages)[: parity.CANDIDATES]
         with polled(lambda: reference.answered, len(asked), report, "message", "labels them with the unquantized model"):
             gold = GoldSet.of(reference, prompt, asked)
         gold.write(folder)
 
-    return artifact.make(work.workspace, work.record, build, work.options)
+    return artifacts.make(work.workspace, work.record, build, work.options)
 
 
 def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported) -> Artifact:
@@ -179,7 +187,7 @@ def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported
         from intent.train.merge import copy_calibration, copy_tokenizer
 
         report(0, 0, "", "loads the checkpoint")
-        checkpoint = artifact.fetch(work.checkpoint, work.options)
+        checkpoint = artifacts.fetch(work.checkpoint, work.options)
         spec = work.spec
         sequences = _calibration(work, checkpoint, work.options) if work.data else []
         if spec.engine == "gptq":
@@ -189,18 +197,18 @@ def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported
         copy_tokenizer(checkpoint, folder)
         copy_calibration(checkpoint, folder)
         if gold:
-            shutil.copy(artifact.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
+            shutil.copy(artifacts.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
 
-    return artifact.make(work.workspace, work.record, build, work.options)
+    return artifacts.make(work.workspace, work.record, build, work.options)
 
 
 def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list[list[int]]:
     """Whole training prompts with their answers: a few messages share each prefix, as they do when served."""
     from intent.train.batches import calibration_sequences, encode
 
-    store = open_store(work.data.uri, options)
-    examples = dataset.read_split(store, "train")[: work.messages]
-    groups = encode(examples, dataset.read_catalogs(store), work.schema, load_tokenizer(checkpoint), work.codec)
+    files = Files(work.data, options)
+    examples = dataset.read_split(files, "train")[: work.messages]
+    groups = encode(examples, dataset.read_catalogs(files), work.schema, load_tokenizer(checkpoint), work.codec)
     return calibration_sequences(groups)
 
 

@@ -2,37 +2,42 @@
 
 from collections.abc import Mapping
 
-from intent.artifact import Artifact
+from intent.artifacts import Artifact
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.selection import SELECTION, Selected, publish, select
 from intent.config import JobConfig
 from intent.errors import ConfigError
 from intent.evaluate.report import REPORT, render_text
-from intent.lineage import Lineage
 from intent.openai import require_key
-from intent.selection import SELECTION, Selected, publish, select
 from jobs.app import cluster, job, reason_of, say
 from jobs.evaluate import REFERENCE, evaluate, results_at
-from jobs.quantize import attempt, refusals
+from jobs.quantize import attempt, publish_variants, refusals
 
 
 def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
-    """The evaluation of all of `quant.variants` and what was selected. A variant that fails is a row with its reason."""
+    """The evaluation of all of `quant.variants` and what was selected. A variant that fails is a row with its reason.
+
+    What was made becomes the workspace's models, and what was selected its selection, once something could be selected.
+    """
     if gold := lineage.config.gold:
         raise ConfigError("gold", gold.value, "only measures; a sweep selects: use jobs.evaluate with it")
     require_key(lineage.config.baseline)
     # What is published can be selected: the reference, too.
     specs = list(dict.fromkeys([REFERENCE, *lineage.config.quant.specs()]))
     refused = refusals(lineage, specs)
-    _, failed = attempt(lineage, [spec for spec in specs if spec.name not in refused])
+    variants, failed = attempt(lineage, [spec for spec in specs if spec.name not in refused])
     reasons = {name: reason_of(error) for name, error in (refused | failed).items()}
     made = evaluate(lineage, [spec for spec in specs if spec.name not in reasons], reasons)
     selected = select(results_at(made, lineage), lineage.config.quant.allowed_loss)
-    publish(lineage.config.workspace, lineage.checkpoint().fingerprint, made.uri, selected, lineage.options)
+    if selected:
+        publish_variants(lineage, variants)
+        publish(lineage.config.workspace, lineage.checkpoint().fingerprint, made.uri, selected, lineage.options)
     return made, selected
 
 
 def describe(selected: Mapping[str, Selected]) -> str:
     if not selected:
-        return "nothing selected: the reference was not measured"
+        return "nothing selected: the reference was not measured; the workspace's models and selection stay as they were"
     return "\n".join(f"{model}: {choice.variant}, {choice.reason}" for model, choice in selected.items())
 
 
@@ -43,7 +48,7 @@ def main(config: JobConfig) -> None:
     with cluster(config.cluster):
         made, selected = sweep(lineage)
     say(f"{render_text(results_at(made, lineage))}\n\n{describe(selected)}")
-    say(f"report: {made.uri}/{REPORT}\nselection: {config.workspace}/{SELECTION}")
+    say(f"report: {made.files_uri}/{REPORT}\nselection: {config.workspace}/{SELECTION}")
 
 
 if __name__ == "__main__":

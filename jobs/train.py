@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from intent import artifact, calibration
-from intent.artifact import ArtifactRecord
+from intent import artifacts, calibration
+from intent.artifacts import ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.source import source_content
 from intent.config import ClusterMode, Device, JobConfig, ModelConfig, require
-from intent.lineage import Lineage
 from intent.storage import StorageOptions
 from intent.train.merge import ADAPTER_FILES
 from jobs.app import Steps, cluster, job, say
 from jobs.nodes import room
 
 
-def train(lineage: Lineage) -> artifact.Artifact:
+def train(lineage: Lineage) -> artifacts.Artifact:
     """The checkpoint that `lineage` names, made where it is not there yet."""
     config, record = lineage.config, lineage.checkpoint_record()
-    if made := artifact.find(artifact.artifact_uri(config.workspace, record), lineage.options):
+    if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
         return made
     _require_room(config)
     data, base = lineage.data(), make_base(lineage)
@@ -38,27 +39,33 @@ def _require_room(config: JobConfig) -> None:
     require(asked.workers * each <= cpus, "train.workers", asked.workers, f"of {each} CPUs each are too many for {cpus} CPUs")
 
 
-def make_base(lineage: Lineage) -> artifact.Artifact:
+def make_base(lineage: Lineage) -> artifacts.Artifact:
     """The base model as 16-bit safetensors. Made by a task: where this process runs there may be no room for a model."""
     import ray
 
     record, where = lineage.base_record(), lineage.config.workspace
-    if made := artifact.find(artifact.artifact_uri(where, record), lineage.options):
+    if made := artifacts.find(artifacts.artifact_uri(where, record), lineage.options):
         return made
     with Steps("base model") as steps:
         steps.update(0, 0, f"reads {lineage.config.model.source}")
-        made = ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.config.model, lineage.options))
+        made = ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.model, lineage.options))
         steps.end()
     return made
 
 
-def _make_base(workspace: str, record: ArtifactRecord, model: ModelConfig, options: StorageOptions) -> artifact.Artifact:
+def _make_base(workspace: str, record: ArtifactRecord, model: ModelConfig, options: StorageOptions) -> artifacts.Artifact:
     from intent.train.base import write_base
 
-    return artifact.make(workspace, record, lambda folder: write_base(model, folder), options)
+    def build(folder: Path) -> dict:
+        same = source_content(model) == record.inputs["source"]
+        require(same, "model.source", model.source, "holds other files on this node than where the job started; use one folder")
+        write_base(model, folder)
+        return {"source": model.source, "revision": model.revision}
+
+    return artifacts.make(workspace, record, build, options)
 
 
-def _keep(lineage: Lineage, base: artifact.Artifact) -> artifact.Artifact:
+def _keep(lineage: Lineage, base: artifacts.Artifact) -> artifacts.Artifact:
     """The base model as the checkpoint: what a shipped adapter has taught it serves any catalog."""
     import ray
 
@@ -66,17 +73,17 @@ def _keep(lineage: Lineage, base: artifact.Artifact) -> artifact.Artifact:
     return ray.get(task.remote(lineage.config.workspace, lineage.checkpoint_record(), base, lineage.options))
 
 
-def _copy(workspace: str, record: ArtifactRecord, base: artifact.Artifact, options: StorageOptions) -> artifact.Artifact:
+def _copy(workspace: str, record: ArtifactRecord, base: artifacts.Artifact, options: StorageOptions) -> artifacts.Artifact:
     def build(folder: Path) -> dict:
-        here = artifact.fetch(base, options)
+        here = artifacts.fetch(base, options)
         for name in base.record.files:
             shutil.copy(here / name, folder / name)
         return {"messages": 0}
 
-    return artifact.make(workspace, record, build, options)
+    return artifacts.make(workspace, record, build, options)
 
 
-def _fit(lineage: Lineage, base: artifact.Artifact, data: artifact.Artifact) -> artifact.Artifact:
+def _fit(lineage: Lineage, base: artifacts.Artifact, data: artifacts.Artifact) -> artifacts.Artifact:
     import ray
 
     from intent.train.runner import TrainRequest, fit
@@ -99,21 +106,21 @@ def _fit(lineage: Lineage, base: artifact.Artifact, data: artifact.Artifact) -> 
 def _merge(
     workspace: str,
     record: ArtifactRecord,
-    base: artifact.Artifact,
+    base: artifacts.Artifact,
     adapter: dict[str, bytes],
     metrics: dict,
     options: StorageOptions,
-) -> artifact.Artifact:
+) -> artifacts.Artifact:
     from intent.train.merge import merge
 
     def build(folder: Path) -> dict:
         with tempfile.TemporaryDirectory() as trained:
             for name, data in adapter.items():
                 (Path(trained) / name).write_bytes(data)
-            merge(artifact.fetch(base, options), Path(trained), folder)
+            merge(artifacts.fetch(base, options), Path(trained), folder)
         return metrics
 
-    return artifact.make(workspace, record, build, options)
+    return artifacts.make(workspace, record, build, options)
 
 
 def describe(metrics: Mapping) -> str:

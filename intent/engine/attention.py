@@ -6,6 +6,7 @@ joined by the logsumexps of their scores. A layer with a sliding window keeps on
 sees the part of it that its window reaches. Knows nothing of messages.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from intent.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import DynamicCache
+
+    KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 NAME = "behind_prefix"
 
@@ -23,26 +25,39 @@ NAME = "behind_prefix"
 class Behind:
     """What a forward pass of rows behind a prefix needs to know.
 
-    prefix: the cache of the prefix, one row. A windowed layer's has the prefix's last tokens only.
+    prefix: by layer, keys and values of the prefix [1, kv heads, kept, size]. A windowed layer keeps the last tokens only.
     length: tokens of the whole prefix.
-    queries: int64 [rows, width], positions of the fed tokens behind the prefix, from 0. Padding has -1 or any other.
-    keys: int64 [rows, own], those of the rows' own tokens, the fed ones last.
-    closed: bool [rows, 1, width, own], true where a token does not see an own one.
+    own: by layer, keys and values of the rows' own tokens so far. A pass appends to it.
+    queries: int64 [rows, width], positions of the fed tokens behind the prefix, from 0. Those of padding mean nothing.
+    keys: int64 [rows, own], positions of the rows' own tokens, the fed ones last.
+    hidden: bool [rows, 1, width, own], true where a token does not see an own one.
+    core: `joined`, or it compiled.
     """
 
-    prefix: "DynamicCache"
+    prefix: Sequence["KeysValues"]
     length: int
+    own: dict[int, "KeysValues"]
     queries: "torch.Tensor"
     keys: "torch.Tensor"
-    closed: "torch.Tensor"
+    hidden: "torch.Tensor"
+    core: Callable
 
-    def own(self, window: int | None) -> "torch.Tensor":
-        """Return `closed` for a layer of this window."""
+    def append(self, layer: int, key: "torch.Tensor", value: "torch.Tensor") -> "KeysValues":
+        """Return the keys and values of all own tokens of a layer, to which those of the fed ones are appended."""
+        import torch
+
+        if layer in self.own:
+            key, value = (torch.cat([before, new], 2) for before, new in zip(self.own[layer], (key, value), strict=True))
+        self.own[layer] = key, value
+        return key, value
+
+    def hidden_own(self, window: int | None) -> "torch.Tensor":
+        """Return `hidden` for a layer of this window."""
         if not window or self.keys.shape[1] <= window:
-            return self.closed
-        return self.closed | (self.queries[:, :, None] - self.keys[:, None, :] >= window)[:, None]
+            return self.hidden
+        return self.hidden | (self.queries[:, :, None] - self.keys[:, None, :] >= window)[:, None]
 
-    def to_prefix(self, window: int | None, kept: int) -> "torch.Tensor | None":
+    def hidden_prefix(self, window: int | None, kept: int) -> "torch.Tensor | None":
         """Return where a query does not see one of the prefix's last `kept` tokens, bool [rows, width, kept], or None."""
         if not window or self.length + self.keys.shape[1] <= window:
             return None
@@ -57,10 +72,12 @@ class Behind:
 
 def install(model) -> None:
     """Let a transformers model take `behind=`, what all rows are behind, in its forward pass."""
+    import torch
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    AttentionInterface.register(NAME, behind_prefix)
+    # A compiled layer calls it as it is: what it appends to belongs to no layer.
+    AttentionInterface.register(NAME, torch.compiler.disable(behind_prefix))
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
 
@@ -75,29 +92,47 @@ def require_no_cap(module, options: dict) -> None:
 def behind_prefix(module, query, key, value, attention_mask, scaling=None, behind: Behind | None = None, **kwargs):
     """Compute attention as transformers' attention functions do, or, given `behind`, behind its prefix.
 
-    query [rows, heads, width, size], key and value [rows, kv heads, own, size]. Returns ([rows, width, heads, size], None).
+    query [rows, heads, width, size], key and value [rows, kv heads, width, size], of the fed tokens. Returns
+    ([rows, width, heads, size], None).
     """
-    import torch
-
     if behind is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     require_no_cap(module, kwargs)
     window = kwargs.get("sliding_window")
-    layer = behind.prefix.layers[module.layer_idx]
+    scaling = scaling or query.shape[-1] ** -0.5
+    prefix_key, prefix_value = behind.prefix[module.layer_idx]
+    key, value = behind.append(module.layer_idx, key, value)
+    far = behind.hidden_prefix(window, prefix_key.shape[2])
+    of_prefix, prefix_mass = _to_prefix(query, prefix_key, prefix_value, scaling, far)
+    return behind.core(query, key, value, of_prefix, prefix_mass, scaling, behind.hidden_own(window)), None
+
+
+def joined(
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    of_prefix: "torch.Tensor",
+    prefix_mass: "torch.Tensor",
+    scaling: float,
+    hidden: "torch.Tensor",
+) -> "torch.Tensor":
+    """Return attention to the prefix and to own tokens, [rows, width, heads, size].
+
+    query [rows, heads, width, size], key and value [rows, kv heads, own, size], `of_prefix` and `prefix_mass` as `_to_prefix`
+    returns them, `hidden` bool [rows, 1, width, own].
+    """
+    import torch
+
     rows, heads, width, size = query.shape
-    scaling = scaling or size**-0.5
-    far = behind.to_prefix(window, layer.keys.shape[2])
-    to_prefix, prefix_mass = _to_prefix(query, layer.keys, layer.values, scaling, far)
     # The heads of a group share its keys: they are more queries of the same product.
     grouped = query.reshape(rows, key.shape[1], -1, size)
-    closed = behind.own(window).repeat(1, 1, heads // key.shape[1], 1)
-    to_own, own_mass, _ = weighted(grouped, key, value, scaling, closed)
+    of_own, own_mass, _ = weighted(grouped, key, value, scaling, hidden.repeat(1, 1, heads // key.shape[1], 1))
     # In 16 bits a share near 1 would leave nothing of the other.
     share = (prefix_mass - own_mass.view(rows, heads, width, 1)).sigmoid()
-    out = torch.lerp(to_own.view(query.shape).float(), to_prefix.float(), share).to(value.dtype)
-    return out.transpose(1, 2), None
+    out = torch.lerp(of_own.view(query.shape).float(), of_prefix.float(), share).to(value.dtype)
+    return out.transpose(1, 2)
 
 
 def _to_prefix(

@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -31,10 +31,12 @@ logger = logging.getLogger(__name__)
 class Forward(Protocol):
     """A forward pass with room for `places` sequences behind the prefix, each of at most `room` tokens, `capacity` in all.
 
+    `lanes`: that many times, independent of one another, so that one is computed while another's answers are read.
     `continuous`: a new sequence may start while others are under way. `max_tokens`: the most one `extend` takes.
     `shares`: what neighbours begin with alike is computed once. `computed`: tokens so far, prefixes apart.
     """
 
+    lanes: int
     places: int
     room: int
     capacity: int
@@ -43,20 +45,33 @@ class Forward(Protocol):
     shares: bool
     computed: int
 
-    def extend(self, feeds: Sequence[Feed]) -> Take:
-        """Append tokens to the sequences at some places; the logits after the last token of each, valid until the next call.
+    def extend(self, feeds: Sequence[Feed], tokens: np.ndarray, lane: int = 0) -> Take:
+        """Append tokens to the sequences at some places of a lane; return their logits after the last token of each.
 
-        Raises MemoryError where the machine has none left; every sequence must then be released.
+        `tokens`: ids, in order, of which logits may be asked. What is returned is valid until the lane's next call, and may
+        wait for the result only when it is asked. Raises MemoryError where the machine has none left; every sequence of every
+        lane is then gone.
         """
 
     def begin(self, prefix: Sequence[int]) -> None:
         """Hold another prefix from now on; no sequence is under way."""
 
-    def release(self, place: int) -> None:
+    def release(self, place: int, lane: int = 0) -> None:
         """Forget a place's sequence."""
 
     def close(self) -> None:
         """Free what the garbage collector does not."""
+
+
+@dataclass
+class _Lane:
+    """What is under way in one lane: free places, by row its place and next feed, and the pass that was started."""
+
+    number: int
+    free: list[int]
+    running: dict[int, Feed] = field(default_factory=dict)
+    step: Sequence[int] = ()
+    take: Take | None = None
 
 
 @dataclass
@@ -124,45 +139,65 @@ class BatchClassifier:
         waiting = deque(
             sorted(range(len(sequences)), key=sequences.__getitem__ if self.forward.shares else lambda i: len(sequences[i]))
         )
-        free = list(range(self.forward.places))
-        running: dict[int, Feed] = {}
         answer = self.automaton.longest - len(self.automaton.head)
         needs = [len(sequence) + answer for sequence in sequences]
-        while waiting or running:
-            if self.forward.continuous or not running:
-                room = self.forward.capacity - sum(needs[row] for row in running)
-                while waiting and free and needs[waiting[0]] <= room:
-                    row = waiting.popleft()
-                    running[row] = (free.pop(), sequences[row])
-                    room -= needs[row]
-            step = self._fitting(running)
+        lanes = self._lanes()
+        while waiting or any(lane.running for lane in lanes):
             try:
-                take = self.forward.extend([running[row] for row in step])
+                for lane in lanes:
+                    self._read(lane, walk)
+                    self._fill(lane, waiting, sequences, needs)
+                    self._start(lane, walk)
             except MemoryError:
-                self._halve(walk, running, waiting, free)
-                continue
-            for row, feed in zip(step, walk.advance(np.asarray(step), take), strict=True):
-                place = running[row][0]
-                if feed:
-                    running[row] = (place, feed)
-                else:
-                    del running[row]
-                    self.forward.release(place)
-                    free.append(place)
-                    self.answered += 1
+                self._halve(walk, lanes, waiting)
+                lanes = self._lanes()
 
-    def _halve(self, walk: Walk, running: dict[int, Feed], waiting: deque[int], free: list[int]) -> None:
+    def _lanes(self) -> list[_Lane]:
+        return [_Lane(number, list(range(self.forward.places))) for number in range(self.forward.lanes)]
+
+    def _read(self, lane: _Lane, walk: Walk) -> None:
+        """Decide by what the lane's pass gives, once it is done."""
+        if lane.take is None:
+            return
+        for row, feed in zip(lane.step, walk.advance(np.asarray(lane.step), lane.take), strict=True):
+            place = lane.running[row][0]
+            if feed:
+                lane.running[row] = (place, feed)
+            else:
+                del lane.running[row]
+                self.forward.release(place, lane.number)
+                lane.free.append(place)
+                self.answered += 1
+        lane.take = None
+
+    def _fill(self, lane: _Lane, waiting: deque[int], sequences: Sequence[Sequence[int]], needs: Sequence[int]) -> None:
+        """Give free places to waiting messages."""
+        if lane.running and not self.forward.continuous:
+            return
+        room = self.forward.capacity - sum(needs[row] for row in lane.running)
+        while waiting and lane.free and needs[waiting[0]] <= room:
+            row = waiting.popleft()
+            lane.running[row] = (lane.free.pop(), sequences[row])
+            room -= needs[row]
+
+    def _start(self, lane: _Lane, walk: Walk) -> None:
+        """Start a forward pass of what the lane has."""
+        if lane.running:
+            lane.step = self._fitting(lane.running)
+            lane.take = self.forward.extend([lane.running[row] for row in lane.step], walk.allowed(lane.step), lane.number)
+
+    def _halve(self, walk: Walk, lanes: Sequence[_Lane], waiting: deque[int]) -> None:
         """Half the places from now on; what was under way begins again."""
         if self.forward.places == 1:
             raise
         self.forward.places //= 2
         logger.warning("%s: out of memory; %d messages together from now on", self.variant, self.forward.places)
-        for place, _ in running.values():
-            self.forward.release(place)
-        walk.restart(np.asarray(list(running)))
-        waiting.extendleft(reversed(running))
-        running.clear()
-        free[:] = range(self.forward.places)
+        for lane in lanes:
+            for place, _ in lane.running.values():
+                self.forward.release(place, lane.number)
+            if lane.running:
+                walk.restart(np.asarray(list(lane.running)))
+            waiting.extendleft(reversed(lane.running))
 
     def _fitting(self, running: dict[int, Feed]) -> list[int]:
         """The rows whose feeds go into one forward pass, oldest first."""

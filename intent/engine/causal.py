@@ -1,16 +1,20 @@
 """The forward pass of any Hugging Face causal LM behind a shared prefix, on CPU or CUDA.
 
-The prefix is in a cache of its own, read by every row (`attention.py`); a row's cache holds its own tokens only. Feeds are
-padded on the left, so that the last token of every row is in the last column; what is padding is masked and the positions
-are those of the row alone.
+The keys and values of the prefix are held once and read by every row (`attention.py`); each row has those of its own tokens.
+Feeds are padded on the left, so that the last token of every row is in the last column. What is padding is masked, and the
+positions are those of the row alone. Logits are computed of the tokens that may be asked for, and no others (`output.py`).
+
+A GPU has two lanes of rows: while it computes one, the CPU reads the answers of the other. A pass is queued and not waited
+for; what it gives is copied to pinned memory behind it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from intent.engine import attention
+from intent.engine import attention, output
 from intent.engine.attention import Behind
 from intent.engine.batch import Feed
 from intent.engine.decode import Take
@@ -18,11 +22,40 @@ from intent.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import DynamicCache
+
+    from intent.engine.attention import KeysValues
+
+MOST_PLACES = 1024
+# Tokens after which a run is long enough for its layers to be compiled, which takes about 20 seconds.
+COMPILED_FROM = 1_000_000
+
+
+@dataclass
+class _Lane:
+    """The rows under way in one lane. `of_place`: which row a place has."""
+
+    of_place: dict[int, int] = field(default_factory=dict)
+    own: dict[int, "KeysValues"] = field(default_factory=dict)
+    mask: "torch.Tensor | None" = None
+    positions: "torch.Tensor | None" = None
+    lengths: "torch.Tensor | None" = None
+
+    def start(self, places: Sequence[int], device: "torch.device") -> None:
+        import torch
+
+        rows = len(places)
+        self.own = {}
+        self.mask = torch.ones(rows, 0, dtype=torch.bool, device=device)
+        self.positions = torch.zeros(rows, 0, dtype=torch.int64, device=device)
+        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
+
+    def keep(self, rows: "torch.Tensor") -> None:
+        self.own = {layer: (key[rows], value[rows]) for layer, (key, value) in self.own.items()}
+        self.mask, self.positions, self.lengths = self.mask[rows], self.positions[rows], self.lengths[rows]
 
 
 class CausalForward:
-    """`model` with `prefix` in its cache, decoding up to `places` sequences together, all started at once.
+    """`model` with `prefix` in its cache, decoding up to `places` sequences together in each lane, all started at once.
 
     `places` None: on a GPU as many as its free memory holds, on a CPU, where more gain nothing, 32.
     """
@@ -33,8 +66,12 @@ class CausalForward:
         attention.install(model)
         self.model, self.room, self.computed = model, room, 0
         self.device = next(model.parameters()).device
+        self.on_gpu = self.device.type == "cuda"
+        self.lanes = 2 if self.on_gpu else 1
+        self._core: Callable | None = None
         self.begin(prefix)
-        self.places = places or (fitting(_free_bytes(), model.config, room, len(prefix)) if self.device.type == "cuda" else 32)
+        free = _free_bytes() // self.lanes if self.on_gpu else 0
+        self.places = places or (fitting(free, model.config, room, len(prefix)) if self.on_gpu else 32)
         self.max_tokens = self.capacity = self.places * room
 
     def begin(self, prefix: Sequence[int]) -> None:
@@ -45,68 +82,91 @@ class CausalForward:
             raise ConfigError("catalog", f"{len(prefix)} tokens", remedy)
         self._prefix_length = len(prefix)
         self._prefix = prefix_cache(self.model, prefix, self.device)
-        self._row_of: dict[int, int] = {}
+        self._rows = [_Lane() for _ in range(self.lanes)]
 
-    def extend(self, feeds: Sequence[Feed]) -> Take:
+    def extend(self, feeds: Sequence[Feed], tokens: np.ndarray, lane: int = 0) -> Take:
         import torch
 
         try:
-            return self._extend(feeds)
+            return self._extend(feeds, tokens, self._rows[lane])
         except torch.OutOfMemoryError as error:
-            self._cache = None
+            self._rows = [_Lane() for _ in range(self.lanes)]
             raise MemoryError(str(error)) from None
 
-    def _extend(self, feeds: Sequence[Feed]) -> Take:
+    def _extend(self, feeds: Sequence[Feed], tokens: np.ndarray, rows: _Lane) -> Take:
         import torch
 
+        self.computed += sum(len(fed) for _, fed in feeds)
+        if self.on_gpu and self._core is None and self.computed > COMPILED_FROM:
+            self.compile()
         with torch.inference_mode():
-            self._arrange([place for place, _ in feeds])
-            ids, mask = pad([tokens for _, tokens in feeds], self.device)
-            self.computed += sum(len(tokens) for _, tokens in feeds)
-            queries = self._lengths[:, None] + mask.cumsum(1) - 1
-            self._mask = torch.cat([self._mask, mask.bool()], 1)
-            self._positions = torch.cat([self._positions, queries], 1)
-            self._lengths = self._lengths + mask.sum(1)
-            seen = _causal(self._mask, ids.shape[1])
-            logits = self.model(
+            self._arrange([place for place, _ in feeds], rows)
+            ids, mask, wanted = map(self._sent, (*pad([fed for _, fed in feeds]), tokens.astype(np.int64)))
+            queries = rows.lengths[:, None] + mask.cumsum(1) - 1
+            rows.mask = torch.cat([rows.mask, mask.bool()], 1)
+            rows.positions = torch.cat([rows.positions, queries], 1)
+            rows.lengths = rows.lengths + mask.sum(1)
+            seen = _causal(rows.mask, ids.shape[1])
+            hidden = self.model.get_decoder()(
                 input_ids=ids,
                 attention_mask=seen,
                 position_ids=self._prefix_length + queries.clamp(min=0),
-                past_key_values=self._cache,
-                behind=Behind(self._prefix, self._prefix_length, queries, self._positions, ~seen),
-                use_cache=True,
-                logits_to_keep=last(ids, 1),
-            ).logits[:, -1]
+                behind=Behind(
+                    self._prefix, self._prefix_length, rows.own, queries, rows.positions, ~seen, self._core or attention.joined
+                ),
+                use_cache=False,
+            ).last_hidden_state
+            logits, done = self._fetched(output.logits(self.model, hidden[:, -1], wanted))
 
-        def take(rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-            chosen = logits[torch.from_numpy(rows).to(self.device)][:, torch.from_numpy(tokens).to(self.device)]
-            return chosen.float().cpu().numpy()
+        def take(among: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+            if done is not None:
+                done.synchronize()
+            return logits.numpy()[np.ix_(among, np.searchsorted(tokens, chosen))]
 
         return take
 
-    def release(self, place: int) -> None:
+    def compile(self) -> None:
+        """Fuse what each layer does between its products, where there is a compiler. A layer that fails runs as it is."""
+        import torch
+
+        torch._dynamo.config.suppress_errors = True
+        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 256
+        self._core = torch.compile(attention.joined, dynamic=True)
+        for layer in self.model.get_decoder().layers:
+            layer.compile(dynamic=True)
+
+    def release(self, place: int, lane: int = 0) -> None:
         """The row itself is dropped when the next call no longer names it."""
-        self._row_of.pop(place, None)
+        self._rows[lane].of_place.pop(place, None)
 
     def close(self) -> None:
         """Nothing is held outside of Python."""
 
-    def _arrange(self, places: list[int]) -> None:
-        """Rows of the cache for `places`: new ones when all are new, else those that are still under way."""
-        import torch
-        from transformers import DynamicCache
+    def _arrange(self, places: Sequence[int], rows: _Lane) -> None:
+        """Rows for `places`: new ones when all are new, else those that are still under way."""
+        if not rows.of_place:
+            rows.start(places, self.device)
+        elif (kept := [rows.of_place[place] for place in places]) != list(range(len(rows.lengths))):
+            rows.keep(self._sent(np.asarray(kept, np.int64)))
+        rows.of_place = {place: row for row, place in enumerate(places)}
 
-        if not self._row_of:
-            # Without the model's configuration, windowed layers keep a row's whole own part, as the others do.
-            self._cache = DynamicCache()
-            self._mask = torch.ones(len(places), 0, dtype=torch.bool, device=self.device)
-            self._positions = torch.zeros(len(places), 0, dtype=torch.int64, device=self.device)
-            self._lengths = torch.zeros(len(places), dtype=torch.int64, device=self.device)
-        elif (kept := [self._row_of[place] for place in places]) != list(range(len(self._lengths))):
-            keep = torch.tensor(kept, device=self.device)
-            self._cache.batch_select_indices(keep)
-            self._mask, self._positions, self._lengths = self._mask[keep], self._positions[keep], self._lengths[keep]
-        self._row_of = {place: row for row, place in enumerate(places)}
+    def _sent(self, array: np.ndarray) -> "torch.Tensor":
+        """`array` on the device; on a GPU without waiting for what it computes."""
+        import torch
+
+        found = torch.from_numpy(array)
+        return found.pin_memory().to(self.device, non_blocking=True) if self.on_gpu else found.to(self.device)
+
+    def _fetched(self, found: "torch.Tensor") -> tuple["torch.Tensor", "torch.cuda.Event | None"]:
+        """`found` in the CPU's memory, and what to wait for before it is read."""
+        import torch
+
+        if not self.on_gpu:
+            return found.cpu(), None
+        here = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        return here, done
 
 
 def _free_bytes() -> int:
@@ -126,7 +186,7 @@ def fitting(free: int, config, room: int, prefix: int) -> int:
     cache = room * config.num_hidden_layers * (config.num_key_value_heads or heads) * size * 2 * 2
     scores = room // 2 * heads * (prefix + room) * (2 + 4 + 2)
     layer = room // 2 * (4 * config.hidden_size + 3 * config.intermediate_size) * 2
-    return max(1, min(1024, int(0.75 * free / (cache + scores + layer + 4 * config.vocab_size))))
+    return max(1, min(MOST_PLACES, int(0.75 * free / (cache + scores + layer))))
 
 
 def _causal(mask: "torch.Tensor", width: int) -> "torch.Tensor":
@@ -142,36 +202,24 @@ def _causal(mask: "torch.Tensor", width: int) -> "torch.Tensor":
     return (mask[:, None, :] & earlier | itself)[:, None]
 
 
-def prefix_cache(model, prefix: Sequence[int], device) -> "DynamicCache":
-    """Return the keys and values of a prefix, one row. A windowed layer's are those of the prefix's last tokens."""
+def prefix_cache(model, prefix: Sequence[int], device) -> list["KeysValues"]:
+    """Return by layer the keys and values of a prefix, [1, kv heads, kept, size]; a windowed layer keeps its last tokens."""
     import torch
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
     ids = torch.tensor([list(prefix)], device=device)
     with torch.inference_mode():
-        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=last(ids, 1))
-    return cache
+        model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def pad(sequences: Sequence[Sequence[int]], device) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Return (ids, mask) of shape [rows, longest], padded with 0 on the left."""
-    import torch
-
+def pad(sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (ids, mask), int64 of shape [rows, longest], padded with 0 on the left."""
     width = max(len(sequence) for sequence in sequences)
     ids = np.zeros((len(sequences), width), np.int64)
     mask = np.zeros_like(ids)
     for row, sequence in enumerate(sequences):
         ids[row, width - len(sequence) :] = sequence
         mask[row, width - len(sequence) :] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-
-
-def last(ids: "torch.Tensor", columns: int) -> "torch.Tensor":
-    """The last columns' indexes, for `logits_to_keep`.
-
-    Given a number, transformers slices; torch then multiplies the slice by a copy of the output layer for every row.
-    """
-    import torch
-
-    return torch.arange(ids.shape[1] - columns, ids.shape[1], device=ids.device)
+    return ids, mask

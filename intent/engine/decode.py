@@ -201,6 +201,11 @@ class Walk:
         self.values = np.full((self.n, slots), UNDECIDED, np.int32)
         self.confidences = np.ones((self.n, slots), np.float64)
 
+    def allowed(self, rows: Sequence[int]) -> np.ndarray:
+        """Return the token ids that some of `rows` is allowed next, in order."""
+        states = np.unique(self.states[np.asarray(rows)])
+        return np.unique(np.concatenate([self.automaton.allowed(state) for state in states]))
+
     def advance(self, rows: np.ndarray, take: Take) -> list[tuple[int, ...]]:
         """Decide once for each of `rows` by the logits that `take` gives of them, in their order.
 

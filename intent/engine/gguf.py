@@ -29,6 +29,7 @@ class GgufForward:
     """
 
     continuous = shares = True
+    lanes = 1
 
     def __init__(self, path: Path, prefix: Sequence[int], places: int, room: int, threads: int | None = None):
         import llama_cpp
@@ -55,7 +56,7 @@ class GgufForward:
         self._lengths = [0] * (self.places + 1)
         self._decode_prefix()
 
-    def extend(self, feeds: Sequence[Feed]) -> Take:
+    def extend(self, feeds: Sequence[Feed], wanted: np.ndarray, lane: int = 0) -> Take:
         """New sequences that begin alike, one behind the other in `feeds`, compute what they share once."""
         batch, last, path = self._batch, (), []
         batch.n_tokens = 0
@@ -76,7 +77,7 @@ class GgufForward:
         logits = np.ctypeslib.as_array(self._api.llama_get_logits(self._context), shape=(rows, self._vocab))
         return lambda among, tokens: logits[np.ix_(among, tokens)]
 
-    def release(self, place: int) -> None:
+    def release(self, place: int, lane: int = 0) -> None:
         self._api.llama_memory_seq_rm(self._memory, place + 1, -1, -1)
         self._lengths[place + 1] = 0
 

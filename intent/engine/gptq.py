@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from intent.variant import Precision, VariantSpec
+from intent.artifacts.variant import Precision, VariantSpec
 
 
 def load_gptq(folder: Path, spec: VariantSpec, device: str):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intent import calibration
+from intent.artifacts.variant import CASCADE, SVM, Precision, VariantSpec
 from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.batch import BatchClassifier, Forward
@@ -16,7 +17,6 @@ from intent.engine.parity import GoldSet
 from intent.engine.svm import load_svm
 from intent.errors import ConfigError
 from intent.prompt import Prompt, load_tokenizer
-from intent.variant import CASCADE, SVM, Precision, VariantSpec
 
 ANSWER_ROOM = 96
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from intent.variant import Precision
+from intent.artifacts.variant import Precision
 
 
 def load_reference(folder: Path, device: str, precision: Precision = Precision.auto):

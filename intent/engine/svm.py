@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from intent.artifacts.variant import SVM
 from intent.catalog import normalize
 from intent.engine import Prediction, Status
 from intent.engine.decode import decide
 from intent.errors import ConfigError
 from intent.schema import Choice, IntentSchema
-from intent.variant import SVM
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from intent import artifact
-from intent.artifact import Artifact
+from intent import artifacts
+from intent.artifacts import Artifact
+from intent.artifacts.variant import Precision, VariantSpec
 from intent.config import Device, RowKind
 from intent.engine.decode import Automaton
 from intent.engine.load import EngineOptions, load_classifier, pick_device, set_threads
@@ -21,7 +22,6 @@ from intent.evaluate.meters import Meter, Reading, Workload
 from intent.evaluate.speed import gpu_peak_bytes, peak_bytes
 from intent.prompt import load_tokenizer
 from intent.storage import StorageOptions
-from intent.variant import Precision, VariantSpec
 
 GPU_BATCHES = (512, 128, 1024)
 
@@ -138,7 +138,7 @@ class Bench:
         """Returns what machine this is."""
         self.row = row
         start = time.perf_counter()
-        self.meter = _meter(row, artifact.fetch(variant, storage), workload)
+        self.meter = _meter(row, artifacts.fetch(variant, storage), workload)
         self.load_seconds = time.perf_counter() - start
         return machine()
 

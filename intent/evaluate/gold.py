@@ -4,7 +4,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-from intent.artifact import Artifact, ArtifactRecord, make
+from intent.artifacts import Artifact, ArtifactRecord, make
 from intent.errors import ConfigError
 from intent.storage import StorageOptions, sha256
 from intent.synth import dataset

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord, fingerprint
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint
 from intent.config import EndpointConfig
 from intent.engine import Prediction, Status
 from intent.evaluate.measurement import PREDICTIONS, SPLIT, from_table, to_table
@@ -67,20 +67,20 @@ def measure(
     inputs = {"data": data.fingerprint, "schema": fingerprint(asdict(schema))}
 
     def build(folder: Path) -> dict:
-        store = open_store(data.uri, options)
+        files = Files(data, options)
         endpoint = Endpoint(config, open_store(f"{workspace}/endpoint", options))
-        examples = dataset.read_split(store, SPLIT)
-        predictions, figures = ask(endpoint, schema, examples, dataset.read_catalogs(store), report)
+        examples = dataset.read_split(files, SPLIT)
+        predictions, figures = ask(endpoint, schema, examples, dataset.read_catalogs(files), report)
         (folder / PREDICTIONS).write_bytes(dataset.parquet(to_table(predictions)))
         (folder / FIGURES).write_text(json.dumps(asdict(figures), indent=1))
         return asdict(figures)
 
-    return artifact.make(workspace, ArtifactRecord("baseline", settings, inputs), build, options)
+    return artifacts.make(workspace, ArtifactRecord("baseline", settings, inputs), build, options)
 
 
 def read(baseline: Artifact, options: StorageOptions) -> tuple[list[Prediction], Figures]:
-    store = open_store(baseline.uri, options)
-    return from_table(pq.read_table(io.BytesIO(store.read(PREDICTIONS)))), Figures(**json.loads(store.read(FIGURES)))
+    files = Files(baseline, options)
+    return from_table(pq.read_table(io.BytesIO(files.read(PREDICTIONS)))), Figures(**json.loads(files.read(FIGURES)))
 
 
 def ask(

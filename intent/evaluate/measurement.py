@@ -14,16 +14,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord, fingerprint
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint
+from intent.artifacts.loader import ClassifierLoader
 from intent.engine import Prediction, Status
 from intent.errors import IntentError
 from intent.evaluate.speed import Speed
 from intent.evaluate.speed import measure as measure_speed
 from intent.hardware import GPU, Hardware
-from intent.models import ClassifierLoader
 from intent.progress import Report, unreported
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions
 from intent.synth import dataset
 
 # Bumped when the same settings are measured in another way.
@@ -59,8 +59,8 @@ def measure(trial: Trial, workspace: str, options: StorageOptions, report: Repor
     """The measurement, made in this process where it is not there yet."""
 
     def build(folder: Path) -> dict:
-        store = open_store(trial.data.uri, options)
-        examples, catalogs = dataset.read_split(store, SPLIT), dataset.read_catalogs(store)
+        files = Files(trial.data, options)
+        examples, catalogs = dataset.read_split(files, SPLIT), dataset.read_catalogs(files)
         on_gpu = trial.hardware.kind == GPU
         with time_limit(LIMIT):
             load = lambda names: trial.loader.with_catalog(names)()  # noqa: E731
@@ -69,7 +69,7 @@ def measure(trial: Trial, workspace: str, options: StorageOptions, report: Repor
         (folder / SPEED).write_text(json.dumps(asdict(speed), indent=1))
         return asdict(speed)
 
-    return artifact.make(workspace, trial.record, build, options)
+    return artifacts.make(workspace, trial.record, build, options)
 
 
 @contextmanager
@@ -89,8 +89,8 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def read(measurement: Artifact, options: StorageOptions) -> tuple[list[Prediction], Speed]:
-    store = open_store(measurement.uri, options)
-    return from_table(pq.read_table(io.BytesIO(store.read(PREDICTIONS)))), Speed(**json.loads(store.read(SPEED)))
+    files = Files(measurement, options)
+    return from_table(pq.read_table(io.BytesIO(files.read(PREDICTIONS)))), Speed(**json.loads(files.read(SPEED)))
 
 
 def to_table(predictions: Sequence[Prediction]) -> pa.Table:

@@ -93,7 +93,13 @@ class GoldWalk(Walk):
         super().__post_init__()
         self._decided = [0] * self.n
         self._entered = [0.0] * self.n
-        self._clock = time.perf_counter()
+
+    def allowed(self, rows: Sequence[int]) -> np.ndarray:
+        now = time.perf_counter()
+        for row in rows:
+            if self._decided[row] == 0:
+                self._entered[row] = now
+        return super().allowed(rows)
 
     def advance(self, rows: np.ndarray, take: Take) -> list[tuple[int, ...]]:
         gold = np.array([self._gold(row) for row in rows])
@@ -104,12 +110,9 @@ class GoldWalk(Walk):
         feeds = super().advance(rows, forced)
         now = time.perf_counter()
         for row, feed in zip(rows.tolist(), feeds, strict=True):
-            if self._decided[row] == 0:
-                self._entered[row] = self._clock
             self._decided[row] += 1
             if not feed:
                 self.latencies.append(now - self._entered[row])
-        self._clock = now
         return feeds
 
     def restart(self, rows: np.ndarray) -> None:
@@ -217,7 +220,7 @@ class PrefillMeter:
     def run(self, rows: Sequence[int]) -> None:
         for row in rows:
             start = time.perf_counter()
-            self.forward.extend([(0, _arbitrary(row, 1)[0])])
+            self.forward.extend([(0, _arbitrary(row, 1)[0])], np.zeros(1, np.int32))
             self.forward.release(0)
             self.latencies.append(time.perf_counter() - start)
             self.tokens += PREFILL_TOKENS

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from intent.artifacts.variant import VariantSpec
 from intent.evaluate.tables import Cell, Table
 from intent.hardware import GPU
-from intent.variant import VariantSpec
 
 ABOUT = (
     "The paper's figures are those of its two abstracts: arXiv 2510.21970 (https://arxiv.org/abs/2510.21970) and the journal's "

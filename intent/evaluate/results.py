@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 
-from intent.artifact import Artifact, ArtifactRecord, code_version, find
+from intent.artifacts import Artifact, ArtifactRecord, Files, code_version, find
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.variant import VariantSpec
 from intent.engine import Prediction
 from intent.evaluate import hosted
 from intent.evaluate.measurement import SPLIT, Trial
 from intent.evaluate.metrics import agreement, agreement_by_slot, confusion, is_right, loss, score
 from intent.evaluate.speed import Speed
-from intent.lineage import Lineage
 from intent.schema import IntentSchema
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions
 from intent.synth import dataset
 from intent.synth.example import Example
-from intent.variant import VariantSpec
 
 WORST = 20
 HOSTED, REFERENCE = "endpoint", "reference"
@@ -50,12 +50,12 @@ class Sources:
     def read(cls, lineage: Lineage, command: str, trained: bool = True) -> "Sources":
         """`trained`: something that was measured comes from the checkpoint."""
         data = lineage.held_out()
-        store, records = open_store(data.uri, lineage.options), {"examples": (data.uri, data.record)}
-        card = store.read(dataset.CARD).decode() if store.stat(dataset.CARD) else ""
+        files, records = Files(data, lineage.options), {"examples": (data.uri, data.record)}
+        card = files.read(dataset.CARD).decode() if dataset.CARD in data.record.files else ""
         if trained:
             records |= _trained(lineage)
         how = (datetime.now(UTC).date().isoformat(), command, code_version())
-        return cls(dataset.read_split(store, SPLIT), card, records, *how)
+        return cls(dataset.read_split(files, SPLIT), card, records, *how)
 
 
 def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
@@ -64,9 +64,10 @@ def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
     records = {"checkpoint": (checkpoint.uri, checkpoint.record)}
     for what, kind in (("base", "base"), ("training examples", "data")):
         named = str(checkpoint.record.inputs.get(kind))
-        # An explicit data.uri is named itself.
-        found = find(named if "/" in named else f"{lineage.config.workspace}/{kind}-{named}", lineage.options)
-        if found and found.fingerprint != lineage.held_out().fingerprint:
+        given = lineage.config.data.uri if kind == "data" else None
+        found = find(given or f"{lineage.config.workspace}/{kind}-{named}", lineage.options)
+        same = found and named in (found.fingerprint, found.record.fingerprint)
+        if same and found.fingerprint != lineage.held_out().fingerprint:
             records[what] = (found.uri, found.record)
     return records
 

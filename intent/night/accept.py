@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from intent.artifact import fingerprint
+from intent.artifacts import fingerprint
 from intent.config import GateConfig
 from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined
 from intent.night.gate import Portrait, count, findings, paint

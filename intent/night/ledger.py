@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from intent.artifact import fingerprint
+from intent.artifacts import fingerprint
 from intent.errors import CorruptData, ManifestLost, RunMismatch, StoreUnfit
 from intent.night.part import Committed, Part, open_part
 from intent.night.shard import Shard

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TextIO
 
-from intent.artifact import fingerprint
+from intent.artifacts import fingerprint
 from intent.config import FleetConfig
 from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
 from intent.night import frequent

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from intent.artifacts.variant import Precision
 from intent.errors import ConfigError
 from intent.progress import Report, unreported
-from intent.variant import Precision
 
 GROUP_SIZES = (16, 32, 64, 128, 256)
 

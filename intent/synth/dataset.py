@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from intent.artifacts.files import Files
 from intent.errors import MissingArtifact
-from intent.storage import Store
 from intent.synth.example import Example, from_table
 
 SPLITS = ("train", "validation", "test")
@@ -24,25 +24,25 @@ def split_files(split: str, examples: pa.Table) -> Iterable[tuple[str, bytes]]:
         yield f"{split}-{number:05d}.parquet", parquet(examples.slice(low, ROWS_PER_FILE))
 
 
-def split_keys(store: Store, split: str) -> list[str]:
+def split_keys(files: Files, split: str) -> list[str]:
     """Raises MissingArtifact where the data set has no such split."""
-    keys = [blob.key for blob in store.list(f"{split}-") if blob.key.endswith(".parquet")]
+    keys = [key for key in files.keys(f"{split}-") if key.endswith(".parquet")]
     if not keys:
-        raise MissingArtifact(f"{store.uri} has no {split}-*.parquet; make it with python -m jobs.generate")
+        raise MissingArtifact(f"{files.uri} has no {split}-*.parquet; make it with python -m jobs.generate")
     return keys
 
 
-def read_file(store: Store, key: str) -> list[Example]:
-    return from_table(pq.read_table(io.BytesIO(store.read(key))))
+def read_file(files: Files, key: str) -> list[Example]:
+    return from_table(pq.read_table(io.BytesIO(files.read(key))))
 
 
-def read_split(store: Store, split: str) -> list[Example]:
+def read_split(files: Files, split: str) -> list[Example]:
     """Raises MissingArtifact where the data set has no such split."""
-    return [example for key in split_keys(store, split) for example in read_file(store, key)]
+    return [example for key in split_keys(files, split) for example in read_file(files, key)]
 
 
-def read_catalogs(store: Store) -> dict[str, tuple[str, ...]]:
-    return {key: tuple(names) for key, names in json.loads(store.read(CATALOGS)).items()}
+def read_catalogs(files: Files) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(names) for key, names in json.loads(files.read(CATALOGS)).items()}
 
 
 def parquet(table: pa.Table) -> bytes:

@@ -1,75 +1,136 @@
-"""Base models: a Hugging Face id, a local folder, or a GGUF inside an installed package, all as 16-bit safetensors.
+"""Write base models as 16-bit safetensors: a Hugging Face id, a local folder, or a GGUF inside installed packages.
 
-`trust_remote_code` is never set, and nothing but safetensors and a GGUF of known SHA-256 is read.
+`trust_remote_code` is never set, and nothing but safetensors and a GGUF of known SHA-256 is read. A package's code is never
+imported.
 """
 
 import copy
 import importlib.util
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from intent.artifact import file_sha256
+from intent.artifacts import file_sha256
 from intent.config import PACKAGE, SHIPPED, ModelConfig
 from intent.errors import ConfigError, CorruptData
+from intent.train import vocabulary
 from intent.train.merge import copy_calibration
 
 ADAPTER = "adapter_model.safetensors"
 
 
 def write_base(model: ModelConfig, target: Path) -> None:
-    """Write model and tokenizer of `model.source`, with `model.adapter` merged in, to the folder `target`.
+    """Write model and tokenizer of `model.source` to the folder `target`, with adapter merged in and vocabulary trimmed.
 
-    Raises ConfigError naming the source or the adapter.
+    Raises ConfigError naming the source, the adapter or the vocabulary.
     """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where, options = _resolve(model)
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-    except OSError as error:
-        raise ConfigError(
-            "model.source", model.source, f"cannot be loaded ({error}); check the name, the network and your access to it"
-        ) from error
+    with _located(model) as (where, options):
+        try:
+            loaded = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        except OSError as error:
+            raise ConfigError(
+                "model.source", model.source, f"cannot be loaded ({error}); check the name, the network and your access to it"
+            ) from error
+        tokenizer.save_pretrained(target)
+        if file := options.get("gguf_file"):
+            _restore_digits(Path(where) / file, target)
     plain = _plain(loaded)
     if model.adapter:
         try:
             plain = PeftModel.from_pretrained(plain, str(adapter_folder(model.adapter))).merge_and_unload(safe_merge=True)
         except (RuntimeError, ValueError) as error:
             raise ConfigError("model.adapter", model.adapter, f"does not fit {model.source}; use model.adapter=null") from error
-    plain.to(torch.float16).save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    if model.adapter:
         copy_calibration(adapter_folder(model.adapter), target)
-    if file := options.get("gguf_file"):
-        _restore_digits(Path(where) / file, target)
+    if model.vocabulary != vocabulary.FULL:
+        _trim(plain, target / "tokenizer.json", vocabulary.read(vocabulary_file(model.vocabulary)))
+    plain.to(torch.float16).save_pretrained(target)
+
+
+def _trim(model, tokenizer: Path, listed: Sequence[str]) -> None:
+    """Leave out of the tokenizer's file and of the model's embeddings what `listed` does not need."""
+    import torch
+
+    spec, former = vocabulary.trim(json.loads(tokenizer.read_text(encoding="utf-8")), listed)
+    tokenizer.write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
+    layers = {layer.weight.data_ptr(): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    rows = [layer.weight.data[torch.tensor(former)] for layer in layers.values()]
+    model.resize_token_embeddings(len(former), mean_resizing=False)
+    layers = {layer.weight.data_ptr(): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    for layer, kept in zip(layers.values(), rows, strict=True):
+        layer.weight.data.copy_(kept)
+    now = {old: new for new, old in enumerate(former)}
+    for config in (model.config, model.generation_config):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
+            value = getattr(config, name, None)
+            if value is not None:
+                found = [now[i] for i in (value if isinstance(value, list) else [value]) if i in now]
+                setattr(config, name, found if isinstance(value, list) else next(iter(found), None))
 
 
 def adapter_folder(adapter: str, field: str = "model.adapter") -> Path:
     """Raises ConfigError naming `field` where there is no adapter."""
-    shipped = Path(str(files("intent") / "adapters"))
-    folder = shipped / adapter.removeprefix(SHIPPED) if adapter.startswith(SHIPPED) else Path(adapter)
+    folder = _shipped() / adapter.removeprefix(SHIPPED) if adapter.startswith(SHIPPED) else Path(adapter)
     if not (folder / ADAPTER).is_file():
-        known = sorted(SHIPPED + path.name for path in shipped.iterdir() if path.is_dir())
-        raise ConfigError(field, adapter, f"has no {ADAPTER}; give a folder that has one, or one of {known}, or null")
+        raise ConfigError(field, adapter, f"has no {ADAPTER}; give a folder that has one, or one of {_with(ADAPTER)}, or null")
     return folder
 
 
-def _resolve(model: ModelConfig) -> tuple[str, dict]:
+def vocabulary_file(name: str) -> Path:
+    """Return the file that lists a vocabulary. Raises ConfigError where there is none."""
+    path = _shipped() / name.removeprefix(SHIPPED) / vocabulary.FILE if name.startswith(SHIPPED) else Path(name)
+    if not path.is_file():
+        remedy = f"no such file; give one that jobs.vocabulary wrote, or one of {_with(vocabulary.FILE)}, or full"
+        raise ConfigError("model.vocabulary", name, remedy)
+    return path
+
+
+def _shipped() -> Path:
+    return Path(str(files("intent") / "adapters"))
+
+
+def _with(file: str) -> list[str]:
+    return sorted(SHIPPED + path.parent.name for path in _shipped().glob(f"*/{file}"))
+
+
+@contextmanager
+def _located(model: ModelConfig) -> Iterator[tuple[str, dict]]:
+    """Yield what transformers loads the model by, and the options that go with it."""
     if not model.source.startswith(PACKAGE):
-        return model.source, {"revision": model.revision} if model.revision else {}
-    package, _, file = model.source.removeprefix(PACKAGE).partition("/")
+        yield model.source, {"revision": model.revision} if model.revision else {}
+        return
+    pieces = [_piece(model, piece) for piece in model.source.removeprefix(PACKAGE).split()]
+    with tempfile.TemporaryDirectory(prefix="intent-base-") as folder:
+        path = pieces[0] if len(pieces) == 1 else Path(folder) / "model.gguf"
+        if len(pieces) > 1:
+            with open(path, "wb") as joined:
+                for piece in pieces:
+                    with open(piece, "rb") as file:
+                        shutil.copyfileobj(file, joined, 1 << 20)
+        found = file_sha256(path)
+        if model.sha256 and found != model.sha256:
+            named = ", ".join(map(str, pieces))
+            raise CorruptData(f"{named}: SHA-256 is {found}, model.sha256 says {model.sha256}; install the packages again")
+        yield str(path.parent), {"gguf_file": path.name}
+
+
+def _piece(model: ModelConfig, piece: str) -> Path:
+    package, _, file = piece.partition("/")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.origin:
         raise ConfigError("model.source", model.source, f"the Python package {package} is not installed; run make install")
-    folder = Path(spec.origin).parent
-    found = file_sha256(folder / file) if (folder / file).exists() else "no such file"
-    if model.sha256 and found != model.sha256:
-        raise CorruptData(f"{folder / file}: SHA-256 is {found}, model.sha256 says {model.sha256}; install the package again")
-    return str(folder), {"gguf_file": file}
+    path = Path(spec.origin).parent / file
+    if not path.is_file():
+        raise ConfigError("model.source", model.source, f"{path} is no file; install {package} again, run make install")
+    return path
 
 
 def _plain(model):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from intent.engine import output
 from intent.engine.decode import Automaton, Target
 from intent.prompt import Prompt
 from intent.schema import IntentSchema
@@ -223,20 +224,16 @@ def decision_logits(model, packed: Packed) -> "torch.Tensor":
     The model's attention is `attention.NAME`.
     """
     import torch
-    from torch.nn.functional import linear
 
     device = next(model.parameters()).device
     ids, positions, where, vocabulary, choices = (
-        torch.from_numpy(a).to(device)
-        for a in (packed.ids, packed.positions, packed.where, packed.vocabulary, packed.choices)
+        torch.from_numpy(a).to(device) for a in (packed.ids, packed.positions, packed.where, packed.vocabulary, packed.choices)
     )
     # The decoder alone: logits of other positions and tokens are never computed.
     decoder = model.get_decoder()
     hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, layout=layout(packed, device)).last_hidden_state
-    output = model.get_output_embeddings()
-    bias = getattr(output, "bias", None)
-    logits = linear(hidden.flatten(0, 1)[where], output.weight[vocabulary], None if bias is None else bias[vocabulary])
-    return logits.float().gather(1, choices.clamp(min=0)).masked_fill(choices < 0, float("-inf"))
+    found = output.logits(model, hidden.flatten(0, 1)[where], vocabulary)
+    return found.gather(1, choices.clamp(min=0)).masked_fill(choices < 0, float("-inf"))
 
 
 def loss(model, packed: Packed) -> "torch.Tensor":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from intent.errors import ConfigError, IntentError
 from intent.train import attention
 from intent.train.base import adapter_folder
 from intent.train.batches import Batch, Group, Packed, batches, decisions, loss, pack
+
+if TYPE_CHECKING:
+    import torch
 
 STATE = "state.pt"
 PROGRESS = "progress.json"
@@ -54,7 +57,7 @@ def train(base: Path, config: TrainConfig, training: Sequence[Group], validation
     set_threads(config.cpus if device == "cpu" else None)
     torch.manual_seed(config.seed)
     dtype = pick_precision(config.precision, device)
-    reporter.step(0, sum(steps), "loads the base model")
+    reporter.step(0, 0, "loads the base model")
     model = load_for_training(base, config, device, dtype)
     compiles = attention.fused(device) and sum(steps) >= COMPILED_FROM
     if compiles:
@@ -174,7 +177,7 @@ class _Session:
         skip = self.done
         for epoch, steps in enumerate(self.epochs):
             if skip < steps:
-                shuffled = batches(self.training, self.config.batch_messages, self.config.seed + epoch)
+                shuffled = batches(self.training, self.config.worker_messages, self.config.seed + epoch)
                 yield from itertools.islice(shuffled, skip, steps)
             skip = max(0, skip - steps)
 
@@ -197,7 +200,7 @@ class _Session:
         self.model.train()
         with self._autocast():
             value = loss(self.model, packed)
-        value.backward()
+        (value * self._share(len(packed.right))).backward()
         if world_size() > 1:
             for parameter in self.parameters:
                 torch.distributed.all_reduce(parameter.grad, torch.distributed.ReduceOp.AVG)
@@ -215,6 +218,16 @@ class _Session:
         self.optimizer.zero_grad()
         return value.item()
 
+    def _share(self, decisions: int) -> "float | torch.Tensor":
+        """What a worker's mean counts, so that the mean of all workers' gradients is that of the whole batch's decisions."""
+        import torch
+
+        if world_size() == 1:
+            return 1.0
+        total = torch.tensor(float(decisions), device=self.device)
+        torch.distributed.all_reduce(total, torch.distributed.ReduceOp.SUM)
+        return decisions * world_size() / total
+
     def _validate(self, validation: Sequence[Group], value: float) -> dict:
         self.model.eval()
         rows = right = 0
@@ -222,7 +235,7 @@ class _Session:
         margins: dict[str, list[np.ndarray]] = {name: [] for name in validation[0].automaton.schema.names}
         names = list(margins)
         with self._autocast():
-            for batch, packed in self._packed(batches(validation, self.config.batch_messages)):
+            for batch, packed in self._packed(batches(validation, self.config.worker_messages)):
                 self._say(f"validates: {rows:,} of {count:,} messages")
                 exact, found = decisions(self.model, batch, packed)
                 right, rows = right + exact, rows + len(batch.rows)
@@ -295,7 +308,7 @@ def epochs(training: Sequence[Group], config: TrainConfig, device: str = "cpu") 
     import torch
 
     seeds = range(config.seed, config.seed + config.epochs)
-    steps = torch.tensor([sum(1 for _ in batches(training, config.batch_messages, seed)) for seed in seeds], device=device)
+    steps = torch.tensor([sum(1 for _ in batches(training, config.worker_messages, seed)) for seed in seeds], device=device)
     if world_size() > 1:
         torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MIN)
     enough = steps.min() > 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import ray
 from ray.util.queue import Empty, Queue
 
-from intent.artifact import Artifact, fetch
+from intent.artifacts import Artifact, Files, fetch
 from intent.config import Device, TrainConfig
 from intent.errors import IntentError
 from intent.schema import IntentSchema
@@ -151,7 +151,7 @@ def _train(request: TrainRequest, queue: Queue) -> None:
 
 def _encoded(request: TrainRequest, split: str, reporter: "_RayReporter", worker: int = 0, workers: int = 1) -> list["Group"]:
     """The worker's part of the split, as tokens: each file by a task of its own, which its own CPUs need not wait for."""
-    keys = dataset.split_keys(open_store(request.data.uri, request.storage), split)
+    keys = dataset.split_keys(Files(request.data, request.storage), split)
     reporter.step(0, 0, f"reads the {split} messages")
     if len(keys) == 1:
         return _encode(request, keys[0], worker, workers)
@@ -171,10 +171,10 @@ def _encode(request: TrainRequest, key: str, worker: int, workers: int) -> list[
     from intent.prompt import load_tokenizer
     from intent.train.batches import encode
 
-    store = open_store(request.data.uri, request.storage)
+    files = Files(request.data, request.storage)
     tokenizer = load_tokenizer(fetch(request.base, request.storage))
-    examples = part(dataset.read_file(store, key), worker, workers)
-    return encode(examples, dataset.read_catalogs(store), request.schema, tokenizer, request.codec)
+    examples = part(dataset.read_file(files, key), worker, workers)
+    return encode(examples, dataset.read_catalogs(files), request.schema, tokenizer, request.codec)
 
 
 def part(examples: Sequence[Example], worker: int, workers: int) -> Sequence[Example]:

@@ -12,8 +12,8 @@ import nights
 import pytest
 from scripts import run
 
-from intent import artifact
-from intent.artifact import ArtifactRecord
+from intent import artifacts
+from intent.artifacts import ArtifactRecord
 from intent.errors import ShardsFailed
 from intent.storage import open_store
 
@@ -59,9 +59,9 @@ def test_t18_a_model_that_finds_no_room_is_named_and_leaves_nothing_of_itself(ra
         (scratch / "a.gguf").write_bytes(b"a" * (100 << 10))
         (scratch / "b.gguf").write_bytes(b"b" * (900 << 10))
 
-    model = artifact.make(f"{s3_root}/models", ArtifactRecord("model", {}, {}), build)
+    model = artifacts.make(f"{s3_root}/models", ArtifactRecord("model", {}, {}), build)
     nights.write_log(open_store(f"{s3_root}/in"))
-    engine = nights.engine(before=functools.partial(artifact.fetch, model), env_vars={"TMPDIR": str(folder)})
+    engine = nights.engine(before=functools.partial(artifacts.fetch, model), env_vars={"TMPDIR": str(folder)})
     with pytest.raises(ShardsFailed, match="no engine is left.*No space left on device"):
         nights.run(s3_root, [engine], attempts=1)
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) == 0

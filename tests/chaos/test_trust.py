@@ -11,8 +11,8 @@ import nights
 import pytest
 from scripts import run, run_command
 
-from intent import artifact
-from intent.artifact import ArtifactRecord
+from intent import artifacts
+from intent.artifacts import ArtifactRecord
 from intent.config import ModelConfig
 from intent.engine import load
 from intent.engine.load import EngineOptions, load_classifier
@@ -56,10 +56,10 @@ def test_t19_a_gguf_of_huge_counts_is_refused_before_it_is_parsed(tmp_path, monk
     def build(folder: Path) -> None:
         (folder / "model.gguf").write_bytes(b"GGUF and what the record was written for")
 
-    model = artifact.make(str(tmp_path), ArtifactRecord("variant", {"codec": "compact"}, {}), build)
-    Path(model.uri, "model.gguf").write_bytes(gguf_of_huge_counts(kind))
+    model = artifacts.make(str(tmp_path), ArtifactRecord("variant", {"codec": "compact"}, {}), build)
+    Path(model.files_uri, "model.gguf").write_bytes(gguf_of_huge_counts(kind))
     with pytest.raises(CorruptData, match=r"model\.gguf: SHA-256"):
-        load_classifier(artifact.fetch(model), "gguf-Q4_K_M", Prompt(CART, NAMES), EngineOptions("compact"))
+        load_classifier(artifacts.fetch(model), "gguf-Q4_K_M", Prompt(CART, NAMES), EngineOptions("compact"))
 
 
 @pytest.mark.parametrize("kind", ["tensors", "entries", "text"])
@@ -108,10 +108,10 @@ def test_t19_code_that_comes_with_a_model_is_not_run(tmp_path, no_canary):
 
 
 def test_t19_a_record_that_names_files_elsewhere_fetches_none(tmp_path, s3_root):
-    model = artifact.make(f"{s3_root}/models", ArtifactRecord("model", {}, {"for": s3_root}), lambda folder: None)
+    model = artifacts.make(f"{s3_root}/models", ArtifactRecord("model", {}, {"for": s3_root}), lambda folder: None)
     model.record.files["../../canary"] = {"sha256": "0", "bytes": 1}
     with pytest.raises(ConfigError, match=r"without '\.\.'"):
-        artifact.fetch(model)
+        artifacts.fetch(model)
 
 
 @pytest.mark.parametrize(

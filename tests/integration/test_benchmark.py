@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from intent.artifacts.lineage import Lineage
 from intent.config import BenchmarkConfig
-from intent.lineage import Lineage
 from jobs.app import load_config
 from jobs.benchmark import measure_all, publish
 from tests.tiny import write_checkpoint

@@ -15,10 +15,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from servers import RayHead
 
-from intent import artifact
-from intent.artifact import ArtifactRecord
-from intent.lineage import Lineage
-from intent.models import publish_models
+from intent import artifacts
+from intent.artifacts import ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import publish_models
 from intent.storage import StorageOptions, open_store
 from jobs import submit
 from jobs.app import load_config
@@ -71,7 +71,7 @@ def model(workspace: str, folder: Path, version: int) -> None:
         gguf.make(checkpoint, made / "model.gguf", "Q8_0", 1)
         copy_tokenizer(checkpoint, made)
 
-    publish_models(workspace, {"gguf-Q4_K_M": artifact.make(workspace, record, build)}, StorageOptions())
+    publish_models(workspace, {"gguf-Q4_K_M": artifacts.make(workspace, record, build)}, StorageOptions())
 
 
 @pytest.fixture(scope="module")

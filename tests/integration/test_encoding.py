@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from intent import artifact
-from intent.artifact import ArtifactRecord
+from intent import artifacts
+from intent.artifacts import ArtifactRecord
 from intent.config import TrainConfig
 from intent.storage import StorageOptions
 from intent.synth import dataset
@@ -30,8 +30,8 @@ def request(tmp_path, monkeypatch, rows_per_file: int) -> TrainRequest:
     def copy(folder):
         shutil.copytree(write_checkpoint(tmp_path / "base"), folder, dirs_exist_ok=True)
 
-    data = artifact.make(str(tmp_path), ArtifactRecord("data", {"rows": rows_per_file}, {}), write)
-    base = artifact.make(str(tmp_path), ArtifactRecord("base", {}, {}), copy)
+    data = artifacts.make(str(tmp_path), ArtifactRecord("data", {"rows": rows_per_file}, {}), write)
+    base = artifacts.make(str(tmp_path), ArtifactRecord("base", {}, {}), copy)
     return TrainRequest(base, data, StorageOptions(), CART, "compact", TrainConfig())
 
 

@@ -7,14 +7,14 @@ import nights
 import pyarrow as pa
 import pytest
 
-from intent import artifact
-from intent.artifact import ArtifactRecord
+from intent import artifacts
+from intent.artifacts import ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.variant import VariantSpec
 from intent.config import ClassifyConfig
 from intent.errors import ConfigError
-from intent.lineage import Lineage
 from intent.storage import open_store
 from intent.synth import dataset
-from intent.variant import VariantSpec
 from jobs.app import load_config
 from jobs.classify import classify
 from jobs.evaluate import evaluate, results_at
@@ -45,7 +45,7 @@ def job(tmp_path_factory) -> ClassifyConfig:
     overrides += [f"quant.variants=[svm,gguf-Q8_0,{CASCADE}]", "schema=labels"]
     made = load_config("classify", overrides, ClassifyConfig)
     record = ArtifactRecord("checkpoint", {"codec": "compact"}, {"schema": Lineage(made).schema_fingerprint})
-    made.train.uri = artifact.make(f"{folder}/w", record, lambda to: write_checkpoint(to) and None).uri
+    made.train.uri = artifacts.make(f"{folder}/w", record, lambda to: write_checkpoint(to) and None).uri
     return made
 
 
@@ -58,16 +58,16 @@ def lineage(job) -> Lineage:
 
 def test_the_data_set_is_laid_out_as_a_generated_one_and_says_what_it_left_out(lineage):
     made = lineage.data()
-    store = open_store(made.uri)
-    counts = {split: len(dataset.read_split(store, split)) for split in dataset.SPLITS}
+    files = artifacts.Files(made)
+    counts = {split: len(dataset.read_split(files, split)) for split in dataset.SPLITS}
     told = made.record.metrics
     assert {split: told[split] for split in counts} == counts
     assert sum(counts.values()) + sum(told["refused"].values()) == 303
     assert told["refused"]["empty message"] == told["refused"]["label: not a value of the schema"] == 1
     assert told["unknown"] == {"label": ["refund"]}
-    card = store.read("card.md").decode()
+    card = files.read("card.md").decode()
     assert "order\\_status" in card and "| Shared with evaluation | 0 examples" in card
-    assert lineage.data_record().fingerprint == made.fingerprint
+    assert lineage.data_record().fingerprint == made.record.fingerprint
 
 
 def test_the_svm_is_measured_before_any_language_model(lineage):
@@ -89,8 +89,8 @@ def test_a_cascade_is_a_row_beside_its_models_and_labels_a_log(lineage, job, tmp
     assert sum(results[CASCADE]["answered"].values()) == pytest.approx(1)
     assert results[CASCADE]["score"]["exact"] > results["gguf-Q8_0"]["score"]["exact"] + 0.2
     assert results[CASCADE]["file_bytes"] == results["svm"]["file_bytes"] + results["gguf-Q8_0"]["file_bytes"]
-    assert "the SVM where it is sure" in open_store(evaluation.uri).read("report.html").decode()
-    messages = [e.message for e in dataset.read_split(open_store(lineage.data().uri), "test")] + ["zzz qqq", "vvv", None]
+    assert "the SVM where it is sure" in artifacts.Files(evaluation).read("report.html").decode()
+    messages = [e.message for e in dataset.read_split(artifacts.Files(lineage.data()), "test")] + ["zzz qqq", "vvv", None]
     table = pa.table({"id": [str(i) for i in range(len(messages))], "message": messages})
     open_store(f"{tmp_path}/in").put("part-0.parquet", dataset.parquet(table))
     job.input, job.output, job.engine.variants = f"{tmp_path}/in", f"{tmp_path}/out", [CASCADE]

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from intent import artifact
-from intent.artifact import ArtifactRecord
+from intent import artifacts
+from intent.artifacts import ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import publish_models
 from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
-from intent.lineage import Lineage
-from intent.models import publish_models
 from intent.night.ledger import Ledger, RunIdentity
 from intent.night.run import classify_night
 from intent.night.worker import Columns
@@ -151,7 +151,7 @@ def test_the_command_ends_with_3_where_an_object_cannot_be_read(tmp_path):
     record = ArtifactRecord(
         "variant-svm", {"codec": "compact"}, {"schema": Lineage(load_config("generate", [])).schema_fingerprint}
     )
-    model = artifact.make(str(tmp_path), record, lambda folder: (folder / "model").write_text("is never loaded") and None)
+    model = artifacts.make(str(tmp_path), record, lambda folder: (folder / "model").write_text("is never loaded") and None)
     publish_models(str(tmp_path), {"svm": model}, StorageOptions())
     open_store(str(tmp_path / "in")).put("broken.parquet", b"PAR1")
     places = [f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}", "engine.variants=[svm]"]

@@ -8,7 +8,7 @@ import nights
 import pytest
 import ray
 
-from intent.artifact import Artifact, ArtifactRecord
+from intent.artifacts import Artifact, ArtifactRecord
 from intent.config import NightlyConfig
 from intent.night.ledger import Ledger
 from intent.storage import open_store

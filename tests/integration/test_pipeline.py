@@ -8,11 +8,11 @@ import nights
 import pyarrow as pa
 import pytest
 
-from intent import artifact
+from intent import artifacts
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import find_models
 from intent.config import ClassifyConfig
 from intent.errors import ConfigError, CorruptData, MissingArtifact
-from intent.lineage import Lineage
-from intent.models import find_models
 from intent.storage import open_store
 from intent.synth import dataset
 from jobs.app import load_config
@@ -80,7 +80,7 @@ def test_training_moves_the_model_and_keeps_its_adapter(finished, base):
     checkpoint = Lineage(finished).checkpoint()
     assert {"adapter/adapter_model.safetensors", "model.safetensors", "tokenizer.json"} <= set(checkpoint.record.files)
     assert checkpoint.record.metrics["messages"] == 64
-    before = artifact.file_sha256(base / "model.safetensors")
+    before = artifacts.file_sha256(base / "model.safetensors")
     assert checkpoint.record.files["model.safetensors"]["sha256"] != before
 
 
@@ -98,13 +98,13 @@ def test_nothing_is_made_again(finished):
 def test_workers_train_one_model_together_each_on_its_part(finished, base):
     lineage = Lineage(config(base, finished.workspace, "input=x", "output=y", "train.workers=2", "train.seed=10"))
     made = train(lineage)
-    # 64 messages, 32 a worker in batches of 16: two steps of both.
-    assert made.record.metrics["step"] == 2 and made.record.metrics["messages"] == 64
+    # 64 messages in batches of 16, of which each worker has 8.
+    assert made.record.metrics["step"] == 4 and made.record.metrics["messages"] == 64
 
 
 def test_an_error_of_a_training_worker_is_told_once_and_as_it_is(finished, base):
     lineage = Lineage(config(base, finished.workspace, "input=x", "output=y", "train.seed=8"))
-    file = Path(lineage.base().uri) / "model.safetensors"
+    file = Path(lineage.base().files_uri) / "model.safetensors"
     kept = file.read_bytes()
     file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     try:
@@ -124,17 +124,17 @@ def test_training_does_not_wait_for_what_a_local_cluster_will_never_have(finishe
 
 def test_every_variant_is_scored_against_the_reference(finished):
     made = evaluate(Lineage(finished), finished.quant.specs())
-    results = json.loads(open_store(made.uri).read("results.json"))
+    results = json.loads(artifacts.Files(made).read("results.json"))
     assert list(results) == ["reference", *VARIANTS]
     assert results["reference"]["agreement"] == 1.0
     assert all(result["score"]["messages"] == 32 for result in results.values())
     assert results["gguf-Q4_K_M"]["file_bytes"] < results["reference"]["file_bytes"]
-    assert "<svg" in open_store(made.uri).read("report.html").decode()
+    assert "<svg" in artifacts.Files(made).read("report.html").decode()
 
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)
 def test_a_log_is_labelled_by_both_engines(finished, base, root):
-    messages = [example.message for example in dataset.read_split(open_store(Lineage(finished).data().uri), "test")]
+    messages = [example.message for example in dataset.read_split(artifacts.Files(Lineage(finished).data()), "test")]
     rows = [messages[i % 32] for i in range(300)] + [None, ""]
     table = pa.table({"id": [str(i) for i in range(302)], "message": rows})
     for number in range(2):
@@ -157,11 +157,12 @@ def test_a_changed_model_file_is_refused_before_it_is_parsed(finished, tmp_path)
     copy = tmp_path / "copy"
     for blob in open_store(variant.uri).list():
         open_store(str(copy)).put(blob.key, open_store(variant.uri).read(blob.key))
-    data = bytearray((copy / "model.gguf").read_bytes())
+    model = copy / variant.path("model.gguf")
+    data = bytearray(model.read_bytes())
     data[len(data) // 2] ^= 1
-    (copy / "model.gguf").write_bytes(data)
+    model.write_bytes(data)
     with pytest.raises(CorruptData, match=r"model\.gguf: SHA-256"):
-        artifact.fetch(artifact.load(str(copy), ""))
+        artifacts.fetch(artifacts.load(str(copy), ""))
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(base, tmp_path):

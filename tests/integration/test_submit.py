@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 from servers import RayHead
 
-from intent import artifact
-from intent.artifact import ArtifactRecord
-from intent.lineage import Lineage
-from intent.models import publish_models
+from intent import artifacts
+from intent.artifacts import ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import publish_models
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from jobs.app import load_config
@@ -38,7 +38,7 @@ def models(tmp_path_factory) -> Path:
         gguf.make(checkpoint, folder / "model.gguf", "Q8_0", 1)
         copy_tokenizer(checkpoint, folder)
 
-    publish_models(str(workspace), {"gguf-Q8_0": artifact.make(str(workspace), record, build)}, StorageOptions())
+    publish_models(str(workspace), {"gguf-Q8_0": artifacts.make(str(workspace), record, build)}, StorageOptions())
     return workspace
 
 

@@ -8,11 +8,11 @@ import nights
 import pytest
 import ray
 
-from intent import artifact
+from intent import artifacts
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import publish_models
 from intent.config import ClassifyConfig
 from intent.errors import ConfigError
-from intent.lineage import Lineage
-from intent.models import publish_models
 from intent.storage import open_store
 from jobs import quantize
 from jobs.app import load_config
@@ -46,8 +46,8 @@ def workspace(tmp_path_factory):
     def build(target: Path) -> None:
         shutil.copytree(folder / "base", target, dirs_exist_ok=True)
 
-    artifact.make(str(folder), made.base_record(), build)
-    artifact.make(str(folder), made.checkpoint_record(), build)
+    artifacts.make(str(folder), made.base_record(), build)
+    artifacts.make(str(folder), made.checkpoint_record(), build)
     return folder
 
 
@@ -70,7 +70,7 @@ def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_pa
     more, selected = sweep(lineage(workspace, "quant.variants=['gguf-{Q8_0,Q4_0}']"))
     assert once.items() < measurements(workspace).items() and len(measurements(workspace)) == 4
     assert more.uri != made.uri
-    page = open_store(made.uri).read("report.html").decode()
+    page = artifacts.Files(made).read("report.html").decode()
     assert "<svg" in page and "group size 100" in page and "USD per million messages" in page
 
     (chosen,) = selected.values()
@@ -79,7 +79,7 @@ def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_pa
     job = lineage(workspace, f"input={tmp_path}/in", f"output={tmp_path}/out").config
     assert list(classify(job).variants) == [chosen.variant]
     nights.check_night(str(tmp_path))
-    publish_models(str(workspace), {chosen.variant: artifact.load(made.uri, "")}, first.options)
+    publish_models(str(workspace), {chosen.variant: artifacts.load(made.uri, "")}, first.options)
     job.output = f"{tmp_path}/other"
     with pytest.raises(ConfigError, match=r"another checkpoint.*jobs\.sweep"):
         classify(job)
@@ -88,8 +88,8 @@ def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_pa
 def test_a_variant_that_cannot_be_measured_is_a_row_with_its_reason(workspace):
     swept = lineage(workspace, "quant.variants=[gguf-Q3_K_M]", "quant.batches=[2,4]")
     broken = swept.variant_record(swept.checkpoint(), swept.config.quant.specs()[0])
-    artifact.make(str(workspace), broken, lambda folder: (folder / "model.gguf").write_bytes(b"no model") and None)
-    (Path(artifact.artifact_uri(str(workspace), broken)) / "model.gguf").write_bytes(b"not the same")
+    made = artifacts.make(str(workspace), broken, lambda folder: (folder / "model.gguf").write_bytes(b"no model") and None)
+    (Path(made.files_uri) / "model.gguf").write_bytes(b"not the same")
     made, selected = sweep(swept)
     results = results_at(made, swept)
     assert list(results) == ["reference x2", "reference x4", "gguf-Q3_K_M x2", "gguf-Q3_K_M x4"]

@@ -2,9 +2,9 @@
 
 import pytest
 
+from intent.artifacts import Files
+from intent.artifacts.lineage import Lineage
 from intent.config import CatalogSource, JobConfig
-from intent.lineage import Lineage
-from intent.storage import open_store
 from intent.synth import dataset
 from intent.synth.dataset import read_split
 from jobs.app import load_config
@@ -28,10 +28,10 @@ def test_a_real_server_is_asked_once_and_every_answer_is_accounted_for(smollm2_u
     told = made.record.metrics["teacher"]
     assert told["accepted"] + sum(told["rejected"].values()) == 3 * 2
     assert told["asked"] >= 3 and told["input_tokens"] > 300 and told["output_tokens"] > 0 and told["failed"] == 0
-    examples = read_split(open_store(made.uri), "train")
+    examples = read_split(Files(made), "train")
     assert sum(e.generator == "teacher:smollm2" for e in examples) == told["accepted"]
     assert not any("typo" in example.phenomena for example in examples)
-    assert "## Teacher" in open_store(made.uri).read(dataset.CARD).decode()
+    assert "## Teacher" in Files(made).read(dataset.CARD).decode()
 
     # A run that was cut off before its data set was published finds the answers.
     answers = tmp_path / "b" / "endpoint"

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from intent.artifacts.variant import VariantSpec
 from intent.config import Device
 from intent.engine import Prediction, Status
 from intent.engine.cascade import NEVER, Cascade, Threshold
@@ -14,7 +15,6 @@ from intent.night.worker import Columns, Worker
 from intent.prompt import Prompt
 from intent.synth.example import Example
 from intent.train.svm import fit
-from intent.variant import VariantSpec
 from tests.tiny import CART, LABELS, write_checkpoint
 
 TALK = {

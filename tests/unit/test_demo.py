@@ -3,8 +3,8 @@
 import pyarrow.parquet as pq
 import pytest
 
+from intent.artifacts.lineage import Lineage
 from intent.config import ClassifyConfig
-from intent.lineage import Lineage
 from intent.storage import open_store
 from jobs import demo
 from jobs.app import load_config

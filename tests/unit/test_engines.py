@@ -134,7 +134,8 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(checkpoint, f16, messa
 
     engine = classifier("reference", checkpoint, f16, "compact", places=16)
     expected = labels(engine.classify(messages))
-    forward, seen = engine.forward.model.forward, []
+    decoder, seen = engine.forward.model.get_decoder(), []
+    forward = decoder.forward
 
     def scarce(input_ids, **kwargs):
         seen.append(len(input_ids))
@@ -142,11 +143,11 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(checkpoint, f16, messa
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(input_ids=input_ids, **kwargs)
 
-    monkeypatch.setattr(engine.forward.model, "forward", scarce)
+    monkeypatch.setattr(decoder, "forward", scarce)
     assert labels(engine.classify(messages)) == expected
     assert seen[:3] == [16, 8, 4] and max(seen[9:]) == 2, "halved again where memory was short in the middle of answers"
 
-    monkeypatch.setattr(engine.forward.model, "forward", lambda **kwargs: scarce(torch.zeros(9)))
+    monkeypatch.setattr(decoder, "forward", lambda **kwargs: scarce(torch.zeros(9)))
     with pytest.raises(MemoryError):
         engine.classify(messages)
 
@@ -176,9 +177,10 @@ def test_reference_logits_are_those_of_the_whole_prompt_at_once(checkpoint):
     prefix = PROMPT.prefix_ids(tokenizer)
     sequences = PROMPT.message_ids(tokenizer, ["add milk", "please remove the eggs from my cart now"])
     forward = CausalForward(model, prefix, 352, 2)
-    take = forward.extend(list(enumerate(sequences)))
-    forward.extend([(0, [5, 6, 7]), (1, [8])])
-    take = forward.extend([(1, [9])])
+    every = np.arange(model.config.vocab_size)
+    forward.extend(list(enumerate(sequences)), every)
+    forward.extend([(0, [5, 6, 7]), (1, [8])], every)
+    take = forward.extend([(1, [9])], every)
     with torch.inference_mode():
         whole = model(input_ids=torch.tensor([prefix + sequences[1] + [8, 9]])).logits[0, -1].numpy()
     assert take(np.array([0]), np.arange(len(whole)))[0] == pytest.approx(whole, abs=1e-3)
@@ -237,8 +239,8 @@ def test_other_weights_than_the_reference_had_are_refused(variant, tmp_path):
 def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
     extend = GgufForward.extend
 
-    def broken(self, feeds):
-        take = extend(self, feeds)
+    def broken(self, feeds, tokens, lane):
+        take = extend(self, feeds, tokens, lane)
         return lambda rows, tokens: take(rows, tokens) * -1
 
     monkeypatch.setattr(GgufForward, "extend", broken)

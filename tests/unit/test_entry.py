@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import ray
 
+from intent.artifacts.lineage import Lineage
 from intent.config import ClusterConfig, ClusterMode, FleetConfig, ModelConfig, QuantConfig, TrainConfig
 from intent.errors import ConfigError
-from intent.lineage import Lineage
 from jobs.app import _exit_code, load_config
 from jobs.nodes import room
 

@@ -3,14 +3,14 @@
 import pytest
 import ray
 
-from intent.artifact import Artifact, ArtifactRecord
+from intent.artifacts import Artifact, ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.variant import VariantSpec
 from intent.config import ClassifyConfig, Device
 from intent.errors import ConfigError
 from intent.hardware import CPU, GPU, Hardware
-from intent.lineage import Lineage
 from intent.night.fleet import EngineSpec, room
 from intent.night.shard import shard_rows
-from intent.variant import VariantSpec
 from jobs.app import load_config
 from jobs.classify import engines
 from jobs.nodes import Place, fitting

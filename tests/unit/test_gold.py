@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from intent.artifacts import Files
 from intent.catalog import Catalog, normalize
 from intent.config import SchemaConfig
 from intent.errors import ConfigError, MissingArtifact
 from intent.evaluate.gold import HALVES, load, publish
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions
 from intent.synth.dataset import read_catalogs, read_split
 
 CART = Path(__file__).parents[2] / "conf" / "schema" / "cart.yaml"
@@ -121,9 +122,9 @@ def test_an_unknown_half_is_refused_by_name():
 @pytest.mark.parametrize("half", HALVES)
 def test_a_half_is_measured_on_as_a_data_set_of_its_own(half, tmp_path):
     made = publish(half, str(tmp_path), StorageOptions())
-    store = open_store(made.uri)
+    files = Files(made)
     examples, catalogs = load(half)
-    assert read_split(store, "test") == examples and read_catalogs(store) == catalogs
+    assert read_split(files, "test") == examples and read_catalogs(files) == catalogs
     assert publish(half, str(tmp_path), StorageOptions()).uri == made.uri
     with pytest.raises(MissingArtifact):
-        read_split(store, "train")
+        read_split(files, "train")

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from intent.artifact import Artifact, ArtifactRecord, make
+from intent.artifacts import Artifact, ArtifactRecord, Files, make
 from intent.config import EndpointConfig
 from intent.engine import Status
 from intent.evaluate import hosted
 from intent.evaluate.results import hosted_result
 from intent.openai import EndpointFailed
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions
 from intent.synth import dataset
 from intent.synth.example import Example, to_table
 from tests.endpoints import FakeEndpoint
@@ -69,7 +69,7 @@ def test_answers_are_scored_as_they_are_and_the_price_is_of_their_tokens(server,
     assert [p.intent for p in predictions[:36]] == [EGGS] * 30 + [NONE] * 6
     assert {p.status for p in predictions[36:]} == {Status.REJECTED}
     assert figures.cost == pytest.approx(40 * (100 * 2.0 + 10 * 8.0) / 1e6)
-    examples = dataset.read_split(open_store(data.uri), "test")
+    examples = dataset.read_split(Files(data), "test")
     row = hosted_result(CART, examples, made, HERE, measured("reference", XEON, 38, 10, 270))
     assert row["score"]["exact"] == pytest.approx(0.9)
     assert row["price_per_million"] == pytest.approx(280.0)

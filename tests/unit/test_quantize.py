@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from intent import calibration
+from intent.artifacts.lineage import Lineage
 from intent.config import ModelConfig
 from intent.errors import ConfigError
-from intent.lineage import Lineage
 from intent.prompt import load_tokenizer
 from intent.quantize import gguf, gptq
 from intent.train.base import write_base

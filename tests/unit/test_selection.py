@@ -5,14 +5,14 @@ from unittest.mock import ANY
 
 import pytest
 
-from intent import artifact
-from intent.artifact import Artifact, ArtifactRecord
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.registry import find_models, publish_models
+from intent.artifacts.selection import choose, publish, select
 from intent.config import ClassifyConfig
 from intent.errors import ConfigError
 from intent.hardware import CPU, GPU, Hardware
-from intent.lineage import Lineage
-from intent.models import find_models, publish_models
-from intent.selection import choose, publish, select
 from intent.storage import StorageOptions, open_store
 from jobs import choice
 from jobs.app import load_config
@@ -95,9 +95,9 @@ def test_a_selection_is_kept_by_processor_until_the_checkpoint_is_another(root):
 def lineage(tmp_path, monkeypatch):
     """The default configuration on a cluster of one Xeon, with the fingerprints of RESULTS as the workspace's variants."""
     monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(CPU, "Xeon", 2), "node", 2)])
-    monkeypatch.setattr(ArtifactRecord, "fingerprint", property(lambda record: record.config["f"]))
+    monkeypatch.setattr(Artifact, "fingerprint", property(lambda artifact: artifact.record.config["f"]))
     monkeypatch.setattr(
-        "intent.artifact.load",
+        "intent.artifacts.registry.load",
         lambda uri, remedy, options: Artifact(uri, ArtifactRecord("variant", {"f": uri.removeprefix(f"{tmp_path}/")}, {})),
     )
     made = Lineage(load_config("classify", ["input=in", f"output={tmp_path}/out", f"workspace={tmp_path}"], ClassifyConfig))
@@ -175,7 +175,7 @@ def test_a_staged_night_keeps_its_variants_and_one_of_an_older_model_does_not(li
 
 
 def test_a_workspace_can_be_moved(tmp_path):
-    made = artifact.make(f"{tmp_path}/here", ArtifactRecord("variant", {}, {}), lambda folder: None)
+    made = artifacts.make(f"{tmp_path}/here", ArtifactRecord("variant", {}, {}), lambda folder: None)
     publish_models(f"{tmp_path}/here", {"gguf-Q8_0": made}, HERE)
     (tmp_path / "here").rename(tmp_path / "there")
     found = find_models(f"{tmp_path}/there/models.json", ["gguf-Q8_0"], HERE)["gguf-Q8_0"]

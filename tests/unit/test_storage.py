@@ -1,10 +1,13 @@
 """The same promises on disk and on S3."""
 
 import errno
+import filecmp
+import json
 import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +66,34 @@ def test_random_access_reads_the_version_that_was_planned(store):
     for read in (lambda: store.open("a", version).read(1), lambda: store.read_tail(version, 2)):
         with pytest.raises(CorruptData, match="changed since it was planned"):
             read()
+
+
+def test_a_large_file_goes_in_parts_from_disk_and_comes_back_whole(store, tmp_path, monkeypatch):
+    """One PUT takes at most 5 GiB; here, 5 MiB."""
+    part = 5 << 20
+    monkeypatch.setattr("intent.s3.PART_BYTES", part)
+    sent = []
+    if hasattr(store, "client"):
+        events = store.client.meta.events
+        events.register("before-send.s3", lambda request, **_: sent.append(int(request.headers.get("Content-Length", 0))))
+    (tmp_path / "file").write_bytes(os.urandom(part * 2 + 1))
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("whole in memory"))
+    store.put_file("a/b", tmp_path / "file")
+    assert all(length <= part for length in sent)
+    store.get_file("a/b", tmp_path / "copy")
+    assert filecmp.cmp(tmp_path / "file", tmp_path / "copy", shallow=False)
+    with pytest.raises(FileNotFoundError, match="none"):
+        store.get_file("none", tmp_path / "copy")
+
+
+def test_no_update_of_many_at_once_is_lost(store):
+    def add(number: int) -> None:
+        store.update("list.json", lambda data: json.dumps(sorted([*json.loads(data or b"[]"), number])).encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(16)))
+    assert json.loads(store.read("list.json")) == list(range(16))
+    assert [blob.key for blob in store.list()] == ["list.json"]
 
 
 def test_a_store_goes_to_other_processes(store):

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import ray
+import torch
 from ray.train import WorkerGroupError
 
 from intent import calibration
@@ -16,7 +19,7 @@ from intent.config import Device, TrainConfig
 from intent.errors import ConfigError, IntentError
 from intent.prompt import load_tokenizer
 from intent.synth.example import Example
-from intent.train import runner
+from intent.train import loop, runner
 from intent.train.batches import encode
 from intent.train.loop import epochs, train
 from tests.tiny import CART, NAMES, write_checkpoint
@@ -32,7 +35,7 @@ CONFIG = TrainConfig(
 class Folder:
     """A reporter that keeps the last checkpoint in a folder, and stops at step `stop`, as a lost machine does."""
 
-    def __init__(self, folder: Path, stop: int = 0):
+    def __init__(self, folder: Path, stop: int = -1):
         self.folder, self.stop, self.said, self.metrics = folder, stop, [], []
 
     def resume_from(self) -> Path | None:
@@ -67,7 +70,9 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
     metrics = train(base, CONFIG, rows, rows, whole)
     losses = [entry["loss"] for entry in whole.metrics]
     assert losses[-1] < 0.6 * losses[0] and metrics["messages"] == 6 * 48
-    assert "messages/s" in whole.said[0][1]
+    texts = [text for _, text in whole.said]
+    assert texts[:2] == ["loads the base model", "the first step"] and "messages/s" not in texts[2]
+    assert "messages/s" in texts[3] and any(text.startswith("validates: 16 of 48 messages") for text in texts)
     temperatures = calibration.read(whole.folder, CART.names)
     assert len(temperatures) == 3 and all(0.25 <= t <= 8 for t in temperatures) and temperatures != [1.0] * 3
 
@@ -76,7 +81,7 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
         train(base, CONFIG, rows, rows, cut)
     resumed = Folder(cut.folder)
     again = train(base, CONFIG, rows, rows, resumed)
-    assert resumed.said[0][0] == 7 and again["step"] == metrics["step"]
+    assert [done for done, _ in resumed.said][:3] == [0, 6, 7] and again["step"] == metrics["step"]
     assert abs(again["loss"] - metrics["loss"]) < 1e-3
 
     progress = resumed.folder / "progress.json"
@@ -133,6 +138,63 @@ def test_workers_share_the_messages_whole_catalogs_each_where_there_are_plenty()
     assert not {e.catalog for e in parts[0]} & {e.catalog for e in parts[1]} and len({len(each) for each in parts}) == 1
     one = [Example(str(i), f"hello {i}", none, "en", "") for i in range(9)]
     assert [len(runner.part(one, worker, 4)) for worker in range(4)] == [3, 2, 2, 2]
+
+
+def test_a_step_of_several_workers_is_that_of_one_on_the_whole_batch(tmp_path, monkeypatch):
+    """Of its messages each has a part, and of the decisions more or fewer: what means nothing is one decision."""
+    base = write_checkpoint(tmp_path / "base")
+    (whole,) = groups(load_tokenizer(base))
+    rows = sorted(whole.rows, key=lambda row: len(row.target.decisions))
+    parts = [replace(whole, rows=part) for part in (rows[:24], rows[24:])]
+    assert len({sum(len(row.target.decisions) for row in part.rows) for part in parts}) == 2
+    gradients: dict[str, list] = {}
+    load, loading, workers = loop.load_for_training, threading.Lock(), Workers(2)
+
+    def loaded(*given):
+        with loading:
+            torch.manual_seed(7)
+            return load(*given)
+
+    def clip(parameters, _):
+        gradients[threading.current_thread().name] = [p.grad.clone() for p in parameters]
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(loop, "load_for_training", loaded)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    once = replace(CONFIG, epochs=1, batch_messages=48)
+    train(base, once, [whole], [whole], Folder(tmp_path / "one"))
+    monkeypatch.setattr(loop, "world_size", lambda: 2)
+    for name in ("all_reduce", "broadcast"):
+        monkeypatch.setattr(torch.distributed, name, getattr(workers, name))
+    two = replace(once, workers=2)
+    with ThreadPoolExecutor(2, "worker") as pool:
+        runs = [pool.submit(train, base, two, [part], [whole], Folder(tmp_path / f"{n}")) for n, part in enumerate(parts)]
+        assert [run.result()["step"] for run in runs] == [1, 1]
+    alone, *together = gradients.values()
+    for each in together:
+        assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(alone, each, strict=True))
+
+
+class Workers:
+    """What torch.distributed does between processes, between threads."""
+
+    def __init__(self, count: int):
+        self.barrier, self.given = threading.Barrier(count), {}
+
+    def all_reduce(self, tensor, operation) -> None:
+        given = self._given(tensor)
+        kinds = {torch.distributed.ReduceOp.SUM: torch.sum, torch.distributed.ReduceOp.AVG: torch.mean}
+        tensor.copy_(kinds[operation](given, 0) if operation in kinds else given.min(0).values)
+
+    def broadcast(self, tensor, _) -> None:
+        tensor.copy_(self._given(tensor)[0])
+
+    def _given(self, tensor):
+        self.given[threading.get_ident()] = tensor.detach().clone()
+        self.barrier.wait()
+        found = torch.stack(list(self.given.values()))
+        self.barrier.wait()
+        return found
 
 
 def test_a_worker_without_messages_is_refused(tmp_path):

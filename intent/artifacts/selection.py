@@ -57,11 +57,14 @@ def publish(
     workspace: str, checkpoint: str, evaluation: str, selected: Mapping[str, Selected], storage: StorageOptions
 ) -> None:
     """Make these the workspace's selection. What was selected for other hardware stays, if for the same checkpoint."""
-    before = read(workspace, storage)
-    kept = before["hardware"] if before and before["checkpoint"] == checkpoint else {}
-    hardware = kept | {model: asdict(choice) | {"evaluation": evaluation} for model, choice in selected.items()}
-    data = json.dumps({"checkpoint": checkpoint, "hardware": hardware}, indent=1, ensure_ascii=False)
-    open_store(workspace, storage).put(SELECTION, data.encode())
+
+    def change(data: bytes | None) -> bytes:
+        before = json.loads(data) if data else None
+        kept = before["hardware"] if before and before["checkpoint"] == checkpoint else {}
+        hardware = kept | {model: asdict(choice) | {"evaluation": evaluation} for model, choice in selected.items()}
+        return json.dumps({"checkpoint": checkpoint, "hardware": hardware}, indent=1, ensure_ascii=False).encode()
+
+    open_store(workspace, storage).update(SELECTION, change)
 
 
 def read(workspace: str, storage: StorageOptions) -> dict | None:

@@ -1,33 +1,39 @@
 """Which artifact a configuration names: the same configuration finds, in every job, what an earlier job made of it.
 
 data -> checkpoint <- base, checkpoint -> variant. Each has a fingerprint of its own settings and of its inputs, and lies
-in the workspace under it. An explicit `data.uri` or `train.uri` stands for what would be made.
+in the workspace under it. Inputs are named by content, never by where they lie. An explicit `data.uri` or `train.uri`
+stands for what would be made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
 from intent import calibration, labelled
-from intent.artifact import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
+from intent.artifacts import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
+from intent.artifacts.source import pinned, source_content
+from intent.artifacts.variant import CASCADE, SVM, VariantSpec
 from intent.catalog import Catalog
-from intent.config import JobConfig, TeacherConfig
+from intent.config import JobConfig, ModelConfig, TeacherConfig
 from intent.engine import parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
 from intent.storage import read_uri
-from intent.train.base import adapter_folder
+from intent.train import vocabulary
+from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
-from intent.variant import CASCADE, SVM, VariantSpec
 
 # Bumped when the same settings give other bytes.
-VERSIONS = {"base": 1, "data": 9, "checkpoint": 4, "parity": 1, "variant": 1, "svm": 1}
+VERSIONS = {"base": 2, "data": 9, "checkpoint": 5, "parity": 1, "variant": 1, "svm": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
-# What decides where a thing is made, or of what others are made, and not what it is. An adapter's content is an input.
-PLACES = ("uri", "device", "cpus", "workers", "group_size", "adapter")
+# What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
+# whose content is an input.
+PLACES = (
+    "uri", "device", "cpus", "workers", "group_size", "adapter", "vocabulary", "source", "revision", "sha256",
+)  # fmt: skip
 
 
 class Lineage:
@@ -65,9 +71,21 @@ class Lineage:
     def schema_fingerprint(self) -> str:
         return fingerprint(asdict(self.schema))
 
+    @cached_property
+    def model(self) -> ModelConfig:
+        """The base model, as the job's tasks are to load it: from one commit, and from a folder by its absolute path."""
+        return pinned(self.config.model)
+
+    @cached_property
+    def _source(self) -> str:
+        return source_content(self.model)
+
     def base_record(self) -> ArtifactRecord:
-        adapter = self.config.model.adapter
-        inputs = {"adapter": _content(adapter_folder(adapter), (*ADAPTER_FILES, calibration.FILE))} if adapter else {}
+        inputs, adapter = {"source": self._source}, self.config.model.adapter
+        if adapter:
+            inputs["adapter"] = _content(adapter_folder(adapter), (*ADAPTER_FILES, calibration.FILE))
+        if self.config.model.vocabulary != vocabulary.FULL:
+            inputs["vocabulary"] = file_sha256(vocabulary_file(self.config.model.vocabulary))
         return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:
@@ -80,7 +98,7 @@ class Lineage:
         return self._record("data", self.config.data, inputs)
 
     def checkpoint_record(self) -> ArtifactRecord:
-        data = self.config.data.uri or self.data_record().fingerprint
+        data = self.data().fingerprint if self.config.data.uri else self.data_record().fingerprint
         inputs = {"base": self.base_record().fingerprint, "data": data, "schema": self.schema_fingerprint}
         if adapter := self.config.train.adapter:
             inputs["adapter"] = _content(adapter_folder(adapter, "train.adapter"), ADAPTER_FILES)
@@ -108,10 +126,10 @@ class Lineage:
         return ArtifactRecord("parity", settings, {"checkpoint": checkpoint.fingerprint, "data": data.fingerprint})
 
     def data(self) -> Artifact:
-        return self._find(self.config.data.uri, self.data_record(), "data.uri", "jobs.generate")
+        return self._find(self.config.data.uri, self.data_record, "data.uri", "jobs.generate")
 
     def base(self) -> Artifact:
-        return self._find(None, self.base_record(), "", "jobs.train")
+        return self._find(None, self.base_record, "", "jobs.train")
 
     def held_out(self) -> Artifact:
         """What variants are measured on: the data set's own held-out messages, or with `gold` a half of the gold set."""
@@ -124,14 +142,14 @@ class Lineage:
         return gold.publish(self.config.gold.value, self.config.workspace, self.options)
 
     def checkpoint(self) -> Artifact:
-        return self._find(self.config.train.uri, self.checkpoint_record(), "train.uri", "jobs.train")
+        return self._find(self.config.train.uri, self.checkpoint_record, "train.uri", "jobs.train")
 
     def variant(self, spec: VariantSpec) -> Artifact:
         if spec.engine == "base":
             return self.base()
         if spec.engine == "reference":
             return self.checkpoint()
-        return self._find(None, self._variant_record(spec), "", f"jobs.quantize quant.variants=[{spec.name}]")
+        return self._find(None, lambda: self._variant_record(spec), "", f"jobs.quantize quant.variants=[{spec.name}]")
 
     def _variant_record(self, spec: VariantSpec) -> ArtifactRecord:
         if spec.engine == SVM:
@@ -140,13 +158,13 @@ class Lineage:
             return self.cascade_record(spec, self.variant(VariantSpec.parse(SVM)), self.variant(spec.model))
         return self.variant_record(self.checkpoint(), spec)
 
-    def _find(self, uri: str | None, record: ArtifactRecord, field: str, job: str) -> Artifact:
+    def _find(self, uri: str | None, record: Callable[[], ArtifactRecord], field: str, job: str) -> Artifact:
         if uri:
             found = find(uri, self.options)
             if found is None:
                 raise ConfigError(field, uri, "holds no finished artifact (no record.json)")
             return found
-        where = artifact_uri(self.config.workspace, record)
+        where = artifact_uri(self.config.workspace, record())
         return load(where, f"run python -m {job} with the same settings first", self.options)
 
     def _record(self, kind: str, settings: object, inputs: dict, **more) -> ArtifactRecord:

@@ -1,0 +1,70 @@
+"""Building an artifact: its files first, its record last, so that an artifact with a record is whole.
+
+Several builders of one artifact may run at once, as Ray starts a task again after a partition, and their bytes may differ.
+Each puts its files into a folder of its own, and the record, written with one conditional put, names the winner's.
+"""
+
+import json
+import platform
+import tempfile
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from intent.artifacts.content import file_sha256
+from intent.artifacts.record import RECORD, Artifact, ArtifactRecord, artifact_uri, code_version, find, libraries, load
+from intent.storage import StorageOptions, Store, open_store
+
+ATTEMPT = "attempt-"
+
+
+def make(
+    parent: str,
+    record: ArtifactRecord,
+    build: Callable[[Path], Mapping | None],
+    options: StorageOptions = StorageOptions(),
+) -> Artifact:
+    """Build into a scratch folder, publish below `parent`, write the record last; or find it already made.
+
+    `build` fills the folder it is given and returns metrics for the record, or None. Where another builder's record came
+    first, that builder's artifact is returned.
+    """
+    uri = artifact_uri(parent, record)
+    if made := find(uri, options):
+        return made
+    store, attempt = open_store(uri, options), f"{ATTEMPT}{uuid.uuid4().hex[:12]}"
+    with tempfile.TemporaryDirectory(prefix="intent-") as scratch:
+        folder = Path(scratch)
+        metrics = build(folder) or {}
+        try:
+            files = {key: _publish(store, f"{attempt}/{key}", path) for key, path in _files(folder)}
+        except BaseException:
+            _discard(store, lambda key: key.startswith(f"{attempt}/"))
+            raise
+    how = {"code": code_version(), "libraries": libraries(), "machine": platform.processor()}
+    done = replace(record, files=files, metrics=dict(metrics), attempt=attempt, **how)
+    if store.put_if_absent(RECORD, json.dumps(asdict(done), indent=1, ensure_ascii=False).encode()):
+        # No other builder's files can be named by a record anymore.
+        _discard(store, lambda key: not key.startswith(f"{attempt}/"))
+        return Artifact(uri, done)
+    _discard(store, lambda key: key.startswith(f"{attempt}/"))
+    return load(uri, "another builder's record was deleted; run again", options)
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    return [(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _publish(store: Store, key: str, path: Path) -> dict:
+    store.put_file(key, path)
+    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+
+
+def _discard(store: Store, unwanted: Callable[[str], bool]) -> None:
+    """Delete builders' files; what cannot be deleted is in nobody's way."""
+    with suppress(Exception):
+        for blob in list(store.list(ATTEMPT)):
+            if unwanted(blob.key):
+                store.delete(blob.key)

@@ -1,0 +1,111 @@
+"""What a produced thing is and where it came from: a folder of files with a record, written last.
+
+The fingerprint of kind, config and inputs names the folder, so the same inputs give the same path and are made once.
+"""
+
+import json
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import intent
+from intent.artifacts.content import file_sha256, fingerprint
+from intent.errors import CorruptData, MissingArtifact
+from intent.storage import StorageOptions, open_store
+
+RECORD = "record.json"
+LIBRARIES = ("ray", "torch", "transformers", "peft", "bitsandbytes", "gptqmodel", "llama-cpp-python", "pyarrow")
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """`config` and `inputs` (name -> fingerprint or SHA-256) decide the fingerprint; the rest says how it went.
+
+    `attempt`: the folder, below the artifact's, that one builder put the `files` into; "": the artifact's own.
+    """
+
+    kind: str
+    config: dict
+    inputs: dict
+    files: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+    code: str = ""
+    libraries: dict = field(default_factory=dict)
+    machine: str = ""
+    attempt: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint({"kind": self.kind, "config": self.config, "inputs": self.inputs})
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact: its URI and its record."""
+
+    uri: str
+    record: ArtifactRecord
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the record's fingerprint and of the files: the same inputs can give other bytes (GPTQ, training)."""
+        return fingerprint([self.record.fingerprint, {key: entry["sha256"] for key, entry in self.record.files.items()}])
+
+    @property
+    def files_uri(self) -> str:
+        """The folder that the files lie in. Read them with `Files` or `fetch`, which check them."""
+        return f"{self.uri}/{self.record.attempt}".rstrip("/")
+
+    def path(self, key: str) -> str:
+        """The key of one of the files in the store at `uri`."""
+        return f"{self.record.attempt}/{key}".lstrip("/")
+
+
+def find(uri: str, options: StorageOptions = StorageOptions()) -> Artifact | None:
+    """The artifact at `uri`, or None where it is absent or unfinished. Raises CorruptData where its record is none."""
+    try:
+        data = open_store(uri, options).read(RECORD)
+    except FileNotFoundError:
+        return None
+    try:
+        return Artifact(uri, ArtifactRecord(**json.loads(data)))
+    except (ValueError, TypeError) as error:
+        raise CorruptData(f"{uri}/{RECORD}: is no record ({error}); delete it and make the artifact again") from error
+
+
+def load(uri: str, remedy: str, options: StorageOptions = StorageOptions()) -> Artifact:
+    """`find` that raises MissingArtifact with `remedy`."""
+    artifact = find(uri, options)
+    if artifact is None:
+        raise MissingArtifact(f"nothing finished at {uri}: {remedy}")
+    return artifact
+
+
+def artifact_uri(parent: str, record: ArtifactRecord) -> str:
+    return f"{parent.rstrip('/')}/{record.kind}-{record.fingerprint}"
+
+
+@cache
+def code_version(package: Path = Path(intent.__file__).parent) -> str:
+    """The version with the git commit of the clone that the package is in, or else with a hash of its sources."""
+    clone = package.parent
+    if (clone / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):
+            describe = ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+            found = subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
+            return f"{intent.__version__}, commit {found}"
+    sources = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml"))
+    return f"{intent.__version__}, sources {fingerprint([file_sha256(path) for path in sources])}"
+
+
+def libraries() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

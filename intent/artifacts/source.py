@@ -1,0 +1,105 @@
+"""What `model.source` names, by content: a folder's files, a package's file, or a commit of a repository on the Hub."""
+
+import importlib.util
+import logging
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from intent.artifacts.content import file_sha256, fingerprint
+from intent.config import PACKAGE, ModelConfig
+from intent.errors import ConfigError
+
+# What transformers may read of a folder, code and pickles apart, which are never read.
+READ = {".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken"}
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB_SECONDS = 20.0
+
+logger = logging.getLogger(__name__)
+
+
+def pinned(model: ModelConfig) -> ModelConfig:
+    """The model with `source` as an absolute folder, or with `revision` as the commit that it is on the Hub now.
+
+    So all tasks of a job load the same files, and a fingerprint names them. Raises ConfigError where no commit is known.
+    """
+    if model.source.startswith(PACKAGE):
+        return model
+    if Path(model.source).is_dir():
+        return replace(model, source=str(Path(model.source).absolute()))
+    if model.source.startswith(("/", ".", "~")):
+        raise ConfigError("model.source", model.source, "no such folder on this machine; give one that every node has")
+    return replace(model, revision=_commit(model.source, model.revision))
+
+
+def source_content(model: ModelConfig) -> str:
+    """A name for the content of a `pinned` model's source: a SHA-256, a fingerprint of SHA-256s, or a commit."""
+    if model.source.startswith(PACKAGE):
+        return model.sha256 or _package_sha256(model.source)
+    folder = Path(model.source)
+    if not folder.is_dir():
+        return str(model.revision)
+    files = sorted(path for path in folder.iterdir() if path.suffix in READ)
+    return fingerprint({path.name: file_sha256(path) for path in files})
+
+
+def _package_sha256(source: str) -> str:
+    pieces = [piece.partition("/") for piece in source.removeprefix(PACKAGE).split()]
+    return fingerprint([file_sha256(_in_package(source, package, file)) for package, _, file in pieces])
+
+
+def _in_package(source: str, package: str, file: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.origin).parent / file if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise ConfigError("model.source", source, f"{package} is not installed or has no {file}; run make install")
+    return path
+
+
+@cache
+def _commit(source: str, revision: str | None) -> str:
+    """The commit of a branch or tag (None: the main one): the Hub's, or the last that this machine has loaded."""
+    if revision and COMMIT.fullmatch(revision):
+        return revision
+    found = _on_hub(source, revision) or _loaded(source, revision)
+    if found is None:
+        remedy = "the Hub does not answer, and this machine has no copy; name the commit: model.revision=COMMIT"
+        raise ConfigError("model.revision", revision, f"{source} is not pinned to a commit, {remedy}")
+    logger.warning(
+        "model.source=%s is not pinned and is commit %s now; with model.revision=%s later jobs find what is made of it, "
+        "also when it has moved",
+        source,
+        found,
+        found,
+    )
+    return found
+
+
+def _on_hub(source: str, revision: str | None) -> str | None:
+    """None where the Hub is out of reach. Raises ConfigError where it says that there is no such model or revision."""
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return huggingface_hub.model_info(source, revision=revision, timeout=HUB_SECONDS).sha
+    except HFValidationError as error:
+        raise ConfigError("model.source", source, "is no folder on this machine and no ORG/NAME of the Hub") from error
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        remedy = "the Hub has no such model, or not for you; check the name and HF_TOKEN"
+        raise ConfigError("model.source", source, remedy) from error
+    except RevisionNotFoundError as error:
+        raise ConfigError("model.revision", revision, f"{source} has no such revision on the Hub; correct it") from error
+    except Exception:
+        # Whichever client the Hub's library uses: offline, refused, no answer.
+        return None
+
+
+def _loaded(source: str, revision: str | None) -> str | None:
+    """The commit that the Hub's cache on this machine has for a branch or tag."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=source, repo_type="model")
+    path = folder / "refs" / (revision or "main")
+    return path.read_text().strip() if path.is_file() else None

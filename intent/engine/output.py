@@ -1,0 +1,21 @@
+"""Compute a model's logits of some tokens only, as engines serve them and training learns them."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def logits(model, hidden: "torch.Tensor", tokens: "torch.Tensor") -> "torch.Tensor":
+    """Return the float32 logits [rows, tokens] of the token ids `tokens` [tokens] after the decoder's `hidden` [rows, size].
+
+    The rest of the output layer, most of a decision's weights where the vocabulary is large, is neither read nor computed.
+    """
+    from torch.nn.functional import linear
+
+    layer, config = model.get_output_embeddings(), model.config
+    bias = getattr(layer, "bias", None)
+    found = linear(hidden, layer.weight[tokens], None if bias is None else bias[tokens]).float()
+    found = found * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
+    return (found / cap).tanh() * cap if cap else found
