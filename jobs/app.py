@@ -20,13 +20,15 @@ from intent.config import ClusterConfig, ClusterMode, JobConfig
 from intent.errors import ConfigError, IntentError
 from intent.progress import Steps as Steps
 
-CONFIGS = "../conf"
+# Beside this package, in a clone and where it is installed.
+CONFIGS = Path(__file__).parents[1] / "conf"
 INTERRUPTED = 130
 UNPICKLES = "RAY_DATA_AUTOLOAD_"
 # They say at every start where credentials come from and where the cluster is.
 NOISY = ("botocore", "ray")
 log = logging.getLogger(__name__)
 _records = False
+OmegaConf.register_new_resolver("conf", lambda path: str(CONFIGS / path), replace=True)
 
 
 def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
@@ -40,7 +42,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
     def wrap(run: Callable[[JobConfig], None]) -> Callable[[], None]:
         entered, worst = False, 0
 
-        @hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)
+        @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
         @functools.wraps(run)
         def guarded(raw: DictConfig) -> None:
             nonlocal entered, worst
@@ -63,7 +65,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
 def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> JobConfig:
     """The configuration that the command line `python -m jobs.NAME OVERRIDES` would have."""
     ConfigStore.instance().store(name=f"{name}_schema", node=config)
-    with hydra.initialize(version_base="1.3", config_path=CONFIGS):
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
         return _validated(hydra.compose(name, overrides))
 
 

@@ -8,7 +8,6 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
-from intent.hardware import CPU, GPU
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import RunIdentity
 from intent.night.progress import Summary
@@ -68,9 +67,6 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
     """
     import ray
 
-    def price(kind: str) -> float:
-        return config.cluster.prices.get(kind) or 0.0
-
     config, resources = lineage.config, ray.cluster_resources()
     fleet, local = config.fleet, config.cluster.mode is ClusterMode.local
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
@@ -84,7 +80,7 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True)
-        takes = {"cpus": each, "gpus": int(on_gpu), "usd_per_hour": each * price(CPU) + on_gpu * price(GPU)}
+        takes = {"cpus": each, "gpus": int(on_gpu), "prices": config.cluster.prices}
         takes["rate"] = GPU_RATE if on_gpu else each * (SVM_RATE if spec.runs == SVM else CPU_RATE)
         specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs

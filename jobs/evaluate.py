@@ -17,7 +17,7 @@ from intent.evaluate import hosted, measurement
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
 from intent.evaluate.results import Measured, Sources, hosted_result, reference_of, results_of
-from intent.hardware import CPU, GPU
+from intent.hardware import CPU, GPU, price
 from intent.openai import require_key
 from intent.storage import StorageOptions
 from jobs.app import Steps, cluster, command, job, reason_of, say
@@ -162,9 +162,8 @@ def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, 
 
 def _price(lineage: Lineage, hardware, units: int) -> float | None:
     """USD an hour of all processors that a measurement had to itself."""
-    prices = lineage.config.cluster.prices
-    price = prices.get(hardware.model, prices.get(hardware.kind))
-    return None if price is None else price * units
+    each = price(lineage.config.cluster.prices, hardware)
+    return None if each is None else each * units
 
 
 def results_at(made: Artifact, lineage: Lineage) -> dict:

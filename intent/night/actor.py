@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from intent import hardware
 from intent.engine import Classifier
 from intent.errors import CorruptData
+from intent.hardware import Hardware
 from intent.night import frequent
 from intent.night.ledger import Ledger
 from intent.night.part import Committed
@@ -57,11 +59,15 @@ class Actor:
         self.reader = ShardReader(night.source, night.columns.read)
         self.computing = threading.Lock()
 
-    def load(self, load: Callable[[], Classifier]) -> str:
-        """Returns the name of this host."""
+    def arrive(self) -> str:
+        """Returns the name of this host, at once: from now on the actor has a node, and its loading is timed."""
+        return platform.node()
+
+    def load(self, load: Callable[[], Classifier], cpus: float, gpus: float) -> tuple[Hardware, ...]:
+        """Returns the processors that the actor takes up."""
         night = self.night
         self.worker = Worker(load(), night.schema, night.columns, night.ledger.run.fingerprint, night.max_characters)
-        return platform.node()
+        return tuple(found for found in (hardware.cpu(cpus), hardware.gpu(gpus) if gpus else None) if found)
 
     def label(self, shard: Shard, known: pa.Table | None) -> Outcome:
         return _outcome(lambda: self._label(shard, known))

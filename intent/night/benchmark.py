@@ -17,10 +17,12 @@ from intent.engine import Classifier, Prediction
 from intent.evaluate.benchmark_report import align
 from intent.evaluate.speed import peak_bytes
 from intent.night import stub
-from intent.night.fleet import EngineSpec, read_footers_on_cluster
+from intent.night.fleet import EngineSpec
 from intent.night.ledger import Ledger, RunIdentity
+from intent.night.progress import Stage
 from intent.night.run import classify_night
 from intent.night.shard import input_fingerprint, input_objects, plan_shards
+from intent.night.survey import read_footers_on_cluster
 from intent.progress import Steps
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
@@ -99,7 +101,9 @@ def measure_planning(folder: Path, objects: int) -> Planning:
     started = time.monotonic()
     store, blobs = input_objects(str(source))
     ledger = Ledger(open_store(str(folder / f"plan-{objects}")), replace(IDENTITY, input=input_fingerprint(blobs)))
-    ledger.plan(lambda: plan_shards(store, blobs, ["id", "message"], 20_000, read_footers_on_cluster))
+    with Stage("footers", f"plans {objects:,} objects of {store.uri}", "objects", objects) as stage:
+        read = partial(read_footers_on_cluster, stage=stage, attempts=1)
+        ledger.plan(lambda: plan_shards(store, blobs, ["id", "message"], 20_000, read))
     return Planning(objects, time.monotonic() - started)
 
 

@@ -1,8 +1,9 @@
-"""What the operator sees of a night: a bar or plain lines while it runs, and one summary at its end."""
+"""What the operator sees of a night: bars or plain lines while it is surveyed and labelled, and one summary at its end."""
 
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from intent.night.part import Committed
@@ -12,7 +13,8 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass(frozen=True)
 class Summary:
-    """A night's totals. `rows` = labelled + abstained + rejected; `duplicates_saved`: messages that no model had to see.
+    """A night's totals. `rows` = labelled + abstained + rejected; `duplicates_saved`: rows that a model answered without
+    seeing them, since another row has the same message.
 
     `variants`: rows (of the whole night) and rows a second (of this run) by the variant that labelled them.
     """
@@ -44,7 +46,7 @@ class Tally:
 
     def add(self, part: Committed, fresh: bool = True) -> None:
         receipt = part.receipt
-        for name in ("rows", "labelled", "abstained", "rejected", "classified"):
+        for name in ("rows", "labelled", "abstained", "rejected", "classified", "refused"):
             self.counts[name] += getattr(receipt, name)
         self.variants.update(receipt.variants)
         if fresh:
@@ -56,7 +58,7 @@ class Tally:
 
     @property
     def saved(self) -> int:
-        return max(0, self.counts["labelled"] + self.counts["abstained"] - self.counts["classified"])
+        return max(0, self.counts["rows"] - self.counts["refused"] - self.counts["classified"])
 
     def rates(self) -> dict[str, float]:
         return {name: rows / max(self.seconds, 1e-9) for name, rows in sorted(self.fresh.items())}
@@ -76,6 +78,49 @@ class Tally:
             seconds=round(self.seconds, 3),
             output=output,
         )
+
+
+class Stage:
+    """Progress of what is found out about the input before anything is labelled: of `total` objects or shards, the `unit`.
+
+    A rich bar on a terminal; elsewhere a plain line at once and every ten seconds. `watch` is called at every update.
+    """
+
+    def __init__(self, name: str, title: str, unit: str, total: int, stream=None, watch: Callable | None = None):
+        self.name, self.title, self.unit, self.total, self.stream = name, title, unit, total, stream or sys.stderr
+        self.watch, self.done, self.retries, self._note = watch, 0, 0, ""
+        self._bar, self._started, self._printed = None, time.monotonic(), -SECONDS_BETWEEN_LINES
+
+    def __enter__(self) -> "Stage":
+        if self.stream.isatty():
+            self._bar = _Bar(self.stream, self.total, 0, self.unit)
+        self.update(0)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._bar:
+            self._bar.stop(self.done)
+        elif time.monotonic() - self._started >= SECONDS_BETWEEN_LINES:
+            self._tell()
+
+    def update(self, done: int, retries: int = 0, note: str = "") -> None:
+        """So many of all are done, and so many tasks were begun again."""
+        self.done, self.retries, self._note = done, retries, note
+        if self.watch:
+            self.watch(self)
+        if self._bar:
+            self._bar.update(self.done, f"{self.title}: {self._said()}")
+        elif time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._printed = time.monotonic()
+        left = _left(self._printed - self._started, self.done, self.total - self.done)
+        say(f"{self.title}: {self.done:,} of {self.total:,}, {self._said()}, {left}", self.stream)
+
+    def _said(self) -> str:
+        rate = self.done / max(time.monotonic() - self._started, 1e-9)
+        return ", ".join(filter(None, [f"{rate:,.0f} {self.unit}/s", f"{self.retries} retries", self._note]))
 
 
 class Progress:
@@ -114,11 +159,15 @@ class Progress:
         return f"{rates or 'no rows yet'}; {counts}; {fleet}"
 
     def left(self) -> str:
-        done = self.tally.counts["rows"] - self._done_at_start
-        if not done:
-            return "time left unknown"
-        seconds = int((self.total - self.tally.counts["rows"]) * self.tally.seconds / done)
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+        rows = self.tally.counts["rows"]
+        return _left(self.tally.seconds, rows - self._done_at_start, self.total - rows)
+
+
+def _left(seconds: float, done: int, open_: int) -> str:
+    if not done:
+        return "time left unknown"
+    left = int(open_ * seconds / done)
+    return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
 
 
 def say(line: str, stream=None) -> None:
@@ -127,17 +176,17 @@ def say(line: str, stream=None) -> None:
 
 
 class _Bar:
-    """Rows done and time left on one line, the rest on the next. Untrusted text is never read as markup."""
+    """How many of `unit` are done, and time left, on one line; the rest on the next. Untrusted text is never markup."""
 
-    def __init__(self, stream, total: int, done: int):
+    def __init__(self, stream, total: int, done: int, unit: str = "rows"):
         from rich.console import Console, Group
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
         from rich.text import Text
 
         self._note = Text()
-        self._progress = Progress(BarColumn(), MofNCompleteColumn(), "rows", TimeRemainingColumn())
-        self._task = self._progress.add_task("rows", total=total, completed=done)
+        self._progress = Progress(BarColumn(), MofNCompleteColumn(), unit, TimeRemainingColumn())
+        self._task = self._progress.add_task(unit, total=total, completed=done)
         self._live = Live(Group(self._progress, self._note), console=Console(file=stream))
         self._live.start()
 

@@ -13,12 +13,14 @@ from intent.config import FleetConfig
 from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
 from intent.night import frequent
 from intent.night.actor import Night
-from intent.night.fleet import EngineSpec, Fleet, find_frequent, load_known, read_footers_on_cluster, reason_of
+from intent.night.fleet import EngineSpec, Fleet, load_known, reason_of
 from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
+from intent.night.metrics import Meters
 from intent.night.part import Committed
-from intent.night.progress import Progress, Summary, Tally, say
+from intent.night.progress import Progress, Stage, Summary, Tally, say
 from intent.night.queue import Queue
-from intent.night.shard import MOST_SHARDS, Shard, input_fingerprint, input_objects, plan_shards, shard_rows
+from intent.night.shard import MOST_SHARDS, Footer, Shard, input_fingerprint, input_objects, plan_shards, shard_rows
+from intent.night.survey import find_frequent, read_footers_on_cluster
 from intent.night.worker import Columns
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
@@ -55,16 +57,21 @@ def classify_night(
         return Summary(**{**manifest["summary"], "already_done": True})
     probe(ledger.store)
     store.tidy()
+    meters = Meters(run.fingerprint)
+
+    def footers(source: Store, blobs: Sequence[Blob]) -> list[Footer]:
+        title = f"plans {len(blobs):,} objects of {source.uri}"
+        with Stage("footers", title, "objects", len(blobs), stream, meters.survey) as stage:
+            return read_footers_on_cluster(source, blobs, stage, fleet.attempts)
 
     def cut() -> list[Shard]:
-        say(f"plans {len(blobs):,} objects of {source.uri}", stream)
         if fleet.rows_per_shard:
-            return plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster)
+            return plan_shards(source, blobs, columns.read, fleet.rows_per_shard, footers)
         rows = shard_rows(min(engine.rate for engine in engines))
-        return plan_shards(source, blobs, columns.read, rows, read_footers_on_cluster, MOST_SHARDS)
+        return plan_shards(source, blobs, columns.read, rows, footers, MOST_SHARDS)
 
-    shards = ledger.plan(cut)
-    return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)
+    shards, night = ledger.plan(cut), Night(source, ledger, schema, columns)
+    return run_night(night, shards, engines, fleet.attempts, frequent_messages, meters, stream)
 
 
 def identify(
@@ -82,6 +89,7 @@ def run_night(
     engines: Sequence[EngineSpec],
     attempts: int,
     frequent_messages: int,
+    meters: Meters,
     stream: TextIO | None = None,
 ) -> Summary:
     ledger = night.ledger
@@ -98,12 +106,12 @@ def run_night(
         parts[shard.id] = part
         tally.add(part)
 
+    # Before the fleet takes the cluster's CPUs.
+    chunks = _frequent_chunks(night, shards, frequent_messages, attempts, meters, stream) if todo else []
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
         if todo:
-            # Before the fleet takes the cluster's CPUs.
-            chunks = _frequent_chunks(night, shards, frequent_messages, progress)
             first = Queue(frequent.missing(ledger.store, chunks), attempts)
-            with Fleet(night, engines, attempts, progress) as fleet:
+            with Fleet(night, engines, attempts, progress, meters) as fleet:
                 if chunks:
                     progress.say(f"the {sum(chunk.rows for chunk in chunks):,} most frequent messages are labelled first, once")
                 fleet.run(first, "label_frequent", done=lambda chunk, _: tally.counts.update(classified=chunk.rows))
@@ -144,17 +152,20 @@ def _remedy(failed: dict[Shard, str]) -> str:
     return anew if unread == len(failed) else f"run again for the others; {anew}"
 
 
-def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress: Progress) -> list[Shard]:
+def _frequent_chunks(
+    night: Night, shards: Sequence[Shard], limit: int, attempts: int, meters: Meters, stream: TextIO | None
+) -> list[Shard]:
     """The night's most frequent messages, as chunks for the fleet to label; none where a table cannot save work."""
     store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
     if limit < 1 or len(readable) < 2:
         return []
     try:
         if store.stat(frequent.MESSAGES) is None:
-            progress.say(f"counts the messages of {len(readable):,} shards, to find the most frequent")
-            find_frequent(night, readable, limit)
+            title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
+            with Stage("messages", title, "shards", len(readable), stream, meters.survey) as stage:
+                find_frequent(night, readable, limit, stage, attempts)
         return frequent.chunks(store)
     except Exception as error:
         # Without the table the night is slower, and no less right.
-        progress.say(f"goes on without the table of frequent messages: {reason_of(error)}")
+        say(f"goes on without the table of frequent messages: {reason_of(error)}", stream)
         return []

@@ -60,7 +60,9 @@ class Worker:
         labelled = self._labelled(rows, answers)
         if rejected.num_rows:
             labelled = labelled.filter(pc.invert(refused))
-        counts = self._counts(shard, labelled, rejected.num_rows, classified)
+        # Whatever a model rejected names that model.
+        unasked = pc.sum(pc.and_(refused, pc.is_null(answers["variant"]))).as_py() or 0
+        counts = self._counts(shard, labelled, rejected.num_rows, classified, unasked)
         return build_part(counts, labelled, rejected)
 
     def answer(self, messages: pa.Array, known: pa.Table | None = None) -> tuple[pa.Table, np.ndarray, int]:
@@ -119,7 +121,7 @@ class Worker:
         made = {name: answers[name] for name in answers.column_names if name != "reason"}
         return pa.table({"id": rows[self.columns.id], **made, **kept})
 
-    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, classified: int) -> dict:
+    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, classified: int, refused: int) -> dict:
         abstained = pc.sum(pc.equal(labelled["status"], str(Status.ABSTAINED))).as_py() or 0
         variants = {entry["values"]: entry["counts"] for entry in labelled["variant"].value_counts().to_pylist()}
         return {
@@ -130,5 +132,6 @@ class Worker:
             "abstained": abstained,
             "rejected": rejected,
             "classified": classified,
+            "refused": refused,
             "variants": variants,
         }

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from intent import artifacts
+from intent import artifacts, hardware
 from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
 from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
+from intent.night import metrics
 from intent.night.ledger import Ledger, RunIdentity
 from intent.night.run import classify_night
 from intent.night.worker import Columns
@@ -170,3 +172,26 @@ def test_parts_carry_their_receipt_and_page_checksums(store, root):
     receipt = json.loads(pq.read_metadata(io.BytesIO(out.read(key))).metadata[b"intent.receipt"])
     assert receipt["rows"] == receipt["labelled"] + receipt["abstained"] + receipt["rejected"] > 0
     assert receipt["fingerprint"] == json.loads(out.read("manifest.json"))["fingerprint"]
+
+
+def test_what_a_night_costs_goes_by_the_price_of_the_processors_own_name(tmp_path, monkeypatch):
+    paid: Counter[str] = Counter()
+
+    def inc(counter, amount, tags):
+        paid[counter.info["name"]] += amount
+
+    monkeypatch.setattr(metrics.Counter, "inc", inc)
+    nights.write_log(open_store(f"{tmp_path}/in"))
+    named = replace(nights.engine(cpus=0.5, seconds=0.2), prices={"cpu": None, hardware.cpu(1).model: 3600.0})
+    summary = nights.run(str(tmp_path), [named])
+    # Half a CPU at a dollar a second, for as long as the actor was there, which computed 3 shards or more.
+    assert 0.5 * 0.2 * 3 < paid["intent_cost_usd"] < 0.5 * (summary.seconds + 10)
+
+
+def test_messages_that_a_model_rejects_take_nothing_from_the_duplicates_saved(tmp_path):
+    """300 rows: 75 null, and 225 that hold 3 messages, of which the model rejects two."""
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"), files=3, rows=100, messages=["two milks", None, "refuse a", "refuse b"])
+    summary = nights.run(root)
+    assert (summary.rejected, summary.classified, summary.duplicates_saved) == (225, 3, 222)
+    assert nights.run(root).duplicates_saved == 222

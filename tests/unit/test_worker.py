@@ -55,6 +55,11 @@ def test_text_of_every_arrow_type_is_read_alike(kind):
     assert (receipt.rows, receipt.labelled, receipt.rejected) == (5, 2, 3)
 
 
+def test_rows_that_no_model_was_asked_about_are_counted_apart_from_those_that_it_rejected():
+    receipt, _, rejected, _ = label(["milk", None, "refuse it", "", "refuse it"])
+    assert (len(rejected), receipt.refused, receipt.classified) == (4, 2, 2)
+
+
 def test_characters_are_counted_not_bytes():
     assert label(["🥛" * 20])[0].labelled == 1
     assert label(["🥛" * 21])[0].rejected == 1
