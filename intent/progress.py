@@ -163,13 +163,13 @@ class Steps:
         self.update(done, total, note, unit=unit)
 
     def end(self, part: str = "", note: str = "done") -> None:
-        """Nothing more is to be done for `part`, whatever was counted last."""
+        """Nothing more is to be done for `part`, whatever was counted last. Without a `note` nothing is said of it."""
         with self._lock:
             self._counts.pop(part, None)
-            said = f"{note} in {time_of(self.clock() - self._began.pop(part, self.clock()))}"
+            said = f"{note or 'done'} in {time_of(self.clock() - self._began.pop(part, self.clock()))}"
             if self._bars:
                 self._bars.show(self._named(part), said, 1, 1)
-            else:
+            elif note:
                 write(f"{self._named(part)}: {said}", self.stream)
 
     def say(self, line: str) -> None:

@@ -101,7 +101,7 @@ def measure_planning(folder: Path, objects: int) -> Planning:
     started = time.monotonic()
     store, blobs = input_objects(str(source))
     ledger = Ledger(open_store(str(folder / f"plan-{objects}")), replace(IDENTITY, input=input_fingerprint(blobs)))
-    with Stage("footers", f"plans {objects:,} objects of {store.uri}", "objects", objects) as stage:
+    with Stage("footers", f"plans {objects:,} objects of {store.uri}", "object", objects) as stage:
         read = partial(read_footers_on_cluster, stage=stage, attempts=1)
         ledger.plan(lambda: plan_shards(store, blobs, ["id", "message"], 20_000, read))
     return Planning(objects, time.monotonic() - started)

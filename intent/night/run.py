@@ -22,6 +22,7 @@ from intent.night.queue import Queue
 from intent.night.shard import MOST_SHARDS, Footer, Shard, input_fingerprint, input_objects, plan_shards, shard_rows
 from intent.night.survey import find_frequent, read_footers_on_cluster
 from intent.night.worker import Columns
+from intent.progress import Steps, counted
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
@@ -61,7 +62,7 @@ def classify_night(
 
     def footers(source: Store, blobs: Sequence[Blob]) -> list[Footer]:
         title = f"plans {len(blobs):,} objects of {source.uri}"
-        with Stage("footers", title, "objects", len(blobs), stream, meters.survey) as stage:
+        with Stage("footers", title, "object", len(blobs), stream, meters.survey) as stage:
             return read_footers_on_cluster(source, blobs, stage, fleet.attempts)
 
     def cut() -> list[Shard]:
@@ -93,9 +94,7 @@ def run_night(
     stream: TextIO | None = None,
 ) -> Summary:
     ledger = night.ledger
-    if committed := ledger.committed_ids():
-        say(f"checks {len(committed):,} parts that an earlier run made", stream)
-    parts = {part.receipt.shard: part for part in ledger.all_committed(s.id for s in shards if s.id in committed)}
+    parts = _made(ledger, shards, stream)
     todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
     queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
     tally = Tally(classified=frequent.answered(ledger.store))
@@ -112,9 +111,9 @@ def run_night(
         if todo:
             first = Queue(frequent.missing(ledger.store, chunks), attempts)
             with Fleet(night, engines, attempts, progress, meters) as fleet:
-                if chunks:
-                    progress.say(f"the {sum(chunk.rows for chunk in chunks):,} most frequent messages are labelled first, once")
-                fleet.run(first, "label_frequent", done=lambda chunk, _: tally.counts.update(classified=chunk.rows))
+                progress.frequent(sum(chunk.rows for chunk in chunks))
+                fleet.run(first, "label_frequent", done=lambda chunk, _: tally.answer(chunk.rows))
+                progress.rows()
                 for chunk, reason in first.failed.items():
                     progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
                 queue.retries = first.retries
@@ -132,6 +131,17 @@ def run_night(
         raise
     frequent.forget(ledger.store)
     return summary
+
+
+def _made(ledger: Ledger, shards: Sequence[Shard], stream: TextIO | None) -> dict[str, Committed]:
+    """The parts that an earlier run made, by shard."""
+    committed = ledger.committed_ids()
+    ids = [shard.id for shard in shards if shard.id in committed]
+    if not ids:
+        return {}
+    with Steps("checks the parts of an earlier run", stream=stream) as steps:
+        found = counted(ledger.all_committed(ids), len(ids), steps.report, "part")
+        return {part.receipt.shard: part for part in found}
 
 
 def _describe(failed: dict[Shard, str], done: int, uri: str) -> str:
@@ -162,7 +172,7 @@ def _frequent_chunks(
     try:
         if store.stat(frequent.MESSAGES) is None:
             title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
-            with Stage("messages", title, "shards", len(readable), stream, meters.survey) as stage:
+            with Stage("messages", title, "shard", len(readable), stream, meters.survey) as stage:
                 find_frequent(night, readable, limit, stage, attempts)
         return frequent.chunks(store)
     except Exception as error:
