@@ -63,8 +63,19 @@ class Count:
     def rate(self) -> float | None:
         """Units a second, of finished work on the whole, else of the last minutes; None before any was measured."""
         since, before = self._begun if self.finished else self._samples[0]
-        until = self._samples[-1][0] if self.finished else self.clock()
+        until = self._until()
         return (self.done - before) / (until - since) if self.done > before and until > since else None
+
+    def left(self) -> float | None:
+        """Seconds that the rest will take; None before any was measured."""
+        rate = self.rate()
+        return max(0.0, (self.total - self.done) / rate - (self.clock() - self._until())) if rate else None
+
+    def _until(self) -> float:
+        """When what is done was done; now, where what comes next is late."""
+        first, last, now = self._samples[0][0], self._samples[-1][0], self.clock()
+        usual = (last - first) / max(1, len(self._samples) - 1)
+        return last if self.finished or now - last <= 2 * usual else now
 
     def __str__(self) -> str:
         return "; ".join(filter(None, [", ".join(filter(None, self._figures())), self.note]))
@@ -75,7 +86,7 @@ class Count:
         if self.finished:
             return [f"{counted} in {time_of(passed)}", speed(rate, self.unit)]
         if rate:
-            return [counted, speed(rate, self.unit), f"{time_of((self.total - self.done) / rate)} left"]
+            return [counted, speed(rate, self.unit), f"{time_of(self.left())} left"]
         return [counted, f"{time_of(passed)} so far" if passed >= 1 else ""]
 
 

@@ -193,7 +193,8 @@ def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported
         if spec.engine == "gptq":
             gptq.quantize(checkpoint, folder, spec.bits, spec.group_size, sequences, gptq.best_device(), spec.act_order, report)
         else:
-            gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, sequences if spec.imatrix else None)
+            measured = sequences if spec.imatrix else None
+            gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, measured, report)
         copy_tokenizer(checkpoint, folder)
         copy_calibration(checkpoint, folder)
         if gold:

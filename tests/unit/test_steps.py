@@ -74,14 +74,18 @@ def test_work_that_says_nothing_for_long_is_still_reported(clock):
             steps.update(done, 30, part="gptq", unit="layer")
         clock.now += 10
         steps.show_due()
+        # One that is late makes the others late.
+        clock.now += 40
+        steps.show_due()
         steps.update(30, 30, part="gptq", unit="layer")
     assert lines(stream) == [
         "quantize gptq: loads the checkpoint",
         "quantize gptq: 0:00:12 so far; loads the checkpoint",
         "quantize gptq: 2 of 30 layers, 5.0 s a layer, 0:02:20 left",
         "quantize gptq: 4 of 30 layers, 5.0 s a layer, 0:02:10 left",
-        "quantize gptq: 4 of 30 layers, 7.5 s a layer, 0:03:15 left",
-        "quantize gptq: 30 of 30 layers in 0:00:42, 1.0 layers/s",
+        "quantize gptq: 4 of 30 layers, 5.0 s a layer, 0:02:00 left",
+        "quantize gptq: 4 of 30 layers, 17.5 s a layer, 0:07:35 left",
+        "quantize gptq: 30 of 30 layers in 0:01:22, 2.3 s a layer",
     ]
 
 
