@@ -21,7 +21,7 @@ from intent.errors import ConfigError
 FULL = "full"
 FILE = "vocabulary.txt"
 # Latin tokens among so many of the first are kept as well: the most frequent ones, for words that the text did not have.
-FIRST = 60_000
+FIRST = 30_000
 BYTE, UNUSED = re.compile(r"<0x[0-9A-F]{2}>"), re.compile(r"<unused\d+>")
 
 

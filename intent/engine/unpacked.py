@@ -1,0 +1,86 @@
+"""A GPTQ linear layer that unpacks its weights for each pass and multiplies them as dense ones.
+
+A pass of this project's engines has thousands of tokens, so that unpacking costs little of it. Plain PyTorch operations do
+it: nothing is compiled or downloaded when an actor starts, and a compiled layer fuses them into one kernel. Weights of 4 bits
+are held two to a byte, those of the first half of the input beside those of the second.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+BITS = (4, 8)
+
+
+def unpacked_class() -> type:
+    """Return the module class; torch is imported first."""
+    import torch
+
+    class Unpacked(torch.nn.Module):
+        """Holds weights as int8 [inputs / (8 / bits), outputs] and scales [groups, outputs]."""
+
+        def __init__(self, weights: torch.Tensor, scales: torch.Tensor, bits: int, bias: torch.Tensor | None):
+            super().__init__()
+            half = len(weights) // 2
+            packed = weights if bits == 8 else (weights[:half] & 15) | (weights[half:] << 4)
+            self.bits = bits
+            self.register_buffer("packed", packed.contiguous())
+            self.register_buffer("scales", scales.contiguous())
+            self.register_buffer("bias", bias)
+
+        def weight(self) -> torch.Tensor:
+            """Return the dense weights [inputs, outputs], in the type of the scales."""
+            levels = self.packed
+            if self.bits == 4:
+                # Shifts of signed integers keep the sign.
+                levels = torch.cat([(levels << 4) >> 4, levels >> 4])
+            groups, outputs = self.scales.shape
+            return (levels.view(groups, -1, outputs) * self.scales[:, None]).view(-1, outputs)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found = x @ self.weight()
+            return found if self.bias is None else found + self.bias
+
+    return Unpacked
+
+
+def replace_linears(model, bits: int, dtype: "torch.dtype") -> int:
+    """Put unpacked layers in place of a model's GPTQ ones, where they are symmetric; return how many.
+
+    A GPTQ layer has `qweight` int32 [inputs * bits / 32, outputs], `scales` [groups, outputs] and, by input, `g_idx`.
+    """
+    import torch
+
+    unpacked, found = unpacked_class(), 0
+    for name, module in list(model.named_modules()):
+        if hasattr(module, "qweight") and bits in BITS and _in_order(module):
+            weights = levels(module.qweight, bits)
+            bias = getattr(module, "bias", None)
+            made = unpacked(weights, module.scales.to(dtype), bits, None if bias is None else bias.to(dtype))
+            parent = model.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], made)
+            found += 1
+    if found and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return found
+
+
+def levels(qweight: "torch.Tensor", bits: int) -> "torch.Tensor":
+    """Return symmetric weights as signed levels, int8 [inputs, outputs], of `qweight`, which packs inputs from the low bits."""
+    import torch
+
+    shifts = torch.arange(0, 32, bits, device=qweight.device, dtype=torch.int32)
+    raw = (qweight[:, None, :] >> shifts[None, :, None]) & (2**bits - 1)
+    return (raw.flatten(0, 1) - 2 ** (bits - 1)).to(torch.int8)
+
+
+def _in_order(module) -> bool:
+    """Whether groups are of neighboring inputs, as without act-order."""
+    import torch
+
+    order, groups = getattr(module, "g_idx", None), len(module.scales)
+    if order is None or not len(order):
+        return True
+    expected = torch.arange(len(order), device=order.device) // (len(order) // groups)
+    return bool((order == expected).all())
