@@ -14,7 +14,7 @@ from intent.night.fleet import EngineSpec
 from intent.night.ledger import MANIFEST, RunIdentity
 from intent.night.progress import Summary
 from intent.night.run import classify_night
-from jobs.app import LogLines, cluster, for_machines, job, say
+from jobs.app import cluster, job, say, watcher
 from jobs.choice import serving
 from jobs.nodes import room
 
@@ -43,7 +43,7 @@ def label(
         engines(lineage, variants, batches),
         config.fleet,
         columns(config),
-        stream=LogLines() if for_machines(config.cluster) else None,
+        stream=watcher(config.cluster),
         pattern=config.input_pattern,
     )
 

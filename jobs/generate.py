@@ -107,7 +107,8 @@ def _unique(corpus: Corpus, split: str, count: int, earlier: np.ndarray, catalog
     found: list[pa.Table] = []
     seen: set[int] = set()
     rows = barren = 0
-    with Steps(f"generate {split}") as steps:
+    with Steps(f"generate {split}", "message") as steps:
+        steps.update(0, count)
         for table, more in _in_order(corpus, count, earlier):
             catalogs.update(more)
             if not corpus.catalog:
@@ -163,7 +164,8 @@ def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict) -> dic
     endpoint = Endpoint(config.endpoint, open_store(f"{lineage.config.workspace}/{ANSWERS}", lineage.options))
     evaluation = [*gold.messages(), *splits["test"]["message"].to_pylist(), *splits["validation"]["message"].to_pylist()]
     written = teacher.Teacher(endpoint, config, lineage.schema, evaluation)
-    taught = written.write(from_table(splits["train"].slice(0, config.messages)), catalogs)
+    with Steps("teacher") as steps:
+        taught = written.write(from_table(splits["train"].slice(0, config.messages)), catalogs, steps.report)
     made, train = to_table(taught.examples), splits["train"]
     about = train.filter(pc.is_in(train["catalog"], made["catalog"].combine_chunks()))
     fresh = _fresh(keys(made), set(keys(about).tolist()))

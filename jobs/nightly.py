@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import TextIO
 
 from intent.artifacts import fingerprint
 from intent.artifacts.lineage import Lineage
@@ -24,7 +25,7 @@ from intent.night.place import Place, output_place
 from intent.night.run import identify, require_apart
 from intent.schema import Intent
 from intent.storage import inside, open_store, read_uri, sha256
-from jobs.app import cluster, complain, job, say
+from jobs.app import Steps, cluster, complain, job, say, watcher
 from jobs.choice import serving
 from jobs.classify import columns, describe, engines, identity, label
 
@@ -78,10 +79,10 @@ def examination(lineage: Lineage, fleet: Callable[[], list[EngineSpec]]) -> Exam
         raise ConfigError("gate.gold", config.gate.gold, "no such file; give a Parquet, CSV or JSON file") from None
     names, column = lineage.catalog.names, config.message_column
     meant = own_gold.read(data, config.gate.gold, lineage.schema, names, column, "gate.gold")
-    return Examination(lineage.schema, config.gate, lambda: gold_shares(fleet(), meant), sha256(data))
+    return Examination(lineage.schema, config.gate, lambda: gold_shares(fleet(), meant, watcher(config.cluster)), sha256(data))
 
 
-def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent]) -> dict[str, float]:
+def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream: TextIO | None = None) -> dict[str, float]:
     """The share of the gold set that each variant gets right, on the kind of node where it labels the night."""
     import ray
     from ray.exceptions import RayTaskError
@@ -92,7 +93,9 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent]) -> dic
         task = ray.remote(answer).options(num_cpus=spec.cpus, num_gpus=spec.gpus, **environment)
         calls[task.remote(spec.variant, spec.load, messages)] = spec.variant
     say(f"the gold set's {len(messages)} messages are put to {', '.join(calls.values())}")
-    _, late = ray.wait(list(calls), num_returns=len(calls), timeout=HOUR)
+    with Steps("gold set", stream=stream) as steps:
+        steps.update(0, 0, "is labelled")
+        _, late = ray.wait(list(calls), num_returns=len(calls), timeout=HOUR)
     if late:
         for call in late:
             ray.cancel(call, force=True)

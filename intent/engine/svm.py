@@ -43,10 +43,12 @@ class SvmClassifier:
     abstain_below: float = 0.0
     variant: str = SVM
     tokens_computed: int = 0
+    answered: int = 0
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         texts = [normalize(message) for message in messages]
         full = [text for text in texts if text]
+        self.answered += len(messages)
         decided = zip(*decide(self.margins(full) / self.temperature), strict=True) if full else iter(())
         predictions = [self._prediction(*next(decided)) if text else EMPTY for text in texts]
         return [replace(prediction, message=message) for prediction, message in zip(predictions, messages, strict=True)]

@@ -122,7 +122,16 @@ class Fleet:
             self.meters.observe(self.seats, queue, self.progress)
             ready = sum(seat.ready for seat in self.seats)
             left = f"{queue.remaining:,} {'shards' if method == 'label' else 'pieces of the frequent messages'} left"
-            self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}")
+            loading = "" if ready else f"waits for the first of {len(self.seats)} actors; {self._loading()}"
+            self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}", loading)
+
+    def _loading(self) -> str:
+        """What the actors that are not ready are at, by variant."""
+        said = {}
+        for seat in self.seats:
+            if seat.actor is not None and not seat.ready:
+                said.setdefault(seat.spec.variant, set()).add("loads" if seat.loading else "has no node yet")
+        return ", ".join(f"{name} {' or '.join(sorted(what))}" for name, what in said.items())
 
     def _start(self, seat: _Seat) -> None:
         spec = seat.spec

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -106,9 +106,9 @@ class Ledger:
         self._copy_rejected(part)
         return Committed(part.receipt, len(data), sha256(data))
 
-    def all_committed(self, shard_ids: Iterable[str]) -> list[Committed]:
+    def all_committed(self, shard_ids: Iterable[str]) -> Iterator[Committed]:
         with ThreadPoolExecutor(self.store.parallel) as pool:
-            return list(pool.map(self.committed, shard_ids))
+            yield from pool.map(self.committed, shard_ids)
 
     def commit(self, plan: Plan, parts: Mapping[str, Committed], summary: dict) -> None:
         """Write the manifest, last. Raises ManifestLost where another driver's is there."""

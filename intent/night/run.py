@@ -27,8 +27,6 @@ from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
 FREQUENT_MESSAGES = 100_000
-# So many parts of an earlier run are checked before the operator is told again.
-PARTS_AT_ONCE = 500
 
 
 def classify_night(
@@ -66,7 +64,7 @@ def classify_night(
 
     def footers(source: Store, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
         title = f"plans {len(blobs):,} objects of {source.uri}"
-        with Stage("footers", title, "objects", len(blobs), stream, meters.survey) as stage:
+        with Stage("footers", title, "object", len(blobs), stream, meters.survey) as stage:
             return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
 
     def cut() -> Plan:
@@ -131,9 +129,9 @@ def run_night(
         if todo:
             first = Queue(frequent.missing(ledger.store, chunks), attempts)
             with Fleet(night, engines, attempts, progress, meters) as fleet:
-                if chunks:
-                    progress.say(f"the {sum(chunk.rows for chunk in chunks):,} most frequent messages are labelled first, once")
-                fleet.run(first, "label_frequent", done=lambda chunk, _: tally.counts.update(classified=chunk.rows))
+                progress.frequent(sum(chunk.rows for chunk in chunks))
+                fleet.run(first, "label_frequent", done=lambda chunk, _: tally.answer(chunk.rows))
+                progress.rows()
                 for chunk, reason in first.failed.items():
                     progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
                 queue.retries = first.retries
@@ -160,9 +158,9 @@ def _earlier_parts(ledger: Ledger, shards: Sequence[Shard], meters: Meters, stre
         return {}
     parts: dict[str, Committed] = {}
     title = f"checks {len(ids):,} parts that an earlier run made"
-    with Stage("parts", title, "parts", len(ids), stream, meters.survey) as stage:
-        for at in range(0, len(ids), PARTS_AT_ONCE):
-            parts |= {part.receipt.shard: part for part in ledger.all_committed(ids[at : at + PARTS_AT_ONCE])}
+    with Stage("parts", title, "part", len(ids), stream, meters.survey) as stage:
+        for part in ledger.all_committed(ids):
+            parts[part.receipt.shard] = part
             stage.update(len(parts))
     return parts
 
@@ -203,7 +201,7 @@ def _frequent_chunks(
     try:
         if store.stat(frequent.MESSAGES) is None:
             title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
-            with Stage("messages", title, "shards", len(readable), stream, meters.survey) as stage:
+            with Stage("messages", title, "shard", len(readable), stream, meters.survey) as stage:
                 find_frequent(night, readable, limit, stage, attempts)
         return frequent.chunks(store)
     except Exception as error:

@@ -10,11 +10,12 @@ from ray._raylet import GcsClient
 from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.cluster_utils import Cluster
 
-from intent.night import progress, survey
+from intent import progress
+from intent.night import survey
 from intent.storage import open_store
 
 survey.FOOTERS_PER_TASK, survey.ROWS_PER_TASK = 1, 200 + survey.ROWS_PER_SHARD
-progress.SECONDS_BETWEEN_LINES = 1.0
+progress.LEAST_SECONDS = 1.0
 
 
 def asked_for(cluster: Cluster) -> int:
@@ -29,7 +30,7 @@ def main(root: str) -> None:
     ray.init(cluster.address, log_to_driver=False)
     with ThreadPoolExecutor(1) as pool:
         night = pool.submit(nights.run, root, [nights.engine()], rows_per_shard=200, stream=said)
-        nights.wait_until(lambda: "0 of 8, 0 objects/s, 0 retries, the cluster has no CPU yet" in said.getvalue())
+        nights.wait_until(lambda: "0 of 8 objects" in said.getvalue() and "the cluster has no CPU yet" in said.getvalue())
         nights.wait_until(lambda: asked_for(cluster) == 8)
         cluster.add_node(num_cpus=1)
         summary = night.result(100)

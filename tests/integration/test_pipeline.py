@@ -38,6 +38,7 @@ def config(base, workspace, *more) -> ClassifyConfig:
         f"model.source={base}",
         "model.sha256=null",
         "model.adapter=null",
+        "model.vocabulary=full",
         "data.train=64",
         "data.validation=16",
         "data.test=32",

@@ -117,7 +117,7 @@ def test_a_broken_part_is_found_when_a_night_goes_on(store):
     data[30] ^= 4
     store.put(key, bytes(data))
     with pytest.raises(CorruptData, match=f"{key}.*delete it and run again"):
-        ledger.all_committed(shard.id for shard in SHARDS)
+        list(ledger.all_committed(shard.id for shard in SHARDS))
 
 
 def test_a_plan_that_is_not_json_is_named(store):
