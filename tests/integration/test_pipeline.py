@@ -39,6 +39,7 @@ def config(base, workspace, *more) -> ClassifyConfig:
         "model.sha256=null",
         "model.adapter=null",
         "model.vocabulary=full",
+        "model.group_size=64",
         "data.train=64",
         "data.validation=16",
         "data.test=32",
