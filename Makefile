@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := infra/constraints.txt
+WHEELS := $(VENV)/wheels
+# Only the libraries that llama-cpp-python loads, without the one for images and sound.
+LLAMA_CPP := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/infra/llama-cpp.cmake
 # What the tests need beside the jobs; an image leaves it out.
 EXTRAS := [dev]
 
@@ -11,12 +14,29 @@ EXTRAS := [dev]
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt
+# llama.cpp is compiled while the packages come; each part has its own stamp, so that a second try goes on after an error.
+$(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt infra/packages.py infra/llama-cpp.cmake
+	@command -v $${CXX:-c++} > /dev/null || { echo 'error: no C++ compiler; install one (Debian: g++)' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) torch
-	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.$(EXTRAS)'
-	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement infra/embedded.txt
+	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.compiled $(VENV)/.packages || { \
+	  echo 'error: not installed; the first error above says why. Run make again: it goes on from here' >&2; exit 1; }
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --find-links $(WHEELS) --editable '.$(EXTRAS)'
+	$(BIN)/pip install --quiet --no-deps --require-hashes --find-links $(WHEELS) --requirement infra/embedded.txt
+	rm -rf $(WHEELS)
 	touch $@
+
+# Each is one command, which ends although the other has failed. The compiler has low priority: what comes over the network is
+# installed by one process, which takes longer.
+$(VENV)/.compiled: $(CONSTRAINTS) infra/llama-cpp.cmake
+	CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" nice $(BIN)/pip wheel --no-deps --constraint $(CONSTRAINTS) \
+	  --progress-bar off --wheel-dir $(WHEELS) llama-cpp-python \
+	&& touch $@
+
+$(VENV)/.packages: pyproject.toml $(CONSTRAINTS) infra/embedded.txt infra/packages.py
+	$(BIN)/python infra/packages.py $(EXTRAS:[%]=%) > $(VENV)/packages.txt \
+	&& $(BIN)/pip install --progress-bar off --constraint $(CONSTRAINTS) --requirement $(VENV)/packages.txt \
+	&& $(BIN)/pip download --progress-bar off --no-deps --require-hashes --dest $(WHEELS) --requirement infra/embedded.txt \
+	&& touch $@
 
 demo: install
 	$(BIN)/python -m jobs.demo

@@ -419,6 +419,7 @@ class JobConfig:
         for part, name, told in self.places():
             if (uri := getattr(part, name)) is not None:
                 setattr(part, name, self._place(told, uri))
+        self.workspace = self.workspace.removesuffix("/")
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
 
@@ -465,12 +466,23 @@ class VocabularyConfig(JobConfig):
 
 @dataclass
 class ClassifyConfig(JobConfig):
+    """`input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
+    object is read that is Parquet by its name (.parquet, .parq, .pq) or, where that does not say, by its content.
+
+    `keep_columns`: of the objects, or of the folders `name=value` that they lie in.
+    """
+
     input: str = MISSING
     output: str = MISSING
+    input_pattern: str | None = None
     id_column: str = "id"
     message_column: str = "message"
     keep_columns: list[str] = field(default_factory=list)
     models: str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.input_pattern != "", "input_pattern", "", "give a pattern such as *.parquet, or null")
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
@@ -511,7 +523,8 @@ YESTERDAY = "yesterday"
 
 @dataclass
 class NightlyConfig(ClassifyConfig):
-    """`input` and `output` hold `{date}`, replaced by the date as YYYY-MM-DD. `date`: yesterday (UTC), one, or FIRST..LAST.
+    """`input` and `output` hold the date: `{date}`, or `{year}`, `{month}`, `{day}`, and in `input` maybe `{hour}`, all
+    of which may be moved, as in `{date+1d}`. `date`: yesterday (UTC), one, or FIRST..LAST.
 
     `arrival`: the object of the input, by its key, that says that all of it has come; waited for up to `arrival_hours`.
     """

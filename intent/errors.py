@@ -73,6 +73,12 @@ class Disagreement(IntentError):
     exit_code = 6
 
 
+class EngineHung(IntentError):
+    """An actor has done nothing for far too long, at loading its engine or at work; it is killed."""
+
+    exit_code = 3
+
+
 class EngineFailed(IntentError):
     """An engine raised what it does not raise by itself. Says what and where, not its words, which may quote messages."""
 

@@ -1,6 +1,7 @@
 """What a machine is, as far as speed goes, and the energy that it counts itself. Knows nothing of models."""
 
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,20 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Hardware:
-    """A hardware class: a model of processor, and how many of it there are to work with."""
+    """A hardware class: a model of processor, and how many of it there are to work with; of one that is shared, the share."""
 
     kind: str
     model: str
-    count: int
+    count: float
 
 
-def cpu(count: int) -> Hardware:
+def price(prices: Mapping[str, float | None], hardware: Hardware) -> float | None:
+    """USD an hour of one such processor: by its model's own name, else by its kind. None where neither has a price."""
+    named = prices.get(hardware.model)
+    return prices.get(hardware.kind) if named is None else named
+
+
+def cpu(count: float) -> Hardware:
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, value = line.partition(":")
@@ -27,12 +34,12 @@ def cpu(count: int) -> Hardware:
     return Hardware(CPU, platform.processor() or platform.machine(), count)
 
 
-def gpu() -> Hardware | None:
+def gpu(count: float = 1) -> Hardware | None:
     """The first GPU that NVML lists, or None. A measurement uses one GPU."""
     with _nvml() as nvml:
         if nvml is None or nvml.nvmlDeviceGetCount() == 0:
             return None
-        return Hardware(GPU, nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0)), 1)
+        return Hardware(GPU, nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0)), count)
 
 
 class EnergyMeter:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from intent.errors import ConfigError, CorruptData, IntentError, StoreUnfit
-from intent.storage import Blob, StorageOptions, changed, check_endpoint, checked, sha256
+from intent.storage import Blob, StorageOptions, changed, check_endpoint, sha256
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 OWNER, SHA256 = "intent-owner", "intent-sha256"
@@ -30,9 +29,10 @@ class S3Store:
     parallel = 16
 
     def __init__(self, uri: str, options: StorageOptions):
-        parts = urlsplit(uri)
+        """`uri`: `s3://bucket` or `s3://bucket/prefix`, without the slash that ends the prefix."""
         self.uri, self.options = uri, options
-        self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
+        self.bucket, slash, prefix = uri.removeprefix("s3://").partition("/")
+        self.prefix = prefix + slash
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in self.__dict__.items() if name != "client"}
@@ -55,12 +55,13 @@ class S3Store:
         return boto3.client("s3", endpoint_url=self.options.endpoint, region_name=self.options.region, config=config)
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        base = f"{self.prefix}/" if self.prefix else ""
+        """Leaves out the empty objects that stand for folders."""
         with self._named():
-            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=base + prefix):
+            pages = self.client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
                 for entry in page.get("Contents", []):
-                    if not entry["Key"].endswith("/"):
-                        yield Blob(entry["Key"][len(base) :], entry["Size"], entry["ETag"])
+                    if entry["Size"] or not entry["Key"].endswith("/"):
+                        yield Blob(entry["Key"][len(self.prefix) :], entry["Size"], entry["ETag"])
 
     def stat(self, key: str) -> Blob | None:
         head = self._head(key)
@@ -163,7 +164,8 @@ class S3Store:
 
         owner = uuid.uuid4().hex
         try:
-            self._call("put_object", key, Body=data, IfMatch=version.etag, Metadata={OWNER: owner})
+            # AWS takes an ETag without its quotes, Ceph in no other way.
+            self._call("put_object", key, Body=data, IfMatch=version.etag.strip('"'), Metadata={OWNER: owner})
             return True
         except (CorruptData, FileNotFoundError):
             # As in put_if_absent: after a lost reply the client's own retry finds its own object.
@@ -243,7 +245,10 @@ class S3Store:
             raise ConfigError("uri", self.uri, f"{str(error).rstrip('.')}; {remedy}") from error
 
     def _key(self, key: str) -> str:
-        return f"{self.prefix}/{checked(key)}" if self.prefix else checked(key)
+        """Every key that S3 has, but those that a client or a proxy might take for another's path."""
+        if not key or any(part in (".", "..") for part in key.split("/")):
+            raise ConfigError("key", key, "a key is a name without '..' or '.' for a part; rename the object")
+        return self.prefix + key
 
 
 class _Ranges(io.RawIOBase):

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -27,6 +28,7 @@ from intent.errors import ConfigError, CorruptData, StoreUnfit
 _HIDDEN = "."
 _ASIDE, _ASIDE_SECONDS = ".aside-", 24 * 3600
 _COPIED = 1 << 20  # bytes at once
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 _NO_SECRETS = "holds credentials; take them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use an instance role"
 
@@ -110,39 +112,62 @@ class Store(Protocol):
 
 
 def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
-    """The store below a folder path, a `file://` or an `s3://bucket/prefix` URI."""
+    """The store below a folder path, a `file://` or an `s3://bucket/prefix` URI.
+
+    What follows the scheme is taken as it is written, since keys and paths are not URLs: `#`, `?` and `%` are characters like
+    any other, and `s3://bucket/a//` holds the keys that start with `a//`. Raises ConfigError for any other address.
+    """
     if not uri:
         raise ConfigError("uri", uri, "give a folder or an s3://bucket/prefix")
-    parts = urlsplit(uri)
-    if parts.scheme == "s3":
-        if not parts.netloc:
-            raise ConfigError("uri", uri, "name a bucket: s3://bucket/prefix")
-        if "@" in parts.netloc:
-            raise ConfigError("uri", "(hidden)", _NO_SECRETS)
-        from intent.s3 import S3Store
-
-        return S3Store(uri.rstrip("/"), options)
-    if parts.scheme == "file" or "://" not in uri:
+    scheme, rest = _split_scheme(uri)
+    if scheme in ("", "file"):
         return LocalStore(absolute(uri))
-    raise ConfigError("uri", uri, "use a local path or s3://bucket/prefix")
+    if scheme != "s3":
+        raise ConfigError("uri", uri, "use a local path or s3://bucket/prefix")
+    bucket, _, prefix = rest.partition("/")
+    if not bucket:
+        raise ConfigError("uri", uri, "name a bucket: s3://bucket/prefix")
+    # A secret may hold a slash. The only bucket with a colon is the ARN of an access point.
+    if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
+        raise ConfigError("uri", "(hidden)", _NO_SECRETS)
+    if any(part in (".", "..") for part in prefix.split("/")):
+        raise ConfigError("uri", uri, "has a part '.' or '..', which a bucket takes for a name; write the prefix without it")
+    from intent.s3 import S3Store
+
+    return S3Store(f"s3://{rest.removesuffix('/')}", options)
+
+
+def _split_scheme(uri: str) -> tuple[str, str]:
+    """(scheme in lower case, the rest as it is written); no scheme for a path."""
+    found = _SCHEME.match(uri)
+    return (found[1].lower(), uri[found.end() :]) if found else ("", uri)
 
 
 def absolute(uri: str) -> str:
-    """The same place from any working directory: a local one as an absolute path, any other as it is."""
-    if not uri or ("://" in uri and not uri.startswith("file://")):
+    """The same place from any working directory: a local one as an absolute path, any other as it is.
+
+    Raises ConfigError for a `file://` URI of another machine.
+    """
+    scheme, path = _split_scheme(uri)
+    if not uri or scheme not in ("", "file"):
         return uri
-    return str(Path(urlsplit(uri).path if "://" in uri else uri).absolute())
+    if scheme and not (path := path.removeprefix("localhost")).startswith("/"):
+        raise ConfigError("uri", uri, "names another machine; write file:///PATH, or the path alone")
+    return str(Path(path).absolute())
 
 
 def inside(inner: Store, outer: Store) -> bool:
     """Whether a listing of `outer` shows what lies in `inner`."""
-    return f"{inner.uri.rstrip('/')}/".startswith(f"{outer.uri.rstrip('/')}/")
+    return f"{inner.uri}/".startswith(outer.uri if outer.uri == "/" else f"{outer.uri}/")
 
 
 def split_uri(uri: str) -> tuple[str, str]:
     """(parent URI, last name)."""
-    parent, _, name = uri.rstrip("/").rpartition("/")
-    return parent or ("/" if uri.startswith("/") else "."), name
+    parent, slash, name = uri.removesuffix("/").rpartition("/")
+    if not parent:
+        return slash or ".", name
+    # Of s3://bucket/a//b the parent holds the keys that start with a//.
+    return (f"{parent}/" if parent.endswith("/") else parent), name
 
 
 def read_uri(uri: str, options: StorageOptions = StorageOptions()) -> bytes:
@@ -170,32 +195,43 @@ class LocalStore:
         self.root = Path(uri)
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Raises ConfigError for a folder that may not be read and for a link to one: nothing is left out silently."""
+        """Raises ConfigError for what cannot be listed, so that nothing is left out silently: a folder that may not be read,
+        a link to a folder, a broken link, a file that is not a regular one.
+        """
         try:
             if self.root.is_file():
                 raise ConfigError("uri", self.uri, "is a file; name its folder")
-            for key in sorted(self._keys()):
-                if key.startswith(prefix) and (blob := self.stat(key)):
+            for key in sorted(self._keys(prefix)):
+                if blob := self.stat(key):
                     yield blob
+                elif os.path.lexists(path := self._path(key)):
+                    raise ConfigError(
+                        "uri", str(path), "is a broken link or not a regular file; restore its file, or remove it"
+                    )
         except PermissionError as error:
             remedy = "may not be read; change its permissions or the user"
             raise ConfigError("uri", error.filename or self.uri, remedy) from error
 
-    def _keys(self) -> Iterator[str]:
+    def _keys(self, prefix: str) -> Iterator[str]:
         for folder, folders, names in os.walk(self.root, onerror=_unless_gone):
-            folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
+            base = Path(folder).relative_to(self.root).as_posix()
+            base = "" if base == "." else f"{base}/"
+            visible = [name for name in folders if not name.startswith(_HIDDEN)]
+            folders[:] = [name for name in visible if _overlap(f"{base}{name}/", prefix)]
             for path in (os.path.join(folder, name) for name in folders):
                 if os.path.islink(path):
                     raise ConfigError("uri", path, "is a link to a folder, which is not followed; name the folder itself")
-            base = Path(folder).relative_to(self.root).as_posix()
-            yield from (name if base == "." else f"{base}/{name}" for name in names if not name.startswith(_HIDDEN))
+            keys = (f"{base}{name}" for name in names if not name.startswith(_HIDDEN))
+            yield from (key for key in keys if key.startswith(prefix))
 
     def stat(self, key: str) -> Blob | None:
         """None for a folder too: in a bucket there are only objects."""
         try:
             info = os.stat(self._path(key))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
         return _blob(key, info) if stat.S_ISREG(info.st_mode) else None
 
     def read(self, key: str) -> bytes:
@@ -289,6 +325,10 @@ class LocalStore:
             os.unlink(aside)
             raise
         return aside
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
 
 
 def _unless_gone(error: OSError) -> None:

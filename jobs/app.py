@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -18,15 +19,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from intent.config import ClusterConfig, ClusterMode, JobConfig, require
 from intent.errors import ConfigError, IntentError
+from intent.progress import Steps as Steps
 from jobs import terminal, written
 
-CONFIGS = "../conf"
+# Beside this package, in a clone and where it is installed.
+CONFIGS = Path(__file__).parents[1] / "conf"
 INTERRUPTED = 130
 UNPICKLES = "RAY_DATA_AUTOLOAD_"
 # They say at every start where credentials come from and where the cluster is.
 NOISY = ("botocore", "ray")
 log = logging.getLogger(__name__)
 _records = False
+OmegaConf.register_new_resolver("conf", lambda path: str(CONFIGS / path), replace=True)
 
 
 def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
@@ -40,7 +44,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
     def wrap(run: Callable[[JobConfig], None]) -> Callable[[], None]:
         entered, worst = False, 0
 
-        @hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)
+        @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
         @functools.wraps(run)
         def guarded(raw: DictConfig) -> None:
             nonlocal entered, worst
@@ -70,7 +74,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
 def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> JobConfig:
     """The configuration that the command line `python -m jobs.NAME OVERRIDES` would have."""
     _declare(name, config)
-    with hydra.initialize(version_base="1.3", config_path=CONFIGS):
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
         return _validated(hydra.compose(name, written.arguments(overrides, config)))
 
 
@@ -150,6 +154,11 @@ def for_machines(config: ClusterConfig) -> bool:
     return config.mode is ClusterMode.attach and not sys.stderr.isatty()
 
 
+def watcher(config: ClusterConfig) -> TextIO | None:
+    """Where progress goes: into the log of JSON lines, or (None) to stderr."""
+    return LogLines() if for_machines(config) else None
+
+
 class LogLines(io.TextIOBase):
     """A stream whose every line is a log record."""
 
@@ -200,38 +209,6 @@ def _start(ray, config: ClusterConfig) -> None:
     except ray.exceptions.AuthenticationError:
         remedy = "the cluster wants another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own"
         raise ConfigError("cluster", "attach", remedy) from None
-
-
-class Steps:
-    """Progress of counted work: a bar on a terminal, else a line at most every `seconds` and at the end."""
-
-    def __init__(self, title: str, seconds: float = 10.0):
-        self.title, self.seconds, self.printed = title, seconds, 0.0
-        self.bar = None
-
-    def __enter__(self) -> "Steps":
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn(self.title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-            self.bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-            self.task = self.bar.add_task(self.title, total=None, note="")
-            self.bar.start()
-        return self
-
-    def __exit__(self, *error) -> None:
-        if self.bar:
-            self.bar.stop()
-
-    def update(self, done: int, total: int, note: str = "") -> None:
-        import time
-
-        if self.bar:
-            self.bar.update(self.task, completed=done, total=total, note=note)
-        elif done >= total or time.monotonic() - self.printed >= self.seconds:
-            self.printed = time.monotonic()
-            print(f"{self.title}: {done:,} of {total:,} {note}".rstrip(), file=sys.stderr, flush=True)
 
 
 def command() -> str:

@@ -1,7 +1,7 @@
 """Measure our engines, what a user would write first, and the limit, in one run, on the same messages; or a night's fan-out."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,8 +75,13 @@ def workload(lineage: Lineage) -> Workload:
     return Workload(lineage.prompt, [e.message for e in examples], [e.intent for e in examples])
 
 
-def measure(row: Row, variant: Artifact, work: Workload, lineage: Lineage) -> tuple[Result, dict]:
-    """The row's result and the machine that gave it; the actors of a row share the messages and run side by side."""
+def measure(
+    row: Row, variant: Artifact, work: Workload, lineage: Lineage, tell: Callable[[str], None] = lambda what: None
+) -> tuple[Result, dict]:
+    """The row's result and the machine that gave it; the actors of a row share the messages and run side by side.
+
+    `tell`: called with what is going on.
+    """
     import ray
 
     from intent.night.fleet import reason_of
@@ -87,7 +92,9 @@ def measure(row: Row, variant: Artifact, work: Workload, lineage: Lineage) -> tu
     parts = [work.part(i, row.actors) for i in range(row.actors)]
     try:
         loads = [actor.load.remote(row, variant, lineage.options, part) for actor, part in zip(actors, parts, strict=True)]
+        tell("loads")
         where = ray.get(loads)[0]
+        tell(f"is measured for about {lineage.config.seconds:g} s, after a first pass")
         readings = ray.get([actor.run.remote(lineage.config.seconds) for actor in actors])
         return result(row, readings, _disk_bytes(variant, row)), where
     except ray.exceptions.RayError as error:
@@ -107,11 +114,11 @@ def measure_all(lineage: Lineage) -> tuple[dict, list[Result]]:
     rows, results, where = _rows(lineage.config), [], {}
     work = workload(lineage)
     variants, reasons = prepare(lineage)
-    with Steps("benchmark") as steps:
+    with Steps("benchmark", "row") as steps:
         for row in rows:
-            steps.update(len(results), len(rows), row.name)
+            tell = lambda what: steps.update(len(results), len(rows), f"{row.name} {what}")  # noqa: B023, E731
             reason = reasons.get(row.variant) or ("" if row.device == "cpu" or _gpus() else "the cluster has no GPU")
-            done, found = (Result(row, reason), {}) if reason else measure(row, variants[row.variant], work, lineage)
+            done, found = (Result(row, reason), {}) if reason else measure(row, variants[row.variant], work, lineage, tell)
             results.append(done)
             say(f"{row.name}: {done.reason or f'{done.tokens_per_second:,.0f} tokens/s'}")
             where |= found

@@ -15,6 +15,7 @@ from intent.engine.cascade import Threshold
 from intent.engine.svm import load_svm, require_one_choice, write_svm
 from intent.errors import ConfigError
 from intent.evaluate.metrics import is_right
+from intent.progress import Steps
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions
 from intent.synth import dataset
@@ -74,11 +75,14 @@ def _run(tasks: dict) -> tuple[dict[str, Artifact], Errors]:
 
     running = {name: ray.remote(num_cpus=1, max_retries=1)(make).remote(work) for name, (make, work) in tasks.items()}
     made, failed = {}, {}
-    for name, ref in running.items():
-        try:
-            made[name] = ray.get(ref)
-        except ray.exceptions.RayError as error:
-            failed[name] = getattr(error, "cause", None) or error
+    with Steps("quantize") as steps:
+        for name, ref in running.items():
+            steps.update(0, 0, "is fitted", name)
+            try:
+                made[name] = ray.get(ref)
+            except ray.exceptions.RayError as error:
+                failed[name] = getattr(error, "cause", None) or error
+            steps.end(name, "failed" if name in failed else "done")
     return made, failed
 
 

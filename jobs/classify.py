@@ -1,7 +1,7 @@
 """Classify a query log: Parquet in, labelled Parquet, rejected rows and a manifest out, each row exactly once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from intent import prompt
 from intent.artifacts import Artifact, fingerprint
@@ -9,13 +9,12 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
-from intent.hardware import CPU, GPU
+from intent.night.columns import Columns
 from intent.night.fleet import EngineSpec
-from intent.night.ledger import RunIdentity
+from intent.night.ledger import MANIFEST, RunIdentity
 from intent.night.progress import Summary
 from intent.night.run import classify_night
-from intent.night.worker import Columns
-from jobs.app import LogLines, cluster, for_machines, job, say
+from jobs.app import cluster, job, say, watcher
 from jobs.choice import serving
 from jobs.nodes import room
 
@@ -27,14 +26,16 @@ CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 500.0
 def classify(config: ClassifyConfig) -> Summary:
     """The night of `config`, on the cluster that is up."""
     lineage = Lineage(config)
-    return label(lineage, config.output, *serving(lineage, config.models))
+    return label(lineage, [config.input], config.output, *serving(lineage, config.models))
 
 
-def label(lineage: Lineage, output: str, variants: dict[str, Artifact], batches: Mapping[str, int]) -> Summary:
-    """The log of a ClassifyConfig's lineage, by these variants."""
+def label(
+    lineage: Lineage, inputs: Sequence[str], output: str, variants: dict[str, Artifact], batches: Mapping[str, int]
+) -> Summary:
+    """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants."""
     config = lineage.config
     return classify_night(
-        config.input,
+        inputs,
         output,
         lineage.options,
         identity(lineage, variants),
@@ -42,7 +43,8 @@ def label(lineage: Lineage, output: str, variants: dict[str, Artifact], batches:
         engines(lineage, variants, batches),
         config.fleet,
         columns(config),
-        stream=LogLines() if for_machines(config.cluster) else None,
+        stream=watcher(config.cluster),
+        pattern=config.input_pattern,
     )
 
 
@@ -69,9 +71,6 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
     """
     import ray
 
-    def price(kind: str) -> float:
-        return config.cluster.prices.get(kind) or 0.0
-
     config, resources = lineage.config, ray.cluster_resources()
     fleet, local = config.fleet, config.cluster.mode is ClusterMode.local
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
@@ -85,7 +84,7 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True)
-        takes = {"cpus": each, "gpus": int(on_gpu), "usd_per_hour": each * price(CPU) + on_gpu * price(GPU)}
+        takes = {"cpus": each, "gpus": int(on_gpu), "prices": config.cluster.prices}
         takes["rate"] = GPU_RATE if on_gpu else each * (SVM_RATE if spec.runs == SVM else CPU_RATE)
         specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs
@@ -104,7 +103,15 @@ def describe(summary: Summary) -> str:
     )
     parts = f"{summary.labelled:,} labelled + {summary.abstained:,} abstained + {summary.rejected:,} rejected"
     saw = f"in {summary.seconds:.1f} s; the models saw {summary.classified:,} messages"
-    return f"{summary.rows:,} rows = {parts} {saw}\n{rates}\noutput: {summary.output}"
+    left_out = f"{_left_out(summary)}\n" if summary.objects_left_out else ""
+    return f"{summary.rows:,} rows = {parts} {saw}\n{rates}\n{left_out}output: {summary.output}"
+
+
+def _left_out(summary: Summary) -> str:
+    more = summary.objects_left_out - len(summary.left_out)
+    lines = [f"  {key!r}: {why}" for key, why in summary.left_out.items()] + ([f"  and {more:,} more"] if more else [])
+    head = f"left out: {summary.objects_left_out:,} objects of the input, all named in {MANIFEST}"
+    return "\n".join([head, *lines])
 
 
 @job("classify", ClassifyConfig)

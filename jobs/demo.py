@@ -11,6 +11,7 @@ from intent.artifacts.lineage import Lineage
 from intent.config import ClassifyConfig, DataConfig
 from intent.evaluate.report import REPORT, render_text
 from intent.night.progress import Summary
+from intent.progress import time_of
 from intent.storage import Store, open_store
 from intent.synth.corpus import Corpus
 from intent.synth.dataset import parquet
@@ -46,12 +47,25 @@ def write_log(store: Store, lineage: Lineage, data: DataConfig) -> None:
         store.put(f"part-{number}.parquet", parquet(table))
 
 
-def step(title: str, run: Callable):
-    say(f"\n== {title}")
-    start = time.monotonic()
-    result = run()
-    say(f"   {time.monotonic() - start:.0f} s")
-    return result
+class Phases:
+    """The demo's phases, one after the other: each ends by saying how long it took."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self.clock, self.took = clock, {}
+        self.started = clock()
+
+    def run(self, name: str, title: str, phase: Callable):
+        say(f"\n== {title}")
+        start = self.clock()
+        result = phase()
+        self.took[name] = self.clock() - start
+        say(f"   {name} took {time_of(self.took[name])}")
+        return result
+
+    def __str__(self) -> str:
+        """All of them, and the total, which has the cluster's start in it."""
+        each = ", ".join(f"{name} {time_of(seconds)}" for name, seconds in self.took.items())
+        return f"all of it took {time_of(self.clock() - self.started)}: {each}"
 
 
 def weak(results: Mapping[str, Mapping]) -> str:
@@ -67,11 +81,13 @@ def weak(results: Mapping[str, Mapping]) -> str:
     return f"LESS ACCURATE THAN EXPECTED ({limits}): {', '.join(found)}" if found else ""
 
 
-def closing(config: ClassifyConfig, text: str, report: str, summary: Summary) -> str:
+def closing(config: ClassifyConfig, text: str, report: str, summary: Summary, phases: Phases) -> str:
     return f"""
 {text}
 
 {describe(summary)}
+
+{phases}
 
 report:   {report}
 models:   {config.workspace}/models.json
@@ -85,21 +101,28 @@ What to run next:
 @job("demo", ClassifyConfig)
 def main(config: ClassifyConfig) -> None:
     config.cluster.cpus = config.cluster.cpus or max(2, os.cpu_count() or 2)
-    lineage, specs = Lineage(config), config.quant.specs()
+    lineage, specs, phases = Lineage(config), config.quant.specs(), Phases()
     with cluster(config.cluster):
-        data = step(f"generate {config.data.train:,} labelled messages", lambda: generate(lineage, config.data))
+        title = f"generate {config.data.train:,} labelled messages"
+        data = phases.run("generate", title, lambda: generate(lineage, config.data))
         say(f"   {data.uri}")
-        checkpoint = step(f"fine-tune {config.model.name} with QLoRA and merge", lambda: train(lineage))
+        title = f"fine-tune {config.model.name} with QLoRA and merge"
+        checkpoint = phases.run("train", title, lambda: train(lineage))
         say(f"   {describe_training(checkpoint.record.metrics)}; {checkpoint.uri}")
-        variants = step(f"quantize to {', '.join(config.quant.variants)}", lambda: quantize(lineage, specs))
-        evaluation = step("evaluate on held-out messages", lambda: evaluate(lineage, specs))
+        title = f"quantize to {', '.join(config.quant.variants)}"
+        variants = phases.run("quantize", title, lambda: quantize(lineage, specs))
+        evaluation = phases.run("evaluate", "evaluate on held-out messages", lambda: evaluate(lineage, specs))
         results = results_at(evaluation, lineage)
         text = "\n".join(line for line in (render_text(results), weak(results)) if line)
-        log = open_store(config.input, lineage.options)
-        write_log(log, lineage, config.data)
         config.output += "/" + "-".join(variant.fingerprint[:6] for variant in variants.values())
-        summary = step(f"classify {ROWS:,} rows of {config.input} with {' and '.join(variants)}", lambda: classify(config))
-    say(closing(config, text, f"{evaluation.files_uri}/{REPORT}", summary))
+
+        def classify_log() -> Summary:
+            write_log(open_store(config.input, lineage.options), lineage, config.data)
+            return classify(config)
+
+        title = f"classify {ROWS:,} rows of {config.input} with {' and '.join(variants)}"
+        summary = phases.run("classify", title, classify_log)
+    say(closing(config, text, f"{evaluation.files_uri}/{REPORT}", summary, phases))
 
 
 if __name__ == "__main__":

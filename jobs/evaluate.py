@@ -17,10 +17,12 @@ from intent.evaluate import hosted, measurement
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
 from intent.evaluate.results import Measured, Sources, hosted_result, reference_of, results_of
-from intent.hardware import CPU, GPU
+from intent.hardware import CPU, GPU, price
 from intent.openai import require_key
+from intent.storage import StorageOptions
 from jobs.app import Steps, cluster, command, job, reason_of, say
 from jobs.nodes import Place, alone, fitting, places
+from jobs.reports import Reports
 
 REFERENCE = VariantSpec.parse("reference")
 RESULTS = "results.json"
@@ -67,7 +69,9 @@ def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
     if not baseline.model:
         return None, {}
     try:
-        return hosted.measure(baseline, lineage.schema, lineage.held_out(), lineage.config.workspace, lineage.options), {}
+        with Steps(baseline.model) as steps:
+            data, where = lineage.held_out(), lineage.config.workspace
+            return hosted.measure(baseline, lineage.schema, data, where, lineage.options, steps.report), {}
     except IntentError as error:
         return None, {baseline.model: reason_of(error)}
 
@@ -106,28 +110,35 @@ def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
 
 def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Artifact]], dict[str, str]]:
     """The measurements, those missing made now, one at a time on a node; and, by row, why there is none."""
-    import ray
-
     workspace, options = lineage.config.workspace, lineage.options
     done = {p.name: artifacts.find(artifacts.artifact_uri(workspace, p.trial.record), options) for p in planned}
-    waiting = {}
-    for plan in planned:
-        if done[plan.name] is None:
+    missing = [plan for plan in planned if done[plan.name] is None]
+    made, failed = _measure_now(missing, workspace, options) if missing else ({}, {})
+    done |= made
+    names = [plan.name for plan in planned]
+    return [(plan, done[plan.name]) for plan in planned if done[plan.name]], {n: failed[n] for n in names if n in failed}
+
+
+def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> tuple[dict[str, Artifact], dict[str, str]]:
+    import ray
+
+    made, failed = {}, {}
+    with Steps("measure", "variant") as steps, Reports(steps) as reports:
+        waiting = {}
+        for plan in plans:
             remote = alone(plan.place, plan.trial.record.fingerprint, measurement.measure)
-            waiting[remote.remote(plan.trial, workspace, options)] = plan.name
-    failed: dict[str, str] = {}
-    with Steps("measure") as steps:
+            waiting[remote.remote(plan.trial, workspace, options, reports.of(plan.name))] = plan.name
         while waiting:
-            steps.update(len(planned) - len(waiting), len(planned), next(iter(waiting.values())))
+            steps.update(len(plans) - len(waiting), len(plans))
             (ref,), _ = ray.wait(list(waiting), num_returns=1)
             name = waiting.pop(ref)
             try:
-                done[name] = ray.get(ref)
+                made[name] = ray.get(ref)
             except ray.exceptions.RayError as error:
                 failed[name] = reason_of(error)
-        steps.update(len(planned), len(planned))
-    names = [plan.name for plan in planned]
-    return [(plan, done[plan.name]) for plan in planned if done[plan.name]], {n: failed[n] for n in names if n in failed}
+            reports.end(name, "failed" if name in failed else "done")
+        steps.update(len(plans), len(plans))
+    return made, failed
 
 
 def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
@@ -151,9 +162,8 @@ def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, 
 
 def _price(lineage: Lineage, hardware, units: int) -> float | None:
     """USD an hour of all processors that a measurement had to itself."""
-    prices = lineage.config.cluster.prices
-    price = prices.get(hardware.model, prices.get(hardware.kind))
-    return None if price is None else price * units
+    each = price(lineage.config.cluster.prices, hardware)
+    return None if each is None else each * units
 
 
 def results_at(made: Artifact, lineage: Lineage) -> dict:

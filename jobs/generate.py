@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from intent import artifacts, labelled
 from intent.artifacts.lineage import Lineage
@@ -21,16 +22,20 @@ from intent.storage import open_store
 from intent.synth import dataset, teacher
 from intent.synth.card import card
 from intent.synth.chart import picture
-from intent.synth.corpus import Corpus
+from intent.synth.corpus import BLOCK, Corpus
 from intent.synth.example import from_table, to_table
-from intent.synth.quality import Evaluation, keys
+from intent.synth.quality import Evaluation, keys, text_keys
 from jobs.app import Steps, cluster, job, say
 from jobs.context import require_trainable
 from jobs.train import make_base
 
-PER_TASK = 1_000
+# Whole blocks, so that no sampled catalog is in two tasks.
+PER_TASK = 20 * BLOCK
+# A corpus that gives nothing new in so many tasks in a row has nothing left.
+BARREN_TASKS = 50
 CARD_EXAMPLES = 20_000
 ANSWERS = "endpoint"
+NONE = np.empty(0, np.int64)
 
 
 def generate(lineage: Lineage, config: DataConfig) -> artifacts.Artifact:
@@ -66,15 +71,15 @@ def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
 def _build(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
     catalog = lineage.catalog if config.catalogs is CatalogSource.given else None
     catalogs: dict[str, tuple[str, ...]] = {"": catalog.names} if catalog else {}
-    seen: set[int] = set()
     splits: dict[str, pa.Table] = {}
-    # Evaluation messages first: a training message that nearly repeats one is the one to be dropped.
+    # Evaluation messages come first: where a training message repeats one, the training message is dropped.
     for number, split in enumerate(reversed(dataset.SPLITS)):
         by_template = config.held_out is HeldOut.templates
         seed = config.seed if by_template else config.seed * len(dataset.SPLITS) + number
         corpus = Corpus(lineage.schema, config.languages, seed, catalog, split if by_template else "all", config.phenomena)
-        splits[split] = _unique(corpus, getattr(config, split), seen, catalogs, f"generate {split}")
-    taught = _teach(lineage, splits, catalogs, seen) if lineage.config.teacher.messages else {}
+        earlier = np.concatenate([NONE, *map(text_keys, splits.values())])
+        splits[split] = _unique(corpus, split, getattr(config, split), earlier, catalogs)
+    taught = _teach(lineage, splits, catalogs) if lineage.config.teacher.messages else {}
     return _publish(folder, splits, catalogs, taught)
 
 
@@ -93,19 +98,31 @@ def _publish(folder: Path, splits: dict[str, pa.Table], catalogs: dict, taught: 
     return counts | ({"teacher": taught} if taught else {})
 
 
-def _unique(corpus: Corpus, count: int, seen: set[int], catalogs: dict, title: str) -> pa.Table:
-    """The first `count` examples of the corpus that are not nearly another split's, another example's or a gold one's."""
+def _unique(corpus: Corpus, split: str, count: int, earlier: np.ndarray, catalogs: dict) -> pa.Table:
+    """The first `count` examples whose text is no earlier split's (`earlier`: their text keys) and no gold message's, and
+    that are about another catalog or worded otherwise than each other.
+
+    Raises ConfigError where the corpus has fewer.
+    """
     found: list[pa.Table] = []
-    rows = 0
-    with Steps(title) as steps:
-        for table, hashes, more in _in_order(corpus, count):
+    seen: set[int] = set()
+    rows = barren = 0
+    with Steps(f"generate {split}", "message") as steps:
+        steps.update(0, count)
+        for table, more in _in_order(corpus, count, earlier):
             catalogs.update(more)
-            fresh = _fresh(hashes, seen)[: count - rows]
+            if not corpus.catalog:
+                seen.clear()
+            fresh = _fresh(keys(table), seen)[: count - rows]
             found.append(table.take(pa.array(fresh, pa.int64())))
             rows += len(fresh)
+            barren = 0 if fresh else barren + 1
             steps.update(rows, count)
             if rows == count:
                 return pa.concat_tables(found)
+            if barren == BARREN_TASKS:
+                remedy = f"only {rows:,} different messages can be generated; ask for fewer, or for more phenomena or languages"
+                raise ConfigError(f"data.{split}", count, remedy)
     raise AssertionError("unreachable: the corpus has no end")
 
 
@@ -119,12 +136,12 @@ def _fresh(hashes: np.ndarray, seen: set[int]) -> list[int]:
     return fresh
 
 
-def _in_order(corpus: Corpus, count: int) -> Iterator[tuple[pa.Table, np.ndarray, dict]]:
+def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple[pa.Table, dict]]:
     """Blocks of examples by number, computed by Ray tasks a few blocks ahead."""
     import ray
 
     task = ray.remote(num_cpus=1)(_block)
-    shared = ray.put((corpus, Evaluation(gold.messages())))
+    shared = ray.put((corpus, Evaluation(gold.messages()), earlier))
     ahead = max(2, min(2 * int(ray.cluster_resources().get("CPU", 1)), -(-count // PER_TASK)))
     waiting = deque(task.remote(shared, i * PER_TASK, (i + 1) * PER_TASK) for i in range(ahead))
     start = ahead
@@ -134,24 +151,27 @@ def _in_order(corpus: Corpus, count: int) -> Iterator[tuple[pa.Table, np.ndarray
         start += 1
 
 
-def _block(shared: tuple[Corpus, Evaluation], start: int, stop: int) -> tuple[pa.Table, np.ndarray, dict]:
-    """The block's examples that no evaluation set has, as rows, with the hash of what makes each one of its kind."""
-    corpus, evaluation = shared
-    examples = evaluation.without(corpus.examples(start, stop))
-    return to_table(examples), keys(examples), corpus.catalogs(start, stop)
+def _block(shared: tuple[Corpus, Evaluation, np.ndarray], start: int, stop: int) -> tuple[pa.Table, dict]:
+    """The block's examples whose text is in no evaluation set and no earlier split, as rows, and the catalogs of all."""
+    corpus, evaluation, earlier = shared
+    table = to_table(evaluation.without(corpus.examples(start, stop)))
+    return table.filter(pa.array(~np.isin(text_keys(table), earlier))), corpus.catalogs(start, stop)
 
 
-def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict, seen: set[int]) -> dict:
+def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict) -> dict:
     """Adds what the teacher writes for the first training messages; its answers are kept beside the artifacts."""
     config = lineage.config.teacher
     endpoint = Endpoint(config.endpoint, open_store(f"{lineage.config.workspace}/{ANSWERS}", lineage.options))
     evaluation = [*gold.messages(), *splits["test"]["message"].to_pylist(), *splits["validation"]["message"].to_pylist()]
     written = teacher.Teacher(endpoint, config, lineage.schema, evaluation)
-    taught = written.write(from_table(splits["train"].slice(0, config.messages)), catalogs)
-    fresh = _fresh(keys(taught.examples), seen)
+    with Steps("teacher") as steps:
+        taught = written.write(from_table(splits["train"].slice(0, config.messages)), catalogs, steps.report)
+    made, train = to_table(taught.examples), splits["train"]
+    about = train.filter(pc.is_in(train["catalog"], made["catalog"].combine_chunks()))
+    fresh = _fresh(keys(made), set(keys(about).tolist()))
     taught.rejected["repeats another"] += len(taught.examples) - len(fresh)
     taught.examples = [taught.examples[i] for i in fresh]
-    splits["train"] = pa.concat_tables([splits["train"], to_table(taught.examples)])
+    splits["train"] = pa.concat_tables([train, made.take(pa.array(fresh, pa.int64()))])
     return teacher.report(taught, endpoint)
 
 

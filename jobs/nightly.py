@@ -6,11 +6,12 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import TextIO
 
 from intent.artifacts import fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.config import YESTERDAY, NightlyConfig
-from intent.engine import Classifier, Prediction
+from intent.engine import Classifier, Prediction, classify_each
 from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
@@ -18,16 +19,16 @@ from intent.night.accept import Examination, settle_night
 from intent.night.arrival import wait
 from intent.night.fleet import EngineSpec
 from intent.night.journal import Journal
+from intent.night.listing import list_input
 from intent.night.metrics import report_end
-from intent.night.run import identify
-from intent.night.shard import input_objects
+from intent.night.place import Place, output_place
+from intent.night.run import identify, require_apart
 from intent.schema import Intent
 from intent.storage import inside, open_store, read_uri, sha256
-from jobs.app import cluster, complain, job, say
+from jobs.app import Steps, cluster, complain, job, say, watcher
 from jobs.choice import serving
 from jobs.classify import columns, describe, engines, identity, label
 
-DATE = "{date}"
 # Exit codes from the least to the most urgent: the end of a range is that of its most urgent night.
 URGENCY = (0, 8, 7, 4, 3, 6, 5, 2, 1)
 HOUR = 3600
@@ -51,25 +52,19 @@ def resolve(text: str, today: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def fill(field: str, uri: str, day: date) -> str:
-    if DATE not in uri:
-        raise ConfigError(field, uri, f"must hold {DATE}, so that each night has a place of its own")
-    return uri.replace(DATE, day.isoformat())
-
-
 def open_journal(config: NightlyConfig) -> Journal:
     """Of this output, in the workspace. Raises ConfigError where who reads all of the output would read the journal too."""
     options = config.storage.options()
-    template = open_store(config.output, options).uri
-    base = f"{config.workspace.rstrip('/')}/nights/{fingerprint(template)}"
-    everything = open_store(template.split(DATE)[0].rpartition("/")[0], options)
+    place = output_place(open_store(config.output, options).uri)
+    base = f"{config.workspace}/nights/{fingerprint(place.address)}"
+    everything = open_store(f"{place.stem}/", options)
     if inside(open_store(base, options), everything):
         remedy = f"nights are kept here until they are accepted, and readers of {everything.uri} would see them; name another"
         raise ConfigError("workspace", config.workspace, remedy)
     return Journal(
         store=open_store(base, options),
         below=lambda path: open_store(f"{base}/{path}", options),
-        output=lambda day: open_store(template.replace(DATE, day), options),
+        output=lambda day: open_store(*place.of(date.fromisoformat(day)), options),
     )
 
 
@@ -84,10 +79,10 @@ def examination(lineage: Lineage, fleet: Callable[[], list[EngineSpec]]) -> Exam
         raise ConfigError("gate.gold", config.gate.gold, "no such file; give a Parquet, CSV or JSON file") from None
     names, column = lineage.catalog.names, config.message_column
     meant = own_gold.read(data, config.gate.gold, lineage.schema, names, column, "gate.gold")
-    return Examination(lineage.schema, config.gate, lambda: gold_shares(fleet(), meant), sha256(data))
+    return Examination(lineage.schema, config.gate, lambda: gold_shares(fleet(), meant, watcher(config.cluster)), sha256(data))
 
 
-def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent]) -> dict[str, float]:
+def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream: TextIO | None = None) -> dict[str, float]:
     """The share of the gold set that each variant gets right, on the kind of node where it labels the night."""
     import ray
     from ray.exceptions import RayTaskError
@@ -98,7 +93,9 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent]) -> dic
         task = ray.remote(answer).options(num_cpus=spec.cpus, num_gpus=spec.gpus, **environment)
         calls[task.remote(spec.variant, spec.load, messages)] = spec.variant
     say(f"the gold set's {len(messages)} messages are put to {', '.join(calls.values())}")
-    _, late = ray.wait(list(calls), num_returns=len(calls), timeout=HOUR)
+    with Steps("gold set", stream=stream) as steps:
+        steps.update(0, 0, "is labelled")
+        _, late = ray.wait(list(calls), num_returns=len(calls), timeout=HOUR)
     if late:
         for call in late:
             ray.cancel(call, force=True)
@@ -118,37 +115,38 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent]) -> dic
 def answer(variant: str, load: Callable[[], Classifier], messages: Sequence[str]) -> list[Prediction]:
     """Raises EngineFailed: what an engine says itself may quote a message."""
     try:
-        return load().classify(messages)
+        return classify_each(load(), messages)
     except IntentError:
         raise
     except Exception as error:
         raise EngineFailed(variant, error) from None
 
 
-def expired(config: NightlyConfig) -> bool:
+def expired(inputs: Sequence[str], config: NightlyConfig) -> bool:
     """Whether the log is no longer there, as where a store deletes what is old."""
     try:
-        return not input_objects(config.input, config.storage.options())
+        list_input(inputs, config.storage.options(), config.input_pattern)
+        return False
     except ConfigError:
         return True
 
 
 def night(config: NightlyConfig, day: date, deadline: float) -> str:
     """One night, from wherever it stands. Returns what the operator should know; raises every way that it can end."""
-    journal = open_journal(config)
-    config = replace(config, input=fill("input", config.input, day), output=fill("output", config.output, day))
-    source, output = (open_store(uri, config.storage.options()) for uri in (config.input, config.output))
-    if inside(output, source):
-        raise ConfigError("output", config.output, "is inside the input; name a place outside of it")
-    if journal.accepted(day.isoformat()) and expired(config):
+    journal, options = open_journal(config), config.storage.options()
+    inputs, [output] = Place("input", config.input).of(day), output_place(config.output).of(day)
+    require_apart(open_store(output, options), inputs, options)
+    config = replace(config, output=output)
+    if journal.accepted(day.isoformat()) and expired(inputs, config):
         return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
     lineage = Lineage(config)
     variants, batches = serving(lineage, config.models, journal.begun(day.isoformat(), config.gate.accept))
     exam = examination(lineage, lambda: engines(lineage, variants, batches))
     if config.arrival and not journal.accepted(day.isoformat()):
-        wait(source, config.arrival, deadline, say)
-    _, _, run = identify(config.input, lineage.options, identity(lineage, variants), columns(config))
-    summary = settle_night(journal, day.isoformat(), run, lambda uri: label(lineage, uri, variants, batches), exam)
+        for uri in inputs:
+            wait(open_store(uri, options), config.arrival, deadline, say)
+    _, run = identify(inputs, options, identity(lineage, variants), columns(config), config.input_pattern)
+    summary = settle_night(journal, day.isoformat(), run, lambda uri: label(lineage, inputs, uri, variants, batches), exam)
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
     return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}"
@@ -175,8 +173,7 @@ def worst(codes: Sequence[int]) -> int:
 def run(config: NightlyConfig) -> int:
     """Every night that `config` names, in turn. Returns the exit code of the most urgent."""
     days = resolve(config.date, datetime.now(UTC).date())
-    for field in ("input", "output"):
-        fill(field, getattr(config, field), days[0])
+    Place("input", config.input)
     open_journal(config)
     deadline = time.time() + HOUR * config.arrival_hours
     ends = {}

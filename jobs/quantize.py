@@ -15,6 +15,7 @@ from intent.engine.context import config_tokens
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
 from intent.errors import ConfigError, IntentError
+from intent.progress import Report, polled, unreported
 from intent.prompt import Prompt, load_tokenizer
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions
@@ -23,6 +24,7 @@ from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
 from jobs.context import CONFIG, CONTEXT, require_trainable
 from jobs.nodes import room
+from jobs.reports import Reports
 
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
@@ -89,22 +91,23 @@ def _attempt_models(
     except ray.exceptions.RayError as error:
         why = IntentError(f"the gold set that variants are checked against could not be made: {reason_of(error)}")
         return made, {spec.name: why for spec in specs if spec.name not in made}
-    for spec in specs:
-        if spec.name in made:
-            continue
-        resources = {"num_cpus": cpus, "num_gpus": gpus if spec.engine == "gptq" else 0}
-        data = lineage.data() if spec.engine == "gptq" or spec.imatrix else None
-        waiting[task.options(**resources).remote(_Work(lineage, checkpoint, data, spec), gold)] = spec
-    with Steps("quantize") as steps:
+    with Steps("quantize") as steps, Reports(steps) as reports:
+        for spec in specs:
+            if spec.name in made:
+                continue
+            resources = {"num_cpus": cpus, "num_gpus": gpus if spec.engine == "gptq" else 0}
+            data = lineage.data() if spec.engine == "gptq" or spec.imatrix else None
+            work = _Work(lineage, checkpoint, data, spec)
+            steps.update(0, 0, "waits for its turn", spec.name)
+            waiting[task.options(**resources).remote(work, gold, reports.of(spec.name))] = spec
         while waiting:
-            steps.update(len(made) + len(failed), len(specs), ", ".join(spec.name for spec in waiting.values()))
             (ref,), _ = ray.wait(list(waiting), num_returns=1)
             spec = waiting.pop(ref)
             try:
                 made[spec.name] = ray.get(ref)
             except ray.exceptions.RayError as error:
                 failed[spec.name] = getattr(error, "cause", None) or error
-        steps.update(len(made) + len(failed), len(specs))
+            reports.end(spec.name, "failed" if spec.name in failed else "done")
     return made, failed
 
 
@@ -158,10 +161,16 @@ def _gold(lineage: Lineage, checkpoint: Artifact, gpus: int) -> Artifact:
     data, cpus = lineage.data(), _cpus(lineage)
     record = lineage.parity_record(checkpoint, data)
     work = _GoldWork(lineage.config.workspace, record, checkpoint, data, lineage.schema, lineage.options, cpus)
-    return ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(make_gold).remote(work))
+    if made := artifacts.find(artifacts.artifact_uri(work.workspace, record), work.options):
+        return made
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(make_gold)
+    with Steps("gold set") as steps, Reports(steps) as reports:
+        made = ray.get(task.remote(work, reports.of()))
+        reports.end()
+    return made
 
 
-def make_gold(work: _GoldWork) -> Artifact:
+def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
     """Validation messages about one catalog, with the unquantized model's labels."""
 
     def build(folder: Path) -> None:
@@ -171,24 +180,30 @@ def make_gold(work: _GoldWork) -> Artifact:
         messages = dict.fromkeys(example.message for example in examples if example.catalog == catalog)
         prompt = Prompt(work.schema, dataset.read_catalogs(files).get(catalog, ()))
         options = EngineOptions(work.checkpoint.record.config["codec"], threads=work.threads)
+        report(0, 0, "", "loads the unquantized model")
         reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
-        GoldSet.of(reference, prompt, list(messages)[: parity.CANDIDATES]).write(folder)
+        asked = list(messages)[: parity.CANDIDATES]
+        with polled(lambda: reference.answered, len(asked), report, "message", "labels them with the unquantized model"):
+            gold = GoldSet.of(reference, prompt, asked)
+        gold.write(folder)
 
     return artifacts.make(work.workspace, work.record, build, work.options)
 
 
-def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
+def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported) -> Artifact:
     def build(folder: Path) -> dict:
         from intent.quantize import gguf, gptq
         from intent.train.merge import copy_calibration, copy_tokenizer
 
+        report(0, 0, "", "loads the checkpoint")
         checkpoint = artifacts.fetch(work.checkpoint, work.options)
         spec = work.spec
         sequences = _calibration(work, checkpoint, work.options) if work.data else []
         if spec.engine == "gptq":
-            gptq.quantize(checkpoint, folder, spec.bits, spec.group_size, sequences, gptq.best_device(), spec.act_order)
+            gptq.quantize(checkpoint, folder, spec.bits, spec.group_size, sequences, gptq.best_device(), spec.act_order, report)
         else:
-            gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, sequences if spec.imatrix else None)
+            measured = sequences if spec.imatrix else None
+            gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, measured, report)
         copy_tokenizer(checkpoint, folder)
         copy_calibration(checkpoint, folder)
         if gold:

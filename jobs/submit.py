@@ -31,7 +31,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--env", metavar="NAME", action="append", default=[], help="a variable to pass on; whoever sees the job sees its value"
     )
-    parser.add_argument("--installed", action="store_true", help="run the code of the cluster's image, send none")
+    installed = "run the code of the cluster's image, send none; always so where this is no clone"
+    parser.add_argument("--installed", action="store_true", help=installed)
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("overrides", nargs=argparse.REMAINDER, help="Hydra's, as on the job's own command line")
     return parser.parse_args(arguments)
@@ -150,7 +151,8 @@ def follow(client, job_id: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     runtime_env: dict = {"env_vars": environment(arguments.env)}
-    if not arguments.installed:
+    # Where the project is installed, its folder holds all other packages too.
+    if not arguments.installed and (ROOT / "pyproject.toml").exists():
         runtime_env["working_dir"] = str(ROOT)
     overrides = arguments.overrides
     if arguments.job == "nightly":

@@ -48,7 +48,11 @@ def make_base(lineage: Lineage) -> artifacts.Artifact:
     record, where = lineage.base_record(), lineage.config.workspace
     if made := artifacts.find(artifacts.artifact_uri(where, record), lineage.options):
         return made
-    return ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.model, lineage.options))
+    with Steps("base model") as steps:
+        steps.update(0, 0, f"reads {lineage.config.model.source}")
+        made = ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.model, lineage.options))
+        steps.end()
+    return made
 
 
 def _make_base(workspace: str, record: ArtifactRecord, model: ModelConfig, options: StorageOptions) -> artifacts.Artifact:
@@ -89,11 +93,16 @@ def _fit(lineage: Lineage, base: artifacts.Artifact, data: artifacts.Artifact) -
     config, record = lineage.config, lineage.checkpoint_record()
     settings = replace(config.train, cpus=room(config.cluster, config.train.cpus))
     request = TrainRequest(base, data, lineage.options, lineage.schema, config.codec.value, settings)
-    with tempfile.TemporaryDirectory() as folder, Steps("train") as steps:
+    with tempfile.TemporaryDirectory() as folder, Steps("train", "step", warms_up=True) as steps:
+        steps.update(0, 0, "starts")
         metrics = fit(request, record.fingerprint, f"{config.workspace}/runs", steps.update, Path(folder))
         adapter = {name: (Path(folder) / name).read_bytes() for name in (*ADAPTER_FILES, calibration.FILE)}
     task = ray.remote(num_cpus=1)(_merge)
-    return ray.get(task.remote(config.workspace, record, base, adapter, metrics, lineage.options))
+    with Steps("merge") as steps:
+        steps.update(0, 0, "adds the adapter to the base model")
+        made = ray.get(task.remote(config.workspace, record, base, adapter, metrics, lineage.options))
+        steps.end()
+    return made
 
 
 def _merge(

@@ -34,7 +34,7 @@ def used(lineage: Lineage, folder: Path) -> set[str]:
     """Return the tokens that the texts are encoded to by the tokenizer in `folder`."""
     tokenizer, found = load_tokenizer(folder), set()
     total = lineage.data().record.metrics["train"] // TOGETHER + 1
-    with Steps("vocabulary") as steps:
+    with Steps("vocabulary", "piece") as steps:
         waiting = texts(lineage)
         for done, some in enumerate(iter(lambda: list(islice(waiting, TOGETHER)), [])):
             for entry in tokenizer.encode_batch(some, add_special_tokens=False):

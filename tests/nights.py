@@ -30,12 +30,13 @@ IDENTITY = RunIdentity({"rule": "1"}, prompt="p", schema="s", catalog="c")
 def rule(message: str) -> Prediction:
     """The quantity is the message's length; 'unsure' abstains, 'refuse' rejects, 'hello' is no intent."""
     if "refuse" in message:
-        return Prediction(None, status=Status.REJECTED, reason="message of 900 tokens is over the limit of 256")
+        reason = "message of 900 tokens is over the limit of 256"
+        return Prediction(None, status=Status.REJECTED, reason=reason, message=message)
     if "unsure" in message:
-        return Prediction({"action": "add", "product": "Milk", "quantity": 1}, 0.2, (), Status.ABSTAINED)
+        return Prediction({"action": "add", "product": "Milk", "quantity": 1}, 0.2, (), Status.ABSTAINED, message=message)
     if "hello" in message:
-        return Prediction({"action": "none", "product": None, "quantity": None}, 0.8)
-    return Prediction({"action": "add", "product": "Milk", "quantity": len(message)}, 0.9)
+        return Prediction({"action": "none", "product": None, "quantity": None}, 0.8, message=message)
+    return Prediction({"action": "add", "product": "Milk", "quantity": len(message)}, 0.9, message=message)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from intent.errors import IntentError
 from intent.schema import Intent
 
 
@@ -24,6 +25,7 @@ class Prediction:
     """What a message means. `confidence` is of the whole intent, `slots` of each decided slot, in order; all in [0, 1].
 
     A rejected message has no intent and a `reason`. `variant`: which model answered, where a classifier has several.
+    `message`: the one that is answered, so that an answer cannot be taken for another message's.
     """
 
     intent: Intent | None
@@ -32,10 +34,24 @@ class Prediction:
     status: Status = Status.OK
     reason: str = ""
     variant: str = ""
+    message: str = ""
 
 
 class Classifier(Protocol):
     variant: str
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
-        """One prediction a message, in order. Never raises for what a message says."""
+        """One prediction a message, in order, each with its message. Never raises for what a message says."""
+
+
+def classify_each(classifier: Classifier, messages: Sequence[str]) -> list[Prediction]:
+    """The predictions of `messages`. Raises IntentError where they are not of each message, once and in order."""
+    predictions = classifier.classify(messages)
+    if len(predictions) != len(messages):
+        raise IntentError(f"{classifier.variant} gave {len(predictions)} predictions for {len(messages)} messages")
+    for number, (prediction, message) in enumerate(zip(predictions, messages, strict=True), 1):
+        if prediction.message != message:
+            # By number: a message's text is not for logs.
+            said = f"gave the answer of another message for message {number} of {len(messages)}"
+            raise IntentError(f"{classifier.variant} {said}; its labels cannot be trusted, leave it out of engine.variants")
+    return predictions

@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -108,7 +108,7 @@ class _Waiting:
 class BatchClassifier:
     """A `Classifier` over a `Forward`. Messages longer than `max_message_tokens` are rejected.
 
-    `walk`: makes the walk through the automaton of the messages with these numbers in a call.
+    `walk`: makes the walk through the automaton of the messages with these numbers in a call. `answered`: messages so far.
     """
 
     variant: str
@@ -119,6 +119,7 @@ class BatchClassifier:
     max_message_tokens: int
     abstain_below: float = 0.0
     walk: Callable[[Automaton, Sequence[int]], Walk] = lambda automaton, rows: Walk(automaton, len(rows))
+    answered: int = 0
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         # What shares a beginning, or is of one length, meets within a piece; the next piece is tokenised meanwhile.
@@ -147,7 +148,8 @@ class BatchClassifier:
             self.forward.arrange(self.forward.room)
             self._decode(walk, iter(long))
             self.forward.arrange(self.forward.usual)
-        return [walk.prediction(i, self.abstain_below) if found is None else found for i, found in enumerate(predictions)]
+        found = [refused or walk.prediction(i, self.abstain_below) for i, refused in enumerate(predictions)]
+        return [replace(prediction, message=message) for prediction, message in zip(found, messages, strict=True)]
 
     @property
     def tokens_computed(self) -> int:
@@ -210,6 +212,7 @@ class BatchClassifier:
                 del lane.running[row], lane.sequences[row]
                 self.forward.release(place, lane.number)
                 lane.free.append(place)
+                self.answered += 1
         lane.take = None
 
     def _fill(self, lane: _Lane, waiting: _Waiting) -> None:

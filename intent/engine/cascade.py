@@ -49,12 +49,20 @@ class Threshold:
 
 @dataclass
 class Cascade:
-    """A `Classifier` of two. `cheap` must not abstain by itself: below `threshold`, `other` answers."""
+    """A `Classifier` of two. `cheap` must not abstain by itself: below `threshold`, `other` answers.
+
+    `sure`: messages so far that `cheap` answered.
+    """
 
     variant: str
     cheap: Classifier
     other: Classifier
     threshold: float
+    sure: int = 0
+
+    @property
+    def answered(self) -> int:
+        return self.sure + self.other.answered
 
     @property
     def tokens_computed(self) -> int:
@@ -63,6 +71,7 @@ class Cascade:
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         predictions = [replace(found, variant=self.cheap.variant) for found in self.cheap.classify(messages)]
         rest = [i for i, found in enumerate(predictions) if found.confidence < self.threshold]
+        self.sure += len(messages) - len(rest)
         if rest:
             for i, found in zip(rest, self.other.classify([messages[i] for i in rest]), strict=True):
                 predictions[i] = replace(found, variant=self.other.variant)

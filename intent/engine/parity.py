@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from intent.engine import Classifier
+from intent.engine import Classifier, classify_each
 from intent.errors import Disagreement
 from intent.prompt import Prompt
 from intent.schema import Intent, IntentSchema, to_json
@@ -33,7 +33,7 @@ class GoldSet:
 
         What the model itself wavers at, any rounding decides: it tells nothing of an engine.
         """
-        found = reference.classify(messages)
+        found = classify_each(reference, messages)
         kept = sorted(range(len(found)), key=lambda i: -min(found[i].confidence, SURE))[:MESSAGES]
         return cls(list(prompt.catalog), [messages[i] for i in kept], [found[i].intent for i in kept])
 
@@ -54,7 +54,7 @@ class GoldSet:
 
         `classifier` asks by this set's prompt.
         """
-        found = classifier.classify(self.messages[:count])
+        found = classify_each(classifier, self.messages[:count])
         wrong = [i for i, given in enumerate(found) if given.intent != self.intents[i]]
         if len(wrong) > allowed * len(found):
             # By number: a message's text is not for logs.

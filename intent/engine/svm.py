@@ -6,7 +6,7 @@ numbers and text, never a pickle. Knows counts of n-grams; knows nothing of prom
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,12 +43,15 @@ class SvmClassifier:
     abstain_below: float = 0.0
     variant: str = SVM
     tokens_computed: int = 0
+    answered: int = 0
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         texts = [normalize(message) for message in messages]
         full = [text for text in texts if text]
+        self.answered += len(messages)
         decided = zip(*decide(self.margins(full) / self.temperature), strict=True) if full else iter(())
-        return [self._prediction(*next(decided)) if text else EMPTY for text in texts]
+        predictions = [self._prediction(*next(decided)) if text else EMPTY for text in texts]
+        return [replace(prediction, message=message) for prediction, message in zip(predictions, messages, strict=True)]
 
     def margins(self, texts: Sequence[str]) -> np.ndarray:
         """[texts, labels]: the greatest is the answer."""

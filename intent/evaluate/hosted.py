@@ -19,6 +19,7 @@ from intent.config import EndpointConfig
 from intent.engine import Prediction, Status
 from intent.evaluate.measurement import PREDICTIONS, SPLIT, from_table, to_table
 from intent.openai import Chat, Endpoint, EndpointFailed, Reply
+from intent.progress import Report, counted, unreported
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
@@ -48,7 +49,14 @@ class Figures:
     failed: int
 
 
-def measure(config: EndpointConfig, schema: IntentSchema, data: Artifact, workspace: str, options: StorageOptions) -> Artifact:
+def measure(
+    config: EndpointConfig,
+    schema: IntentSchema,
+    data: Artifact,
+    workspace: str,
+    options: StorageOptions,
+    report: Report = unreported,
+) -> Artifact:
     """The predictions and figures, asked for where they are not there yet; answers are kept in the workspace one by one.
 
     Raises ConfigError and EndpointFailed as `intent.openai.Endpoint.ask`.
@@ -62,7 +70,7 @@ def measure(config: EndpointConfig, schema: IntentSchema, data: Artifact, worksp
         files = Files(data, options)
         endpoint = Endpoint(config, open_store(f"{workspace}/endpoint", options))
         examples = dataset.read_split(files, SPLIT)
-        predictions, figures = ask(endpoint, schema, examples, dataset.read_catalogs(files))
+        predictions, figures = ask(endpoint, schema, examples, dataset.read_catalogs(files), report)
         (folder / PREDICTIONS).write_bytes(dataset.parquet(to_table(predictions)))
         (folder / FIGURES).write_text(json.dumps(asdict(figures), indent=1))
         return asdict(figures)
@@ -76,14 +84,19 @@ def read(baseline: Artifact, options: StorageOptions) -> tuple[list[Prediction],
 
 
 def ask(
-    endpoint: Endpoint, schema: IntentSchema, examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]]
+    endpoint: Endpoint,
+    schema: IntentSchema,
+    examples: Sequence[Example],
+    catalogs: Mapping[str, Sequence[str]],
+    report: Report = unreported,
 ) -> tuple[list[Prediction], Figures]:
     """A prediction of each example, in order; one that is no intent of the schema is rejected with its reason.
 
     Raises EndpointFailed where requests failed for other reasons than their message.
     """
     prompts = {key: _system(schema, names) for key, names in catalogs.items()}
-    replies = list(endpoint.ask(_chat(prompts[example.catalog], example.message) for example in examples))
+    asked = endpoint.ask(_chat(prompts[example.catalog], example.message) for example in examples)
+    replies = list(counted(asked, len(examples), report, "message"))
     _require_answers(replies, endpoint.config)
     pairs = zip(examples, replies, strict=True)
     predictions = [_prediction(reply, schema, catalogs[example.catalog]) for example, reply in pairs]

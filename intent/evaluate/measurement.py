@@ -22,6 +22,7 @@ from intent.errors import IntentError
 from intent.evaluate.speed import Speed
 from intent.evaluate.speed import measure as measure_speed
 from intent.hardware import GPU, Hardware
+from intent.progress import Report, unreported
 from intent.storage import StorageOptions
 from intent.synth import dataset
 
@@ -54,7 +55,7 @@ class Trial:
         return ArtifactRecord("measurement", settings, inputs | {"schema": fingerprint(asdict(loader.prompt.schema))})
 
 
-def measure(trial: Trial, workspace: str, options: StorageOptions) -> Artifact:
+def measure(trial: Trial, workspace: str, options: StorageOptions, report: Report = unreported) -> Artifact:
     """The measurement, made in this process where it is not there yet."""
 
     def build(folder: Path) -> dict:
@@ -62,7 +63,8 @@ def measure(trial: Trial, workspace: str, options: StorageOptions) -> Artifact:
         examples, catalogs = dataset.read_split(files, SPLIT), dataset.read_catalogs(files)
         on_gpu = trial.hardware.kind == GPU
         with time_limit(LIMIT):
-            predictions, speed = measure_speed(lambda names: trial.loader.with_catalog(names)(), examples, catalogs, on_gpu)
+            load = lambda names: trial.loader.with_catalog(names)()  # noqa: E731
+            predictions, speed = measure_speed(load, examples, catalogs, on_gpu, report)
         (folder / PREDICTIONS).write_bytes(dataset.parquet(to_table(predictions)))
         (folder / SPEED).write_text(json.dumps(asdict(speed), indent=1))
         return asdict(speed)

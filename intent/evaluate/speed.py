@@ -14,6 +14,7 @@ import numpy as np
 
 from intent.engine import Classifier, Prediction
 from intent.hardware import CrowdMeter, EnergyMeter
+from intent.progress import Report, polled, unreported
 from intent.synth.example import Example
 
 WARM_UP, ALONE = 32, 64
@@ -41,7 +42,11 @@ class Speed:
 
 
 def measure(
-    load: Load, examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]], on_gpu: bool = False
+    load: Load,
+    examples: Sequence[Example],
+    catalogs: Mapping[str, Sequence[str]],
+    on_gpu: bool = False,
+    report: Report = unreported,
 ) -> tuple[list[Prediction], Speed]:
     """A prediction of each example, in order, and what they took. `load` gives a classifier for a catalog's names."""
     predictions: dict[int, Prediction] = {}
@@ -51,6 +56,7 @@ def measure(
     for key in dict.fromkeys(example.catalog for example in examples):
         rows = [i for i, example in enumerate(examples) if example.catalog == key]
         messages = [examples[i].message for i in rows]
+        report(0, 0, "", "loads the model")
         start = time.perf_counter()
         classifier = load(catalogs[key])
         loading.append(time.perf_counter() - start)
@@ -58,13 +64,16 @@ def measure(
         classifier.classify(messages[:WARM_UP])
         computed, start = classifier.tokens_computed, time.perf_counter()
         with EnergyMeter(on_gpu) as meter, CrowdMeter() as others:
-            found = classifier.classify(messages)
-        seconds = time.perf_counter() - start
+            with polled(_counter(classifier, len(predictions)), len(examples), report, "message"):
+                found = classifier.classify(messages)
+            seconds = time.perf_counter() - start
         spent, crowd = spent + seconds, crowd + others.share * seconds
         tokens += classifier.tokens_computed - computed
         joules.append(meter.joules)
         predictions |= dict(zip(rows, found, strict=True))
-        alone += _latencies(classifier, messages[: ALONE - len(alone)])
+        if more := messages[: ALONE - len(alone)]:
+            report(0, 0, "", "asks messages one by one")
+            alone += _latencies(classifier, more)
         classifier.close()
         # Before the next one loads: the peaks are of one alone.
         del classifier
@@ -81,6 +90,12 @@ def measure(
         others=crowd / spent,
     )
     return [predictions[i] for i in range(len(examples))], speed
+
+
+def _counter(classifier: Classifier, before: int) -> Callable[[], int]:
+    """How many messages are answered, `before` and from now on; of a classifier that does not count them, those before."""
+    start = getattr(classifier, "answered", 0)
+    return lambda: before + getattr(classifier, "answered", 0) - start
 
 
 def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:

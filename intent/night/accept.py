@@ -16,6 +16,7 @@ from intent.night.journal import Journal
 from intent.night.ledger import LABELLED, MANIFEST, Ledger, RunIdentity, probe
 from intent.night.part import Committed, open_part
 from intent.night.progress import Summary, Tally
+from intent.night.shard import Plan
 from intent.schema import IntentSchema
 from intent.storage import Store, sha256
 
@@ -121,7 +122,7 @@ def publish(staged: Staged, output: Store) -> Summary:
     """
     here = Ledger(output, staged.ledger.run)
     probe(output)
-    shards = here.plan(lambda: staged.ledger.plan(list))
+    plan = here.plan(lambda: staged.ledger.plan(Plan))
 
     def copy(data: bytes, uri: str) -> tuple[int, Committed]:
         part = open_part(data, uri)
@@ -133,8 +134,8 @@ def publish(staged: Staged, output: Store) -> Summary:
         parts[part.receipt.shard] = part
         tally.counts["classified"] -= classified
         tally.add(part)
-    summary = _timed(tally.summary(staged.summary["retries"], output.uri), staged.summary)
-    here.commit(shards, parts, summary.as_dict())
+    summary = _timed(tally.summary(staged.summary["retries"], output.uri), staged.summary).leaving_out(plan.left_out)
+    here.commit(plan, parts, summary.as_dict())
     return summary
 
 

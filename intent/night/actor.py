@@ -13,14 +13,17 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from intent import hardware
 from intent.engine import Classifier
 from intent.errors import CorruptData
+from intent.hardware import Hardware
 from intent.night import frequent
+from intent.night.columns import Columns
 from intent.night.ledger import Ledger
 from intent.night.part import Committed
 from intent.night.rows import ShardReader
 from intent.night.shard import Shard
-from intent.night.worker import MAX_CHARACTERS, Columns, Worker
+from intent.night.worker import MAX_CHARACTERS, Worker
 from intent.schema import IntentSchema
 from intent.storage import Store
 
@@ -29,12 +32,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Night:
-    """What every actor of a night needs to know."""
+    """What every actor of a night needs to know. `types`: of the id and the kept columns in every part."""
 
     source: Store
     ledger: Ledger
     schema: IntentSchema
     columns: Columns
+    types: pa.Schema | None = None
     max_characters: int = MAX_CHARACTERS
 
 
@@ -54,14 +58,18 @@ class Outcome:
 class Actor:
     def __init__(self, night: Night):
         self.night = night
-        self.reader = ShardReader(night.source, night.columns.read)
+        self.reader = ShardReader(night.source, night.columns.read, night.types)
         self.computing = threading.Lock()
 
-    def load(self, load: Callable[[], Classifier]) -> str:
-        """Returns the name of this host."""
+    def arrive(self) -> str:
+        """Returns the name of this host, at once: from now on the actor has a node, and its loading is timed."""
+        return platform.node()
+
+    def load(self, load: Callable[[], Classifier], cpus: float, gpus: float) -> tuple[Hardware, ...]:
+        """Returns the processors that the actor takes up."""
         night = self.night
         self.worker = Worker(load(), night.schema, night.columns, night.ledger.run.fingerprint, night.max_characters)
-        return platform.node()
+        return tuple(found for found in (hardware.cpu(cpus), hardware.gpu(gpus) if gpus else None) if found)
 
     def label(self, shard: Shard, known: pa.Table | None) -> Outcome:
         return _outcome(lambda: self._label(shard, known))

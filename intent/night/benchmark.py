@@ -17,10 +17,15 @@ from intent.engine import Classifier, Prediction
 from intent.evaluate.benchmark_report import align
 from intent.evaluate.speed import peak_bytes
 from intent.night import stub
-from intent.night.fleet import EngineSpec, read_footers_on_cluster
+from intent.night.columns import Columns
+from intent.night.fleet import EngineSpec
 from intent.night.ledger import Ledger, RunIdentity
+from intent.night.listing import list_input
+from intent.night.progress import Stage
 from intent.night.run import classify_night
-from intent.night.shard import input_fingerprint, input_objects, plan_shards
+from intent.night.shard import input_fingerprint, plan_shards
+from intent.night.survey import read_footers_on_cluster
+from intent.progress import Steps
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 
@@ -80,7 +85,9 @@ def measure_fan_out(folder: Path, rows: int, rows_per_shard: int | None, actors:
     source, output = folder / f"log-{name}", folder / f"labels-{name}"
     # In a worker, so that its memory is not taken for the driver's.
     log = (source, rows, DISTINCT) if repeated else (source, rows, rows, None)
-    held = ray.get(ray.remote(stub.write_log).remote(*log))
+    with Steps("log") as steps:
+        steps.update(0, 0, f"writes {rows:,} rows")
+        held = ray.get(ray.remote(stub.write_log).remote(*log))
     fleet = FleetConfig(rows_per_shard=rows_per_shard)
     started = time.monotonic()
     summary = classify_night(str(source), str(output), StorageOptions(), IDENTITY, stub.CART, stub.stub_engines(actors), fleet)
@@ -90,11 +97,15 @@ def measure_fan_out(folder: Path, rows: int, rows_per_shard: int | None, actors:
 def measure_planning(folder: Path, objects: int) -> Planning:
     """From an input of many small objects to its plan in the store."""
     source = folder / f"objects-{objects}"
-    ray.get(ray.remote(stub.write_objects).remote(source, objects))
+    with Steps("log") as steps:
+        steps.update(0, 0, f"writes {objects:,} objects")
+        ray.get(ray.remote(stub.write_objects).remote(source, objects))
     started = time.monotonic()
-    store, blobs = input_objects(str(source))
-    ledger = Ledger(open_store(str(folder / f"plan-{objects}")), replace(IDENTITY, input=input_fingerprint(blobs)))
-    ledger.plan(lambda: plan_shards(store, blobs, ["id", "message"], 20_000, read_footers_on_cluster))
+    listing = list_input(str(source))
+    ledger = Ledger(open_store(str(folder / f"plan-{objects}")), replace(IDENTITY, input=input_fingerprint(listing.blobs)))
+    with Stage("footers", f"plans {objects:,} objects of {listing.store.uri}", "object", objects) as stage:
+        read = partial(read_footers_on_cluster, stage=stage, attempts=1)
+        ledger.plan(lambda: plan_shards(listing, Columns(), 20_000, read))
     return Planning(objects, time.monotonic() - started)
 
 
@@ -120,10 +131,13 @@ def _bare(spec: EngineSpec, messages: Sequence[str]) -> float:
     actors = [_Bare.options(**options).remote(spec.load) for _ in range(spec.actors)]
     parts = [messages[number :: spec.actors] for number in range(spec.actors)]
     try:
-        ray.get([actor.classify.remote(part[:WARM_UP]) for actor, part in zip(actors, parts, strict=True)])
-        started = time.monotonic()
-        ray.get([actor.classify.remote(part) for actor, part in zip(actors, parts, strict=True)])
-        return len(messages) / (time.monotonic() - started)
+        with Steps(f"{spec.variant} alone") as steps:
+            steps.update(0, 0, "loads")
+            ray.get([actor.classify.remote(part[:WARM_UP]) for actor, part in zip(actors, parts, strict=True)])
+            steps.update(0, 0, f"labels {len(messages):,} messages")
+            started = time.monotonic()
+            ray.get([actor.classify.remote(part) for actor, part in zip(actors, parts, strict=True)])
+            return len(messages) / (time.monotonic() - started)
     finally:
         for actor in actors:
             ray.kill(actor)

@@ -1,7 +1,7 @@
 """The cluster's part in a night: actors of several kinds pull shards from one queue, each at its own speed.
 
-With metrics.py the only module of the night that knows Ray. Actors may die and nodes may come and go; what is done is
-known from the store alone.
+With survey.py and metrics.py the only module of the night that knows Ray. Actors may die and nodes may come and go; what
+is done is known from the store alone.
 """
 
 import logging
@@ -15,31 +15,34 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
 
 from intent.engine import Classifier
-from intent.errors import ConfigError, Disagreement, ShardsFailed
+from intent.errors import ConfigError, Disagreement, EngineHung, ShardsFailed
+from intent.hardware import Hardware, price
 from intent.night import frequent
 from intent.night.actor import Actor, Night, Outcome
 from intent.night.metrics import Meters
 from intent.night.part import Committed
 from intent.night.progress import Progress
 from intent.night.queue import Queue
-from intent.night.rows import ShardReader
-from intent.night.shard import Footer, Shard, read_footers
-from intent.storage import Blob, Store
+from intent.night.shard import Shard
+from intent.storage import Store
 
 # One shard is read, one computed, one written.
 DEPTH = 3
-FOOTERS_PER_TASK = 2_000
 TICK_SECONDS = 1.0
 SEAT_PATIENCE = 3
 GROW_SECONDS = 10.0
+# An engine may download its model and compile its kernels. None that was measured took a tenth of this.
+LOADING_SECONDS = 30 * 60
+_STUCK = "its engine was not loaded within {:g} minutes on {!r}; see that host's log, its way to the store and its GPU's driver"
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A kind of actor: how to load its classifier (called inside the actor), how many, what each takes of a node and costs.
+    """A kind of actor: how to load its classifier (called inside the actor), how many, and what each takes of a node.
 
-    `grows`: more of them, where nodes that join the cluster have room. `rate`: messages a second to expect of one, at least.
+    `prices`: USD an hour of one processor, by its model or kind. `grows`: more of them, where nodes that join the cluster
+    have room. `rate`: messages a second to expect of one, at least.
     """
 
     variant: str
@@ -50,7 +53,7 @@ class EngineSpec:
     gpus: float = 0
     env_vars: dict[str, str] = field(default_factory=dict)
     grows: bool = False
-    usd_per_hour: float = 0.0
+    prices: Mapping[str, float | None] = field(default_factory=dict)
     rate: float = math.inf
 
 
@@ -58,13 +61,16 @@ class EngineSpec:
 class _Seat:
     """A place for one actor, and for its successors should it die. `deaths` of actors and `misses` of calls: in a row.
 
-    `refused`: why its last engine does not start at all: it labels otherwise than the reference, or by its configuration.
+    `loading`: since when its actor, which has a node, loads its engine. `refused`: why its last engine does not start at all:
+    it labels otherwise than the reference, or by its configuration.
     """
 
     spec: EngineSpec
     actor: object = None
     ready: bool = False
+    loading: float | None = None
     node: str = ""
+    usd_per_hour: float = 0.0
     deaths: int = 0
     misses: int = 0
     trouble: str = ""
@@ -74,12 +80,12 @@ class _Seat:
 class Fleet:
     """Actors, and the calls under way on them. An actor that no node has room for yet joins once one has."""
 
-    def __init__(self, night: Night, engines: Sequence[EngineSpec], attempts: int, progress: Progress):
-        self.night, self.engines, self.attempts, self.progress = night, engines, attempts, progress
+    def __init__(self, night: Night, engines: Sequence[EngineSpec], attempts: int, progress: Progress, meters: Meters):
+        self.night, self.engines, self.attempts, self.progress, self.meters = night, engines, attempts, progress, meters
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
-        self.meters = Meters(night.ledger.run.fingerprint)
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
         self.looked = time.monotonic()
+        self.unpriced: set[str] = set()
 
     def __enter__(self) -> "Fleet":
         for seat in self.seats:
@@ -110,18 +116,48 @@ class Fleet:
                 if ref in self.calls:
                     self._settle(ref, queue, done)
             for seat in queue.overdue(time.monotonic()):
-                self._died(seat, self._queues(seat) | {queue}, TimeoutError("it hung: nothing was done for far too long"))
+                self._died(seat, self._queues(seat) | {queue}, EngineHung("it hung: nothing was done for far too long"))
+            for seat in self._stuck(time.monotonic()):
+                self._died(seat, self._queues(seat) | {queue}, EngineHung(_STUCK.format(LOADING_SECONDS / 60, seat.node)))
             self.meters.observe(self.seats, queue, self.progress)
             ready = sum(seat.ready for seat in self.seats)
             left = f"{queue.remaining:,} {'shards' if method == 'label' else 'pieces of the frequent messages'} left"
-            self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}")
+            loading = "" if ready else f"waits for the first of {len(self.seats)} actors; {self._loading()}"
+            self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}", loading)
+
+    def _loading(self) -> str:
+        """What the actors that are not ready are at, by variant."""
+        said = {}
+        for seat in self.seats:
+            if seat.actor is not None and not seat.ready:
+                said.setdefault(seat.spec.variant, set()).add("loads" if seat.loading else "has no node yet")
+        return ", ".join(f"{name} {' or '.join(sorted(what))}" for name, what in said.items())
 
     def _start(self, seat: _Seat) -> None:
         spec = seat.spec
         environment = {"runtime_env": {"env_vars": dict(spec.env_vars)}} if spec.env_vars else {}
         actor = ray.remote(Actor).options(num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=DEPTH, **environment)
-        seat.actor, seat.ready = actor.remote(self.night), False
-        self.calls[seat.actor.load.remote(spec.load)] = (seat, None, None)
+        seat.actor, seat.ready, seat.loading, seat.node = actor.remote(self.night), False, None, ""
+        self.calls[seat.actor.arrive.remote()] = (seat, None, None)
+
+    def _load(self, seat: _Seat, node: str) -> None:
+        spec = seat.spec
+        seat.node, seat.loading = node, time.monotonic()
+        self.calls[seat.actor.load.remote(spec.load, spec.cpus, spec.gpus)] = (seat, None, None)
+
+    def _ready(self, seat: _Seat, uses: Sequence[Hardware]) -> None:
+        seat.ready, seat.loading = True, None
+        costs = {part.model: price(seat.spec.prices, part) for part in uses}
+        seat.usd_per_hour = sum(part.count * (costs[part.model] or 0.0) for part in uses)
+        unknown = {model for model, cost in costs.items() if cost is None} - self.unpriced
+        if unknown and any(cost is not None for cost in seat.spec.prices.values()):
+            self.unpriced |= unknown
+            self.progress.say(f"the cost leaves out {', '.join(map(repr, sorted(unknown)))}: cluster.prices has no price of it")
+        self._log("actor ready", seat)
+
+    def _stuck(self, now: float) -> list[_Seat]:
+        """The seats whose actors hang at loading. One that waits for a node does not load yet."""
+        return [seat for seat in self.seats if seat.loading is not None and now - seat.loading > LOADING_SECONDS]
 
     def _grow(self, queue: Queue) -> None:
         """Seats for what nodes that joined have room for, of the kinds of which no actor was given up."""
@@ -176,9 +212,10 @@ class Fleet:
         except RayError as error:
             self._died(seat, self._queues(seat) | {queue, current}, error)
             return
-        if shard is None:
-            seat.ready, seat.node = True, outcome
-            self._log("actor ready", seat)
+        if shard is None and seat.loading is None:
+            self._load(seat, outcome)
+        elif shard is None:
+            self._ready(seat, outcome)
         elif outcome.reason:
             self._log("shard failed", seat, shard, reason=outcome.reason, final=outcome.final)
             queue.fail(shard, seat, outcome.reason, outcome.final)
@@ -206,7 +243,8 @@ class Fleet:
     def _died(self, seat: _Seat, queues: set[Queue | None], error: Exception) -> None:
         """Its shards go back, and a new actor takes its seat, unless too many died there in a row."""
         ray.kill(seat.actor)
-        queues, seat.misses = queues - {None}, 0
+        self.meters.died(seat)
+        queues, seat.misses, seat.loading = queues - {None}, 0, None
         self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not seat}
         reason, excused = reason_of(error), _is_node_loss(error)
         lost = [shard for queue in queues for shard in queue.lost(seat, f"killed its actor: {reason}", excused)]
@@ -260,31 +298,6 @@ def reason_of(error: Exception) -> str:
     return f"{type(cause).__name__}: {said}"[:500]
 
 
-def find_frequent(night: Night, shards: Sequence[Shard], limit: int) -> None:
-    """Count the messages of `shards` on the cluster and publish the `limit` most frequent. Raises RayError."""
-    size = max(1, len(shards) // max(1, 2 * int(ray.cluster_resources().get("CPU", 1))))
-    counts = [_count.remote(night, shards[at : at + size], limit) for at in range(0, len(shards), size)]
-    while len(counts) > 1:
-        counts = [_merge.remote(limit, *counts[at : at + 8]) for at in range(0, len(counts), 8)]
-    ray.get(_publish_frequent.remote(night.ledger.store, counts[0], limit))
-
-
-@ray.remote(num_cpus=1)
-def _count(night: Night, shards: Sequence[Shard], limit: int) -> pa.Table:
-    column = night.columns.message
-    return frequent.count(ShardReader(night.source, [column]), column, shards, limit, night.max_characters)
-
-
-@ray.remote(num_cpus=1)
-def _merge(limit: int, *tables: pa.Table) -> pa.Table:
-    return frequent.merge(tables, limit)
-
-
-@ray.remote(num_cpus=1)
-def _publish_frequent(store: Store, counts: pa.Table, limit: int) -> None:
-    frequent.publish_messages(store, frequent.choose(counts, limit))
-
-
 def load_known(store: Store) -> ray.ObjectRef:
     """A reference to the answers of the frequent messages: the driver never holds them."""
     return _load_known.remote(store)
@@ -298,16 +311,3 @@ def _load_known(store: Store) -> pa.Table | None:
         # Without the table the night is slower, and no less right.
         log.warning("goes on without the table of frequent messages: %s", reason_of(error))
         return None
-
-
-@ray.remote(num_cpus=1)
-def _footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
-    return read_footers(store, blobs)
-
-
-def read_footers_on_cluster(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
-    """In this process for few objects, on the cluster for many."""
-    if len(blobs) <= FOOTERS_PER_TASK:
-        return read_footers(store, blobs)
-    pieces = [_footers.remote(store, blobs[at : at + FOOTERS_PER_TASK]) for at in range(0, len(blobs), FOOTERS_PER_TASK)]
-    return [footer for piece in ray.get(pieces) for footer in piece]

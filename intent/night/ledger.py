@@ -4,18 +4,21 @@ Below the output: `plan.json` first, then one `labelled/part-<shard>.parquet` a 
 `manifest.json`, last. Each is made once, by one conditional write. Knows nothing of engines, actors or Ray.
 """
 
+import base64
 import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+
+import pyarrow as pa
 
 from intent.artifacts import fingerprint
 from intent.errors import CorruptData, ManifestLost, RunMismatch, StoreUnfit
 from intent.night.part import Committed, Part, open_part
-from intent.night.shard import Shard
+from intent.night.shard import Plan, Shard
 from intent.storage import Blob, Store, sha256
 
 PLAN, MANIFEST, SUMMARY, FAILED = "plan.json", "manifest.json", "summary.json", "failed.json"
@@ -54,16 +57,20 @@ class Ledger:
     store: Store
     run: RunIdentity
 
-    def plan(self, cut: Callable[[], Sequence[Shard]]) -> list[Shard]:
-        """The run's shards: those planned before, or else `cut()`. Raises RunMismatch, naming what differs."""
+    def plan(self, cut: Callable[[], Plan]) -> Plan:
+        """The run's plan: the one made before, or else `cut()`. Raises RunMismatch, naming what differs."""
         found = self._read(PLAN)
         if found is None:
-            self.store.put_if_absent(PLAN, _dump({"run": asdict(self.run), "shards": [_flat(shard) for shard in cut()]}))
+            self.store.put_if_absent(PLAN, _dump({"run": asdict(self.run), **_packed(cut())}))
             found = self._read(PLAN)
         if found is None:
             raise StoreUnfit(f"{self.store.uri}: {PLAN} is not there after it was written; use a consistent store")
         self._require_same(found)
-        return [Shard(Blob(key, size, etag), *rest) for key, size, etag, *rest in found["shards"]]
+        if "left_out" not in found:
+            raise RunMismatch(
+                "output", self.store.uri, "holds the plan of an older version of intent; delete it, or name a new output"
+            )
+        return _unpacked(found)
 
     def require_same(self) -> None:
         """Raises RunMismatch where the output already holds another run, without writing anything."""
@@ -99,15 +106,16 @@ class Ledger:
         self._copy_rejected(part)
         return Committed(part.receipt, len(data), sha256(data))
 
-    def all_committed(self, shard_ids: Iterable[str]) -> list[Committed]:
+    def all_committed(self, shard_ids: Iterable[str]) -> Iterator[Committed]:
         with ThreadPoolExecutor(self.store.parallel) as pool:
-            return list(pool.map(self.committed, shard_ids))
+            yield from pool.map(self.committed, shard_ids)
 
-    def commit(self, shards: Sequence[Shard], parts: Mapping[str, Committed], summary: dict) -> None:
+    def commit(self, plan: Plan, parts: Mapping[str, Committed], summary: dict) -> None:
         """Write the manifest, last. Raises ManifestLost where another driver's is there."""
         totals = {name: sum(getattr(part.receipt, name) for part in parts.values()) for name in _COUNTS}
         head = {"fingerprint": self.run.fingerprint, "run": asdict(self.run), **totals, "summary": summary}
-        manifest = {**head, "parts": [_entry(shard, parts[shard.id]) for shard in shards]}
+        entries = [_entry(shard, parts[shard.id]) for shard in plan.shards]
+        manifest = {**head, "left_out": dict(plan.left_out), "parts": entries}
         if not self.store.put_if_absent(MANIFEST, _dump(manifest)):
             raise ManifestLost(f"{self.store.uri}/{MANIFEST}: another driver finished this night first; its labels stand")
         self.close(summary)
@@ -217,6 +225,17 @@ def _probe_race(store: Store, key: str) -> None:
 
 def part_key(kind: str, shard_id: str) -> str:
     return f"{kind}/part-{shard_id}.parquet"
+
+
+def _packed(plan: Plan) -> dict:
+    types = None if plan.types is None else base64.b64encode(plan.types.serialize().to_pybytes()).decode()
+    return {"types": types, "left_out": dict(plan.left_out), "shards": [_flat(shard) for shard in plan.shards]}
+
+
+def _unpacked(found: dict) -> Plan:
+    types = None if found["types"] is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(found["types"])))
+    shards = [Shard(Blob(key, size, etag), *rest) for key, size, etag, *rest in found["shards"]]
+    return Plan(shards, types, found["left_out"])
 
 
 def _flat(shard: Shard) -> list:

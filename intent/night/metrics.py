@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from ray.util.metrics import Counter, Gauge
 
 from intent.night.actor import Outcome
-from intent.night.progress import Progress
+from intent.night.progress import Progress, Stage
 from intent.night.queue import Queue
 
 ENGINE = ("run", "engine", "variant", "node")
+STAGE = ("run", "stage")
 
 
 class Meters:
@@ -25,6 +26,7 @@ class Meters:
         self.classified = Counter("intent_classified_messages", "Messages that a model saw", ENGINE)
         self.seconds = Counter("intent_engine_seconds", "Seconds that engines computed", ENGINE)
         self.cost = Counter("intent_cost_usd", "Cost so far of the actors' CPUs and GPUs, by cluster.prices", ENGINE)
+        self.deaths = Counter("intent_actor_deaths", "Actors that died or hung and were killed", ENGINE)
         self.actors = Gauge("intent_actors", "Actors that are ready, or waiting for a node", (*ENGINE[:3], "state"))
         self.planned = Gauge("intent_rows_planned", "Rows of the night's input", ("run",))
         self.done_ = Gauge("intent_rows_done", "Rows done, by this and earlier runs", ("run",))
@@ -34,6 +36,17 @@ class Meters:
         self.failed = Gauge("intent_shards_failed", "Shards given up", ("run",))
         self.retries = Gauge("intent_retries", "Shards that went back into the queue", ("run",))
         self.started = Gauge("intent_started_seconds", "Unix time at which this run began", ("run",))
+        self.surveyed = Gauge("intent_survey_done", "Before labelling: footers read, parts checked, shards counted", STAGE)
+        self.to_survey = Gauge("intent_survey_total", "Before labelling: all footers, earlier parts, or shards", STAGE)
+        self.survey_retries = Gauge("intent_survey_retries", "Tasks before labelling that were begun again", STAGE)
+
+    def survey(self, stage: Stage) -> None:
+        """How far a stage before labelling is: footers, parts of an earlier run, or messages."""
+        tags = self.run | {"stage": stage.name}
+        self.started.set(self._began, self.run)
+        self.surveyed.set(stage.done, tags)
+        self.to_survey.set(stage.total, tags)
+        self.survey_retries.set(stage.retries, tags)
 
     def done(self, seat, messages: int, outcome: Outcome) -> None:
         """A shard's part, or a chunk of `messages` frequent ones, was made by the actor on `seat`."""
@@ -42,6 +55,9 @@ class Meters:
         self._add(self.classified, outcome.part.receipt.classified if outcome.part else messages, tags)
         for status in ("labelled", "abstained", "rejected") if outcome.part else ():
             self._add(self.rows, getattr(outcome.part.receipt, status), tags | {"status": status})
+
+    def died(self, seat) -> None:
+        self._add(self.deaths, 1, self._tags(seat))
 
     def observe(self, seats: Sequence, queue: Queue, progress: Progress) -> None:
         """Sets every gauge anew, also what has not changed: Ray drops those that were not set for a minute."""
@@ -64,7 +80,7 @@ class Meters:
             self.actors.set(len(ready) - sum(ready), tags | {"state": "waiting"})
         for seat in seats:
             if seat.ready:
-                self._add(self.cost, seat.spec.usd_per_hour * (now - self._charged) / 3600, self._tags(seat))
+                self._add(self.cost, seat.usd_per_hour * (now - self._charged) / 3600, self._tags(seat))
         self._charged = now
 
     def _tags(self, seat) -> dict[str, str]:

@@ -23,7 +23,8 @@ RECEIPT, RECEIPT_SHA256, REJECTED_ROWS = b"intent.receipt", b"intent.receipt_sha
 class Receipt:
     """What a part accounts for: `rows` in = labelled + abstained + rejected. `variants`: labelled and abstained rows of each.
 
-    `classified` counts the messages that the model saw for it. `pages_sha256` is of the file's bytes before its footer.
+    `classified` counts the messages that the model saw for it, `refused` the rejected rows that no model was asked about.
+    `pages_sha256` is of the file's bytes before its footer.
     """
 
     shard: str
@@ -33,6 +34,7 @@ class Receipt:
     abstained: int
     rejected: int
     classified: int = 0
+    refused: int = 0
     variants: dict[str, int] = field(default_factory=dict)
     rejected_sha256: str = ""
     pages_sha256: str = ""

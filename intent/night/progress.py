@@ -1,20 +1,25 @@
-"""What the operator sees of a night: a bar or plain lines while it runs, and one summary at its end."""
+"""What the operator sees of a night: bars or plain lines while it is surveyed and labelled, and one summary at its end."""
 
-import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TextIO
 
 from intent.night.part import Committed
+from intent.progress import Steps, write
 
-SECONDS_BETWEEN_LINES = 10.0
+NAMED_LEFT_OUT = 20
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A night's totals. `rows` = labelled + abstained + rejected; `duplicates_saved`: messages that no model had to see.
+    """A night's totals. `rows` = labelled + abstained + rejected; `duplicates_saved`: rows that a model answered without
+    seeing them, since another row has the same message.
 
     `variants`: rows (of the whole night) and rows a second (of this run) by the variant that labelled them.
+    `objects_left_out`: how many objects of the input were not read; `left_out`: the first of them, and why. The manifest has
+    all of them.
     """
 
     rows: int
@@ -28,27 +33,39 @@ class Summary:
     seconds: float = 0.0
     output: str = ""
     already_done: bool = False
+    objects_left_out: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def leaving_out(self, left_out: Mapping[str, str]) -> "Summary":
+        first = dict(list(left_out.items())[:NAMED_LEFT_OUT])
+        return replace(self, objects_left_out=len(left_out), left_out=first)
 
     def as_dict(self) -> dict:
         return asdict(self)
 
 
 class Tally:
-    """Counts of the parts committed so far, and when this run's came. `classified`: messages that were seen for no part."""
+    """Counts of the parts committed so far, and when this run's came. `classified`: frequent messages that have answers."""
 
     def __init__(self, classified: int = 0):
         self.counts: Counter[str] = Counter(classified=classified)
+        self.frequent = classified
         self.variants: Counter[str] = Counter()
         self.fresh: Counter[str] = Counter()
         self.started = time.monotonic()
 
     def add(self, part: Committed, fresh: bool = True) -> None:
         receipt = part.receipt
-        for name in ("rows", "labelled", "abstained", "rejected", "classified"):
+        for name in ("rows", "labelled", "abstained", "rejected", "classified", "refused"):
             self.counts[name] += getattr(receipt, name)
         self.variants.update(receipt.variants)
         if fresh:
             self.fresh.update(receipt.variants)
+
+    def answer(self, messages: int) -> None:
+        """So many frequent messages more have their answers."""
+        self.frequent += messages
+        self.counts["classified"] += messages
 
     @property
     def seconds(self) -> float:
@@ -56,7 +73,7 @@ class Tally:
 
     @property
     def saved(self) -> int:
-        return max(0, self.counts["labelled"] + self.counts["abstained"] - self.counts["classified"])
+        return max(0, self.counts["rows"] - self.counts["refused"] - self.counts["classified"])
 
     def rates(self) -> dict[str, float]:
         return {name: rows / max(self.seconds, 1e-9) for name, rows in sorted(self.fresh.items())}
@@ -78,76 +95,94 @@ class Tally:
         )
 
 
-class Progress:
-    """A rich bar on a terminal, a plain line every ten seconds elsewhere."""
+class Stage:
+    """Progress of what is found out about the input before anything is labelled: of `total` objects or shards, the `unit`.
 
-    def __init__(self, total: int, tally: Tally, stream=None):
-        self.total, self.tally, self.stream = total, tally, stream or sys.stderr
-        self._bar, self._printed = None, time.monotonic()
-        self._done_at_start = tally.counts["rows"]
+    `watch` is called at every update.
+    """
 
-    def __enter__(self) -> "Progress":
-        if self.stream.isatty():
-            self._bar = _Bar(self.stream, self.total, self._done_at_start)
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        unit: str,
+        total: int,
+        stream: TextIO | None = None,
+        watch: Callable | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.name, self.total, self.watch = name, total, watch
+        self.done, self.retries = 0, 0
+        self._steps = Steps(title, unit, stream, clock)
+
+    def __enter__(self) -> "Stage":
+        self._steps.__enter__()
+        self.update(0)
         return self
 
     def __exit__(self, *error) -> None:
-        if self._bar:
-            self._bar.stop(self.tally.counts["rows"])
+        self._steps.__exit__(*error)
 
-    def update(self, retries: int, fleet: str) -> None:
-        if self._bar:
-            self._bar.update(self.tally.counts["rows"], self.note(retries, fleet))
-        elif time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
-            self._printed = time.monotonic()
-            self.say(f"{self.tally.counts['rows']:,} of {self.total:,} rows, {self.note(retries, fleet)}, {self.left()}")
+    def update(self, done: int, retries: int = 0, note: str = "") -> None:
+        """So many of all are done, and so many tasks were begun again."""
+        self.done, self.retries = done, retries
+        if self.watch:
+            self.watch(self)
+        retried = f"{retries} retries" if retries else ""
+        self._steps.update(done, self.total, ", ".join(filter(None, [retried, note])))
+
+
+class Progress:
+    """Progress of labelling: of the night's `total` rows and, before them, of its most frequent messages."""
+
+    FREQUENT = "the most frequent messages"
+
+    def __init__(self, total: int, tally: Tally, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic):
+        self.total, self.tally, self.clock = total, tally, clock
+        self._steps = Steps("labels", stream=stream, clock=clock)
+        self._messages = 0
+        self.rows()
+
+    def __enter__(self) -> "Progress":
+        self._steps.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._steps.__exit__(*error)
+
+    def frequent(self, total: int) -> None:
+        """From now on the `total` most frequent messages are labelled."""
+        self._messages = total
+
+    def rows(self) -> None:
+        """From now on rows are labelled."""
+        if self._messages:
+            self._steps.end(self.FREQUENT, "")
+        self._messages = 0
+        self._since, self._before = self.clock(), Counter(self.tally.fresh)
+
+    def update(self, retries: int, fleet: str, loading: str = "") -> None:
+        """`fleet`: what it has and does. `loading`: what its engines, none of which is ready, wait for."""
+        part, unit, done, total = "rows", "row", self.tally.counts["rows"], self.total
+        if self._messages:
+            part, unit, done, total = self.FREQUENT, "message", self.tally.frequent, self._messages
+        if loading:
+            # No part of how fast they are.
+            unit, done, total = "", 0, 0
+        self._steps.update(done, total, loading or self._note(retries, fleet), part, unit)
 
     def say(self, line: str) -> None:
-        if self._bar:
-            self._bar.say(line)
-        else:
-            say(line, self.stream)
+        self._steps.say(line)
 
-    def note(self, retries: int, fleet: str) -> str:
-        rates = ", ".join(f"{name} {rate:,.0f} rows/s" for name, rate in self.tally.rates().items())
+    def _note(self, retries: int, fleet: str) -> str:
+        if self._messages:
+            return f"{retries} retries; {fleet}; then {self.total:,} rows"
+        seconds = max(self.clock() - self._since, 1e-9)
+        rates = [f"{name} {(n - self._before[name]) / seconds:,.0f} rows/s" for name, n in sorted(self.tally.fresh.items())]
         counts = f"{self.tally.saved:,} duplicates saved, {self.tally.counts['rejected']:,} rejected, {retries} retries"
-        return f"{rates or 'no rows yet'}; {counts}; {fleet}"
-
-    def left(self) -> str:
-        done = self.tally.counts["rows"] - self._done_at_start
-        if not done:
-            return "time left unknown"
-        seconds = int((self.total - self.tally.counts["rows"]) * self.tally.seconds / done)
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+        return "; ".join(filter(None, [", ".join(rates), counts, fleet]))
 
 
 def say(line: str, stream=None) -> None:
-    """Before there is anything to count."""
-    print(line, file=stream or sys.stderr, flush=True)
-
-
-class _Bar:
-    """Rows done and time left on one line, the rest on the next. Untrusted text is never read as markup."""
-
-    def __init__(self, stream, total: int, done: int):
-        from rich.console import Console, Group
-        from rich.live import Live
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-        from rich.text import Text
-
-        self._note = Text()
-        self._progress = Progress(BarColumn(), MofNCompleteColumn(), "rows", TimeRemainingColumn())
-        self._task = self._progress.add_task("rows", total=total, completed=done)
-        self._live = Live(Group(self._progress, self._note), console=Console(file=stream))
-        self._live.start()
-
-    def update(self, rows: int, note: str) -> None:
-        self._note.plain = note
-        self._progress.update(self._task, completed=rows)
-
-    def say(self, line: str) -> None:
-        self._live.console.print(line, markup=False, highlight=False)
-
-    def stop(self, rows: int) -> None:
-        self._progress.update(self._task, completed=rows)
-        self._live.stop()
+    """What there is nothing to count of."""
+    write(line, stream)

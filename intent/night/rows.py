@@ -12,18 +12,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from intent.errors import CorruptData
-from intent.night.shard import Shard
-from intent.storage import Store
-
-TEXT = (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary())
+from intent.night.columns import cast, is_text, may_be_text, missing, partitions, storage
+from intent.night.shard import ENCRYPTED_FILE, Shard, read_metadata
+from intent.storage import Blob, Store
 
 
 class ShardReader:
-    """Reads shards one at a time, and keeps the row group that the last one was cut from, for its next piece."""
+    """Reads shards one at a time, each column as `types` has it where it does, and keeps for the next shard of the same object
+    its footer, and the row group that the last shard was cut from.
+    """
 
-    def __init__(self, source: Store, columns: Sequence[str]):
-        self.source, self.columns = source, list(columns)
+    def __init__(self, source: Store, columns: Sequence[str], types: pa.Schema | None = None):
+        self.source, self.columns, self.types = source, list(columns), types or pa.schema([])
         self._lock = threading.Lock()
+        self._footer: tuple[Blob | None, pq.FileMetaData | None, np.ndarray] = (None, None, np.zeros(1, np.int64))
         self._kept: tuple[object, pa.Table | None] = (None, None)
 
     def read(self, shard: Shard) -> pa.Table:
@@ -37,47 +39,78 @@ class ShardReader:
                 if isinstance(error, MemoryError) or getattr(error, "errno", None):
                     # This machine's trouble, which may pass. What Arrow finds wrong in a file has no errno.
                     raise
-                raise CorruptData(f"{shard.blob.key}: {str(error).splitlines()[0]}") from error
+                said = str(error).splitlines()[0]
+                raise CorruptData(f"{shard.blob.key}: {ENCRYPTED_FILE if 'decrypt' in said else said}") from error
         if len(rows) != shard.rows:
             raise CorruptData(f"{shard.blob.key}: has {len(rows)} rows from {shard.start} on, {shard.rows} were planned")
         return rows
 
     def _rows(self, shard: Shard) -> pa.Table:
-        with self.source.open(shard.blob.key, shard.blob) as source:
-            file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
-            groups, offset = _groups(file.metadata, shard)
-            key, table = self._kept
-            if key != (shard.blob, groups):
-                table = file.read_row_groups(groups, columns=self.columns, use_threads=False)
-            cut = len(groups) == 1 and len(table) > shard.rows
-            self._kept = ((shard.blob, groups), table) if cut else (None, None)
-        return table.slice(offset, shard.rows)
+        metadata, edges = self._read_footer(shard.blob)
+        groups, offset = _groups(edges, shard)
+        key, table = self._kept
+        if key != (shard.blob, groups):
+            table = self._read_groups(shard.blob, metadata, groups)
+        cut = len(groups) == 1 and len(table) > shard.rows
+        self._kept = ((shard.blob, groups), table) if cut else (None, None)
+        return self._typed(shard.blob, table.slice(offset, shard.rows))
+
+    def _read_footer(self, blob: Blob) -> tuple[pq.FileMetaData, np.ndarray]:
+        """The object's footer and the first row of each of its row groups, and last the number of its rows.
+
+        Parsing one of 20,000 row groups takes longer than reading the rows of a shard.
+        """
+        known, metadata, edges = self._footer
+        if known != blob:
+            metadata = read_metadata(self.source, blob)
+            rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            edges = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+            self._footer = (blob, metadata, edges)
+        return metadata, edges
+
+    def _read_groups(self, blob: Blob, metadata: pq.FileMetaData, groups: list[int]) -> pa.Table:
+        with self.source.open(blob.key, blob) as source:
+            file = pq.ParquetFile(source, metadata=metadata, page_checksum_verification=True, pre_buffer=True)
+            return file.read_row_groups(groups, columns=self.columns, use_threads=False)
+
+    def _typed(self, blob: Blob, rows: pa.Table) -> pa.Table:
+        """With the columns that only the object's folders name, and with the types that every part has."""
+        folders = partitions(f"{self.source.uri}/{blob.key}")
+        for name in self.columns:
+            if name not in rows.column_names and name in folders:
+                rows = rows.append_column(name, pa.repeat(pa.scalar(folders[name], pa.string()), len(rows)))
+        for name in set(self.types.names) & set(rows.column_names):
+            column = cast(rows[name], self.types.field(name).type)
+            rows = rows.set_column(rows.column_names.index(name), name, column)
+        return rows
 
 
-def _groups(metadata: pq.FileMetaData, shard: Shard) -> tuple[list[int], int]:
+def _groups(edges: np.ndarray, shard: Shard) -> tuple[list[int], int]:
     """The row groups that hold the shard's rows, and the place of the shard's first row in the first of them."""
-    groups, at, offset = [], 0, 0
-    for i in range(metadata.num_row_groups):
-        rows = metadata.row_group(i).num_rows
-        if at < shard.start + shard.rows and at + rows > shard.start:
-            offset = offset if groups else shard.start - at
-            groups.append(i)
-        at += rows
-    return groups, offset
+    first, last = np.searchsorted(edges, [shard.start, shard.start + shard.rows - 1], "right") - 1
+    groups = [*range(first, min(last + 1, len(edges) - 1))]
+    return groups, int(shard.start - edges[first])
 
 
 def distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     """(the distinct messages as bytes, each row's place among them, their number for null).
 
-    Bytes, because nothing before validation may trust a string column to be UTF-8.
+    Bytes, because nothing before validation may trust a string column to be UTF-8. Raises CorruptData where it is not text.
     """
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], storage(column.type))
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if column.type not in TEXT:
+    if not may_be_text(column.type):
         raise CorruptData(f"the message column is {column.type}, not text")
+    if not is_text(column.type):
+        try:
+            column = missing(column)
+        except pa.ArrowInvalid as error:
+            raise CorruptData(f"the message column {error}") from error
+    wide = column.type in (pa.large_string(), pa.large_binary(), pa.string_view(), pa.binary_view())
     if column.type == pa.string_view():
         column = column.cast(pa.large_string())
-    wide = column.type in (pa.large_string(), pa.large_binary())
     encoded = column.cast(pa.large_binary() if wide else pa.binary()).combine_chunks()
     encoded = (encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded).dictionary_encode()
     return encoded.dictionary, encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()

@@ -13,13 +13,16 @@ from intent.config import FleetConfig
 from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
 from intent.night import frequent
 from intent.night.actor import Night
-from intent.night.fleet import EngineSpec, Fleet, find_frequent, load_known, read_footers_on_cluster, reason_of
+from intent.night.columns import Columns, partitions
+from intent.night.fleet import EngineSpec, Fleet, load_known, reason_of
 from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
+from intent.night.listing import Listing, list_input, named
+from intent.night.metrics import Meters
 from intent.night.part import Committed
-from intent.night.progress import Progress, Summary, Tally, say
+from intent.night.progress import Progress, Stage, Summary, Tally, say
 from intent.night.queue import Queue
-from intent.night.shard import MOST_SHARDS, Shard, input_fingerprint, input_objects, plan_shards, shard_rows
-from intent.night.worker import Columns
+from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
+from intent.night.survey import find_frequent, read_footers_on_cluster
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
@@ -27,7 +30,7 @@ FREQUENT_MESSAGES = 100_000
 
 
 def classify_night(
-    input_uri: str,
+    input_uri: str | Sequence[str],
     output_uri: str,
     options: StorageOptions,
     identity: RunIdentity,
@@ -37,16 +40,18 @@ def classify_night(
     columns: Columns = Columns(),
     frequent_messages: int = FREQUENT_MESSAGES,
     stream: TextIO | None = None,
+    pattern: str | None = None,
 ) -> Summary:
-    """Label every row below `input_uri` into `output_uri`, once; Ray is initialized.
+    """Label every row below `input_uri`, or below several, into `output_uri`, once; Ray is initialized.
+
+    `pattern`: what the names of data look like; None: read what is Parquet by its name or its content.
 
     Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
     columns.check(schema)
     store = open_store(output_uri, options)
-    if inside(store, open_store(input_uri, options)):
-        raise ConfigError("output", output_uri, "is inside the input; name a place outside of it")
-    source, blobs, run = identify(input_uri, options, identity, columns)
+    require_apart(store, input_uri, options)
+    listing, run = identify(input_uri, options, identity, columns, pattern)
     ledger = Ledger(store, run)
     ledger.require_same()
     if manifest := ledger.manifest():
@@ -55,39 +60,59 @@ def classify_night(
         return Summary(**{**manifest["summary"], "already_done": True})
     probe(ledger.store)
     store.tidy()
+    meters = Meters(run.fingerprint)
 
-    def cut() -> list[Shard]:
-        say(f"plans {len(blobs):,} objects of {source.uri}", stream)
+    def footers(source: Store, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
+        title = f"plans {len(blobs):,} objects of {source.uri}"
+        with Stage("footers", title, "object", len(blobs), stream, meters.survey) as stage:
+            return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
+
+    def cut() -> Plan:
         if fleet.rows_per_shard:
-            return plan_shards(source, blobs, columns.read, fleet.rows_per_shard, read_footers_on_cluster)
+            return plan_shards(listing, columns, fleet.rows_per_shard, footers)
         rows = shard_rows(min(engine.rate for engine in engines))
-        return plan_shards(source, blobs, columns.read, rows, read_footers_on_cluster, MOST_SHARDS)
+        return plan_shards(listing, columns, rows, footers, MOST_SHARDS)
 
-    shards = ledger.plan(cut)
-    return run_night(Night(source, ledger, schema, columns), shards, engines, fleet.attempts, frequent_messages, stream)
+    plan = ledger.plan(cut)
+    if plan.left_out:
+        say(f"leaves out {len(plan.left_out):,} objects: {named(plan.left_out)}", stream)
+    night = Night(listing.store, ledger, schema, columns, plan.types)
+    return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream)
+
+
+def require_apart(output: Store, input_uri: str | Sequence[str], options: StorageOptions) -> None:
+    """Raises ConfigError where a listing of the input would show the output."""
+    for uri in [input_uri] if isinstance(input_uri, str) else input_uri:
+        if inside(output, open_store(uri, options)):
+            raise ConfigError("output", output.uri, "is inside the input; name a place outside of it")
 
 
 def identify(
-    input_uri: str, options: StorageOptions, identity: RunIdentity, columns: Columns
-) -> tuple[Store, list[Blob], RunIdentity]:
-    """The input's store and objects, and the run that they and `identity` make. Raises ConfigError where there are none."""
-    source, blobs = input_objects(input_uri, options)
-    named = fingerprint([columns.id, columns.message, columns.keep])
-    return source, blobs, replace(identity, input=input_fingerprint(blobs), columns=named)
+    input_uri: str | Sequence[str],
+    options: StorageOptions,
+    identity: RunIdentity,
+    columns: Columns,
+    pattern: str | None = None,
+) -> tuple[Listing, RunIdentity]:
+    """The input's objects, and the run that they and `identity` make. Raises ConfigError where there are none."""
+    listing = list_input(input_uri, options, pattern)
+    folders = partitions(f"{listing.store.uri}/")
+    kept = {name: folders[name] for name in columns.keep if name in folders}
+    read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else [])])
+    return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
 
 
 def run_night(
     night: Night,
-    shards: Sequence[Shard],
+    plan: Plan,
     engines: Sequence[EngineSpec],
     attempts: int,
     frequent_messages: int,
+    meters: Meters,
     stream: TextIO | None = None,
 ) -> Summary:
-    ledger = night.ledger
-    if committed := ledger.committed_ids():
-        say(f"checks {len(committed):,} parts that an earlier run made", stream)
-    parts = {part.receipt.shard: part for part in ledger.all_committed(s.id for s in shards if s.id in committed)}
+    ledger, shards = night.ledger, plan.shards
+    parts = _earlier_parts(ledger, shards, meters, stream)
     todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
     queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
     tally = Tally(classified=frequent.answered(ledger.store))
@@ -98,15 +123,15 @@ def run_night(
         parts[shard.id] = part
         tally.add(part)
 
+    # Before the fleet takes the cluster's CPUs.
+    chunks = _frequent_chunks(night, shards, frequent_messages, attempts, meters, stream) if todo else []
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
         if todo:
-            # Before the fleet takes the cluster's CPUs.
-            chunks = _frequent_chunks(night, shards, frequent_messages, progress)
             first = Queue(frequent.missing(ledger.store, chunks), attempts)
-            with Fleet(night, engines, attempts, progress) as fleet:
-                if chunks:
-                    progress.say(f"the {sum(chunk.rows for chunk in chunks):,} most frequent messages are labelled first, once")
-                fleet.run(first, "label_frequent", done=lambda chunk, _: tally.counts.update(classified=chunk.rows))
+            with Fleet(night, engines, attempts, progress, meters) as fleet:
+                progress.frequent(sum(chunk.rows for chunk in chunks))
+                fleet.run(first, "label_frequent", done=lambda chunk, _: tally.answer(chunk.rows))
+                progress.rows()
                 for chunk, reason in first.failed.items():
                     progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
                 queue.retries = first.retries
@@ -116,14 +141,28 @@ def run_night(
             # A store that fails too must not hide which shards did.
             ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, queue.final, len(parts), ledger.store.uri))
-    summary = tally.summary(queue.retries, ledger.store.uri)
+    summary = tally.summary(queue.retries, ledger.store.uri).leaving_out(plan.left_out)
     try:
-        ledger.commit(shards, parts, summary.as_dict())
+        ledger.commit(plan, parts, summary.as_dict())
     except ManifestLost:
         frequent.forget(ledger.store)
         raise
     frequent.forget(ledger.store)
     return summary
+
+
+def _earlier_parts(ledger: Ledger, shards: Sequence[Shard], meters: Meters, stream: TextIO | None) -> dict[str, Committed]:
+    """What earlier runs of the night have made, by shard, each checked."""
+    made = ledger.committed_ids()
+    if not (ids := [shard.id for shard in shards if shard.id in made]):
+        return {}
+    parts: dict[str, Committed] = {}
+    title = f"checks {len(ids):,} parts that an earlier run made"
+    with Stage("parts", title, "part", len(ids), stream, meters.survey) as stage:
+        for part in ledger.all_committed(ids):
+            parts[part.receipt.shard] = part
+            stage.update(len(parts))
+    return parts
 
 
 def _describe(failed: dict[Shard, str], final: int, done: int, uri: str) -> str:
@@ -152,17 +191,20 @@ def _remedy(failed: dict[Shard, str], final: int) -> str:
     return "; ".join(told)
 
 
-def _frequent_chunks(night: Night, shards: Sequence[Shard], limit: int, progress: Progress) -> list[Shard]:
+def _frequent_chunks(
+    night: Night, shards: Sequence[Shard], limit: int, attempts: int, meters: Meters, stream: TextIO | None
+) -> list[Shard]:
     """The night's most frequent messages, as chunks for the fleet to label; none where a table cannot save work."""
     store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
     if limit < 1 or len(readable) < 2:
         return []
     try:
         if store.stat(frequent.MESSAGES) is None:
-            progress.say(f"counts the messages of {len(readable):,} shards, to find the most frequent")
-            find_frequent(night, readable, limit)
+            title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
+            with Stage("messages", title, "shard", len(readable), stream, meters.survey) as stage:
+                find_frequent(night, readable, limit, stage, attempts)
         return frequent.chunks(store)
     except Exception as error:
         # Without the table the night is slower, and no less right.
-        progress.say(f"goes on without the table of frequent messages: {reason_of(error)}")
+        say(f"goes on without the table of frequent messages: {reason_of(error)}", stream)
         return []

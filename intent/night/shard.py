@@ -4,19 +4,25 @@ Knows storage and Parquet footers; nothing of labels, parts or actors.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from intent.errors import ConfigError, CorruptData
-from intent.storage import Blob, StorageOptions, Store, checked, open_store, sha256, split_uri
+from intent.night.columns import Columns, may_be_text, partitions
+from intent.night.listing import Listing, named
+from intent.storage import Blob, Store, sha256
 
-ENDING = ".parquet"
 TAIL_BYTES = 1 << 16
+MAGIC, ENCRYPTED = b"PAR1", b"PARE"
+NOT_PARQUET, ENCRYPTED_FILE = "not a Parquet file", "is encrypted, which is not read; decrypt it first"
+# A file's key for the schema that Arrow wrote, behind its length, and one that Arrow does not look for.
+ARROW_SCHEMA, NO_SCHEMA = b"\x0cARROW:schema", b"\x0cARROW.schema"
 UNKNOWN = -1
 SHARD_SECONDS, LEAST_ROWS, MOST_ROWS = 30, 256, 20_000
 # Plan and manifest name every shard, and whoever goes on with a night reads each part.
@@ -48,37 +54,36 @@ class Shard:
 
 @dataclass(frozen=True)
 class Footer:
-    """What an object's Parquet footer says: rows of each row group and column names; or the `reason` it cannot be read."""
+    """What an object's Parquet footer says: rows of each row group, and the types of the columns that were asked for.
+
+    `reason`: why it cannot be read. `foreign`: it does not even begin as Parquet does. `others`: the names of all its columns,
+    where one that was asked for is missing.
+    """
 
     blob: Blob
     groups: tuple[int, ...] = ()
-    columns: tuple[str, ...] = ()
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
     reason: str = ""
+    foreign: bool = False
+
+    @property
+    def rows(self) -> int:
+        return sum(self.groups)
 
 
-FooterReader = Callable[[Store, Sequence[Blob]], list[Footer]]
-
-
-def input_objects(uri: str, options: StorageOptions = StorageOptions()) -> tuple[Store, list[Blob]]:
-    """The store and the Parquet objects, by key, of an input: one file, or all below a folder or prefix.
-
-    As in Hive and pyarrow.dataset, keys with a part that starts with '.' or '_' are not data.
+@dataclass(frozen=True)
+class Plan:
+    """A night's shards. `types`: of the id and the kept columns in every part. `left_out`: the objects that are not read, by
+    key, and why.
     """
-    if uri.endswith(ENDING):
-        parent, name = split_uri(uri)
-        store = open_store(parent, options)
-        blob = store.stat(name)
-        if blob:
-            return store, [blob]
-    store = open_store(uri, options)
-    blobs = sorted((blob for blob in store.list() if _is_data(blob.key)), key=lambda blob: blob.key)
-    if not blobs:
-        raise ConfigError("input", uri, f"holds no object that ends in {ENDING}; name the folder or prefix of the query log")
-    return store, blobs
+
+    shards: Sequence[Shard] = ()
+    types: pa.Schema | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def _is_data(key: str) -> bool:
-    return key.endswith(ENDING) and not any(part.startswith((".", "_")) for part in key.split("/"))
+FooterReader = Callable[[Store, Sequence[Blob], Sequence[str]], list[Footer]]
 
 
 def input_fingerprint(blobs: Iterable[Blob]) -> str:
@@ -96,33 +101,67 @@ def shard_rows(rate: float) -> int:
 
 
 def plan_shards(
-    store: Store,
-    blobs: Sequence[Blob],
-    columns: Sequence[str],
+    listing: Listing,
+    columns: Columns,
     rows_per_shard: int,
     read: FooterReader | None = None,
     most_shards: int | None = None,
-) -> list[Shard]:
+) -> Plan:
     """Every row of every object in exactly one shard; larger ones where a long log would make more than `most_shards`.
 
-    Raises ConfigError where no readable object has `columns`.
+    Raises ConfigError where no object is readable Parquet with the columns, or where a column's types do not go together.
     """
-    footers = (read or read_footers)(store, blobs)
-    readable = [footer for footer in footers if not footer.reason]
-    lacking = {footer.blob.key: missing for footer in readable if (missing := [c for c in columns if c not in footer.columns])}
-    if readable and len(lacking) == len(readable):
-        first = readable[0]
-        raise ConfigError("columns", lacking[first.blob.key], f"not in the input; {first.blob.key} has {list(first.columns)}")
+    footers = (read or read_footers)(listing.store, listing.blobs, columns.read)
+    foreign = {f.blob.key: f.reason for f in footers if f.foreign and not listing.is_named_data(f.blob.key)}
+    if len(foreign) == len(footers):
+        remedy = f"holds no Parquet, but {named(foreign)}; name the folder or prefix of the query log"
+        raise ConfigError("input", listing.store.uri, remedy)
+    footers = [footer for footer in footers if footer.blob.key not in foreign]
+    faults = {footer.blob.key: reason for footer in footers if (reason := footer.reason or _misfit(footer, columns))}
+    _require_one(footers, faults, columns)
+    good = [footer for footer in footers if footer.blob.key not in faults]
     if most_shards:
-        rows_per_shard = max(rows_per_shard, sum(sum(footer.groups) for footer in readable) // most_shards)
+        rows_per_shard = max(rows_per_shard, sum(footer.rows for footer in good) // most_shards)
     shards: list[Shard] = []
     for footer in footers:
-        if reason := footer.reason or (f"has no column {lacking[footer.blob.key]}" if footer.blob.key in lacking else ""):
-            rows = UNKNOWN if footer.reason else sum(footer.groups)
-            shards.append(Shard(footer.blob, 0, rows, reason=reason))
+        if reason := faults.get(footer.blob.key):
+            shards.append(Shard(footer.blob, 0, UNKNOWN if footer.reason else footer.rows, reason=reason))
         else:
             shards += _cut(footer, rows_per_shard)
-    return shards
+    return Plan(shards, columns.one_schema(_types(good)), dict(listing.left_out) | foreign)
+
+
+def _misfit(footer: Footer, columns: Columns) -> str:
+    """Why its rows cannot be labelled. An object without rows has none that could be lost."""
+    if not footer.rows:
+        return ""
+    if lacking := [name for name in columns.read if name not in footer.types]:
+        return f"has no column {lacking}"
+    if twice := [name for name in columns.read if footer.others.count(name) > 1]:
+        return f"has several columns {twice}"
+    kind = footer.types[columns.message]
+    return "" if may_be_text(kind) else f"its column {columns.message!r} is {kind}, not text"
+
+
+def _require_one(footers: Sequence[Footer], faults: Mapping[str, str], columns: Columns) -> None:
+    """Raises ConfigError where each object with rows has the operator's fault, not its own."""
+    full = [footer for footer in footers if footer.reason or footer.rows]
+    readable = [footer for footer in full if not footer.reason]
+    if full and all(footer.reason == ENCRYPTED_FILE for footer in full):
+        raise ConfigError("input", full[0].blob.key, ENCRYPTED_FILE)
+    if readable and all(footer.blob.key in faults for footer in readable):
+        key, has = readable[0].blob.key, list(readable[0].others or readable[0].types)
+        remedy = f"{key} {faults[key]}; it has {has}; correct id_column, message_column or keep_columns"
+        raise ConfigError("columns", columns.read, remedy)
+
+
+def _types(footers: Iterable[Footer]) -> dict[str, dict[pa.DataType, str]]:
+    """The types of each column, and the first object that has it so."""
+    found: dict[str, dict[pa.DataType, str]] = defaultdict(dict)
+    for footer in footers:
+        for name, kind in footer.types.items() if footer.rows else ():
+            found[name].setdefault(kind, footer.blob.key)
+    return found
 
 
 def _cut(footer: Footer, rows_per_shard: int) -> list[Shard]:
@@ -148,36 +187,72 @@ def _cut(footer: Footer, rows_per_shard: int) -> list[Shard]:
     return shards
 
 
-def read_footers(store: Store, blobs: Sequence[Blob]) -> list[Footer]:
+def read_footers(store: Store, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
     with ThreadPoolExecutor(store.parallel) as pool:
-        return list(pool.map(lambda blob: read_footer(store, blob), blobs))
+        return list(pool.map(lambda blob: read_footer(store, blob, columns), blobs))
 
 
-def read_footer(store: Store, blob: Blob) -> Footer:
-    """One ranged read where the footer is under 64 KiB, as nearly all are.
+def read_footer(store: Store, blob: Blob, columns: Sequence[str]) -> Footer:
+    """What its footer says of `columns`; those that it lacks may be named by its folders.
 
     Never raises for what the object holds, only for a store that does not answer: that must not be planned as a fault
     of the object.
     """
     if blob.size == 0:
-        return Footer(blob, reason="is empty")
+        return Footer(blob, reason="is empty", foreign=True)
     try:
-        checked(blob.key)
-    except ConfigError as error:
-        return Footer(blob, reason=str(error))
-    try:
-        tail = store.read_tail(blob, TAIL_BYTES)
-        need = int.from_bytes(tail[-8:-4], "little") + 8
-        if tail[-4:] == b"PAR1" and TAIL_BYTES < need <= blob.size:
-            tail = store.read_tail(blob, need)
+        metadata = read_metadata(store, blob)
+        groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        schema = metadata.schema.to_arrow_schema()
+    except NotParquet as error:
+        return Footer(blob, reason=str(error), foreign=True)
     except (CorruptData, FileNotFoundError) as error:
         return Footer(blob, reason=str(error))
     except PermissionError as error:
         # As a bucket's refusal is: the operator can mend it, so it must not be planned as a fault of the object.
         raise ConfigError("input", f"{store.uri}/{blob.key}", "may not be read; change its permissions or the user") from error
+    except pa.ArrowException as error:
+        return Footer(blob, reason=f"its columns cannot be read: {error}".splitlines()[0][:300])
+    names, folders = schema.names, partitions(f"{store.uri}/{blob.key}")
+    types = {name: schema.types[names.index(name)] for name in columns if name in names}
+    types |= {name: pa.string() for name in columns if name not in types and name in folders}
+    complete = len(types) == len(columns) and not any(names.count(name) > 1 for name in columns)
+    return Footer(blob, groups, types, () if complete else tuple(names))
+
+
+class NotParquet(CorruptData):
+    """Bytes that neither begin nor end as Parquet does."""
+
+
+def read_metadata(store: Store, blob: Blob) -> pq.FileMetaData:
+    """An object's footer, in one ranged read where it is under 64 KiB, as nearly all are.
+
+    Without the schema that Arrow itself may have written: columns have the types of Parquet alone, which every reader knows
+    and every kernel takes, and a type that is not known yet refuses no file for a column that nobody reads. Raises
+    CorruptData.
+    """
     try:
-        metadata = pq.read_metadata(pa.BufferReader(tail))
-        groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        return Footer(blob, groups, tuple(metadata.schema.to_arrow_schema().names))
-    except Exception as error:
-        return Footer(blob, reason=f"not a Parquet file: {error}".splitlines()[0][:300])
+        tail = store.read_tail(blob, TAIL_BYTES)
+        need = int.from_bytes(tail[-8:-4], "little") + 8
+        if tail[-4:] == MAGIC and TAIL_BYTES < need <= blob.size:
+            tail = store.read_tail(blob, need)
+    except ConfigError as error:
+        if error.field != "key":
+            raise
+        raise CorruptData(str(error)) from error
+    if tail[-4:] == ENCRYPTED:
+        raise CorruptData(ENCRYPTED_FILE)
+    before, found, after = tail[-need:].rpartition(ARROW_SCHEMA)
+    try:
+        return pq.read_metadata(pa.BufferReader(before + NO_SCHEMA + after if found else tail))
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, MemoryError):
+            raise
+        begins = tail[:4] if len(tail) == blob.size else _first_bytes(store, blob)
+        kind = CorruptData if {begins, tail[-4:]} & {MAGIC, ENCRYPTED} else NotParquet
+        raise kind(f"{NOT_PARQUET}: {error}".splitlines()[0][:300]) from error
+
+
+def _first_bytes(store: Store, blob: Blob) -> bytes:
+    with store.open(blob.key, blob) as file:
+        return file.read(4)

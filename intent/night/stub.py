@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -38,8 +38,7 @@ class StubClassifier:
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         if self.seconds:
             time.sleep(self.seconds * len(messages))
-        answers = self._answers
-        return [answers[len(message) % 99] for message in messages]
+        return [replace(self._answers[len(message) % 99], message=message) for message in messages]
 
 
 def stub_engines(actors: int, seconds: float = 0.0) -> list[EngineSpec]:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from intent.engine import Classifier, Prediction, Status
-from intent.errors import ConfigError, EngineFailed, IntentError
+from intent.engine import Classifier, Prediction, Status, classify_each
+from intent.errors import EngineFailed, IntentError
+from intent.night.columns import Columns
 from intent.night.part import Part, build_part
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
@@ -19,24 +20,6 @@ from intent.schema import IntentSchema
 
 MAX_CHARACTERS = 4096
 NULL = "null message"
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The input's columns: its id, its message, and those passed through to the output."""
-
-    id: str = "id"
-    message: str = "message"
-    keep: tuple[str, ...] = ()
-
-    @property
-    def read(self) -> list[str]:
-        return list(dict.fromkeys([self.id, self.message, *self.keep]))
-
-    def check(self, schema: IntentSchema) -> None:
-        made = ["id", *schema.names, "confidence", "status", "variant"]
-        if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
-            raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
 
 
 @dataclass
@@ -60,7 +43,9 @@ class Worker:
         labelled = self._labelled(rows, answers)
         if rejected.num_rows:
             labelled = labelled.filter(pc.invert(refused))
-        counts = self._counts(shard, labelled, rejected.num_rows, classified)
+        # Whatever a model rejected names that model.
+        unasked = pc.sum(pc.and_(refused, pc.is_null(answers["variant"]))).as_py() or 0
+        counts = self._counts(shard, labelled, rejected.num_rows, classified, unasked)
         return build_part(counts, labelled, rejected)
 
     def answer(self, messages: pa.Array, known: pa.Table | None = None) -> tuple[pa.Table, np.ndarray, int]:
@@ -88,14 +73,11 @@ class Worker:
 
     def _classify(self, messages: Sequence[str]) -> pa.Table:
         try:
-            predictions = self.classifier.classify(messages) if messages else []
+            return self._answers(classify_each(self.classifier, messages) if messages else [])
         except IntentError:
             raise
         except Exception as error:
             raise EngineFailed(self.classifier.variant, error) from None
-        if len(predictions) != len(messages):
-            raise RuntimeError(f"{self.classifier.variant} gave {len(predictions)} predictions for {len(messages)} messages")
-        return self._answers(predictions)
 
     def _answers(self, predictions: Sequence[Prediction]) -> pa.Table:
         intents = [p.intent if p.status is Status.OK else None for p in predictions]
@@ -119,7 +101,7 @@ class Worker:
         made = {name: answers[name] for name in answers.column_names if name != "reason"}
         return pa.table({"id": rows[self.columns.id], **made, **kept})
 
-    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, classified: int) -> dict:
+    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, classified: int, refused: int) -> dict:
         abstained = pc.sum(pc.equal(labelled["status"], str(Status.ABSTAINED))).as_py() or 0
         variants = {entry["values"]: entry["counts"] for entry in labelled["variant"].value_counts().to_pylist()}
         return {
@@ -130,5 +112,6 @@ class Worker:
             "abstained": abstained,
             "rejected": rejected,
             "classified": classified,
+            "refused": refused,
             "variants": variants,
         }

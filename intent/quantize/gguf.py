@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from intent.errors import ConfigError, IntentError
+from intent.progress import Report, counted, unreported
+from intent.quantize import tensors
 
 # model_type of config.json -> llama.cpp's name of the architecture. Both load tensors by the gguf package's name map.
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
@@ -26,13 +28,23 @@ PRE_TOKENIZERS = (
 ImportanceMatrix = Mapping[str, np.ndarray]
 
 
-def make(checkpoint: Path, target: Path, file_type: str, threads: int, sequences: list[list[int]] | None = None) -> None:
+def make(
+    checkpoint: Path,
+    target: Path,
+    file_type: str,
+    threads: int,
+    sequences: list[list[int]] | None = None,
+    report: Report = unreported,
+) -> None:
     """Write the GGUF file `target` of a checkpoint; with an importance matrix where `sequences` to measure it are given."""
+    report(0, 0, "", "writes the F16 file")
     if file_type == "F16":
         return write_f16(checkpoint, target)
     f16 = target.with_suffix(".f16")
     write_f16(checkpoint, f16)
-    quantize(f16, target, file_type, threads, importance_matrix(checkpoint, sequences) if sequences else None)
+    matrix = importance_matrix(checkpoint, sequences, report) if sequences else None
+    with tensors.reported(report):
+        quantize(f16, target, file_type, threads, matrix)
     f16.unlink()
 
 
@@ -83,7 +95,7 @@ def quantize(source: Path, target: Path, file_type: str, threads: int, importanc
         raise IntentError(f"quant.variants=gguf-{file_type}: llama.cpp's quantizer ended with code {code} on {source}")
 
 
-def importance_matrix(checkpoint: Path, sequences: list[list[int]]) -> dict[str, np.ndarray]:
+def importance_matrix(checkpoint: Path, sequences: list[list[int]], report: Report = unreported) -> dict[str, np.ndarray]:
     """Mean of the squared inputs of every linear layer over `sequences`, by GGUF tensor name, float32 [columns]."""
     import gguf
     import torch
@@ -108,7 +120,7 @@ def importance_matrix(checkpoint: Path, sequences: list[list[int]]) -> dict[str,
         if isinstance(module, torch.nn.Linear) and (mapped := names.get_name(f"{name}.weight", try_suffixes=(".weight",))):
             module.register_forward_pre_hook(watch(mapped))
     with torch.inference_mode():
-        for sequence in sequences:
+        for sequence in counted(sequences, len(sequences), report, "sequence", "measures the importance matrix"):
             model(torch.tensor([sequence]))
     return {name: (total / rows[name]).numpy() for name, total in sums.items()}
 

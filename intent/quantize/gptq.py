@@ -8,6 +8,7 @@ from pathlib import Path
 
 from intent.artifacts.variant import Precision
 from intent.errors import ConfigError
+from intent.progress import Report, unreported
 
 GROUP_SIZES = (16, 32, 64, 128, 256)
 
@@ -52,6 +53,7 @@ def quantize(
     sequences: Sequence[Sequence[int]],
     device: str,
     act_order: bool = False,
+    report: Report = unreported,
 ) -> None:
     """Write the GPTQ checkpoint of `checkpoint` to the folder `target`. `sequences`: token ids to calibrate on.
 
@@ -64,5 +66,19 @@ def quantize(
     with quiet_gptqmodel() as gptqmodel:
         config = gptqmodel.QuantizeConfig(bits=bits, group_size=group_size, desc_act=act_order, act_group_aware=not act_order)
         model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=pick_precision(Precision.auto, device))
+        model.layer_callback = _Layers(json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"], report)
         model.quantize(calibration, batch_size=4)
+        report(0, 0, "", "saves")
         model.save(str(target))
+
+
+class _Layers:
+    """GPTQModel's layer callback: it is called twice a layer, the second time when the layer is packed."""
+
+    def __init__(self, total: int, report: Report):
+        self.done, self.total, self.report = set(), total, report
+        report(0, total, "layer", "")
+
+    def layer_complete(self, layer_idx: int, submodule_finalized: bool) -> None:
+        self.done.add(layer_idx)
+        self.report(len(self.done), self.total, "layer", "")

@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from hashlib import blake2b
 
 import numpy as np
+import pyarrow as pa
 
 from intent.synth.example import Example
 from intent.synth.language import load
@@ -88,10 +89,20 @@ class Evaluation:
         return [example for example in examples if not self.has(normal_form(example.message))]
 
 
-def keys(examples: Iterable[Example]) -> np.ndarray:
+def keys(examples: pa.Table) -> np.ndarray:
     """A hash an example, int64: equal where two messages about one catalog count as the same."""
-    texts = (f"{example.catalog}\0{message_key(example.message)}".encode() for example in examples)
-    return np.array([int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True) for text in texts], np.int64)
+    pairs = zip(examples["catalog"].to_pylist(), examples["message"].to_pylist(), strict=True)
+    return _hashes(f"{catalog}\0{message_key(message)}" for catalog, message in pairs)
+
+
+def text_keys(examples: pa.Table) -> np.ndarray:
+    """A hash an example, int64: equal where two messages count as the same, whatever catalogs they are about."""
+    return _hashes(map(message_key, examples["message"].to_pylist()))
+
+
+def _hashes(texts: Iterable[str]) -> np.ndarray:
+    digests = b"".join(blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, np.int64)
 
 
 def leaks(examples: Iterable[Example], evaluation: Iterable[str]) -> list[Example]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from intent.catalog import normalize
 from intent.config import TeacherConfig
 from intent.openai import Chat, Endpoint, Reply
+from intent.progress import Report, counted, unreported
 from intent.schema import IntentSchema, Value
 from intent.synth.example import Example
 from intent.synth.quality import Evaluation, contradictions, message_key, normal_form
@@ -54,14 +55,15 @@ class Teacher:
         self.endpoint, self.config, self.schema = endpoint, config, schema
         self.evaluation = Evaluation(evaluation)
 
-    def write(self, examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]]) -> Taught:
+    def write(self, examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]], report: Report = unreported) -> Taught:
         """New examples, in the order of `examples`; the same answers give the same ones. `catalogs`: id -> names."""
         taught = Taught()
         chats = [self._writing(example, catalogs[example.catalog]) for example in examples]
-        for example, reply in zip(examples, self.endpoint.ask(chats), strict=True):
+        replies = counted(self.endpoint.ask(chats), len(chats), report, "request", "the teacher writes")
+        for example, reply in zip(examples, replies, strict=True):
             taught.examples += self._believed(example, reply, catalogs, taught.rejected)
         if self.config.judge:
-            taught.examples = list(self._agreed(taught.examples, catalogs, taught.rejected))
+            taught.examples = list(self._agreed(taught.examples, catalogs, taught.rejected, report))
         return taught
 
     def _writing(self, example: Example, names: Sequence[str]) -> Chat:
@@ -116,9 +118,10 @@ class Teacher:
             return "is an evaluation message"
         return "contradicts its label" if any(contradictions([made], catalogs)) else ""
 
-    def _agreed(self, made: Sequence[Example], catalogs: Mapping, rejected: Counter) -> Iterator[Example]:
+    def _agreed(self, made: Sequence[Example], catalogs: Mapping, rejected: Counter, report: Report) -> Iterator[Example]:
         chats = [self._judging(example, catalogs[example.catalog]) for example in made]
-        for example, reply in zip(made, self.endpoint.ask(chats), strict=True):
+        replies = counted(self.endpoint.ask(chats), len(chats), report, "message", "the judge labels")
+        for example, reply in zip(made, replies, strict=True):
             label = self._label(reply, catalogs[example.catalog])
             if label == example.intent:
                 yield example

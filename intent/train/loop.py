@@ -38,7 +38,8 @@ class Reporter(Protocol):
     def resume_from(self) -> Path | None:
         """The last checkpoint's folder, to go on from."""
 
-    def step(self, done: int, total: int, text: str) -> None: ...
+    def step(self, done: int, total: int, text: str) -> None:
+        """So many steps are done, of `total` (0: not known yet), and what is going on."""
 
     def checkpoint(self, metrics: dict, write: Callable[[Path], None]) -> None:
         """Keep what `write` puts into a folder."""
@@ -56,10 +57,12 @@ def train(base: Path, config: TrainConfig, training: Sequence[Group], validation
     set_threads(config.cpus if device == "cpu" else None)
     torch.manual_seed(config.seed)
     dtype = pick_precision(config.precision, device)
+    reporter.step(0, 0, "loads the base model")
     model = load_for_training(base, config, device, dtype)
-    if attention.fused(device) and sum(steps) >= COMPILED_FROM:
+    compiles = attention.fused(device) and sum(steps) >= COMPILED_FROM
+    if compiles:
         _compile(model)
-    session = _Session(model, config, device, dtype, training, steps, reporter)
+    session = _Session(model, config, device, dtype, training, steps, reporter, compiles)
     return session.run(validation)
 
 
@@ -129,10 +132,11 @@ class _Session:
         training: Sequence[Group],
         steps: Sequence[int],
         reporter: Reporter,
+        compiles: bool,
     ):
         import torch
 
-        self.model, self.config, self.reporter = model, config, reporter
+        self.model, self.config, self.reporter, self.compiles = model, config, reporter, compiles
         self.device, self.dtype, self.training = device, dtype, training
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -147,21 +151,26 @@ class _Session:
     def run(self, validation: Sequence[Group]) -> dict:
         metrics: dict = {}
         first, before, start = True, self.messages, time.monotonic()
+        self._say("the first step, which compiles" if self.compiles else "the first step")
         for batch, packed in self._packed(self._remaining()):
             value = self._step(batch, packed)
             self.done += 1
             self.messages += len(batch.rows) * world_size()
             rate = (self.messages - before) / (time.monotonic() - start)
             if first:
-                # The first step compiles.
+                # The first step compiles: it tells nothing of the others' speed.
                 first, before, start = False, self.messages, time.monotonic()
-            text = f"loss {value:.3f}, {rate:,.0f} messages/s"
-            self.reporter.step(self.done, self.total, text + (f", exact {self.best:.3f}" if self.best >= 0 else ""))
+                self._say(f"loss {value:.3f}")
+            else:
+                self._say(f"loss {value:.3f}, {rate:,.0f} messages/s")
             if self.done % self.config.validate_every == 0 or self.done == self.total:
                 metrics = self._validate(validation, value)
                 if metrics["exact"] >= self.config.stop_at or self.stale >= self.config.patience:
                     break
         return metrics
+
+    def _say(self, text: str) -> None:
+        self.reporter.step(self.done, self.total, text + (f", exact {self.best:.3f}" if self.best >= 0 else ""))
 
     def _remaining(self):
         """The batches from where training stands: their order depends on the seed alone."""
@@ -222,10 +231,12 @@ class _Session:
     def _validate(self, validation: Sequence[Group], value: float) -> dict:
         self.model.eval()
         rows = right = 0
+        count = sum(len(group.rows) for group in validation)
         margins: dict[str, list[np.ndarray]] = {name: [] for name in validation[0].automaton.schema.names}
         names = list(margins)
         with self._autocast():
             for batch, packed in self._packed(batches(validation, self.config.worker_messages)):
+                self._say(f"validates: {rows:,} of {count:,} messages")
                 exact, found = decisions(self.model, batch, packed)
                 right, rows = right + exact, rows + len(batch.rows)
                 for slot, more in found.items():

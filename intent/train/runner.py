@@ -153,28 +153,30 @@ def _train(request: TrainRequest, queue: Queue) -> None:
 
     from intent.train.loop import train
 
-    context = get_context()
+    context, reporter = get_context(), _RayReporter(queue)
     # Millions of rows come and stay until the end: none of them is garbage.
     gc.disable()
-    training = _encoded(request, "train", context.get_world_rank(), context.get_world_size())
-    validation = _encoded(request, "validation")
+    training = _encoded(request, "train", reporter, context.get_world_rank(), context.get_world_size())
+    validation = _encoded(request, "validation", reporter)
     gc.freeze()
     gc.enable()
     base = fetch(request.base, request.storage)
-    train(base, request.config, training, validation, _RayReporter(queue))
+    train(base, request.config, training, validation, reporter)
 
 
-def _encoded(request: TrainRequest, split: str, worker: int = 0, workers: int = 1) -> list["Group"]:
+def _encoded(request: TrainRequest, split: str, reporter: "_RayReporter", worker: int = 0, workers: int = 1) -> list["Group"]:
     """The worker's part of the split, as tokens: each file by a task of its own, which its own CPUs need not wait for."""
     keys = dataset.split_keys(Files(request.data, request.storage), split)
+    reporter.step(0, 0, f"reads the {split} messages")
     if len(keys) == 1:
         return _encode(request, keys[0], worker, workers)
     task = ray.remote(num_cpus=0)(_encode)
     at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // request.config.workers)
     waiting = deque(task.remote(request, key, worker, workers) for key in keys[:at_once])
     groups: list[Group] = []
-    for key in [*keys[at_once:], *[None] * len(waiting)]:
+    for number, key in enumerate([*keys[at_once:], *[None] * len(waiting)], 1):
         groups += ray.get(waiting.popleft())
+        reporter.step(0, 0, f"reads the {split} messages: {number} of {len(keys)} files")
         if key:
             waiting.append(task.remote(request, key, worker, workers))
     return groups

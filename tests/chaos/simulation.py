@@ -18,11 +18,11 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from intent.errors import CorruptData, IntentError, ManifestLost
 from intent.night.actor import Actor, Night
+from intent.night.columns import Columns
 from intent.night.ledger import LABELLED, MANIFEST, REJECTED, Ledger, part_key
 from intent.night.part import Part, build_part, open_part
 from intent.night.queue import Queue
-from intent.night.shard import Shard
-from intent.night.worker import Columns
+from intent.night.shard import Plan, Shard
 from intent.s3 import S3Store
 from intent.storage import Blob, StorageOptions
 
@@ -215,7 +215,7 @@ def driver(party: Party) -> str:
     if found := book.manifest():
         book.close(found["summary"])
         return "already done"
-    shards = book.plan(lambda: SHARDS)
+    shards = book.plan(lambda: Plan(SHARDS)).shards
     done = book.committed_ids()
     parts = {part.receipt.shard: part for part in book.all_committed(s.id for s in shards if s.id in done)}
     queue = Queue([shard for shard in shards if shard.id not in parts], attempts=1000)
@@ -224,7 +224,7 @@ def driver(party: Party) -> str:
     while queue.open:
         party.wait()
     try:
-        book.commit(shards, parts, {"by": world.everyone.index(party)})
+        book.commit(Plan(shards), parts, {"by": world.everyone.index(party)})
     except ManifestLost:
         return "lost"
     return "won"

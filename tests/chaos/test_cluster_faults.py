@@ -34,6 +34,11 @@ def test_a_node_that_joins_a_running_night_gets_actors(tmp_path):
     assert sum(map(int, re.findall(r"room for (\d+) actors more: they join", output))) == 2, output
 
 
+def test_a_cluster_without_a_worker_is_asked_for_as_much_as_there_is_to_do(tmp_path):
+    code, output = run(tmp_path, "from_zero.py", env=SOON)
+    assert code == 0 and "rows=1600" in output, output
+
+
 def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluster, seed):
     root = str(tmp_path)
     code, output = run(tmp_path, "head_loss.py", seed)

@@ -118,6 +118,39 @@ def test_an_engine_that_cannot_load_is_named_and_the_others_go_on(tmp_path, caps
         nights.run(other, [nights.engine("bad", before=broken)], attempts=2)
 
 
+def test_an_engine_that_hangs_while_it_loads_is_killed_counted_and_named(tmp_path, monkeypatch):
+    root, killed = str(tmp_path), []
+    nights.write_log(open_store(f"{root}/in"))
+    monkeypatch.setattr(fleet, "LOADING_SECONDS", 0.5)
+    monkeypatch.setattr(fleet.Meters, "died", lambda _, seat: killed.append(seat.spec.variant))
+    hanging = nights.engine("bad", before=lambda: time.sleep(3600))
+    with pytest.raises(ShardsFailed, match=r"no engine is left.*bad: EngineHung: .*not loaded within .* minutes on '.+'"):
+        nights.run(root, [hanging], attempts=2, **NO_TABLE)
+    assert killed == ["bad", "bad"]
+
+
+def test_while_one_hangs_at_loading_the_others_go_on_and_who_waits_for_a_node_is_not_killed(tmp_path, monkeypatch):
+    root, gone, said = str(tmp_path), tmp_path / "gone", io.StringIO()
+    nights.write_log(open_store(f"{root}/in"))
+    monkeypatch.setattr(fleet, "LOADING_SECONDS", 5)
+    monkeypatch.setattr(fleet.Meters, "died", lambda *_: gone.touch())
+
+    def later():
+        """Its shards are there until the other engine has gone."""
+        classify = nights.RuleClassifier.classify
+
+        def call(engine, messages):
+            nights.wait_until(gone.exists)
+            return classify(engine, messages)
+
+        nights.RuleClassifier.classify = call
+
+    hanging, waiting = nights.engine("bad", before=lambda: time.sleep(3600)), nights.engine("waiting", cpus=64)
+    nights.run(root, [nights.engine("good", before=later), hanging, waiting], attempts=1, stream=said, **NO_TABLE)
+    nights.check_night(root)
+    assert "of bad died" in said.getvalue() and "of waiting died" not in said.getvalue()
+
+
 def test_an_engine_that_cannot_load_gets_no_room_of_a_cluster_that_grows(tmp_path, monkeypatch):
     root, said, gone = str(tmp_path), io.StringIO(), tmp_path / "gone"
     monkeypatch.setattr(fleet, "GROW_SECONDS", 0.1)

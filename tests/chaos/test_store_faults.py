@@ -10,8 +10,10 @@ from s3_proxy import Rule
 
 from intent import s3
 from intent.errors import ConfigError, IntentError, ShardsFailed, StoreUnfit
+from intent.night.columns import Columns
+from intent.night.listing import list_input
 from intent.night.rows import ShardReader
-from intent.night.shard import input_objects, plan_shards
+from intent.night.shard import plan_shards
 from intent.storage import StorageOptions, open_store
 
 pytestmark = pytest.mark.chaos
@@ -80,14 +82,14 @@ def test_t11_a_lost_reply_is_not_a_lost_race(ray_cluster, proxy, harmed, s3_root
 def test_t12_a_hanging_or_broken_reply_is_asked_for_again(proxy, harmed, s3_root, monkeypatch):
     monkeypatch.setattr(s3, "READ_SECONDS", 1)
     nights.write_log(open_store(f"{s3_root}/in"), files=1, rows=2000)
-    source, blobs = input_objects(f"{s3_root}/in", harmed)
-    [shard] = plan_shards(source, blobs, ["id", "message"], 2000)
+    listing = list_input(f"{s3_root}/in", harmed)
+    [shard] = plan_shards(listing, Columns(), 2000).shards
     proxy.rules = [Rule("hang", "GET .*log", count=1), Rule("cut", "GET .*log", count=1)]
-    assert ShardReader(source, ["id"]).read(shard)["id"].to_pylist() == [f"0-{row}" for row in range(2000)]
+    assert ShardReader(listing.store, ["id"]).read(shard)["id"].to_pylist() == [f"0-{row}" for row in range(2000)]
     assert proxy.hits == 2
     proxy.rules = [Rule("cut", "GET .*log")]
     with pytest.raises(IntentError, match="broke off 5 times"):
-        source.read(blobs[0].key)
+        listing.store.read(listing.blobs[0].key)
 
 
 def test_t13_only_what_a_crashed_store_acknowledged_is_counted(ray_cluster, proxy, harmed, s3_root):

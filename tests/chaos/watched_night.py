@@ -18,7 +18,7 @@ def main(root: str, frequent_messages: str) -> None:
     source, config = open_store(f"{root}/in"), ClusterConfig(ClusterMode.attach)
     nights.write_log(source, files=3, rows=200, messages=[f"{CANARY} {n}" for n in range(200)])
     nights.write_log(source, files=1, rows=20, messages=[f"raise {CANARY}", "refuse", None], key="odd-{}.parquet")
-    engines = [replace(nights.engine(name, cpus=1, seconds=1.0), usd_per_hour=3.6) for name in ("gptq", "gguf")]
+    engines = [replace(nights.engine(name, cpus=1, seconds=1.0), prices={"cpu": 3.6}) for name in ("gptq", "gguf")]
     assert for_machines(config)
     with cluster(config):
         try:

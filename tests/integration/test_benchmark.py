@@ -21,6 +21,7 @@ def lineage(tmp_path_factory):
         f"model.source={write_checkpoint(tmp_path_factory.mktemp('base'))}",
         "model.sha256=null",
         "model.adapter=null",
+        "model.vocabulary=full",
         "messages=24",
         "seconds=2",
         "quant.variants=[gguf-Q4_0,gguf-F16,gptq-w4g48,reference-float16]",

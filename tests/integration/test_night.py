@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from intent import artifacts
+from intent import artifacts, hardware
 from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
 from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
+from intent.night import metrics
+from intent.night.columns import Columns
 from intent.night.ledger import Ledger, RunIdentity
 from intent.night.run import classify_night
-from intent.night.worker import Columns
 from intent.storage import StorageOptions, open_store
 from jobs.app import load_config
+from jobs.classify import describe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -47,6 +50,49 @@ def test_every_row_is_labelled_abstained_or_rejected(root):
     assert reasons["0-3"] == "null message" and reasons["0-4"] == "empty message"
     assert reasons["0-6"] == "message of 5000 characters is over the limit of 4096"
     assert json.loads(out.read("summary.json"))["rows"] == 300
+
+
+def test_keys_are_no_urls_and_what_is_left_out_is_named(root):
+    """A part of a name that were cut off would give two weeks one input and one output."""
+    for week in ("week#1", "week#2", "week?1 50%+=ü"):
+        log = open_store(f"{root}/{week}/in")
+        nights.write_log(log, files=1, rows=10, messages=[f"{week} milk", None], key="part-{:05}")
+        log.put("notes.txt", b"not a log")
+        summary = nights.run(f"{root}/{week}")
+        assert not summary.already_done and (summary.rows, summary.objects_left_out) == (10, 1)
+        out = open_store(f"{root}/{week}/out")
+        manifest = Ledger(out, nights.IDENTITY).verify()
+        assert [entry["object"] for entry in manifest["parts"]] == ["part-00000"]
+        assert manifest["left_out"].keys() == summary.left_out.keys() == {"notes.txt"}
+        assert set(nights.read(out, "labelled/")["quantity"].to_pylist()) == {len(f"{week} milk")}
+        assert "left out: 1 objects of the input, all named in manifest.json\n  'notes.txt': not a Parquet" in describe(summary)
+        assert nights.run(f"{root}/{week}").left_out == summary.left_out
+
+
+def test_parts_open_together_whatever_types_the_objects_have(tmp_path):
+    log, columns = open_store(str(tmp_path / "in")), Columns(keep=("shop", "dt"))
+    for number, kind in enumerate([pa.string_view(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.null()]):
+        shop = pa.nulls(3) if kind == pa.null() else pa.array(["x", None, "z"], pa.string())
+        shop = shop.dictionary_encode() if pa.types.is_dictionary(kind) else shop.cast(kind)
+        ids = pa.array(range(3 * number, 3 * number + 3), pa.int32() if number else pa.int64())
+        table = pa.table({"id": ids, "message": ["milk", None, "eggs"], "shop": shop})
+        nights.put_table(log, f"dt=2026-11-2{number}/part", table)
+    nights.run(str(tmp_path), columns=columns)
+    assert Ledger(open_store(str(tmp_path / "out")), nights.IDENTITY).verify()["rows"] == 12
+    # As any reader opens it: one schema for all.
+    rows = pq.read_table(tmp_path / "out" / "labelled").sort_by("id").to_pylist()
+    assert [row["id"] for row in rows] == [n for n in range(12) if n % 3 != 1]
+    assert [row["shop"] for row in rows] == ["x", "z"] * 3 + [None, None]
+    assert [row["dt"] for row in rows] == [f"2026-11-2{n}" for n in (0, 0, 1, 1, 2, 2, 3, 3)]
+    assert sorted(pq.read_table(tmp_path / "out" / "rejected")["id"].to_pylist()) == [1, 4, 7, 10]
+
+
+def test_types_that_do_not_go_together_are_refused_before_any_write(tmp_path):
+    for number, ids in enumerate([[1], ["one"]]):
+        nights.put_table(open_store(str(tmp_path / "in")), f"log-{number}", pa.table({"id": ids, "message": ["milk"]}))
+    with pytest.raises(ConfigError, match="id_column='id': is int64 in log-0 and string in log-1"):
+        nights.run(str(tmp_path))
+    assert nights.snapshot(str(tmp_path)) == {}
 
 
 def test_a_finished_night_does_nothing_and_says_so(root):
@@ -100,7 +146,10 @@ def test_columns_are_named_and_passed_through(tmp_path):
 def test_a_missing_column_is_refused_before_any_write(tmp_path):
     root = str(tmp_path)
     nights.write_log(open_store(f"{root}/in"))
-    with pytest.raises(ConfigError, match="not in the input"):
+    with pytest.raises(
+        ConfigError,
+        match=r"log-0.parquet has no column \['text'\]; it has \['id', 'message'\]; correct id_column, message_column",
+    ):
         nights.run(root, columns=Columns("id", "text"))
     assert nights.snapshot(root) == {}
 
@@ -114,8 +163,15 @@ def test_frequent_messages_are_classified_once_and_counted_once(tmp_path, monkey
             nights.run(root, [nights.engine("a"), nights.engine("b")], rows_per_shard=100, stream=said)
     summary = nights.run(root, rows_per_shard=100, stream=said)
     nights.check_night(root)
-    for line in ("plans 4 objects", "counts the messages of 20 shards", "checks 20 parts that an earlier run made"):
-        assert line in said.getvalue()
+    for line in (
+        "plans 4 objects of ",
+        "counts the messages of 20 shards, to find the most frequent: 20 of 20 shards in ",
+        "labels the most frequent messages: waits for the first of 2 actors",
+        "labels the most frequent messages: 50 of 50 messages in ",
+        "labels rows: 2,000 of 2,000 rows in ",
+        "checks the parts of an earlier run: 20 of 20 parts in ",
+    ):
+        assert line in said.getvalue(), said.getvalue()
     assert summary.classified == 50 and summary.duplicates_saved == 1950
 
 
@@ -170,3 +226,34 @@ def test_parts_carry_their_receipt_and_page_checksums(store, root):
     receipt = json.loads(pq.read_metadata(io.BytesIO(out.read(key))).metadata[b"intent.receipt"])
     assert receipt["rows"] == receipt["labelled"] + receipt["abstained"] + receipt["rejected"] > 0
     assert receipt["fingerprint"] == json.loads(out.read("manifest.json"))["fingerprint"]
+
+
+def test_what_a_night_costs_goes_by_the_price_of_the_processors_own_name(tmp_path, monkeypatch):
+    paid, said = Counter(), io.StringIO()
+
+    def inc(counter, amount, tags):
+        paid[counter.info["name"]] += amount
+
+    monkeypatch.setattr(metrics.Counter, "inc", inc)
+    nights.write_log(open_store(f"{tmp_path}/in"))
+    named = replace(nights.engine(cpus=0.5, seconds=0.2), prices={"cpu": None, hardware.cpu(1).model: 3600.0})
+    summary = nights.run(str(tmp_path), [named], frequent_messages=0, stream=said)
+    assert "the cost leaves out" not in said.getvalue()
+    # Half a CPU at a dollar a second, for as long as the actor was there, which computed 3 shards or more.
+    assert 0.5 * 0.2 * 3 < paid["intent_cost_usd"] < 0.5 * (summary.seconds + 10)
+
+
+def test_a_processor_that_the_prices_do_not_name_is_told_once(tmp_path):
+    said = io.StringIO()
+    nights.write_log(open_store(f"{tmp_path}/in"))
+    nights.run(str(tmp_path), [replace(nights.engine(actors=2), prices={"cpu": None, "Tesla T4": 1.0})], stream=said)
+    assert said.getvalue().count(f"the cost leaves out {hardware.cpu(1).model!r}: cluster.prices has no price of it") == 1
+
+
+def test_messages_that_a_model_rejects_take_nothing_from_the_duplicates_saved(tmp_path):
+    """300 rows: 75 null, and 225 that hold 3 messages, of which the model rejects two."""
+    root = str(tmp_path)
+    nights.write_log(open_store(f"{root}/in"), files=3, rows=100, messages=["two milks", None, "refuse a", "refuse b"])
+    summary = nights.run(root)
+    assert (summary.rejected, summary.classified, summary.duplicates_saved) == (225, 3, 222)
+    assert nights.run(root).duplicates_saved == 222

@@ -2,7 +2,7 @@
 
 import pytest
 
-from intent.night import benchmark, fleet
+from intent.night import benchmark, survey
 from intent.night.stub import CART, stub_engines
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
@@ -16,7 +16,7 @@ def test_a_model_sees_hardly_a_message_twice(tmp_path):
 
 
 def test_objects_are_planned(tmp_path, monkeypatch):
-    monkeypatch.setattr(fleet, "FOOTERS_PER_TASK", 100)
+    monkeypatch.setattr(survey, "FOOTERS_PER_TASK", 100)
     assert benchmark.measure_planning(tmp_path, 250).objects == 250
 
 

@@ -78,7 +78,7 @@ def test_a_model_that_gets_the_gold_set_wrong_publishes_nothing(root, command, t
     assert code == 7 and "rule gets 0.0% of the gold set right" in said
     (tmp_path / "gold.json").write_text('{"message": "hello", "action": "buy"}')
     code, said = command("date=2026-11-01")
-    assert code == 2 and "row 1: action='buy': not a value" in said
+    assert code == 2 and "line 1: action='buy': not a value" in said
     assert not list(labels(root, 1).list())
 
 
@@ -129,3 +129,19 @@ def test_a_published_night_is_done_also_when_its_input_has_expired(root, command
         source.delete(blob.key)
     code, said = command("date=2026-11-01")
     assert code == 0 and "already done, and its input is no longer there" in said
+
+
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_a_night_of_hours_as_firehose_lays_them_out_in_the_shops_own_time(root, command):
+    for hour in ("2026/10/31/21", "2026/10/31/22", "2026/11/01/00", "2026/11/01/21", "2026/11/01/22"):
+        nights.write_log(open_store(f"{root}/in/{hour}"), files=1, rows=20, messages=USUAL, key=f"shop-{hour[-2:]}-{{}}")
+    code, said = command(
+        f"input='{root}/in/{{year-2h}}/{{month-2h}}/{{day-2h}}/{{hour-2h}}'",
+        f"output='{root}/labels/year={{year}}/month={{month:d}}/day={{day:d}}'",
+        "arrival=null",
+        "date=2026-11-01",
+    )
+    assert code == 0 and "60 rows = 60 labelled" in said
+    manifest = Ledger(open_store(f"{root}/labels/year=2026/month=11/day=1"), nights.IDENTITY).verify()
+    objects = [entry["object"] for entry in manifest["parts"]]
+    assert objects == ["10/31/22/shop-22-0", "11/01/00/shop-00-0", "11/01/21/shop-21-0"]

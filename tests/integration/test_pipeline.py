@@ -38,6 +38,8 @@ def config(base, workspace, *more) -> ClassifyConfig:
         f"model.source={base}",
         "model.sha256=null",
         "model.adapter=null",
+        "model.vocabulary=full",
+        "model.group_size=64",
         "data.train=64",
         "data.validation=16",
         "data.test=32",
@@ -115,7 +117,7 @@ def test_an_error_of_a_training_worker_is_told_once_and_as_it_is(finished, base)
 
 
 @pytest.mark.parametrize(
-    ("more", "named"), [("train.device=cuda", r"train\.device='cuda'"), ("train.workers=9", r"train\.workers=9")]
+    ("more", "named"), [("train.device=cuda", r"train\.device='cuda'"), ("train.workers=8", r"train\.workers=8")]
 )
 def test_training_does_not_wait_for_what_a_local_cluster_will_never_have(finished, base, more, named):
     with pytest.raises(ConfigError, match=named):

@@ -15,12 +15,13 @@ from intent.engine import Status
 from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
 from intent.night import accept
 from intent.night.accept import Examination, settle_night
+from intent.night.columns import Columns
 from intent.night.journal import Journal
 from intent.night.ledger import Ledger
 from intent.night.progress import Tally
 from intent.night.run import identify
 from intent.night.shard import plan_shards
-from intent.night.worker import Columns, Worker
+from intent.night.worker import Worker
 from intent.storage import StorageOptions, open_store
 
 MON, TUE, WED = "2026-11-23", "2026-11-24", "2026-11-25"
@@ -62,18 +63,18 @@ class Shop:
         return [blob.key for blob in open_store(f"{self.root}/workspace").list("staged/")]
 
     def night(self, day: str, between=lambda: None, **limits):
-        source, blobs, run = identify(f"{self.root}/in/{day}", StorageOptions(), self.identity, COLUMNS)
+        listing, run = identify(f"{self.root}/in/{day}", StorageOptions(), self.identity, COLUMNS)
 
         def label(uri: str) -> None:
             ledger = Ledger(open_store(uri), run)
             if ledger.manifest() is None:
-                shards = ledger.plan(lambda: plan_shards(source, blobs, COLUMNS.read, 100))
+                plan = ledger.plan(lambda: plan_shards(listing, COLUMNS, 100))
                 worker, tally = Worker(self, nights.CART, COLUMNS, run.fingerprint), Tally()
-                rows = pq.read_table(io.BytesIO(source.read(blobs[0].key)))
-                parts = {s.id: ledger.publish(worker.label(s, rows.slice(s.start, s.rows))) for s in shards}
+                rows = pq.read_table(io.BytesIO(listing.store.read(listing.blobs[0].key)))
+                parts = {s.id: ledger.publish(worker.label(s, rows.slice(s.start, s.rows))) for s in plan.shards}
                 for part in parts.values():
                     tally.add(part)
-                ledger.commit(shards, parts, tally.summary(0, uri).as_dict())
+                ledger.commit(plan, parts, tally.summary(0, uri).as_dict())
             between()
 
         exam = Examination(nights.CART, replace(self.limits, **limits), lambda: dict(self.gold))
@@ -179,7 +180,7 @@ def test_another_model_labels_a_quarantined_night_anew_and_an_accepted_one_not(s
 
 def test_a_night_that_is_labelled_anew_is_judged_by_its_new_labels(shop, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(Quarantined):
-        patched.setattr(nights, "rule", lambda message: HELLO)
+        patched.setattr(nights, "rule", lambda message: replace(HELLO, message=message))
         shop.night(TUE)
     shop.journal.clear(TUE)
     assert shop.night(TUE).rows == 300
@@ -209,7 +210,7 @@ def test_what_is_published_is_counted_in_the_parts_that_are_there(shop, monkeypa
     with monkeypatch.context() as patched, pytest.raises(Crash):
         shop.night(TUE, between=lambda: patched.setattr(Ledger, "publish", die))
     shop.journal.clear(TUE)
-    monkeypatch.setattr(nights, "rule", lambda message: replace(HELLO, status=Status.ABSTAINED))
+    monkeypatch.setattr(nights, "rule", lambda message: replace(HELLO, status=Status.ABSTAINED, message=message))
     summary = shop.night(TUE, abstained=1, change=1, distance=1)
     shop.check(TUE)
     manifest = Ledger(shop.labels(TUE), shop.identity).manifest()

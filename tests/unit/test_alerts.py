@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from intent.night import metrics
-from intent.night.progress import Progress, Tally
+from intent.night.progress import Progress, Stage, Tally
 from intent.night.queue import Queue
 
 ROOT = Path(__file__).parents[2]
@@ -49,11 +49,16 @@ def test_a_gauge_is_set_for_as_long_as_the_night_lasts(monkeypatch):
     began = time.time()
     monkeypatch.setattr(metrics.Gauge, "set", lambda gauge, value, tags: said.update({gauge.info["name"]: value}))
     meters, progress = metrics.Meters("run"), Progress(10, Tally())
+    survey = {name for _, name in MADE if name.startswith("intent_survey_")}
     for _ in range(2):
         said.clear()
         meters.observe([], Queue([], 1), progress)
-        assert set(said) == {name for kind, name in MADE if kind == "Gauge"} - {"intent_actors", "intent_night_exit_code"}
+        gauges = {name for kind, name in MADE if kind == "Gauge"}
+        assert set(said) == gauges - survey - {"intent_actors", "intent_night_exit_code"}
         assert said["intent_shards_left"] == 0 and began <= said["intent_started_seconds"] <= time.time()
+        said.clear()
+        meters.survey(Stage("footers", "plans", "objects", 7))
+        assert set(said) == survey | {"intent_started_seconds"} and said["intent_survey_total"] == 7
 
 
 def scrapes(name: str) -> dict:

@@ -11,7 +11,8 @@ from intent.engine.cascade import NEVER, Cascade, Threshold
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.svm import load_svm, write_svm
 from intent.errors import ConfigError
-from intent.night.worker import Columns, Worker
+from intent.night.columns import Columns
+from intent.night.worker import Worker
 from intent.prompt import Prompt
 from intent.synth.example import Example
 from intent.train.svm import fit
@@ -50,6 +51,7 @@ def test_no_message_makes_it_raise_and_what_is_unsure_is_left(svm, tmp_path):
     write_svm(tmp_path, svm)
     strange = ["", " \n", "\ud800", "\0", "é" * 4096, "<eos>", "%s {label}"]
     found = load_svm(tmp_path, LABELS, abstain_below=0.999).classify(strange)
+    assert [given.message for given in found] == strange
     assert [given.status for given in found[:4]] == [Status.REJECTED] * 4
     assert {given.status for given in found[4:]} == {Status.ABSTAINED}
     assert all(given.intent == {"label": None} and 0 < given.confidence < 0.999 for given in found[4:])
@@ -89,7 +91,7 @@ class Says:
 
     def classify(self, messages):
         self.asked += messages
-        return [Prediction({"label": self.label}, min(1.0, len(message) / 10)) for message in messages]
+        return [Prediction({"label": self.label}, min(1.0, len(message) / 10), message=message) for message in messages]
 
     def close(self):
         self.closed = True
@@ -102,7 +104,7 @@ def test_each_answers_its_own_and_a_labelled_row_names_who_did():
     answers = {row["variant"]: row["label"] for row in table.to_pylist() if row["status"] == "ok"}
     assert answers == {"svm": "order_status", "gguf-Q8_0": "return_item"}
     assert other.asked == ["1", "12"]
-    assert [p.variant for p in both.classify(["1", "123456"])] == ["gguf-Q8_0", "svm"]
+    assert [(p.variant, p.message) for p in both.classify(["1", "123456"])] == [("gguf-Q8_0", "1"), ("svm", "123456")]
     both.close()
     assert cheap.closed and other.closed
 

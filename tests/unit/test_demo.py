@@ -21,6 +21,22 @@ def test_a_variant_that_is_less_exact_than_it_should_be_is_named():
     assert said.endswith(": gptq-w4g64 (0.955), svm (0.900)") and "below 0.95, or more than 0.02" in said
 
 
+def test_each_phase_and_all_of_them_say_how_long_they_took(capsys):
+    now = [100.0]
+    phases = demo.Phases(clock=lambda: now[0])
+
+    def work(seconds: float):
+        now[0] += seconds
+        return seconds
+
+    now[0] += 7
+    assert phases.run("generate", "generate 3,000 labelled messages", lambda: work(12)) == 12
+    phases.run("train", "fine-tune", lambda: work(240))
+    said = capsys.readouterr().out
+    assert "== generate 3,000 labelled messages\n   generate took 0:00:12\n" in said and "train took 0:04:00" in said
+    assert str(phases) == "all of it took 0:04:19: generate 0:00:12, train 0:04:00"
+
+
 def test_a_log_that_was_cut_off_is_written_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "DISTINCT", 100)
     config = load_config("classify", [f"workspace={tmp_path}", "input=x", "output=y"], ClassifyConfig)

@@ -97,7 +97,9 @@ def test_what_messages_begin_with_is_computed_once(checkpoint, f16):
 @pytest.mark.parametrize("kind", ["gguf", "reference"])
 def test_a_message_that_is_too_long_is_rejected_and_its_neighbours_are_not_touched(checkpoint, f16, messages, kind):
     engine = classifier(kind, checkpoint, f16, "compact")
-    mixed = engine.classify([messages[0], "milk " * 5000, "", messages[1]])
+    given = [messages[0], "milk " * 5000, "", messages[1]]
+    mixed = engine.classify(given)
+    assert [p.message for p in mixed] == given
     assert [p.status for p in mixed] == [Status.OK, Status.REJECTED, Status.REJECTED, Status.OK]
     assert "over the limit of 256" in mixed[1].reason
     assert mixed[2].reason == "empty message"

@@ -6,9 +6,11 @@ import pyarrow as pa
 import pytest
 
 from intent.night import frequent
+from intent.night.columns import Columns
+from intent.night.listing import list_input
 from intent.night.rows import ShardReader
-from intent.night.shard import input_objects, plan_shards
-from intent.night.worker import Columns, Worker
+from intent.night.shard import plan_shards
+from intent.night.worker import Worker
 from intent.storage import open_store
 
 
@@ -29,8 +31,7 @@ def count(tmp_path, drawn, rows_per_shard, limit):
     source = open_store(str(tmp_path / "in"))
     table = pa.table({"id": np.arange(len(drawn)), "message": [f"message {n}" for n in drawn]})
     nights.put_table(source, "log.parquet", table)
-    _, blobs = input_objects(source.uri)
-    shards = plan_shards(source, blobs, ["message"], rows_per_shard)
+    shards = plan_shards(list_input(source.uri), Columns(), rows_per_shard).shards
     reader = ShardReader(source, ["message", "id"])
     return reader, shards, frequent.count(reader, "message", shards, limit, 100)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RAY_MODULES = {"intent/night/fleet.py", "intent/night/metrics.py", "intent/train/runner.py", "intent/night/benchmark.py"}
+RAY_MODULES = {f"intent/night/{name}.py" for name in ("fleet", "survey", "metrics", "benchmark")} | {"intent/train/runner.py"}
 DRIVERS = ["generate", "train", "quantize", "evaluate", "sweep", "classify", "nightly"]
 HEAVY = {"torch", "transformers", "llama_cpp", "peft", "bitsandbytes", "gptqmodel"}
 

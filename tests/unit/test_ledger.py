@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import nights
 import pyarrow as pa
@@ -11,10 +11,11 @@ import pytest
 from intent.errors import CorruptData, ManifestLost, RunMismatch
 from intent.night.ledger import LABELLED, Ledger, part_key, probe
 from intent.night.part import build_part
-from intent.night.shard import Shard
+from intent.night.shard import Plan, Shard
 from intent.storage import Blob
 
 SHARDS = [Shard(Blob(f"log-{n}", 1, "e"), 0, 3) for n in range(2)]
+PLAN = Plan(SHARDS, pa.schema([("id", pa.int64()), ("when", pa.timestamp("us", "UTC"))]), {"notes.txt": "not a Parquet file"})
 
 
 def part(shard: Shard, label: str = "add"):
@@ -25,22 +26,29 @@ def part(shard: Shard, label: str = "add"):
 
 def finished(store) -> Ledger:
     ledger = Ledger(store, nights.IDENTITY)
-    ledger.plan(lambda: SHARDS)
+    ledger.plan(lambda: PLAN)
     parts = {shard.id: ledger.publish(part(shard)) for shard in SHARDS}
-    ledger.commit(SHARDS, parts, {"rows": 6})
+    ledger.commit(PLAN, parts, {"rows": 6})
     return ledger
 
 
 def test_a_finished_night_is_as_its_manifest_says(store):
     manifest = finished(store).verify()
     assert (manifest["rows"], manifest["labelled"], manifest["rejected"]) == (6, 4, 2)
+    assert manifest["left_out"] == {"notes.txt": "not a Parquet file"}
     assert {blob.key for blob in store.list("rejected/")} == {entry["rejected"]["key"] for entry in manifest["parts"]}
 
 
 def test_the_plan_is_the_first_drivers(store):
     ledger = Ledger(store, nights.IDENTITY)
-    assert ledger.plan(lambda: SHARDS) == SHARDS
-    assert ledger.plan(lambda: SHARDS[:1]) == SHARDS
+    assert ledger.plan(lambda: PLAN) == PLAN
+    assert ledger.plan(lambda: Plan(SHARDS[:1])) == PLAN
+
+
+def test_a_plan_of_an_older_version_is_refused_by_name(store):
+    store.put("plan.json", json.dumps({"run": asdict(nights.IDENTITY), "shards": []}).encode())
+    with pytest.raises(RunMismatch, match="holds the plan of an older version of intent; delete it, or name a new output"):
+        Ledger(store, nights.IDENTITY).plan(lambda: PLAN)
 
 
 def test_every_difference_to_the_run_that_is_there_is_named(store):
@@ -78,7 +86,7 @@ def test_a_second_manifest_is_lost(store):
     ledger = finished(store)
     parts = {shard.id: ledger.committed(shard.id) for shard in SHARDS}
     with pytest.raises(ManifestLost):
-        ledger.commit(SHARDS, parts, {"rows": 6})
+        ledger.commit(PLAN, parts, {"rows": 6})
 
 
 @pytest.mark.parametrize("harm", ["flipped", "missing", "more"])
@@ -109,13 +117,13 @@ def test_a_broken_part_is_found_when_a_night_goes_on(store):
     data[30] ^= 4
     store.put(key, bytes(data))
     with pytest.raises(CorruptData, match=f"{key}.*delete it and run again"):
-        ledger.all_committed(shard.id for shard in SHARDS)
+        list(ledger.all_committed(shard.id for shard in SHARDS))
 
 
 def test_a_plan_that_is_not_json_is_named(store):
     store.put("plan.json", b"{")
     with pytest.raises(CorruptData, match=r"plan\.json: not JSON"):
-        Ledger(store, nights.IDENTITY).plan(lambda: SHARDS)
+        Ledger(store, nights.IDENTITY).plan(lambda: PLAN)
 
 
 def test_failed_shards_are_listed_until_the_night_is_finished(store):

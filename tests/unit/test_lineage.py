@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,20 +15,26 @@ from jobs.app import load_config
 from tests.tiny import write_checkpoint
 
 A, B = "a" * 40, "b" * 40
-HUB = ("model.source=org/model", "model.sha256=null", "model.adapter=null")
+HUB = "model.source=org/model"
 
 
 def lineage(*overrides: str) -> Lineage:
-    return Lineage(load_config("train", list(overrides)))
+    plain = ["model.sha256=null", "model.adapter=null", "model.vocabulary=full"]
+    return Lineage(load_config("train", [*plain, *overrides]))
 
 
-def test_a_data_set_is_named_by_its_content_and_not_by_its_place(tmp_path):
+@pytest.fixture
+def model(tmp_path) -> Path:
+    return write_checkpoint(tmp_path / "model")
+
+
+def test_a_data_set_is_named_by_its_content_and_not_by_its_place(tmp_path, model):
     def publish(name: str, text: str) -> str:
         record = ArtifactRecord("data", {}, {})
         return make(f"{tmp_path}/{name}", record, lambda folder: (folder / "train").write_text(text) and None).uri
 
     def checkpoint(uri: str) -> str:
-        return lineage(f"data.uri={uri}", f"workspace={tmp_path}").checkpoint_record().fingerprint
+        return lineage(f"data.uri={uri}", f"model.source={model}").checkpoint_record().fingerprint
 
     place = publish("here", "one")
     before = checkpoint(place)
@@ -49,33 +56,31 @@ def test_a_checkpoint_is_named_by_its_content_and_not_by_its_place(tmp_path):
     assert len(set(found)) == 2
 
 
-def test_a_folder_of_a_model_is_named_by_what_is_read_of_it(tmp_path):
-    folder = write_checkpoint(tmp_path / "model")
+def test_a_folder_of_a_model_is_named_by_what_is_read_of_it(tmp_path, model):
 
     def base(where) -> str:
-        return lineage(f"model.source={where}", "model.sha256=null", "model.adapter=null").base_record().fingerprint
+        return lineage(f"model.source={where}").base_record().fingerprint
 
-    before = base(folder)
-    (folder / "README.md").write_text("nobody reads it")
-    shutil.copytree(folder, tmp_path / "moved")
-    assert base(folder) == base(tmp_path / "moved") == before
+    before = base(model)
+    (model / "README.md").write_text("nobody reads it")
+    shutil.copytree(model, tmp_path / "moved")
+    assert base(model) == base(tmp_path / "moved") == before
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
-        data = (folder / name).read_bytes()
-        (folder / name).write_bytes(data[:-1] + b" ")
-        assert base(folder) != before, name
-        (folder / name).write_bytes(data)
-    (folder / "adapter_config.json").write_text("{}")
-    assert base(folder) != before, "transformers applies it"
+        data = (model / name).read_bytes()
+        (model / name).write_bytes(data[:-1] + b" ")
+        assert base(model) != before, name
+        (model / name).write_bytes(data)
+    (model / "adapter_config.json").write_text("{}")
+    assert base(model) != before, "transformers applies it"
     with pytest.raises(ConfigError, match=r"model\.source=.*no such folder"):
         base(tmp_path / "none")
 
 
-def test_a_base_is_not_made_of_other_files_than_it_is_named_by(tmp_path):
+def test_a_base_is_not_made_of_other_files_than_it_is_named_by(tmp_path, model):
     """As where each node has a folder of that path of its own."""
-    folder = write_checkpoint(tmp_path / "model")
-    own = lineage(f"model.source={folder}", "model.sha256=null", "model.adapter=null", f"workspace={tmp_path}/w")
+    own = lineage(f"model.source={model}", f"workspace={tmp_path}/w")
     record = own.base_record()
-    (folder / "config.json").write_text("{}")
+    (model / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"model\.source=.*holds other files on this node"):
         train._make_base(own.config.workspace, record, own.model, own.options)
 
@@ -99,36 +104,36 @@ def hub(monkeypatch, tmp_path):
 
 def test_a_model_of_the_hub_is_the_commit_that_it_is_at(hub, caplog):
     with caplog.at_level(logging.WARNING):
-        first = lineage(*HUB)
+        first = lineage(HUB)
         before = first.base_record().fingerprint
     assert first.model.revision == A, "what is loaded is what is named"
     assert f"is commit {A} now; with model.revision={A}" in caplog.text
-    assert lineage(*HUB, f"model.revision={A}").base_record().fingerprint == before
+    assert lineage(HUB, f"model.revision={A}").base_record().fingerprint == before
     source._commit.cache_clear()
     hub.commit = B
-    assert lineage(*HUB).base_record().fingerprint != before
+    assert lineage(HUB).base_record().fingerprint != before
 
 
 def test_without_the_hub_a_model_is_the_commit_that_this_machine_has_or_is_refused(hub):
     hub.commit = None
     with pytest.raises(ConfigError, match=r"model\.revision=None: org/model is not pinned .*model\.revision=COMMIT"):
-        lineage(*HUB).base_record()
-    assert lineage(*HUB, f"model.revision={B}").model.revision == B
+        lineage(HUB).base_record()
+    assert lineage(HUB, f"model.revision={B}").model.revision == B
     refs = hub.cache / "models--org--model" / "refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text(A)
-    assert lineage(*HUB).model.revision == A
+    assert lineage(HUB).model.revision == A
 
 
 def test_what_is_named_needs_nothing_of_what_it_was_made_of(hub, tmp_path):
     """A job that is given a checkpoint asks no Hub for its base."""
     hub.commit = None
     made = make(str(tmp_path), ArtifactRecord("checkpoint", {}, {}), lambda folder: None)
-    assert lineage(*HUB, f"train.uri={made.uri}", f"workspace={tmp_path}").checkpoint() == made
+    assert lineage(HUB, f"train.uri={made.uri}", f"workspace={tmp_path}").checkpoint() == made
 
 
-def test_the_number_of_workers_is_no_part_of_what_they_train(tmp_path):
-    one, four = (lineage("train.batch_messages=32", f"train.workers={n}", f"workspace={tmp_path}") for n in (1, 4))
+def test_the_number_of_workers_is_no_part_of_what_they_train(model):
+    one, four = (lineage("train.batch_messages=32", f"train.workers={n}", f"model.source={model}") for n in (1, 4))
     assert one.checkpoint_record() == four.checkpoint_record()
     with pytest.raises(ConfigError, match=r"train\.batch_messages=32: .*3 workers.*30 or 33"):
         lineage("train.batch_messages=32", "train.workers=3")

@@ -17,6 +17,7 @@ from intent.errors import ConfigError, IntentError, NotArrived
 from intent.evaluate import own_gold
 from intent.night.arrival import wait
 from intent.night.fleet import EngineSpec
+from intent.night.place import Place, output_place
 from intent.storage import open_store
 from jobs import nightly, submit
 from jobs.app import load_config
@@ -54,8 +55,53 @@ def test_a_date_that_cannot_be_meant_is_refused(text, said):
 
 
 @pytest.mark.parametrize(
+    ("address", "night"),
+    [
+        ("s3://b/dt={date}/", ["s3://b/dt=2026-03-01/"]),
+        ("s3://b/{year}/{month}/{day}", ["s3://b/2026/03/01"]),
+        ("s3://b/y={year}/m={month:d}/d={day:d}", ["s3://b/y=2026/m=3/d=1"]),
+        ("s3://b/{date-1d}", ["s3://b/2026-02-28"]),
+        ("s3://b/{year+31d}/{month+31d}/{day+31d}", ["s3://b/2026/04/01"]),
+        ("s3://b/{date}/{hour}", [f"s3://b/2026-03-01/{hour:02}" for hour in range(24)]),
+        (
+            "s3://b/{year-2h}/{month-2h}/{day-2h}/{hour-2h:d}",
+            [f"s3://b/2026/02/28/{hour}" for hour in (22, 23)] + [f"s3://b/2026/03/01/{hour}" for hour in range(22)],
+        ),
+    ],
+)
+def test_a_nights_place_is_named_by_its_date_and_hours(address, night):
+    assert Place("input", address).of(date(2026, 3, 1)) == night
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("s3://b/log", "must hold {date}, or {year}, {month} and {day}"),
+        ("s3://b/{year}/{month}", "must hold {date}, or {year}, {month} and {day}"),
+        ("s3://b/{Date}", "{Date} is none of {date}, {year}, {month}, {day}, {hour}"),
+        ("s3://b/{date}/{minute}", "{minute} is none of {date}"),
+        ("s3://b/{date+1}", "{date+1} is none of {date}"),
+        ("s3://b/{date:d}", "{date:d} is none of"),
+        ("s3://b/{date", "{date is none of"),
+        ("s3://b/{year}/{month-1d}/{day-1d}", "moves its parts by different times"),
+        ("s3://b/{date-2h}", "moves by hours without {hour}"),
+    ],
+)
+def test_a_place_that_cannot_be_meant_is_refused(address, said):
+    for field in ("input", "output"):
+        with pytest.raises(ConfigError, match=re.escape(f"{field}='{address}': {said}")):
+            Place(field, address)
+
+
+def test_a_night_has_one_output():
+    with pytest.raises(ConfigError, match="output='/labels/{date}/{hour}': holds {hour}, but a night has one output"):
+        output_place("/labels/{date}/{hour}")
+
+
+@pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (["input_pattern=''"], "give a pattern such as"),
         (["gate.accept=true"], "name the night too: date=YYYY-MM-DD"),
         (["gate.language=market"], "name it in keep_columns too"),
         (["gate.distance=2"], "gate.distance=2"),
@@ -77,14 +123,17 @@ def test_limits_that_cannot_be_meant_are_refused(overrides, said):
         ("s3://shop/labels/dt={date}", "s3://shop/labels-intent", True),
         ("s3://shop/{date}", "s3://shop/intent", False),
         ("s3://shop/labels/{date}/x", "s3://other/intent", True),
+        ("s3://shop/labels/{year}/{month}/{day}", "s3://shop/intent/", True),
+        ("s3://shop/labels/{year}/{month}/{day}", "s3://shop/labels/2026/intent", False),
     ],
 )
 def test_nights_in_waiting_are_never_below_what_readers_read(output, workspace, kept_apart):
     config = load_config("nightly", [PLACES[0], f"output='{output}'", f"workspace={workspace}"], NightlyConfig)
     if kept_apart:
-        staged, (here, there) = nightly.open_journal(config).staged("2026-11-23", "f"), output.split("{date}")
+        staged, here = nightly.open_journal(config).staged("2026-11-23", "f"), output.partition("{")[0]
         assert not staged.uri.startswith(here.rpartition("/")[0] + "/")
-        assert nightly.open_journal(config).output("2026-11-23").uri == f"{here}2026-11-23{there}"
+        place = output.format(date="2026-11-23", year="2026", month="11", day="23")
+        assert nightly.open_journal(config).output("2026-11-23").uri == place
     else:
         with pytest.raises(ConfigError, match="workspace=.*readers of .* would see them; name another"):
             nightly.open_journal(config)
@@ -245,7 +294,7 @@ def test_a_store_is_kept_apart_by_folders_not_by_letters(tmp_path):
 def test_the_commands_of_the_page_are_configurations():
     text = (Path(__file__).parents[2] / "docs" / "nightly.md").read_text()
     blocks = re.findall(r"(?ms)^```sh long\n(.*?)^```$", text)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         python, _, job, *overrides = shlex.split(block.replace("\\\n", " "))
         assert (python, job) == ("python", "jobs.nightly")

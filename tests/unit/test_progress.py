@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from intent.night import progress
+from intent import progress
 from intent.night.part import Committed, Receipt
-from intent.night.progress import Progress, Tally
+from intent.night.progress import Progress, Stage, Tally
 
 
-def part(variant: str, rows: int, rejected: int = 0, classified: int = 0) -> Committed:
+def part(variant: str, rows: int, rejected: int = 0, classified: int = 0, refused: int = 0) -> Committed:
     done = {"rows": rows, "labelled": rows - rejected, "abstained": 0, "rejected": rejected, "classified": classified}
+    done |= {"refused": refused}
     return Committed(Receipt("s", "f", **done, variants={variant: rows - rejected}), 1, "0")
 
 
@@ -33,40 +34,102 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_line_says_rows_rates_duplicates_rejections_retries_and_time_left(tally, monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    # Time passes where a test says so: a second thread has nothing to print by itself.
+    monkeypatch.setattr(progress, "TICK_SECONDS", 3_600.0)
+    return Clock()
+
+
+def test_a_line_says_rows_rates_duplicates_rejections_retries_and_time_left(tally, clock):
     stream = io.StringIO()
-    with Progress(1_000, tally, stream) as shown:
-        tally.started -= 10
-        tally.add(part("gguf", 450, rejected=50, classified=100))
+    with Progress(1_000, tally, stream, clock) as shown:
+        shown.update(0, "2 of 2 actors")
+        clock.now += 10
+        tally.add(part("gguf", 450, rejected=50, classified=100, refused=50))
         shown.update(3, "2 of 2 actors")
-    line = stream.getvalue()
-    for text in ("550 of 1,000 rows", "gguf 40 rows/s", "400 duplicates saved", "50 rejected", "3 retries", "0:00:10 left"):
-        assert text in line, (text, line)
+    first, line = stream.getvalue().splitlines()[:2]
+    assert first.startswith("labels rows: 100 of 1,000 rows; 100 duplicates saved") and "left" not in first
+    assert line == (
+        "labels rows: 550 of 1,000 rows, 45 rows/s, 0:00:10 left; "
+        "gguf 40 rows/s; 400 duplicates saved, 50 rejected, 3 retries; 2 of 2 actors"
+    )
 
 
-def test_lines_are_not_too_many(tally):
-    stream = io.StringIO()
-    with Progress(1_000, tally, stream) as shown:
-        for _ in range(100):
-            shown.update(0, "")
-    assert stream.getvalue() == ""
+def test_while_frequent_messages_are_labelled_their_count_rate_and_time_left_are_told(clock):
+    tally, stream = Tally(), io.StringIO()
+    with Progress(20_000, tally, stream, clock) as shown:
+        shown.frequent(2_310)
+        shown.update(0, "0 of 2 actors", "waits for the first of 2 actors; gguf loads")
+        clock.now += 20
+        shown.update(0, "1 of 2 actors, 36 pieces left")
+        clock.now += 10
+        tally.answer(64)
+        clock.now += 10
+        tally.answer(64)
+        shown.update(0, "2 of 2 actors, 34 pieces left")
+        clock.now += 100
+        tally.answer(2_182)
+        shown.update(0, "2 of 2 actors")
+        shown.rows()
+        shown.update(0, "2 of 2 actors, 78 shards left")
+        clock.now += 10
+        tally.add(part("gguf", 10_000))
+        shown.update(0, "2 of 2 actors, 39 shards left")
+    said = stream.getvalue()
+    assert "no rows yet" not in said
+    assert said.splitlines()[:6] == [
+        "labels the most frequent messages: waits for the first of 2 actors; gguf loads",
+        "labels the most frequent messages: 0 of 2,310 messages; 0 retries; 1 of 2 actors, 36 pieces left; then 20,000 rows",
+        "labels the most frequent messages: 128 of 2,310 messages, 6.4 messages/s, 0:05:40 left; "
+        "0 retries; 2 of 2 actors, 34 pieces left; then 20,000 rows",
+        "labels the most frequent messages: 2,310 of 2,310 messages in 0:02:00, 19 messages/s; "
+        "0 retries; 2 of 2 actors; then 20,000 rows",
+        "labels rows: 0 of 20,000 rows; 0 duplicates saved, 0 rejected, 0 retries; 2 of 2 actors, 78 shards left",
+        "labels rows: 10,000 of 20,000 rows, 1,000 rows/s, 0:00:10 left; "
+        "gguf 1,000 rows/s; 7,690 duplicates saved, 0 rejected, 0 retries; 2 of 2 actors, 39 shards left",
+    ]
 
 
-def test_on_a_terminal_a_night_that_goes_on_begins_where_it_was(tally):
+def test_what_a_model_rejected_takes_nothing_from_the_duplicates_saved():
+    """Of 10 rows 2 are null; the other 8 hold 3 messages, one of which, in 2 rows, the model rejected."""
+    tally = Tally()
+    tally.add(part("gguf", 10, rejected=4, classified=3, refused=2))
+    assert tally.saved == 5
+
+
+def test_a_stage_says_at_once_what_is_to_do_and_then_its_rate_retries_and_time_left(clock):
+    stream, seen = io.StringIO(), []
+    watch = lambda stage: seen.append((stage.done, stage.retries))  # noqa: E731
+    with Stage("footers", "plans", "object", 1_000, stream, watch, clock) as stage:
+        assert stream.getvalue() == "plans: 0 of 1,000 objects\n" and seen == [(0, 0)]
+        clock.now += 5
+        stage.update(50)
+        assert stream.getvalue().count("plans") == 1, "lines are not too many"
+        clock.now += 5
+        stage.update(200, 3, "the cluster has no CPU yet")
+    line = stream.getvalue().splitlines()[1]
+    assert line == "plans: 200 of 1,000 objects, 20 objects/s, 0:00:40 left; 3 retries, the cluster has no CPU yet"
+    assert seen == [(0, 0), (50, 0), (200, 3)]
+
+
+def test_on_a_terminal_a_night_that_goes_on_begins_where_it_was(tally, clock):
     stream = Terminal()
-    with Progress(1_000, tally, stream) as shown:
-        shown.say("a line")
-        assert "100/1000" in stream.getvalue().replace(" ", "")
-
-
-def test_a_terminal_gets_a_bar_and_untrusted_text_stays_text(tally):
-    stream = Terminal()
-    with Progress(1_000, tally, stream) as shown:
-        tally.add(part("gguf", 900))
+    with Progress(1_000, tally, stream, clock) as shown:
         shown.update(0, "1 of 1 actors")
         shown.say("[red]a key[/red]")
-    assert "1000/1000" in stream.getvalue() and "[red]a key[/red]" in stream.getvalue()
+        clock.now += 10
+        tally.add(part("gguf", 450))
+        shown.update(0, "1 of 1 actors")
+    said = " ".join(stream.getvalue().split())
+    assert "550 of 1,000 rows, 45 rows/s, 0:00:10 left" in said and "[red]a key[/red]" in said
 
 
 def test_the_summary_counts_the_whole_night_and_the_rate_of_this_run(tally):

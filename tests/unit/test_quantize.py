@@ -61,11 +61,16 @@ def test_an_importance_matrix_changes_the_file_and_it_still_loads(checkpoint, tm
 
     sequences = [load_tokenizer(checkpoint).encode(f"add {name} now please").ids for name in NAMES]
     gguf.make(checkpoint, tmp_path / "plain.gguf", "Q4_K_M", 1)
-    gguf.make(checkpoint, tmp_path / "matrix.gguf", "Q4_K_M", 1, sequences)
+    said = []
+    gguf.make(checkpoint, tmp_path / "matrix.gguf", "Q4_K_M", 1, sequences, lambda *report: said.append(report))
     plain, matrix = (tmp_path / "plain.gguf").read_bytes(), (tmp_path / "matrix.gguf").read_bytes()
     assert plain != matrix
     assert not (tmp_path / "plain.f16").exists()
     llama_cpp.Llama(str(tmp_path / "matrix.gguf"), n_ctx=64, verbose=False).close()
+    # Whoever waits sees how far it is.
+    sequence, tensor = ([report[:2] for report in said if report[2] == unit] for unit in ("sequence", "tensor"))
+    assert sequence == [(done, len(sequences)) for done in range(len(sequences) + 1)]
+    assert tensor == [(done, len(tensor)) for done in range(len(tensor))] and len(tensor) > 10
 
 
 def test_an_adapter_of_another_model_is_refused_by_name(checkpoint, tmp_path):

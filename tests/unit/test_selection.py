@@ -45,7 +45,7 @@ RESULTS = {
     "base": result("base", 0.95, 500),
     "big-1": result("endpoint-big", 0.99, 500, "api.openai.com"),
     "gguf-IQ4_XS": {"reason": "RuntimeError: cannot be built"},
-    "gptq-w4g64 on T4": result("gptq-w4g64", 0.90, 70, "T4"),
+    "gptq-w4g128 on T4": result("gptq-w4g128", 0.90, 70, "T4"),
     "reference on T4": result("reference", 0.95, 200, "T4"),
 }
 
@@ -101,16 +101,16 @@ def lineage(tmp_path, monkeypatch):
         lambda uri, remedy, options: Artifact(uri, ArtifactRecord("variant", {"f": uri.removeprefix(f"{tmp_path}/")}, {})),
     )
     made = Lineage(load_config("classify", ["input=in", f"output={tmp_path}/out", f"workspace={tmp_path}"], ClassifyConfig))
-    names = ["gguf-Q4_K_M", "gptq-w4g64"]
+    names = ["gguf-Q4_K_M", "gptq-w4g128"]
     publish_models(str(tmp_path), {n: Artifact(f"f-{n}", ArtifactRecord("variant", {"f": n}, {})) for n in names}, HERE)
     return made
 
 
 def test_without_a_selection_the_mixed_fleet_classifies_and_it_is_said(lineage, capsys):
     variants, batches = choice.serving(lineage, None)
-    assert list(variants) == ["gptq-w4g64", "gguf-Q4_K_M"] and batches == {}
+    assert list(variants) == ["gptq-w4g128", "gguf-Q4_K_M"] and batches == {}
     said = capsys.readouterr().err
-    assert "nothing is selected for Xeon" in said and "using gptq-w4g64, gguf-Q4_K_M" in said
+    assert "nothing is selected for Xeon" in said and "using gptq-w4g128, gguf-Q4_K_M" in said
     lineage.config.engine.otherwise = []
     with pytest.raises(ConfigError, match=r"engine\.otherwise=\[\].*engine\.variants"):
         choice.serving(lineage, None)

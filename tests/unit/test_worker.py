@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from intent.engine import Prediction, Status
-from intent.errors import ConfigError
+from intent.errors import ConfigError, IntentError
+from intent.night.columns import Columns
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
-from intent.night.worker import Columns, Worker
+from intent.night.worker import Worker
 from intent.storage import Blob
 
 
@@ -55,6 +55,11 @@ def test_text_of_every_arrow_type_is_read_alike(kind):
     assert (receipt.rows, receipt.labelled, receipt.rejected) == (5, 2, 3)
 
 
+def test_rows_that_no_model_was_asked_about_are_counted_apart_from_those_that_it_rejected():
+    receipt, _, rejected, _ = label(["milk", None, "refuse it", "", "refuse it"])
+    assert (len(rejected), receipt.refused, receipt.classified) == (4, 2, 2)
+
+
 def test_characters_are_counted_not_bytes():
     assert label(["🥛" * 20])[0].labelled == 1
     assert label(["🥛" * 21])[0].rejected == 1
@@ -74,14 +79,23 @@ def test_all_rows_may_be_rejected():
     assert (receipt.labelled, len(rejected), labelled, list(seen)) == (0, 2, [], [])
 
 
-def test_an_engine_that_loses_an_answer_is_an_error_not_a_shift():
-    class Short(nights.RuleClassifier):
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda found: found[:1], "1 predictions for 2 messages"),
+        (lambda found: found[::-1], "the answer of another message for message 1 of 2"),
+        (lambda found: [found[0], found[0]], "the answer of another message for message 2 of 2"),
+    ],
+)
+def test_an_engine_that_loses_moves_or_repeats_an_answer_labels_nothing(harm, said):
+    class Odd(nights.RuleClassifier):
         def classify(self, messages):
-            return [Prediction(None, status=Status.ABSTAINED)] * (len(messages) - 1)
+            return harm(super().classify(messages))
 
-    worker = Worker(Short(), nights.CART, Columns(), "run")
-    with pytest.raises(RuntimeError, match="1 predictions for 2 messages"):
-        worker.answer(pa.array([b"a", b"b"]))
+    worker = Worker(Odd(), nights.CART, Columns(), "run")
+    with pytest.raises(IntentError, match=f"rule gave .*{said}") as refused:
+        worker.answer(pa.array([b"two milks", b"unsure"]))
+    assert "milks" not in str(refused.value)
 
 
 def test_columns_that_the_output_has_already_are_refused():

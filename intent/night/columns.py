@@ -1,0 +1,124 @@
+"""The columns of a night's input: which are read, which type each has in every part, and those that only folders name.
+
+Knows Arrow types and paths; nothing of stores, shards or labels.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from intent.errors import ConfigError
+from intent.schema import IntentSchema
+
+# As Hive and Spark name the folder of a null.
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The input's columns: its id, its message, and those passed through to the output."""
+
+    id: str = "id"
+    message: str = "message"
+    keep: tuple[str, ...] = ()
+
+    @property
+    def read(self) -> list[str]:
+        return list(dict.fromkeys([self.id, self.message, *self.keep]))
+
+    def check(self, schema: IntentSchema) -> None:
+        made = ["id", *schema.names, "confidence", "status", "variant"]
+        if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
+            raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
+
+    def one_schema(self, types: Mapping[str, Mapping[pa.DataType, str]]) -> pa.Schema:
+        """The type that the id and each kept column has in every part. `types`: of each, an object that has it.
+
+        Raises ConfigError, naming two objects, where no type holds what both have.
+        """
+        fields = {name: "keep_columns" for name in self.keep} | {self.id: "id_column"}
+        return pa.schema([(name, _one_type(field, name, self._held(name, types))) for name, field in fields.items()])
+
+    def _held(self, name: str, types: Mapping[str, Mapping[pa.DataType, str]]) -> Mapping[pa.DataType, str]:
+        found = types.get(name, {})
+        # Messages that are all missing have the type of numbers in some files.
+        return {kind: key for kind, key in found.items() if not (name == self.message and pa.types.is_floating(kind))}
+
+
+def is_text(kind: pa.DataType) -> bool:
+    kind = storage(kind)
+    return any(test(kind) for test in _TEXT)
+
+
+def may_be_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text or nothing: one without any value may have any of these types."""
+    return is_text(kind) or pa.types.is_null(kind) or pa.types.is_floating(kind)
+
+
+def storage(kind: pa.DataType) -> pa.DataType:
+    return storage(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def partitions(path: str) -> dict[str, str | None]:
+    """The Hive partition columns of an object: the folders `name=value` of its path, as text; None for Hive's own null."""
+    found = {}
+    for folder in path.split("/")[:-1]:
+        name, equals, value = folder.partition("=")
+        if name and equals:
+            found[unquote(name)] = None if value == HIVE_NULL else unquote(value)
+    return found
+
+
+def cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The column as `kind`. Raises ArrowInvalid where a value does not fit."""
+    if pa.types.is_floating(column.type) and not pa.types.is_floating(kind):
+        column = missing(column)
+    return column if column.type == kind else column.cast(kind)
+
+
+def missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Nulls, for a column of numbers without any. Raises ArrowInvalid where there is a number."""
+    if not pc.all(pc.is_null(column, nan_is_null=True), min_count=0).as_py():
+        raise pa.ArrowInvalid(f"holds numbers ({column.type}) where text is wanted")
+    return pa.chunked_array([pa.nulls(len(column))])
+
+
+_TEXT: tuple[Callable[[pa.DataType], bool], ...] = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+)
+# Within a family the widest type holds what every other has.
+_FAMILIES: tuple[Callable[[pa.DataType], bool], ...] = (
+    is_text,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_timestamp,
+    pa.types.is_time,
+)
+
+
+def _one_type(field: str, name: str, types: Mapping[pa.DataType, str]) -> pa.DataType:
+    known = {kind: key for kind, key in types.items() if not pa.types.is_null(kind)}
+    if len(known) < 2:
+        return next(iter(known), pa.null())
+    (first, key), *others = known.items()
+    family = next((test for test in _FAMILIES if test(first)), lambda kind: kind == first)
+    try:
+        if strange := next(((kind, at) for kind, at in others if not family(kind)), None):
+            raise pa.ArrowTypeError
+        schemas = [pa.schema([(name, kind)]) for kind in known]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(name).type
+    except pa.ArrowTypeError:
+        kind, at = strange or others[0]
+        remedy = (
+            f"is {first} in {key} and {kind} in {at}; write all objects with one type, or label them into outputs of their own"
+        )
+        raise ConfigError(field, name, remedy) from None

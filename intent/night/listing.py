@@ -1,0 +1,147 @@
+"""What a night's input holds: the objects that are data, and by name what is left out. Knows stores and names, not Parquet.
+
+As in Hive and Spark, keys with a part that starts with '.' or '_' are not data; of those a folder `_name=value` is.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from intent.errors import ConfigError
+from intent.storage import Blob, LocalStore, StorageOptions, Store, open_store, split_uri
+
+ENDINGS = (".parquet", ".parq", ".pq")
+UNMATCHED = "does not match input_pattern"
+# Where table formats keep which files, and which rows of them, count.
+DELTA, HUDI, ICEBERG = "_delta_log/", ".hoodie/hoodie.properties", "metadata/"
+ICEBERG_ENDING = ".metadata.json"
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The objects of an input, by key. Whether one is data its name says or, where `pattern` is None, its content.
+
+    `left_out`: why an object is not among them, by key.
+    """
+
+    store: Store
+    blobs: list[Blob]
+    pattern: str | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def is_named_data(self, key: str) -> bool:
+        """Whether the object is data by its name: then one that cannot be read is a fault, and is not left out."""
+        return self.pattern is not None or key.lower().endswith(ENDINGS)
+
+
+def list_input(uri: str | Sequence[str], options: StorageOptions = StorageOptions(), pattern: str | None = None) -> Listing:
+    """Of one file, of all that lies below a folder or prefix, or of all that lies below several of them.
+
+    `pattern`: what the keys or names of data look like. Raises ConfigError where nothing does, or where it is a table of a
+    format that says itself which rows count.
+    """
+    uris = [uri] if isinstance(uri, str) else uri
+    store, found = _one(uris[0], options) if len(uris) == 1 else _several(uris, options)
+    _refuse_tables([store.uri] if len(uris) == 1 else uris, store, found, options)
+    blobs = [blob for blob in sorted(found, key=lambda blob: blob.key) if not _is_hidden(blob.key)]
+    left_out = {blob.key: UNMATCHED for blob in blobs if pattern is not None and not _matches(blob.key, pattern)}
+    blobs = [blob for blob in blobs if blob.key not in left_out]
+    if not blobs and left_out:
+        raise ConfigError("input_pattern", pattern, f"matches no object of {store.uri}, which has {named(left_out)}")
+    if not blobs:
+        said = uris[0] if len(uris) == 1 else f"{uris[0]} .. {uris[-1]}"
+        raise ConfigError("input", said, "holds no object; name the folder or prefix of the query log")
+    return Listing(store, blobs, pattern, left_out)
+
+
+def named(keys: Iterable[str]) -> str:
+    """The first of them, and how many more there are."""
+    listed = list(keys)
+    more = f" and {len(listed) - NAMED:,} more" if len(listed) > NAMED else ""
+    return ", ".join(map(repr, listed[:NAMED])) + more
+
+
+def _one(uri: str, options: StorageOptions) -> tuple[Store, list[Blob]]:
+    store = open_store(uri, options)
+    is_file = isinstance(store, LocalStore) and store.root.is_file()
+    below = [] if is_file else list(store.list())
+    above, alone = _object(uri, options)
+    # Some tools mark a folder by an empty object of its name.
+    if alone is None or (below and not alone.size):
+        return store, below
+    if below:
+        raise ConfigError("input", uri, f"is an object and a prefix; name the prefix as {uri}/, or move the object")
+    return above, [alone]
+
+
+def _object(uri: str, options: StorageOptions) -> tuple[Store | None, Blob | None]:
+    """The object of that name and its store; None where there is none, or where only folders may be read."""
+    if not uri.endswith("/"):
+        parent, name = split_uri(uri)
+        with suppress(ConfigError):
+            store = open_store(parent, options)
+            return store, store.stat(name)
+    return None, None
+
+
+def _several(uris: Sequence[str], options: StorageOptions) -> tuple[Store, list[Blob]]:
+    """What lies below each of `uris`, or is one of them, by its key below the folder that they share."""
+    paths = [open_store(uri, options).uri.split("/") for uri in uris]
+    shared = next(at for at, parts in enumerate(zip(*paths, strict=True)) if len({*parts}) > 1)
+    store = open_store("/".join(paths[0][:shared]) + "/", options)
+    found = []
+    for path in paths:
+        key = "/".join(path[shared:])
+        found += list(store.list(f"{key}/")) or [blob for blob in [store.stat(key)] if blob]
+    return store, found
+
+
+def _is_hidden(key: str) -> bool:
+    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in key.split("/"))
+
+
+def _matches(key: str, pattern: str) -> bool:
+    return fnmatchcase(key, pattern) or fnmatchcase(key.rpartition("/")[2], pattern)
+
+
+def _refuse_tables(uris: Sequence[str], store: Store, blobs: Iterable[Blob], options: StorageOptions) -> None:
+    tables = {
+        f"{store.uri}/{folder}".rstrip("/"): kind for folder, kind in map(_table_of, (blob.key for blob in blobs)) if kind
+    }
+    for place in {folder for uri in uris for folder in _folders_above(uri, options)}:
+        # What may not be listed cannot be known.
+        with suppress(ConfigError):
+            if kind := _table_at(open_store(f"{place}/", options)):
+                tables[place] = kind
+    for place, kind in tables.items():
+        remedy = f"{place} is a {kind} table, in which not every row of every file counts; export its rows as plain Parquet"
+        raise ConfigError("input", uris[0], remedy)
+
+
+def _table_of(key: str) -> tuple[str, str]:
+    """(folder, format) of the table whose own file this is; two empty texts where it is none's."""
+    for mark, kind in ((DELTA, "Delta"), (HUDI, "Hudi"), (ICEBERG, "Iceberg")):
+        folder, found, rest = f"/{key}".rpartition(f"/{mark}")
+        if found and (mark != ICEBERG or ("/" not in rest and rest.endswith(ICEBERG_ENDING))):
+            return folder.removeprefix("/"), kind
+    return "", ""
+
+
+def _table_at(store: Store) -> str:
+    if store.stat(HUDI):
+        return "Hudi"
+    if next(store.list(DELTA), None):
+        return "Delta"
+    return "Iceberg" if any(blob.key.endswith(ICEBERG_ENDING) for blob in store.list(ICEBERG)) else ""
+
+
+def _folders_above(uri: str, options: StorageOptions) -> Iterator[str]:
+    """The folder, and those above it of which it is a partition."""
+    place = open_store(uri, options).uri
+    while place:
+        yield place
+        place, _, name = place.rpartition("/")
+        if "=" not in name and name != "data":
+            return

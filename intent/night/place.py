@@ -1,0 +1,80 @@
+"""Where a night's input and output lie: an address with the night's date, and in the input its hours, left open.
+
+    s3://shop/log/dt={date}                              {date} is 2026-11-23
+    s3://shop/log/{year}/{month}/{day}/{hour}            as Firehose lays folders out: each of the 24 hours of the night
+    s3://shop/log/year={year}/month={month:d}            :d without leading zeros
+    s3://shop/log/dt={date+1d}, .../{day-2h}/{hour-2h}   days or hours later or earlier, alike in the whole address
+
+Pure.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import cached_property
+
+from intent.errors import ConfigError
+
+FORMATS = {"date": "{:%Y-%m-%d}", "year": "{:%Y}", "month": "{:%m}", "day": "{:%d}", "hour": "{:%H}"}
+OFFSET, PLAIN = r"(?P<offset>[+-]\d+[dh])?", r"(?P<plain>:d)?"
+HOLE = re.compile(rf"\{{(?P<name>{'|'.join(FORMATS)}){OFFSET}{PLAIN}\}}")
+ANY_HOLE = re.compile(r"\{[^{}]*\}?")
+HOURS = 24
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address of configuration `field`. Raises ConfigError where it does not give each night a place of its own."""
+
+    field: str
+    address: str
+
+    def __post_init__(self):
+        names, offsets = {hole["name"] for hole in self._holes}, {hole["offset"] for hole in self._holes}
+        strange = [found[0] for found in ANY_HOLE.finditer(self.address) if not HOLE.fullmatch(found[0])]
+        if strange or any(hole["plain"] and hole["name"] == "date" for hole in self._holes):
+            self._refuse(f"{(strange or ['{date:d}'])[0]} is none of {{{'}, {'.join(FORMATS)}}}, as {{day+1d}} or {{month:d}}")
+        if "date" not in names and not {"year", "month", "day"} <= names:
+            self._refuse("must hold {date}, or {year}, {month} and {day}, so that each night has a place of its own")
+        if len(offsets) > 1:
+            self._refuse("moves its parts by different times; give each the same, such as {day-2h} and {hour-2h}")
+        if "hour" not in names and any(offset and offset.endswith("h") for offset in offsets):
+            self._refuse("moves by hours without {hour}; move by days, such as {date-1d}, or name the {hour}")
+
+    @property
+    def stem(self) -> str:
+        """The folder that holds the places of all nights."""
+        return self.address.partition("{")[0].rpartition("/")[0]
+
+    @property
+    def has_hours(self) -> bool:
+        return any(hole["name"] == "hour" for hole in self._holes)
+
+    def of(self, night: date) -> list[str]:
+        """The addresses of a night: one, or one for each of its hours."""
+        start = datetime.combine(night, time())
+        return [self._at(start + timedelta(hours=hour)) for hour in range(HOURS if self.has_hours else 1)]
+
+    @cached_property
+    def _holes(self) -> list[re.Match]:
+        return list(HOLE.finditer(self.address))
+
+    def _at(self, moment: datetime) -> str:
+        def fill(hole: re.Match) -> str:
+            count, unit = (hole["offset"] or "+0d")[:-1], (hole["offset"] or "+0d")[-1]
+            moved = moment + timedelta(**{"d": {"days": int(count)}, "h": {"hours": int(count)}}[unit])
+            text = FORMATS[hole["name"]].format(moved)
+            return str(int(text)) if hole["plain"] else text
+
+        return HOLE.sub(fill, self.address)
+
+    def _refuse(self, remedy: str) -> None:
+        raise ConfigError(self.field, self.address, remedy)
+
+
+def output_place(address: str) -> Place:
+    """Raises ConfigError where a night would lie in several places."""
+    place = Place("output", address)
+    if place.has_hours:
+        raise ConfigError("output", address, "holds {hour}, but a night has one output; leave it out")
+    return place

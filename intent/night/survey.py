@@ -1,0 +1,157 @@
+"""What the cluster finds out about a night's input before anything is labelled: its footers and its most frequent messages.
+
+Work is cut by its amount, never by the CPUs of the moment: a cluster that has no worker yet grows by the tasks that wait.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from intent.errors import IntentError
+from intent.night import frequent
+from intent.night.actor import Night
+from intent.night.progress import Stage
+from intent.night.queue import EXCUSES
+from intent.night.rows import ShardReader
+from intent.night.shard import Footer, Shard, read_footers
+from intent.storage import Blob, Store
+
+# The driver itself reads the footers of so many objects, a few at a time. More are tasks of so many each.
+FOOTERS_PER_TASK, FOOTERS_AT_ONCE = 1_000, 100
+# A shard takes about as long to open as so many rows take to count.
+ROWS_PER_TASK, ROWS_PER_SHARD = 1_000_000, 5_000
+# So many tables of counts are merged at once.
+MERGED = 8
+TICK_SECONDS = 1.0
+T = TypeVar("T")
+
+
+def read_footers_on_cluster(
+    store: Store, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage, attempts: int
+) -> list[Footer]:
+    """The footers of `blobs`, in their order, with the types of `columns`. Raises what the last attempt at a task raised."""
+    if len(blobs) <= FOOTERS_PER_TASK:
+        return [footer for piece in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, piece, columns, stage)]
+    pieces = _slices(blobs, FOOTERS_PER_TASK)
+    tasks = _Tasks(pieces, lambda piece: [_footers.remote(store, piece, columns)], stage, attempts)
+    found: dict[int, list[Footer]] = {}
+    while tasks.flying:
+        found |= {number: footers for [number], footers, _ in tasks.finished()}
+    return [footer for number in range(len(pieces)) for footer in found[number]]
+
+
+def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stage, attempts: int) -> None:
+    """Count the messages of `shards` on the cluster, where the counts stay, and publish the `limit` most frequent.
+
+    Raises what the last attempt at a task raised.
+    """
+    pieces = cut(shards)
+    tasks = _Tasks(pieces, lambda piece: _count.remote(night, piece, limit), stage, attempts)
+    tables: deque[tuple[list[int], ray.ObjectRef]] = deque()
+    while True:
+        for numbers, published, (_, table) in tasks.finished():
+            if published:
+                return
+            tables.append((numbers, table))
+        while len(tables) >= MERGED or (tables and not tasks.flying):
+            some = [tables.popleft() for _ in range(min(MERGED, len(tables)))]
+            numbers = [number for counted, _ in some for number in counted]
+            publish = night.ledger.store if len(numbers) == len(pieces) else None
+            tasks.add(numbers, _merge.remote(publish, limit, *(table for _, table in some)))
+
+
+def cut(shards: Sequence[Shard]) -> list[Sequence[Shard]]:
+    """`shards`, in their order, in pieces that take a task about the same time to count."""
+    pieces, start, work = [], 0, 0
+    for stop, shard in enumerate(shards, 1):
+        work += shard.rows + ROWS_PER_SHARD
+        if work >= ROWS_PER_TASK or stop == len(shards):
+            pieces.append(shards[start:stop])
+            start, work = stop, 0
+    return pieces
+
+
+class _Tasks(Generic[T]):
+    """Ray tasks under way, one for each of `pieces` by `begin`, and others that go on with what these made.
+
+    A task's first result comes to the driver; the others stay on the cluster. The pieces of a task that fails are begun
+    again: what was made of them may be lost with a node. Ray itself tries nothing again, so every retry is counted.
+    """
+
+    def __init__(
+        self, pieces: Sequence[Sequence[T]], begin: Callable[[Sequence[T]], list[ray.ObjectRef]], stage: Stage, attempts: int
+    ):
+        self.pieces, self.begin, self.stage, self.attempts = pieces, begin, stage, attempts
+        self.flying: dict[ray.ObjectRef, tuple[list[int], list[ray.ObjectRef]]] = {}
+        self.done: set[int] = set()
+        self.tries: Counter[int] = Counter()
+        for number in range(len(pieces)):
+            self.add([number], begin(pieces[number]))
+
+    def add(self, numbers: list[int], results: list[ray.ObjectRef]) -> None:
+        self.flying[results[0]] = numbers, results
+
+    def finished(self) -> Iterator[tuple[list[int], object, list[ray.ObjectRef]]]:
+        """(pieces, first result, all results) of the tasks that have ended since, after at most TICK_SECONDS."""
+        self._tell()
+        ready, rest = ray.wait(list(self.flying), timeout=TICK_SECONDS)
+        ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else []
+        for ref in ready:
+            numbers, results = self.flying.pop(ref)
+            try:
+                first = ray.get(ref)
+            except RayError as error:
+                self._again(numbers, error)
+                continue
+            self.done.update(numbers)
+            yield numbers, first, results
+        self._tell()
+
+    def _again(self, numbers: list[int], error: RayError) -> None:
+        self.tries.update(numbers)
+        self.done.difference_update(numbers)
+        # A node that goes away is no fault of what ran there.
+        limit = self.attempts if isinstance(error, RayTaskError) else EXCUSES
+        if isinstance(error, IntentError) or max(self.tries[number] for number in numbers) >= limit:
+            raise error
+        for number in numbers:
+            self.add([number], self.begin(self.pieces[number]))
+
+    def _tell(self) -> None:
+        note = "" if ray.cluster_resources().get("CPU") else "the cluster has no CPU yet"
+        self.stage.update(sum(len(self.pieces[number]) for number in self.done), self.tries.total(), note)
+
+
+def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[at : at + size] for at in range(0, len(items), size)]
+
+
+def _read_here(store: Store, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage) -> list[Footer]:
+    footers = read_footers(store, blobs, columns)
+    stage.update(stage.done + len(footers))
+    return footers
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def _footers(store: Store, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
+    return read_footers(store, blobs, columns)
+
+
+@ray.remote(num_cpus=1, max_retries=0, num_returns=2)
+def _count(night: Night, shards: Sequence[Shard], limit: int) -> tuple[bool, pa.Table]:
+    column = night.columns.message
+    return False, frequent.count(ShardReader(night.source, [column]), column, shards, limit, night.max_characters)
+
+
+@ray.remote(num_cpus=1, max_retries=0, num_returns=2)
+def _merge(store: Store | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
+    """The sum of counts; or, where these are all there are, the most frequent messages published in `store`."""
+    counts = frequent.merge(tables, limit)
+    if store is None:
+        return False, counts
+    frequent.publish_messages(store, frequent.choose(counts, limit))
+    return True, None

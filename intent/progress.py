@@ -1,0 +1,271 @@
+"""Progress of counted work: what is done, how fast, and how long the rest will take.
+
+A bar on a terminal, else lines, from the first second on and whether or not the work says anything meanwhile.
+"""
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+TICK_SECONDS = 1.0
+# Between two lines: at first, and where the work takes hours.
+LEAST_SECONDS, MOST_SECONDS, LINES = 10.0, 60.0, 30
+# A speed is that of the last minutes.
+WINDOW_SECONDS = 300.0
+
+# Called with how much is done, of how much, what is counted ("row"; "" where nothing can be), and what is going on.
+Report = Callable[[int, int, str, str], None]
+
+
+def unreported(done: int, total: int, unit: str, note: str = "") -> None:
+    """A `Report` to nobody."""
+
+
+class Count:
+    """Counted work of one kind. `total` 0: what is to be done cannot be counted.
+
+    Its speed is measured from the first update on, with `warms_up` from the first unit's end: a unit that compiles says
+    nothing of the others.
+    """
+
+    def __init__(self, unit: str = "", clock: Callable[[], float] = time.monotonic, warms_up: bool = False):
+        self.unit, self.clock, self.warms_up = unit, clock, warms_up
+        self.done, self.total, self.note = 0, 0, ""
+        self.started = clock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._begun = self.clock(), self.done
+        self._samples = deque([self._begun])
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        changed, first = done != self.done, self.total == 0
+        self.done, self.total, self.note = done, total, note
+        if first:
+            # What an earlier run did is no speed of this one.
+            self._begin()
+        elif changed and self.warms_up:
+            self.warms_up = False
+            self._begin()
+        elif changed:
+            self._samples.append((self.clock(), done))
+            while len(self._samples) > 2 and self._samples[1][0] < self.clock() - WINDOW_SECONDS:
+                self._samples.popleft()
+
+    @property
+    def finished(self) -> bool:
+        return 0 < self.total <= self.done
+
+    def rate(self) -> float | None:
+        """Units a second, of finished work on the whole, else of the last minutes; None before any was measured."""
+        since, before = self._begun if self.finished else self._samples[0]
+        until = self._until()
+        return (self.done - before) / (until - since) if self.done > before and until > since else None
+
+    def left(self) -> float | None:
+        """Seconds that the rest will take; None before any was measured."""
+        rate = self.rate()
+        return max(0.0, (self.total - self.done) / rate - (self.clock() - self._until())) if rate else None
+
+    def _until(self) -> float:
+        """When what is done was done; now, where what comes next is late."""
+        first, last, now = self._samples[0][0], self._samples[-1][0], self.clock()
+        usual = (last - first) / max(1, len(self._samples) - 1)
+        return last if self.finished or now - last <= 2 * usual else now
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, [", ".join(filter(None, self._figures())), self.note]))
+
+    def _figures(self) -> list[str]:
+        passed, rate = self.clock() - self.started, self.rate()
+        counted = f"{self.done:,} of {self.total:,} {_plural(self.unit)}".rstrip() if self.total else ""
+        if self.finished:
+            return [f"{counted} in {time_of(passed)}", speed(rate, self.unit)]
+        if rate:
+            return [counted, speed(rate, self.unit), f"{time_of(self.left())} left"]
+        return [counted, f"{time_of(passed)} so far" if passed >= 1 else ""]
+
+
+def speed(rate: float | None, unit: str) -> str:
+    """Units a second; of slow ones, seconds a unit."""
+    if not rate or not unit:
+        return ""
+    if rate < 1:
+        return f"{1 / rate:,.1f} s a {unit}"
+    return f"{rate:,.0f} {_plural(unit)}/s" if rate >= 10 else f"{rate:.1f} {_plural(unit)}/s"
+
+
+def _plural(unit: str) -> str:
+    return unit and f"{unit}s"
+
+
+def time_of(seconds: float) -> str:
+    """Hours, minutes and seconds, as 0:01:30."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+class Steps:
+    """Shows the progress of work, or of several parts of it side by side.
+
+    On a terminal a bar for each part. Elsewhere a line at its start and end, and between them every ten seconds, of work
+    that takes longer every minute.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        unit: str = "",
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        warms_up: bool = False,
+    ):
+        self.title, self.unit, self.stream, self.clock = title, unit, stream or sys.stderr, clock
+        self.warms_up = warms_up
+        self._counts: dict[str, Count] = {}
+        self._printed: dict[str, float] = {}
+        self._began: dict[str, float] = {}
+        self._lock, self._over = threading.RLock(), threading.Event()
+        self._bars: _Bars | None = None
+
+    def __enter__(self) -> "Steps":
+        if self.stream.isatty():
+            self._bars = _Bars(self.stream)
+        else:
+            self._ticking = threading.Thread(target=self._tick, daemon=True)
+            self._ticking.start()
+        return self
+
+    def __exit__(self, kind, *error) -> None:
+        self._over.set()
+        if self._bars:
+            self._bars.stop()
+            return
+        self._ticking.join()
+        if kind is None:
+            for part, count in self._counts.items():
+                if not count.finished:
+                    self._print(part, count)
+
+    def update(self, done: int, total: int, note: str = "", part: str = "", unit: str | None = None) -> None:
+        """So much of `part` is done. Another `unit` than before: it is something else that is counted from now on."""
+        with self._lock:
+            unit = self.unit if unit is None else unit
+            count = self._counts.get(part)
+            if count is None or count.unit != unit:
+                count = self._counts[part] = Count(unit, self.clock, self.warms_up)
+                self._began.setdefault(part, count.started)
+                self._printed.pop(part, None)
+            before = count.finished
+            count.update(done, total, note)
+            if self._bars:
+                self._bars.show(self._named(part), count, count.done, count.total)
+            elif count.finished and not before:
+                self._print(part, count)
+            else:
+                self.show_due()
+
+    def report(self, done: int, total: int, unit: str, note: str = "") -> None:
+        """A `Report` of the work as a whole."""
+        self.update(done, total, note, unit=unit)
+
+    def end(self, part: str = "", note: str = "done") -> None:
+        """Nothing more is to be done for `part`, whatever was counted last. Without a `note` nothing is said of it."""
+        with self._lock:
+            self._counts.pop(part, None)
+            said = f"{note or 'done'} in {time_of(self.clock() - self._began.pop(part, self.clock()))}"
+            if self._bars:
+                self._bars.show(self._named(part), said, 1, 1)
+            elif note:
+                write(f"{self._named(part)}: {said}", self.stream)
+
+    def say(self, line: str) -> None:
+        with self._lock:
+            self._bars.say(line) if self._bars else write(line, self.stream)
+
+    def show_due(self) -> None:
+        """Prints a line of each part of which none was printed for a while."""
+        with self._lock:
+            for part, count in self._counts.items():
+                wait = min(MOST_SECONDS, max(LEAST_SECONDS, (self.clock() - count.started) / LINES))
+                if not count.finished and (part not in self._printed or self.clock() - self._printed[part] >= wait):
+                    self._print(part, count)
+
+    def _tick(self) -> None:
+        while not self._over.wait(TICK_SECONDS):
+            self.show_due()
+
+    def _print(self, part: str, count: Count) -> None:
+        self._printed[part] = self.clock()
+        write(f"{self._named(part)}: {count}", self.stream)
+
+    def _named(self, part: str) -> str:
+        return f"{self.title} {part}".rstrip()
+
+
+def write(line: str, stream: TextIO | None = None) -> None:
+    """A line for whoever looks on; that nobody does is no reason to fail."""
+    with suppress(OSError, ValueError):
+        print(line, file=stream or sys.stderr, flush=True)
+
+
+def counted(items: Iterable, total: int, report: Report, unit: str, note: str = "") -> Iterator:
+    """The items, each reported when the next one is asked for."""
+    report(0, total, unit, note)
+    for number, item in enumerate(items, 1):
+        yield item
+        report(number, total, unit, note)
+
+
+@contextmanager
+def polled(done: Callable[[], int], total: int, report: Report, unit: str, note: str = "") -> Iterator[None]:
+    """Reports `done()` of `total` every second, for work in the block that reports nothing itself."""
+    over = threading.Event()
+
+    def poll() -> None:
+        while not over.wait(TICK_SECONDS):
+            report(done(), total, unit, note)
+
+    report(done(), total, unit, note)
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    report(done(), total, unit, note)
+
+
+class _Bars:
+    """Bars on a terminal, drawn anew several times a second. Text is never read as markup."""
+
+    def __init__(self, stream: TextIO):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+        from rich.text import Text
+
+        class Said(ProgressColumn):
+            def render(self, task) -> Text:
+                return Text(str(task.fields["said"]))
+
+        columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), Said()
+        self._progress = Progress(*columns, console=Console(file=stream))
+        self._tasks: dict[str, int] = {}
+        self._progress.start()
+
+    def show(self, title: str, said: Count | str, done: int, total: int) -> None:
+        """`said`: what stands beside the bar, made anew whenever it is drawn."""
+        if title not in self._tasks:
+            self._tasks[title] = self._progress.add_task(title, total=None, said=said)
+        self._progress.update(self._tasks[title], total=total or None, completed=done, said=said)
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, highlight=False)
+
+    def stop(self) -> None:
+        self._progress.stop()

@@ -1,0 +1,31 @@
+"""How far llama.cpp's quantizer is, by the line that it logs for each tensor."""
+
+import ctypes
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from intent.progress import Report
+
+LINE = re.compile(rb"\[ *(\d+)/ *(\d+)\]")
+
+
+@contextmanager
+def reported(report: Report) -> Iterator[None]:
+    """Reports each tensor that is quantized in the block."""
+    import llama_cpp
+
+    from intent.engine.gguf import _silence
+
+    def read(level: int, text: bytes, data) -> None:
+        if found := LINE.match(text):
+            number, total = map(int, found.groups())
+            # The line begins before the tensor is quantized.
+            report(number - 1, total, "tensor", "")
+
+    callback, silence = llama_cpp.llama_log_callback(read), _silence()
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+    try:
+        yield
+    finally:
+        llama_cpp.llama_log_set(silence, ctypes.c_void_p(0))

@@ -1,0 +1,40 @@
+"""`intent JOB OVERRIDES`: the same as `python -m jobs.JOB OVERRIDES`."""
+
+import ast
+import runpy
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from intent.errors import ConfigError
+from jobs.app import CONFIGS, complain
+
+JOBS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - {"base"} | {"submit"})
+
+
+def usage() -> str:
+    width = max(map(len, JOBS))
+    return "\n".join(["usage: intent JOB [PATH=VALUE ...]", "", *(f"  {job:{width}}  {purpose(job)}" for job in JOBS)])
+
+
+def purpose(job: str) -> str:
+    """The first line of the job's docstring. The job itself is not imported, which takes a second."""
+    source = Path(find_spec(f"jobs.{job}").origin).read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)).splitlines()[0]
+
+
+def main() -> None:
+    job = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if job in ("-h", "--help"):
+        print(f"{usage()}\n\n`intent JOB --help` says more.")
+        return
+    if job not in JOBS:
+        refused = ConfigError("job", job, f"no such job; use one of {', '.join(JOBS)}")
+        complain(str(refused))
+        sys.exit(refused.exit_code)
+    del sys.argv[1]
+    runpy.run_module(f"jobs.{job}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Brings what tasks on the cluster report of their progress to the `Steps` that this process shows."""
+
+import threading
+import time
+from contextlib import suppress
+
+from intent.progress import TICK_SECONDS, Report, Steps
+
+# Two reports of one task are at least so far apart.
+BETWEEN_SECONDS = 0.5
+
+
+class Reports:
+    """A board on the cluster that tasks write on, and a thread here that reads it."""
+
+    def __init__(self, steps: Steps):
+        import ray
+
+        self.steps, self._over = steps, threading.Event()
+        self._ended: set[str] = set()
+        self._lock = threading.Lock()
+        self._board = ray.remote(num_cpus=0)(_Board).remote()
+
+    def __enter__(self) -> "Reports":
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        import ray
+
+        self._over.set()
+        self._reading.join()
+        ray.kill(self._board)
+
+    def of(self, part: str = "") -> Report:
+        """What a task calls to report of `part` of the work; it can be sent to the task."""
+        return _Reporter(self._board, part)
+
+    def end(self, part: str = "", note: str = "done") -> None:
+        """The task of `part` has ended."""
+        with self._lock:
+            self._ended.add(part)
+            self.steps.end(part, note)
+
+    def _read(self) -> None:
+        over = False
+        while not over:
+            # Once more at the end: the last that was said.
+            over = self._over.wait(TICK_SECONDS)
+            self._show()
+
+    def _show(self) -> None:
+        import ray
+
+        # Progress that cannot be had fails no work.
+        with suppress(ray.exceptions.RayError):
+            said = ray.get(self._board.read.remote(), timeout=TICK_SECONDS)
+            with self._lock:
+                for part, (done, total, unit, note) in said.items():
+                    if part not in self._ended:
+                        self.steps.update(done, total, note, part, unit)
+
+
+class _Board:
+    def __init__(self):
+        self.said: dict[str, tuple] = {}
+
+    def write(self, part: str, *said) -> None:
+        self.said[part] = said
+
+    def read(self) -> dict[str, tuple]:
+        return self.said
+
+
+class _Reporter:
+    def __init__(self, board, part: str):
+        self.board, self.part, self.said, self.last = board, part, 0.0, ()
+
+    def __call__(self, done: int, total: int, unit: str, note: str = "") -> None:
+        now, kind = time.monotonic(), (total, unit, note)
+        if done < total and kind == self.last and now - self.said < BETWEEN_SECONDS:
+            return
+        self.said, self.last = now, kind
+        self.board.write.remote(self.part, done, total, unit, note)

@@ -1,0 +1,45 @@
+"""In a process of its own: a night that begins on a cluster without a worker, whose autoscaler sees what it asks for."""
+
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import nights
+import ray
+from ray._raylet import GcsClient
+from ray.autoscaler.v2.sdk import get_cluster_resource_state
+from ray.cluster_utils import Cluster
+
+from intent import progress
+from intent.night import survey
+from intent.storage import open_store
+
+survey.FOOTERS_PER_TASK, survey.ROWS_PER_TASK = 1, 200 + survey.ROWS_PER_SHARD
+progress.LEAST_SECONDS = 1.0
+
+
+def asked_for(cluster: Cluster) -> int:
+    """CPUs that tasks wait for, as the autoscaler counts them."""
+    state = get_cluster_resource_state(GcsClient(address=cluster.address))
+    return sum(request.count for request in state.pending_resource_requests)
+
+
+def main(root: str) -> None:
+    nights.write_log(open_store(f"{root}/in"), files=8, rows=200)
+    cluster, said = Cluster(initialize_head=True, head_node_args={"num_cpus": 0}), io.StringIO()
+    ray.init(cluster.address, log_to_driver=False)
+    with ThreadPoolExecutor(1) as pool:
+        night = pool.submit(nights.run, root, [nights.engine()], rows_per_shard=200, stream=said)
+        nights.wait_until(lambda: "0 of 8 objects" in said.getvalue() and "the cluster has no CPU yet" in said.getvalue())
+        nights.wait_until(lambda: asked_for(cluster) == 8)
+        cluster.add_node(num_cpus=1)
+        summary = night.result(100)
+    nights.check_night(root)
+    print(f"rows={summary.rows}")
+    print(said.getvalue())
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

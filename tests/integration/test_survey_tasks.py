@@ -1,0 +1,121 @@
+"""Footers and frequent messages, found by tasks that fail and die, and what is told meanwhile."""
+
+import io
+import os
+from pathlib import Path
+
+import nights
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from intent.errors import ConfigError
+from intent.night import metrics, survey
+from intent.night.actor import Night
+from intent.night.columns import Columns
+from intent.night.ledger import Ledger
+from intent.night.listing import list_input
+from intent.night.progress import Stage
+from intent.night.shard import plan_shards, read_footers
+from intent.storage import open_store
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch) -> str:
+    """A log of 24 shards that are counted by 12 tasks, whose tables are merged by several more."""
+    monkeypatch.setattr(survey, "ROWS_PER_TASK", 2 * (50 + survey.ROWS_PER_SHARD))
+    nights.write_log(open_store(f"{tmp_path}/in"), files=6, rows=200, messages=[f"add {n} milks" for n in range(50)])
+    return str(tmp_path)
+
+
+def count(root: str, stage: Stage, attempts: int = 3) -> list[str]:
+    """The messages that are found in 2 shards or more."""
+    listing = list_input(f"{root}/in")
+    shards = plan_shards(listing, Columns(), 50).shards
+    assert (len(shards), len(survey.cut(shards))) == (24, 12)
+    night = Night(listing.store, Ledger(open_store(f"{root}/out"), nights.IDENTITY), nights.CART, Columns())
+    survey.find_frequent(night, shards, 100, stage, attempts)
+    return sorted(pq.read_table(Path(root) / "out/frequent/messages.parquet")["message"].to_pylist())
+
+
+def breaking(monkeypatch, name: str, harm) -> None:
+    """Calls `harm` in the process of each task of survey's `name`, before it does its work."""
+    task = getattr(survey, name)
+
+    def call(*args):
+        harm()
+        return task._function(*args)
+
+    options = {"num_cpus": 1, "max_retries": 0, "num_returns": 1 if name == "_footers" else 2}
+    monkeypatch.setattr(survey, name, ray.remote(**options)(call))
+
+
+@pytest.mark.parametrize("name", ["_count", "_merge"])
+@pytest.mark.parametrize("how", ["died", "raised"])
+def test_what_a_task_loses_is_counted_again_and_told(log, monkeypatch, name, how):
+    wound = Path(log) / "wound-1"
+    wound.touch()
+
+    def harm():
+        if nights.wound(log, "wound"):
+            if how == "died":
+                os._exit(137)
+            raise OSError("the store does not answer")
+
+    breaking(monkeypatch, name, harm)
+    stage = Stage("messages", "counts", "shards", 24, io.StringIO())
+    assert count(log, stage) == sorted(f"add {n} milks" for n in range(50))
+    assert not wound.exists() and stage.done == 24
+    assert stage.retries == 1 if name == "_count" else stage.retries > 1
+
+
+def test_a_task_that_raises_at_every_attempt_ends_the_search_and_not_the_night(log, monkeypatch):
+    def harm():
+        raise OSError("the store does not answer")
+
+    breaking(monkeypatch, "_count", harm)
+    said = io.StringIO()
+    summary = nights.run(log, rows_per_shard=50, attempts=2, stream=said)
+    assert "goes on without the table of frequent messages: OSError: the store does not answer" in said.getvalue()
+    nights.check_night(log)
+    assert summary.rows == 1200
+
+
+def test_footers_are_read_by_tasks_in_order_and_a_refusal_is_told_as_it_is(log, monkeypatch):
+    monkeypatch.setattr(survey, "FOOTERS_PER_TASK", 2)
+    listing, names = list_input(f"{log}/in"), ["id", "message"]
+    stage = Stage("footers", "plans", "objects", len(listing.blobs), io.StringIO())
+    found = survey.read_footers_on_cluster(listing.store, listing.blobs, names, stage, 3)
+    assert found == read_footers(listing.store, listing.blobs, names)
+    assert (stage.done, stage.retries) == (6, 0)
+
+    def harm():
+        raise ConfigError("input", "a.parquet", "may not be read")
+
+    breaking(monkeypatch, "_footers", harm)
+    with pytest.raises(ConfigError, match=r"input='a\.parquet': may not be read"):
+        survey.read_footers_on_cluster(listing.store, listing.blobs, names, stage, 3)
+    assert stage.retries <= 3, "what another attempt cannot mend is not tried again"
+
+
+def test_gauges_are_there_before_the_first_task_is_done(log, monkeypatch):
+    """A night on a cluster that has no CPU yet: its operator sees that it is there, and what it waits for."""
+
+    class Stop(Exception):
+        pass
+
+    def wait(*args, **kwargs):
+        raise Stop
+
+    said = set()
+    monkeypatch.setattr(metrics.Gauge, "set", lambda gauge, value, tags: said.add((gauge.info["name"], tags.get("stage"))))
+    monkeypatch.setattr(survey, "FOOTERS_PER_TASK", 2)
+    monkeypatch.setattr(survey.ray, "wait", wait)
+    monkeypatch.setattr(survey.ray, "cluster_resources", dict)
+    stream = io.StringIO()
+    with pytest.raises(Stop):
+        nights.run(log, stream=stream)
+    assert ("intent_started_seconds", None) in said and ("intent_survey_total", "footers") in said
+    assert "plans 6 objects" in stream.getvalue() and "0 of 6" in stream.getvalue()
