@@ -11,7 +11,7 @@ message are joined by their logsumexps, as FlashAttention joins blocks (Dao et a
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,48 +33,8 @@ logger = logging.getLogger(__name__)
 flex: Callable | None = None
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Locate the tokens of packed rows.
-
-    reach: tokens of the longest message with its prefix.
-    positions: int64 [rows, width], the position of each token in its own prompt.
-    owners: int64 [rows, width]: PREFIX, PADDING or the number of a message.
-    start: the column where messages begin, in every row.
-    padding: bool [rows, 1, 1, start], true where a shorter prefix is padded. None where all have one length.
-    tokens: [messages, longest] index of each message's tokens among the columns of all rows behind the prefix.
-    places: [rows * columns behind the prefix] index of each such column's token among `tokens`.
-    windows: masks already made, by window.
-    """
-
-    reach: int
-    positions: "torch.Tensor"
-    owners: "torch.Tensor"
-    start: int = 0
-    padding: "torch.Tensor | None" = None
-    tokens: "torch.Tensor | None" = None
-    places: "torch.Tensor | None" = None
-    windows: dict = field(default_factory=dict)
-
-    def window(self, of: int | None) -> int | None:
-        """Return the window `of` a layer, or None where every token sees as far back as there are tokens."""
-        return of if of and of < self.reach else None
-
-    def block_mask(self, window: int | None) -> "BlockMask":
-        """Return the pairs of tokens that see each other, for the GPU's kernel."""
-        if window not in self.windows:
-            self.windows[window] = blocks(self.owners, self.positions, window)
-        return self.windows[window]
-
-    def masks(self, window: int | None) -> "Masks":
-        """Return the masks of the three products, for a CPU."""
-        if window not in self.windows:
-            self.windows[window] = _masks(self, window)
-        return self.windows[window]
-
-
 class Masks(NamedTuple):
-    """Bool masks, true where a query does not see a key.
+    """What tokens do not see, for a CPU: bool, true where a query does not see a key.
 
     prefix: [rows, 1, start, start] of the prefix to itself, or None where it is causal.
     to_prefix: [rows, 1, columns behind the prefix, start] or one that broadcasts to it, or None.
@@ -84,6 +44,23 @@ class Masks(NamedTuple):
     prefix: "torch.Tensor | None"
     to_prefix: "torch.Tensor | None"
     own: "torch.Tensor"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Locate the tokens of packed rows. All of it is made before the pass: compiled layers only read it.
+
+    whole, windowed: what layers see that see everything, and those with a window (the same where it reaches everywhere).
+    start: the column where messages begin, in every row.
+    tokens: [messages, longest] index of each message's tokens among the columns of all rows behind the prefix; None on a GPU.
+    places: [rows * columns behind the prefix] index of each such column's token among `tokens`.
+    """
+
+    whole: "BlockMask | Masks"
+    windowed: "BlockMask | Masks"
+    start: int = 0
+    tokens: "torch.Tensor | None" = None
+    places: "torch.Tensor | None" = None
 
 
 @cache
@@ -111,16 +88,22 @@ def multiple(device: str) -> int:
     return BLOCK if fused(device) else 1
 
 
-def layout(packed: "Packed", device: "torch.device") -> Layout:
+def layout(packed: "Packed", device: "torch.device", window: int | None = None) -> Layout:
+    """Return the layout of a batch for a model whose windowed layers, if any, see `window` tokens."""
     import torch
 
     reach = packed.start + packed.tokens.shape[1]
-    positions, owners = (torch.from_numpy(a).to(device) for a in (packed.positions, packed.owners))
+    window = window if window and window < reach else None
+    positions, owners, tokens, places = (
+        torch.from_numpy(a).to(device) for a in (packed.positions, packed.owners, packed.tokens, packed.places)
+    )
     if fused(device.type):
-        return Layout(reach, positions, owners)
-    padding = owners[:, None, None, : packed.start] == PADDING
-    tokens, places = (torch.from_numpy(a).to(device) for a in (packed.tokens, packed.places))
-    return Layout(reach, positions, owners, packed.start, padding if padding.any() else None, tokens, places)
+        whole = blocks(owners, positions)
+        return Layout(whole, blocks(owners, positions, window) if window else whole)
+    sizes = packed.start, packed.tokens.shape[1]
+    whole = _masks(owners, positions, *sizes)
+    windowed = _masks(owners, positions, *sizes, window) if window else whole
+    return Layout(whole, windowed, packed.start, tokens, places)
 
 
 def blocks(owners: "torch.Tensor", positions: "torch.Tensor", window: int | None = None) -> "BlockMask":
@@ -136,21 +119,19 @@ def blocks(owners: "torch.Tensor", positions: "torch.Tensor", window: int | None
     return create_block_mask(seen, rows, None, width, width, device=owners.device, BLOCK_SIZE=BLOCK)
 
 
-def _masks(layout: Layout, window: int | None) -> Masks:
+def _masks(owners: "torch.Tensor", positions: "torch.Tensor", start: int, longest: int, window: int | None = None) -> Masks:
     import torch
 
-    longest, start = layout.tokens.shape[1], layout.start
-    later = torch.ones(longest, longest, dtype=torch.bool, device=layout.owners.device).triu(1)[None]
+    later = torch.ones(longest, longest, dtype=torch.bool, device=owners.device).triu(1)[None]
+    padding = owners[:, None, None, :start] == PADDING
     if window is None:
-        return Masks(None, layout.padding, later)
-    keys = layout.positions[:, None, :start]
-    far = layout.positions[:, :, None] - keys >= window
+        return Masks(None, padding if padding.any() else None, later)
+    far = positions[:, :, None] - positions[:, None, :start] >= window
     later_columns = torch.ones(start, start, dtype=torch.bool, device=far.device).triu(1)
-    to_prefix = far[:, None, start:]
     own = torch.arange(longest, device=far.device)
     return Masks(
         (far[:, :start] | later_columns)[:, None],
-        to_prefix if layout.padding is None else to_prefix | layout.padding,
+        far[:, None, start:] | padding,
         later | (own[:, None] - own >= window),
     )
 
@@ -177,11 +158,9 @@ def attend(module, query, key, value, attention_mask, scaling: float, *, layout:
         # Where a norm computes in float32, they are still in it; and what is written out below has no autocast backwards.
         query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))
     require_no_cap(module, kwargs)
-    window = layout.window(kwargs.get("sliding_window"))
+    masks = layout.windowed if kwargs.get("sliding_window") else layout.whole
     if layout.tokens is None:
-        mask = layout.block_mask(window)
-        return flex(query, key, value, block_mask=mask, scale=scaling, enable_gqa=True).transpose(1, 2), None
-    masks = layout.masks(window)
+        return flex(query, key, value, block_mask=masks, scale=scaling, enable_gqa=True).transpose(1, 2), None
     rows, heads, _, size = query.shape
     shared, before, behind = key.shape[1], slice(0, layout.start), slice(layout.start, None)
     of_prefix = scaled_dot_product_attention(

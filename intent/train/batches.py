@@ -231,7 +231,8 @@ def decision_logits(model, packed: Packed) -> "torch.Tensor":
     )
     # The decoder alone: logits of other positions and tokens are never computed.
     decoder = model.get_decoder()
-    hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, layout=layout(packed, device)).last_hidden_state
+    laid = layout(packed, device, getattr(model.config, "sliding_window", None))
+    hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, layout=laid).last_hidden_state
     found = output.logits(model, hidden.flatten(0, 1)[where], vocabulary)
     return found.gather(1, choices.clamp(min=0)).masked_fill(choices < 0, float("-inf"))
 
