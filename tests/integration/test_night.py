@@ -169,7 +169,7 @@ def test_frequent_messages_are_classified_once_and_counted_once(tmp_path, monkey
         "labels the most frequent messages: waits for the first of 2 actors",
         "labels the most frequent messages: 50 of 50 messages in ",
         "labels rows: 2,000 of 2,000 rows in ",
-        "checks the parts of an earlier run: 20 of 20 parts in ",
+        "checks 20 parts that an earlier run made: 20 of 20 parts in ",
     ):
         assert line in said.getvalue(), said.getvalue()
     assert summary.classified == 50 and summary.duplicates_saved == 1950
