@@ -14,6 +14,7 @@ from intent.errors import ConfigError, IntentError
 from intent.lineage import Lineage
 from intent.models import publish_models
 from intent.prompt import Prompt, load_tokenizer
+from intent.quantize import contents
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
@@ -108,14 +109,18 @@ def _cpus(lineage: Lineage) -> int:
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
     """The variants that this checkpoint cannot have, by name, known before any work."""
+    from intent.engine.reference import check_precision
     from intent.quantize.gptq import check_group_size
 
     refused = cascade.refusals(lineage, specs)
-    if gptq := [spec for spec in specs if spec.runs == "gptq" and spec.name not in refused]:
+    if checked := [spec for spec in specs if spec.runs in ("gptq", "reference") and spec.name not in refused]:
         folder = artifact.fetch(lineage.checkpoint(), lineage.options)
-        for spec in gptq:
+        for spec in checked:
+            model = spec.model or spec
             try:
-                check_group_size(folder, (spec.model or spec).group_size)
+                if model.engine == "gptq":
+                    check_group_size(folder, model.group_size)
+                check_precision(folder, model.precision, "quant.variants")
             except ConfigError as error:
                 refused[spec.name] = error
     return refused
@@ -161,21 +166,23 @@ def make_gold(work: _GoldWork) -> Artifact:
 
 
 def make_variant(work: _Work, gold: Artifact | None) -> Artifact:
-    def build(folder: Path) -> None:
+    def build(folder: Path) -> dict | None:
         from intent.quantize import gguf, gptq
         from intent.train.merge import copy_calibration, copy_tokenizer
 
         checkpoint = artifact.fetch(work.checkpoint, work.options)
         spec = work.spec
         sequences = _calibration(work, checkpoint, work.options) if work.data else []
+        metrics = None
         if spec.engine == "gptq":
             gptq.quantize(checkpoint, folder, spec.bits, spec.group_size, sequences, gptq.best_device(), spec.act_order)
         else:
-            gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, sequences if spec.imatrix else None)
+            metrics = gguf.make(checkpoint, folder / "model.gguf", spec, work.cpus, sequences)
         copy_tokenizer(checkpoint, folder)
         copy_calibration(checkpoint, folder)
         if gold:
             shutil.copy(artifact.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
+        return metrics
 
     return artifact.make(work.workspace, work.record, build, work.options)
 
@@ -198,7 +205,8 @@ def main(config: JobConfig) -> None:
         made = quantize(lineage, config.quant.specs())
     for name, variant in made.items():
         size = sum(entry["bytes"] for entry in variant.record.files.values())
-        say(f"{name}: {variant.uri} ({size / 1e6:,.0f} MB)")
+        held = contents.describe(variant.record.metrics)
+        say(f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {held}' if held else ''})")
 
 
 if __name__ == "__main__":

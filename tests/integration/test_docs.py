@@ -20,6 +20,7 @@ from intent.artifact import ArtifactRecord
 from intent.lineage import Lineage
 from intent.models import publish_models
 from intent.storage import StorageOptions, open_store
+from intent.variant import VariantSpec
 from jobs import submit
 from jobs.app import load_config
 from tests.tiny import write_checkpoint
@@ -68,7 +69,7 @@ def model(workspace: str, folder: Path, version: int) -> None:
     record = ArtifactRecord("variant-gguf-Q4_K_M", {"codec": "compact", "version": version}, {"schema": schema})
 
     def build(made: Path) -> None:
-        gguf.make(checkpoint, made / "model.gguf", "Q8_0", 1)
+        gguf.make(checkpoint, made / "model.gguf", VariantSpec.parse("gguf-Q8_0"), 1)
         copy_tokenizer(checkpoint, made)
 
     publish_models(workspace, {"gguf-Q4_K_M": artifact.make(workspace, record, build)}, StorageOptions())

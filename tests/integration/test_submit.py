@@ -17,6 +17,7 @@ from intent.lineage import Lineage
 from intent.models import publish_models
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
+from intent.variant import VariantSpec
 from jobs.app import load_config
 from tests.tiny import write_checkpoint
 
@@ -35,7 +36,7 @@ def models(tmp_path_factory) -> Path:
     record = ArtifactRecord("variant-gguf-Q8_0", {"codec": "compact"}, {"schema": schema})
 
     def build(folder: Path) -> None:
-        gguf.make(checkpoint, folder / "model.gguf", "Q8_0", 1)
+        gguf.make(checkpoint, folder / "model.gguf", VariantSpec.parse("gguf-Q8_0"), 1)
         copy_tokenizer(checkpoint, folder)
 
     publish_models(str(workspace), {"gguf-Q8_0": artifact.make(str(workspace), record, build)}, StorageOptions())
