@@ -197,6 +197,13 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
     return calibration_sequences(groups)
 
 
+def describe(name: str, variant: Artifact) -> str:
+    """Where a variant is, how large, and of a GGUF which tensor types it has."""
+    size = sum(entry["bytes"] for entry in variant.record.files.values())
+    held = contents.describe(variant.record.metrics)
+    return f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {held}' if held else ''})"
+
+
 @job("quantize")
 def main(config: JobConfig) -> None:
     lineage = Lineage(config)
@@ -204,9 +211,7 @@ def main(config: JobConfig) -> None:
     with cluster(config.cluster):
         made = quantize(lineage, config.quant.specs())
     for name, variant in made.items():
-        size = sum(entry["bytes"] for entry in variant.record.files.values())
-        held = contents.describe(variant.record.metrics)
-        say(f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {held}' if held else ''})")
+        say(describe(name, variant))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from intent import calibration
+from intent.artifact import Artifact, ArtifactRecord
 from intent.config import ModelConfig
 from intent.errors import ConfigError
 from intent.lineage import Lineage
@@ -14,6 +15,7 @@ from intent.quantize import contents, gguf, gptq
 from intent.train.base import write_base
 from intent.variant import VariantSpec
 from jobs.app import load_config
+from jobs.quantize import describe
 from tests.tiny import NAMES, write_checkpoint, write_gemma
 
 
@@ -112,6 +114,16 @@ def test_a_file_type_that_rows_do_not_fit_is_told_with_what_was_taken_instead(ch
     assert falls["fell_back"] == falls["types"]["Q5_0"] + falls["types"]["Q8_0"] > falls["types"]["Q4_K"]
     assert contents.describe(falls).endswith("MB in a type not asked for")
     assert contents.describe({}) == ""
+
+
+def test_a_job_says_which_types_a_file_has():
+    held = {"types": {"Q4_0": 56_400_000, "Q8_0": 8_500_000}, "fell_back": 8_500_000}
+    made = {"gguf-Q4_0": held, "gptq-w4g64": {}}
+    said = [describe(n, Artifact("w", ArtifactRecord(n, {}, {}, {"m": {"bytes": 65_000_000}}, m))) for n, m in made.items()]
+    assert said == [
+        "gguf-Q4_0: w (65 MB: Q4_0 56.4 MB, Q8_0 8.5 MB; 8.5 MB in a type not asked for)",
+        "gptq-w4g64: w (65 MB)",
+    ]
 
 
 @pytest.mark.parametrize(
