@@ -17,6 +17,7 @@ from intent.engine.parity import GoldSet
 from intent.errors import ConfigError, IntentError
 from intent.progress import Report, polled, unreported
 from intent.prompt import Prompt, load_tokenizer
+from intent.quantize import contents
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions
 from intent.synth import dataset
@@ -128,14 +129,18 @@ def _cpus(lineage: Lineage) -> int:
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
     """The variants that this checkpoint cannot have, by name, known before any work."""
+    from intent.engine.reference import check_precision
     from intent.quantize.gptq import check_group_size
 
     refused = cascade.refusals(lineage, specs)
-    if gptq := [spec for spec in specs if spec.runs == "gptq" and spec.name not in refused]:
+    if checked := [spec for spec in specs if spec.runs in ("gptq", "reference") and spec.name not in refused]:
         folder = artifacts.fetch(lineage.checkpoint(), lineage.options)
-        for spec in gptq:
+        for spec in checked:
+            model = spec.model or spec
             try:
-                check_group_size(folder, (spec.model or spec).group_size)
+                if model.engine == "gptq":
+                    check_group_size(folder, model.group_size)
+                check_precision(folder, model.precision, "quant.variants")
             except ConfigError as error:
                 refused[spec.name] = error
     return refused
@@ -199,16 +204,16 @@ def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported
         checkpoint = artifacts.fetch(work.checkpoint, work.options)
         spec = work.spec
         sequences = _calibration(work, checkpoint, work.options) if work.data else []
+        metrics: dict = {}
         if spec.engine == "gptq":
             gptq.quantize(checkpoint, folder, spec.bits, spec.group_size, sequences, gptq.best_device(), spec.act_order, report)
         else:
-            measured = sequences if spec.imatrix else None
-            gguf.make(checkpoint, folder / "model.gguf", spec.file_type, work.cpus, measured, report)
+            metrics = gguf.make(checkpoint, folder / "model.gguf", spec, work.cpus, sequences, report)
         copy_tokenizer(checkpoint, folder)
         copy_calibration(checkpoint, folder)
         if gold:
             shutil.copy(artifacts.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
-        return {CONTEXT: config_tokens((checkpoint / CONFIG).read_bytes())}
+        return metrics | {CONTEXT: config_tokens((checkpoint / CONFIG).read_bytes())}
 
     return artifacts.make(work.workspace, work.record, build, work.options)
 
@@ -223,6 +228,13 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
     return calibration_sequences(groups)
 
 
+def describe(name: str, variant: Artifact) -> str:
+    """Where a variant is, how large, and of a GGUF which tensor types it has."""
+    size = sum(entry["bytes"] for entry in variant.record.files.values())
+    held = contents.describe(variant.record.metrics)
+    return f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {held}' if held else ''})"
+
+
 @job("quantize")
 def main(config: JobConfig) -> None:
     lineage = Lineage(config)
@@ -230,8 +242,7 @@ def main(config: JobConfig) -> None:
     with cluster(config.cluster):
         made = quantize(lineage, config.quant.specs())
     for name, variant in made.items():
-        size = sum(entry["bytes"] for entry in variant.record.files.values())
-        say(f"{name}: {variant.uri} ({size / 1e6:,.0f} MB)")
+        say(describe(name, variant))
 
 
 if __name__ == "__main__":

@@ -61,29 +61,65 @@ def write_checkpoint(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def write_windowed(folder: Path, seed: int = 0, window: int = 24) -> Path:
-    """A small Gemma 3: two of three layers see `window` tokens, far fewer than a prompt has."""
+def write_pieces(folder: Path, texts: tuple[str, ...] = NAMES, vocabulary: int = 500):
+    """A tokenizer like Gemma's: spaces are ▁, unknown characters are bytes, and every way to make a token is a merge."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary - 256 - len(special), show_progress=False)
+    said = "add remove none product quantity milk eggs please two three, ça va? Größe über ñandú 牛乳 をください молоко"
+    trained.train_from_iterator([*texts, said, "aaaa bbbb    !!!! 1234567890 the then there other"] * 3, trainer)
+    # What is merged first has the lowest id, and characters the highest, as SentencePiece writes them.
+    made = sorted(trained.get_vocab().items(), key=lambda entry: (len(entry[0]) == 1, entry[1]))
+    pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *(piece for piece, _ in made), "\n"]
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    ways = [(p[:at], p[at:]) for p in pieces for at in range(1, len(p)) if p[:at] in ids and p[at:] in ids]
+    model = models.BPE(ids, ways, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing("<bos> $A", special_tokens=[("<bos>", 2)])
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in special])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = '{"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<bos>", "eos_token": "<eos>"}'
+    (folder / "tokenizer_config.json").write_text(names)
+    return tokenizer
+
+
+def write_gemma(folder: Path, window: int = 16, seed: int = 0, **changes) -> Path:
+    """A small Gemma 3 with random weights: five windowed layers, one that sees all, and a windowed one.
+
+    `changes`: other values of its configuration.
+    """
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-    tokenizer = write_tokenizer(folder)
+    tokenizer = write_pieces(folder)
     torch.manual_seed(seed)
-    config = Gemma3TextConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=1,
-        head_dim=64,
-        query_pre_attn_scalar=64,
-        sliding_window=window,
-        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
-        max_position_embeddings=8192,
-        eos_token_id=0,
-        bos_token_id=None,
-        pad_token_id=None,
-        initializer_range=0.15,
-    )
-    Gemma3ForCausalLM(config).to(torch.float16).save_pretrained(folder)
+    shape = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 7,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 64,
+        "query_pre_attn_scalar": 64,
+        "sliding_window": window,
+        "max_position_embeddings": 8192,
+        "bos_token_id": 2,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+        "initializer_range": 0.05,
+    }
+    config = Gemma3TextConfig(**shape | changes)
+    model = Gemma3ForCausalLM(config)
+    # Norms begin at 0, which stands for 1: another value shows where it is forgotten.
+    for name, weight in model.named_parameters():
+        if name.endswith("norm.weight"):
+            torch.nn.init.normal_(weight, std=0.2)
+    model.to(torch.float16).save_pretrained(folder)
     return folder

@@ -7,7 +7,24 @@ from enum import Enum
 from intent.errors import ConfigError
 
 SVM, CASCADE = "svm", "cascade"
-GGUF_TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_M", "Q2_K")
+# llama.cpp's file types, and the tensor types that it mixes in each by design.
+GGUF_TYPES = {
+    "F16": {"F16"},
+    "BF16": {"BF16"},
+    "Q8_0": {"Q8_0"},
+    "Q6_K": {"Q6_K"},
+    "Q5_K_M": {"Q5_K", "Q6_K"},
+    "Q4_K_M": {"Q4_K", "Q6_K"},
+    "Q4_0": {"Q4_0", "Q4_1", "Q6_K"},
+    "IQ4_NL": {"IQ4_NL", "Q5_K", "Q6_K"},
+    "IQ4_XS": {"IQ4_XS", "Q5_K", "Q6_K"},
+    "Q3_K_M": {"Q3_K", "Q4_K", "Q5_K", "Q6_K"},
+    "Q2_K": {"Q2_K", "Q3_K", "Q4_K", "Q6_K"},
+}
+PLAIN_TYPES = ("F16", "BF16")
+# Parts of a model whose type a name can set apart, and the types for them: their blocks fit the rows of every model.
+GGUF_PARTS = ("embed", "down", "ends")
+PART_TYPES = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
 
 
 class Precision(Enum):
@@ -27,8 +44,11 @@ def expand(pattern: str) -> list[str]:
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """What a variant's name says: `gptq-w4g64[-act]` (act-order), `gguf-Q4_K_M[-imatrix]`, `reference[-float16]`, `svm`, or
-    `cascade-NAME`: the SVM where it is sure, else the language model `model`, which is the variant NAME.
+    """What a variant's name says: `gptq-w4g64[-act]` (act-order), `gguf-Q4_K_M[-PART-TYPE...][-imatrix]`,
+    `reference[-float16]`, `svm`, or `cascade-NAME`: the SVM where it is sure, else the language model `model`, which is the
+    variant NAME.
+
+    `part_types`: of a GGUF, (part, tensor type) of the parts that the name sets apart from the file type; see `parse`.
 
     `base` is the model before fine-tuning: to be measured, never to classify.
     """
@@ -39,6 +59,7 @@ class VariantSpec:
     group_size: int = -1
     act_order: bool = False
     file_type: str = ""
+    part_types: tuple[tuple[str, str], ...] = ()
     imatrix: bool = False
     precision: Precision = Precision.auto
     model: "VariantSpec | None" = None
@@ -59,6 +80,13 @@ class VariantSpec:
 
     @classmethod
     def parse(cls, name: str, field_name: str = "quant.variants") -> "VariantSpec":
+        """Read a name. Raises ConfigError, naming `field_name`, where it is none.
+
+        A GGUF's name is `gguf-FILETYPE`, then any number of `-PART-TYPE`, then `-imatrix` where an importance matrix is used.
+        PART is `embed` (the token embedding and the output layer), `down` (every layer's ffn_down) or `ends` (the first and
+        the last layer); the first that a tensor belongs to counts. `gguf-Q4_0-embed-Q8_0-imatrix` has layers in Q4_0 and the
+        embedding in Q8_0. The layers of F16 and BF16 files have one type: only `embed` can be set apart.
+        """
         if name == SVM:
             return cls(SVM, SVM)
         if name.startswith(f"{CASCADE}-") and not name.removeprefix(f"{CASCADE}-").startswith((SVM, CASCADE, "base")):
@@ -69,11 +97,16 @@ class VariantSpec:
             return cls(name, "base")
         if match := re.fullmatch(r"gptq-w([2348])g([1-9]\d*)(-act)?", name):
             return cls(name, "gptq", int(match[1]), int(match[2]), bool(match[3]))
-        if (match := re.fullmatch(r"gguf-([A-Z0-9_]+?)(-imatrix)?", name)) and match[1] in GGUF_TYPES:
-            return cls(name, "gguf", file_type=match[1], imatrix=bool(match[2]))
+        part = rf"-(?:{'|'.join(GGUF_PARTS)})-(?:{'|'.join(PART_TYPES)})"
+        if match := re.fullmatch(rf"gguf-({'|'.join(GGUF_TYPES)})((?:{part})*)(-imatrix)?", name):
+            apart = tuple(re.findall(r"-([a-z]+)-([A-Z0-9_]+)", match[2]))
+            named = [part for part, _ in apart]
+            if len(set(named)) == len(named) and (match[1] not in PLAIN_TYPES or named in ([], ["embed"])):
+                return cls(name, "gguf", file_type=match[1], part_types=apart, imatrix=bool(match[3]))
         raise ConfigError(
             field_name,
             name,
             "use gptq-w<2|3|4|8>g<group size>[-act], reference[-bfloat16|-float16|-float32], "
-            f"gguf-<type>[-imatrix] of {list(GGUF_TYPES)}, svm, or cascade-<one of these but svm>",
+            f"gguf-<type>[-<part>-<part's type>][-imatrix] with a type of {list(GGUF_TYPES)}, parts of {list(GGUF_PARTS)} "
+            f"(F16 and BF16: embed) and their types of {list(PART_TYPES)}, svm, or cascade-<one of these but svm>",
         )

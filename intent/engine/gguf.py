@@ -113,12 +113,20 @@ class GgufForward:
         params.n_batch = params.n_ubatch = self.max_tokens
         params.n_seq_max = self.places + 1
         params.kv_unified = True
+        if self._architecture() == "gemma3":
+            # Flash attention put Gemma's logits up to 0.13 from transformers', plain attention 0.02, in the same time.
+            params.flash_attn_type = self._api.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
         context = self._api.llama_init_from_model(self._model, params)
         if not context:
             raise MemoryError(f"llama.cpp has no memory for {params.n_ctx} tokens of context; lower engine.gguf_sequences")
         return context
+
+    def _architecture(self) -> str:
+        found = ctypes.create_string_buffer(64)
+        self._api.llama_model_meta_val_str(self._model, b"general.architecture", found, len(found))
+        return found.value.decode()
 
     def _decode_prefix(self) -> None:
         for low in range(0, len(self._prefix), self.max_tokens):

@@ -1,8 +1,10 @@
-"""A GPTQ checkpoint through GPTQModel and its kernels."""
+"""A GPTQ checkpoint through GPTQModel: its kernels on CPUs, weights unpacked for each pass on GPUs."""
 
+import json
 from pathlib import Path
 
 from intent.artifacts.variant import Precision, VariantSpec
+from intent.engine import unpacked
 
 
 def load_gptq(folder: Path, spec: VariantSpec, device: str):
@@ -15,9 +17,12 @@ def load_gptq(folder: Path, spec: VariantSpec, device: str):
     # The only float32 kernel, of CPUs, has 4 bits and groups of up to 128.
     fused = device == "cpu" and spec.bits == 4 and spec.group_size <= 128
     dtype = pick_precision(Precision.auto, device) if fused else torch.bfloat16
+    symmetric = json.loads((folder / "quantize_config.json").read_text()).get("sym", True)
+    own = device == "cuda" and spec.bits in unpacked.BITS and symmetric and not spec.act_order
     with quiet_gptqmodel() as gptqmodel:
-        # A batch here is hundreds of messages: weights are best unpacked once for all of them, and multiplied as dense ones.
-        # Other kernels are compiled, one with sources from the network, when an actor first starts.
-        unpacked = device == "cuda" and spec.bits in (2, 4, 8)
-        backend = gptqmodel.BACKEND.GPTQ_TRITON if unpacked else gptqmodel.BACKEND.AUTO
-        return gptqmodel.GPTQModel.load(str(folder), device=device, dtype=dtype, backend=backend).model.eval()
+        # Other kernels are compiled when an actor first starts, one with sources from the network.
+        backend = gptqmodel.BACKEND.GPTQ_TORCH if own else gptqmodel.BACKEND.AUTO
+        model = gptqmodel.GPTQModel.load(str(folder), device=device, dtype=dtype, backend=backend).model.eval()
+    if own:
+        unpacked.replace_linears(model, spec.bits, dtype)
+    return model

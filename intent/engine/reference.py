@@ -1,15 +1,31 @@
 """The unquantized checkpoint: the baseline of every comparison and the judge of parity."""
 
+import json
 from pathlib import Path
 
 from intent.artifacts.variant import Precision
+from intent.errors import ConfigError
+
+# Models whose activations overflow in float16, by their model_type. Their weights may be stored in it.
+OVERFLOWING = ("gemma3_text",)
 
 
 def load_reference(folder: Path, device: str, precision: Precision = Precision.auto):
-    """By default bfloat16 on CUDA, float32 on CPU."""
+    """By default bfloat16 on CUDA, float32 on CPU. Raises ConfigError where `check_precision` does."""
     import torch
     from transformers import AutoModelForCausalLM
 
     chosen = {"cuda": Precision.bfloat16}.get(device, Precision.float32) if precision is Precision.auto else precision
+    check_precision(folder, chosen)
     dtype = getattr(torch, chosen.value)
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(device).eval()
+
+
+def check_precision(checkpoint: Path, precision: Precision, field: str = "engine.variants") -> None:
+    """Raises ConfigError, naming the configuration's `field`, where the model does not compute right in `precision`."""
+    kind = json.loads((checkpoint / "config.json").read_text())["model_type"]
+    if precision is Precision.float16 and kind in OVERFLOWING:
+        remedy = (
+            f"activations of {kind} overflow in float16; use reference-float32, or on a GPU since Ampere reference-bfloat16"
+        )
+        raise ConfigError(field, f"reference-{precision.value}", remedy)

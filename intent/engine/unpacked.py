@@ -45,25 +45,23 @@ def unpacked_class() -> type:
     return Unpacked
 
 
-def replace_linears(model, bits: int, dtype: "torch.dtype") -> int:
-    """Put unpacked layers in place of a model's GPTQ ones, where they are symmetric; return how many.
+def replace_linears(model, bits: int, dtype: "torch.dtype") -> None:
+    """Put unpacked layers in place of a model's GPTQ ones, which must be symmetric and without act-order.
 
-    A GPTQ layer has `qweight` int32 [inputs * bits / 32, outputs], `scales` [groups, outputs] and, by input, `g_idx`.
+    A GPTQ layer has `qweight` int32 [inputs * bits / 32, outputs] and `scales` [groups, outputs].
     """
     import torch
 
-    unpacked, found = unpacked_class(), 0
+    unpacked = unpacked_class()
     for name, module in list(model.named_modules()):
-        if hasattr(module, "qweight") and bits in BITS and _in_order(module):
+        if hasattr(module, "qweight"):
             weights = levels(module.qweight, bits)
             bias = getattr(module, "bias", None)
             made = unpacked(weights, module.scales.to(dtype), bits, None if bias is None else bias.to(dtype))
             parent = model.get_submodule(name.rpartition(".")[0])
             setattr(parent, name.rpartition(".")[2], made)
-            found += 1
-    if found and torch.cuda.is_available():
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return found
 
 
 def levels(qweight: "torch.Tensor", bits: int) -> "torch.Tensor":
@@ -73,14 +71,3 @@ def levels(qweight: "torch.Tensor", bits: int) -> "torch.Tensor":
     shifts = torch.arange(0, 32, bits, device=qweight.device, dtype=torch.int32)
     raw = (qweight[:, None, :] >> shifts[None, :, None]) & (2**bits - 1)
     return (raw.flatten(0, 1) - 2 ** (bits - 1)).to(torch.int8)
-
-
-def _in_order(module) -> bool:
-    """Whether groups are of neighboring inputs, as without act-order."""
-    import torch
-
-    order, groups = getattr(module, "g_idx", None), len(module.scales)
-    if order is None or not len(order):
-        return True
-    expected = torch.arange(len(order), device=order.device) // (len(order) // groups)
-    return bool((order == expected).all())

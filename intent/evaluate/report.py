@@ -161,12 +161,28 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
         Table(("hardware", "variant", "because"), chosen),
     )
     yield "All variants", f"{EXPLAINED} {crowded(results)}", trade_off(results)
-    yield "Beside the paper", paper.ABOUT, paper.side_by_side(results)
     measured = _measured(results)
+    if held := _file_types(measured):
+        note = "The weights of each GGUF by tensor type. llama.cpp takes another type where rows do not fit the one asked for."
+        yield "Types in the files", note, Table(("variant", "tensor types", "in a type not asked for"), held)
+    yield "Beside the paper", paper.ABOUT, paper.side_by_side(results)
     for group, what in (("slots", "slot"), ("languages", "language"), ("phenomena", "phenomenon")):
         note = f"The share right, with its 95 % bootstrap interval, by {what} (and how many messages)."
         yield f"By {what}", note, _shares(measured, group)
     yield "Where it came from", "Artifacts by fingerprint, the code and the libraries.", _lineage(measured, sources)
+
+
+def _file_types(measured: Results) -> list[list[str]]:
+    """A row a GGUF: its tensor types with their bytes, and how many bytes are in a type that its name does not ask for."""
+    files = {result["variant"]: result for result in measured.values() if "types" in result}
+    return [
+        [
+            name,
+            ", ".join(f"{kind} {_megabytes(size)}" for kind, size in result["types"].items()),
+            _megabytes(result["fell_back"]),
+        ]
+        for name, result in files.items()
+    ]
 
 
 def _shares(measured: Results, group: str) -> Table:

@@ -98,6 +98,7 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
         **_quality(schema, examples, row.predictions, reference),
         **asdict(row.speed),
         **_answered(row.predictions),
+        **{name: variant.record.metrics[name] for name in ("types", "fell_back") if name in variant.record.metrics},
         "file_bytes": sum(entry["bytes"] for key, entry in files if key.endswith(WEIGHTS) and "/" not in key),
         "price_per_million": None if row.hourly_price is None else row.hourly_price / 3600 / rate * 1e6,
         "uri": variant.uri,

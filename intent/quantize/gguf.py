@@ -11,19 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
+from intent.artifacts.variant import VariantSpec
 from intent.errors import ConfigError, IntentError
 from intent.progress import Report, counted, unreported
 from intent.quantize import tensors
+from intent.quantize.contents import EMBED, contents, pattern
+from intent.quantize.vocabulary import write_vocabulary
 
 # model_type of config.json -> llama.cpp's name of the architecture. Both load tensors by the gguf package's name map.
-ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-# A part of the tokenizer's pre-tokenizer that tells it apart -> llama.cpp's name of it.
-PRE_TOKENIZERS = (
-    (r"\\p{N}{1,3}", "llama-bpe"),
-    (r"|\\p{N}|", "qwen2"),
-    ('"individual_digits": true', "smollm"),
-    ('"ByteLevel"', "gpt-2"),
-)
+ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3"}
 
 ImportanceMatrix = Mapping[str, np.ndarray]
 
@@ -31,21 +27,27 @@ ImportanceMatrix = Mapping[str, np.ndarray]
 def make(
     checkpoint: Path,
     target: Path,
-    file_type: str,
+    spec: VariantSpec,
     threads: int,
     sequences: list[list[int]] | None = None,
     report: Report = unreported,
-) -> None:
-    """Write the GGUF file `target` of a checkpoint; with an importance matrix where `sequences` to measure it are given."""
+) -> dict:
+    """Write the GGUF file `target` that `spec` names, of a checkpoint; return what it holds, as `contents` has it.
+
+    `sequences`: token ids to measure the importance matrix on, where `spec` has one.
+    """
     report(0, 0, "", "writes the F16 file")
-    if file_type == "F16":
-        return write_f16(checkpoint, target)
+    if spec.file_type == "F16" and not spec.part_types:
+        write_f16(checkpoint, target)
+        return contents(target, spec)
     f16 = target.with_suffix(".f16")
     write_f16(checkpoint, f16)
-    matrix = importance_matrix(checkpoint, sequences, report) if sequences else None
+    types = {pattern(part, _layers(checkpoint)): kind for part, kind in spec.part_types}
+    matrix = importance_matrix(checkpoint, sequences or [], report) if spec.imatrix else None
     with tensors.reported(report):
-        quantize(f16, target, file_type, threads, matrix)
+        quantize(f16, target, spec.file_type, threads, matrix, types)
     f16.unlink()
+    return contents(target, spec)
 
 
 def write_f16(checkpoint: Path, target: Path) -> None:
@@ -60,7 +62,7 @@ def write_f16(checkpoint: Path, target: Path) -> None:
         )
     writer = gguf.GGUFWriter(str(target), architecture)
     _write_shape(writer, config)
-    _write_vocabulary(writer, checkpoint, config)
+    write_vocabulary(writer, checkpoint, config)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], config["num_hidden_layers"])
     for name, tensor in _tensors(checkpoint):
         if name == "lm_head.weight" and config.get("tie_word_embeddings"):
@@ -70,6 +72,9 @@ def write_f16(checkpoint: Path, target: Path) -> None:
             raise IntentError(f"{checkpoint}: tensor {name} has no place in a {architecture} GGUF")
         if architecture == "llama":
             tensor = _for_llama_rope(name, tensor, config)
+        elif architecture == "gemma3" and name.endswith("norm.weight"):
+            # transformers multiplies by 1 + weight.
+            tensor = tensor + 1
         writer.add_tensor(mapped, tensor.astype(np.float16 if tensor.ndim > 1 else np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -77,8 +82,18 @@ def write_f16(checkpoint: Path, target: Path) -> None:
     writer.close()
 
 
-def quantize(source: Path, target: Path, file_type: str, threads: int, importance: ImportanceMatrix | None = None) -> None:
-    """Quantize an F16 file to a llama.cpp file type, e.g. "Q4_K_M". Raises IntentError with llama.cpp's return code."""
+def quantize(
+    source: Path,
+    target: Path,
+    file_type: str,
+    threads: int,
+    importance: ImportanceMatrix | None = None,
+    types: Mapping[str, str] | None = None,
+) -> None:
+    """Quantize an F16 file to a llama.cpp file type, e.g. "Q4_K_M". Raises IntentError with llama.cpp's return code.
+
+    `types`: tensor types, e.g. "Q8_0", of the tensors that a regular expression finds; the first that finds one counts.
+    """
     import llama_cpp
 
     from intent.engine.gguf import _silence
@@ -90,13 +105,39 @@ def quantize(source: Path, target: Path, file_type: str, threads: int, importanc
     kept = _importance(importance) if importance else None
     if kept is not None:
         params.imatrix = ctypes.cast(kept[0], ctypes.POINTER(llama_cpp.llama_model_imatrix_data))
+    overrides = _overrides(types or {}, params)
+    if overrides:
+        params.tt_overrides = ctypes.cast(overrides, ctypes.POINTER(llama_cpp.llama_model_tensor_override))
     code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
     if code != 0:
         raise IntentError(f"quant.variants=gguf-{file_type}: llama.cpp's quantizer ended with code {code} on {source}")
 
 
+def _overrides(types: Mapping[str, str], params) -> ctypes.Array | None:
+    """The C array that the quantizer reads, ended by an entry without a pattern; the embedding's type goes into `params`.
+
+    llama.cpp gives the embedding and the output layer their types from there in files of every type, from the array only
+    in those of a quantized one.
+    """
+    import llama_cpp
+    from gguf import GGMLQuantizationType
+
+    if (embed := types.get(EMBED)) is not None:
+        params.token_embedding_type = params.output_tensor_type = GGMLQuantizationType[embed].value
+    others = {found: kind for found, kind in types.items() if found != EMBED}
+    if not others:
+        return None
+    entries = (llama_cpp.llama_model_tensor_override * (len(others) + 1))()
+    for entry, (found, kind) in zip(entries, others.items(), strict=False):
+        entry.pattern, entry.type = found.encode(), GGMLQuantizationType[kind].value
+    return entries
+
+
 def importance_matrix(checkpoint: Path, sequences: list[list[int]], report: Report = unreported) -> dict[str, np.ndarray]:
-    """Mean of the squared inputs of every linear layer over `sequences`, by GGUF tensor name, float32 [columns]."""
+    """Mean of the squared inputs of every linear layer over `sequences`, by GGUF tensor name, float32 [columns].
+
+    A tied output layer is the tensor of the embedding.
+    """
     import gguf
     import torch
     from transformers import AutoModelForCausalLM
@@ -108,20 +149,22 @@ def importance_matrix(checkpoint: Path, sequences: list[list[int]], report: Repo
     sums: dict[str, torch.Tensor] = {}
     rows: dict[str, int] = {}
 
+    def add(name: str, inputs: torch.Tensor) -> None:
+        squared = inputs.detach().reshape(-1, inputs.shape[-1]).square()
+        sums[name] = sums.get(name, 0) + squared.sum(0)
+        rows[name] = rows.get(name, 0) + len(squared)
+
     def watch(name: str) -> Callable:
-        def hook(module, inputs):
-            squared = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).square()
-            sums[name] = sums.get(name, 0) + squared.sum(0)
-            rows[name] = rows.get(name, 0) + len(squared)
+        return lambda module, inputs: add(name, inputs[0])
 
-        return hook
-
+    head = "token_embd.weight" if model.config.tie_word_embeddings else "output.weight"
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and (mapped := names.get_name(f"{name}.weight", try_suffixes=(".weight",))):
             module.register_forward_pre_hook(watch(mapped))
     with torch.inference_mode():
         for sequence in counted(sequences, len(sequences), report, "sequence", "measures the importance matrix"):
-            model(torch.tensor([sequence]))
+            # The output layer itself is left out: it is the most work, and its inputs are here.
+            add(head, model.base_model(torch.tensor([sequence])).last_hidden_state)
     return {name: (total / rows[name]).numpy() for name, total in sums.items()}
 
 
@@ -137,8 +180,13 @@ def _importance(matrix: ImportanceMatrix) -> tuple:
     return entries, arrays
 
 
+def _layers(checkpoint: Path) -> int:
+    return json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"]
+
+
 def _write_shape(writer, config: dict) -> None:
-    rope = config.get("rope_parameters") or {}
+    every = config.get("rope_parameters") or {}
+    rope = every.get("full_attention", every)
     heads = config["num_attention_heads"]
     writer.add_name(config.get("_name_or_path") or config["model_type"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -155,11 +203,26 @@ def _write_shape(writer, config: dict) -> None:
     writer.add_rope_freq_base(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(1)
+    if config["model_type"] == "gemma3_text":
+        _write_windows(writer, config, head_size)
     scaling = rope.get("rope_type") or "default"
     if scaling not in ("default", "llama3"):
         raise ConfigError("model.source", scaling, "this scaling of positions is not written to GGUF; use a GPTQ variant")
     if scaling == "llama3":
         writer.add_tensor("rope_freqs.weight", _llama3_factors(rope, head_size))
+
+
+def _write_windows(writer, config: dict, head_size: int) -> None:
+    """Which layers see a window only, how long it is, and their own base of rotary positions."""
+    # What llama.cpp takes for granted of a Gemma 3.
+    for name, plain in (("query_pre_attn_scalar", head_size), ("attn_logit_softcapping", None)):
+        if config.get(name, plain) != plain:
+            raise ConfigError("model.source", f"{name}={config[name]}", f"llama.cpp computes with {plain}; quantize to gptq")
+    if config.get("final_logit_softcapping"):
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    writer.add_sliding_window(config["sliding_window"])
+    writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config["layer_types"]])
+    writer.add_rope_freq_base_swa(config["rope_parameters"]["sliding_attention"]["rope_theta"])
 
 
 def _llama3_factors(rope: dict, head_size: int) -> np.ndarray:
@@ -173,41 +236,6 @@ def _llama3_factors(rope: dict, head_size: int) -> np.ndarray:
     )
     between = 1 / ((1 - smooth) / rope["factor"] + smooth)
     return np.where(wavelengths < high, 1.0, np.where(wavelengths > low, rope["factor"], between)).astype(np.float32)
-
-
-def _write_vocabulary(writer, checkpoint: Path, config: dict) -> None:
-    import gguf
-
-    spec = json.loads((checkpoint / "tokenizer.json").read_text())
-    if spec["model"].get("type") != "BPE":
-        raise ConfigError("model.source", spec["model"].get("type"), "GGUF is written for byte-level BPE tokenizers only")
-    described = json.dumps(spec.get("pre_tokenizer"), ensure_ascii=False)
-    pre = next((name for mark, name in PRE_TOKENIZERS if mark in described), None)
-    if pre is None:
-        raise ConfigError("model.source", described[:200], "this pre-tokenizer has no known name in llama.cpp")
-    added = {entry["id"]: entry for entry in spec["added_tokens"]}
-    by_id = {i: token for token, i in spec["model"]["vocab"].items()} | {i: entry["content"] for i, entry in added.items()}
-    size = config["vocab_size"]
-    tokens = [by_id.get(i, f"[PAD{i}]") for i in range(size)]
-    control, normal, unused = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL, gguf.TokenType.UNUSED
-    kinds = [(control if added[i]["special"] else gguf.TokenType.USER_DEFINED) if i in added else normal for i in range(size)]
-    kinds = [kind if i in by_id else unused for i, kind in enumerate(kinds)]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in spec["model"]["merges"]])
-    writer.add_add_bos_token(_adds_bos(checkpoint))
-    for name, add in (("bos_token_id", writer.add_bos_token_id), ("eos_token_id", writer.add_eos_token_id)):
-        value = config.get(name)
-        if value is not None:
-            add(value[0] if isinstance(value, list) else value)
-
-
-def _adds_bos(checkpoint: Path) -> bool:
-    from tokenizers import Tokenizer
-
-    return bool(Tokenizer.from_file(str(checkpoint / "tokenizer.json")).encode("").ids)
 
 
 def _tensors(checkpoint: Path) -> Iterator[tuple[str, np.ndarray]]:

@@ -19,6 +19,7 @@ from intent import artifacts
 from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
+from intent.artifacts.variant import VariantSpec
 from intent.storage import StorageOptions, open_store
 from jobs import submit
 from jobs.app import load_config
@@ -68,7 +69,7 @@ def model(workspace: str, folder: Path, version: int) -> None:
     record = ArtifactRecord("variant-gguf-Q4_K_M", {"codec": "compact", "version": version}, {"schema": schema})
 
     def build(made: Path) -> None:
-        gguf.make(checkpoint, made / "model.gguf", "Q8_0", 1)
+        gguf.make(checkpoint, made / "model.gguf", VariantSpec.parse("gguf-Q8_0"), 1)
         copy_tokenizer(checkpoint, made)
 
     publish_models(workspace, {"gguf-Q4_K_M": artifacts.make(workspace, record, build)}, StorageOptions())

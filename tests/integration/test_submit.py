@@ -15,6 +15,7 @@ from intent import artifacts
 from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
+from intent.artifacts.variant import VariantSpec
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from jobs.app import load_config
@@ -35,7 +36,7 @@ def models(tmp_path_factory) -> Path:
     record = ArtifactRecord("variant-gguf-Q8_0", {"codec": "compact"}, {"schema": schema})
 
     def build(folder: Path) -> None:
-        gguf.make(checkpoint, folder / "model.gguf", "Q8_0", 1)
+        gguf.make(checkpoint, folder / "model.gguf", VariantSpec.parse("gguf-Q8_0"), 1)
         copy_tokenizer(checkpoint, folder)
 
     publish_models(str(workspace), {"gguf-Q8_0": artifacts.make(str(workspace), record, build)}, StorageOptions())

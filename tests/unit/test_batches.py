@@ -9,7 +9,7 @@ from intent.prompt import load_tokenizer
 from intent.synth.example import Example
 from intent.train import attention
 from intent.train.batches import batches, decisions, encode, loss, pack
-from tests.tiny import CART, NAMES, write_checkpoint, write_windowed
+from tests.tiny import CART, NAMES, write_checkpoint, write_gemma
 
 INTENTS = [
     ("add two eggs", {"action": "add", "product": "Eggs", "quantity": 2}),
@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def kinds(checkpoint, tmp_path_factory):
     """One checkpoint whose layers see everything, and one with sliding windows far shorter than a prompt."""
-    return {"llama": checkpoint, "gemma": write_windowed(tmp_path_factory.mktemp("windowed"))}
+    return {"llama": checkpoint, "gemma": write_gemma(tmp_path_factory.mktemp("windowed"))}
 
 
 def whole_prompts(model, batch):

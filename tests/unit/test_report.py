@@ -44,8 +44,9 @@ def add(product="Milk", quantity=1):
 
 def measured(name: str, hardware: Hardware, right: int, rate: float, mb: float, price: float | None = None) -> Measured:
     """Of 40 messages the first `right` are answered as they are meant, the others with a wrong quantity."""
+    held = {"types": {"Q5_0": 60_000_000, "Q8_0": 30_000_000}, "fell_back": 90_000_000} if name == "gguf-Q4_K_M" else {}
     record = ArtifactRecord(
-        f"variant-{name}", {"codec": "compact"}, {}, {"model.gguf": {"sha256": name, "bytes": int(mb * 1e6)}}
+        f"variant-{name}", {"codec": "compact"}, {}, {"model.gguf": {"sha256": name, "bytes": int(mb * 1e6)}}, held
     )
     loader = ClassifierLoader(name, Artifact(f"w/{name}", record), Prompt(CART), EngineOptions("compact"), StorageOptions())
     found = [Prediction(e.intent if i < right else add(quantity=9), 0.9) for i, e in enumerate(EXAMPLES)]
@@ -122,6 +123,12 @@ def test_figures_can_be_quoted_with_their_day_command_code_hardware_intervals_an
         assert "Measured on Xeon (2 CPUs), Tesla T4, 2026-11-25, by python -m jobs.sweep, intent 1." in text
         assert "en (39)" in text and "de (1)" in text
         assert "0.923 (0.821-1.000)" in text, "36 of 39"
+
+
+def test_the_types_that_a_file_really_has_are_told(results):
+    for text in (render_markdown(results, {}, SOURCES), " | ".join(Reader(render_html(results, {}, SOURCES)).said)):
+        assert "gguf-Q4_K_M | Q5_0 60 MB, Q8_0 30 MB | 90 MB" in text
+    assert "Types in the files" not in render_markdown({"reference": results["reference"]}, {}, SOURCES)
 
 
 def test_a_terminal_shows_figures_in_columns_and_a_failure_with_its_reason(results):
