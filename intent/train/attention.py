@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NAME = "shared_prefix"
 PREFIX, PADDING = -1, -2
 BLOCK = 128  # tokens of a block of the GPU's kernel
+EVERYTHING = 1 << 30  # a window that reaches everywhere
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Masks(NamedTuple):
 class Layout:
     """Locate the tokens of packed rows. All of it is made before the pass: compiled layers only read it.
 
-    whole, windowed: what layers see that see everything, and those with a window (the same where it reaches everywhere).
+    whole, windowed: what layers see that see everything, and those with a window.
     start: the column where messages begin, in every row.
     tokens: [messages, longest] index of each message's tokens among the columns of all rows behind the prefix; None on a GPU.
     places: [rows * columns behind the prefix] index of each such column's token among `tokens`.
@@ -98,22 +99,25 @@ def layout(packed: "Packed", device: "torch.device", window: int | None = None) 
         torch.from_numpy(a).to(device) for a in (packed.positions, packed.owners, packed.tokens, packed.places)
     )
     if fused(device.type):
-        whole = blocks(owners, positions)
-        return Layout(whole, blocks(owners, positions, window) if window else whole)
+        return Layout(*(blocks(owners, positions, back) for back in (EVERYTHING, window or EVERYTHING)))
     sizes = packed.start, packed.tokens.shape[1]
     whole = _masks(owners, positions, *sizes)
     windowed = _masks(owners, positions, *sizes, window) if window else whole
     return Layout(whole, windowed, packed.start, tokens, places)
 
 
-def blocks(owners: "torch.Tensor", positions: "torch.Tensor", window: int | None = None) -> "BlockMask":
+def blocks(owners: "torch.Tensor", positions: "torch.Tensor", window: int = EVERYTHING) -> "BlockMask":
     """Return the block mask for `owners` and `positions`, both [rows, width]."""
+    import torch
     from torch.nn.attention.flex_attention import create_block_mask
+
+    # As a tensor: a number would be part of the kernel, which would be compiled for each.
+    back = torch.tensor(window, device=owners.device)
 
     def seen(row, head, query, key):
         asking, asked = owners[row, query], owners[row, key]
         visible = ((asked == PREFIX) | (asking == asked)) & (query >= key)
-        return visible & (positions[row, query] - positions[row, key] < window) if window else visible
+        return visible & (positions[row, query] - positions[row, key] < back)
 
     rows, width = owners.shape
     return create_block_mask(seen, rows, None, width, width, device=owners.device, BLOCK_SIZE=BLOCK)
