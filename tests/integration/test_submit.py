@@ -169,7 +169,7 @@ def test_without_the_clusters_token_nothing_is_run(models, night, head, tmp_path
         ("fleet.rows_per_shard=many", "Value 'many' of type 'str' could not be converted to Integer"),
         ("fleet.rows_per_shard=0", "error: fleet.rows_per_shard=0: use at least 1"),
         ("engine.variants=[gguf-Q9]", "engine.variants='gguf-Q9': use gptq-w"),
-        ("catalog=nowhere.csv", "error: catalog='nowhere.csv': no such file"),
+        ("catalog=nowhere.csv", "/nowhere.csv': no such file"),
         ("schema=nothing", "Available options in 'schema'"),
         ("codec=xml", "Invalid value 'xml', expected one of [json, compact, pointing]"),
     ],
