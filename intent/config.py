@@ -201,7 +201,8 @@ class ModelConfig:
     A GGUF in several pieces is `package:NAME1/FILE1 NAME2/FILE2 ...`, in order. `sha256`: of the whole GGUF. `adapter`: a
     folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters. `vocabulary`: `full`, or the file that
     lists the tokens to keep, as jobs.vocabulary writes it; `shipped:NAME` is that of an adapter. `group_size`: of GPTQ, which
-    must divide the model's dimensions; the groups engine/ and quant/ name their variants by it.
+    must divide the model's dimensions. `file_type`: of GGUF, fast for the model's rows and close to the unquantized model. The
+    groups engine/ and quant/ name their variants by these two.
     """
 
     name: str = MISSING
@@ -211,6 +212,7 @@ class ModelConfig:
     adapter: str | None = None
     vocabulary: str = "full"
     group_size: int = 64
+    file_type: str = "Q8_0"
 
     def __post_init__(self):
         require(self.source != "", "model.source", self.source, "give a Hugging Face id, a folder, or package:NAME/FILE.gguf")
@@ -308,7 +310,7 @@ class EngineConfig:
     otherwise: list[str] = field(default_factory=list)
     abstain_below: float = 0.0
     device: Device = Device.auto
-    gguf_sequences: int = 32
+    gguf_sequences: int = 16
     gptq_batch: int | None = None
     max_message_tokens: int = 256
     parity_messages: int = 32
@@ -574,7 +576,7 @@ class BenchmarkConfig(JobConfig):
     shape: Shape = Shape.embedded
     rows: list[RowKind] = field(default_factory=lambda: list(RowKind))
     codecs: list[CodecName] = field(default_factory=lambda: [CodecName.compact, CodecName.json])
-    sequences: list[int] = field(default_factory=lambda: [32])
+    sequences: list[int] = field(default_factory=lambda: [16])
     threads: list[int] = field(default_factory=list)
     messages: int = 512
     seconds: float = 20.0

@@ -20,7 +20,7 @@ from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0
 # Tokens that a message and its answer are given on average. llama.cpp writes its whole cache at the start, used or not.
-USUAL_ROOM = 128
+USUAL_ROOM = 64
 
 
 class GgufForward:

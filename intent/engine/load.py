@@ -34,7 +34,7 @@ class EngineOptions:
 
     codec: str
     device: Device = Device.auto
-    gguf_sequences: int = 32
+    gguf_sequences: int = 16
     gptq_batch: int | None = None
     threads: int | None = None
     max_message_tokens: int = 256

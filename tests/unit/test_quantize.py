@@ -25,7 +25,7 @@ def checkpoint(tmp_path_factory):
 
 
 def test_an_adapter_calibrated_anew_is_another_model(tmp_path):
-    folder = Path(str(files("intent") / "adapters/smollm2-135m"))
+    folder = Path(str(files("intent") / "adapters/gemma3-270m"))
     before = Lineage(load_config("train", [f"model.adapter={folder}"])).base_record().fingerprint
     shutil.copytree(folder, tmp_path / "adapter")
     same = Lineage(load_config("train", [f"model.adapter={tmp_path}/adapter"]))
@@ -140,5 +140,5 @@ def test_a_part_that_cannot_be_set_apart_is_refused_with_those_that_can(name):
 
 
 def test_an_adapter_of_another_model_is_refused_by_name(checkpoint, tmp_path):
-    with pytest.raises(ConfigError, match=r"model\.adapter='shipped:smollm2-135m'.*model\.adapter=null"):
-        write_base(ModelConfig("m", str(checkpoint), adapter="shipped:smollm2-135m"), tmp_path)
+    with pytest.raises(ConfigError, match=r"model\.adapter='shipped:gemma3-270m'.*model\.adapter=null"):
+        write_base(ModelConfig("m", str(checkpoint), adapter="shipped:gemma3-270m"), tmp_path)
