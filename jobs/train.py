@@ -49,7 +49,7 @@ def make_base(lineage: Lineage) -> artifacts.Artifact:
     if made := artifacts.find(artifacts.artifact_uri(where, record), lineage.options):
         return made
     with Steps("base model") as steps:
-        steps.update(0, 0, f"reads {lineage.config.model.source}")
+        steps.update(0, 0, f"reads {lineage.config.model.name}")
         made = ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.model, lineage.options))
         steps.end()
     return made

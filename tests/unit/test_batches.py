@@ -53,10 +53,10 @@ def whole_prompts(model, batch):
 def test_the_loss_and_its_gradient_are_of_what_is_served_for_whole_prompts(kinds, kind, codec):
     checkpoint = kinds[kind]
     model = load_reference(checkpoint, "cpu").float().train()
-    twice = [replace(e, catalog=catalog) for e in EXAMPLES * 4 for catalog in ("all", "some")]
+    twice = [replace(e, catalog=catalog) for e in EXAMPLES * 2 for catalog in ("all", "some")]
     catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
     groups = encode(twice, catalogs, CART, load_tokenizer(checkpoint), codec)
-    (batch,) = batches(groups, 32)
+    (batch,) = batches(groups, 16)
     ordinary = model.config._attn_implementation
     model.set_attn_implementation(attention.register())
     packed = loss(model, pack(batch))
