@@ -31,7 +31,7 @@ GOLD_SLOTS = ["action", "product", "quantity"]
 # What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
 # whose content is an input.
 PLACES = (
-    "uri", "device", "cpus", "workers", "group_size", "adapter", "vocabulary", "source", "revision", "sha256",
+    "uri", "device", "cpus", "workers", "group_size", "file_type", "adapter", "vocabulary", "source", "revision", "sha256",
 )  # fmt: skip
 
 

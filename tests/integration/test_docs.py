@@ -66,13 +66,13 @@ def model(workspace: str, folder: Path, version: int) -> None:
 
     checkpoint = write_checkpoint(folder)
     schema = Lineage(load_config("generate", [])).schema_fingerprint
-    record = ArtifactRecord("variant-gguf-Q4_K_M", {"codec": "compact", "version": version}, {"schema": schema})
+    record = ArtifactRecord("variant-gguf-Q8_0", {"codec": "compact", "version": version}, {"schema": schema})
 
     def build(made: Path) -> None:
         gguf.make(checkpoint, made / "model.gguf", VariantSpec.parse("gguf-Q8_0"), 1)
         copy_tokenizer(checkpoint, made)
 
-    publish_models(workspace, {"gguf-Q4_K_M": artifacts.make(workspace, record, build)}, StorageOptions())
+    publish_models(workspace, {"gguf-Q8_0": artifacts.make(workspace, record, build)}, StorageOptions())
 
 
 @pytest.fixture(scope="module")

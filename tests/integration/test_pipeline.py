@@ -40,6 +40,7 @@ def config(base, workspace, *more) -> ClassifyConfig:
         "model.adapter=null",
         "model.vocabulary=full",
         "model.group_size=64",
+        "model.file_type=Q4_K_M",
         "data.train=64",
         "data.validation=16",
         "data.test=32",

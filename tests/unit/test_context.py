@@ -43,8 +43,8 @@ def lineage(tmp_path) -> Lineage:
     where = lineage.config.workspace
     artifacts.make(where, lineage.base_record(), build)
     checkpoint = artifacts.make(where, lineage.checkpoint_record(), build)
-    variant = artifacts.make(where, lineage.variant_record(checkpoint, VariantSpec.parse("gguf-Q4_K_M")), build_variant)
-    publish_models(where, {"gguf-Q4_K_M": variant}, StorageOptions())
+    variant = artifacts.make(where, lineage.variant_record(checkpoint, VariantSpec.parse("gguf-Q4_0")), build_variant)
+    publish_models(where, {"gguf-Q4_0": variant}, StorageOptions())
     return lineage
 
 

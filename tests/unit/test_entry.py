@@ -87,8 +87,8 @@ def test_a_model_brings_its_hyper_parameters_and_the_command_line_goes_before_th
     )
     assert (named.train.epochs, named.quant.variants, named.engine.variants) == (1, ["gguf-F16"], ["gptq-w4g128"])
     embedded = load_config("train", ["model=smollm2_135m"])
-    assert embedded.engine.otherwise == ["gptq-w4g64", "gguf-Q4_K_M"]
-    other = load_config("train", ["model=smollm2_135m", "model.group_size=32"])
+    assert embedded.engine.otherwise == ["gptq-w4g64", "gguf-Q4_0"]
+    other = load_config("train", ["model=smollm2_135m", "model.group_size=32", "model.file_type=F16"])
     assert Lineage(other).base_record() == Lineage(embedded).base_record(), "the base is the same"
 
 

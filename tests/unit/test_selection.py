@@ -100,7 +100,13 @@ def lineage(tmp_path, monkeypatch):
         "intent.artifacts.registry.load",
         lambda uri, remedy, options: Artifact(uri, ArtifactRecord("variant", {"f": uri.removeprefix(f"{tmp_path}/")}, {})),
     )
-    made = Lineage(load_config("classify", ["input=in", f"output={tmp_path}/out", f"workspace={tmp_path}"], ClassifyConfig))
+    made = Lineage(
+        load_config(
+            "classify",
+            ["input=in", f"output={tmp_path}/out", f"workspace={tmp_path}", "model.file_type=Q4_K_M"],
+            ClassifyConfig,
+        )
+    )
     names = ["gguf-Q4_K_M", "gptq-w4g128"]
     publish_models(str(tmp_path), {n: Artifact(f"f-{n}", ArtifactRecord("variant", {"f": n}, {})) for n in names}, HERE)
     return made
