@@ -26,7 +26,7 @@ from jobs.train import train
 LOG_SEED = 2026
 FILES, ROWS, DISTINCT = 4, 20_000, 3_000
 # What the default model reaches, in exact match, and what quantizing it may cost.
-LEAST, MOST_LOST = 0.95, 0.02
+LEAST, MOST_LOST = 0.9, 0.02
 
 
 def write_log(store: Store, lineage: Lineage, data: DataConfig) -> None:
