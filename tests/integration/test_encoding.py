@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,6 +37,7 @@ def request(tmp_path, monkeypatch, rows_per_file: int) -> TrainRequest:
 
 
 def test_many_files_are_encoded_to_the_same_messages(tmp_path, monkeypatch):
-    whole, parts = (_encoded(request(tmp_path, monkeypatch, size), "train") for size in (1000, 60))
+    silent = SimpleNamespace(step=lambda done, total, text: None)
+    whole, parts = (_encoded(request(tmp_path, monkeypatch, size), "train", silent) for size in (1000, 60))
     assert len(parts) >= len(whole) == 5
     assert [row for group in parts for row in group.rows] == [row for group in whole for row in group.rows]
