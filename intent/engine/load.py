@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class EngineOptions:
     """How an engine runs: sequences together per kind, threads of its CPU kernels, where, and what it refuses.
 
-    `gptq_batch` None: as many as the GPU has memory for, on a CPU 32.
+    `gptq_batch` None: as many as the GPU has memory for, on a CPU 64.
 
     `parity_messages`: how many of its gold messages it must label as the reference did, but for a share
     `parity_disagreement`, before it is given out; 0: none.

@@ -15,7 +15,7 @@ from intent.prompt import Prompt
 from intent.storage import StorageOptions
 from jobs.app import load_config
 from jobs.choice import serving
-from jobs.context import require_fitting, require_trainable
+from jobs.context import _context, require_fitting, require_trainable
 from jobs.generate import generate
 from jobs.quantize import quantize
 from jobs.train import train
@@ -86,4 +86,5 @@ def test_what_is_too_long_is_named(tmp_path):
 
 def test_a_model_without_a_prompt_has_no_context(lineage):
     svm = artifacts.make(lineage.config.workspace, ArtifactRecord("variant-svm", {}, {}), lambda folder: None)
+    assert _context(lineage, svm) is None
     require_fitting(lineage, [svm])

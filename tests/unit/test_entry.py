@@ -165,7 +165,8 @@ def test_a_place_that_only_this_machine_knows_is_refused_on_a_cluster(override):
 
 
 def test_a_catalog_that_no_slot_names_is_not_asked_for_on_a_cluster():
-    load_config("train", ["cluster=attach", "workspace=/mnt/w", "schema=labels"])
+    config = load_config("train", ["cluster=attach", "workspace=/mnt/w", "schema=labels", "catalog=here.csv"])
+    assert config.catalog.endswith("here.csv"), "a relative one is refused only where it is read"
 
 
 def test_what_cannot_be_written_to_is_refused_before_any_work(command_lines, tmp_path, monkeypatch):

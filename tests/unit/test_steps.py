@@ -186,12 +186,17 @@ def test_a_terminal_has_a_bar_for_each_part_and_text_stays_text(clock):
 
 def test_that_nobody_reads_fails_no_job(clock):
     class Closed(io.StringIO):
+        tries = 0
+
         def write(self, text):
+            self.tries += 1
             raise BrokenPipeError
 
-    with Steps("train", "step", Closed(), clock) as steps:
+    stream = Closed()
+    with Steps("train", "step", stream, clock) as steps:
         steps.update(0, 10)
         steps.update(10, 10)
+    assert stream.tries > 0 and stream.getvalue() == ""
 
 
 def test_work_that_reports_nothing_itself_is_looked_at(monkeypatch):
