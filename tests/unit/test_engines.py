@@ -40,7 +40,8 @@ def f16(checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def messages():
-    rng = random.Random(3)
+    # Of these, none is as likely one answer as another to the random model: a tie falls as the batch rounds.
+    rng = random.Random(7)
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 25))) for _ in range(80)]
 
 
@@ -63,9 +64,8 @@ def test_gguf_and_reference_label_alike(checkpoint, f16, messages, codec):
     ours = classifier("gguf", checkpoint, f16, codec).classify(messages)
     theirs = classifier("reference", checkpoint, f16, codec).classify(messages)
     assert len(set(labels(theirs))) > 5, "a test of one label shows nothing"
-    alike = [i for i in range(len(messages)) if labels(ours)[i] == labels(theirs)[i]]
-    assert len(alike) >= len(messages) - 1, "two answers may be as likely"
-    assert [ours[i].confidence for i in alike] == pytest.approx([theirs[i].confidence for i in alike], rel=0.02)
+    assert labels(ours) == labels(theirs)
+    assert [p.confidence for p in ours] == pytest.approx([p.confidence for p in theirs], rel=0.02)
 
 
 @pytest.mark.parametrize("kind", ["gguf", "reference"])
