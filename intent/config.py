@@ -466,6 +466,50 @@ class VocabularyConfig(JobConfig):
         yield self, "output", "output"
 
 
+class CacheVariants(Enum):
+    same = "same"
+    any = "any"
+
+
+@dataclass
+class CacheConfig:
+    """The cache of labels in the workspace. `variants`: a label may serve the `same` variant, or `any` of its checkpoint that
+    is checked against the unquantized model. `gigabytes` and `days` since the last use: the most that is kept of one scope.
+
+    A share `sample` of the messages found is asked again; where less than a share `agreement` of them gets the same intent,
+    the cache is dropped.
+    """
+
+    enabled: bool = True
+    variants: CacheVariants = CacheVariants.same
+    gigabytes: float = 8.0
+    days: int = 30
+    sample: float = 0.005
+    agreement: float = 0.98
+
+    def __post_init__(self):
+        require(self.gigabytes > 0, "cache.gigabytes", self.gigabytes, "use more than 0, or cache.enabled=false")
+        require(0 < self.days <= 3650, "cache.days", self.days, "use 1 to 3650 days")
+        require(0 <= self.sample <= 1, "cache.sample", self.sample, "use a share in [0, 1], e.g. 0.005")
+        require(0 <= self.agreement < 1, "cache.agreement", self.agreement, "use a share in [0, 1), e.g. 0.98")
+
+
+class CacheAction(Enum):
+    stats = "stats"
+    verify = "verify"
+    prune = "prune"
+    delete = "delete"
+
+
+@dataclass
+class CacheJobConfig(JobConfig):
+    """`action`: what `jobs.cache` does with the scope of this name, or with all (null)."""
+
+    action: CacheAction = CacheAction.stats
+    scope: str | None = None
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+
 @dataclass
 class ClassifyConfig(JobConfig):
     """`input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
@@ -481,6 +525,7 @@ class ClassifyConfig(JobConfig):
     message_column: str = "message"
     keep_columns: list[str] = field(default_factory=list)
     models: str | None = None
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self):
         super().__post_init__()
