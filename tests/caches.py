@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from intent.engine import Prediction
-from intent.label_cache import LabelCache, Limits, Reader, Scope, piece
+from intent.label_cache import LabelCache, Reader, Scope, piece
 from intent.label_cache.pointer import FOLDER, File
 from intent.storage import open_store
 
@@ -24,9 +24,9 @@ class Clock:
         return self.day * piece.DAY_SECONDS
 
 
-def cache(root: str, facts: Mapping[str, object] = FACTS, clock=None, limits: Limits = Limits(), **kwargs) -> LabelCache:
+def cache(root: str, facts: Mapping[str, object] = FACTS, clock=None, **kwargs) -> LabelCache:
     scope = Scope.of(facts, SECRET)
-    return LabelCache(open_store(f"{root}/{FOLDER}/{scope.name}"), scope, limits, now=clock or Clock(), **kwargs)
+    return LabelCache(open_store(f"{root}/{FOLDER}/{scope.name}"), scope, now=clock or Clock(), **kwargs)
 
 
 def entries(cache: LabelCache, labels: Mapping[str, int], confidence: float = 0.9) -> pa.Table:

@@ -22,10 +22,10 @@ STALE_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Found:
-    """Of n messages: `high`, `low` [n], their hashes; `hit` [n] bool.
+    """Of n messages: `high`, `low` [n], their hashes; `hit` [n] bool; `again` [n] bool, the hits that are to be asked again.
 
-    Of the hits, in order: `codes`, each one's place in `answers`, and `confidence`, before any threshold. `again` [hits]
-    bool: those to be asked again. `stale`: entries that are to be kept anew with today's date.
+    Of the hits, in order: `codes`, each one's place in `answers`, and `confidence`, before any threshold. `stale`: entries
+    that are to be kept anew with today's date.
     """
 
     high: np.ndarray
@@ -99,7 +99,7 @@ class Reader:
             part.release()
         hit = codes >= 0
         again = hit & self._drawn(low)
-        return Found(high, low, hit, codes[hit], [_parse(text) for text in answers], confidence[hit], again[hit], stale)
+        return Found(high, low, hit, codes[hit], [_parse(text) for text in answers], confidence[hit], again, stale)
 
     def _drawn(self, low: np.ndarray) -> np.ndarray:
         """A share `sample` of all hashes, another one of each salt."""

@@ -63,7 +63,7 @@ def learn(output: Store, caches: Sequence[LabelCache]) -> int:
 
 
 def _add(output: Store, blobs: Sequence[Blob], cache: LabelCache) -> int:
-    night = fingerprint([(blob.key, blob.size) for blob in blobs])
+    night = fingerprint([(blob.key, blob.etag) for blob in blobs])
     for _ in range(ATTEMPTS):
         pointer = cache.begin()
         if night in pointer.nights:
