@@ -615,7 +615,8 @@ class BenchmarkConfig(JobConfig):
 
     The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row; the others are levers,
     each measured alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured
-    model's. With `night`, the fan-out of logs of so many rows and the plan of `objects` are measured instead.
+    model's. With `night`, the fan-out of logs of so many rows and the plan of `objects` are measured instead. With `nights`,
+    so many nights of `messages` different ones each are, with the label cache, and lookups in a cache of `entries`.
     """
 
     shape: Shape = Shape.embedded
@@ -628,6 +629,8 @@ class BenchmarkConfig(JobConfig):
     vocabulary: str | None = None
     night: list[int] = field(default_factory=list)
     objects: int = 100_000
+    nights: int = 0
+    entries: int = 20_000_000
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
@@ -641,3 +644,5 @@ class BenchmarkConfig(JobConfig):
             require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")
         require(self.seconds > 0, "seconds", self.seconds, "measure each row for more than 0 seconds")
         require(self.messages > 0, "messages", self.messages, "use at least 1 message")
+        require(self.nights != 1 and self.nights >= 0, "nights", self.nights, "use 2 nights or more, or 0: none")
+        require(self.entries > 0, "entries", self.entries, "use at least 1")

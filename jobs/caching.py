@@ -68,19 +68,19 @@ def _facts(lineage: Lineage, name: str, variant: Artifact) -> dict[str, object]:
         "prompt": fingerprint([prompt.VERSION, lineage.prompt.prefix]),
         "max_message_tokens": engine.max_message_tokens,
     }
-    spec = VariantSpec.parse(name)
-    if spec.engine == CASCADE:
+    if name.startswith(f"{CASCADE}-"):
+        # Whose answer counts hangs on it, too.
         facts["cascade_below"] = engine.abstain_below
-    if lineage.config.cache.variants is CacheVariants.any and _checked(lineage, spec, variant):
+    if lineage.config.cache.variants is CacheVariants.any and _checked(lineage, name, variant):
         # The class of the variants that were found to label as this checkpoint does.
         facts |= {"variant": "any", "model": variant.record.inputs["checkpoint"]}
         facts["calibration"] = variant.record.files.get(calibration.FILE, {}).get("sha256")
     return facts
 
 
-def _checked(lineage: Lineage, spec: VariantSpec, variant: Artifact) -> bool:
+def _checked(lineage: Lineage, name: str, variant: Artifact) -> bool:
     """Whether its actors start only where it labels the gold set as the unquantized model did."""
-    alone = spec.engine not in (SVM, CASCADE) and "checkpoint" in variant.record.inputs
+    alone = VariantSpec.parse(name).engine not in (SVM, CASCADE) and "checkpoint" in variant.record.inputs
     return alone and parity.GOLD in variant.record.files and lineage.config.engine.parity_messages > 0
 
 

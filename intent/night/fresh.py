@@ -69,7 +69,8 @@ def _add(output: Store, blobs: Sequence[Blob], cache: LabelCache) -> int:
         if night in pointer.nights:
             return 0
         copies = f"-{pointer.epoch}.copy"
-        keys = [blob.key for blob in blobs if blob.key.endswith((".arrow", copies))]
+        # Of one message the first entry counts: what an engine says now before what the cache said.
+        keys = [blob.key for ending in (".arrow", copies) for blob in blobs if blob.key.endswith(ending)]
         try:
             files = list(_files(_tables(output, keys), cache))
             cache.add(night, files, pointer.epoch)

@@ -105,8 +105,8 @@ class Worker:
         predictions, table = self._classify(texts.take(pa.array(open_[asked])).to_pylist())
         tables.append(table)
         agreed = self._agreed(kept, asked, predictions)
-        counts = (int(asked.sum()), int(sure.sum()), int(kept.again.sum()), agreed)
-        return Answers(pa.concat_tables(tables), position, *counts, self._fresh(kept, asked, predictions))
+        counts = (int(asked.sum()), int(sure.sum()), int(kept.again.sum()), int(agreed.sum()))
+        return Answers(pa.concat_tables(tables), position, *counts, self._fresh(kept, asked, predictions, ~agreed))
 
     @property
     def answer_schema(self) -> pa.Schema:
@@ -133,18 +133,18 @@ class Worker:
         at = table.column_names.index("confidence")
         return table.set_column(at, table.schema.field(at), pa.array(confidence.astype(np.float32)))
 
-    def _agreed(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction]) -> int:
-        """Of the hits that were asked again, how many got the same intent."""
+    def _agreed(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
+        """[predictions] bool: those of hits that were asked again which have the same intent."""
+        same = np.zeros(len(predictions), bool)
         before = [found.answers[code][0] for code in found.codes[found.again[found.hit]]]
-        now = [predictions[i] for i in np.flatnonzero(found.again[asked])]
-        return sum(
-            new.status is Status.OK and piece.answer(new.intent, "") == piece.answer(old, "")
-            for new, old in zip(now, before, strict=True)
-        )
+        for i, old in zip(np.flatnonzero(found.again[asked]), before, strict=True):
+            now = predictions[i]
+            same[i] = now.status is Status.OK and piece.answer(now.intent, "") == piece.answer(old, "")
+        return same
 
-    def _fresh(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction]) -> Fresh | None:
-        sure = np.array([p.status is Status.OK for p in predictions], bool)
-        made = [p for p in predictions if p.status is Status.OK]
+    def _fresh(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction], new: np.ndarray) -> Fresh | None:
+        sure = new & np.array([p.status is Status.OK for p in predictions], bool)
+        made = [predictions[i] for i in np.flatnonzero(sure)]
         hashes = found.high[asked][sure], found.low[asked][sure]
         labels = piece.entries(*hashes, made, self.classifier.variant, self.reader.cache.day)
         return Fresh.of(self.reader.cache.scope.name, self.reader.epoch, labels, found.stale)
