@@ -93,7 +93,6 @@ def test_a_night_pays_only_for_what_is_new(root, tmp_path):
 STEPS = [
     (Tally, "add", True),
     (Ledger, "commit", False),
-    (Ledger, "commit", True),
     (fresh, "learn", False),
     (LabelCache, "add", False),
     (LabelCache, "add", True),
