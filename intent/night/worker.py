@@ -117,7 +117,8 @@ class Worker:
         """What the model says of each message, and the answers that are made of that."""
         try:
             predictions = classify_each(self.classifier, messages) if messages else []
-            return predictions, self._answers([abstain(found, self.abstain_below) for found in predictions])
+            below = self.abstain_below
+            return predictions, self._answers([abstain(found, below) for found in predictions] if below else predictions)
         except IntentError:
             raise
         except Exception as error:
