@@ -85,12 +85,15 @@ class SlotConfig:
 
 @dataclass
 class SchemaConfig:
+    """`repeat`: 1 is one intent a message; more is a list of up to so many."""
+
     name: str = MISSING
     instruction: str = MISSING
     slots: list[SlotConfig] = MISSING
+    repeat: int = 1
 
     def schema(self) -> IntentSchema:
-        return IntentSchema(self.name, self.instruction, tuple(slot.slot() for slot in self.slots))
+        return IntentSchema(self.name, self.instruction, tuple(slot.slot() for slot in self.slots), self.repeat)
 
 
 @dataclass

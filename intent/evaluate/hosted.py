@@ -64,7 +64,7 @@ def measure(
     kept = ("model", "url", "options", "input_price", "output_price", "concurrency", "requests_per_minute")
     settings = {name: value for name, value in asdict(config).items() if name in kept}
     settings |= {"prompt": fingerprint(SYSTEM), "split": SPLIT, "version": VERSION}
-    inputs = {"data": data.fingerprint, "schema": fingerprint(asdict(schema))}
+    inputs = {"data": data.fingerprint, "schema": fingerprint(schema.identity())}
 
     def build(folder: Path) -> dict:
         files = Files(data, options)
