@@ -250,7 +250,7 @@ def answer_key(intent: Intent | None) -> tuple | None:
         return None
     if intent.get(INTENTS, ()) is None:
         return (None,)
-    return tuple(sorted(to_json(item) for item in items_of(intent)))
+    return tuple(sorted(json.dumps(item, sort_keys=True) for item in items_of(intent)))
 
 
 def to_json(intent: Mapping) -> str:
