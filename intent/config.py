@@ -474,7 +474,8 @@ class ClassifyConfig(JobConfig):
     """`input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
     object is read that is Parquet by its name (.parquet, .parq, .pq) or, where that does not say, by its content.
 
-    `keep_columns`: of the objects, or of the folders `name=value` that they lie in.
+    `keep_columns`: of the objects, or of the folders `name=value` that they lie in. `explode`: where a schema's intents are
+    lists, the output has a row an item instead of a row a message.
     """
 
     input: str = MISSING
@@ -483,6 +484,7 @@ class ClassifyConfig(JobConfig):
     id_column: str = "id"
     message_column: str = "message"
     keep_columns: list[str] = field(default_factory=list)
+    explode: bool = False
     models: str | None = None
 
     def __post_init__(self):
