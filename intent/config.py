@@ -126,8 +126,9 @@ class DataConfig:
 class LabelledConfig:
     """Labelled messages of your own in place of generated ones: `uri` is a Parquet, CSV or JSON lines file, or their folder.
 
-    `message`, `language`, `split`: columns. `slots`: those of the schema's slots, in its order; empty: named as the slots.
-    `split` says train, validation or test; without it, a hash of the message does, with these shares.
+    `message`, `language`, `split`: columns. `slots`: those of the schema's slots, in its order; empty: named as the slots. A
+    schema of lists has one column of them, as JSON or as a list; empty: `intents`. `split` says train, validation or test;
+    without it, a hash of the message does, with these shares.
     """
 
     uri: str | None = None

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from intent.schema import INTENTS, ITEM, IntentSchema
+from intent.schema import CONFIDENCE, INTENTS, ITEM, IntentSchema
 
 ITEM_CONFIDENCE = "item_confidence"
 
@@ -15,7 +15,7 @@ ITEM_CONFIDENCE = "item_confidence"
 def columns(schema: IntentSchema, exploded: bool) -> list[str]:
     """The output's own columns, in order."""
     made = [ITEM, *schema.names, ITEM_CONFIDENCE] if exploded else [field.name for field in schema.arrow_fields()]
-    return ["id", *made, "confidence", "status", "variant"]
+    return ["id", *made, CONFIDENCE, "status", "variant"]
 
 
 def explode(table: pa.Table, schema: IntentSchema) -> pa.Table:
@@ -31,8 +31,8 @@ def explode(table: pa.Table, schema: IntentSchema) -> pa.Table:
     first = np.flatnonzero(np.diff(rows, prepend=-1))
     numbers = pa.array(np.arange(len(rows)) - first[rows] + 1, pa.int32(), mask=empty)
     items = lists.flatten().take(pa.array(np.maximum(np.cumsum(~empty) - 1, 0), mask=empty))
-    made = {name: pc.struct_field(items, name) for name in (*schema.names, "confidence")}
-    made[ITEM_CONFIDENCE] = made.pop("confidence")
+    made = {name: pc.struct_field(items, name) for name in (*schema.names, CONFIDENCE)}
+    made[ITEM_CONFIDENCE] = made.pop(CONFIDENCE)
     at = table.column_names.index(INTENTS)
     spread = table.take(pa.array(rows))
     before, after = table.column_names[:at], table.column_names[at + 1 :]

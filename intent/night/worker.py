@@ -18,7 +18,7 @@ from intent.night.columns import Columns
 from intent.night.part import Part, build_part
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
-from intent.schema import INTENTS, IntentSchema, Item
+from intent.schema import CONFIDENCE, INTENTS, IntentSchema, Item
 
 MAX_CHARACTERS = 4096
 NULL = "null message"
@@ -127,4 +127,4 @@ class Worker:
 
 def _sure(given: Sequence[Item], confidences: Sequence[float]) -> list[dict]:
     """Each item with its confidence, null where the classifier says none."""
-    return [item | {"confidence": sure} for item, sure in zip_longest(given, confidences)]
+    return [item | {CONFIDENCE: sure} for item, sure in zip_longest(given, confidences)]
