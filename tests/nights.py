@@ -52,7 +52,7 @@ def list_rule(message: str) -> Prediction:
         return replace(found, intent={"intents": []})
     more = [{"action": "remove", "product": "Eggs", "quantity": n} for n in range(1, message.count(" and ") + 1)]
     items = [found.intent, *more]
-    return replace(found, intent={"intents": items}, items=tuple(1 - 0.125 * n for n in range(len(items))))
+    return replace(found, intent={"intents": items}, slots=tuple(1 - 0.125 * n for n in range(len(items))))
 
 
 @dataclass

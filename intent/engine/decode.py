@@ -317,7 +317,7 @@ class Walk:
         """The prediction of a message whose answer is complete."""
         found = self._intent(row) if self.automaton.again is None else self._list(row)
         if found.confidence < abstain_below:
-            return replace(found, intent=dict.fromkeys(found.intent), items=(), status=Status.ABSTAINED)
+            return replace(found, intent=dict.fromkeys(found.intent), status=Status.ABSTAINED)
         return found
 
     def _intent(self, row: int) -> Prediction:
@@ -332,7 +332,7 @@ class Walk:
         chances = self.confidences[row].reshape(-1, self._width).prod(axis=1)
         summed = self.automaton.schema.summed([self.automaton.item(each) for each in chosen])
         items = tuple(float(chances[said].prod()) for _, said in summed)
-        return Prediction({INTENTS: [item for item, _ in summed]}, float(chances.prod()), items=items)
+        return Prediction({INTENTS: [item for item, _ in summed]}, float(chances.prod()), items)
 
 
 def decide(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

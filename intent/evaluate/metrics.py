@@ -187,7 +187,7 @@ def _sure_items(pairs: Sequence[tuple[Example, Prediction]]) -> tuple[np.ndarray
     found = []
     for example, prediction in pairs:
         meant = answer_key(example.intent)
-        for item, sure in zip(items_of(prediction.intent), prediction.items, strict=False):
+        for item, sure in zip(items_of(prediction.intent), prediction.slots, strict=False):
             found += [(sure, answer_key(item)[0] in meant)] if prediction.status is Status.OK else []
     confidence, right = np.array(found, np.float64).reshape(-1, 2).T
     return confidence, right

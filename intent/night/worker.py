@@ -89,7 +89,7 @@ class Worker:
         names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
         slots = [[intent[name] if intent else None for intent in intents] for name in names]
         if self.schema.repeat > 1:
-            slots = [[given and _sure(given, p.items) for given, p in zip(slots[0], predictions, strict=True)]]
+            slots = [[given and _sure(given, p.slots) for given, p in zip(slots[0], predictions, strict=True)]]
         rest = [
             [p.confidence for p in predictions],
             [p.status for p in predictions],

@@ -260,11 +260,11 @@ def test_each_item_has_its_confidence_and_the_whole_has_the_end_too():
     before = walk.confidences[0].reshape(4, 3).prod(axis=1)
     prediction = led(automaton, target.choices, [np.log(3.0)] * end + [0.0]).prediction(0)
     options = len(automaton.allowed(automaton.again))
-    assert prediction.items == pytest.approx(before[:2].tolist())
+    assert prediction.slots == pytest.approx(before[:2].tolist())
     # The end of the list was as likely as any other option.
     assert prediction.confidence == pytest.approx(before[0] * before[1] / options)
     nothing = led(automaton, automaton.target(basket()).choices, [np.log(3.0)]).prediction(0)
-    assert nothing.intent == {"intents": []} and nothing.items == ()
+    assert nothing.intent == {"intents": []} and nothing.slots == ()
     assert nothing.confidence == pytest.approx(3 / (3 + options - 1))
 
 
@@ -275,7 +275,7 @@ def test_what_is_said_twice_is_summed_and_is_as_sure_as_both():
     each = walk.confidences[0].reshape(4, 3).prod(axis=1)
     prediction = walk.prediction(0)
     assert prediction.intent == basket(("add", "Eggs", 99))
-    assert prediction.items == pytest.approx((each[0] * each[1],))
+    assert prediction.slots == pytest.approx((each[0] * each[1],))
 
 
 def test_a_list_that_is_too_long_is_no_target():
@@ -287,7 +287,7 @@ def test_a_list_under_the_threshold_is_abstained_as_a_whole():
     automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
     walk = led(automaton, automaton.target(basket(("add", "Eggs", 2))).choices, [0.1] * 9)
     abstained = walk.prediction(0, abstain_below=0.9)
-    assert abstained.status is Status.ABSTAINED and abstained.intent == {"intents": None} and abstained.items == ()
+    assert abstained.status is Status.ABSTAINED and abstained.intent == {"intents": None}
 
 
 def test_a_walk_that_begins_again_forgets_its_items():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from intent.engine import Status
+from intent.engine import Prediction, Status
 from intent.engine.batch import BatchClassifier
 from intent.engine.causal import CausalForward, fitting
 from intent.engine.decode import Automaton
@@ -94,8 +94,8 @@ def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(c
     assert sum(a == b for a, b in zip(labels(again), labels(found), strict=True)) > 0.9 * len(messages)
     for prediction in found:
         assert BASKET.check(prediction.intent, NAMES) == prediction.intent
-        assert len(prediction.items) == len(prediction.intent["intents"])
-        assert prediction.confidence <= np.prod(prediction.items) * (1 + 1e-9)
+        assert len(prediction.slots) == len(prediction.intent["intents"])
+        assert prediction.confidence <= np.prod(prediction.slots) * (1 + 1e-9)
     alone = [label for message in messages[:10] for label in labels(ours.classify([message]))]
     assert sum(a == b for a, b in zip(labels(again), alone, strict=False)) >= 9
 
@@ -350,3 +350,16 @@ def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
     monkeypatch.setattr(GgufForward, "extend", broken)
     with pytest.raises(Disagreement):
         load_classifier(variant, "gguf-F16", PROMPT, CHECKED)
+
+
+def test_a_list_in_another_order_is_no_disagreement():
+    items = [{"action": "add", "product": name, "quantity": 1} for name in NAMES[:2]]
+    gold = GoldSet(NAMES, ["milk of both kinds"], [{"intents": items}])
+    for said, agrees in ((items[::-1], True), (items[:1], False), ([], False)):
+        found = Prediction({"intents": said}, 0.9, message="milk of both kinds")
+        engine = SimpleNamespace(variant="gguf-F16", classify=lambda messages, found=found: [found])
+        if agrees:
+            gold.check(engine, 1, 0.0)
+        else:
+            with pytest.raises(Disagreement, match="1 of 1 gold messages"):
+                gold.check(engine, 1, 0.0)
