@@ -65,7 +65,7 @@ class Lineage:
 
     @property
     def schema_fingerprint(self) -> str:
-        return fingerprint(asdict(self.schema))
+        return fingerprint(self.schema.identity())
 
     @cached_property
     def model(self) -> ModelConfig:
