@@ -1,0 +1,399 @@
+"""A message that asks for several things: a `Request` for each, the list that they stand in, and what is said about it.
+
+The slots of its templates: {items} is the list, {bares} the list without numbers, {refused} the list with each item in a
+template of `list_refuse_item`, {variants} only what tells the items apart ("two red, one blue"); {clause} is the list as what
+is asked for, with or without a verb. {num} is the last item's right number, {total} the sum of all, {total_np} the same with
+the noun, {each} the number of every item, {more} {more_counted} how many more of an item. {fixed}, {dropped}, {new}, {out},
+{in}, {first} and {last} are single items with their quantities; with a phrase behind it ({out_the}) no quantity is said.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from intent.synth.grammar import Parts, expand
+from intent.synth.language import Language
+from intent.synth.phenomena import LISTS, shares
+from intent.synth.request import Request, slots_of
+from intent.synth.shelf import Product, Shelf, ideas
+
+LENGTHS = shares(((2, 0.38), (3, 0.28), (4, 0.17), (5, 0.1), (6, 0.07)))
+# Where each item has a line of its own, and where all say their number alike.
+LINES = ("line_breaks", "bullets")
+MARKS = ("- ", "* ", "• ", "– ", "-", "+ ", "> ", "[ ] ")
+COMMAS = (", ", ", ", ", ", ", ", ",", "; ", " / ", " + ")
+BEFORE = ("{n}x {name}", "{n} x {name}", "{n}x{name}", "{n} {name}")
+BEHIND = ("{name} x{n}", "{name}: {n}", "{name} ({n})", "{name} x {n}", "{name} = {n}")
+PLAIN_FRAMES = {"add": ("add", "add", "occasion"), "remove": ("remove",)}
+ASIDES = ("other_request", "question", "statement", "past", "small_talk")
+
+Templates = Callable[[str], Sequence[Parts]]
+
+
+class Basket(Request):
+    """A shopper who wants several things from `shelf`. `templates` gives those of a group, `most` is the longest list."""
+
+    def __init__(
+        self,
+        language: Language,
+        words: Language,
+        shelf: Shelf,
+        rng,
+        weights: Mapping,
+        templates: Templates,
+        limits: tuple[int, int],
+        most: int,
+    ):
+        super().__init__(language, words, shelf, rng, "add", weights)
+        self.weights, self.templates, self.limits, self.most = weights, templates, limits, most
+        self.joins: Mapping[str, Sequence[str]] = language.joins
+        self.items: list[Request] = []
+        self.said: list[Request] = []
+        self.roles: dict[str, Request] = {}
+        self.style = ""
+        self.pattern = ""
+        self.more = 0
+        self.kind = ""
+
+    @property
+    def meant(self) -> list[tuple[str, str, int]]:
+        """(action, product, quantity) of each item, where it is first said; without what is taken back or not in the shelf."""
+        dropped = self.roles.get("dropped")
+        kept = (item for item in self.said if item.product and item is not dropped)
+        return [(item.action, item.product.name, item.quantity or 1) for item in kept]
+
+    def write(self, scenario: str, pool: Sequence[str]) -> str | None:
+        """The message; None where the shelf lacks what the scenario needs."""
+        self.pool = pool
+        self._note(scenario)
+        self.kind = self._pick(LISTS[scenario][0])
+        self.style = shares(tuple(self.weights["listing"].items()))(self.rng)
+        message = getattr(self, f"_{scenario}")()
+        if message is None:
+            return None
+        for item in self.said:
+            item.describe()
+        return message
+
+    # Scenarios
+
+    def _list(self) -> str | None:
+        return self._framed("add") if self._choose("add", self._length()) else None
+
+    def _list_remove(self) -> str | None:
+        return self._framed("remove") if self._choose("remove", self._length()) else None
+
+    def _list_unknown(self) -> str | None:
+        action = "add" if self.rng.random() < 0.75 else "remove"
+        known = self._choose(action, max(1, self._length() - 1))
+        stranger = Request(self.language, self.words, self.shelf, self.rng, action, self.weights)
+        if self.rng.random() < 0.25:
+            stranger.mention = self.speaker.ambiguous()
+        else:
+            unheard = sum(not product.idea for product in self.shelf.products) * 5 > len(self.shelf.names)
+            stranger.mention = self.speaker.absent(self.pool, strangers=unheard)
+        if not known or not stranger.mention:
+            return None
+        self._prepare(stranger)
+        self.items.insert(int(self.rng.random() * (len(self.items) + 1)), stranger)
+        return self._framed(action)
+
+    def _list_aside(self) -> str | None:
+        """A list with a question, a story or small talk beside it, which asks for nothing."""
+        if not self._choose("add", self._length()):
+            return None
+        self.style = "conjunction" if self.style in LINES else self.style
+        group = self._pick(ASIDES)
+        aside = Request(self.language, self.words, self.shelf, self.rng, "none", self.weights)
+        if not aside.choose(group, group, self.pool, self.limits):
+            return None
+        beside, message = aside.say(self.templates(group)).rstrip("., "), self._framed("add")
+        if self.rng.random() < 0.5:
+            return f"{message.rstrip('., ')}{self._pick(('. ', '. ', ' - ', ', '))}{beside}"
+        return f"{beside}{' ' if beside[-1:] in '?!' else self._pick(('. ', ', ', ' - '))}{message}"
+
+    def _list_mixed(self) -> str | None:
+        """Clauses that add and clauses that remove by turns, now and then with a swap behind them."""
+        turns = ["add", "remove"] if self.rng.random() < 0.5 else ["remove", "add"]
+        turns += turns[:1] if self.most > 2 and self.rng.random() < 0.25 else []
+        counts = [1 + (self.rng.random() < 0.4) for _ in turns]
+        products = self._products(sum(counts))
+        if not products or sum(counts) > self.most:
+            return None
+        self.style = "conjunction"
+        clauses = []
+        for action, count in zip(turns, counts, strict=True):
+            self.items = [self._item(products.pop(), action) for _ in range(count)]
+            clauses.append(self._put(f"list_clause_{action}"))
+        return self._pick(self.joins["clause"]).join(clauses)
+
+    def _list_correction(self) -> str | None:
+        self.style = "conjunction" if self.style in LINES else self.style
+        action = "remove" if self.kind in ("list_fix_last", "list_fix_named") and self.rng.random() < 0.25 else "add"
+        length = min(self._length(), self.most - 1) if self.kind == "list_fix_product" else self._length()
+        replaced = self.kind == "list_fix_product"
+        products = self._products(length + replaced)
+        if not products:
+            return None
+        if replaced:
+            self.roles["new"] = self._item(products.pop(), action)
+        self.items = [self._item(product, action) for product in products]
+        if self.kind == "list_fix_last":
+            fixed = self.items[-1]
+            fixed.quantity, fixed.spoken = self._number(1), self._number(1)
+            if fixed.quantity == fixed.spoken:
+                return None
+        elif self.kind == "list_fix_named":
+            fixed = self.roles["fixed"] = self._pick(self.items)
+            fixed.quantity = self._number(1)
+            if fixed.quantity == (fixed.spoken or 1):
+                return None
+        else:
+            self.roles["dropped"] = self._pick(self.items)
+        return self._put(self.kind)
+
+    def _list_swap(self) -> str | None:
+        products = self._products(2)
+        if not products:
+            return None
+        parts = self._pick(self.templates("list_swap"))
+        for role, action in (("out", "remove"), ("in", "add")):
+            item = self.roles[role] = self._item(products.pop(), action)
+            if role not in slots_of(parts):
+                item.quantity = item.spoken = 0
+        return self._expand(parts)
+
+    def _list_each(self) -> str | None:
+        action = "remove" if self.kind.endswith("remove") else "add"
+        if not self._choose(action, min(self._length(), 4)):
+            return None
+        self.style = "conjunction" if self.style in LINES else self.style
+        number = min(self._number(2), 12)
+        for item in self.items:
+            item.quantity = number
+        return self._put(self.kind)
+
+    def _list_refusal(self) -> str | None:
+        parts = self._pick(self.templates("list_refuse"))
+        pair = not slots_of(parts) & {"refused"}
+        if not self._choose("remove", 2 if pair else min(self._length(), 4)):
+            return None
+        for item in self.items:
+            item.quantity = item.spoken = 0
+        self.roles = {"first": self.items[0], "last": self.items[-1]}
+        return self._expand(parts)
+
+    def _list_total(self) -> str | None:
+        if self.kind == "list_variants" and self._choose_variants():
+            self.style = "conjunction"
+            return self._put("list_variants")
+        if not self._choose("add", self._length()):
+            return None
+        self.style = "conjunction" if self.style in LINES else self.style
+        for item in self.items:
+            item.quantity = item.spoken = item.spoken or 1
+        return self._put("list_total") if self._total() <= self.limits[1] else None
+
+    def _list_twice(self) -> str | None:
+        if not self._choose("add", self._length()):
+            return None
+        self.style = "conjunction" if self.style in LINES else self.style
+        again = self.roles["more"] = self._pick(self.items)
+        self.more = min(self._number(1), 6)
+        again.quantity = (again.spoken or 1) + self.more
+        return self._put(self.kind) if again.quantity <= self.limits[1] else None
+
+    # What is asked for
+
+    def _length(self) -> int:
+        return min(LENGTHS(self.rng), self.most)
+
+    def _products(self, count: int) -> list[Product]:
+        """`count` products of the shelf; none where it has fewer."""
+        products = self.shelf.products
+        return self.rng.sample(products, count) if count <= len(products) else []
+
+    def _choose(self, action: str, count: int) -> bool:
+        self.items = [self._item(product, action) for product in self._products(count)]
+        return bool(self.items)
+
+    def _item(self, product: Product, action: str) -> Request:
+        item = Request(self.language, self.words, self.shelf, self.rng, action, self.weights)
+        item.product, item.mention = product, item.speaker.refer(product)
+        return self._prepare(item)
+
+    def _prepare(self, item: Request) -> Request:
+        """With a quantity. "2x milk" stands only where the whole list is written so."""
+        item.limits, item.phenomena = self.limits, self.phenomena
+        item.quantity = item.spoken = item._quantity("add")
+        item.styles = {**item.styles, "times": 0}
+        return item
+
+    def _choose_variants(self) -> bool:
+        """Two or three products of one kind that differ in a quality, which alone names them."""
+        alike: dict[str, list[Product]] = {}
+        for product in self.shelf.products:
+            known = ideas().get(product.idea)
+            if known and known.number != "mass" and product.quality and self._is_clear(product):
+                alike.setdefault(product.idea, []).append(product)
+        groups = [products for products in alike.values() if len(products) > 1]
+        if not groups:
+            return False
+        chosen = self._pick(groups)
+        count = min(len(chosen), self.most, 2 + (self.rng.random() < 0.3))
+        self.items = [self._item(product, "add") for product in self.rng.sample(chosen, count)]
+        for item in self.items:
+            item.quantity = item.spoken = min(self._number(1), 6)
+        self.which = int(self.rng.random() * len(self.words.nouns[chosen[0].idea]))
+        return self._total() <= self.limits[1]
+
+    def _is_clear(self, product: Product) -> bool:
+        return self.shelf.clear(product.idea, quality=product.quality)
+
+    def _total(self) -> int:
+        return sum(item.quantity for item in self.items)
+
+    # How it is said
+
+    def _framed(self, action: str) -> str:
+        """The list in a frame: one of those that a single product has, or one that a list ends or begins."""
+        note = "list_note" if action == "add" else "list_remove_note"
+        if self.style in LINES or self.rng.random() < 0.3:
+            self.pattern = self._pattern()
+            return self._closed(self._put(note))
+        groups = PLAIN_FRAMES[action]
+        plain = [parts for parts in self.templates(self._pick(groups)) if slots_of(parts) == {"np"}]
+        return self._closed(self._expand(self._pick(plain)) if plain else self._put(note))
+
+    def _closed(self, message: str) -> str:
+        if self.rng.random() >= self.surface["that_is_all"] or not message[-1:].isalnum():
+            return message
+        self._note("that_is_all")
+        return message + self._pick(self.joins["all"])
+
+    def _pattern(self) -> str:
+        """How a note writes a number beside each of its products; empty where it is said as in a sentence."""
+        if not self.weights["quantity"]["times"] or self.rng.random() < 0.5:
+            return ""
+        return self._pick(BEHIND if self.rng.random() < 0.5 else BEFORE)
+
+    def _put(self, group: str) -> str:
+        return self._expand(self._pick(self.templates(group)))
+
+    def _expand(self, parts: Parts) -> str:
+        message = expand(parts, self.rng, self.language.rules, self._fill)
+        for pattern, to in self.language.contractions:
+            message = pattern.sub(to, message)
+        return message
+
+    def _fill(self, slot: str) -> str:
+        if filled := _SLOTS.get(slot):
+            return filled(self)
+        role, _, phrase = slot.partition("_")
+        item = self.roles.get(role)
+        if item is None:
+            return super()._fill(slot)
+        self._hear(item)
+        if role == "fixed":
+            item.spoken = item.quantity
+        if phrase:
+            item.plural = item.mention.many
+        return item._fill(phrase or ("np_stated" if role == "fixed" else "np"))
+
+    def _hear(self, item: Request) -> None:
+        if item not in self.said:
+            self.said.append(item)
+
+    def _joined(self, say: Callable[[Request], str]) -> str:
+        """Every item as `say` has it, one after the other."""
+        return self._joined_as(self._each(say))
+
+    def _each(self, say: Callable[[Request], str]) -> list[str]:
+        for item in self.items:
+            self._hear(item)
+        return [say(item) for item in self.items]
+
+    def _joined_as(self, said: list[str]) -> str:
+        style = "commas" if self.style in ("line_breaks", "dictation") and self._run_together(said) else self.style
+        self._note(style)
+        if style == "commas":
+            return self._pick(COMMAS).join(said)
+        if style == "line_breaks":
+            return "\n".join(said)
+        if style == "bullets":
+            return self._bulleted(said)
+        if style == "dictation":
+            # Speech recognition hears words and no commas.
+            self.surface = {**self.surface, "voice": 1.0 if self.surface["voice"] else 0.0}
+            between = [self._pick(self.joins["then"]) if self.rng.random() < 0.4 else " " for _ in said[1:]]
+            return said[0] + "".join(join + text for join, text in zip(between, said[1:], strict=True))
+        last = self._pick(self.joins["and"])
+        return last.join(said) if self.rng.random() < 0.15 else f"{', '.join(said[:-1])}{last}{said[-1]}" if said[1:] else said[0]
+
+    def _bulleted(self, said: list[str]) -> str:
+        if self.rng.random() < 0.25:
+            # Without its mark, the number of a line would be a quantity.
+            self.surface = {**self.surface, "voice": 0.0, "no_punctuation": 0.0}
+            mark = self._pick(("{}. ", "{}) ", "({}) "))
+            return "\n".join(mark.format(number) + text for number, text in enumerate(said, 1))
+        mark = self._pick(MARKS)
+        return "\n".join(mark + text for text in said)
+
+    def _run_together(self, said: list[str]) -> bool:
+        """Whether the end of one item and the beginning of the next could be another product ("milk" "chocolate")."""
+        pairs = zip(said, said[1:], strict=False)
+        return any(self.shelf.holds(f"{one.split()[-1]} {other.split()[0]}") for one, other in pairs)
+
+    def _named(self, item: Request) -> str:
+        item.uses_mention = True
+        if self.pattern and item.quantity == item.spoken:
+            item._note("times")
+            return self.pattern.format(n=item.spoken or 1, name=item.mention.say("bare"))
+        return item._np(item.mention)
+
+    def _clause(self) -> str:
+        action = self.items[0].action
+        return self._items() if action == "add" and self.rng.random() < 0.5 else self._put(f"list_clause_{action}")
+
+    def _items(self) -> str:
+        return self._joined(self._named)
+
+    def _refused(self) -> str:
+        parts = self._pick(self.templates("list_refuse_item"))
+        said = self._each(lambda item: expand(parts, self.rng, self.language.rules, item._fill))
+        last = self.joins["and"][0] if self.rng.random() < 0.3 else ", "
+        return f"{', '.join(said[:-1])}{last}{said[-1]}"
+
+    def _variants(self) -> str:
+        return self._joined(self._told_apart)
+
+    def _told_apart(self, item: Request) -> str:
+        wording = int(self.rng.random() * self.words.wordings(item.product.quality))
+        alone = self.words.quality(item.product.idea, self.which, item.product.quality, wording)
+        return f"{self._said_number(item.quantity, alone.gender)} {alone.counted(item.quantity)}"
+
+    def _total_np(self) -> str:
+        noun = self.words.nouns[self.items[0].product.idea][self.which]
+        return f"{self._said_number(self._total(), noun.gender)} {noun.counted(self._total())}"
+
+    def _more_counted(self) -> str:
+        return self.roles["more"].mention.counted(self.more)
+
+    def _said_number(self, n: int, gender: str) -> str:
+        style = self._digit_or_word()
+        self._note(style)
+        return self._numeral(n, gender, style)
+
+
+_SLOTS: Mapping[str, Callable[[Basket], str]] = {
+    "items": Basket._items,
+    "np": Basket._items,
+    "clause": Basket._clause,
+    "bares": lambda basket: basket._joined(lambda item: item.mention.say("bare")),
+    "refused": Basket._refused,
+    "variants": Basket._variants,
+    "num": lambda basket: basket.items[-1]._num(basket.items[-1].mention),
+    "each": lambda basket: basket._said_number(basket.items[0].quantity, basket.words.genders[0]),
+    "total": lambda basket: basket._said_number(basket._total(), basket.words.genders[0]),
+    "total_np": Basket._total_np,
+    "more": lambda basket: basket._said_number(basket.more, basket.roles["more"].mention.noun.gender),
+    "more_counted": Basket._more_counted,
+}
