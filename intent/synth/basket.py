@@ -332,7 +332,7 @@ class Basket(Request):
         if self.rng.random() < 0.25:
             # Without its mark, the number of a line would be a quantity.
             self.surface = {**self.surface, "voice": 0.0, "no_punctuation": 0.0}
-            mark = self._pick(("{}. ", "{}) ", "({}) "))
+            mark = self._pick(("{}. ", "{}) "))
             return "\n".join(mark.format(number) + text for number, text in enumerate(said, 1))
         mark = self._pick(MARKS)
         return "\n".join(mark + text for text in said)
