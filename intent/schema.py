@@ -14,8 +14,9 @@ from intent.errors import ConfigError
 
 # The one key of an intent that is a list, and its column.
 INTENTS = "intents"
+CONFIDENCE = "confidence"
 # Columns of a labelled or rejected row beside those of the slots, and of examples.
-RESERVED = ("id", "message", "confidence", "status", "variant", "reason", INTENTS)
+RESERVED = ("id", "message", CONFIDENCE, "status", "variant", "reason", INTENTS)
 # An item's number, where every item has a row of its own.
 ITEM = "item"
 # More items would take more room than a message has.
@@ -166,6 +167,27 @@ class IntentSchema:
                 raise ValueError(f"{INTENTS}[{number}]: {error}") from None
         return {INTENTS: [item for item, _ in self.summed(items)]}
 
+    def items_in(self, cell: object, column: str) -> list[Mapping]:
+        """The items of a cell as people and nights write them: a list, or its JSON. An item may have a confidence, too.
+
+        Raises ValueError, in words that hold none of the cell's text, where it is no list of such objects or too long.
+        """
+        if isinstance(cell, str):
+            if not cell.strip():
+                raise ValueError(f"{column}: empty; write [] for the empty list")
+            try:
+                cell = json.loads(cell)
+            except ValueError:
+                cell = None
+        if isinstance(cell, Mapping) and set(cell) == {INTENTS}:
+            cell = cell[INTENTS]
+        known = {*self.names, CONFIDENCE}
+        if not isinstance(cell, list) or not all(isinstance(item, Mapping) and set(item) <= known for item in cell):
+            raise ValueError(f"{column}: not a JSON list of objects with {self.names}")
+        if len(cell) > self.repeat:
+            raise ValueError(f"{column}: more than {self.repeat} items")
+        return cell
+
     def summed(self, items: Sequence[Item]) -> list[tuple[Item, list[int]]]:
         """Each distinct item, and which of `items` say it. Those that differ in counts alone are one, with the counts' sums.
 
@@ -223,7 +245,7 @@ class IntentSchema:
         slots = self.slot_fields()
         if self.repeat == 1:
             return slots
-        return [pa.field(INTENTS, pa.list_(pa.struct([*slots, pa.field("confidence", pa.float32())])))]
+        return [pa.field(INTENTS, pa.list_(pa.struct([*slots, pa.field(CONFIDENCE, pa.float32())])))]
 
     def slot_fields(self) -> list[pa.Field]:
         """One field a slot, as an item has them."""
@@ -250,7 +272,7 @@ def answer_key(intent: Intent | None) -> tuple | None:
         return None
     if intent.get(INTENTS, ()) is None:
         return (None,)
-    return tuple(sorted(to_json(item) for item in items_of(intent)))
+    return tuple(sorted(json.dumps(item, sort_keys=True) for item in items_of(intent)))
 
 
 def to_json(intent: Mapping) -> str:

@@ -23,6 +23,7 @@ class Status(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a message means. `confidence` is of the whole intent, `slots` of each decided slot, in order; all in [0, 1].
+    Of a list, it is of the whole and of where it ends, and `items` of each item.
 
     A rejected message has no intent and a `reason`. `variant`: which model answered, where a classifier has several.
     `message`: the one that is answered, so that an answer cannot be taken for another message's.
@@ -35,6 +36,7 @@ class Prediction:
     reason: str = ""
     variant: str = ""
     message: str = ""
+    items: tuple[float, ...] = ()
 
 
 class Classifier(Protocol):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from intent.errors import ConfigError
+from intent.night import items
 from intent.schema import IntentSchema
 
 # As Hive and Spark name the folder of a null.
@@ -19,18 +20,22 @@ HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True)
 class Columns:
-    """The input's columns: its id, its message, and those passed through to the output."""
+    """The input's columns: its id, its message, and those passed through to the output. `explode`: a row an item there."""
 
     id: str = "id"
     message: str = "message"
     keep: tuple[str, ...] = ()
+    explode: bool = False
 
     @property
     def read(self) -> list[str]:
         return list(dict.fromkeys([self.id, self.message, *self.keep]))
 
     def check(self, schema: IntentSchema) -> None:
-        made = ["id", *schema.names, "confidence", "status", "variant"]
+        if self.explode and schema.repeat == 1:
+            remedy = f"the schema {schema.name!r} has one intent a message, which is a row already; use explode=false"
+            raise ConfigError("explode", True, remedy)
+        made = items.columns(schema, self.explode)
         if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
             raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
 
