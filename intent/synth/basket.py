@@ -8,6 +8,8 @@ the noun, {each} the number of every item, {more} {more_counted} how many more o
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from random import Random
 
 from intent.synth.grammar import Parts, expand
 from intent.synth.language import Language
@@ -36,7 +38,7 @@ class Basket(Request):
         language: Language,
         words: Language,
         shelf: Shelf,
-        rng,
+        rng: Random,
         weights: Mapping,
         templates: Templates,
         limits: tuple[int, int],
@@ -326,7 +328,9 @@ class Basket(Request):
             between = [self._pick(self.joins["then"]) if self.rng.random() < 0.4 else " " for _ in said[1:]]
             return said[0] + "".join(join + text for join, text in zip(between, said[1:], strict=True))
         last = self._pick(self.joins["and"])
-        return last.join(said) if self.rng.random() < 0.15 else f"{', '.join(said[:-1])}{last}{said[-1]}" if said[1:] else said[0]
+        if self.rng.random() < 0.15 or len(said) == 1:
+            return last.join(said)
+        return f"{', '.join(said[:-1])}{last}{said[-1]}"
 
     def _bulleted(self, said: list[str]) -> str:
         if self.rng.random() < 0.25:
@@ -339,8 +343,7 @@ class Basket(Request):
 
     def _run_together(self, said: list[str]) -> bool:
         """Whether the end of one item and the beginning of the next could be another product ("milk" "chocolate")."""
-        pairs = zip(said, said[1:], strict=False)
-        return any(self.shelf.holds(f"{one.split()[-1]} {other.split()[0]}") for one, other in pairs)
+        return any(self.shelf.holds(f"{one.split()[-1]} {other.split()[0]}") for one, other in pairwise(said))
 
     def _named(self, item: Request) -> str:
         item.uses_mention = True

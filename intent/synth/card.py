@@ -34,8 +34,8 @@ def card(
     parts = [f"# {title}", _summary(examples, catalogs, list(evaluation)), _cross(examples)]
     parts += [_bars("Phenomena", Counter(name for e in examples for name in e.phenomena), len(examples))]
     if _are_lists(examples):
-        lengths = Counter(len(items_of(e.intent)) for e in examples)
-        parts += [_bars("Items a message", Counter({str(n): lengths[n] for n in sorted(lengths)}), len(examples), keep_order=True)]
+        lengths = Counter(str(n) for n in sorted(len(items_of(e.intent)) for e in examples))
+        parts += [_bars("Items a message", lengths, len(examples), keep_order=True)]
     items = [item for e in examples for item in items_of(e.intent)]
     if any(isinstance(item.get(QUANTITY), int) for item in items):
         parts += [_bars("Quantity", _quantities(items), sum(_quantities(items).values()), keep_order=True)]
@@ -97,7 +97,7 @@ def first_slot(examples: Sequence[Example]) -> str:
 
 def kind(example: Example, first: str) -> str:
     """What the message does by its `first` slot: of a list every value once, of an empty one nothing."""
-    return " and ".join(dict.fromkeys(str(item[first]) for item in items_of(example.intent))) or NONE
+    return " and ".join(sorted({str(item[first]) for item in items_of(example.intent)})) or NONE
 
 
 def _cross(examples: Sequence[Example]) -> str:

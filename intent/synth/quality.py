@@ -167,7 +167,8 @@ def _several(example: Example, items: Sequence[Item], catalog: Sequence[str]) ->
     products = [item["product"] for item in items]
     named = _named(text, catalog)
     if not OTHERS_NAMED & phenomena:
-        yield from (f"the message names {name!r}" for name in sorted(named) if not any(_words(name) <= _words(p) for p in products))
+        others = (name for name in sorted(named) if not any(_words(name) <= _words(product) for product in products))
+        yield from (f"the message names {name!r}" for name in others)
     rest = _without(text, [*named, *products])
     said, quantities = _numbers(rest, example.language), {item["quantity"] for item in items}
     if "list_twice" not in phenomena and (unsaid := sorted(quantities - {1} - said)):

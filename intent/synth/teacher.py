@@ -33,8 +33,8 @@ means: the same `intents`, no more and no fewer, about the same ones of `product
 Each comes from another shopper (curt, chatty, polite, young, old, in a hurry) and is worded in its own way, idiomatic, as
 people really write. Say the items in the order of `intents`, as people list things: in a sentence, with commas, as a note with
 a line each, dictated without punctuation. Whatever `message` does with its list (a correction, a swap, one number or one
-refusal for all, a total, something that the shop lacks or a question beside it), do the same in your words. Call each product as
-people do, but so that it cannot be taken for another one of `products`. Say no number where a quantity is 1, and exactly the
+refusal for all, a total, something that the shop lacks or a question beside it), do the same in your words. Call each product
+as people do, but so that it cannot be taken for another one of `products`. Say no number where a quantity is 1, and exactly the
 quantity where it is more. Where `intents` is empty it must stay clear that nothing is to be added or removed, for the same
 reason as in `message`.
 Answer with JSON alone: {"messages": ["...", "..."]}"""

@@ -6,7 +6,7 @@ import yaml
 
 from intent.synth.grammar import names, parse
 from intent.synth.language import FOLDER, LOADER, Language
-from intent.synth.phenomena import LISTS, SCENARIOS
+from intent.synth.phenomena import SCENARIOS
 from intent.synth.shelf import COLOURS, DEPARTMENTS, ideas, ontology, qualities
 
 SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "numbers",
@@ -32,12 +32,7 @@ LISTED: dict[str, tuple[str, ...]] = {
     "list_variants": ("total_np", "variants"),
     "list_more": ("clause", "more", "more_counted"),
 }
-LIST_GROUPS = tuple(dict.fromkeys(group for groups, _ in LISTS.values() for group in groups)) + (
-    "list_remove_note",
-    "list_clause_add",
-    "list_clause_remove",
-    "list_refuse_item",
-)
+LIST_GROUPS = (*LISTED, "list_refuse", "list_refuse_item")
 ROLES = ("dropped", "out", "in", "first", "last")
 JOINS = ("and", "then", "clause", "all")
 # Slots that each template of a group must have; a template with an alternative for a slot counts as having it.
@@ -175,7 +170,7 @@ def _joins(language: Language) -> Iterator[str]:
 
 
 def _lists(language: Language) -> Iterator[str]:
-    for group in (*LISTED, "list_refuse", "list_refuse_item"):
+    for group in LIST_GROUPS:
         for text, parts in language.templates.get(group, ()):
             always = [part[1] for part in parts if not isinstance(part, str) and part[0] == "slot"]
             for problem in _listed(group, always, names(parts, "slot")):
