@@ -8,20 +8,17 @@ the noun, {each} the number of every item, {more} {more_counted} how many more o
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from random import Random
 
 from intent.synth.grammar import Parts, expand
 from intent.synth.language import Language
+from intent.synth.listing import Listing
 from intent.synth.phenomena import LISTS, shares
 from intent.synth.request import Request, slots_of
 from intent.synth.shelf import Product, Shelf, ideas
 
 LENGTHS = shares(((2, 0.38), (3, 0.28), (4, 0.17), (5, 0.1), (6, 0.07)))
-# Where each item has a line of its own, and where all say their number alike.
-LINES = ("line_breaks", "bullets")
-MARKS = ("- ", "* ", "• ", "– ", "-", "+ ", "> ", "[ ] ")
-COMMAS = (", ", ", ", ", ", ", ", ",", "; ", " / ", " + ")
+# How a note writes a number beside each of its products.
 BEFORE = ("{n}x {name}", "{n} x {name}", "{n}x{name}", "{n} {name}")
 BEHIND = ("{name} x{n}", "{name}: {n}", "{name} ({n})", "{name} x {n}", "{name} = {n}")
 PLAIN_FRAMES = {"add": ("add", "add", "occasion"), "remove": ("remove",)}
@@ -46,11 +43,10 @@ class Basket(Request):
     ):
         super().__init__(language, words, shelf, rng, "add", weights)
         self.weights, self.templates, self.limits, self.most = weights, templates, limits, most
-        self.joins: Mapping[str, Sequence[str]] = language.joins
         self.items: list[Request] = []
         self.said: list[Request] = []
         self.roles: dict[str, Request] = {}
-        self.style = ""
+        self.listing = Listing(language.joins, shelf, rng, weights)
         self.pattern = ""
         self.more = 0
         self.kind = ""
@@ -67,7 +63,6 @@ class Basket(Request):
         self.pool = pool
         self._note(scenario)
         self.kind = self._pick(LISTS[scenario][0])
-        self.style = shares(tuple(self.weights["listing"].items()))(self.rng)
         message = getattr(self, f"_{scenario}")()
         if message is None:
             return None
@@ -102,7 +97,7 @@ class Basket(Request):
         """A list with a question, a story or small talk beside it, which asks for nothing."""
         if not self._choose("add", self._length()):
             return None
-        self.style = "conjunction" if self.style in LINES else self.style
+        self.listing.in_a_sentence()
         group = self._pick(ASIDES)
         aside = Request(self.language, self.words, self.shelf, self.rng, "none", self.weights)
         if not aside.choose(group, group, self.pool, self.limits):
@@ -120,15 +115,15 @@ class Basket(Request):
         products = self._products(sum(counts))
         if not products or sum(counts) > self.most:
             return None
-        self.style = "conjunction"
+        self.listing.style = "conjunction"
         clauses = []
         for action, count in zip(turns, counts, strict=True):
             self.items = [self._item(products.pop(), action) for _ in range(count)]
             clauses.append(self._put(f"list_clause_{action}"))
-        return self._pick(self.joins["clause"]).join(clauses)
+        return self._pick(self.language.joins["clause"]).join(clauses)
 
     def _list_correction(self) -> str | None:
-        self.style = "conjunction" if self.style in LINES else self.style
+        self.listing.in_a_sentence()
         action = "remove" if self.kind in ("list_fix_last", "list_fix_named") and self.rng.random() < 0.25 else "add"
         length = min(self._length(), self.most - 1) if self.kind == "list_fix_product" else self._length()
         replaced = self.kind == "list_fix_product"
@@ -167,7 +162,7 @@ class Basket(Request):
         action = "remove" if self.kind.endswith("remove") else "add"
         if not self._choose(action, min(self._length(), 4)):
             return None
-        self.style = "conjunction" if self.style in LINES else self.style
+        self.listing.in_a_sentence()
         number = min(self._number(2), 12)
         for item in self.items:
             item.quantity = number
@@ -185,11 +180,11 @@ class Basket(Request):
 
     def _list_total(self) -> str | None:
         if self.kind == "list_variants" and self._choose_variants():
-            self.style = "conjunction"
+            self.listing.style = "conjunction"
             return self._put("list_variants")
         if not self._choose("add", self._length()):
             return None
-        self.style = "conjunction" if self.style in LINES else self.style
+        self.listing.in_a_sentence()
         for item in self.items:
             item.quantity = item.spoken = item.spoken or 1
         return self._put("list_total") if self._total() <= self.limits[1] else None
@@ -197,7 +192,7 @@ class Basket(Request):
     def _list_twice(self) -> str | None:
         if not self._choose("add", self._length()):
             return None
-        self.style = "conjunction" if self.style in LINES else self.style
+        self.listing.in_a_sentence()
         again = self.roles["more"] = self._pick(self.items)
         self.more = min(self._number(1), 6)
         again.quantity = (again.spoken or 1) + self.more
@@ -258,7 +253,7 @@ class Basket(Request):
     def _framed(self, action: str) -> str:
         """The list in a frame: one of those that a single product has, or one that a list ends or begins."""
         note = "list_note" if action == "add" else "list_remove_note"
-        if self.style in LINES or self.rng.random() < 0.3:
+        if self.listing.is_note or self.rng.random() < 0.3:
             self.pattern = self._pattern()
             return self._closed(self._put(note))
         groups = PLAIN_FRAMES[action]
@@ -269,7 +264,7 @@ class Basket(Request):
         if self.rng.random() >= self.surface["that_is_all"] or not message[-1:].isalnum():
             return message
         self._note("that_is_all")
-        return message + self._pick(self.joins["all"])
+        return message + self._pick(self.language.joins["all"])
 
     def _pattern(self) -> str:
         """How a note writes a number beside each of its products; empty where it is said as in a sentence."""
@@ -306,44 +301,15 @@ class Basket(Request):
 
     def _joined(self, say: Callable[[Request], str]) -> str:
         """Every item as `say` has it, one after the other."""
-        return self._joined_as(self._each(say))
+        joined = self.listing.join(self._each(say))
+        self._note(self.listing.style)
+        self.surface = self.listing.surface
+        return joined
 
     def _each(self, say: Callable[[Request], str]) -> list[str]:
         for item in self.items:
             self._hear(item)
         return [say(item) for item in self.items]
-
-    def _joined_as(self, said: list[str]) -> str:
-        style = "commas" if self.style in ("line_breaks", "dictation") and self._run_together(said) else self.style
-        self._note(style)
-        if style == "commas":
-            return self._pick(COMMAS).join(said)
-        if style == "line_breaks":
-            return "\n".join(said)
-        if style == "bullets":
-            return self._bulleted(said)
-        if style == "dictation":
-            # Speech recognition hears words and no commas.
-            self.surface = {**self.surface, "voice": 1.0 if self.surface["voice"] else 0.0}
-            between = [self._pick(self.joins["then"]) if self.rng.random() < 0.4 else " " for _ in said[1:]]
-            return said[0] + "".join(join + text for join, text in zip(between, said[1:], strict=True))
-        last = self._pick(self.joins["and"])
-        if self.rng.random() < 0.15 or len(said) == 1:
-            return last.join(said)
-        return f"{', '.join(said[:-1])}{last}{said[-1]}"
-
-    def _bulleted(self, said: list[str]) -> str:
-        if self.rng.random() < 0.25:
-            # Without its mark, the number of a line would be a quantity.
-            self.surface = {**self.surface, "voice": 0.0, "no_punctuation": 0.0}
-            mark = self._pick(("{}. ", "{}) "))
-            return "\n".join(mark.format(number) + text for number, text in enumerate(said, 1))
-        mark = self._pick(MARKS)
-        return "\n".join(mark + text for text in said)
-
-    def _run_together(self, said: list[str]) -> bool:
-        """Whether the end of one item and the beginning of the next could be another product ("milk" "chocolate")."""
-        return any(self.shelf.holds(f"{one.split()[-1]} {other.split()[0]}") for one, other in pairwise(said))
 
     def _named(self, item: Request) -> str:
         item.uses_mention = True
@@ -362,7 +328,7 @@ class Basket(Request):
     def _refused(self) -> str:
         parts = self._pick(self.templates("list_refuse_item"))
         said = self._each(lambda item: expand(parts, self.rng, self.language.rules, item._fill))
-        last = self.joins["and"][0] if self.rng.random() < 0.3 else ", "
+        last = self.language.joins["and"][0] if self.rng.random() < 0.3 else ", "
         return f"{', '.join(said[:-1])}{last}{said[-1]}"
 
     def _variants(self) -> str:
