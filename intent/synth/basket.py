@@ -115,7 +115,7 @@ class Basket(Request):
         products = self._products(sum(counts))
         if not products or sum(counts) > self.most:
             return None
-        self.listing.style = "conjunction"
+        self.listing.in_a_sentence(("conjunction", "commas"))
         clauses = []
         for action, count in zip(turns, counts, strict=True):
             self.items = [self._item(products.pop(), action) for _ in range(count)]
@@ -180,7 +180,7 @@ class Basket(Request):
 
     def _list_total(self) -> str | None:
         if self.kind == "list_variants" and self._choose_variants():
-            self.listing.style = "conjunction"
+            self.listing.in_a_sentence(("conjunction", "commas"))
             return self._put("list_variants")
         if not self._choose("add", self._length()):
             return None
@@ -293,7 +293,7 @@ class Basket(Request):
             item.spoken = item.quantity
         if phrase:
             item.plural = item.mention.many
-        return item._fill(phrase or ("np_stated" if role == "fixed" else "np"))
+        return item._fill(phrase or "np")
 
     def _hear(self, item: Request) -> None:
         if item not in self.said:
@@ -302,7 +302,8 @@ class Basket(Request):
     def _joined(self, say: Callable[[Request], str]) -> str:
         """Every item as `say` has it, one after the other."""
         joined = self.listing.join(self._each(say))
-        self._note(self.listing.style)
+        if self.weights["listing"][self.listing.style]:
+            self._note(self.listing.style)
         self.surface = self.listing.surface
         return joined
 

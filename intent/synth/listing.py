@@ -11,6 +11,7 @@ from intent.synth.phenomena import shares
 from intent.synth.shelf import Shelf
 
 NOTES = ("line_breaks", "bullets")
+SENTENCES = ("conjunction", "commas", "dictation")
 COMMAS = (", ", ", ", ", ", ",", "; ", " / ", " + ")
 MARKS = ("- ", "* ", "• ", "– ", "-", "+ ", "> ", "[ ] ")
 NUMBERS = ("{}. ", "{}) ")
@@ -24,7 +25,8 @@ class Listing:
 
     def __init__(self, joins: Mapping[str, Sequence[str]], shelf: Shelf, rng: Random, weights: Mapping[str, Mapping]):
         self.joins, self.shelf, self.rng = joins, shelf, rng
-        self.style = shares(tuple(weights["listing"].items()))(rng)
+        self.weights: Mapping[str, float] = weights["listing"]
+        self.style = shares(tuple(self.weights.items()))(rng)
         self.surface: Mapping[str, float] = weights["surface"]
 
     @property
@@ -32,10 +34,11 @@ class Listing:
         """Whether each item has a line of its own."""
         return self.style in NOTES
 
-    def in_a_sentence(self) -> None:
-        """Takes another style than a note's: more is said behind the list."""
-        if self.is_note:
-            self.style = "conjunction"
+    def in_a_sentence(self, styles: Sequence[str] = SENTENCES) -> None:
+        """Takes one of `styles`, where more is said behind the list than a note has room for."""
+        if self.style not in styles:
+            weights = tuple((style, self.weights[style]) for style in styles)
+            self.style = shares(weights)(self.rng) if any(weight for _, weight in weights) else styles[0]
 
     def join(self, said: list[str]) -> str:
         """The items one after the other. A line break is a space to a model."""

@@ -144,7 +144,8 @@ class Teacher:
         for example, reply in zip(made, replies, strict=True):
             label = self._label(reply, catalogs[example.catalog])
             if label is not None and same(label, example.intent):
-                yield example
+                # A teacher may have said the items in another order; the judge has them as they are said.
+                yield replace(example, intent=label)
             else:
                 rejected["judge disagrees" if label is not None else "judge gives no label"] += 1
 
