@@ -1,10 +1,11 @@
 """A message that asks for several things: a `Request` for each, the list that they stand in, and what is said about it.
 
-The slots of its templates: {items} is the list, {bares} the list without numbers, {refused} the list with each item in a
-template of `list_refuse_item`, {variants} only what tells the items apart ("two red, one blue"); {clause} is the list as what
-is asked for, with or without a verb. {num} is the last item's right number, {total} the sum of all, {total_np} the same with
-the noun, {each} the number of every item, {more} {more_counted} how many more of an item. {fixed}, {dropped}, {new}, {out},
-{in}, {first} and {last} are single items with their quantities; with a phrase behind it ({out_the}) no quantity is said.
+The slots of its templates: {items} is the list, {all_bare} the list without numbers, in this or another phrase, {refused} the
+list with each item in a template of `list_refuse_item`, {variants} only what tells the items apart ("two red, one blue");
+{clause} is the list as what is asked for, with or without a verb. {num} is the last item's right number, {total} the sum of
+all, {total_np} the same with the noun, {each} the number of every item, {more} {more_counted} how many more of an item.
+{fixed}, {dropped}, {new}, {out}, {in}, {first} and {last} are single items with their quantities, {kept} is a product that is
+none; with a phrase behind it ({out_the}) no quantity is said.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,9 +55,9 @@ class Basket(Request):
     @property
     def meant(self) -> list[tuple[str, str, int]]:
         """(action, product, quantity) of each item, where it is first said; without what is taken back or not in the shelf."""
-        dropped = self.roles.get("dropped")
-        kept = (item for item in self.said if item.product and item is not dropped)
-        return [(item.action, item.product.name, item.quantity or 1) for item in kept]
+        others = [self.roles.get("dropped"), self.roles.get("kept")]
+        meant = (item for item in self.said if item.product and item not in others)
+        return [(item.action, item.product.name, item.quantity or 1) for item in meant]
 
     def write(self, scenario: str, pool: Sequence[str]) -> str | None:
         """The message; None where the shelf lacks what the scenario needs."""
@@ -112,14 +113,17 @@ class Basket(Request):
         turns = ["add", "remove"] if self.rng.random() < 0.5 else ["remove", "add"]
         turns += turns[:1] if self.most > 2 and self.rng.random() < 0.25 else []
         counts = [1 + (self.rng.random() < 0.4) for _ in turns]
-        products = self._products(sum(counts))
-        if not products or sum(counts) > self.most:
+        length = sum(counts) + (2 if self.rng.random() < 0.15 else 0)
+        products = self._products(length)
+        if not products or length > self.most:
             return None
         self.listing.in_a_sentence(("conjunction", "commas"))
         clauses = []
         for action, count in zip(turns, counts, strict=True):
             self.items = [self._item(products.pop(), action) for _ in range(count)]
             clauses.append(self._put(f"list_clause_{action}"))
+        if products:
+            clauses.append(self._swap(products))
         return self._pick(self.language.joins["clause"]).join(clauses)
 
     def _list_correction(self) -> str | None:
@@ -147,10 +151,32 @@ class Basket(Request):
             self.roles["dropped"] = self._pick(self.items)
         return self._put(self.kind)
 
-    def _list_swap(self) -> str | None:
-        products = self._products(2)
+    def _list_distractor(self) -> str | None:
+        """A list beside a product that the shopper keeps or has already."""
+        products = self._products(self._length() + 1)
         if not products:
             return None
+        # Who has a thing already may want to have it taken out: only beside things that are added it is clear.
+        action = "remove" if self.kind == "list_keep" and self.rng.random() < 0.6 else "add"
+        self.listing.in_a_sentence()
+        self.roles["kept"] = self._item(products.pop(), action)
+        self.items = [self._item(product, action) for product in products]
+        return self._put(self.kind)
+
+    def _list_need(self) -> str | None:
+        """What is gone is to be added, one of each."""
+        if not self._choose("add", min(self._length(), 5)):
+            return None
+        self.listing.in_a_sentence(("conjunction", "commas"))
+        for item in self.items:
+            item.quantity = item.spoken = 0
+        return self._put(self.kind)
+
+    def _list_swap(self) -> str | None:
+        products = self._products(2)
+        return self._swap(products) if products else None
+
+    def _swap(self, products: list[Product]) -> str:
         parts = self._pick(self.templates("list_swap"))
         for role, action in (("out", "remove"), ("in", "add")):
             item = self.roles[role] = self._item(products.pop(), action)
@@ -252,6 +278,8 @@ class Basket(Request):
 
     def _framed(self, action: str) -> str:
         """The list in a frame: one of those that a single product has, or one that a list ends or begins."""
+        if not self.listing.is_note and len(self.items) < 5 and self.rng.random() < 0.08:
+            return self._closed(self._in_clauses(action))
         note = "list_note" if action == "add" else "list_remove_note"
         if self.listing.is_note or self.rng.random() < 0.3:
             self.pattern = self._pattern()
@@ -259,6 +287,14 @@ class Basket(Request):
         groups = PLAIN_FRAMES[action]
         plain = [parts for parts in self.templates(self._pick(groups)) if slots_of(parts) == {"np"}]
         return self._closed(self._expand(self._pick(plain)) if plain else self._put(note))
+
+    def _in_clauses(self, action: str) -> str:
+        """A sentence for each item: "put milk in, get eggs and add bread"."""
+        items, clauses = self.items, []
+        for item in items:
+            self.items = [item]
+            clauses.append(self._put(f"list_clause_{action}"))
+        return self._pick(self.language.joins["clause"][:3]).join(clauses)
 
     def _closed(self, message: str) -> str:
         if self.rng.random() >= self.surface["that_is_all"] or not message[-1:].isalnum():
@@ -285,6 +321,8 @@ class Basket(Request):
         if filled := _SLOTS.get(slot):
             return filled(self)
         role, _, phrase = slot.partition("_")
+        if role == "all":
+            return self._joined(lambda item: item._fill(phrase))
         item = self.roles.get(role)
         if item is None:
             return super()._fill(slot)
@@ -357,7 +395,6 @@ _SLOTS: Mapping[str, Callable[[Basket], str]] = {
     "items": Basket._items,
     "np": Basket._items,
     "clause": Basket._clause,
-    "bares": lambda basket: basket._joined(lambda item: item.mention.say("bare")),
     "refused": Basket._refused,
     "variants": Basket._variants,
     "num": lambda basket: basket.items[-1]._num(basket.items[-1].mention),

@@ -46,12 +46,14 @@ SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
 }
 # What a message of a schema that repeats does beside these -> (template groups, weight): lists are 30 % of those about carts.
 LISTS: dict[str, tuple[tuple[str, ...], float]] = {
-    "list": (("list_note",), 10),
-    "list_remove": (("list_remove_note",), 3.6),
-    "list_mixed": (("list_clause_add", "list_clause_remove"), 3.8),
-    "list_correction": (("list_fix_last", "list_fix_named", "list_fix_drop", "list_fix_product"), 3.8),
+    "list": (("list_note",), 8.2),
+    "list_remove": (("list_remove_note",), 3.2),
+    "list_need": (("list_need",), 1.8),
+    "list_mixed": (("list_clause_add", "list_clause_remove"), 3.4),
+    "list_distractor": (("list_keep", "list_have"), 1.4),
+    "list_correction": (("list_fix_last", "list_fix_named", "list_fix_drop", "list_fix_product"), 3.6),
     "list_swap": (("list_swap",), 2.2),
-    "list_each": (("list_each_add", "list_each_add", "list_each_remove"), 2),
+    "list_each": (("list_each_add", "list_each_add", "list_each_remove"), 1.8),
     "list_refusal": (("list_refuse",), 1.6),
     "list_unknown": (("list_note",), 2),
     "list_aside": (("list_note",), 1.4),

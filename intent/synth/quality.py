@@ -24,7 +24,7 @@ LEAK_OVERLAP = 0.85  # share of common words from which two messages of four wor
 CERTAIN_ONLY = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # what the rules below cannot read
 CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove"})
 # Lists that name products or numbers beside those that are meant.
-OTHERS_NAMED = frozenset({"list_correction", "list_aside", "list_unknown"})
+OTHERS_NAMED = frozenset({"list_correction", "list_aside", "list_unknown", "list_distractor"})
 OTHERS_COUNTED = OTHERS_NAMED | {"list_total", "list_twice"}
 SMALL_TALK = frozenset({"small_talk_before", "small_talk_after", "rambling"})
 LINE_NUMBER = re.compile(r"(?<!\S)([1-9])[.)](?=\s+\S)")
@@ -193,12 +193,12 @@ def _list_rule(name: str, items: Sequence[Item]) -> Iterator[str]:
         yield "one action is shared, its label has two"
     if name in ("list_remove", "list_refusal") and "add" in actions:
         yield "nothing is added"
-    if name in ("list", "list_total", "list_twice", "list_aside") and "remove" in actions:
+    if name in ("list", "list_need", "list_total", "list_twice", "list_aside") and "remove" in actions:
         yield "nothing is removed"
-    if name in ("list_each", "list_refusal") and len(quantities) > 1:
+    if name == "list_each" and len(quantities) > 1:
         yield "all items have one quantity"
-    if name == "list_refusal" and quantities != {1}:
-        yield "a refusal says no quantity"
+    if name in ("list_refusal", "list_need") and quantities != {1}:
+        yield "no quantity is said"
     if name == "list_twice" and quantities == {1}:
         yield "what is asked for twice is summed"
     if len(items) < (1 if name in ("list_unknown", "list_correction") else 2):

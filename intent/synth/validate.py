@@ -26,14 +26,17 @@ LISTED: dict[str, tuple[str, ...]] = {
     "list_fix_drop": ("clause", "dropped_"),
     "list_fix_product": ("clause", "dropped_", "new"),
     "list_swap": ("out_", "in_"),
-    "list_each_add": ("each", "bares"),
-    "list_each_remove": ("each", "bares"),
+    "list_each_add": ("each", "all_"),
+    "list_each_remove": ("each", "all_"),
+    "list_need": ("all_",),
+    "list_keep": ("clause", "kept_"),
+    "list_have": ("clause", "kept_"),
     "list_total": ("total", "items"),
     "list_variants": ("total_np", "variants"),
     "list_more": ("clause", "more", "more_counted"),
 }
 LIST_GROUPS = (*LISTED, "list_refuse", "list_refuse_item")
-ROLES = ("dropped", "out", "in", "first", "last")
+ROLES = ("all", "dropped", "kept", "out", "in", "first", "last")
 JOINS = ("and", "then", "clause", "all")
 # Slots that each template of a group must have; a template with an alternative for a slot counts as having it.
 PRODUCT = {"np", "np_stated", "list_item", "name"}
@@ -182,8 +185,8 @@ def _listed(group: str, always: list[str], slots: set[str]) -> Iterator[str]:
     wanted = LISTED.get(group, ())
     for slot in wanted:
         if not any(_stands_for(slot, said) for said in always):
-            yield f"must say {{{slot.rstrip('_')}}} in every wording"
-    if "clause" in wanted and always and always[0] != "clause":
+            yield f"must say {{{slot + '...' if slot.endswith('_') else slot}}} in every wording"
+    if "clause" in wanted and group not in ("list_keep", "list_have") and always and always[0] != "clause":
         yield "must say {clause} first: what is corrected or added to comes before"
     if group == "list_refuse" and not ("refused" in always or _is_pair(always)):
         yield "must say {refused}, or {first_...} and {last_...}, in every wording"
