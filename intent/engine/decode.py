@@ -189,8 +189,10 @@ class Automaton:
     def _wanted(self, intent: Intent) -> list[list["Value | Ended"]]:
         """The option of each slot, by item; behind the last item of a list its end."""
         if self.schema.repeat > 1:
-            ended = [Ended(None)] * len(self.order)
-            return [*([item[name] for name in self.schema.names] for item in items_of(intent)), ended]
+            items, ended = items_of(intent), [Ended(None)] * len(self.order)
+            if len(items) > self.schema.repeat:
+                raise ValueError(f"{len(items)} items: the schema {self.schema.name!r} has at most {self.schema.repeat}")
+            return [*([item[name] for name in self.schema.names] for item in items), ended]
         values: list = self.schema.values(intent)
         if self.order[0] != 0 and len(values) == 1 < len(self.order):
             values = [Ended(values[0])] * len(self.order)

@@ -96,11 +96,15 @@ def read(measurement: Artifact, options: StorageOptions) -> tuple[list[Predictio
 def to_table(predictions: Sequence[Prediction]) -> pa.Table:
     rows = [asdict(p) | {"intent": json.dumps(p.intent, ensure_ascii=False), "status": str(p.status)} for p in predictions]
     kinds = {"intent": pa.string(), "confidence": pa.float64(), "slots": pa.list_(pa.float64()), "status": pa.string()}
-    return pa.Table.from_pylist(rows, schema=pa.schema(kinds | {"reason": pa.string(), "variant": pa.string()}))
+    kinds |= {"reason": pa.string(), "variant": pa.string(), "items": pa.list_(pa.float64())}
+    return pa.Table.from_pylist(rows, schema=pa.schema(kinds))
 
 
 def from_table(table: pa.Table) -> list[Prediction]:
-    return [
-        Prediction(**row | {"intent": json.loads(row["intent"]), "slots": tuple(row["slots"]), "status": Status(row["status"])})
-        for row in table.to_pylist()
-    ]
+    return [_prediction(row) for row in table.to_pylist()]
+
+
+def _prediction(row: dict) -> Prediction:
+    # Measurements from before there were lists have no items.
+    lists = {name: tuple(row.get(name) or ()) for name in ("slots", "items")}
+    return Prediction(**row | lists | {"intent": json.loads(row["intent"]), "status": Status(row["status"])})

@@ -20,8 +20,8 @@ class Score:
     calibration error of the answers, equal-width bins.
 
     Of lists, "exact" is the whole list in any order, and `slots` is of the items that are matched with one that is meant.
-    `items`: precision, recall and F1 of whole items. `lengths`: share right by how many items are meant. Both are empty where
-    a message means one intent.
+    `items`: precision, recall and F1 of whole items, and the calibration error of their confidence. `lengths`: share right by
+    how many items are meant. Both are empty where a message means one intent.
 
     `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right. `intervals`: 95 % bootstrap
     intervals (low, high) of "exact", of "items.f1" and of every "slots.NAME", "languages.NAME", "phenomena.NAME" and
@@ -62,6 +62,7 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
         groups["lengths"] = _by(pairs, right, lambda example: [str(len(items_of(example.intent)))])
         counts = np.array([_whole_items(example.intent, prediction) for example, prediction in pairs], np.float64)
         items = dict(zip(("precision", "recall", "f1"), map(float, _ratios(counts.sum(axis=0))), strict=True))
+        items["ece"] = calibration_error(*_sure_items(pairs))
         interval = {"items.f1": _bootstrap_f1(counts)}
     shares = {group: {name: float(np.mean(values)) for name, values in named.items()} for group, named in groups.items()}
     flat = {f"{group}.{name}": values for group, named in groups.items() for name, values in named.items()}
@@ -113,6 +114,17 @@ def _whole_items(meant: Intent, prediction: Prediction) -> tuple[int, int, int]:
     ours = Counter(answer_key(meant))
     theirs = Counter(answer_key(prediction.intent) if prediction.status is Status.OK else ())
     return (ours & theirs).total(), theirs.total(), ours.total()
+
+
+def _sure_items(pairs: Sequence[tuple[Example, Prediction]]) -> tuple[np.ndarray, np.ndarray]:
+    """The confidence of each item that is answered with one, and whether it is meant."""
+    found = []
+    for example, prediction in pairs:
+        meant = answer_key(example.intent)
+        for item, sure in zip(items_of(prediction.intent), prediction.items, strict=False):
+            found += [(sure, answer_key(item)[0] in meant)] if prediction.status is Status.OK else []
+    confidence, right = np.array(found, np.float64).reshape(-1, 2).T
+    return confidence, right
 
 
 def _ratios(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

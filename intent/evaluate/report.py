@@ -196,8 +196,10 @@ def _items(lists: Results) -> Table:
     rows = []
     for name, result in lists.items():
         found, interval = result["score"]["items"], result["score"]["intervals"]["items.f1"]
-        rows.append([name, f"{found['precision']:.3f}", f"{found['recall']:.3f}", Share(found["f1"], *interval)])
-    return Table(("variant", "precision", "recall", "F1"), rows)
+        rows.append(
+            [name, f"{found['precision']:.3f}", f"{found['recall']:.3f}", Share(found["f1"], *interval), f"{found['ece']:.3f}"]
+        )
+    return Table(("variant", "precision", "recall", "F1", "ECE of items"), rows)
 
 
 def _shares(measured: Results, group: str) -> Table:

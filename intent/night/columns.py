@@ -35,7 +35,7 @@ class Columns:
         if self.explode and schema.repeat == 1:
             remedy = f"the schema {schema.name!r} has one intent a message, which is a row already; use explode=false"
             raise ConfigError("explode", True, remedy)
-        made = items.columns(schema, self.explode)
+        made = ["id", *(field.name for field in items.fields(schema, self.explode))]
         if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
             raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
 

@@ -12,10 +12,11 @@ from intent.schema import CONFIDENCE, INTENTS, ITEM, IntentSchema
 ITEM_CONFIDENCE = "item_confidence"
 
 
-def columns(schema: IntentSchema, exploded: bool) -> list[str]:
-    """The output's own columns, in order."""
-    made = [ITEM, *schema.names, ITEM_CONFIDENCE] if exploded else [field.name for field in schema.arrow_fields()]
-    return ["id", *made, CONFIDENCE, "status", "variant"]
+def fields(schema: IntentSchema, exploded: bool) -> list[pa.Field]:
+    """The output's own columns behind the id, in order."""
+    item = [pa.field(ITEM, pa.int32()), *schema.slot_fields(), pa.field(ITEM_CONFIDENCE, pa.float32())]
+    rest = {CONFIDENCE: pa.float32(), "status": pa.string(), "variant": pa.string()}
+    return [*(item if exploded else schema.arrow_fields()), *(pa.field(name, kind) for name, kind in rest.items())]
 
 
 def explode(table: pa.Table, schema: IntentSchema) -> pa.Table:

@@ -278,6 +278,11 @@ def test_what_is_said_twice_is_summed_and_is_as_sure_as_both():
     assert prediction.items == pytest.approx((each[0] * each[1],))
 
 
+def test_a_list_that_is_too_long_is_no_target():
+    with pytest.raises(ValueError, match="5 items: the schema 'basket' has at most 4"):
+        Automaton(BASKET, NAMES, tokenizer(400), "pointing").target(basket(*[("add", name, 1) for name in NAMES[:5]]))
+
+
 def test_a_list_under_the_threshold_is_abstained_as_a_whole():
     automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
     walk = led(automaton, automaton.target(basket(("add", "Eggs", 2))).choices, [0.1] * 9)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from intent.engine import Prediction, Status
+from intent.evaluate.measurement import from_table, to_table
 from intent.evaluate.metrics import agreement, agreement_by_slot, bootstrap, confusion, loss, score
 from intent.synth.example import Example
 from tests.tiny import BASKET, CART
@@ -85,11 +86,24 @@ def test_a_list_is_right_in_any_order_and_only_as_a_whole():
     assert found.lengths == {"0": 1.0, "1": 0.0, "2": 1.0}
     assert (found.none_precision, found.none_recall) == (0.5, 1.0)
     # Of four items said three are right, and three of the four that are meant.
-    assert found.items == pytest.approx({"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4})
+    assert found.items == pytest.approx({"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4, "ece": 0.0})
     low, high = found.intervals["items.f1"]
     assert 0 <= low < 3 / 4 < high <= 1
     assert agreement([Prediction(basket(ADD_MILK, ADD_EGGS))], [Prediction(basket(ADD_EGGS, ADD_MILK))]) == 1.0
     assert loss(examples, [Prediction(e.intent) for e in examples], [Prediction(e.intent) for e in examples])[0] == 0.0
+
+
+def test_the_calibration_of_items_is_kept_with_the_predictions():
+    examples = [example(basket(ADD_MILK, ADD_EGGS)), example(basket(ADD_MILK))] * 10
+    said = [
+        Prediction(basket(ADD_EGGS, DROP_MILK), 0.4, items=(0.8, 0.5)),
+        Prediction(basket(ADD_MILK), 0.9, items=(0.9,)),
+    ] * 10
+    # Of 30 items, those said with 0.8 and 0.9 are right and those with 0.5 are wrong.
+    assert score(BASKET, examples, said).items["ece"] == pytest.approx((0.2 + 0.1 + 0.5) / 3)
+    table = to_table(said)
+    assert from_table(table) == said
+    assert [p.items for p in from_table(table.drop_columns(["items"]))] == [()] * 20
 
 
 def test_slots_of_lists_are_judged_on_the_items_that_belong_together():

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from intent.errors import ConfigError, IntentError
-from intent.night import frequent
+from intent.night import frequent, items
 from intent.night.columns import Columns
 from intent.night.part import open_part
 from intent.night.rows import distinct, refuse
@@ -134,6 +134,7 @@ EGGS = {"action": "remove", "product": "Eggs", "quantity": 1, "confidence": 0.87
 def test_a_row_has_its_list_of_items_each_with_its_confidence():
     receipt, table = label_lists(explode=False)
     assert table.column_names == ["id", "intents", "confidence", "status", "variant", "shop"]
+    assert [*table.schema][1:5] == items.fields(nights.BASKET, False)
     assert dict(zip(table["id"].to_pylist(), table["intents"].to_pylist(), strict=True)) == {
         0: [MILK, EGGS],
         1: [],
@@ -148,7 +149,7 @@ def test_a_row_has_its_list_of_items_each_with_its_confidence():
 def test_a_row_an_item_keeps_a_row_for_each_message_without_one_so_that_every_id_is_accounted_for():
     receipt, table = label_lists(explode=True)
     head = ["id", "item", "action", "product", "quantity", "item_confidence", "confidence", "status", "variant", "shop"]
-    assert table.column_names == head
+    assert table.column_names == head and [*table.schema][1:9] == items.fields(nights.BASKET, True)
     rows = [tuple(row[name] for name in (*head[:6], "status")) for row in table.to_pylist()]
     assert rows == [
         (0, 1, "add", "Milk", 13, 1.0, "ok"),
