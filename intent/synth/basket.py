@@ -49,6 +49,7 @@ class Basket(Request):
         self.roles: dict[str, Request] = {}
         self.listing = Listing(language.joins, shelf, rng, weights)
         self.pattern = ""
+        self.elided = False
         self.more = 0
         self.kind = ""
 
@@ -74,10 +75,10 @@ class Basket(Request):
     # Scenarios
 
     def _list(self) -> str | None:
-        return self._framed("add") if self._choose("add", self._length()) else None
+        return self._framed("add") if self._choose_some("add") else None
 
     def _list_remove(self) -> str | None:
-        return self._framed("remove") if self._choose("remove", self._length()) else None
+        return self._framed("remove") if self._choose_some("remove") else None
 
     def _list_unknown(self) -> str | None:
         action = "add" if self.rng.random() < 0.75 else "remove"
@@ -238,6 +239,15 @@ class Basket(Request):
         self.items = [self._item(product, action) for product in self._products(count)]
         return bool(self.items)
 
+    def _choose_some(self, action: str) -> bool:
+        """Products of any kind, or now and then of one kind, which is then named once ("two red shirts and one blue")."""
+        if self.rng.random() < self.surface["elided_noun"] and self._choose_variants(action):
+            self._note("elided_noun")
+            self.listing.in_a_sentence(("conjunction", "commas"))
+            self.elided = True
+            return True
+        return self._choose(action, self._length())
+
     def _item(self, product: Product, action: str) -> Request:
         item = Request(self.language, self.words, self.shelf, self.rng, action, self.weights)
         item.product, item.mention = product, item.speaker.refer(product)
@@ -250,7 +260,7 @@ class Basket(Request):
         item.styles = {**item.styles, "times": 0}
         return item
 
-    def _choose_variants(self) -> bool:
+    def _choose_variants(self, action: str = "add") -> bool:
         """Two or three products of one kind that differ in a quality, which alone names them."""
         alike: dict[str, list[Product]] = {}
         for product in self.shelf.products:
@@ -262,7 +272,7 @@ class Basket(Request):
             return False
         chosen = self._pick(groups)
         count = min(len(chosen), self.most, 2 + (self.rng.random() < 0.3))
-        self.items = [self._item(product, "add") for product in self.rng.sample(chosen, count)]
+        self.items = [self._item(product, action) for product in self.rng.sample(chosen, count)]
         for item in self.items:
             item.quantity = item.spoken = min(self._number(1), 6)
         self.which = int(self.rng.random() * len(self.words.nouns[chosen[0].idea]))
@@ -278,7 +288,7 @@ class Basket(Request):
 
     def _framed(self, action: str) -> str:
         """The list in a frame: one of those that a single product has, or one that a list ends or begins."""
-        if not self.listing.is_note and len(self.items) < 5 and self.rng.random() < 0.08:
+        if not self.listing.is_note and not self.elided and len(self.items) < 5 and self.rng.random() < 0.08:
             return self._closed(self._in_clauses(action))
         note = "list_note" if action == "add" else "list_remove_note"
         if self.listing.is_note or self.rng.random() < 0.3:
@@ -362,6 +372,8 @@ class Basket(Request):
         return self._items() if action == "add" and self.rng.random() < 0.5 else self._put(f"list_clause_{action}")
 
     def _items(self) -> str:
+        if self.elided:
+            return self._joined(lambda item: self._told_apart(item, whole=item is self.items[0]))
         return self._joined(self._named)
 
     def _refused(self) -> str:
@@ -373,10 +385,12 @@ class Basket(Request):
     def _variants(self) -> str:
         return self._joined(self._told_apart)
 
-    def _told_apart(self, item: Request) -> str:
-        wording = int(self.rng.random() * self.words.wordings(item.product.quality))
-        alone = self.words.quality(item.product.idea, self.which, item.product.quality, wording)
-        return f"{self._said_number(item.quantity, alone.gender)} {alone.counted(item.quantity)}"
+    def _told_apart(self, item: Request, whole: bool = False) -> str:
+        """Number and quality, with the noun where it is said in `whole`."""
+        idea, quality = item.product.idea, item.product.quality
+        wording = int(self.rng.random() * self.words.wordings(quality))
+        noun = (self.words.described if whole else self.words.quality)(idea, self.which, quality, wording)
+        return f"{self._said_number(item.quantity, noun.gender)} {noun.counted(item.quantity)}"
 
     def _total_np(self) -> str:
         noun = self.words.nouns[self.items[0].product.idea][self.which]

@@ -78,7 +78,7 @@ SURFACE = {
     "voice": 0.09,
     "code_switching": 0.03,
 }
-LIST_SURFACE = {"that_is_all": 0.1}
+LIST_SURFACE = {"that_is_all": 0.1, "elided_noun": 0.1}
 
 
 @lru_cache(maxsize=1_000)

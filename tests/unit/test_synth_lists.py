@@ -170,6 +170,23 @@ def test_what_is_asked_for_twice_is_summed():
         assert sum(said) == sum(item["quantity"] for item in items_of(example.intent)), example
 
 
+QUALITIES = [("en", "red", 2, "red"), ("de", "red", 1, "rotes"), ("it", "red", 3, "rosse"), ("hr", "red", 2, "crvene")]
+
+
+@pytest.mark.parametrize(("code", "quality", "n", "said"), QUALITIES)
+def test_a_quality_stands_for_its_noun_in_the_form_that_the_noun_would_have(code, quality, n, said):
+    assert module.load(code).quality("t_shirt", 0, quality).counted(n) == said
+
+
+def test_a_noun_that_items_share_is_said_once():
+    sampled = only("list", "elided_noun", languages=["en"], phenomena={"number_word": 0, "dozen": 0, "pair": 0})
+    shared = [e for e in sampled.examples(0, 40 * BLOCK) if "elided_noun" in e.phenomena]
+    assert shared
+    for example in shared:
+        said = [int(n) for n in re.findall(r"\d+", example.message)]
+        assert {item["quantity"] for item in items_of(example.intent)} <= set(said) and len(set(products(example))) > 1, example
+
+
 def test_a_total_may_name_the_kind_and_its_items_by_their_colours_alone():
     sampled = only("list_total", languages=["en", "it", "hr"], phenomena={"number_word": 0, "dozen": 0, "pair": 0, "unit": 0})
     short = [e for e in sampled.examples(0, 60 * BLOCK) if not any(name in e.message for name in products(e))]
