@@ -83,15 +83,10 @@ class Basket(Request):
     def _list_unknown(self) -> str | None:
         action = "add" if self.rng.random() < 0.75 else "remove"
         known = self._choose(action, max(1, self._length() - 1))
-        stranger = Request(self.language, self.words, self.shelf, self.rng, action, self.weights)
-        if self.rng.random() < 0.25:
-            stranger.mention = self.speaker.ambiguous()
-        else:
-            unheard = sum(not product.idea for product in self.shelf.products) * 5 > len(self.shelf.names)
-            stranger.mention = self.speaker.absent(self.pool, strangers=unheard)
-        if not known or not stranger.mention:
+        stranger = self._request(action)
+        which = "ambiguous" if self.rng.random() < 0.25 else "not_in_catalog"
+        if not known or not stranger.choose(which, "add", self.pool, self.limits):
             return None
-        self._prepare(stranger)
         self.items.insert(int(self.rng.random() * (len(self.items) + 1)), stranger)
         return self._framed(action)
 
@@ -101,7 +96,7 @@ class Basket(Request):
             return None
         self.listing.in_a_sentence()
         group = self._pick(ASIDES)
-        aside = Request(self.language, self.words, self.shelf, self.rng, "none", self.weights)
+        aside = self._request("none")
         if not aside.choose(group, group, self.pool, self.limits):
             return None
         beside, message = aside.say(self.templates(group)).rstrip("., "), self._framed("add")
@@ -249,16 +244,17 @@ class Basket(Request):
         return self._choose(action, self._length())
 
     def _item(self, product: Product, action: str) -> Request:
-        item = Request(self.language, self.words, self.shelf, self.rng, action, self.weights)
+        item = self._request(action)
         item.product, item.mention = product, item.speaker.refer(product)
-        return self._prepare(item)
-
-    def _prepare(self, item: Request) -> Request:
-        """With a quantity. "2x milk" stands only where the whole list is written so."""
-        item.limits, item.phenomena = self.limits, self.phenomena
         item.quantity = item.spoken = item._quantity("add")
-        item.styles = {**item.styles, "times": 0}
         return item
+
+    def _request(self, action: str) -> Request:
+        """One of the shopper's requests. "2x milk" stands only where the whole list is written so."""
+        request = Request(self.language, self.words, self.shelf, self.rng, action, self.weights)
+        request.limits, request.phenomena = self.limits, self.phenomena
+        request.styles = {**request.styles, "times": 0}
+        return request
 
     def _choose_variants(self, action: str = "add") -> bool:
         """Two or three products of one kind that differ in a quality, which alone names them."""
