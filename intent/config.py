@@ -491,6 +491,8 @@ class ClassifyConfig(JobConfig):
     def __post_init__(self):
         super().__post_init__()
         require(self.input_pattern != "", "input_pattern", "", "give a pattern such as *.parquet, or null")
+        told = f"the schema {self.schema.name!r} has one intent a message, which is a row already; use explode=false"
+        require(self.schema.repeat > 1 or not self.explode, "explode", True, told)
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()

@@ -17,8 +17,8 @@ INTENTS = "intents"
 CONFIDENCE = "confidence"
 # Columns of a labelled or rejected row beside those of the slots, and of examples.
 RESERVED = ("id", "message", CONFIDENCE, "status", "variant", "reason", INTENTS)
-# An item's number, where every item has a row of its own.
-ITEM = "item"
+# An item's number and confidence, where every item has a row of its own.
+ITEM, ITEM_CONFIDENCE = "item", "item_confidence"
 # More items would take more room than a message has.
 MOST_ITEMS = 32
 
@@ -95,7 +95,7 @@ class IntentSchema:
 
     def __post_init__(self):
         _require_unique("schema.slots", [slot.name for slot in self.slots])
-        reserved = (*RESERVED, ITEM) if self.repeat > 1 else RESERVED
+        reserved = (*RESERVED, ITEM, ITEM_CONFIDENCE) if self.repeat > 1 else RESERVED
         for name in self.names:
             if name in reserved:
                 raise ConfigError("schema.slots", name, f"is a column of its own in what is labelled; not one of {reserved}")
@@ -246,6 +246,12 @@ class IntentSchema:
         if self.repeat == 1:
             return slots
         return [pa.field(INTENTS, pa.list_(pa.struct([*slots, pa.field(CONFIDENCE, pa.float32())])))]
+
+    def label_fields(self, exploded: bool = False) -> list[pa.Field]:
+        """What a labelled row has behind its id. `exploded`: an item of a list has a row of its own."""
+        items = [pa.field(ITEM, pa.int32()), *self.slot_fields(), pa.field(ITEM_CONFIDENCE, pa.float32())]
+        rest = {CONFIDENCE: pa.float32(), "status": pa.string(), "variant": pa.string()}
+        return [*(items if exploded else self.arrow_fields()), *(pa.field(name, kind) for name, kind in rest.items())]
 
     def slot_fields(self) -> list[pa.Field]:
         """One field a slot, as an item has them."""

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from intent.errors import ConfigError
-from intent.night import items
 from intent.schema import IntentSchema
 
 # As Hive and Spark name the folder of a null.
@@ -32,10 +31,7 @@ class Columns:
         return list(dict.fromkeys([self.id, self.message, *self.keep]))
 
     def check(self, schema: IntentSchema) -> None:
-        if self.explode and schema.repeat == 1:
-            remedy = f"the schema {schema.name!r} has one intent a message, which is a row already; use explode=false"
-            raise ConfigError("explode", True, remedy)
-        made = ["id", *(field.name for field in items.fields(schema, self.explode))]
+        made = ["id", *(field.name for field in schema.label_fields(self.explode))]
         if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
             raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
 

@@ -7,16 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from intent.schema import CONFIDENCE, INTENTS, ITEM, IntentSchema
-
-ITEM_CONFIDENCE = "item_confidence"
-
-
-def fields(schema: IntentSchema, exploded: bool) -> list[pa.Field]:
-    """The output's own columns behind the id, in order."""
-    item = [pa.field(ITEM, pa.int32()), *schema.slot_fields(), pa.field(ITEM_CONFIDENCE, pa.float32())]
-    rest = {CONFIDENCE: pa.float32(), "status": pa.string(), "variant": pa.string()}
-    return [*(item if exploded else schema.arrow_fields()), *(pa.field(name, kind) for name, kind in rest.items())]
+from intent.schema import CONFIDENCE, INTENTS, ITEM, ITEM_CONFIDENCE, IntentSchema
 
 
 def explode(table: pa.Table, schema: IntentSchema) -> pa.Table:

@@ -6,14 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from intent.config import ClassifyConfig, NightlyConfig
 from intent.errors import ConfigError, IntentError
-from intent.night import frequent, items
+from intent.night import frequent
 from intent.night.columns import Columns
 from intent.night.part import open_part
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
 from intent.night.worker import Worker
 from intent.storage import Blob, open_store
+from jobs.app import load_config
 
 
 class Counting(nights.RuleClassifier):
@@ -134,7 +136,7 @@ EGGS = {"action": "remove", "product": "Eggs", "quantity": 1, "confidence": 0.87
 def test_a_row_has_its_list_of_items_each_with_its_confidence():
     receipt, table = label_lists(explode=False)
     assert table.column_names == ["id", "intents", "confidence", "status", "variant", "shop"]
-    assert [*table.schema][1:5] == items.fields(nights.BASKET, False)
+    assert [*table.schema][1:5] == nights.BASKET.label_fields()
     assert dict(zip(table["id"].to_pylist(), table["intents"].to_pylist(), strict=True)) == {
         0: [MILK, EGGS],
         1: [],
@@ -149,7 +151,7 @@ def test_a_row_has_its_list_of_items_each_with_its_confidence():
 def test_a_row_an_item_keeps_a_row_for_each_message_without_one_so_that_every_id_is_accounted_for():
     receipt, table = label_lists(explode=True)
     head = ["id", "item", "action", "product", "quantity", "item_confidence", "confidence", "status", "variant", "shop"]
-    assert table.column_names == head and [*table.schema][1:9] == items.fields(nights.BASKET, True)
+    assert table.column_names == head and [*table.schema][1:9] == nights.BASKET.label_fields(exploded=True)
     rows = [tuple(row[name] for name in (*head[:6], "status")) for row in table.to_pylist()]
     assert rows == [
         (0, 1, "add", "Milk", 13, 1.0, "ok"),
@@ -184,8 +186,11 @@ def test_lists_that_are_known_need_no_model(tmp_path):
 
 
 def test_a_row_an_item_is_for_lists_and_its_columns_are_taken():
-    with pytest.raises(ConfigError, match="explode=True: the schema 'cart' has one intent a message"):
-        Columns(explode=True).check(nights.CART)
+    told = "explode=True: the schema 'cart' has one intent a message"
+    for job, kind in (("classify", ClassifyConfig), ("nightly", NightlyConfig)):
+        with pytest.raises(ConfigError, match=told):
+            load_config(job, ["input=/x", "output=/y", "explode=true"], kind)
+        assert load_config(job, ["input=/x", "output=/y", "explode=true", "schema=basket"], kind).explode
     with pytest.raises(ConfigError, match="keep_columns=\\['item'\\]"):
         Columns(keep=("item",), explode=True).check(nights.BASKET)
     Columns(keep=("item", "action")).check(nights.BASKET)
