@@ -319,7 +319,7 @@ class Basket(Request):
 
     def _expand(self, parts: Parts) -> str:
         message = expand(parts, self.rng, self.language.rules, self._fill)
-        for pattern, to in self.language.contractions:
+        for pattern, to in (*self.language.contractions, *self.language.join_contractions):
             message = pattern.sub(to, message)
         return message
 

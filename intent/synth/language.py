@@ -93,6 +93,7 @@ class Language:
         self.templates = {name: [(text, parse(text)) for text in texts] for name, texts in raw["templates"].items()}
         # What stands between the items of a list ("and", "then"), between clauses, and behind all ("and that's it").
         self.joins: dict[str, list[str]] = raw["joins"]
+        self.join_contractions = [(re.compile(pattern), to) for pattern, to in raw["joins"].get("contractions", [])]
         self.brand_first = raw["brand"] == "before"
         self.head: str = raw["head"]
         self.count_form = {n: _first(raw["count_forms"], n) for n in range(1, 100)}

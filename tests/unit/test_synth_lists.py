@@ -178,6 +178,13 @@ def test_a_quality_stands_for_its_noun_in_the_form_that_the_noun_would_have(code
     assert module.load(code).quality("t_shirt", 0, quality).counted(n) == said
 
 
+def test_spanish_and_is_e_before_the_sound_of_i():
+    names = Catalog.of(["Ibrix", "Hilo Dental", "Hielo", "Zorvex"])
+    messages = [e.message for e in only("list", "list_mixed", catalog=names, languages=["es"]).examples(0, 400)]
+    assert any(" e Ibrix" in message or " e Hilo" in message for message in messages)
+    assert not any(" y Ibrix" in message or " y Hilo" in message or " e Hielo" in message for message in messages)
+
+
 def test_a_noun_that_items_share_is_said_once():
     sampled = only("list", "elided_noun", languages=["en"], phenomena={"number_word": 0, "dozen": 0, "pair": 0})
     shared = [e for e in sampled.examples(0, 40 * BLOCK) if "elided_noun" in e.phenomena]
