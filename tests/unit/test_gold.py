@@ -7,13 +7,15 @@ import pytest
 from omegaconf import OmegaConf
 
 from intent.artifacts import Files
+from intent.artifacts.lineage import Lineage
 from intent.catalog import Catalog, normalize
 from intent.config import SchemaConfig
 from intent.errors import ConfigError, MissingArtifact
 from intent.evaluate.gold import HALVES, load, messages, publish
-from intent.schema import items_of
+from intent.schema import INTENTS, items_of
 from intent.storage import StorageOptions
 from intent.synth.dataset import read_catalogs, read_split
+from jobs.app import load_config
 
 SCHEMAS = Path(__file__).parents[2] / "conf" / "schema"
 LANGUAGES = {"en": 80, "de": 45, "es": 45, "fr": 45, "it": 45, "hr": 45, "pt": 45, "nl": 45}
@@ -212,3 +214,10 @@ def test_no_list_is_there_twice_and_none_goes_into_training(lists, examples):
 def test_a_half_with_lists_is_another_data_set_than_without(tmp_path):
     single, listed = (publish("guide", str(tmp_path), StorageOptions(), lists) for lists in (False, True))
     assert single.uri != listed.uri and read_split(Files(listed), "test") == load("guide", lists=True)[0]
+
+
+@pytest.mark.parametrize(("schema", "messages"), [("cart", 246), ("basket", 326)])
+def test_an_evaluation_measures_on_what_its_schema_can_mean(schema, messages, tmp_path):
+    lineage = Lineage(load_config("evaluate", [f"workspace={tmp_path}", f"schema={schema}", "gold=measure"]))
+    examples = read_split(Files(lineage.held_out()), "test")
+    assert len(examples) == messages and {INTENTS in e.intent for e in examples} == {schema == "basket"}
