@@ -19,13 +19,13 @@ class Score:
     """Shares in [0, 1] over `messages`. `slots`: share right by slot; what is not answered is right in none. `ece`: expected
     calibration error of the answers, equal-width bins.
 
+    `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right. `intervals`: 95 % bootstrap
+    intervals (low, high) of "exact" and of every "slots.NAME", "languages.NAME" and "phenomena.NAME"; `sizes`: the messages
+    of each of these.
+
     Of lists, "exact" is the whole list in any order, and `slots` is of the items that are matched with one that is meant.
     `items`: precision, recall and F1 of whole items, and the calibration error of their confidence. `lengths`: share right by
-    how many items are meant. Both are empty where a message means one intent.
-
-    `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right. `intervals`: 95 % bootstrap
-    intervals (low, high) of "exact", of "items.f1" and of every "slots.NAME", "languages.NAME", "phenomena.NAME" and
-    "lengths.NAME"; `sizes`: the messages, of slots in lists the items, of each of these.
+    how many items are meant. "items.f1" and "lengths.NAME" have intervals too. Both are empty where a message means one intent.
     """
 
     messages: int
@@ -79,6 +79,72 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
         items=items,
         **shares,
     )
+
+
+def bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean under resampling with replacement (Efron 1979); the same each time.
+
+    Few values are distinct, so a resample is drawn as how often each of them comes: the same distribution, at once.
+    """
+    distinct, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
+    draws = np.random.default_rng(0).multinomial(len(values), counts / len(values), DRAWS)
+    low, high = np.percentile(draws @ distinct / len(values), [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def loss(examples: Sequence[Example], ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> tuple[float, float, float]:
+    """How much exact match is lost from `theirs` to `ours` on the same messages, and its 95 % paired bootstrap interval."""
+    lost = [is_right(e.intent, b) - is_right(e.intent, a) for e, a, b in zip(examples, ours, theirs, strict=True)]
+    return float(np.mean(lost)), *bootstrap(lost)
+
+
+def confusion(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, list]:
+    """By slot: [meant, said, how often], most frequent first; None is a slot that the intent leaves empty, or no such item."""
+    answers = zip(examples, predictions, strict=True)
+    pairs = [pair for example, p in answers for pair in aligned(schema, example.intent, p.intent)]
+    counts = {name: Counter((meant.get(name), said.get(name)) for meant, said in pairs) for name in schema.names}
+    return {name: [[*pair, n] for pair, n in counter.most_common()] for name, counter in counts.items()}
+
+
+def is_right(intent: Intent, prediction: Prediction) -> bool:
+    return prediction.status is Status.OK and same(intent, prediction.intent)
+
+
+def slot_is_right(intent: Mapping, prediction: Prediction, name: str) -> bool:
+    return prediction.status is Status.OK and intent[name] == _slot(prediction, name)
+
+
+def agreement(a: Sequence[Prediction], b: Sequence[Prediction]) -> float:
+    """The share of messages that two variants label alike."""
+    return float(np.mean([same(x.intent, y.intent) and x.status == y.status for x, y in zip(a, b, strict=True)]))
+
+
+def agreement_by_slot(schema: IntentSchema, a: Sequence[Prediction], b: Sequence[Prediction]) -> dict[str, float]:
+    pairs = [pair for x, y in zip(a, b, strict=True) for pair in aligned(schema, x.intent, y.intent)]
+    alike = {name: [x.get(name) == y.get(name) for x, y in pairs] for name in schema.names}
+    # Lists that are all empty agree.
+    return {name: float(np.mean(values)) if values else 1.0 for name, values in alike.items()}
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error (Naeini et al., AAAI 2015) with equal-width bins."""
+    return float(sum(abs(true - said) * share for said, true, share in reliability(confidence, right)))
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:
+    """(mean confidence, share right, share of all) of each equal-width bin of the confidence that holds any."""
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    among = [bins == b for b in np.unique(bins)]
+    return [(float(confidence[rows].mean()), float(right[rows].mean()), float(rows.mean())) for rows in among]
+
+
+def kept_share(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
+    """The largest share of answers above one confidence of which `precision` are right."""
+    order = np.argsort(-confidence, kind="stable")
+    found, shares = confidence[order], np.cumsum(right[order]) / np.arange(1, len(right) + 1)
+    # A threshold keeps all answers of one confidence, or none.
+    reached = np.flatnonzero((shares >= precision) & (np.append(found[1:], -1.0) < found))
+    return float((reached[-1] + 1) / len(right)) if len(reached) else 0.0
 
 
 def _slots(schema: IntentSchema, pairs: Sequence[tuple[Example, Prediction]]) -> dict[str, list[bool]]:
@@ -147,72 +213,6 @@ def _is_nothing(schema: IntentSchema, intent: Intent | None) -> bool:
     if schema.repeat > 1:
         return intent is not None and intent[INTENTS] == []
     return (intent or {}).get(schema.names[0]) == "none"
-
-
-def bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean under resampling with replacement (Efron 1979); the same each time.
-
-    Few values are distinct, so a resample is drawn as how often each of them comes: the same distribution, at once.
-    """
-    distinct, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
-    draws = np.random.default_rng(0).multinomial(len(values), counts / len(values), DRAWS)
-    low, high = np.percentile(draws @ distinct / len(values), [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def loss(examples: Sequence[Example], ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> tuple[float, float, float]:
-    """How much exact match is lost from `theirs` to `ours` on the same messages, and its 95 % paired bootstrap interval."""
-    lost = [is_right(e.intent, b) - is_right(e.intent, a) for e, a, b in zip(examples, ours, theirs, strict=True)]
-    return float(np.mean(lost)), *bootstrap(lost)
-
-
-def confusion(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, list]:
-    """By slot: [meant, said, how often], most frequent first; None is a slot that the intent leaves empty, or no such item."""
-    answers = zip(examples, predictions, strict=True)
-    pairs = [pair for example, p in answers for pair in aligned(schema, example.intent, p.intent)]
-    counts = {name: Counter((meant.get(name), said.get(name)) for meant, said in pairs) for name in schema.names}
-    return {name: [[*pair, n] for pair, n in counter.most_common()] for name, counter in counts.items()}
-
-
-def is_right(intent: Intent, prediction: Prediction) -> bool:
-    return prediction.status is Status.OK and same(intent, prediction.intent)
-
-
-def slot_is_right(intent: Mapping, prediction: Prediction, name: str) -> bool:
-    return prediction.status is Status.OK and intent[name] == _slot(prediction, name)
-
-
-def agreement(a: Sequence[Prediction], b: Sequence[Prediction]) -> float:
-    """The share of messages that two variants label alike."""
-    return float(np.mean([same(x.intent, y.intent) and x.status == y.status for x, y in zip(a, b, strict=True)]))
-
-
-def agreement_by_slot(schema: IntentSchema, a: Sequence[Prediction], b: Sequence[Prediction]) -> dict[str, float]:
-    pairs = [pair for x, y in zip(a, b, strict=True) for pair in aligned(schema, x.intent, y.intent)]
-    alike = {name: [x.get(name) == y.get(name) for x, y in pairs] for name in schema.names}
-    # Lists that are all empty agree.
-    return {name: float(np.mean(values)) if values else 1.0 for name, values in alike.items()}
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error (Naeini et al., AAAI 2015) with equal-width bins."""
-    return float(sum(abs(true - said) * share for said, true, share in reliability(confidence, right)))
-
-
-def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:
-    """(mean confidence, share right, share of all) of each equal-width bin of the confidence that holds any."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    among = [bins == b for b in np.unique(bins)]
-    return [(float(confidence[rows].mean()), float(right[rows].mean()), float(rows.mean())) for rows in among]
-
-
-def kept_share(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """The largest share of answers above one confidence of which `precision` are right."""
-    order = np.argsort(-confidence, kind="stable")
-    found, shares = confidence[order], np.cumsum(right[order]) / np.arange(1, len(right) + 1)
-    # A threshold keeps all answers of one confidence, or none.
-    reached = np.flatnonzero((shares >= precision) & (np.append(found[1:], -1.0) < found))
-    return float((reached[-1] + 1) / len(right)) if len(reached) else 0.0
 
 
 def _slot(prediction: Prediction, name: str):
