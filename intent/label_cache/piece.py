@@ -110,7 +110,7 @@ class Piece:
         columns = [self.table[name].chunk(0) for name in ENTRIES.names]
         self.high, self.low = columns[0].to_numpy(), columns[1].to_numpy()
         self._answers, self._codes = columns[2].dictionary, columns[2].indices.to_numpy()
-        self._confidence, self._used = columns[3].to_numpy(), columns[5].to_numpy()
+        self._confidence, self.slots, self._used = columns[3].to_numpy(), columns[4], columns[5].to_numpy()
 
     def find(self, high: np.ndarray, low: np.ndarray) -> np.ndarray:
         """The row of each hash, -1 where there is none. `high` is sorted, as the rows are."""

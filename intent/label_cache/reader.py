@@ -24,8 +24,8 @@ STALE_SHARE = 0.1
 class Found:
     """Of n messages: `high`, `low` [n], their hashes; `hit` [n] bool; `again` [n] bool, the hits that are to be asked again.
 
-    Of the hits, in order: `codes`, each one's place in `answers`, and `confidence`, before any threshold. `stale`: entries
-    that are to be kept anew with today's date.
+    Of the hits, in order: `codes`, each one's place in `answers`; `confidence`, before any threshold; `slots`, the list of
+    each one's confidences. `stale`: entries that are to be kept anew with today's date.
     """
 
     high: np.ndarray
@@ -35,6 +35,7 @@ class Found:
     answers: Sequence[tuple[Intent, str]]
     confidence: np.ndarray
     again: np.ndarray
+    slots: pa.Array
     stale: Sequence[pa.Table] = ()
 
 
@@ -82,6 +83,7 @@ class Reader:
         sorted_high, sorted_low = high[order], low[order]
         codes, confidence = np.full(len(high), -1, np.int64), np.zeros(len(high))
         answers: dict[str, int] = {}
+        taken, slots = [np.zeros(0, np.int64)], [pa.array([], piece.ENTRIES.field("slots").type)]
         stale, oldest = [], self.cache.day - int(self.cache.limits.days * STALE_SHARE)
         for part in self.pieces:
             start = np.searchsorted(sorted_high, part.high[0], "left")
@@ -94,12 +96,15 @@ class Reader:
                 said, which, sure, used = part.said(rows)
                 codes[places] = np.array([answers.setdefault(text, len(answers)) for text in said])[which]
                 confidence[places] = sure
+                taken.append(places)
+                slots.append(part.slots.take(pa.array(rows)))
                 if (old := used < oldest).any():
                     stale.append(self._renewed(part.table.take(pa.array(rows[old]))))
             part.release()
         hit = codes >= 0
         again = hit & self._drawn(low)
-        return Found(high, low, hit, codes[hit], [_parse(text) for text in answers], confidence[hit], again, stale)
+        lists = pa.concat_arrays(slots).take(pa.array(np.argsort(np.concatenate(taken))))
+        return Found(high, low, hit, codes[hit], [_parse(text) for text in answers], confidence[hit], again, lists, stale)
 
     def _drawn(self, low: np.ndarray) -> np.ndarray:
         """A share `sample` of all hashes, another one of each salt."""

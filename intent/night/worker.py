@@ -5,6 +5,7 @@ Everything about rows is Arrow kernels; Python loops only over distinct messages
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,13 @@ import pyarrow.compute as pc
 from intent.engine import Classifier, Prediction, Status, abstain, classify_each
 from intent.errors import EngineFailed, IntentError
 from intent.label_cache import Found, Reader, piece
+from intent.night import items
 from intent.night.columns import Columns
 from intent.night.fresh import Fresh
 from intent.night.part import Part, build_part
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
-from intent.schema import IntentSchema
+from intent.schema import CONFIDENCE, INTENTS, IntentSchema, Item, same
 
 MAX_CHARACTERS = 4096
 NULL = "null message"
@@ -74,6 +76,9 @@ class Worker:
         unasked = pc.sum(pc.and_(refused, pc.is_null(answers["variant"]))).as_py() or 0
         cached = pc.sum(answers[CACHED]).as_py() or 0
         counts = self._counts(shard, labelled, rejected.num_rows, found, {"refused": unasked, "cached": cached})
+        if self.columns.explode:
+            labelled = items.explode(labelled, self.schema)
+            counts["lines"] = len(labelled)
         return replace(build_part(counts, labelled, rejected), fresh=found.fresh)
 
     def answer(self, messages: pa.Array, known: pa.Table | None = None) -> Answers:
@@ -125,7 +130,16 @@ class Worker:
             raise EngineFailed(self.classifier.variant, error) from None
 
     def _cached(self, found: Found, sure: np.ndarray) -> pa.Table:
-        """The answers of the hits `sure`, from one row for each different answer and one for it abstained."""
+        """The answers of the hits `sure`."""
+        if self.schema.repeat > 1:
+            # Each item has its own confidence: no two answers are alike.
+            answers = [found.answers[code] for code in found.codes[sure]]
+            rest = found.confidence[sure].tolist(), found.slots.filter(pa.array(sure)).to_pylist()
+            made = [
+                Prediction(a[0], confidence, slots, variant=a[1]) for a, confidence, slots in zip(answers, *rest, strict=True)
+            ]
+            return self._answers([abstain(each, self.abstain_below) for each in made], cached=True)
+        # From one row for each different answer and one for it abstained.
         kinds = [Prediction(intent, variant=variant) for intent, variant in found.answers]
         abstained = [abstain(kind, 1.0) for kind in kinds]
         confidence = found.confidence[sure]
@@ -136,12 +150,12 @@ class Worker:
 
     def _agreed(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
         """[predictions] bool: those of hits that were asked again which have the same intent."""
-        same = np.zeros(len(predictions), bool)
+        agree = np.zeros(len(predictions), bool)
         before = [found.answers[code][0] for code in found.codes[found.again[found.hit]]]
         for i, old in zip(np.flatnonzero(found.again[asked]), before, strict=True):
             now = predictions[i]
-            same[i] = now.status is Status.OK and piece.answer(now.intent, "") == piece.answer(old, "")
-        return same
+            agree[i] = now.status is Status.OK and same(now.intent, old)
+        return agree
 
     def _fresh(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction], new: np.ndarray) -> Fresh | None:
         sure = new & np.array([p.status is Status.OK for p in predictions], bool)
@@ -152,7 +166,10 @@ class Worker:
 
     def _answers(self, predictions: Sequence[Prediction], cached: bool = False) -> pa.Table:
         intents = [p.intent if p.status is Status.OK else None for p in predictions]
-        slots = [[intent[name] if intent else None for intent in intents] for name in self.schema.names]
+        names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
+        slots = [[intent[name] if intent else None for intent in intents] for name in names]
+        if self.schema.repeat > 1:
+            slots = [[given and _sure(given, p.slots) for given, p in zip(slots[0], predictions, strict=True)]]
         rest = [
             [p.confidence for p in predictions],
             [p.status for p in predictions],
@@ -192,3 +209,8 @@ class Worker:
         """Where the answers came from, as a receipt's fields."""
         counts = {name: getattr(found, name) for name in ("classified", "found", "asked", "agreed")}
         return counts | ({"cache": self.reader.token} if self.reader else {})
+
+
+def _sure(given: Sequence[Item], confidences: Sequence[float]) -> list[dict]:
+    """Each item with its confidence, null where the classifier says none."""
+    return [item | {CONFIDENCE: sure} for item, sure in zip_longest(given, confidences)]

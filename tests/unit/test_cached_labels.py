@@ -85,6 +85,49 @@ def test_a_label_from_the_cache_is_the_one_that_the_engine_gives(tmp_path, outpu
     assert cached.classifier.seen == ["refuse it"]
 
 
+class Lists(Seeing):
+    """Answers with a list of items, each with a confidence of its own."""
+
+    def classify(self, messages):
+        self.seen = [*getattr(self, "seen", []), *messages]
+        said = [nights.list_rule(normalize(message)) for message in messages]
+        return [
+            replace(p, slots=tuple(s / (2 + len(normalize(m))) for s in p.slots), message=m)
+            for p, m in zip(said, messages, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("explode", [False, True])
+@pytest.mark.parametrize("abstain_below", [0.0, 0.85])
+def test_a_list_from_the_cache_is_the_one_that_the_engine_gives_with_each_items_confidence(
+    tmp_path, output, explode, abstain_below
+):
+    messages = ["milk and eggs and", "milk and more and some", "milk  and eggs and", "hello", None, "two milks", "refuse it"]
+    cache = caches.cache(str(tmp_path))
+    settings = (nights.BASKET, Columns(explode=explode), "run")
+    fresh.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache, "run")), messages).fresh)
+    fresh.learn(output, [cache])
+    alone = Worker(Lists(), *settings, abstain_below=abstain_below)
+    cached = replace(alone, classifier=Lists(), reader=Reader.open(cache, "run"))
+    one, other = label(alone, messages), label(cached, messages)
+    assert table(one) == table(other) and one.receipt.file_rows == other.receipt.file_rows
+    assert cached.classifier.seen == ["refuse it"] and other.receipt.abstained == (abstain_below > 0)
+
+
+def test_a_list_that_is_said_again_in_another_order_agrees(tmp_path, output):
+    class Turned(Lists):
+        def classify(self, messages):
+            said = super().classify(messages)
+            return [p if not p.intent else replace(p, intent={"intents": p.intent["intents"][::-1]}) for p in said]
+
+    cache = caches.cache(str(tmp_path), sample=1.0)
+    settings = (nights.BASKET, Columns(), "run")
+    fresh.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).fresh)
+    fresh.learn(output, [cache])
+    receipt = label(Worker(Turned(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).receipt
+    assert (receipt.asked, receipt.agreed) == (1, 1)
+
+
 def test_rows_are_counted_by_where_their_answers_came_from(tmp_path, output):
     cache = taught(tmp_path, output, ["two milks", "hello"])
     receipt = label(worker(cache)).receipt
