@@ -1,8 +1,8 @@
 """The label cache of a job: what a variant's labels are kept under, and what is done about the cache beside labelling."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 
 from intent import calibration, prompt
@@ -11,8 +11,8 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import CASCADE, SVM, VariantSpec
 from intent.config import CacheConfig, CacheVariants
 from intent.engine import parity
-from intent.errors import ConfigError, IntentError
-from intent.label_cache import LabelCache, Limits, Scope, find_secret, merge
+from intent.errors import ConfigError, CorruptData, IntentError
+from intent.label_cache import LabelCache, Limits, Scope, find_secret, merge, scopes
 from intent.label_cache.key import VARIABLE
 from intent.label_cache.pointer import FOLDER
 from intent.night import fresh
@@ -91,17 +91,24 @@ def tending(lineage: Lineage, variants: Mapping[str, Artifact]) -> Iterator[None
     """
     import ray
 
-    tend = ray.remote(num_cpus=0, max_retries=0)(_tend)
-    calls = [tend.remote(cache) for cache in _caches(lineage, variants)]
+    mine = _caches(lineage, variants)
+    call = ray.remote(num_cpus=0, max_retries=0)(_tend).remote(mine, lineage) if mine else None
     yield
-    for call in calls:
-        _try("is not tended", lambda call=call: ray.get(call))
+    if call:
+        _try("is not tended", lambda: ray.get(call))
 
 
-def _tend(cache: LabelCache) -> None:
-    if merge.due(cache, cache.read()):
-        merge.compact(cache)
-    cache.collect()
+def _tend(mine: Sequence[LabelCache], lineage: Lineage) -> None:
+    for cache in mine:
+        if merge.due(cache, cache.read()):
+            merge.compact(cache)
+        cache.collect()
+    for name in set(scopes(open_store(lineage.config.workspace, lineage.options))) - {cache.scope.name for cache in mine}:
+        other = LabelCache(_store(lineage, name), Scope(name), limits(lineage.config.cache))
+        # Perhaps of a newer version.
+        with suppress(CorruptData):
+            if not merge.expire(other):
+                other.collect()
 
 
 def learn_labels(lineage: Lineage, variants: Mapping[str, Artifact], output: str) -> None:

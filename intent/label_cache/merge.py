@@ -60,6 +60,15 @@ def _merged(cache: LabelCache, pointer: Pointer, fetch: Callable[[LabelCache, Fi
     return made
 
 
+def expire(cache: LabelCache) -> bool:
+    """Delete a cache of which nothing was used within its days, as that of a catalog that has changed since."""
+    used = [int(day) for file in cache.read().files for day in file.used]
+    if not used or max(used) >= cache.day - cache.limits.days:
+        return False
+    cache.delete()
+    return True
+
+
 def cutoff(cache: LabelCache, pointer: Pointer) -> tuple[int, float]:
     """(the first day of last use that is kept, the share of that day's entries that is), by the limits in days and bytes."""
     first = cache.day - cache.limits.days

@@ -5,6 +5,7 @@ cache itself said and is to be kept longer. Each is written before its part. No 
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ from intent.storage import Blob, Store
 
 FOLDER, LEARNT = "fresh", "fresh/learnt"
 ATTEMPTS = 3
+# So many files are read ahead.
+AHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,9 @@ def learn(output: Store, caches: Sequence[LabelCache]) -> int:
         if blobs:
             # From here on a part of these files is no longer a run of its own.
             output.put_if_absent(LEARNT, b"")
-    for blob in [*blobs, Blob(LEARNT, 0, "")]:
-        output.delete(blob.key)
+    with ThreadPoolExecutor(output.parallel) as pool:
+        list(pool.map(output.delete, [blob.key for blob in blobs if blob.key != LEARNT]))
+    output.delete(LEARNT)
     return added
 
 
@@ -93,9 +97,13 @@ def _files(tables: Iterator[pa.Table], cache: LabelCache) -> Iterator[File]:
 
 
 def _tables(output: Store, keys: Sequence[str]) -> Iterator[pa.Table]:
-    for key in keys:
+    def read(key: str) -> pa.Table | None:
         try:
-            yield piece.load(output.read(key), f"{output.uri}/{key}")
+            return piece.load(output.read(key), f"{output.uri}/{key}")
         except (CorruptData, FileNotFoundError):
             # Another driver has learnt it, or it is damaged: a label less.
-            continue
+            return None
+
+    with ThreadPoolExecutor(output.parallel) as pool:
+        for start in range(0, len(keys), AHEAD):
+            yield from (table for table in pool.map(read, keys[start : start + AHEAD]) if table is not None)

@@ -315,6 +315,15 @@ def test_the_limit_in_bytes_is_kept_and_the_latest_used_stay(tmp_path, clock, ni
     assert set(cache.read().files[0].used) <= {str(DAY + nights), str(DAY + nights - 1)}
 
 
+def test_a_cache_that_no_night_has_used_for_its_days_is_deleted(cache, clock):
+    assert not merge.expire(cache)
+    learn(cache, "one", {"two milks": 2})
+    clock.day += 30
+    assert not merge.expire(cache) and look(cache, "two milks") == [2]
+    clock.day += 1
+    assert merge.expire(cache) and not list(cache.store.list())
+
+
 def test_a_share_of_what_is_found_is_asked_again_another_one_each_run(tmp_path):
     cache = caches.cache(str(tmp_path), sample=0.05)
     messages = [f"message {n}" for n in range(4_000)]
