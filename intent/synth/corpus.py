@@ -17,7 +17,8 @@ from intent.synth.grammar import Parts
 from intent.synth.language import load
 from intent.synth.phenomena import SCENARIOS, mix, shares
 from intent.synth.request import Request
-from intent.synth.shelf import Shelf, given, ideas, ontology
+from intent.synth.shelf import Shelf, given, ontology
+from intent.synth.vocabulary import ODD, ideas, kinds
 
 GENERATOR = "grammar-14"
 BLOCK = 48
@@ -184,7 +185,7 @@ def _ideas(split: str) -> list[str]:
     """Ideas by split, department by department, so that each split's shops sell something of everything."""
     departments: dict[str, list[str]] = {}
     for idea in ideas().values():
-        if idea.name in ontology().get(idea.department, ()) and idea.department != "odd":
+        if idea.name not in kinds() and idea.department != ODD:
             departments.setdefault(idea.department, []).append(idea.name)
     return [name for names in departments.values() for name in held_out(names, split)]
 

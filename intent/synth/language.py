@@ -1,4 +1,4 @@
-"""A language: its words, forms and phrase templates, read from one file of `languages/`.
+"""A language: its words, forms and phrase templates, read from one file of `languages/` and its column of `products/`.
 
 Knows grammar; knows no product list and no intent.
 """
@@ -12,6 +12,7 @@ import yaml
 
 from intent.errors import ConfigError
 from intent.synth.grammar import parse
+from intent.synth.vocabulary import wordings
 
 FOLDER = Path(__file__).parent / "languages"
 # Every scalar is a string: "no", "null" and "on" are words here, not values.
@@ -44,9 +45,10 @@ class Noun:
     @property
     def spellings(self) -> set[str]:
         """Every form, with every ending that a determiner can ask for."""
-        endings = {ending for rule in self.language.phrases.values() for ending in rule.get("adj", {}).values()} | {""}
         forms = {self.form(name) for name in self.language.forms}
-        return {form.replace("~", ending) for form in forms for ending in endings}
+        if "~" not in self.text:
+            return forms
+        return {form.replace("~", ending) for form in forms for ending in self.language.endings}
 
     def say(self, phrase: str, plural: bool = False, before: str = "", after: str = "") -> str:
         """The noun with the determiner of `phrase`; `before` and `after` (a brand, a size) stand next to the noun."""
@@ -74,13 +76,14 @@ def _inflect(word: str, index: int) -> str:
 
 
 class Language:
-    """One language's data, parsed. `templates` and `rules` hold parsed templates, `nouns` the words of each product idea."""
+    """One language's data, parsed. `templates` and `rules` hold parsed templates, `nouns` the wordings of each product idea."""
 
     def __init__(self, code: str, raw: Mapping):
         self.code, self.raw = code, raw
         self.forms: list[str] = raw["forms"]
         self.genders: list[str] = raw.get("genders", ["m"])
         self.phrases: dict[str, dict] = raw["phrases"]
+        self.endings = {ending for rule in self.phrases.values() for ending in rule.get("adj", {}).values()} | {""}
         self.contractions = [(re.compile(pattern), to) for pattern, to in raw.get("contractions", [])]
         self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
         self.fillers: list[str] = raw["fillers"]
@@ -98,7 +101,7 @@ class Language:
 
     @cached_property
     def nouns(self) -> dict[str, list[Noun]]:
-        return {idea: [Noun(self, text.strip()) for text in words.split(";")] for idea, words in self.raw["nouns"].items()}
+        return {idea: [Noun(self, text.strip()) for text in words.split(";")] for idea, words in wordings(self.code).items()}
 
     @cached_property
     def units(self) -> dict[str, list[Noun]]:

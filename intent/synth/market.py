@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from random import Random
 
 from intent.synth.language import Language, load
-from intent.synth.shelf import DEPARTMENTS, Idea, Product, Shelf, ideas, ontology, qualities
+from intent.synth.shelf import Product, Shelf, ontology, qualities
+from intent.synth.vocabulary import Idea, departments, ideas
 
 ONSETS = (
     "b",
@@ -83,7 +84,7 @@ def sample(rng: Random, languages: Sequence[str], pool: Sequence[str], brands: f
     """
     language = "en" if rng.random() < 0.5 else pick(rng, languages)
     spoken = languages if rng.random() < 0.12 else (language,)
-    chosen = set(rng.sample(DEPARTMENTS, pick(rng, (1, 1, 2, 3, 7))))
+    chosen = set(rng.sample(departments(), pick(rng, (1, 1, 2, 3, 7))))
     every = [*map(ideas().get, pool)]
     local = [idea for idea in every if idea.department in chosen]
     if len(local) < 5:

@@ -5,17 +5,24 @@ A way to call a product is used only if it fits no other product of the shelf; w
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from random import Random
 
 from intent.synth.language import Language, Noun
 from intent.synth.market import THINGS, invent
 from intent.synth.phenomena import shares
-from intent.synth.shelf import Idea, Product, Shelf, alike, canonical_size, ideas, ontology, qualities
+from intent.synth.shelf import Product, Shelf, alike, canonical_size, ontology, qualities
+from intent.synth.vocabulary import ODD, Idea, ideas
 
 # The unit that says a product's own size: "two litres of milk" asks for two of "Milk 1L", and for nothing else.
 EXACT = {"litre": "1l", "kilo": "1kg"}
 UNITS_OF_SIZE = frozenset(EXACT)
 DIGIT = re.compile(r"\d")
+
+
+@cache
+def _odd() -> list[str]:
+    return [idea.name for idea in ideas().values() if idea.department == ODD]
 
 
 class Mention:
@@ -161,7 +168,7 @@ class Speaker:
             return self._wrong(brand=True)
         if r < 0.38:
             return self._wrong(brand=False)
-        names = list(ontology()["odd"]) if strangers or r < 0.45 else pool
+        names = _odd() if strangers or r < 0.45 else pool
         if r > 0.7:
             known, words = ideas(), self.shelf.words
             names = [name for name in names if known[name].parent in words] or names
