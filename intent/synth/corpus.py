@@ -18,7 +18,7 @@ from intent.synth.language import load
 from intent.synth.phenomena import SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ontology
-from intent.synth.vocabulary import ODD, ideas, kinds
+from intent.synth.vocabulary import ODD, Pool, ideas, kinds
 
 GENERATOR = "grammar-14"
 BLOCK = 48
@@ -57,6 +57,7 @@ class Corpus:
             load(code)
         self.schema, self.languages, self.seed, self.catalog, self.split = (schema, tuple(languages), seed, catalog, split)
         self.weights = mix(phenomena or {})
+        self._draw = shares(tuple(self.weights["scenario"].items()))
 
     def examples(self, start: int, stop: int) -> list[Example]:
         return [self.example(i) for i in range(start, stop)]
@@ -80,9 +81,8 @@ class Corpus:
 
     def _attempt(self, rng: Random, shelf: Shelf, code: str) -> tuple[Request, str]:
         """A scenario that the shelf has the products for; most have them at once."""
-        draw = shares(tuple(self.weights["scenario"].items()))
         for _ in range(ATTEMPTS):
-            scenario = draw(rng)
+            scenario = self._draw(rng)
             request = self._request(rng, shelf, code, SCENARIOS[scenario][0])
             if (message := self._message(request, scenario)) is not None:
                 return request, message
@@ -181,13 +181,13 @@ def _sampled(seed: int, split: str, block: int, languages: tuple[str, ...]) -> S
 
 
 @cache
-def _ideas(split: str) -> list[str]:
+def _ideas(split: str) -> Pool:
     """Ideas by split, department by department, so that each split's shops sell something of everything."""
     departments: dict[str, list[str]] = {}
     for idea in ideas().values():
         if idea.name not in kinds() and idea.department != ODD:
             departments.setdefault(idea.department, []).append(idea.name)
-    return [name for names in departments.values() for name in held_out(names, split)]
+    return Pool([name for names in departments.values() for name in held_out(names, split)])
 
 
 @cache

@@ -39,8 +39,10 @@ class Noun:
         self._said: dict = {}
 
     def form(self, name: str) -> str:
+        if "|" not in self.text:
+            return self.text
         index = self.language.forms.index(name)
-        return " ".join(_inflect(word, index) for word in self.text.split(" "))
+        return " ".join([_inflect(word, index) for word in self.text.split(" ")])
 
     @property
     def spellings(self) -> set[str]:
@@ -153,7 +155,9 @@ class Language:
             determiner = determiners.get("p" + noun.plural_gender, determiners.get("p", determiners.get("all", "")))
         else:
             determiner = determiners.get(key, determiners.get("s", determiners.get("all", "")))
-        text = f"{determiner} \0{word}" if determiner else f"\0{word}"
+        if not determiner:
+            return "", word
+        text = f"{determiner} \0{word}"
         for pattern, to in self.elisions:
             text = pattern.sub(to, text)
         determiner, _, word = text.partition("\0")

@@ -6,7 +6,7 @@ from random import Random
 
 from intent.synth.language import Language, load
 from intent.synth.shelf import Product, Shelf, ontology, qualities
-from intent.synth.vocabulary import Idea, departments, ideas
+from intent.synth.vocabulary import Idea, Pool, departments
 
 ONSETS = (
     "b",
@@ -77,7 +77,7 @@ def pick(rng: Random, options: Sequence):
     return options[int(rng.random() * len(options))]
 
 
-def sample(rng: Random, languages: Sequence[str], pool: Sequence[str], brands: frozenset[str]) -> Shelf:
+def sample(rng: Random, languages: Sequence[str], pool: Pool, brands: frozenset[str]) -> Shelf:
     """8 to 40 products from the ideas in `pool`, in one shop's style of writing.
 
     Half of the shops write English, most others one of `languages`, and a delicatessen names each product in its own.
@@ -85,10 +85,9 @@ def sample(rng: Random, languages: Sequence[str], pool: Sequence[str], brands: f
     language = "en" if rng.random() < 0.5 else pick(rng, languages)
     spoken = languages if rng.random() < 0.12 else (language,)
     chosen = set(rng.sample(departments(), pick(rng, (1, 1, 2, 3, 7))))
-    every = [*map(ideas().get, pool)]
-    local = [idea for idea in every if idea.department in chosen]
+    local = [idea for department, members in pool.departments.items() if department in chosen for idea in members]
     if len(local) < 5:
-        local = every
+        local = [idea for members in pool.departments.values() for idea in members]
     shop = _Shop(rng, spoken, brands)
     target, invented = rng.randint(8, 40), pick(rng, (0.0, 0.0, 0.05, 0.15, 0.6))
     products: dict[str, Product] = {}

@@ -21,6 +21,7 @@ SIZE = re.compile(
     r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|pcs|er|ct)\b\)?",
     re.IGNORECASE,
 )
+WORD = re.compile(r"\w+")
 BRACKETS = re.compile(r"\([^)]*\)")
 LONGEST = 6  # words of a noun: "pastilha para máquina de lavar loiça"
 JOINTS = frozenset("in im with for of and from mit für aus und met voor van en".split())
@@ -185,7 +186,7 @@ def tidy(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
+    return WORD.findall(text.casefold())
 
 
 def given(names: Sequence[str]) -> Shelf:

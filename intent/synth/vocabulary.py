@@ -4,7 +4,7 @@ A table is one department, a row one product type (an idea), and a cell of a lan
 `language` parses the wordings, `words` checks the tables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -93,6 +93,17 @@ def _idea(row: Row) -> Idea:
     name, parent, number, *lists = (row.cells[column] for column in COLUMNS)
     units, sizes, traits, akin = (tuple(text.split()) for text in lists)
     return Idea(name, parent, number, units, tuple(size.replace("_", " ") for size in sizes), traits, akin, row.department)
+
+
+class Pool:
+    """The ideas `names`, indexed for what each sampled catalog asks: those of a department, those that are of some kind."""
+
+    def __init__(self, names: Sequence[str]):
+        self.names = tuple(names)
+        self.departments: dict[str, list[Idea]] = {}
+        self.members = [(name, ideas()[name].parent) for name in names if ideas()[name].parent]
+        for name in names:
+            self.departments.setdefault(ideas()[name].department, []).append(ideas()[name])
 
 
 def wordings(code: str) -> dict[str, str]:
