@@ -60,7 +60,8 @@ class Corpus:
         self._draw = shares(tuple(self.weights["scenario"].items()))
 
     def examples(self, start: int, stop: int) -> list[Example]:
-        return [self.example(i) for i in range(start, stop)]
+        rng = Random(0)  # seeded for each example: to make one takes as long as to seed it twice
+        return [self._example(rng, i) for i in range(start, stop)]
 
     def catalogs(self, start: int, stop: int) -> dict[str, tuple[str, ...]]:
         """The sampled catalogs that `examples(start, stop)` refer to, by id; empty with a given catalog."""
@@ -70,7 +71,10 @@ class Corpus:
         return {self._catalog_id(block): self._shelf(block).names for block in blocks}
 
     def example(self, i: int) -> Example:
-        rng = Random(_mix(self.seed, self.split, i))
+        return self.examples(i, i + 1)[0]
+
+    def _example(self, rng: Random, i: int) -> Example:
+        rng.seed(_mix(self.seed, self.split, i))
         shelf = self._shelf(i // BLOCK)
         code = self._language(rng, shelf)
         request, message = self._attempt(rng, shelf, code)

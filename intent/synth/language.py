@@ -5,7 +5,7 @@ Knows grammar; knows no product list and no intent.
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import yaml
@@ -85,8 +85,11 @@ class Language:
         self.forms: list[str] = raw["forms"]
         self.genders: list[str] = raw.get("genders", ["m"])
         self.phrases: dict[str, dict] = raw["phrases"]
+        self.unit_phrases = frozenset(name for name, rule in self.phrases.items() if "unit" in rule)
+        self.one_phrases = frozenset(name for name, rule in self.phrases.items() if "one" in rule)
         self.endings = {ending for rule in self.phrases.values() for ending in rule.get("adj", {}).values()} | {""}
         self.contractions = [(re.compile(pattern), to) for pattern, to in raw.get("contractions", [])]
+        self._contracted = re.compile("|".join(f"(?:{pattern})" for pattern, _ in raw.get("contractions", [])) or r"(?!)")
         self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
         self.fillers: list[str] = raw["fillers"]
         self.adjectives: dict[str, str | dict[str, str]] = {**raw["colours"], **raw["qualities"]}
@@ -113,7 +116,7 @@ class Language:
         """How many ways there are to say a colour, another quality or a variety."""
         return len(self.varieties[quality]) if quality in self.varieties else 1
 
-    @cache  # noqa: B019 - a language lives as long as its process
+    @lru_cache(maxsize=50_000)  # noqa: B019 - a language lives as long as its process
     def described(self, idea: str, which: int, quality: str, wording: int = 0, behind: bool = False) -> Noun:
         """The noun with a colour or another quality that agrees with it, or with a variety, `behind` it or where it belongs."""
         noun = self.nouns[idea][which]
@@ -131,12 +134,19 @@ class Language:
         pair = (said, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, said)
         return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
 
-    @cache  # noqa: B019
+    @lru_cache(maxsize=20_000)  # noqa: B019
     def verbatim(self, text: str, gender: str) -> Noun:
         """A name taken as it is, with the articles of `gender`."""
         noun = Noun(self, "x")
         noun.text, noun.gender = text.replace("|", " ").replace("~", " "), gender
         return noun
+
+    def contract(self, message: str) -> str:
+        """The message with what its words run together to ("di il" is "del")."""
+        if self._contracted.search(message):
+            for pattern, to in self.contractions:
+                message = pattern.sub(to, message)
+        return message
 
     def title(self, text: str) -> str:
         """A noun as a label writes it."""
