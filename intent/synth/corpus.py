@@ -57,7 +57,7 @@ class Corpus:
             load(code)
         self.schema, self.languages, self.seed, self.catalog, self.split = (schema, tuple(languages), seed, catalog, split)
         self.weights = mix(phenomena or {})
-        self._draw = shares(tuple(self.weights["scenario"].items()))
+        self._scenarios = tuple(self.weights["scenario"].items())
 
     def examples(self, start: int, stop: int) -> list[Example]:
         rng = Random(0)  # seeded for each example: to make one takes as long as to seed it twice
@@ -86,7 +86,7 @@ class Corpus:
     def _attempt(self, rng: Random, shelf: Shelf, code: str) -> tuple[Request, str]:
         """A scenario that the shelf has the products for; most have them at once."""
         for _ in range(ATTEMPTS):
-            scenario = self._draw(rng)
+            scenario = shares(self._scenarios)(rng)
             request = self._request(rng, shelf, code, SCENARIOS[scenario][0])
             if (message := self._message(request, scenario)) is not None:
                 return request, message
