@@ -47,7 +47,10 @@ class Noun:
     @property
     def spellings(self) -> set[str]:
         """Every form, with every ending that a determiner can ask for."""
-        forms = {self.form(name) for name in self.language.forms}
+        parts = [word.partition("|") for word in self.text.split(" ")]
+        endings = [(stem, more.split(",") if bar else ()) for stem, bar, more in parts]
+        every = range(len(self.language.forms) if "|" in self.text else 1)
+        forms = {" ".join([stem + more[i] if more else stem for stem, more in endings]) for i in every}
         if "~" not in self.text:
             return forms
         return {form.replace("~", ending) for form in forms for ending in self.language.endings}

@@ -78,7 +78,9 @@ def _words(language: Language) -> Iterator[str]:
 
 def _shared(language: Language) -> Iterator[str]:
     """Wordings that say two qualities of one product: who hears them could not tell which is meant."""
-    for idea in ideas():
+    # Ideas of one gender and the same qualities are described alike.
+    different = {(qualities(idea), language.nouns[idea][0].marks): idea for idea in ideas() if idea in language.nouns}
+    for idea in different.values():
         meant: dict[str, str] = {}
         for quality in qualities(idea):
             for wording in range(language.wordings(quality)):

@@ -1,7 +1,7 @@
 """What is wrong with the vocabulary's tables: each fault with its line, its column and what to do.
 
 `python -m intent.synth.words FILE.tsv` checks one table among the others of `products/`; FILE may lie anywhere and then stands
-for the table of its name.
+for the table of its name. Without FILE it checks them all.
 """
 
 import re
@@ -181,13 +181,13 @@ def notation(language: Language, noun: Noun) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 1 or not Path(arguments[0]).exists():
-        print("usage: python -m intent.synth.words FILE.tsv", file=sys.stderr)
+    path = Path(arguments[0]) if arguments else None
+    if len(arguments) > 1 or (path and not path.exists()):
+        print("usage: python -m intent.synth.words [FILE.tsv]", file=sys.stderr)
         return 2
-    path = Path(arguments[0])
     found = faults(path)
     print(*found, sep="\n", end="\n" if found else "")
-    print(f"{path}: {len(found) or 'nothing'} wrong")
+    print(f"{path or FOLDER}: {len(found) or 'nothing'} wrong")
     return 1 if found else 0
 
 

@@ -2,15 +2,15 @@
 
 from contextlib import redirect_stdout
 from io import StringIO
-from pathlib import Path
+
+import pytest
 
 from intent.synth import words
 from intent.synth.language import available
 from intent.synth.shelf import traits
 from intent.synth.vocabulary import FOLDER, ideas, kinds
 
-PETS = (FOLDER / "pets.tsv").read_text(encoding="utf-8")
-FIELDS = PETS.split("\n")[0].split("\t")
+FIELDS = (FOLDER / "pets.tsv").read_text(encoding="utf-8").split("\n")[0].split("\t")
 
 
 def test_no_language_lacks_a_word_and_every_row_is_right():
@@ -34,19 +34,34 @@ RIGHT = dict(
 )  # fmt: skip
 
 
-def check(folder: Path, rows: list[dict[str, str]]) -> tuple[int, list[str]]:
-    """The command's exit code and output for the pets' table with `rows` more, in which only these cells are not right."""
-    named = [{"idea": f"newt_snacks_{number}"} | row for number, row in enumerate(rows)]
-    added = ["\t".join((RIGHT | row).get(field, "") for field in FIELDS) + "\n" for row in named]
-    path = folder / "pets.tsv"
-    path.write_text(PETS + "".join(added), encoding="utf-8")
-    out = StringIO()
-    with redirect_stdout(out):
-        return words.main([str(path)]), out.getvalue().splitlines()
+@pytest.fixture
+def check(tmp_path, monkeypatch):
+    """A function: the command's exit code and output for a table of pets in which only the cells of `rows` are not right."""
+    products = tmp_path / "products"
+    products.mkdir()
+    (products / "grocery.tsv").write_text(_rows("grocery", "flour", "milk", "whole_milk"), encoding="utf-8")
+    monkeypatch.setattr(words, "FOLDER", products)
+
+    def checked(*rows: dict[str, str]) -> tuple[int, list[str]]:
+        named = [RIGHT | {"idea": f"newt_snacks_{number}"} | row for number, row in enumerate(rows)]
+        added = ["\t".join(row.get(field, "") for field in FIELDS) + "\n" for row in named]
+        path = tmp_path / "pets.tsv"
+        path.write_text(_rows("pets", "dog_food", "dog_treats", "cat_food") + "".join(added), encoding="utf-8")
+        out = StringIO()
+        with redirect_stdout(out):
+            return words.main([str(path)]), out.getvalue().splitlines()
+
+    return checked
 
 
-def test_a_right_row_passes_wherever_its_table_lies(tmp_path):
-    assert check(tmp_path, [{}]) == (0, [f"{tmp_path / 'pets.tsv'}: nothing wrong"])
+def _rows(department: str, *names: str) -> str:
+    """The header and the rows `names` of a table."""
+    lines = (FOLDER / f"{department}.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if line.split("\t")[0] in ("idea", *names))
+
+
+def test_a_right_row_passes_wherever_its_table_lies(check, tmp_path):
+    assert check({}) == (0, [f"{tmp_path / 'pets.tsv'}: nothing wrong"])
 
 
 WRONG = [
@@ -73,18 +88,17 @@ WRONG = [
 ]
 
 
-def test_a_wrong_cell_is_named_with_its_line_its_column_and_what_is_wrong(tmp_path):
-    code, said = check(tmp_path, [{column: cell} for column, cell, _ in WRONG])
-    first = PETS.count("\n") + 1
-    for line, (column, _, what) in enumerate(WRONG, first):
+def test_a_wrong_cell_is_named_with_its_line_its_column_and_what_is_wrong(check):
+    code, said = check(*({column: cell} for column, cell, _ in WRONG))
+    for line, (column, _, what) in enumerate(WRONG, 5):
         assert any(text.startswith(f"pets.tsv:{line}: {column}: ") and what in text for text in said), (column, what)
     assert code == 1
 
 
-def test_words_that_may_mean_either_are_listed_as_akin_and_a_member_is_never_called_as_its_kind(tmp_path):
+def test_words_that_may_mean_either_are_listed_as_akin_and_a_member_is_never_called_as_its_kind(check):
     either = own_words("dog_snacks") | {"nl": "hondenvoer /n", "akin": "dog_food"}
     member = own_words("newt_milk") | {"nl": "melk /c", "parent": "milk"}
-    code, said = check(tmp_path, [either, member])
+    code, said = check(either, member)
     assert code == 1 and len(said) == 2 and "only the kind may be called so" in said[0]
 
 
@@ -94,7 +108,8 @@ def own_words(idea: str) -> dict[str, str]:
 
 
 def test_a_missing_tab_and_an_unknown_department_are_told_first(tmp_path):
-    (tmp_path / "zoo.tsv").write_text(PETS + "newt_snacks\t\tmany\n", encoding="utf-8")
-    said = [str(fault) for fault in words.faults(tmp_path / "zoo.tsv")]
-    assert said[0].startswith("zoo.tsv:1: file: no department is called 'zoo'")
-    assert said[1].endswith(f"row: has 3 cells; give {7 + len(available())}, as the header has, with a tab between two")
+    table = tmp_path / "zoo.tsv"
+    table.write_text("\t".join(FIELDS) + "\nnewt_snacks\t\tmany\n", encoding="utf-8")
+    unknown, short = map(str, words.faults(table))
+    assert unknown.startswith("zoo.tsv:1: file: no department is called 'zoo'")
+    assert short == f"zoo.tsv:2: row: has 3 cells; give {len(FIELDS)}, as the header has, with a tab between two"
