@@ -182,13 +182,14 @@ class _Numbers:
 
     def __init__(self, raw: Mapping, genders: Sequence[str]):
         self.words = {gender: {n: self._word(raw, n, gender) for n in range(1, 100)} for gender in genders}
+        self._every = frozenset(word for words in self.words.values() for word in words.values())
         self.dozens = {int(n): words for n, words in raw.get("dozens", {}).items()}
         self.pairs = {int(n): words for n, words in raw.get("pairs", {}).items()}
         self.dozens_of = "dozens_of" in raw
         self.beyond: list[str] = raw["beyond"]
 
     def is_word(self, text: str) -> bool:
-        return any(text == word for words in self.words.values() for word in words.values())
+        return text in self._every
 
     @staticmethod
     def _word(raw: Mapping, n: int, gender: str) -> str:
