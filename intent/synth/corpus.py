@@ -15,10 +15,10 @@ from intent.synth import market, noise
 from intent.synth.example import Example
 from intent.synth.grammar import Parts
 from intent.synth.language import load
+from intent.synth.lexicon import ODD, Pool, ideas, kinds
 from intent.synth.phenomena import SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ontology
-from intent.synth.vocabulary import ODD, Pool, ideas, kinds
 
 GENERATOR = "grammar-14"
 BLOCK = 48

@@ -12,7 +12,7 @@ import yaml
 
 from intent.errors import ConfigError
 from intent.synth.grammar import parse
-from intent.synth.vocabulary import wordings
+from intent.synth.lexicon import wordings
 
 FOLDER = Path(__file__).parent / "languages"
 # Every scalar is a string: "no", "null" and "on" are words here, not values.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from random import Random
 
 from intent.synth.language import Language, load
+from intent.synth.lexicon import Idea, Pool, departments
 from intent.synth.shelf import Product, Shelf, ontology, qualities
-from intent.synth.vocabulary import Idea, Pool, departments
 
 ONSETS = (
     "b",

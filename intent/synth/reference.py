@@ -9,10 +9,10 @@ from functools import cache
 from random import Random
 
 from intent.synth.language import Language, Noun
+from intent.synth.lexicon import ODD, Idea, Pool, ideas
 from intent.synth.market import THINGS, invent
 from intent.synth.phenomena import shares
 from intent.synth.shelf import Product, Shelf, alike, canonical_size, ontology, qualities
-from intent.synth.vocabulary import ODD, Idea, Pool, ideas
 
 # The unit that says a product's own size: "two litres of milk" asks for two of "Milk 1L", and for nothing else.
 EXACT = {"litre": "1l", "kilo": "1kg"}

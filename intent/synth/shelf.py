@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from intent.synth.language import LOADER, available, load
-from intent.synth.vocabulary import Idea, ideas
+from intent.synth.lexicon import Idea, ideas
 
 SIZE = re.compile(
     r"\(?\b\d+(?:[.,]\d+)?(?:\s?x\s?\d+(?:[.,]\d+)?)?\s?"
@@ -60,10 +60,10 @@ def ontology() -> dict:
 @cache
 def qualities(idea: str) -> tuple[str, ...]:
     """What tells products of one idea apart besides brand and size: colours, other qualities (organic, large), varieties."""
-    traits = ideas()[idea].traits
-    colours = COLOURS if COLOURED in traits else ()
-    named = (name for name in ontology()["qualities"] if name in traits)
-    varieties = (name for group, names in ontology()["varieties"].items() if group in traits for name in names)
+    listed = ideas()[idea].traits
+    colours = COLOURS if COLOURED in listed else ()
+    named = (name for name in ontology()["qualities"] if name in listed)
+    varieties = (name for group, names in ontology()["varieties"].items() if group in listed for name in names)
     return tuple(dict.fromkeys((*colours, *named, *varieties)))
 
 

@@ -6,9 +6,9 @@ import yaml
 
 from intent.synth.grammar import names, parse
 from intent.synth.language import FOLDER, LOADER, Language
+from intent.synth.lexicon import DEPARTMENTS, ideas
 from intent.synth.phenomena import SCENARIOS
 from intent.synth.shelf import COLOURS, ontology, qualities
-from intent.synth.vocabulary import DEPARTMENTS, ideas
 from intent.synth.words import notation
 
 SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "numbers",

@@ -1,4 +1,4 @@
-"""What is wrong with the vocabulary's tables: each fault with its line, its column and what to do.
+"""What is wrong with the lexicon's tables: each fault with its line, its column and what to do.
 
 `python -m intent.synth.words FILE.tsv` checks one table among the others of `products/`; FILE may lie anywhere and then stands
 for the table of its name. Without FILE it checks them all.
@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from intent.synth.language import Language, Noun, available, load
+from intent.synth.lexicon import COLUMNS, DEPARTMENTS, FOLDER, ODD, Row, read
 from intent.synth.shelf import traits
-from intent.synth.vocabulary import COLUMNS, DEPARTMENTS, FOLDER, ODD, Row, read
 
 NUMBERS = ("mass", "many", "one")
 SIZE_UNITS = ("mg", "g", "kg", "ml", "cl", "L", "mm", "cm", "m", "_inch", "GB", "TB", "mAh", "W", "V", "_pack", "_bags")

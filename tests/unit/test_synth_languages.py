@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from intent.synth import language as module
-from intent.synth import validate, vocabulary
+from intent.synth import lexicon, validate
 from intent.synth.language import available, load
 
 
@@ -29,18 +29,18 @@ def test_a_file_that_lacks_something_is_told_what(tmp_path, monkeypatch):
 
 def test_adding_a_language_is_adding_a_file_and_a_column(tmp_path, monkeypatch):
     shutil.copy(module.FOLDER / "en.yaml", tmp_path / "xx.yaml")
-    for table in vocabulary.FOLDER.glob("*.tsv"):
+    for table in lexicon.FOLDER.glob("*.tsv"):
         lines = table.read_text(encoding="utf-8").splitlines()
         english = lines[0].split("\t").index("en")
         wider = [f"{line}\t{line.split(chr(9))[english] if number else 'xx'}" for number, line in enumerate(lines)]
         (tmp_path / table.name).write_text("\n".join(wider) + "\n", encoding="utf-8")
     monkeypatch.setattr(module, "FOLDER", tmp_path)
-    monkeypatch.setattr(vocabulary, "FOLDER", tmp_path)
+    monkeypatch.setattr(lexicon, "FOLDER", tmp_path)
     load.cache_clear()
-    vocabulary.rows.cache_clear()
+    lexicon.rows.cache_clear()
     assert available() == ["xx"] and load("xx").nouns["eggs"][0].counted(2) == "eggs"
     load.cache_clear()
-    vocabulary.rows.cache_clear()
+    lexicon.rows.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The vocabulary's tables: complete in every language, and whoever breaks a row is told its line, its column and why."""
+"""The lexicon's tables: complete in every language, and whoever breaks a row is told its line, its column and why."""
 
 from contextlib import redirect_stdout
 from io import StringIO
@@ -7,8 +7,8 @@ import pytest
 
 from intent.synth import words
 from intent.synth.language import available
+from intent.synth.lexicon import FOLDER, ideas, kinds
 from intent.synth.shelf import traits
-from intent.synth.vocabulary import FOLDER, ideas, kinds
 
 FIELDS = (FOLDER / "pets.tsv").read_text(encoding="utf-8").split("\n")[0].split("\t")
 

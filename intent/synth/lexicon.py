@@ -1,4 +1,4 @@
-"""The vocabulary: every product type and what shoppers call it, read from the tables of `products/`.
+"""The lexicon: every product type and what shoppers call it, read from the tables of `products/`.
 
 A table is one department, a row one product type (an idea), and a cell of a language's column its wordings. Knows no grammar:
 `language` parses the wordings, `words` checks the tables.
