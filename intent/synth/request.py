@@ -13,6 +13,7 @@ from random import Random
 
 from intent.synth.grammar import Parts, expand, names
 from intent.synth.language import Language, Noun
+from intent.synth.lexicon import Pool
 from intent.synth.phenomena import shares
 from intent.synth.reference import Mention, Speaker
 from intent.synth.shelf import Product, Shelf
@@ -29,6 +30,7 @@ class Request:
     def __init__(self, language: Language, words: Language, shelf: Shelf, rng: Random, action: str, weights: Mapping):
         self.language, self.words, self.shelf, self.rng, self.action = (language, words, shelf, rng, action)
         self.styles, self.speaker = (weights["quantity"], Speaker(words, shelf, rng, weights["reference"]))
+        self.surface: Mapping[str, float] = weights["surface"]
         self.phenomena: list[str] = []
         self.product: Product | None = None
         self.mention: Mention | None = None
@@ -40,7 +42,7 @@ class Request:
         self.box: Noun | None = None
         self.uses_mention = False
 
-    def choose(self, scenario: str, group: str, pool: Sequence[str], limits: tuple[int, int]) -> bool:
+    def choose(self, scenario: str, group: str, pool: Pool, limits: tuple[int, int]) -> bool:
         """Settles product and quantity; False where the shelf lacks what the scenario needs."""
         self.limits = limits
         if scenario == "not_in_catalog":
