@@ -69,6 +69,18 @@ THINGS = (
     "Panel",
 )
 VERSIONS = ("S", "M", "L", "XL", "Mini", "Max", "Pro", "Lite", "2", "3", "Black", "White", "500 g", "1 kg")
+# Departments that one shop has, a supermarket's more often than others.
+SUPERMARKET = ("grocery", "bakery", "deli", "drinks", "frozen", "world_food", "cleaning", "pharmacy", "baby", "pets")
+SHOPS = (
+    *(SUPERMARKET, SUPERMARKET, SUPERMARKET),
+    ("pharmacy", "cosmetics", "baby", "cleaning"),
+    ("diy", "garden", "home", "car", "smart_home"),
+    ("electronics", "appliances", "smart_home", "media"),
+    ("fashion", "sports", "cosmetics"),
+    ("toys", "baby", "office", "craft", "party", "media"),
+    ("home", "appliances", "garden", "pets"),
+)
+ANY = 0.3  # of the shops have departments that do not go together
 STYLES = ("plain", "plain", "plain", "plain", "lower", "upper", "comma", "spaced")
 
 
@@ -84,7 +96,8 @@ def sample(rng: Random, languages: Sequence[str], pool: Pool, brands: frozenset[
     """
     language = "en" if rng.random() < 0.5 else pick(rng, languages)
     spoken = languages if rng.random() < 0.12 else (language,)
-    chosen = set(rng.sample(departments(), pick(rng, (1, 1, 2, 3, 7))))
+    stock = departments() if rng.random() < ANY else [name for name in pick(rng, SHOPS) if name in departments()]
+    chosen = set(rng.sample(stock, min(len(stock), pick(rng, (1, 1, 2, 3, 7)))))
     local = [idea for department, members in pool.departments.items() if department in chosen for idea in members]
     if len(local) < 5:
         local = [idea for members in pool.departments.values() for idea in members]
