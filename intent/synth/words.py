@@ -65,14 +65,14 @@ def _rows(rows: Sequence[Row]) -> Iterator[Fault]:
     """What is wrong with the columns that hold no words."""
     count = Counter(row.cells["idea"] for row in rows)
     parents = {row.cells["idea"]: row.cells["parent"] for row in rows}
-    kinds = set(parents.values()) - {""}
+    sold = {row.cells["idea"] for row in rows if row.cells["sizes"] or row.cells["traits"]}
     for row in rows:
         cells = row.cells
-        for column, what in _wrong(cells, count, parents, kinds):
+        for column, what in _wrong(cells, count, parents, sold):
             yield Fault(row.department, row.line, column, what)
 
 
-def _wrong(cells: Mapping, count: Counter, parents: Mapping, kinds: set[str]) -> Iterator[tuple[str, str]]:
+def _wrong(cells: Mapping, count: Counter, parents: Mapping, sold: set[str]) -> Iterator[tuple[str, str]]:
     idea, parent = cells["idea"], cells["parent"]
     if not NAME.fullmatch(idea):
         yield "idea", f"{idea!r} is no name; use lower-case English words with _ between them"
@@ -82,10 +82,8 @@ def _wrong(cells: Mapping, count: Counter, parents: Mapping, kinds: set[str]) ->
         yield "parent", f"no row has the idea {parent!r}; add it as a row of its own or leave the parent empty"
     elif parents.get(parent):
         yield "parent", f"{parent!r} has a parent itself; use that one, {parents[parent]!r}"
-    if idea in kinds:
-        for column in ("sizes", "traits"):
-            if cells[column]:
-                yield column, f"{idea!r} is the parent of others and not sold itself; leave it empty"
+    elif parent in sold:
+        yield "parent", f"{parent!r} is sold itself, its row has sizes or traits; list it under akin and leave the parent empty"
     if cells["number"] not in NUMBERS:
         yield "number", f"{cells['number']!r} is unknown; use one of {', '.join(NUMBERS)}"
     for column, known in (("units", _units()), ("traits", traits())):

@@ -69,6 +69,7 @@ WRONG = [
     ("idea", "flour", "'flour' has 2 rows"),
     ("parent", "newt_food", "no row has the idea 'newt_food'"),
     ("parent", "whole_milk", "has a parent itself; use that one, 'milk'"),
+    ("parent", "flour", "'flour' is sold itself"),
     ("number", "few", "'few' is unknown; use one of mass, many, one"),
     ("units", "bag barrel", "'barrel' is unknown"),
     ("sizes", "100grams", "'100grams' is unreadable"),
