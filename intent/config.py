@@ -470,6 +470,50 @@ class VocabularyConfig(JobConfig):
         yield self, "output", "output"
 
 
+class CacheVariants(Enum):
+    same = "same"
+    any = "any"
+
+
+@dataclass
+class CacheConfig:
+    """The cache of labels in the workspace. `variants`: a label may serve the `same` variant, or `any` of its checkpoint that
+    is checked against the unquantized model. `gigabytes` and `days` since the last use: the most that is kept of one scope.
+
+    A share `sample` of the messages found is asked again; where less than a share `agreement` of them gets the same intent,
+    the cache is dropped.
+    """
+
+    enabled: bool = True
+    variants: CacheVariants = CacheVariants.same
+    gigabytes: float = 8.0
+    days: int = 30
+    sample: float = 0.005
+    agreement: float = 0.98
+
+    def __post_init__(self):
+        require(self.gigabytes > 0, "cache.gigabytes", self.gigabytes, "use more than 0, or cache.enabled=false")
+        require(0 < self.days <= 3650, "cache.days", self.days, "use 1 to 3650 days")
+        require(0 <= self.sample <= 1, "cache.sample", self.sample, "use a share in [0, 1], e.g. 0.005")
+        require(0 <= self.agreement < 1, "cache.agreement", self.agreement, "use a share in [0, 1), e.g. 0.98")
+
+
+class CacheAction(Enum):
+    stats = "stats"
+    verify = "verify"
+    prune = "prune"
+    delete = "delete"
+
+
+@dataclass
+class CacheJobConfig(JobConfig):
+    """`action`: what `jobs.cache` does with the scope of this name, or with all (null)."""
+
+    action: CacheAction = CacheAction.stats
+    scope: str | None = None
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+
 @dataclass
 class ClassifyConfig(JobConfig):
     """`input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
@@ -487,6 +531,7 @@ class ClassifyConfig(JobConfig):
     keep_columns: list[str] = field(default_factory=list)
     explode: bool = False
     models: str | None = None
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self):
         super().__post_init__()
@@ -578,7 +623,8 @@ class BenchmarkConfig(JobConfig):
 
     The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row; the others are levers,
     each measured alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured
-    model's. With `night`, the fan-out of logs of so many rows and the plan of `objects` are measured instead.
+    model's. With `night`, the fan-out of logs of so many rows and the plan of `objects` are measured instead. With `nights`,
+    so many nights of `messages` different ones each are, with the label cache, and lookups in a cache of `entries`.
     """
 
     shape: Shape = Shape.embedded
@@ -591,6 +637,8 @@ class BenchmarkConfig(JobConfig):
     vocabulary: str | None = None
     night: list[int] = field(default_factory=list)
     objects: int = 100_000
+    nights: int = 0
+    entries: int = 20_000_000
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
@@ -604,3 +652,5 @@ class BenchmarkConfig(JobConfig):
             require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")
         require(self.seconds > 0, "seconds", self.seconds, "measure each row for more than 0 seconds")
         require(self.messages > 0, "messages", self.messages, "use at least 1 message")
+        require(self.nights != 1 and self.nights >= 0, "nights", self.nights, "use 2 nights or more, or 0: none")
+        require(self.entries > 0, "entries", self.entries, "use at least 1")

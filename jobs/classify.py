@@ -15,6 +15,7 @@ from intent.night.ledger import MANIFEST, RunIdentity
 from intent.night.progress import Summary
 from intent.night.run import classify_night
 from jobs.app import cluster, job, say, watcher
+from jobs.caching import label_cache, learn_labels, tending
 from jobs.choice import serving
 from jobs.nodes import room
 
@@ -26,7 +27,11 @@ CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 500.0
 def classify(config: ClassifyConfig) -> Summary:
     """The night of `config`, on the cluster that is up."""
     lineage = Lineage(config)
-    return label(lineage, [config.input], config.output, *serving(lineage, config.models))
+    variants, batches = serving(lineage, config.models)
+    with tending(lineage, variants):
+        summary = label(lineage, [config.input], config.output, variants, batches)
+        learn_labels(lineage, variants, config.output)
+    return summary
 
 
 def label(
@@ -83,8 +88,9 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         each = room(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
-        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True)
+        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True, abstains=False)
         takes = {"cpus": each, "gpus": int(on_gpu), "prices": config.cluster.prices}
+        takes |= {"abstain_below": config.engine.abstain_below, "cache": label_cache(lineage, name, variant)}
         takes["rate"] = GPU_RATE if on_gpu else each * (SVM_RATE if spec.runs == SVM else CPU_RATE)
         specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs
@@ -103,6 +109,10 @@ def describe(summary: Summary) -> str:
     )
     parts = f"{summary.labelled:,} labelled + {summary.abstained:,} abstained + {summary.rejected:,} rejected"
     saw = f"in {summary.seconds:.1f} s; the models saw {summary.classified:,} messages"
+    if summary.cached:
+        saw += f"\n  {summary.cached:,} rows from the label cache, {summary.duplicates_saved:,} saved as duplicates"
+    if summary.agreement is not None:
+        saw += f"; {summary.agreement:.1%} of {summary.asked_again:,} cached labels that were asked again agree"
     left_out = f"{_left_out(summary)}\n" if summary.objects_left_out else ""
     return f"{summary.rows:,} rows = {parts} {saw}\n{rates}\n{left_out}output: {summary.output}"
 

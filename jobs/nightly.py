@@ -6,12 +6,13 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import TextIO
 
 from intent.artifacts import fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.config import YESTERDAY, NightlyConfig
-from intent.engine import Classifier, Prediction, classify_each
+from intent.engine import Classifier, Prediction, abstain, classify_each
 from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
@@ -26,6 +27,7 @@ from intent.night.run import identify, require_apart
 from intent.schema import Intent
 from intent.storage import inside, open_store, read_uri, sha256
 from jobs.app import Steps, cluster, complain, job, say, watcher
+from jobs.caching import learn_labels, tending
 from jobs.choice import serving
 from jobs.classify import columns, describe, engines, identity, label
 
@@ -91,7 +93,7 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream
     for spec in fleet:
         environment = {"runtime_env": {"env_vars": spec.env_vars}} if spec.env_vars else {}
         task = ray.remote(answer).options(num_cpus=spec.cpus, num_gpus=spec.gpus, **environment)
-        calls[task.remote(spec.variant, spec.load, messages)] = spec.variant
+        calls[task.remote(spec.variant, spec.load, messages, spec.abstain_below)] = spec.variant
     say(f"the gold set's {len(messages)} messages are put to {', '.join(calls.values())}")
     with Steps("gold set", stream=stream) as steps:
         steps.update(0, 0, "is labelled")
@@ -112,10 +114,12 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream
     }
 
 
-def answer(variant: str, load: Callable[[], Classifier], messages: Sequence[str]) -> list[Prediction]:
+def answer(
+    variant: str, load: Callable[[], Classifier], messages: Sequence[str], abstain_below: float = 0.0
+) -> list[Prediction]:
     """Raises EngineFailed: what an engine says itself may quote a message."""
     try:
-        return classify_each(load(), messages)
+        return [abstain(found, abstain_below) for found in classify_each(load(), messages)]
     except IntentError:
         raise
     except Exception as error:
@@ -146,7 +150,10 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
         for uri in inputs:
             wait(open_store(uri, options), config.arrival, deadline, say)
     _, run = identify(inputs, options, identity(lineage, variants), columns(config), config.input_pattern)
-    summary = settle_night(journal, day.isoformat(), run, lambda uri: label(lineage, inputs, uri, variants, batches), exam)
+    learn = partial(learn_labels, lineage, variants)
+    with tending(lineage, variants):
+        labels = lambda uri: label(lineage, inputs, uri, variants, batches)  # noqa: E731
+        summary = settle_night(journal, day.isoformat(), run, labels, exam, learn)
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
     return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}"

@@ -35,8 +35,16 @@ class Examination:
     of: str = ""
 
 
-def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[str], object], exam: Examination) -> Summary:
-    """The night of `day`, from wherever an earlier run of it stopped. `label` labels it into a place, once.
+def settle_night(
+    journal: Journal,
+    day: str,
+    run: RunIdentity,
+    label: Callable[[str], object],
+    exam: Examination,
+    learn: Callable[[str], object] = lambda place: None,
+) -> Summary:
+    """The night of `day`, from wherever an earlier run of it stopped. `label` labels it into a place, once. `learn` is told
+    that place once the night is accepted: what is outside its limits must teach the label cache nothing.
 
     Raises Quarantined where the night is outside its limits, ConfigError where what is to be accepted as it is was never
     labelled, and what `label` raises.
@@ -46,6 +54,7 @@ def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[
     ledger.require_same()
     if manifest := ledger.manifest():
         ledger.close(manifest["summary"])
+        learn(journal.staged(day, run.fingerprint).uri)
         finish(journal, day, exam.limits)
         return Summary(**manifest["summary"] | {"already_done": True})
     staged = journal.staged(day, run.fingerprint)
@@ -63,8 +72,10 @@ def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[
         # Another driver publishes the same night, and may have cleared it away already.
         if not journal.accepted(day):
             raise
+        learn(staged.uri)
         journal.clear(day)
         raise ManifestLost(f"{output.uri}: another driver finished this night first; its labels stand") from error
+    learn(staged.uri)
     finish(journal, day, exam.limits)
     return summary
 
@@ -140,10 +151,11 @@ def publish(staged: Staged, output: Store) -> Summary:
 
 
 def _timed(summary: Summary, labelling: dict) -> Summary:
-    """With the times of the labelling instead of the copying."""
+    """With the times of the labelling instead of the copying, and with what was asked again for no part."""
     rates = {name: entry["rows_per_second"] for name, entry in labelling["variants"].items()}
     variants = {name: entry | {"rows_per_second": rates.get(name, 0.0)} for name, entry in summary.variants.items()}
-    return replace(summary, variants=variants, seconds=labelling["seconds"])
+    asked = {name: labelling.get(name, 0) for name in ("asked_again", "agreed")}
+    return replace(summary, variants=variants, seconds=labelling["seconds"], **asked)
 
 
 def finish(journal: Journal, day: str, limits: GateConfig) -> None:

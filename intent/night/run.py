@@ -23,6 +23,7 @@ from intent.night.progress import Progress, Stage, Summary, Tally, say
 from intent.night.queue import Queue
 from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
 from intent.night.survey import find_frequent, read_footers_on_cluster
+from intent.night.trust import Trust
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
@@ -115,27 +116,38 @@ def run_night(
     parts = _earlier_parts(ledger, shards, meters, stream)
     todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
     queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
-    tally = Tally(classified=frequent.answered(ledger.store))
+    tally, trust = Tally(), Trust([spec.cache for spec in engines if spec.cache], lambda line: say(line, stream))
+    for messages, receipt in frequent.answered(ledger.store):
+        tally.answer(messages, receipt)
+        trust.weigh(receipt)
     for part in parts.values():
         tally.add(part, fresh=False)
+        trust.weigh(part.receipt)
+
+    def answered(chunk: Shard, part: Committed) -> None:
+        tally.answer(chunk.rows, part.receipt)
+        trust.weigh(part.receipt)
 
     def done(shard: Shard, part: Committed) -> None:
         parts[shard.id] = part
         tally.add(part)
+        trust.weigh(part.receipt)
 
     # Before the fleet takes the cluster's CPUs.
     chunks = _frequent_chunks(night, shards, frequent_messages, attempts, meters, stream) if todo else []
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
+        trust.tell = progress.say
         if todo:
             first = Queue(frequent.missing(ledger.store, chunks), attempts)
-            with Fleet(night, engines, attempts, progress, meters) as fleet:
+            with Fleet(night, engines, attempts, progress, meters, trust.distrusted) as fleet:
                 progress.frequent(sum(chunk.rows for chunk in chunks))
-                fleet.run(first, "label_frequent", done=lambda chunk, _: tally.answer(chunk.rows))
+                fleet.run(first, "label_frequent", done=answered)
                 progress.rows()
                 for chunk, reason in first.failed.items():
                     progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
                 queue.retries = first.retries
                 fleet.run(queue, "label", load_known(ledger.store) if chunks else None, done)
+        trust.close()
     if queue.failed:
         with suppress(IntentError, OSError):
             # A store that fails too must not hide which shards did.
