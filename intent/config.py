@@ -13,6 +13,7 @@ from omegaconf import MISSING
 
 from intent.artifacts.variant import Precision, VariantSpec, expand
 from intent.errors import ConfigError
+from intent.lake import DELTA, ICEBERG
 from intent.schema import Choice, Count, Entity, IntentSchema, Slot
 from intent.storage import StorageOptions, absolute
 
@@ -444,6 +445,10 @@ class JobConfig:
 
     def _place(self, told: str, uri: str) -> str:
         """The same place from the folder of any worker. Raises ConfigError where only this machine knows it."""
+        if uri.startswith(ICEBERG):
+            return uri
+        if uri.startswith(DELTA):
+            return DELTA + self._place(told, uri.removeprefix(DELTA))
         anywhere = "://" in uri or uri.startswith("/")
         remedy = "is relative to the folder that the cluster runs this job in, which does not last"
         remedy += "; give s3://bucket/prefix, or a path from / on that every node reaches"
@@ -468,7 +473,11 @@ class VocabularyConfig(JobConfig):
 
 @dataclass
 class ClassifyConfig(JobConfig):
-    """`input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
+    """`input`: a folder or prefix of Parquet, a Delta table by its folder, or `iceberg:CATALOG/NAMESPACE.TABLE`; of a table
+    also the rows of `/COLUMN=VALUE` below it. `input_version`: Delta's version or Iceberg's snapshot id. None: the present one,
+    or, where the run was begun before, the one that it was begun with.
+
+    `input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
     object is read that is Parquet by its name (.parquet, .parq, .pq) or, where that does not say, by its content.
 
     `keep_columns`: of the objects, or of the folders `name=value` that they lie in.
@@ -477,6 +486,7 @@ class ClassifyConfig(JobConfig):
     input: str = MISSING
     output: str = MISSING
     input_pattern: str | None = None
+    input_version: int | None = None
     id_column: str = "id"
     message_column: str = "message"
     keep_columns: list[str] = field(default_factory=list)

@@ -30,9 +30,14 @@ def classify(config: ClassifyConfig) -> Summary:
 
 
 def label(
-    lineage: Lineage, inputs: Sequence[str], output: str, variants: dict[str, Artifact], batches: Mapping[str, int]
+    lineage: Lineage,
+    inputs: Sequence[str],
+    output: str,
+    variants: dict[str, Artifact],
+    batches: Mapping[str, int],
+    version: int | None = None,
 ) -> Summary:
-    """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants."""
+    """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants. `version`: of its table."""
     config = lineage.config
     return classify_night(
         inputs,
@@ -45,6 +50,7 @@ def label(
         columns(config),
         stream=watcher(config.cluster),
         pattern=config.input_pattern,
+        version=config.input_version if version is None else version,
     )
 
 

@@ -11,11 +11,12 @@ from typing import TextIO
 from intent.artifacts import fingerprint
 from intent.config import FleetConfig
 from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
+from intent.lake import DELTA, ICEBERG, Snapshot
 from intent.night import frequent
 from intent.night.actor import Night
 from intent.night.columns import Columns, partitions
 from intent.night.fleet import EngineSpec, Fleet, load_known, reason_of
-from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
+from intent.night.ledger import FAILED, Ledger, RunIdentity, begun_versions, probe
 from intent.night.listing import Listing, list_input, named
 from intent.night.metrics import Meters
 from intent.night.part import Committed
@@ -41,17 +42,19 @@ def classify_night(
     frequent_messages: int = FREQUENT_MESSAGES,
     stream: TextIO | None = None,
     pattern: str | None = None,
+    version: int | None = None,
 ) -> Summary:
     """Label every row below `input_uri`, or below several, into `output_uri`, once; Ray is initialized.
 
-    `pattern`: what the names of data look like; None: read what is Parquet by its name or its content.
+    `pattern`: what the names of data look like; None: read what is Parquet by its name or its content. `version`: of the
+    table that is read; None: the one that the run was begun with, or else the present one.
 
     Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
     columns.check(schema)
     store = open_store(output_uri, options)
     require_apart(store, input_uri, options)
-    listing, run = identify(input_uri, options, identity, columns, pattern)
+    listing, run = identify(input_uri, options, identity, columns, pattern, version, [store])
     ledger = Ledger(store, run)
     ledger.require_same()
     if manifest := ledger.manifest():
@@ -62,7 +65,7 @@ def classify_night(
     store.tidy()
     meters = Meters(run.fingerprint)
 
-    def footers(source: Store, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
+    def footers(source: Store | Snapshot, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
         title = f"plans {len(blobs):,} objects of {source.uri}"
         with Stage("footers", title, "object", len(blobs), stream, meters.survey) as stage:
             return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
@@ -83,7 +86,7 @@ def classify_night(
 def require_apart(output: Store, input_uri: str | Sequence[str], options: StorageOptions) -> None:
     """Raises ConfigError where a listing of the input would show the output."""
     for uri in [input_uri] if isinstance(input_uri, str) else input_uri:
-        if inside(output, open_store(uri, options)):
+        if not uri.startswith(ICEBERG) and inside(output, open_store(uri.removeprefix(DELTA), options)):
             raise ConfigError("output", output.uri, "is inside the input; name a place outside of it")
 
 
@@ -93,10 +96,15 @@ def identify(
     identity: RunIdentity,
     columns: Columns,
     pattern: str | None = None,
+    version: int | None = None,
+    begun: Sequence[Store] = (),
 ) -> tuple[Listing, RunIdentity]:
-    """The input's objects, and the run that they and `identity` make. Raises ConfigError where there are none."""
-    listing = list_input(input_uri, options, pattern)
-    folders = partitions(f"{listing.store.uri}/")
+    """The input's objects, and the run that they and `identity` make. Raises ConfigError where there are none.
+
+    `begun`: where the run may have been planned before, with a version of the table that it goes on with.
+    """
+    listing = list_input(input_uri, options, pattern, version, begun_versions(begun))
+    folders = {} if listing.table else partitions(f"{listing.store.uri}/")
     kept = {name: folders[name] for name in columns.keep if name in folders}
     read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else [])])
     return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
