@@ -13,7 +13,7 @@ from omegaconf import MISSING
 
 from intent.artifacts.variant import Precision, VariantSpec, expand
 from intent.errors import ConfigError
-from intent.lake import DELTA, ICEBERG
+from intent.lake import DELTA, ICEBERG, is_table
 from intent.schema import Choice, Count, Entity, IntentSchema, Slot
 from intent.storage import StorageOptions, absolute
 
@@ -481,6 +481,9 @@ class ClassifyConfig(JobConfig):
     object is read that is Parquet by its name (.parquet, .parq, .pq) or, where that does not say, by its content.
 
     `keep_columns`: of the objects, or of the folders `name=value` that they lie in.
+
+    `publish`: where labels go beside `output`, as one commit: `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder,
+    in partitions. `partition_by`: their columns, of the folder or of a table that is made.
     """
 
     input: str = MISSING
@@ -490,15 +493,28 @@ class ClassifyConfig(JobConfig):
     id_column: str = "id"
     message_column: str = "message"
     keep_columns: list[str] = field(default_factory=list)
+    publish: str | None = None
+    partition_by: list[str] = field(default_factory=list)
     models: str | None = None
 
     def __post_init__(self):
         super().__post_init__()
         require(self.input_pattern != "", "input_pattern", "", "give a pattern such as *.parquet, or null")
+        self._check_partitions()
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
-        yield from ((self, name, name) for name in ("input", "output", "models"))
+        yield from ((self, name, name) for name in ("input", "output", "publish", "models"))
+
+    def _check_partitions(self) -> None:
+        names, publish = self.partition_by, self.publish
+        remedy = "is of what is published; name the folder or table too, with publish="
+        require(publish is not None or not names, "partition_by", names, remedy)
+        made = ["id", *(slot.name for slot in self.schema.slots), "confidence", "status", "variant", *self.keep_columns]
+        lacking = [name for name in names if name not in made]
+        require(not lacking, "partition_by", lacking, f"labels have the columns {made}; add it to keep_columns")
+        whole = publish is None or is_table(publish) or bool(names)
+        require(whole, "partition_by", names, f"name the columns whose values name the folders of {publish}, such as [dt]")
 
     def written(self) -> dict[str, str]:
         return {"output": self.output}
@@ -560,6 +576,8 @@ class NightlyConfig(ClassifyConfig):
         require(self.arrival_hours >= 0, "arrival_hours", self.arrival_hours, "use hours from 0 on")
         named = self.date != YESTERDAY or not self.gate.accept
         require(named, "gate.accept", True, f"name the night too: date=YYYY-MM-DD, not date={YESTERDAY}")
+        waits = self.arrival is None or not self.input.startswith(ICEBERG)
+        require(waits, "arrival", self.arrival, "is an object beside the log, and a catalog's table has none; use null")
 
 
 class Shape(Enum):

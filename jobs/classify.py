@@ -9,11 +9,14 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
+from intent.lake import DELTA, ICEBERG, open_target
 from intent.night.columns import Columns
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import MANIFEST, RunIdentity
 from intent.night.progress import Summary
-from intent.night.run import classify_night
+from intent.night.publish import Publication
+from intent.night.run import classify_night, require_apart
+from intent.storage import open_store
 from jobs.app import cluster, job, say, watcher
 from jobs.choice import serving
 from jobs.nodes import room
@@ -26,7 +29,25 @@ CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 500.0
 def classify(config: ClassifyConfig) -> Summary:
     """The night of `config`, on the cluster that is up."""
     lineage = Lineage(config)
-    return label(lineage, [config.input], config.output, *serving(lineage, config.models))
+    published = publication(lineage, [config.input])
+    summary = label(lineage, [config.input], config.output, *serving(lineage, config.models), publication=published)
+    if published:
+        say(f"published: {published.commit(open_store(config.output, lineage.options))}")
+    return summary
+
+
+def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publication | None:
+    """Where the labels go beside the output. `name`: for people. Raises ConfigError where they cannot go there."""
+    config, options = lineage.config, lineage.options
+    if config.publish is None:
+        return None
+    if not config.publish.startswith(ICEBERG):
+        place = open_store(config.publish.removeprefix(DELTA), options)
+        require_apart(place, inputs, options, "publish")
+        require_apart(place, config.output, options, "publish", "the output")
+    night = inputs[0] if len(inputs) == 1 else f"{inputs[0]} .. {inputs[-1]}"
+    target = open_target(config.publish, config.partition_by, options)
+    return Publication(target, lineage.schema, columns(config), night.rstrip("/"), name)
 
 
 def label(
@@ -36,6 +57,7 @@ def label(
     variants: dict[str, Artifact],
     batches: Mapping[str, int],
     version: int | None = None,
+    publication: Publication | None = None,
 ) -> Summary:
     """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants. `version`: of its table."""
     config = lineage.config
@@ -51,6 +73,7 @@ def label(
         stream=watcher(config.cluster),
         pattern=config.input_pattern,
         version=config.input_version if version is None else version,
+        publication=publication,
     )
 
 

@@ -15,6 +15,7 @@ from intent.engine import Classifier, Prediction, classify_each
 from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
+from intent.lake import DELTA
 from intent.night.accept import Examination, settle_night
 from intent.night.arrival import wait
 from intent.night.fleet import EngineSpec
@@ -28,7 +29,7 @@ from intent.schema import Intent
 from intent.storage import Store, inside, open_store, read_uri, sha256
 from jobs.app import Steps, cluster, complain, job, say, watcher
 from jobs.choice import serving
-from jobs.classify import columns, describe, engines, identity, label
+from jobs.classify import columns, describe, engines, identity, label, publication
 
 # Exit codes from the least to the most urgent: the end of a range is that of its most urgent night.
 URGENCY = (0, 8, 7, 4, 3, 6, 5, 2, 1)
@@ -139,21 +140,26 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     inputs, [output] = Place("input", config.input).of(day), output_place(config.output).of(day)
     require_apart(open_store(output, options), inputs, options)
     config = replace(config, output=output)
-    if journal.accepted(day.isoformat()) and expired(inputs, config, journal.output(day.isoformat())):
-        return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
     lineage = Lineage(config)
+    published = publication(lineage, inputs, day.isoformat())
+    if journal.accepted(day.isoformat()) and expired(inputs, config, journal.output(day.isoformat())):
+        if published:
+            published.commit(journal.output(day.isoformat()))
+        return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
     begun = [journal.output(day.isoformat()), *journal.begun(day.isoformat(), accept=True)]
     variants, batches = serving(lineage, config.models, journal.begun(day.isoformat(), config.gate.accept))
     exam = examination(lineage, lambda: engines(lineage, variants, batches))
     if config.arrival and not journal.accepted(day.isoformat()):
         for uri in inputs:
-            wait(open_store(uri, options), config.arrival, deadline, say)
+            wait(open_store(uri.removeprefix(DELTA), options), config.arrival, deadline, say)
     named, read = identity(lineage, variants), columns(config)
     listing, run = identify(inputs, options, named, read, config.input_pattern, config.input_version, begun)
     version = listing.table and listing.table[1]
-    summary = settle_night(
-        journal, day.isoformat(), run, lambda uri: label(lineage, inputs, uri, variants, batches, version), exam
-    )
+
+    def into(uri: str) -> None:
+        label(lineage, inputs, uri, variants, batches, version, published)
+
+    summary = settle_night(journal, day.isoformat(), run, into, exam, published)
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
     return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}"

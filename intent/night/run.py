@@ -21,6 +21,7 @@ from intent.night.listing import Listing, list_input, named
 from intent.night.metrics import Meters
 from intent.night.part import Committed
 from intent.night.progress import Progress, Stage, Summary, Tally, say
+from intent.night.publish import Publication
 from intent.night.queue import Queue
 from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
 from intent.night.survey import find_frequent, read_footers_on_cluster
@@ -43,11 +44,13 @@ def classify_night(
     stream: TextIO | None = None,
     pattern: str | None = None,
     version: int | None = None,
+    publication: Publication | None = None,
 ) -> Summary:
     """Label every row below `input_uri`, or below several, into `output_uri`, once; Ray is initialized.
 
     `pattern`: what the names of data look like; None: read what is Parquet by its name or its content. `version`: of the
-    table that is read; None: the one that the run was begun with, or else the present one.
+    table that is read; None: the one that the run was begun with, or else the present one. `publication`: where the caller will
+    publish the labels; asked, before the run is planned, whether it takes them.
 
     Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
@@ -71,6 +74,12 @@ def classify_night(
             return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
 
     def cut() -> Plan:
+        made = shards()
+        if publication:
+            publication.check(run, made.types)
+        return made
+
+    def shards() -> Plan:
         if fleet.rows_per_shard:
             return plan_shards(listing, columns, fleet.rows_per_shard, footers)
         rows = shard_rows(min(engine.rate for engine in engines))
@@ -83,11 +92,13 @@ def classify_night(
     return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream)
 
 
-def require_apart(output: Store, input_uri: str | Sequence[str], options: StorageOptions) -> None:
+def require_apart(
+    output: Store, input_uri: str | Sequence[str], options: StorageOptions, field: str = "output", of: str = "the input"
+) -> None:
     """Raises ConfigError where a listing of the input would show the output."""
     for uri in [input_uri] if isinstance(input_uri, str) else input_uri:
         if not uri.startswith(ICEBERG) and inside(output, open_store(uri.removeprefix(DELTA), options)):
-            raise ConfigError("output", output.uri, "is inside the input; name a place outside of it")
+            raise ConfigError(field, output.uri, f"is inside {of}; name a place outside of it")
 
 
 def identify(

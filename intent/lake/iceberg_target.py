@@ -1,0 +1,213 @@
+"""A run's labels as one snapshot of an Iceberg table; before the gate has judged them, on a branch (write-audit-publish).
+
+Data files are written first and belong to nothing. One commit adds them, on the condition that the branch's head is still the
+one that was looked at: who commits has seen every commit before, and the run's fingerprint in one of them ends the matter.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from intent.errors import ConfigError, IntentError
+from intent.lake import NIGHT, PARTS, RUN, Labels, aligned, one_line, other_run, plain, require_fits, require_partitions
+from intent.lake.iceberg import load_table, open_catalog
+from intent.storage import StorageOptions
+
+ATTEMPTS = 20
+MAIN = "main"
+# A file's rows are in memory once.
+FILE_ROWS = 1 << 20
+NO_RETRY = {"commit.retry.num-retries": "0"}
+
+
+@dataclass(frozen=True)
+class IcebergTarget:
+    """`partition_by`: of a table that is made; of one that is there, what it must be partitioned by already."""
+
+    uri: str
+    partition_by: tuple[str, ...] = ()
+    options: StorageOptions = StorageOptions()
+
+    def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+        table = load_table(self.uri, self.options, "publish")
+        require_partitions(self.uri, self.partition_by, _partitions(table, self.uri) if table else self.partition_by, fields)
+        if fields is not None:
+            self._require_columns(fields)
+        if table is None:
+            return
+        if fields is not None:
+            require_fits(self.uri, _schema(table), fields)
+        self._committed(table, MAIN, night, run)
+
+    def stage(self, labels: Labels) -> str:
+        """Commit to a branch of the table, from where `commit` takes the data files."""
+        branch, files = _branch(labels), None
+        for _ in range(ATTEMPTS):
+            table = self._open(labels.fields)
+            if self._committed(table, MAIN, labels.night, labels.run):
+                return ""
+            if staged := self._committed(table, branch, labels.night, labels.run):
+                if _is_of(table, staged, labels):
+                    return f"{self.uri}, branch {branch}"
+                # The night was labelled anew, once its folder was deleted.
+                with _one_try():
+                    table.manage_snapshots().remove_branch(branch).commit()
+                continue
+            files = self._write(table, labels) if files is None else files
+            if table.snapshot_by_name(branch) is None and (head := table.current_snapshot()):
+                # So that who reads the branch sees the table as it would be.
+                with _one_try():
+                    table.manage_snapshots().create_branch(head.snapshot_id, branch).commit()
+                continue
+            with _one_try():
+                _append(table, files, labels, branch)
+        raise self._refused()
+
+    def commit(self, labels: Labels) -> str:
+        files = None
+        for _ in range(ATTEMPTS):
+            table = self._open(labels.fields)
+            if found := self._committed(table, MAIN, labels.night, labels.run):
+                self._forget_branches(table, labels.night)
+                return str(found)
+            if files is None:
+                staged = self._committed(table, _branch(labels), labels.night, labels.run)
+                reuse = staged is not None and _is_of(table, staged, labels)
+                files = _files_of(table, staged) if reuse else self._write(table, labels)
+            with _one_try():
+                _append(table, files, labels, MAIN)
+        raise self._refused()
+
+    def _open(self, fields: pa.Schema):
+        """The table, made where it is not there: by one of those who try at once."""
+        from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
+
+        if (table := load_table(self.uri, self.options, "publish")) is not None:
+            require_fits(self.uri, _schema(table), fields)
+            return table
+        catalog, identifier = open_catalog(self.uri, self.options, "publish")
+        catalog.create_namespace_if_not_exists(identifier.rpartition(".")[0])
+        made = suppress(CommitFailedException, TableAlreadyExistsError)
+        with made, catalog.create_table_transaction(identifier, fields) as transaction, transaction.update_spec() as spec:
+            for name in self.partition_by:
+                spec.add_identity(name)
+        return load_table(self.uri, self.options, "publish")
+
+    def _require_columns(self, fields: pa.Schema) -> None:
+        # What `create_table` itself calls.
+        from pyiceberg.io.pyarrow import _pyarrow_to_schema_without_ids
+
+        try:
+            _pyarrow_to_schema_without_ids(fields)
+        except Exception as error:
+            raise ConfigError("publish", self.uri, f"Iceberg has no such column: {one_line(error)}") from error
+
+    def _committed(self, table, branch: str, night: str, run: str) -> int | None:
+        """The snapshot of the run below the head of `branch`. Raises RunMismatch where another run of the same night is."""
+        from pyiceberg.table.snapshots import ancestors_of
+
+        for snapshot in ancestors_of(table.snapshot_by_name(branch), table.metadata):
+            said = snapshot.summary.additional_properties if snapshot.summary else {}
+            if said.get(RUN) == run:
+                return snapshot.snapshot_id
+            if said.get(NIGHT) == night:
+                raise other_run(self.uri, night, said.get(RUN, ""))
+        return None
+
+    def _write(self, table, labels: Labels) -> list[str]:
+        """The data files, each of one partition. Until a commit adds them no reader sees them."""
+        fields, folder = _schema(table), f"{table.location().rstrip('/')}/data/intent-{labels.run[:16]}-{uuid.uuid4().hex}"
+        files = []
+        for rows in _chunks(labels.batches(), fields):
+            for part in _split(rows, _partitions(table, self.uri)):
+                files.append(f"{folder}-{len(files):05}.parquet")
+                with table.io.new_output(files[-1]).create() as output:
+                    pq.write_table(part, output, write_page_checksum=True)
+        return files
+
+    def _forget_branches(self, table, night: str) -> None:
+        """Those of this night; also what other runs of it have left."""
+        for name, ref in list(table.refs().items()):
+            snapshot = table.snapshot_by_id(ref.snapshot_id)
+            said = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
+            if name.startswith("intent-") and said.get(NIGHT) == night:
+                with _one_try():
+                    table.manage_snapshots().remove_branch(name).commit()
+
+    def _refused(self) -> IntentError:
+        return IntentError(f"{self.uri}: others commit to the table all the time; run again")
+
+
+def _one_try() -> suppress:
+    """After it the table is looked at again: the commit may have lost, or its reply may have been lost."""
+    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+
+    return suppress(CommitFailedException, CommitStateUnknownException)
+
+
+def _append(table, files: list[str], labels: Labels, branch: str) -> None:
+    # The library would try again on top of whatever came first, which may be this night.
+    table.metadata.properties.update(NO_RETRY)
+    table.add_files(files, snapshot_properties=labels.properties, branch=branch, check_duplicate_files=False)
+
+
+def _branch(labels: Labels) -> str:
+    return f"intent-{labels.name}-{labels.run[:8]}"
+
+
+def _is_of(table, snapshot_id: int, labels: Labels) -> bool:
+    return table.snapshot_by_id(snapshot_id).summary.additional_properties.get(PARTS) == labels.parts
+
+
+def _files_of(table, snapshot_id: int) -> list[str]:
+    """The data files that a snapshot added."""
+    snapshot = table.snapshot_by_id(snapshot_id)
+    manifests = [found for found in snapshot.manifests(table.io) if found.added_snapshot_id == snapshot_id]
+    entries = [entry for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io)]
+    return [entry.data_file.file_path for entry in entries if entry.snapshot_id == snapshot_id]
+
+
+def _schema(table) -> pa.Schema:
+    found = table.schema().as_arrow()
+    return pa.schema([field.with_nullable(found.field(field.name).nullable) for field in plain(found)])
+
+
+def _partitions(table, uri: str) -> list[str]:
+    """Raises ConfigError where rows are not partitioned by values of columns."""
+    from pyiceberg.transforms import IdentityTransform
+
+    spec = table.spec()
+    if other := [field.name for field in spec.fields if not isinstance(field.transform, IdentityTransform)]:
+        remedy = f"the table is partitioned by {other}, which are no plain columns; publish to a table without that"
+        raise ConfigError("publish", uri, remedy)
+    return [table.schema().find_column_name(field.source_id) for field in spec.fields]
+
+
+def _chunks(batches: Iterator[pa.RecordBatch], fields: pa.Schema) -> Iterator[pa.Table]:
+    held, rows = [], 0
+    for batch in batches:
+        held.append(aligned(batch, fields))
+        rows += len(batch)
+        if rows >= FILE_ROWS:
+            yield pa.Table.from_batches(held, fields)
+            held, rows = [], 0
+    if rows:
+        yield pa.Table.from_batches(held, fields)
+
+
+def _split(rows: pa.Table, columns: list[str]) -> Iterator[pa.Table]:
+    """The rows of each combination of values, in the order of the first."""
+    if not columns:
+        yield rows
+        return
+    for values in rows.select(columns).group_by(columns).aggregate([]).to_pylist():
+        mask = None
+        for name, value in values.items():
+            same = pc.is_null(rows[name]) if value is None else pc.equal(rows[name], pa.scalar(value, rows[name].type))
+            mask = same if mask is None else pc.and_(mask, same)
+        yield rows.filter(pc.fill_null(mask, False))
