@@ -122,7 +122,7 @@ def _write(labels: Labels, columns: tuple[str, ...], scratch: Path) -> dict[str,
 
 
 def _split(rows: pa.Table, columns: tuple[str, ...]) -> Iterator[tuple[str, pa.Table]]:
-    names = pc.binary_join_element_wise(*(_folders(rows[name], name) for name in columns), "/").combine_chunks()
+    names = pc.binary_join_element_wise(*(_folders(rows[name], name) for name in columns), "/")
     for folder in pc.unique(names).to_pylist():
         yield folder, rows.filter(pc.equal(names, folder))
 

@@ -59,7 +59,12 @@ class IcebergTarget:
                     table.manage_snapshots().remove_branch(branch).commit()
                 continue
             files = self._write(table, labels) if files is None else files
-            if table.snapshot_by_name(branch) is None and (head := table.current_snapshot()):
+            if (head := table.current_snapshot()) is None:
+                # Without a first snapshot a table has no branches but `main`.
+                with _one_try():
+                    _once(table).add_files([])
+                continue
+            if table.snapshot_by_name(branch) is None:
                 # So that who reads the branch sees the table as it would be.
                 with _one_try():
                     table.manage_snapshots().create_branch(head.snapshot_id, branch).commit()
@@ -85,18 +90,28 @@ class IcebergTarget:
 
     def _open(self, fields: pa.Schema):
         """The table, made where it is not there: by one of those who try at once."""
-        from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
+        if (table := load_table(self.uri, self.options, "publish")) is None:
+            # Of several that make it at once, catalogs tell all but one in words of their own.
+            try:
+                self._make(fields)
+            except Exception as error:
+                if load_table(self.uri, self.options, "publish") is None:
+                    raise ConfigError("publish", self.uri, f"the table cannot be made: {one_line(error)}") from error
+            table = load_table(self.uri, self.options, "publish")
+        require_fits(self.uri, _schema(table), fields)
+        return table
 
-        if (table := load_table(self.uri, self.options, "publish")) is not None:
-            require_fits(self.uri, _schema(table), fields)
-            return table
+    def _make(self, fields: pa.Schema) -> None:
         catalog, identifier = open_catalog(self.uri, self.options, "publish")
-        catalog.create_namespace_if_not_exists(identifier.rpartition(".")[0])
-        made = suppress(CommitFailedException, TableAlreadyExistsError)
-        with made, catalog.create_table_transaction(identifier, fields) as transaction, transaction.update_spec() as spec:
+        namespace = identifier.rpartition(".")[0]
+        try:
+            catalog.create_namespace_if_not_exists(namespace)
+        except Exception:
+            if not catalog.namespace_exists(namespace):
+                raise
+        with catalog.create_table_transaction(identifier, fields) as transaction, transaction.update_spec() as spec:
             for name in self.partition_by:
                 spec.add_identity(name)
-        return load_table(self.uri, self.options, "publish")
 
     def _require_columns(self, fields: pa.Schema) -> None:
         # What `create_table` itself calls.
@@ -150,10 +165,14 @@ def _one_try() -> suppress:
     return suppress(CommitFailedException, CommitStateUnknownException)
 
 
-def _append(table, files: list[str], labels: Labels, branch: str) -> None:
-    # The library would try again on top of whatever came first, which may be this night.
+def _once(table):
+    """The table, with commits that the library does not try again on top of whatever came first, which may be this night."""
     table.metadata.properties.update(NO_RETRY)
-    table.add_files(files, snapshot_properties=labels.properties, branch=branch, check_duplicate_files=False)
+    return table
+
+
+def _append(table, files: list[str], labels: Labels, branch: str) -> None:
+    _once(table).add_files(files, snapshot_properties=labels.properties, branch=branch, check_duplicate_files=False)
 
 
 def _branch(labels: Labels) -> str:

@@ -41,7 +41,7 @@ def settle_night(
 ) -> Summary:
     """The night of `day`, from wherever an earlier run of it stopped. `label` labels it into a place, once.
 
-    `publication`: where labels go beside the output: to a branch before the night is judged, where there are such, then for all.
+    `publication`: where labels go beside the output: before the night is judged to a branch, if there are such, then for all.
 
     Raises Quarantined where the night is outside its limits, ConfigError where what is to be accepted as it is was never
     labelled, and what `label` raises.

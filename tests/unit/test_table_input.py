@@ -137,9 +137,8 @@ def test_a_numbers_partition_may_have_leading_zeros(tmp_path):
         list_input(f"{tmp_path}/log/hour=seven")
 
 
+@pytest.mark.parametrize("log", ["iceberg"], indirect=True)
 def test_rows_of_an_iceberg_table_are_an_input_by_a_value_or_by_the_day_of_a_time(log):
-    if log.kind == "delta":
-        pytest.skip("Delta's partitions are tested above")
     times = pa.array([0, 86_399_999_999, 86_400_000_000, None], pa.timestamp("us", "UTC"))
     log.write(tables.rows(0, 4, shop=["7", "8", "8", None], at=times))
     assert ids(f"{log.uri}/shop=8") == [1, 2]
@@ -156,9 +155,8 @@ def test_rows_that_a_deletion_vector_removes_are_not_read(tmp_path):
     assert ids(str(tmp_path / "log")) == [1, 2, 3, 5, 6, 7, 8]
 
 
+@pytest.mark.parametrize("log", ["iceberg"], indirect=True)
 def test_rows_that_iceberg_removes_by_position_are_not_read_and_equality_deletes_are_refused(log):
-    if log.kind == "delta":
-        pytest.skip("Delta's deletion vectors are tested above")
     log.write(tables.rows(0, 10))
     tables.remove_from_iceberg("shop.log", [0, 4, 9])
     assert ids(log.uri) == [1, 2, 3, 5, 6, 7, 8]
@@ -247,9 +245,8 @@ def test_a_delta_table_whose_columns_have_other_names_in_its_files_is_refused(tm
         list_input(str(tmp_path / "log"))
 
 
+@pytest.mark.parametrize("log", ["iceberg"], indirect=True)
 def test_an_iceberg_table_of_an_unknown_format_is_refused_by_name(log):
-    if log.kind == "delta":
-        pytest.skip("tested above")
     log.write(tables.rows(0, 2))
     path = Path(tables.iceberg("shop.log").metadata_location.removeprefix("file://"))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format-version": 9}))
