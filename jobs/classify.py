@@ -45,6 +45,7 @@ def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publ
         place = open_store(config.publish.removeprefix(DELTA), options)
         require_apart(place, inputs, options, "publish")
         require_apart(place, config.output, options, "publish", "the output")
+        require_apart(open_store(config.output, options), config.publish, options, "output", "what is published")
     night = inputs[0] if len(inputs) == 1 else f"{inputs[0]} .. {inputs[-1]}"
     target = open_target(config.publish, config.partition_by, options)
     return Publication(target, lineage.schema, columns(config), night.rstrip("/"), name)

@@ -111,7 +111,7 @@ class DeltaSnapshot(Snapshot):
         kind = self.schema().field(name).type
         try:
             return pc.equal(pa.scalar(value, kind), pa.scalar(told).cast(kind)).as_py()
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise ConfigError("input", f"{self.uri}/{name}={told}", f"the table's column {name!r} is {kind}") from None
 
 

@@ -64,6 +64,8 @@ def classify_night(
         ledger.close(manifest["summary"])
         frequent.forget(store)
         return Summary(**{**manifest["summary"], "already_done": True})
+    if publication:
+        publication.check(run)
     probe(ledger.store)
     store.tidy()
     meters = Meters(run.fingerprint)

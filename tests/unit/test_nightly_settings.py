@@ -299,3 +299,27 @@ def test_the_commands_of_the_page_are_configurations():
         python, _, job, *overrides = shlex.split(block.replace("\\\n", " "))
         assert (python, job) == ("python", "jobs.nightly")
         nightly.open_journal(load_config("nightly", overrides, NightlyConfig))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["partition_by=[action]"], "partition_by=.*is of what is published; name the folder or table too, with publish="),
+        (["publish=/labels"], "partition_by=.*name the columns whose values name the folders of /labels, such as"),
+        (["publish=/labels", "partition_by=[dt]"], r"partition_by=\['dt'\]: labels have the columns .*add it to keep_columns"),
+        (["input='iceberg:prod/shop.log/dt={date}'", "arrival=_SUCCESS"], "arrival='_SUCCESS': .*has none; use null"),
+    ],
+)
+def test_what_cannot_be_published_or_waited_for_is_refused_before_a_cluster_is_up(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        load_config("nightly", [*PLACES, *settings], NightlyConfig)
+
+
+def test_addresses_of_tables_are_not_taken_for_paths():
+    settings = ["input='iceberg:prod/shop.log/dt={date}'", "publish=delta:labels", "keep_columns=[dt]", "partition_by=[dt]"]
+    config = load_config("nightly", [*PLACES, *settings], NightlyConfig)
+    assert config.input == "iceberg:prod/shop.log/dt={date}" and config.publish == f"delta:{Path.cwd()}/labels"
+    with pytest.raises(ConfigError, match="publish='labels': is relative"):
+        load_config(
+            "nightly", [*PLACES, "cluster=attach", *settings, "catalog=s3://b/c.csv", "workspace=s3://b/w"], NightlyConfig
+        )

@@ -1,6 +1,7 @@
 """A finished run's labels in a Delta table, an Iceberg table or a folder of partitions: once, whole, or refused by name."""
 
 import io
+import pickle
 import subprocess
 import sys
 import threading
@@ -150,40 +151,40 @@ def test_a_commit_whose_reply_was_lost_is_found_also_by_another_driver(shop, mon
 
 
 KILLED = """
-import os, sys
-from pathlib import Path
-import nights, tables
-from test_publish import Shop
-from intent.lake import delta_target, iceberg_target
+import os, pickle, sys
+from intent.lake import iceberg_target
 from intent.night import publish
 from intent.storage import LocalStore
 
-root, kind, step = sys.argv[1:]
-shop = Shop(root, kind)
-die = lambda *_, **__: os._exit(137)
+die, batches = lambda *_, **__: os._exit(137), publish._batches
+
+def some(staged):
+    yield next(batches(staged))
+    die()
+
+step, file = sys.argv[1:]
 if step == "before":
     publish.Staged = die
 if step == "while rows are written":
-    batches = publish._batches
-    def some(staged):
-        yield next(batches(staged))
-        os._exit(137)
     publish._batches = some
 if step == "before the commit":
     iceberg_target._append = die
 if step == "after the commit":
     LocalStore.put_if_absent = die
-shop.publication().commit(shop.output())
+with open(file, "rb") as file:
+    publication, output = pickle.load(file)
+publication.commit(output)
 """
 
 
 @only_tables
 def test_a_driver_that_is_killed_before_during_or_after_the_commit_is_followed_by_one_that_publishes_once(shop):
-    output = shop.finish()
+    output, file = shop.finish(), Path(shop.root, "publication")
+    file.write_bytes(pickle.dumps((shop.publication(), output)))
     before = "before the commit" if shop.kind == "iceberg" else "before"
     for step in [before, "while rows are written", "after the commit"]:
         done = subprocess.run(
-            [sys.executable, "-c", KILLED, shop.root, shop.kind, step],
+            [sys.executable, "-c", KILLED, step, str(file)],
             env={"PYTHONPATH": ":".join(sys.path), **tables.catalog_variables(Path(shop.root))},
             capture_output=True,
             text=True,
