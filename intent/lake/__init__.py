@@ -10,6 +10,7 @@ Knows stores and Arrow; nothing of nights, shards or labels.
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import ModuleType
@@ -120,8 +121,9 @@ def endpoint_of(options: StorageOptions) -> str | None:
     return options.endpoint or next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
 
 
-def one_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]
+def one_line(error: Exception | None) -> str:
+    """What a library says, without what an address may hold before its host."""
+    return (re.sub(r"\S+@", "(hidden)@", " ".join(str(error).split())) or type(error).__name__)[:300]
 
 
 def plain(schema: pa.Schema) -> pa.Schema:

@@ -279,3 +279,14 @@ def test_without_the_library_the_error_names_what_to_install(tmp_path, monkeypat
     remedy = r"needs the package '(deltalake|pyiceberg)[.\w]*'; .*pip install 'intent\[(delta|iceberg)\]'"
     with pytest.raises(ConfigError, match=remedy):
         list_input(uri.format(tmp_path / "log"))
+
+
+def test_a_catalogs_address_with_a_password_is_not_told(monkeypatch):
+    from pyiceberg import catalog
+    from pyiceberg.utils.config import Config
+
+    monkeypatch.setenv("PYICEBERG_CATALOG__OTHER__URI", "owner:canary@host/db")
+    monkeypatch.setattr(catalog, "_ENV_CONFIG", Config())
+    with pytest.raises(ConfigError, match=r"no working catalog 'other' .*\(hidden\)@host") as refused:
+        list_input("iceberg:other/shop.log")
+    assert "canary" not in str(refused.value)
