@@ -162,7 +162,8 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     summary = settle_night(journal, day.isoformat(), run, into, exam, published)
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
-    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}"
+    where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
+    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}{where}"
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:
