@@ -1,4 +1,7 @@
-"""Prints what pyproject.toml requires, with the extras that arguments name, with commas or alone, but llama-cpp-python: it is compiled meanwhile."""
+"""Prints what pyproject.toml requires, with the extras named as arguments, but llama-cpp-python: it is compiled meanwhile.
+
+Extras are separated by commas or spaces.
+"""
 
 import sys
 import tomllib
