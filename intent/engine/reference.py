@@ -21,13 +21,14 @@ def load_reference(folder: Path, device: str, precision: Precision = Precision.a
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(device).eval()
 
 
-def check_precision(checkpoint: Path, precision: Precision, field: str = "engine.variants") -> None:
-    """Raises ConfigError, naming the configuration's `field`, where the model does not compute right in `precision`."""
+def check_precision(checkpoint: Path, precision: Precision, field: str = "engine.variants", prefix: str = "reference-") -> None:
+    """Raise ConfigError where the model overflows in `precision`.
+
+    The error names the configuration's `field`, where a precision is written behind `prefix`.
+    """
     if precision is not Precision.float16:
         return
     kind = json.loads((checkpoint / "config.json").read_text())["model_type"]
     if kind in OVERFLOWING:
-        remedy = (
-            f"activations of {kind} overflow in float16; use reference-float32, or on a GPU since Ampere reference-bfloat16"
-        )
-        raise ConfigError(field, f"reference-{precision.value}", remedy)
+        remedy = f"use {prefix}float32, or {prefix}bfloat16 on a GPU since Ampere"
+        raise ConfigError(field, f"{prefix}{precision.value}", f"activations of {kind} overflow in float16; {remedy}")

@@ -17,6 +17,7 @@ import numpy as np
 from intent import calibration
 from intent.config import TrainConfig, require
 from intent.engine.load import pick_device, pick_precision, set_threads
+from intent.engine.reference import check_precision
 from intent.errors import ConfigError, IntentError
 from intent.train import attention
 from intent.train.base import adapter_folder
@@ -52,6 +53,7 @@ def train(base: Path, config: TrainConfig, training: Sequence[Group], validation
     """
     import torch
 
+    check_precision(base, config.precision, "train.precision", prefix="")
     device = pick_device(config.device, "train.device")
     steps = epochs(training, config, device)
     set_threads(config.cpus if device == "cpu" else None)

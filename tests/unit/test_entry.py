@@ -190,6 +190,8 @@ def test_a_temporary_folder_that_is_too_long_for_sockets_is_named(monkeypatch, t
     def refuse(**options):
         raise OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: ...")
 
+    # Another test's cluster may run in this process.
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setenv("TMPDIR", "/long")
     monkeypatch.delenv("RAY_TMPDIR", raising=False)

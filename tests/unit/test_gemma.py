@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from intent.artifacts.variant import VariantSpec
+from intent.artifacts.variant import Precision, VariantSpec
+from intent.config import TrainConfig
 from intent.engine import Status, unpacked
 from intent.engine.batch import BatchClassifier
 from intent.engine.decode import Automaton
@@ -19,6 +20,7 @@ from intent.errors import ConfigError
 from intent.prompt import Prompt, load_tokenizer
 from intent.quantize import gguf, gptq
 from intent.schema import to_json
+from intent.train.loop import train
 from tests.tiny import CART, NAMES, write_gemma
 
 PROMPT = Prompt(CART, NAMES)
@@ -212,6 +214,9 @@ def test_weights_of_four_bits_are_two_to_a_byte():
 def test_gemma_is_refused_in_float16(checkpoint):
     with pytest.raises(ConfigError, match=r"engine\.variants='reference-float16': .*overflow.*reference-float32"):
         load_classifier(checkpoint, "reference-float16", PROMPT, EngineOptions("compact"))
+    config = TrainConfig(precision=Precision.float16)
+    with pytest.raises(ConfigError, match=r"train\.precision='float16': .*overflow.*use float32, or bfloat16"):
+        train(checkpoint, config, [], [], None)
 
 
 def test_gptq_computes_in_float16_on_no_card(monkeypatch, tmp_path):
