@@ -22,7 +22,6 @@ ATTEMPTS = 20
 MAIN = "main"
 # A file's rows are in memory once.
 FILE_ROWS = 1 << 20
-NO_RETRY = {"commit.retry.num-retries": "0"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class IcebergTarget:
             if (head := table.current_snapshot()) is None:
                 # Without a first snapshot a table has no branches but `main`.
                 with _one_try():
-                    _once(table).add_files([])
+                    table.add_files([])
                 continue
             if table.snapshot_by_name(branch) is None:
                 # So that who reads the branch sees the table as it would be.
@@ -99,6 +98,7 @@ class IcebergTarget:
                     raise ConfigError("publish", self.uri, f"the table cannot be made: {one_line(error)}") from error
             table = load_table(self.uri, self.options, "publish")
         require_fits(self.uri, _schema(table), fields)
+        table.catalog = _OneTry(table.catalog)
         return table
 
     def _make(self, fields: pa.Schema) -> None:
@@ -158,6 +158,28 @@ class IcebergTarget:
         return IntentError(f"{self.uri}: others commit to the table all the time; run again")
 
 
+class _OneTry:
+    """A catalog whose refusal of a commit is taken for a reply that may be wrong.
+
+    The library would try again on top of whatever came first, which may be this night; and would delete the manifests of a
+    commit that landed, where what was refused is a proxy's second try.
+    """
+
+    def __init__(self, catalog):
+        self._catalog = catalog
+
+    def __getattr__(self, name: str):
+        return getattr(self._catalog, name)
+
+    def commit_table(self, *args, **kwargs):
+        from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+
+        try:
+            return self._catalog.commit_table(*args, **kwargs)
+        except CommitFailedException as error:
+            raise CommitStateUnknownException(str(error)) from error
+
+
 def _one_try() -> suppress:
     """After it the table is looked at again: the commit may have lost, or its reply may have been lost."""
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
@@ -165,14 +187,8 @@ def _one_try() -> suppress:
     return suppress(CommitFailedException, CommitStateUnknownException)
 
 
-def _once(table):
-    """The table, with commits that the library does not try again on top of whatever came first, which may be this night."""
-    table.metadata.properties.update(NO_RETRY)
-    return table
-
-
 def _append(table, files: list[str], labels: Labels, branch: str) -> None:
-    _once(table).add_files(files, snapshot_properties=labels.properties, branch=branch, check_duplicate_files=False)
+    table.add_files(files, snapshot_properties=labels.properties, branch=branch, check_duplicate_files=False)
 
 
 def _branch(labels: Labels) -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 from deltalake import DeltaTable
+from pyiceberg.catalog import load_catalog
 from servers import BUCKET
 
 from intent.errors import ConfigError, CorruptData, IntentError, RunMismatch
@@ -150,6 +151,28 @@ def test_a_commit_whose_reply_was_lost_is_found_also_by_another_driver(shop, mon
     assert shop.commits() == 1
 
 
+@only_iceberg
+@pytest.mark.parametrize("said", ["CommitFailedException", "CommitStateUnknownException"])
+def test_a_commit_that_landed_and_is_reported_as_refused_or_unknown_is_neither_repeated_nor_undone(shop, monkeypatch, said):
+    """As where a proxy sends a request again whose reply it lost."""
+    from pyiceberg import exceptions
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    commit, calls = SqlCatalog.commit_table, []
+
+    def lost(self, *args):
+        calls.append(commit(self, *args))
+        raise getattr(exceptions, said)("the reply was lost")
+
+    output = shop.finish()
+    make(shop, fields_of(shop), ("dt",))
+    monkeypatch.setattr(SqlCatalog, "commit_table", lost)
+    shop.publication().commit(output)
+    monkeypatch.setattr(SqlCatalog, "commit_table", commit)
+    shop.check(output)
+    assert len(calls) == shop.commits() == 1
+
+
 KILLED = """
 import os, pickle, sys
 from intent.lake import iceberg_target
@@ -224,9 +247,8 @@ def test_of_two_drivers_that_commit_at_once_both_end_with_one_commit_of_each_nig
         return found
 
     monkeypatch.setattr(target, "_committed", look)
-    if shop.kind == "delta":
-        # Who makes the table is another race.
-        make(shop, fields_of(shop), ("dt",))
+    # Who makes the table is another race.
+    make(shop, fields_of(shop), ("dt",))
 
     def drive(day: str) -> None:
         try:
@@ -247,6 +269,8 @@ def test_of_two_drivers_that_commit_at_once_both_end_with_one_commit_of_each_nig
 
 def test_drivers_that_make_the_table_at_once_make_one(shop):
     outputs = [shop.finish(day) for day in (MON, TUE)]
+    # A catalog is there before its tables are.
+    load_catalog(tables.CATALOG)
     meet, ends = threading.Barrier(2, timeout=30), []
 
     def drive(day: str, output) -> None:
