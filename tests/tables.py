@@ -3,10 +3,13 @@
 import base64
 import json
 import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 
 CATALOG, LOG = "prod", "iceberg:prod/shop.log"
 Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
@@ -31,12 +34,12 @@ def catalog_variables(folder: Path) -> dict[str, str]:
     return {f"PYICEBERG_CATALOG__{CATALOG.upper()}__{name}": value for name, value in uri.items()}
 
 
-def use_catalog(monkeypatch, folder: Path) -> None:
+def use_catalog(monkeypatch, folder: Path, **variables: str) -> None:
     """For this process, where PyIceberg has read the environment already, and for those that it starts."""
     from pyiceberg import catalog
     from pyiceberg.utils.config import Config
 
-    for name, value in catalog_variables(folder).items():
+    for name, value in (catalog_variables(folder) | variables).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(catalog, "_ENV_CONFIG", Config())
 
@@ -115,3 +118,63 @@ def remove_from_iceberg(name: str, removed: list[int], equality: bool = False) -
     file.spec_id = table.metadata.default_spec_id
     with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
         append.append_data_file(file)
+
+
+class RestCatalog:
+    """Iceberg's REST protocol over the SQL catalog, as far as tables that are there are read and committed to."""
+
+    def __init__(self):
+        from pyiceberg.catalog import load_catalog
+
+        self.behind, self.tokens = load_catalog(CATALOG), []
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Rest,), {"catalog": self}))
+        self.uri = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class _Rest(BaseHTTPRequestHandler):
+    catalog: RestCatalog
+
+    def do_GET(self) -> None:
+        self.catalog.tokens.append(self.headers.get("Authorization"))
+        if self.path.startswith("/v1/config"):
+            return self._reply(200, {"defaults": {}, "overrides": {}})
+        try:
+            return self._reply(200, self._described(self.catalog.behind.load_table(self._table())))
+        except NoSuchTableError as error:
+            return self._reply(404, {"error": {"message": str(error), "type": "NoSuchTableException", "code": 404}})
+
+    def do_POST(self) -> None:
+        from pyiceberg.table import CommitTableRequest
+
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        asked = CommitTableRequest.model_validate_json(body)
+        table = self.catalog.behind.load_table(self._table())
+        try:
+            self.catalog.behind.commit_table(table, asked.requirements, asked.updates)
+        except CommitFailedException as error:
+            return self._reply(409, {"error": {"message": str(error), "type": "CommitFailedException", "code": 409}})
+        return self._reply(200, self._described(self.catalog.behind.load_table(self._table())))
+
+    def _table(self) -> str:
+        _, _, _, namespace, _, name = self.path.split("?")[0].split("/")
+        return f"{namespace}.{name}"
+
+    def _described(self, table) -> dict:
+        metadata = json.loads(table.metadata.model_dump_json())
+        return {"metadata-location": table.metadata_location, "metadata": metadata, "config": {}}
+
+    def _reply(self, status: int, body: dict) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_) -> None:
+        pass

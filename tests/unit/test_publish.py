@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import uuid
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from intent.night.progress import Tally
 from intent.night.publish import Publication
 from intent.night.rows import ShardReader
 from intent.night.run import identify
+from intent.night.scan import open_reader, read_source_footers
 from intent.night.shard import plan_shards
 from intent.night.staged import Staged
 from intent.night.worker import Worker
@@ -536,21 +538,44 @@ def test_columns_that_name_no_folder_are_refused(shop):
         check_before_work(shop)
 
 
-@pytest.mark.parametrize("kind", ["delta", "folder"])
-def test_a_table_on_s3_takes_a_night_once(s3_endpoint, request, kind):
-    import uuid
+@only_iceberg
+def test_a_catalog_behind_rest_is_read_and_committed_to_by_configuration_alone(shop, monkeypatch):
+    make(shop, fields_of(shop), ("dt",))
+    rest = tables.RestCatalog()
+    try:
+        name = "PYICEBERG_CATALOG__REMOTE__"
+        variables = {f"{name}TYPE": "rest", f"{name}URI": rest.uri, f"{name}TOKEN": "canary"}
+        tables.use_catalog(monkeypatch, Path(shop.root), **variables)
+        shop.to = "iceberg:remote/shop.labels"
+        monday, tuesday = shop.finish(MON), shop.finish(TUE)
+        shop.publication(MON).commit(monday)
+        assert "branch intent-" in shop.publication(TUE).stage(Staged(tuesday))
+        shop.publication(TUE).commit(tuesday)
+        shop.check(monday, tuesday)
+        assert read_back(f"iceberg:remote/shop.labels/dt={TUE}") == 20
+        with pytest.raises(ConfigError, match="the catalog has no such table"):
+            list_input("iceberg:remote/shop.other")
+        assert "Bearer canary" in rest.tokens
+    finally:
+        rest.close()
 
-    shop = Shop(f"s3://{BUCKET}/{uuid.uuid4().hex}", kind)
+
+def read_back(uri: str) -> int:
+    listing, columns = list_input(uri), Columns(message="variant", keep=("dt", "status"))
+    plan = plan_shards(listing, columns, 100, read_source_footers)
+    reader = open_reader(pickle.loads(pickle.dumps(listing.store)), columns.read, plan.types)
+    return sum(len(reader.read(shard)) for shard in plan.shards)
+
+
+@pytest.mark.parametrize("kind", ["delta", "iceberg", "folder"])
+def test_on_s3_a_night_is_published_once_and_can_be_read_as_an_input(s3_endpoint, tmp_path, monkeypatch, kind):
+    root = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    tables.use_catalog(monkeypatch, tmp_path, PYICEBERG_CATALOG__PROD__WAREHOUSE=f"{root}/warehouse")
+    shop = Shop(root, kind)
     output = shop.finish()
     for _ in range(2):
         shop.publication().commit(output)
-    if kind == "delta":
-        from intent.night.scan import open_reader, read_source_footers
-
-        listing = list_input(f"{shop.root}/table/dt={MON}")
-        columns = Columns(message="variant", keep=("dt", "status"))
-        plan = plan_shards(listing, columns, 100, read_source_footers)
-        reader = open_reader(listing.store, columns.read, plan.types)
-        assert sum(len(reader.read(shard)) for shard in plan.shards) == 20
-    else:
+    if kind == "folder":
         shop.check(output)
+    else:
+        assert read_back(f"{root}/table/dt={MON}" if kind == "delta" else f"{shop.to}/dt={MON}") == 20
