@@ -9,7 +9,8 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
-from intent.lake import DELTA, ICEBERG, open_target
+from intent.lake import DELTA, ICEBERG
+from intent.lake.target import open_target
 from intent.night.columns import Columns
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import MANIFEST, RunIdentity
@@ -46,9 +47,9 @@ def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publ
         require_apart(place, inputs, options, "publish")
         require_apart(place, config.output, options, "publish", "the output")
         require_apart(open_store(config.output, options), config.publish, options, "output", "what is published")
-    night = inputs[0] if len(inputs) == 1 else f"{inputs[0]} .. {inputs[-1]}"
+    night = " .. ".join(dict.fromkeys(uri.removeprefix(DELTA).rstrip("/") for uri in (inputs[0], inputs[-1])))
     target = open_target(config.publish, config.partition_by, options)
-    return Publication(target, lineage.schema, columns(config), night.rstrip("/"), name)
+    return Publication(target, lineage.schema, columns(config), night, name)
 
 
 def label(

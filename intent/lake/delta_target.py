@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from intent.artifacts import fingerprint
 from intent.errors import ConfigError, IntentError
-from intent.lake import NIGHT, RUN, Labels, aligned, need, one_line, other_run, plain, require_fits, require_partitions
+from intent.lake import need, one_line, plain
 from intent.lake.delta import EXTRA, PURGE, open_table, storage_options
+from intent.lake.target import NIGHT, RUN, Labels, aligned, other_run, require_fits, require_partitions
 from intent.storage import StorageOptions
 
 ATTEMPTS = 20
@@ -46,7 +47,7 @@ class DeltaTarget:
         _require_writable(table, self.uri)
         if fields is not None:
             require_fits(self.uri, _schema(table), fields)
-        self._committed(table, night, run)
+        self._published(table, night, run)
 
     def stage(self, labels: Labels) -> str:
         """Delta has no branches."""
@@ -59,7 +60,7 @@ class DeltaTarget:
         refused = None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
-            if self._committed(table, labels.night, labels.run):
+            if self._published(table, labels.night, labels.run):
                 return self._version(labels.run)
             require_fits(self.uri, _schema(table), labels.fields)
             once = [Transaction(name, 1) for name in (_app(RUN, labels.run), _app(NIGHT, labels.night))]
@@ -90,7 +91,7 @@ class DeltaTarget:
             table = open_table(self.uri, None, self.options, "publish")
         return table
 
-    def _committed(self, table, night: str, run: str) -> bool:
+    def _published(self, table, night: str, run: str) -> bool:
         """Whether the run is there. Raises RunMismatch where another run of the same night is."""
         if table.transaction_version(_app(RUN, run)) is not None:
             return True

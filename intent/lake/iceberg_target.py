@@ -1,7 +1,8 @@
 """A run's labels as one snapshot of an Iceberg table; before the gate has judged them, on a branch (write-audit-publish).
 
 Data files are written first and belong to nothing. One commit adds them, on the condition that the branch's head is still the
-one that was looked at: who commits has seen every commit before, and the run's fingerprint in one of them ends the matter.
+one that was looked at: who commits has seen every commit before, and the table's property with the run's fingerprint, which
+the same commit sets, ends the matter.
 """
 
 import uuid
@@ -13,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from intent.artifacts import fingerprint
 from intent.errors import ConfigError, IntentError
-from intent.lake import NIGHT, PARTS, RUN, Labels, aligned, one_line, other_run, plain, require_fits, require_partitions
+from intent.lake import one_line, plain
 from intent.lake.iceberg import load_table, open_catalog
+from intent.lake.target import NIGHT, PARTS, RUN, Labels, aligned, other_run, require_fits, require_partitions
 from intent.storage import StorageOptions
 
 ATTEMPTS = 20
@@ -41,16 +44,16 @@ class IcebergTarget:
             return
         if fields is not None:
             require_fits(self.uri, _schema(table), fields)
-        self._committed(table, MAIN, night, run)
+        self._published(table, night, run)
 
     def stage(self, labels: Labels) -> str:
         """Commit to a branch of the table, from where `commit` takes the data files."""
         branch, files = _branch(labels), None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
-            if self._committed(table, MAIN, labels.night, labels.run):
+            if self._published(table, labels.night, labels.run):
                 return ""
-            if staged := self._committed(table, branch, labels.night, labels.run):
+            if staged := _snapshot(table, branch, labels.run):
                 if _is_of(table, staged, labels):
                     return f"{self.uri}, branch {branch}"
                 # The night was labelled anew, once its folder was deleted.
@@ -68,23 +71,24 @@ class IcebergTarget:
                 with _one_try():
                     table.manage_snapshots().create_branch(head.snapshot_id, branch).commit()
                 continue
-            with _one_try():
-                _append(table, files, labels, branch)
+            with _one_try(), table.transaction() as transaction:
+                _add(transaction, files, labels, branch)
         raise self._refused()
 
     def commit(self, labels: Labels) -> str:
         files = None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
-            if found := self._committed(table, MAIN, labels.night, labels.run):
+            if found := self._published(table, labels.night, labels.run):
                 self._forget_branches(table, labels.night)
-                return str(found)
+                return found
             if files is None:
-                staged = self._committed(table, _branch(labels), labels.night, labels.run)
+                staged = _snapshot(table, _branch(labels), labels.run)
                 reuse = staged is not None and _is_of(table, staged, labels)
                 files = _files_of(table, staged) if reuse else self._write(table, labels)
-            with _one_try():
-                _append(table, files, labels, MAIN)
+            with _one_try(), table.transaction() as transaction:
+                _add(transaction, files, labels, MAIN)
+                transaction.set_properties({_property(labels.night): labels.run})
         raise self._refused()
 
     def _open(self, fields: pa.Schema):
@@ -122,17 +126,16 @@ class IcebergTarget:
         except Exception as error:
             raise ConfigError("publish", self.uri, f"Iceberg has no such column: {one_line(error)}") from error
 
-    def _committed(self, table, branch: str, night: str, run: str) -> int | None:
-        """The snapshot of the run below the head of `branch`. Raises RunMismatch where another run of the same night is."""
-        from pyiceberg.table.snapshots import ancestors_of
+    def _published(self, table, night: str, run: str) -> str | None:
+        """The snapshot that has the run's labels. Raises RunMismatch where another run of the same night is there.
 
-        for snapshot in ancestors_of(table.snapshot_by_name(branch), table.metadata):
-            said = snapshot.summary.additional_properties if snapshot.summary else {}
-            if said.get(RUN) == run:
-                return snapshot.snapshot_id
-            if said.get(NIGHT) == night:
-                raise other_run(self.uri, night, said.get(RUN, ""))
-        return None
+        The table's own property says it, since snapshots expire.
+        """
+        if (theirs := table.properties.get(key := _property(night))) is None:
+            return None
+        if theirs != run:
+            raise other_run(self.uri, night, theirs, f", or, if its rows were taken out, unset the table's property {key}")
+        return str(_snapshot(table, MAIN, run) or "(expired)")
 
     def _write(self, table, labels: Labels) -> list[str]:
         """The data files, each of one partition. Until a commit adds them no reader sees them."""
@@ -148,9 +151,7 @@ class IcebergTarget:
     def _forget_branches(self, table, night: str) -> None:
         """Those of this night; also what other runs of it have left."""
         for name, ref in list(table.refs().items()):
-            snapshot = table.snapshot_by_id(ref.snapshot_id)
-            said = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
-            if name.startswith("intent-") and said.get(NIGHT) == night:
+            if name.startswith("intent-") and _said(table.snapshot_by_id(ref.snapshot_id)).get(NIGHT) == night:
                 with _one_try():
                     table.manage_snapshots().remove_branch(name).commit()
 
@@ -187,8 +188,24 @@ def _one_try() -> suppress:
     return suppress(CommitFailedException, CommitStateUnknownException)
 
 
-def _append(table, files: list[str], labels: Labels, branch: str) -> None:
-    table.add_files(files, snapshot_properties=labels.properties, branch=branch, check_duplicate_files=False)
+def _add(transaction, files: list[str], labels: Labels, branch: str) -> None:
+    transaction.add_files(files, snapshot_properties=labels.properties, branch=branch, check_duplicate_files=False)
+
+
+def _property(night: str) -> str:
+    return f"{NIGHT}.{fingerprint(night)}"
+
+
+def _snapshot(table, branch: str, run: str) -> int | None:
+    """The snapshot of the run, of those that the head of `branch` descends from."""
+    from pyiceberg.table.snapshots import ancestors_of
+
+    found = ancestors_of(table.snapshot_by_name(branch), table.metadata)
+    return next((each.snapshot_id for each in found if _said(each).get(RUN) == run), None)
+
+
+def _said(snapshot) -> dict[str, str]:
+    return snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
 
 
 def _branch(labels: Labels) -> str:
@@ -196,7 +213,7 @@ def _branch(labels: Labels) -> str:
 
 
 def _is_of(table, snapshot_id: int, labels: Labels) -> bool:
-    return table.snapshot_by_id(snapshot_id).summary.additional_properties.get(PARTS) == labels.parts
+    return _said(table.snapshot_by_id(snapshot_id)).get(PARTS) == labels.parts
 
 
 def _files_of(table, snapshot_id: int) -> list[str]:

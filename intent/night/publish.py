@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from intent.artifacts import fingerprint
 from intent.errors import CorruptData
-from intent.lake import Labels, Target
+from intent.lake.target import Labels, Target
 from intent.night.columns import Columns
 from intent.night.ledger import RunIdentity
 from intent.night.staged import Staged

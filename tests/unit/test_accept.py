@@ -14,7 +14,7 @@ import tables
 from intent.config import GateConfig
 from intent.engine import Status
 from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
-from intent.lake import open_target
+from intent.lake.target import open_target
 from intent.night import accept
 from intent.night.accept import Examination, settle_night
 from intent.night.columns import Columns

@@ -20,9 +20,10 @@ from pyiceberg.catalog import load_catalog
 from servers import BUCKET
 
 from intent.errors import ConfigError, CorruptData, IntentError, RunMismatch
-from intent.lake import NIGHT, PARTS, RUN, iceberg_target, open_target
+from intent.lake import iceberg_target
 from intent.lake.delta_target import DeltaTarget
 from intent.lake.iceberg_target import IcebergTarget
+from intent.lake.target import NIGHT, PARTS, RUN, open_target
 from intent.night.columns import Columns, partitions
 from intent.night.ledger import Ledger
 from intent.night.listing import list_input
@@ -193,7 +194,7 @@ if step == "before":
 if step == "while rows are written":
     publish._batches = some
 if step == "before the commit":
-    iceberg_target._append = die
+    iceberg_target._add = die
 if step == "after the commit":
     LocalStore.put_if_absent = die
 with open(file, "rb") as file:
@@ -237,7 +238,7 @@ def test_of_two_drivers_that_commit_at_once_both_end_with_one_commit_of_each_nig
     days = (MON, MON) if same else (MON, TUE)
     outputs = {day: shop.finish(day) for day in {*days}}
     target = DeltaTarget if shop.kind == "delta" else IcebergTarget
-    looked, meet, ends = target._committed, threading.Barrier(2, timeout=30), []
+    looked, meet, ends = target._published, threading.Barrier(2, timeout=30), []
     met = threading.local()
 
     def look(self, *args):
@@ -248,7 +249,7 @@ def test_of_two_drivers_that_commit_at_once_both_end_with_one_commit_of_each_nig
             meet.wait()
         return found
 
-    monkeypatch.setattr(target, "_committed", look)
+    monkeypatch.setattr(target, "_published", look)
     # Who makes the table is another race.
     make(shop, fields_of(shop), ("dt",))
 
@@ -317,7 +318,11 @@ def test_the_table_remembers_a_night_after_its_history_is_gone(shop):
         tables.iceberg("shop.labels").append(shop.rows().slice(0, 0))
         table = tables.iceberg("shop.labels")
         table.maintenance.expire_snapshots().by_id(table.metadata.snapshots[0].snapshot_id).commit()
+    for blob in list(output.list("published-")):
+        output.delete(blob.key)
     shop.publication().commit(output)
+    with pytest.raises(RunMismatch, match="as another run"):
+        shop.publication().commit(shop.finish(identity=OTHER))
     shop.check(output)
 
 
@@ -394,6 +399,17 @@ def test_a_column_of_another_type_is_refused_and_a_wider_one_is_filled(shop):
             spec.add_identity("dt")
     with pytest.raises(ConfigError, match="the table's column 'quantity' is string, and the labels' is int"):
         check_before_work(shop)
+
+
+@only_tables
+def test_a_value_that_the_table_wants_and_a_row_lacks_is_named(shop):
+    fields = fields_of(shop)
+    at = fields.get_field_index("shop")
+    make(shop, fields.set(at, fields.field(at).with_nullable(False)), ("dt",))
+    check_before_work(shop)
+    with pytest.raises(ConfigError, match="publish='shop': the table wants a value in every row, and .* have none"):
+        shop.publication().commit(shop.finish())
+    assert len(shop.rows()) == 0
 
 
 @only_tables
