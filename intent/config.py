@@ -517,7 +517,8 @@ class ClassifyConfig(JobConfig):
         require(whole, "partition_by", names, f"name the columns whose values name the folders of {publish}, such as [dt]")
 
     def written(self) -> dict[str, str]:
-        return {"output": self.output}
+        published = {} if self.publish is None or self.publish.startswith(ICEBERG) else {"publish": self.publish}
+        return {"output": self.output} | {name: uri.removeprefix(DELTA) for name, uri in published.items()}
 
 
 @dataclass
@@ -567,7 +568,7 @@ class NightlyConfig(ClassifyConfig):
         yield self.gate, "gold", "gate.gold"
 
     def written(self) -> dict[str, str]:
-        return {"workspace": self.workspace, "output": self.output}
+        return super().written() | {"workspace": self.workspace}
 
     def __post_init__(self):
         super().__post_init__()

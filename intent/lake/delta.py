@@ -86,11 +86,10 @@ class DeltaSnapshot(Snapshot):
         """Of the files with removed rows, which stay."""
         if "deletionVectors" not in (self._table.protocol().reader_features or ()):
             return {}
-        root, found = self._table.table_uri, {}
-        for entry in pa.table(self._table.deletion_vectors()).to_pylist():
-            path = entry["filepath"].removeprefix(root).removeprefix("/")
-            key = path if path in self._entries else unquote(path)
-            found[key] = np.array(entry["selection_vector"], bool)
+        root, found, table = self._table.table_uri, {}, pa.table(self._table.deletion_vectors())
+        for uri, kept in zip(table["filepath"].to_pylist(), table["selection_vector"], strict=True):
+            path = uri.removeprefix(root).removeprefix("/")
+            found[path if path in self._entries else unquote(path)] = kept.values.to_numpy(zero_copy_only=False)
         return found
 
     @cached_property

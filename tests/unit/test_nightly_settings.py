@@ -20,7 +20,7 @@ from intent.night.fleet import EngineSpec
 from intent.night.place import Place, output_place
 from intent.storage import open_store
 from jobs import nightly, submit
-from jobs.app import load_config
+from jobs.app import _placed, load_config
 
 TODAY = date(2026, 11, 25)
 PLACES = ["input='/logs/{date}'", "output='/labels/dt={date}'"]
@@ -313,6 +313,15 @@ def test_the_commands_of_the_page_are_configurations():
 def test_what_cannot_be_published_or_waited_for_is_refused_before_a_cluster_is_up(settings, said):
     with pytest.raises(ConfigError, match=said):
         load_config("nightly", [*PLACES, *settings], NightlyConfig)
+
+
+def test_a_place_to_publish_to_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "labels").write_text("a file")
+    (tmp_path / "out").mkdir()
+    places = [PLACES[0], f"output='{tmp_path}/out/{{date}}'", f"workspace={tmp_path}"]
+    for publish in (f"delta:{tmp_path}/labels", f"{tmp_path}/labels"):
+        with pytest.raises(ConfigError, match="publish=.*labels is a file; name a folder"):
+            _placed(load_config("nightly", [*places, f"publish={publish}", "partition_by=[action]"], NightlyConfig))
 
 
 def test_addresses_of_tables_are_not_taken_for_paths():

@@ -149,8 +149,10 @@ def test_rows_of_an_iceberg_table_are_an_input_by_a_value_or_by_the_day_of_a_tim
         list_input(f"{log.uri}/at=noon")
 
 
-def test_rows_that_a_deletion_vector_removes_are_not_read(tmp_path):
-    tables.write_delta(tmp_path / "log", tables.rows(0, 10))
+@pytest.mark.parametrize("shop", [None, "Café #1 %/x"])
+def test_rows_that_a_deletion_vector_removes_are_not_read(tmp_path, shop):
+    partitions = {"partition_by": ["shop"]} if shop else {}
+    tables.write_delta(tmp_path / "log", tables.rows(0, 10, shop=[shop or "7"] * 10), **partitions)
     tables.remove_by_vector(tmp_path / "log", [0, 4, 9])
     assert ids(str(tmp_path / "log")) == [1, 2, 3, 5, 6, 7, 8]
 
