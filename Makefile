@@ -47,8 +47,9 @@ sweep: install
 	$(BIN)/python -m jobs.train
 	$(BIN)/python -m jobs.sweep quant=short
 
+# More processes than cores: tests that start clusters mostly wait.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --durations=10
 
 lint: install
 	$(BIN)/ruff check

@@ -86,12 +86,15 @@ class SlotConfig:
 
 @dataclass
 class SchemaConfig:
+    """`repeat`: 1 is one intent a message; more is a list of up to so many."""
+
     name: str = MISSING
     instruction: str = MISSING
     slots: list[SlotConfig] = MISSING
+    repeat: int = 1
 
     def schema(self) -> IntentSchema:
-        return IntentSchema(self.name, self.instruction, tuple(slot.slot() for slot in self.slots))
+        return IntentSchema(self.name, self.instruction, tuple(slot.slot() for slot in self.slots), self.repeat)
 
 
 @dataclass
@@ -124,8 +127,9 @@ class DataConfig:
 class LabelledConfig:
     """Labelled messages of your own in place of generated ones: `uri` is a Parquet, CSV or JSON lines file, or their folder.
 
-    `message`, `language`, `split`: columns. `slots`: those of the schema's slots, in its order; empty: named as the slots.
-    `split` says train, validation or test; without it, a hash of the message does, with these shares.
+    `message`, `language`, `split`: columns. `slots`: those of the schema's slots, in its order; empty: named as the slots. A
+    schema of lists has one column of them, as JSON or as a list; empty: `intents`. `split` says train, validation or test;
+    without it, a hash of the message does, with these shares.
     """
 
     uri: str | None = None
@@ -480,7 +484,8 @@ class ClassifyConfig(JobConfig):
     `input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
     object is read that is Parquet by its name (.parquet, .parq, .pq) or, where that does not say, by its content.
 
-    `keep_columns`: of the objects, or of the folders `name=value` that they lie in.
+    `keep_columns`: of the objects, or of the folders `name=value` that they lie in. `explode`: where a schema's intents are
+    lists, the output has a row an item instead of a row a message.
 
     `publish`: where labels go beside `output`, as one commit: `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder,
     in partitions. `partition_by`: their columns, of the folder or of a table that is made.
@@ -493,6 +498,7 @@ class ClassifyConfig(JobConfig):
     id_column: str = "id"
     message_column: str = "message"
     keep_columns: list[str] = field(default_factory=list)
+    explode: bool = False
     publish: str | None = None
     partition_by: list[str] = field(default_factory=list)
     models: str | None = None
@@ -500,6 +506,8 @@ class ClassifyConfig(JobConfig):
     def __post_init__(self):
         super().__post_init__()
         require(self.input_pattern != "", "input_pattern", "", "give a pattern such as *.parquet, or null")
+        told = f"the schema {self.schema.name!r} has one intent a message, which is a row already; use explode=false"
+        require(self.schema.repeat > 1 or not self.explode, "explode", True, told)
         self._check_partitions()
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
@@ -510,7 +518,7 @@ class ClassifyConfig(JobConfig):
         names, publish = self.partition_by, self.publish
         remedy = "is of what is published; name the folder or table too, with publish="
         require(publish is not None or not names, "partition_by", names, remedy)
-        made = ["id", *(slot.name for slot in self.schema.slots), "confidence", "status", "variant", *self.keep_columns]
+        made = ["id", *(field.name for field in self.schema.schema().label_fields(self.explode)), *self.keep_columns]
         lacking = [name for name in names if name not in made]
         require(not lacking, "partition_by", lacking, f"labels have the columns {made}; add it to keep_columns")
         whole = publish is None or is_table(publish) or bool(names)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from intent.catalog import normalize, one_line
 from intent.config import LabelledConfig
 from intent.errors import ConfigError, CorruptData
-from intent.schema import Count, Entity, Intent, IntentSchema
+from intent.schema import INTENTS, Count, Entity, Intent, IntentSchema, items_of
 from intent.storage import StorageOptions, sha256
 from intent.synth.dataset import SPLITS
 from intent.synth.example import Example
@@ -71,9 +71,12 @@ def examples_of(
 
     Raises ConfigError where a file cannot be read or lacks a column.
     """
-    imported, slots = Imported(), config.slots or schema.names
-    if len(slots) != len(schema.names):
-        raise ConfigError("labelled.slots", slots, f"name a column for each of {schema.names}, in this order")
+    wanted = schema.names if schema.repeat == 1 else [INTENTS]
+    imported, slots = Imported(), config.slots or wanted
+    if len(slots) != len(wanted):
+        remedy = f"name a column for each of {wanted}, in this order"
+        remedy = remedy if schema.repeat == 1 else "name the one column that holds lists of intents"
+        raise ConfigError("labelled.slots", slots, remedy)
     columns = [config.message, *slots, config.language, config.split]
     for key in sorted(files):
         for number, row in _rows(key, files[key], [name for name in columns if name]):
@@ -128,17 +131,42 @@ def _example(
         raise BadRow(f"message over {MAX_CHARACTERS} characters")
     intent = _intent(row, config, schema, catalog, unknown)
     language = (_text(row, config.language) if config.language else "") or UNKNOWN_LANGUAGE
+    return _split(row, message, config), Example(id, message, intent, language, "", _scope(intent, schema, catalog), GENERATOR)
+
+
+def _scope(intent: Intent, schema: IntentSchema, catalog: Sequence[str]) -> tuple[str, ...]:
+    if schema.repeat > 1:
+        return (IN_SCOPE if items_of(intent) else OUT_OF_SCOPE,)
     first = intent[schema.names[0]]
-    scope = (OUT_OF_SCOPE if first == NONE else IN_SCOPE,) if NONE in schema.slots[0].domain(catalog) else ()
-    return _split(row, message, config), Example(id, message, intent, language, "", scope, GENERATOR)
+    return (OUT_OF_SCOPE if first == NONE else IN_SCOPE,) if NONE in schema.slots[0].domain(catalog) else ()
 
 
 def _intent(
     row: Row, config: LabelledConfig, schema: IntentSchema, catalog: Sequence[str], unknown: dict[str, set[str]]
 ) -> Intent:
+    if schema.repeat == 1:
+        return schema.intent(_values(row, config.slots or schema.names, schema, catalog, unknown))
+    items = _items(row, *(config.slots or [INTENTS]), schema)
+    values = [value for item in items for value in _values(item, schema.names, schema, catalog, unknown)]
+    return schema.check(schema.intent(values), catalog)
+
+
+def _items(row: Row, column: str, schema: IntentSchema) -> Sequence[Row]:
+    cell = row.get(column)
+    try:
+        return schema.items_in(cell if isinstance(cell, list | dict) else _text(row, column), column)
+    except BadRow:
+        raise
+    except ValueError as error:
+        raise BadRow(str(error)) from None
+
+
+def _values(
+    row: Row, columns: Sequence[str], schema: IntentSchema, catalog: Sequence[str], unknown: dict[str, set[str]]
+) -> list[str | int]:
     """An empty cell is null after a value that ends the intent, and a Count's default before that."""
-    values = []
-    for slot, column in zip(schema.slots, config.slots or schema.names, strict=True):
+    values: list[str | int] = []
+    for slot, column in zip(schema.slots, columns, strict=True):
         raw = _text(row, column)
         value: str | int = raw
         if isinstance(slot, Entity):
@@ -152,7 +180,7 @@ def _intent(
         values.append(value)
         if value in slot.ends:
             break
-    return schema.intent(values)
+    return values
 
 
 def _split(row: Row, message: str, config: LabelledConfig) -> str:
@@ -215,7 +243,17 @@ def _bytes(column: pa.Array) -> pa.Array:
     """Text as bytes: nothing before `_text` may trust a string column to be UTF-8."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return column.cast(pa.large_binary()) if column.type in (pa.string(), pa.large_string()) else column
+    kind = _binary(column.type)
+    return column if kind == column.type else column.cast(kind)
+
+
+def _binary(kind: pa.DataType) -> pa.DataType:
+    """The type with bytes for text, in the items of a list too."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(kind.value_field.with_type(_binary(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_binary(field.type)) for field in kind])
+    return pa.large_binary() if kind in (pa.string(), pa.large_string()) else kind
 
 
 def _csv(data: bytes, columns: Sequence[str]) -> Numbered:

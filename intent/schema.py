@@ -5,18 +5,27 @@ Pure: knows nothing of prompts, tokens, models or storage.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import pyarrow as pa
 
 from intent.errors import ConfigError
 
+# The one key of an intent that is a list, and its column.
+INTENTS = "intents"
+CONFIDENCE = "confidence"
 # Columns of a labelled or rejected row beside those of the slots, and of examples.
-RESERVED = ("id", "message", "confidence", "status", "variant", "reason")
+RESERVED = ("id", "message", CONFIDENCE, "status", "variant", "reason", INTENTS)
+# An item's number and confidence, where every item has a row of its own.
+ITEM, ITEM_CONFIDENCE = "item", "item_confidence"
+# More items would take more room than a message has.
+MOST_ITEMS = 32
 
 Value = str | int
-Intent = dict[str, Value | None]
+Item = dict[str, Value | None]
+# Of a schema that repeats: {INTENTS: [item, ...]}, in the order said.
+Intent = Item | dict[str, list[Item]]
 
 
 @dataclass(frozen=True)
@@ -73,17 +82,29 @@ Slot = Choice | Entity | Count
 
 @dataclass(frozen=True)
 class IntentSchema:
-    """An ordered list of slots, with the instruction that explains them to a model."""
+    """An ordered list of slots, with the instruction that explains them to a model.
+
+    `repeat` 1: a message means one item, a value for each slot. More: it means a list of up to so many items,
+    `{"intents": [item, ...]}`, and the empty list where it asks for nothing.
+    """
 
     name: str
     instruction: str
     slots: tuple[Slot, ...]
+    repeat: int = 1
 
     def __post_init__(self):
         _require_unique("schema.slots", [slot.name for slot in self.slots])
+        reserved = (*RESERVED, ITEM, ITEM_CONFIDENCE) if self.repeat > 1 else RESERVED
         for name in self.names:
-            if name in RESERVED:
-                raise ConfigError("schema.slots", name, f"is a column of its own in what is labelled; not one of {RESERVED}")
+            if name in reserved:
+                raise ConfigError("schema.slots", name, f"is a column of its own in what is labelled; not one of {reserved}")
+        if not 1 <= self.repeat <= MOST_ITEMS:
+            raise ConfigError("schema.repeat", self.repeat, f"use 1 for one intent a message, or up to {MOST_ITEMS} for a list")
+        for slot in self.slots:
+            if self.repeat > 1 and slot.ends:
+                remedy = "must be empty where schema.repeat is over 1: the empty list says that nothing is asked for"
+                raise ConfigError(f"schema.slots.{slot.name}.ends", list(slot.ends), remedy)
 
     @property
     def names(self) -> list[str]:
@@ -93,15 +114,31 @@ class IntentSchema:
     def uses_catalog(self) -> bool:
         return any(isinstance(slot, Entity) for slot in self.slots)
 
+    def identity(self) -> dict:
+        """What tells it from other schemas. One that does not repeat is named as before there were others."""
+        fields = asdict(self)
+        if self.repeat == 1:
+            del fields["repeat"]
+        return fields
+
     def intent(self, values: Sequence[Value]) -> Intent:
-        """The intent of the leading slots' values; slots after an ending value are null."""
+        """The intent of the slots' values, one item's after another's; slots after an ending value are null."""
+        if self.repeat == 1:
+            return self._item(values)
+        width = len(self.slots)
+        return {INTENTS: [self._item(values[at : at + width]) for at in range(0, len(values), width)]}
+
+    def _item(self, values: Sequence[Value]) -> Item:
         return dict(zip(self.names, list(values) + [None] * (len(self.slots) - len(values)), strict=True))
 
-    def values(self, intent: Mapping[str, Value | None]) -> list[Value]:
-        """The inverse of `intent`: the leading slots' values, up to and with an ending one."""
+    def values(self, intent: Intent) -> list[Value]:
+        """The inverse of `intent`: each item's values, up to and with an ending one."""
+        return [value for item in items_of(intent) for value in self._values(item)]
+
+    def _values(self, item: Item) -> list[Value]:
         values: list[Value] = []
         for slot in self.slots:
-            value = intent[slot.name]
+            value = item[slot.name]
             if value is None:
                 break
             values.append(value)
@@ -109,11 +146,67 @@ class IntentSchema:
                 break
         return values
 
-    def check(self, intent: Mapping[str, Value | None], catalog: Sequence[str] = ()) -> Intent:
-        """`intent` with exactly the schema's slots, in order. Raises ValueError, naming the slot, when it is not valid."""
+    def check(self, intent: Mapping, catalog: Sequence[str] = ()) -> Intent:
+        """`intent` with exactly the schema's slots, in order, and items that differ in their counts alone as one.
+
+        Raises ValueError, naming the slot, when it is not valid.
+        """
+        if self.repeat == 1:
+            return self._check_item(intent, catalog)
+        if set(intent) != {INTENTS} or not isinstance(intent[INTENTS], list | tuple):
+            raise ValueError(f'the schema {self.name!r} has lists: give {{"{INTENTS}": [...]}}')
+        if len(intent[INTENTS]) > self.repeat:
+            raise ValueError(f"{INTENTS}: has {len(intent[INTENTS])} items; the schema {self.name!r} has at most {self.repeat}")
+        items = []
+        for number, item in enumerate(intent[INTENTS]):
+            if not isinstance(item, Mapping):
+                raise ValueError(f"{INTENTS}[{number}]: not an object with {self.names}")
+            try:
+                items.append(self._check_item(item, catalog))
+            except ValueError as error:
+                raise ValueError(f"{INTENTS}[{number}]: {error}") from None
+        return {INTENTS: [item for item, _ in self.summed(items)]}
+
+    def items_in(self, cell: object, column: str) -> list[Mapping]:
+        """The items of a cell as people and nights write them: a list, or its JSON. An item may have a confidence, too.
+
+        Raises ValueError, in words that hold none of the cell's text, where it is no list of such objects or too long.
+        """
+        if isinstance(cell, str):
+            if not cell.strip():
+                raise ValueError(f"{column}: empty; write [] for the empty list")
+            try:
+                cell = json.loads(cell)
+            except ValueError:
+                cell = None
+        if isinstance(cell, Mapping) and set(cell) == {INTENTS}:
+            cell = cell[INTENTS]
+        known = {*self.names, CONFIDENCE}
+        if not isinstance(cell, list) or not all(isinstance(item, Mapping) and set(item) <= known for item in cell):
+            raise ValueError(f"{column}: not a JSON list of objects with {self.names}")
+        if len(cell) > self.repeat:
+            raise ValueError(f"{column}: more than {self.repeat} items")
+        return cell
+
+    def summed(self, items: Sequence[Item]) -> list[tuple[Item, list[int]]]:
+        """Each distinct item, and which of `items` say it. Those that differ in counts alone are one, with the counts' sums.
+
+        A sum is at most its slot's `max`.
+        """
+        counts = [slot for slot in self.slots if isinstance(slot, Count)]
+        names = [slot.name for slot in self.slots if not isinstance(slot, Count)]
+        found: dict[tuple, tuple[Item, list[int]]] = {}
+        for number, item in enumerate(items):
+            whole, said = found.setdefault(tuple(item[name] for name in names), (dict(item), []))
+            for slot in counts if said else ():
+                whole[slot.name] = min(whole[slot.name] + item[slot.name], slot.max)
+            said.append(number)
+        return list(found.values())
+
+    def _check_item(self, intent: Mapping, catalog: Sequence[str]) -> Item:
         if unknown := set(intent) - set(self.names):
             raise ValueError(f"unknown slots {sorted(unknown)}: the schema {self.name!r} has {self.names}")
-        checked: Intent = {}
+        checked: Item = {}
         ended = False
         for slot in self.slots:
             value = intent.get(slot.name)
@@ -127,30 +220,73 @@ class IntentSchema:
 
     def json_schema(self, catalog: Sequence[str] = ()) -> dict:
         """A JSON Schema (draft 2020-12) that accepts exactly the valid intents."""
+        if self.repeat == 1:
+            return {"title": self.name, **self._item_schema(catalog)}
+        items = {"type": "array", "items": self._item_schema(catalog), "maxItems": self.repeat}
+        return {"title": self.name, **_object({INTENTS: items})}
+
+    def _item_schema(self, catalog: Sequence[str]) -> dict:
         variants = []
         prefix: dict[str, dict] = {}
         for i, slot in enumerate(self.slots):
             null_rest = {later.name: {"type": "null"} for later in self.slots[i + 1 :]}
             if slot.ends:
-                variants.append(self._object({**prefix, slot.name: {"enum": list(slot.ends)}, **null_rest}))
+                variants.append(_object({**prefix, slot.name: {"enum": list(slot.ends)}, **null_rest}))
             if isinstance(slot, Count):
                 prefix[slot.name] = {"type": "integer", "minimum": slot.min, "maximum": slot.max}
             else:
                 prefix[slot.name] = {"enum": [value for value in slot.domain(catalog) if value not in slot.ends]}
         if all(entry.get("enum") != [] for entry in prefix.values()):
-            variants.append(self._object(prefix))
-        return {"title": self.name, "anyOf": variants}
-
-    def _object(self, properties: dict) -> dict:
-        return {"type": "object", "properties": properties, "required": self.names, "additionalProperties": False}
+            variants.append(_object(prefix))
+        return {"anyOf": variants}
 
     def arrow_fields(self) -> list[pa.Field]:
-        """The output columns, one a slot, all nullable."""
+        """The output columns, all nullable: one a slot, or the list of items, each with its confidence."""
+        slots = self.slot_fields()
+        if self.repeat == 1:
+            return slots
+        return [pa.field(INTENTS, pa.list_(pa.struct([*slots, pa.field(CONFIDENCE, pa.float32())])))]
+
+    def label_fields(self, exploded: bool = False) -> list[pa.Field]:
+        """What a labelled row has behind its id. `exploded`: an item of a list has a row of its own."""
+        items = [pa.field(ITEM, pa.int32()), *self.slot_fields(), pa.field(ITEM_CONFIDENCE, pa.float32())]
+        rest = {CONFIDENCE: pa.float32(), "status": pa.string(), "variant": pa.string()}
+        return [*(items if exploded else self.arrow_fields()), *(pa.field(name, kind) for name, kind in rest.items())]
+
+    def slot_fields(self) -> list[pa.Field]:
+        """One field a slot, as an item has them."""
         return [pa.field(slot.name, pa.int32() if isinstance(slot, Count) else pa.string()) for slot in self.slots]
 
 
-def to_json(intent: Mapping[str, Value | None]) -> str:
+def items_of(intent: Intent | None) -> list[Item]:
+    """The items of an intent: those of its list, else itself; none of an answer that was withheld."""
+    if intent is None:
+        return []
+    if INTENTS in intent:
+        return intent[INTENTS] or []
+    return [intent]
+
+
+def same(one: Intent | None, other: Intent | None) -> bool:
+    """Whether two intents mean the same: a list's items count in any order."""
+    return answer_key(one) == answer_key(other)
+
+
+def answer_key(intent: Intent | None) -> tuple | None:
+    """What intents that mean the same have in common."""
+    if intent is None:
+        return None
+    if intent.get(INTENTS, ()) is None:
+        return (None,)
+    return tuple(sorted(json.dumps(item, sort_keys=True) for item in items_of(intent)))
+
+
+def to_json(intent: Mapping) -> str:
     return json.dumps(intent, ensure_ascii=False)
+
+
+def _object(properties: dict) -> dict:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _require_unique(field: str, values: Sequence[str]) -> None:

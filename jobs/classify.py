@@ -80,7 +80,7 @@ def label(
 
 
 def columns(config: ClassifyConfig) -> Columns:
-    return Columns(config.id_column, config.message_column, tuple(config.keep_columns))
+    return Columns(config.id_column, config.message_column, tuple(config.keep_columns), config.explode)
 
 
 def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:

@@ -18,6 +18,7 @@ from intent.config import CatalogSource, DataConfig, HeldOut, JobConfig
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.openai import Endpoint
+from intent.schema import INTENTS, items_of
 from intent.storage import open_store
 from intent.synth import dataset, teacher
 from intent.synth.card import card
@@ -176,10 +177,17 @@ def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict) -> dic
 
 
 def _shares(table: pa.Table) -> dict:
+    """How often each value of the first slot is meant, by item where messages are lists, and each language written."""
     actions: Counter = Counter()
-    for intent, count in _counts(table, "intent").items():
-        actions[str(next(iter(json.loads(intent).values())))] += count
-    return {"actions": dict(actions), "languages": _counts(table, "language")}
+    lengths: Counter = Counter()
+    for text, count in _counts(table, "intent").items():
+        intent = json.loads(text)
+        items = items_of(intent)
+        lengths.update({str(len(items)): count} if INTENTS in intent else {})
+        for item in items or [{"": "none"}]:
+            actions[str(next(iter(item.values())))] += count
+    shares = {"actions": dict(actions), "languages": _counts(table, "language")}
+    return shares | ({"items": dict(sorted(lengths.items()))} if lengths else {})
 
 
 def _counts(table: pa.Table, column: str) -> dict[str, int]:

@@ -7,10 +7,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from intent.config import FleetConfig
@@ -24,6 +25,7 @@ from intent.storage import StorageOptions, Store, open_store
 CART = IntentSchema(
     "cart", "test", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity"))
 )
+BASKET = IntentSchema("basket", "test", (Choice("action", ("add", "remove")), Entity("product"), Count("quantity")), repeat=8)
 IDENTITY = RunIdentity({"rule": "1"}, prompt="p", schema="s", catalog="c")
 
 
@@ -39,9 +41,23 @@ def rule(message: str) -> Prediction:
     return Prediction({"action": "add", "product": "Milk", "quantity": len(message)}, 0.9, message=message)
 
 
+def list_rule(message: str) -> Prediction:
+    """As `rule`, with an item for each "and", the first of which adds as many as the message is long."""
+    found = rule(message)
+    if found.status is Status.REJECTED:
+        return found
+    if found.status is Status.ABSTAINED:
+        return replace(found, intent={"intents": None})
+    if "hello" in message:
+        return replace(found, intent={"intents": []})
+    more = [{"action": "remove", "product": "Eggs", "quantity": n} for n in range(1, message.count(" and ") + 1)]
+    items = [found.intent, *more]
+    return replace(found, intent={"intents": items}, slots=tuple(1 - 0.125 * n for n in range(len(items))))
+
+
 @dataclass
 class RuleClassifier:
-    """`rule`, after `seconds` a call. A message that holds 'die' kills the process, one that holds 'raise' raises.
+    """`rule`, or `list_rule`, after `seconds` a call. One that holds 'die' kills the process, one that holds 'raise' raises.
 
     `log`: a file that gets a line for every message seen.
     """
@@ -49,6 +65,7 @@ class RuleClassifier:
     variant: str = "rule"
     seconds: float = 0.0
     log: str | None = None
+    lists: bool = False
 
     def classify(self, messages):
         assert len(set(messages)) == len(messages), "a message was given twice"
@@ -61,7 +78,7 @@ class RuleClassifier:
         if any("raise" in message for message in messages):
             # As some engines do: what is told of an error must not be its words.
             raise RuntimeError(f"cannot decode {list(messages)}")
-        return [rule(message) for message in messages]
+        return [(list_rule if self.lists else rule)(message) for message in messages]
 
 
 def engine(variant: str = "rule", actors: int = 1, cpus: float = 0.5, before=None, env_vars=None, **kwargs) -> EngineSpec:
@@ -128,8 +145,9 @@ def read(store: Store, prefix: str) -> pa.Table:
 
 def run(root: str, engines=None, rows_per_shard: int = 40, attempts: int = 3, identity: RunIdentity = IDENTITY, **kwargs):
     options = kwargs.pop("options", StorageOptions())
+    schema = kwargs.pop("schema", CART)
     fleet = FleetConfig(rows_per_shard=rows_per_shard, attempts=attempts)
-    return classify_night(f"{root}/in", f"{root}/out", options, identity, CART, engines or [engine()], fleet, **kwargs)
+    return classify_night(f"{root}/in", f"{root}/out", options, identity, schema, engines or [engine()], fleet, **kwargs)
 
 
 def snapshot(root: str, options: StorageOptions = StorageOptions()) -> dict[str, str]:
@@ -137,10 +155,15 @@ def snapshot(root: str, options: StorageOptions = StorageOptions()) -> dict[str,
 
 
 def check_night(root: str, id_column: str = "id", options: StorageOptions = StorageOptions()) -> dict:
-    """I0: every id of the input is in the output exactly once, and the store holds what the manifest says, nothing else."""
+    """I0: every id of the input is in the output exactly once, and the store holds what the manifest says, nothing else.
+
+    Where an item has a row of its own, the first of a message counts.
+    """
     source, output = open_store(f"{root}/in", options), open_store(f"{root}/out", options)
     given = Counter(read(source, "").column(id_column).to_pylist())
     labelled, rejected = read(output, "labelled/"), read(output, "rejected/")
+    if "item" in labelled.column_names:
+        labelled = labelled.filter(pc.less_equal(pc.fill_null(labelled["item"], 0), 1))
     assert Counter(labelled["id"].to_pylist() + rejected["id"].to_pylist()) == given
     manifest = Ledger(output, IDENTITY).verify()
     assert manifest["rows"] == sum(given.values()) == manifest["labelled"] + manifest["abstained"] + manifest["rejected"]

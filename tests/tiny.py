@@ -19,6 +19,12 @@ CART = IntentSchema(
     "Turn the shopper's message into a cart intent.",
     (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity", 1, 99, 1)),
 )
+BASKET = IntentSchema(
+    "basket",
+    "Turn the shopper's message into a list of cart intents.",
+    (Choice("action", ("add", "remove")), Entity("product"), Count("quantity", 1, 99, 1)),
+    repeat=4,
+)
 LABELS = IntentSchema("labels", "Give the intent.", (Choice("label", ("order_status", "return_item", "none")),))
 
 

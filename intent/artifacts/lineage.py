@@ -65,7 +65,7 @@ class Lineage:
 
     @property
     def schema_fingerprint(self) -> str:
-        return fingerprint(asdict(self.schema))
+        return fingerprint(self.schema.identity())
 
     @cached_property
     def model(self) -> ModelConfig:
@@ -132,10 +132,9 @@ class Lineage:
         if self.config.gold is None:
             return self.data()
         if self.schema.names != GOLD_SLOTS:
-            raise ConfigError(
-                "gold", self.config.gold.value, f"is labelled with {GOLD_SLOTS}; use schema=cart, or leave it out"
-            )
-        return gold.publish(self.config.gold.value, self.config.workspace, self.options)
+            remedy = "use schema=cart or schema=basket, or leave it out"
+            raise ConfigError("gold", self.config.gold.value, f"is labelled with {GOLD_SLOTS}; {remedy}")
+        return gold.publish(self.config.gold.value, self.config.workspace, self.options, lists=self.schema.repeat > 1)
 
     def checkpoint(self) -> Artifact:
         return self._find(self.config.train.uri, self.checkpoint_record, "train.uri", "jobs.train")

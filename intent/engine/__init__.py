@@ -23,6 +23,7 @@ class Status(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a message means. `confidence` is of the whole intent, `slots` of each decided slot, in order; all in [0, 1].
+    Of a list, `confidence` is of all its items and of where it ends, `slots` of each item.
 
     A rejected message has no intent and a `reason`. `variant`: which model answered, where a classifier has several.
     `message`: the one that is answered, so that an answer cannot be taken for another message's.

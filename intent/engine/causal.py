@@ -36,14 +36,15 @@ COMPILED_FROM = 2_000_000
 class CausalForward:
     """`model` with `prefix` in its cache, decoding up to `places` sequences together in each lane.
 
-    `places` None: on a GPU as many as its free memory holds, on a CPU, where more gain nothing, 64.
+    `places` None: on a GPU as many as its free memory holds, on a CPU, where more gain nothing, 64. `beyond`: tokens that an
+    answer of several items may have more than one of a single item.
     """
 
     shares = False
 
-    def __init__(self, model, prefix: Sequence[int], room: int, places: int | None = None):
+    def __init__(self, model, prefix: Sequence[int], room: int, places: int | None = None, beyond: int = 0):
         attention.install(model)
-        self.model, self.room, self.usual, self.computed = model, room, min(room, USUAL), 0
+        self.model, self.room, self.usual, self.computed = model, room, min(room, USUAL + beyond), 0
         self.device = next(model.parameters()).device
         self.on_gpu = self.device.type == "cuda"
         self.lanes = 2 if self.on_gpu else 1

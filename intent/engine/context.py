@@ -65,5 +65,5 @@ def require_room(prefix: int, room: int, context: int | None, answer: int = ANSW
 
 def surely_fits(prompt: Prompt, max_message_tokens: int) -> bool:
     """Whether any model takes the prompt: a token is a byte of text or more."""
-    answer = ANSWER_ROOM + max((len(name.encode()) for name in prompt.catalog), default=0)
+    answer = prompt.schema.repeat * (ANSWER_ROOM + max((len(name.encode()) for name in prompt.catalog), default=0))
     return len(prompt.prefix.encode()) + max_message_tokens + answer <= SMALLEST

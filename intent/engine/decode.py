@@ -10,36 +10,45 @@ is the confidence. Tokens between states are forced and cost no forward pass of 
 - `pointing`: as compact, but what the message points at is decided first, with "nothing", which ends the answer, among its
   options: whether any product fits is asked together with which one.
 
+Where a schema repeats, the automaton is a loop. The slot that is decided first has the end of the list among its options, so
+whether another item follows is asked together with what it begins with. After as many items as there may be, nothing is asked.
+
 Knows token ids and schemas; knows nothing of models.
 """
 
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from intent.catalog import ascii_digits
 from intent.engine import Prediction, Status
-from intent.schema import Entity, Intent, IntentSchema, Value
+from intent.schema import INTENTS, Entity, Intent, IntentSchema, Item, Value, items_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 END = -1
 UNDECIDED = -1
+# How JSON writes the empty list, told by the same decision as what the first item begins with, and closes any.
+NOTHING, JSON_CLOSE = "none", "]}\n"
 
+_Sequences = list[tuple[int, ...]]
 # Rows and token ids to the float32 logits of their cross product, shape [rows, tokens].
 Take = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Among the options of the slot that is decided first: the first slot has this value, which ends the answer."""
+    """Among the options of the slot that is decided first: the first slot has this value, which ends the answer.
 
-    value: Value
+    None is the end of a list.
+    """
+
+    value: Value | None
 
 
 class Target(NamedTuple):
@@ -58,7 +67,9 @@ class Automaton:
     """States in compressed sparse rows: the edges of state s are `edges(s)`, with a token, a feed and a next state each.
 
     `head` is forced before the first decision. An edge's feed is its token and what is forced behind it. No answer has more
-    than `longest` tokens.
+    than `longest` tokens, of which `beyond` are for the items of a list after its first.
+
+    `again`: the state that an item of a list leads to; there the next item is begun or the list ended. None without lists.
     """
 
     def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", codec: str):
@@ -67,22 +78,49 @@ class Automaton:
         self.options = [_options(schema, i, slot.domain(catalog), self.order) for i, slot in enumerate(schema.slots)]
         self._slot: list[int] = []
         self._depth: list[int] = []
+        self._said: list[_Sequences] = []
         self._edges: list[tuple[int, int]] = []
         self._token, self._next, self._value, self._feed = [], [], [], []
         self._sequences = [_sequences(schema, i, options, tokenizer, codec) for i, options in enumerate(self.options)]
-        entry = ((), END)
-        for i in reversed(self.order):
-            entry = self._add_slot(i, self._sequences[i], entry)
-        head = _encode(tokenizer, [_json_key(schema, 0)])[0] if codec == "json" else ()
+        self.again: int | None = None
+        self._close: tuple[int, ...] = ()
+        entry = self._add_slots(self.order, ((), END)) if schema.repeat == 1 else self._add_loop(tokenizer)
+        head = _encode(tokenizer, [_json_head(schema)])[0] if codec == "json" else ()
         self.head, self.start = [*head, *entry[0]], entry[1]
         self._tokens = np.asarray(self._token, np.int32)
-        self.longest = len(self.head) + sum(self._longest(i) for i in self.order)
+        item = sum(self._longest(i) for i in self.order)
+        self.beyond = (schema.repeat - 1) * item + len(self._close)
+        self.longest = len(self.head) + item + self.beyond
+
+    def _add_slots(self, order: Sequence[int], after: tuple[tuple, int]) -> tuple[tuple, int]:
+        """Adds the slots' states, one slot after another; returns as `_add_slot`."""
+        for i in reversed(order):
+            after = self._add_slot(i, self._sequences[i], after)
+        return after
+
+    def _add_loop(self, tokenizer: "Tokenizer") -> tuple[tuple, int]:
+        """Adds an item's states, the last of which lead to the item's first; returns as `_add_slot`."""
+        first, *rest = self.order
+        sequences = self._sequences[first]
+        if self.codec == "json":
+            # What separates items is written before all but the first.
+            sequences = _encode(tokenizer, _json_again(self.schema, self.options[0]))
+            self._close = _encode(tokenizer, [JSON_CLOSE])[0]
+        # Nothing is forced here: the end of the list and its next item begin with other characters.
+        self.again = self._add_state(first, 0, sequences)
+        item = self._add_slots(rest, ((), self.again))
+        self._add_slot(first, sequences, item, self.again)
+        return self._add_slot(first, self._sequences[first], item) if self.codec == "json" else ((), self.again)
 
     def _longest(self, slot: int) -> int:
         """Of the slot's options: whole where forced tokens are written too, else as far as decisions go."""
         if self.codec == "json":
-            return max(map(len, self._sequences[slot]))
+            return max(len(sequence) for said in (self._sequences[slot], *self._begun(slot)) for sequence in said)
         return max((depth + 1 for depth, of in zip(self._depth, self._slot, strict=True) if of == slot), default=0)
+
+    def _begun(self, slot: int) -> list["_Sequences"]:
+        """What the slot's options are written as where they begin another item of a list."""
+        return [self._said[self.again]] if self.again is not None and self._slot[self.again] == slot else []
 
     def allowed(self, state: int) -> np.ndarray:
         """Token ids of a state's edges, int32."""
@@ -109,6 +147,10 @@ class Automaton:
                 break
         return self.schema.intent(decided)
 
+    def item(self, chosen: Sequence[int]) -> Item:
+        """An item of a list, as `intent`."""
+        return {name: self._option(chosen, i) for i, name in enumerate(self.schema.names)}
+
     def _option(self, chosen: Sequence[int], slot: int) -> "Value | Ended":
         return self.options[slot][0 if chosen[slot] == UNDECIDED else chosen[slot]]
 
@@ -122,14 +164,12 @@ class Automaton:
 
     def target(self, intent: Intent) -> Target:
         """The path to `intent`. Raises ValueError where it is not valid."""
-        values: list = self.schema.values(intent)
-        if self.order[0] != 0 and len(values) == 1 < len(self.order):
-            values = [Ended(values[0])] * len(self.order)
+        items = self._wanted(intent)
         tokens, decisions, states, choices = list(self.head), [], [], []
-        state = self.start
+        state, item = self.start, 0
         while state != END:
             slot = self._slot[state]
-            sequence = self._sequences[slot][self.options[slot].index(values[slot])]
+            sequence = self._said[state][self.options[slot].index(items[item][slot])]
             value = UNDECIDED
             depth = self._depth[state]
             while value == UNDECIDED:
@@ -139,10 +179,29 @@ class Automaton:
                 feed, state, value = self.edge(state, choices[-1])
                 tokens += feed
                 depth = self._depth[state] if value == UNDECIDED else 0
+            if state == self.again:
+                item += 1
+                if item == self.schema.repeat:
+                    tokens += self._close
+                    state = END
         return Target(tokens, decisions, states, choices)
 
-    def _add_slot(self, slot: int, sequences: list[tuple[int, ...]], after: tuple[tuple, int]) -> tuple[tuple, int]:
-        """Adds a slot's states; returns (tokens forced on entering the slot, its first state)."""
+    def _wanted(self, intent: Intent) -> list[list["Value | Ended"]]:
+        """The option of each slot, by item; behind the last item of a list its end."""
+        if self.schema.repeat > 1:
+            items, ended = items_of(intent), [Ended(None)] * len(self.order)
+            if len(items) > self.schema.repeat:
+                raise ValueError(f"{len(items)} items: the schema {self.schema.name!r} has at most {self.schema.repeat}")
+            return [*([item[name] for name in self.schema.names] for item in items), ended]
+        values: list = self.schema.values(intent)
+        if self.order[0] != 0 and len(values) == 1 < len(self.order):
+            values = [Ended(values[0])] * len(self.order)
+        return [values]
+
+    def _add_slot(
+        self, slot: int, sequences: "_Sequences", after: tuple[tuple, int], root: int | None = None
+    ) -> tuple[tuple, int]:
+        """Adds a slot's states; returns (tokens forced on entering the slot, its first state). `root`: that state, if known."""
         ends = self.schema.slots[slot].ends
         forced = self.codec == "json"
 
@@ -156,7 +215,7 @@ class Automaton:
         order = sorted(range(len(sequences)), key=sequences.__getitem__)
         ordered = [sequences[i] for i in order]
         first_depth = common_prefix(ordered[0], ordered[-1])
-        root = self._add_state(slot, first_depth)
+        root = self._add_state(slot, first_depth, sequences) if root is None else root
         work = [(root, 0, len(ordered))]
         while work:
             state, low, high = work.pop()
@@ -169,7 +228,7 @@ class Automaton:
                     end, value = len(sequence), order[start]
                 else:
                     end, tail, value = common_prefix(sequence, ordered[stop - 1]), (), UNDECIDED
-                    following = self._add_state(slot, end)
+                    following = self._add_state(slot, end, sequences)
                     work.append((following, start, stop))
                 self._token.append(sequence[depth])
                 self._feed.append((*sequence[depth : end if forced else depth + 1], *tail))
@@ -178,16 +237,21 @@ class Automaton:
             self._edges[state] = (first, len(self._token))
         return (ordered[0][:first_depth] if forced else ()), root
 
-    def _add_state(self, slot: int, depth: int) -> int:
+    def _add_state(self, slot: int, depth: int, sequences: "_Sequences") -> int:
         self._slot.append(slot)
         self._depth.append(depth)
+        self._said.append(sequences)
         self._edges.append((0, 0))
         return len(self._slot) - 1
 
 
 @dataclass
 class Walk:
-    """`n` messages on their way through an automaton. `temperatures`: by slot, what its logits are divided by; () is 1."""
+    """`n` messages on their way through an automaton. `temperatures`: by slot, what its logits are divided by; () is 1.
+
+    values, confidences: [n, slots], the index of each slot's option and the probability of its decisions. A list has them for
+    each of its items, one item's slots after another's; what ends it is in the place of the item that does not follow.
+    """
 
     automaton: Automaton
     n: int
@@ -197,10 +261,13 @@ class Walk:
     confidences: np.ndarray = field(init=False)
 
     def __post_init__(self):
-        slots = len(self.automaton.options)
+        self._width = len(self.automaton.options)
+        columns = self._width * self.automaton.schema.repeat
         self.states = np.full(self.n, self.automaton.start, np.int32)
-        self.values = np.full((self.n, slots), UNDECIDED, np.int32)
-        self.confidences = np.ones((self.n, slots), np.float64)
+        self.values = np.full((self.n, columns), UNDECIDED, np.int32)
+        self.confidences = np.ones((self.n, columns), np.float64)
+        # By row, the first column of the item that is decided.
+        self._column = [0] * self.n
 
     def allowed(self, rows: Sequence[int]) -> np.ndarray:
         """Return the token ids that some of `rows` is allowed next, in order."""
@@ -213,7 +280,7 @@ class Walk:
         Returns what each row must be fed next; () where its answer is complete.
         """
         feeds: list[tuple[int, ...]] = [()] * len(rows)
-        states = self.states[rows]
+        states, again = self.states[rows], self.automaton.again
         for state in np.unique(states):
             among = np.flatnonzero(states == state)
             slot = self.automaton.slot(state)
@@ -222,29 +289,50 @@ class Walk:
             for at, choice, chance in zip(among.tolist(), choices.tolist(), chances.tolist(), strict=True):
                 row = rows[at]
                 feed, following, value = self.automaton.edge(state, choice)
-                self.states[row] = following
-                self.confidences[row, slot] *= chance
+                column = self._column[row] + slot
+                self.confidences[row, column] *= chance
                 if value != UNDECIDED:
-                    self.values[row, slot] = value
+                    self.values[row, column] = value
+                if following == again:
+                    following = self._next_item(row)
+                self.states[row] = following
                 if following != END:
                     feeds[at] = feed
         return feeds
+
+    def _next_item(self, row: int) -> int:
+        """The state behind a whole item of a list."""
+        self._column[row] += self._width
+        return END if self._column[row] == self.values.shape[1] else self.automaton.again
 
     def restart(self, rows: np.ndarray) -> None:
         """Take back every decision of `rows`."""
         self.states[rows] = self.automaton.start
         self.values[rows] = UNDECIDED
         self.confidences[rows] = 1.0
+        for row in rows.tolist():
+            self._column[row] = 0
 
     def prediction(self, row: int, abstain_below: float = 0.0) -> Prediction:
         """The prediction of a message whose answer is complete."""
+        found = self._intent(row) if self.automaton.again is None else self._list(row)
+        if found.confidence < abstain_below:
+            return replace(found, intent=dict.fromkeys(found.intent), status=Status.ABSTAINED)
+        return found
+
+    def _intent(self, row: int) -> Prediction:
         intent = self.automaton.intent(self.values[row].tolist())
         slots = tuple(self.automaton.credit(self.values[row], self.confidences[row]).tolist())
-        confidence = float(np.prod(slots))
-        if confidence < abstain_below:
-            nothing = dict.fromkeys(intent)
-            return Prediction(nothing, confidence, slots, Status.ABSTAINED)
-        return Prediction(intent, confidence, slots)
+        return Prediction(intent, float(np.prod(slots)), slots)
+
+    def _list(self, row: int) -> Prediction:
+        """Items that repeat each other are one, as sure as all of them."""
+        whole = self._column[row] // self._width
+        chosen = self.values[row].reshape(-1, self._width)[:whole].tolist()
+        chances = self.confidences[row].reshape(-1, self._width).prod(axis=1)
+        summed = self.automaton.schema.summed([self.automaton.item(each) for each in chosen])
+        items = tuple(float(chances[said].prod()) for _, said in summed)
+        return Prediction({INTENTS: [item for item, _ in summed]}, float(chances.prod()), items)
 
 
 def decide(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -255,8 +343,26 @@ def decide(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def answer_text(schema: IntentSchema, intent: Intent) -> str:
-    """The json codec's text, without its newline."""
-    return json.dumps(schema.intent(schema.values(intent)), ensure_ascii=False)
+    """The json codec's text, without its newline. The empty list is written as one item of `none`."""
+    if schema.repeat > 1 and not items_of(intent):
+        intent = {INTENTS: [{schema.names[0]: NOTHING}]}
+    else:
+        intent = schema.intent(schema.values(intent))
+    return json.dumps(intent, ensure_ascii=False)
+
+
+def _json_head(schema: IntentSchema) -> str:
+    """What every answer begins with."""
+    return (f'{{"{INTENTS}": [' if schema.repeat > 1 else "") + _json_key(schema, 0)
+
+
+def _json_again(schema: IntentSchema, options: Sequence["Value | Ended"]) -> list[str]:
+    """The texts of the first slot's options where another item may follow."""
+    opening = f", {_json_key(schema, 0)}"
+    return [
+        JSON_CLOSE if isinstance(each, Ended) else opening + text
+        for each, text in zip(options, _json(schema, 0, options), strict=True)
+    ]
 
 
 def _json_key(schema: IntentSchema, slot: int) -> str:
@@ -264,8 +370,11 @@ def _json_key(schema: IntentSchema, slot: int) -> str:
 
 
 def _order(schema: IntentSchema) -> list[int]:
-    """The slots as they are decided: the first Entity before a first slot whose values can end the answer."""
+    """The slots as they are decided: the first Entity before a first slot whose values can end the answer, or the list."""
     slots = schema.slots
+    if schema.repeat > 1:
+        entity = next((i for i, slot in enumerate(slots) if isinstance(slot, Entity)), 0)
+        return [entity, *(i for i in range(len(slots)) if i != entity)]
     entity = next((i for i, slot in enumerate(slots) if isinstance(slot, Entity)), 0)
     rest = [i for i in range(len(slots)) if i != entity]
     ends = slots[0].ends
@@ -276,6 +385,8 @@ def _order(schema: IntentSchema) -> list[int]:
 
 def _options(schema: IntentSchema, i: int, domain: Sequence[Value], order: Sequence[int]) -> Sequence["Value | Ended"]:
     """What slot `i` is decided among. Where another slot comes before the first, the first slot's endings are its options."""
+    if schema.repeat > 1:
+        return [*domain, Ended(None)] if i == order[0] else domain
     if order[0] == 0 or i not in (0, order[0]):
         return domain
     ends = schema.slots[0].ends
@@ -291,14 +402,28 @@ def _sequences(schema: IntentSchema, i: int, options: Sequence["Value | Ended"],
         options = [ascii_digits(option) if isinstance(option, str) else option for option in options]
     if codec != "json":
         return _prefix_free(_encode(tokenizer, [_said(option) for option in options]), _encode(tokenizer, ["\n"])[0])
+    return _encode(tokenizer, _json(schema, i, options))
+
+
+def _json(schema: IntentSchema, i: int, options: Sequence["Value | Ended"]) -> list[str]:
+    """The json codec's text of each option of slot `i`, with what closes it."""
     rest = [_json_key(schema, later) for later in range(i + 1, len(schema.slots))]
-    closings = (f"{rest[0]}" if rest else "}\n", "".join(f"{key} null" for key in rest) + "}\n")
+    close = "}" if schema.repeat > 1 else "}\n"
+    closings = (rest[0] if rest else close, "".join(f"{key} null" for key in rest) + close)
     ends = schema.slots[i].ends
-    return _encode(tokenizer, [f" {json.dumps(value, ensure_ascii=False)}{closings[value in ends]}" for value in options])
+    nothing = NOTHING
+    while nothing in options:
+        nothing += NOTHING
+    return [
+        f' "{nothing}"}}{JSON_CLOSE}'
+        if isinstance(value, Ended)
+        else f" {json.dumps(value, ensure_ascii=False)}{closings[value in ends]}"
+        for value in options
+    ]
 
 
 def _said(option: "Value | Ended") -> str:
-    return f"\n{option.value}" if isinstance(option, Ended) else f" {option}"
+    return f"\n{option.value or ''}" if isinstance(option, Ended) else f" {option}"
 
 
 def _encode(tokenizer: "Tokenizer", texts: list[str]) -> list[tuple[int, ...]]:

@@ -26,13 +26,15 @@ USUAL_ROOM = 64
 class GgufForward:
     """A GGUF file with `prefix` in its cache and room for `places` sequences of `room` tokens.
 
+    `beyond`: tokens that an answer of several items may have more than one of a single item.
+
     Raises CorruptData where llama.cpp cannot load the file, ConfigError where the prompt does not fit its context.
     """
 
     shares = True
     lanes = 1
 
-    def __init__(self, path: Path, prefix: Sequence[int], places: int, room: int, threads: int | None = None):
+    def __init__(self, path: Path, prefix: Sequence[int], places: int, room: int, threads: int | None = None, beyond: int = 0):
         import llama_cpp
 
         self._api = llama_cpp
@@ -45,7 +47,7 @@ class GgufForward:
         self.places, self.room, self.max_tokens, self.computed = places, room, max(512, room), 0
         # The cache is one for all sequences: each takes what it needs.
         self.usual = room
-        self.capacity = max(room, places * min(room, USUAL_ROOM))
+        self.capacity = max(room, places * min(room, USUAL_ROOM + beyond))
         self._threads = threads or len(os.sched_getaffinity(0))
         self._model = self._load(path)
         self._vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))

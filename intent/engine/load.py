@@ -77,18 +77,19 @@ def _load(
     tokenizer = load_tokenizer(folder)
     automata = [Automaton(each.schema, each.catalog, tokenizer, options.codec) for each in (prompt, later) if each]
     room = options.max_message_tokens + answer_room(automata)
-    forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), room, options)
+    beyond = max(automaton.beyond for automaton in automata)
+    forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), room, beyond, options)
     temperatures = calibration.read(folder, prompt.schema.names)
     limits = (options.max_message_tokens, options.abstain_below)
     walk = lambda automaton, numbers: Walk(automaton, len(numbers), temperatures)  # noqa: E731
     return BatchClassifier(spec.name, forward, tokenizer, prompt, automata[0], *limits, walk=walk)
 
 
-def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], room: int, options: EngineOptions) -> Forward:
+def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], room: int, beyond: int, options: EngineOptions) -> Forward:
     if spec.engine == "gguf":
         from intent.engine.gguf import GgufForward
 
-        return GgufForward(folder / "model.gguf", prefix, options.gguf_sequences, room, options.threads)
+        return GgufForward(folder / "model.gguf", prefix, options.gguf_sequences, room, options.threads, beyond)
     from intent.engine.causal import CausalForward
 
     device = pick_device(options.device)
@@ -96,10 +97,10 @@ def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], room: int, 
     if spec.engine == "gptq":
         from intent.engine.gptq import load_gptq
 
-        return CausalForward(load_gptq(folder, spec, device), prefix, room, options.gptq_batch)
+        return CausalForward(load_gptq(folder, spec, device), prefix, room, options.gptq_batch, beyond)
     from intent.engine.reference import load_reference
 
-    return CausalForward(load_reference(folder, device, spec.precision), prefix, room, options.gptq_batch)
+    return CausalForward(load_reference(folder, device, spec.precision), prefix, room, options.gptq_batch, beyond)
 
 
 def pick_device(device: Device, field: str = "engine.device") -> str:

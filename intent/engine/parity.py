@@ -11,7 +11,7 @@ from pathlib import Path
 from intent.engine import Classifier, classify_each
 from intent.errors import Disagreement
 from intent.prompt import Prompt
-from intent.schema import Intent, IntentSchema, to_json
+from intent.schema import Intent, IntentSchema, same, to_json
 
 GOLD = "parity.json"
 MESSAGES, CANDIDATES = 64, 192
@@ -55,7 +55,7 @@ class GoldSet:
         `classifier` asks by this set's prompt.
         """
         found = classify_each(classifier, self.messages[:count])
-        wrong = [i for i, given in enumerate(found) if given.intent != self.intents[i]]
+        wrong = [i for i, given in enumerate(found) if not same(given.intent, self.intents[i])]
         if len(wrong) > allowed * len(found):
             # By number: a message's text is not for logs.
             said = "; ".join(f"#{i} {_said(found[i].intent)}, not {_said(self.intents[i])}" for i in wrong[:NAMED])

@@ -109,8 +109,11 @@ def load_svm(folder: Path, schema: IntentSchema, abstain_below: float = 0.0) -> 
 
 
 def require_one_choice(schema: IntentSchema) -> Choice:
-    """The schema's only slot. Raises ConfigError where there are others, or it is no Choice."""
+    """The schema's only slot. Raises ConfigError where there are others, it is no Choice, or a message may mean several."""
     slot = schema.slots[0]
     if len(schema.slots) > 1 or not isinstance(slot, Choice):
         raise ConfigError("quant.variants", SVM, f"labels schemas of one choice, not {schema.name!r} with {schema.names}")
+    if schema.repeat > 1:
+        told = f"labels a message with one intent, not with a list as {schema.name!r} does; leave it and its cascades out"
+        raise ConfigError("quant.variants", SVM, f"{told}, or use schema.repeat=1")
     return slot

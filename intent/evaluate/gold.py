@@ -6,6 +6,7 @@ from pathlib import Path
 
 from intent.artifacts import Artifact, ArtifactRecord, make
 from intent.errors import ConfigError
+from intent.schema import INTENTS
 from intent.storage import StorageOptions, sha256
 from intent.synth import dataset
 from intent.synth.card import card
@@ -13,23 +14,26 @@ from intent.synth.example import Example, to_table
 
 HALVES = ("guide", "measure")
 FOLDER = files("intent.evaluate") / "gold"
+CATALOGS = "catalogs.json"
+NONE = "none"
 
 
-def load(half: str) -> tuple[list[Example], dict[str, tuple[str, ...]]]:
+def load(half: str, lists: bool = False) -> tuple[list[Example], dict[str, tuple[str, ...]]]:
     """The examples of `half` ("guide" or "measure") and, by catalog id, the product names that they refer to.
 
+    `lists`: as a schema that repeats labels them, each with a list, and those that ask for several things with them.
     Raises ConfigError for any other half.
     """
     if half not in HALVES:
         raise ConfigError("gold", half, f"use one of {list(HALVES)}")
-    lines = (FOLDER / f"{half}.jsonl").read_text(encoding="utf-8").strip().split("\n")
-    catalogs = json.loads((FOLDER / "catalogs.json").read_text(encoding="utf-8"))
-    return [_example(json.loads(line)) for line in lines], {id: tuple(names) for id, names in catalogs.items()}
+    catalogs = json.loads((FOLDER / CATALOGS).read_text(encoding="utf-8"))
+    examples = [_example(row, lists) for name in _files(half, lists) for row in _rows(name)]
+    return examples, {id: tuple(names) for id, names in catalogs.items()}
 
 
-def publish(half: str, workspace: str, options: StorageOptions) -> Artifact:
+def publish(half: str, workspace: str, options: StorageOptions, lists: bool = False) -> Artifact:
     """The half as a data set in `workspace`, to be measured on; its messages are the split `test`, and it has no other."""
-    examples, catalogs = load(half)
+    examples, catalogs = load(half, lists)
 
     def build(folder: Path) -> dict:
         for key, data in dataset.split_files("test", to_table(examples)):
@@ -38,15 +42,28 @@ def publish(half: str, workspace: str, options: StorageOptions) -> Artifact:
         (folder / dataset.CARD).write_text(card(examples, catalogs, title=f"Gold set, the half that {half}s"))
         return {"test": len(examples)}
 
-    names = (f"{half}.jsonl", "catalogs.json")
-    inputs = {name: sha256((FOLDER / name).read_bytes()) for name in names}
+    inputs = {name: sha256((FOLDER / name).read_bytes()) for name in (*_files(half, lists), CATALOGS)}
     return make(workspace, ArtifactRecord(f"gold-{half}", {"half": half}, inputs), build, options)
 
 
 def messages() -> list[str]:
-    """The messages of both halves, for keeping them out of training."""
-    return [example.message for half in HALVES for example in load(half)[0]]
+    """The messages of both halves, those with lists too, for keeping them out of training."""
+    return [example.message for half in HALVES for example in load(half, lists=True)[0]]
 
 
-def _example(row: dict) -> Example:
-    return Example(**{**row, "phenomena": tuple(row["phenomena"])}, generator="hand")
+def _files(half: str, lists: bool) -> tuple[str, ...]:
+    return (f"{half}.jsonl", f"{half}-lists.jsonl") if lists else (f"{half}.jsonl",)
+
+
+def _rows(name: str) -> list[dict]:
+    return [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").strip().split("\n")]
+
+
+def _example(row: dict, lists: bool) -> Example:
+    """A row's example. `lists`: its list, where it has one beside its label; else the list of the one intent that it means."""
+    one, several = row.pop("intent", None), row.pop(INTENTS, None)
+    if lists:
+        several = several if several is not None else [] if one["action"] == NONE else [one]
+    return Example(
+        **{**row, "phenomena": tuple(row["phenomena"])}, intent={INTENTS: several} if lists else one, generator="hand"
+    )

@@ -52,7 +52,7 @@ class Trial:
         engine = {"device": loader.options.device.value, "max_message_tokens": loader.options.max_message_tokens}
         settings |= engine | {"abstain_below": loader.options.abstain_below, "version": VERSION}
         inputs = {"variant": loader.variant.fingerprint, "data": self.data.fingerprint}
-        return ArtifactRecord("measurement", settings, inputs | {"schema": fingerprint(asdict(loader.prompt.schema))})
+        return ArtifactRecord("measurement", settings, inputs | {"schema": fingerprint(loader.prompt.schema.identity())})
 
 
 def measure(trial: Trial, workspace: str, options: StorageOptions, report: Report = unreported) -> Artifact:

@@ -14,7 +14,7 @@ import numpy as np
 from intent.catalog import normalize
 from intent.engine.decode import Take, Target, Walk
 from intent.prompt import SEPARATOR, Prompt
-from intent.schema import Intent
+from intent.schema import Intent, same
 
 OUTPUT_TOKENS = 20
 PREFILL_TOKENS = 512
@@ -143,7 +143,7 @@ class EngineMeter:
         found = self.classifier.classify([self.work.messages[row] for row in rows])
         self.tokens += self.classifier.tokens_computed - before
         for prediction, row in zip(found, rows, strict=True):
-            if prediction.intent != self.work.intents[row]:
+            if not same(prediction.intent, self.work.intents[row]):
                 why = prediction.reason or "it did not arrive at the answer that it was led to"
                 raise RuntimeError(f"message {self.work.messages[row]!r}: {why}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from intent.engine import Prediction, Status
-from intent.schema import Intent, IntentSchema
+from intent.schema import INTENTS, Intent, IntentSchema, Item, answer_key, items_of, same
 from intent.synth.example import Example
 
 BINS = 10
@@ -22,6 +22,10 @@ class Score:
     `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right. `intervals`: 95 % bootstrap
     intervals (low, high) of "exact" and of every "slots.NAME", "languages.NAME" and "phenomena.NAME"; `sizes`: the messages
     of each of these.
+
+    Of lists, "exact" is the whole list in any order, and `slots` is of the items that are matched with one that is meant.
+    `items`: precision, recall and F1 of whole items, and the calibration error of their confidence. `lengths`: share right by
+    how many items are meant. "items.f1" and "lengths.NAME" have intervals too. Both are empty where a message means one intent.
     """
 
     messages: int
@@ -36,6 +40,8 @@ class Score:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     reliability: list[tuple[float, float, float]] = field(default_factory=list)
+    items: dict[str, float] = field(default_factory=dict)
+    lengths: dict[str, float] = field(default_factory=dict)
 
 
 def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Score:
@@ -43,14 +49,21 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
     right = np.array([is_right(example.intent, prediction) for example, prediction in pairs])
     answered = np.array([prediction.status is Status.OK for _, prediction in pairs])
     confidence = np.array([prediction.confidence for _, prediction in pairs])
-    first = schema.names[0]
-    said = np.array([_slot(prediction, first) == "none" for _, prediction in pairs])
-    meant = np.array([example.intent[first] == "none" for example, _ in pairs])
+    said = np.array([_is_nothing(schema, prediction.intent) for _, prediction in pairs])
+    meant = np.array([_is_nothing(schema, example.intent) for example, _ in pairs])
     groups = {
-        "slots": {name: [slot_is_right(example.intent, p, name) for example, p in pairs] for name in schema.names},
+        "slots": _slots(schema, pairs),
         "languages": _by(pairs, right, lambda example: [example.language]),
         "phenomena": _by(pairs, right, lambda example: example.phenomena),
     }
+    items: dict[str, float] = {}
+    interval = {}
+    if schema.repeat > 1:
+        groups["lengths"] = _by(pairs, right, lambda example: [str(len(items_of(example.intent)))])
+        counts = np.array([_whole_items(example.intent, prediction) for example, prediction in pairs], np.float64)
+        items = dict(zip(("precision", "recall", "f1"), map(float, _ratios(counts.sum(axis=0))), strict=True))
+        items["ece"] = calibration_error(*_sure_items(pairs))
+        interval = {"items.f1": _bootstrap_f1(counts)}
     shares = {group: {name: float(np.mean(values)) for name, values in named.items()} for group, named in groups.items()}
     flat = {f"{group}.{name}": values for group, named in groups.items() for name, values in named.items()}
     return Score(
@@ -60,9 +73,10 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
         none_recall=_share(said & meant, meant),
         ece=calibration_error(confidence[answered], right[answered]),
         kept_at_99=kept_share(confidence, right, 0.99),
-        intervals={"exact": bootstrap(right)} | {name: bootstrap(values) for name, values in flat.items()},
+        intervals={"exact": bootstrap(right)} | {name: bootstrap(values) for name, values in flat.items()} | interval,
         sizes={name: len(values) for name, values in flat.items()},
         reliability=reliability(confidence[answered], right[answered]),
+        items=items,
         **shares,
     )
 
@@ -85,14 +99,15 @@ def loss(examples: Sequence[Example], ours: Sequence[Prediction], theirs: Sequen
 
 
 def confusion(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, list]:
-    """By slot: [meant, said, how often], most frequent first; None is a slot that the intent leaves empty."""
-    pairs = list(zip(examples, predictions, strict=True))
-    counts = {name: Counter((example.intent[name], _slot(p, name)) for example, p in pairs) for name in schema.names}
+    """By slot: [meant, said, how often], most frequent first; None is a slot that the intent leaves empty, or no such item."""
+    answers = zip(examples, predictions, strict=True)
+    pairs = [pair for example, p in answers for pair in aligned(schema, example.intent, p.intent)]
+    counts = {name: Counter((meant.get(name), said.get(name)) for meant, said in pairs) for name in schema.names}
     return {name: [[*pair, n] for pair, n in counter.most_common()] for name, counter in counts.items()}
 
 
-def is_right(intent: Mapping, prediction: Prediction) -> bool:
-    return prediction.status is Status.OK and dict(intent) == prediction.intent
+def is_right(intent: Intent, prediction: Prediction) -> bool:
+    return prediction.status is Status.OK and same(intent, prediction.intent)
 
 
 def slot_is_right(intent: Mapping, prediction: Prediction, name: str) -> bool:
@@ -101,12 +116,14 @@ def slot_is_right(intent: Mapping, prediction: Prediction, name: str) -> bool:
 
 def agreement(a: Sequence[Prediction], b: Sequence[Prediction]) -> float:
     """The share of messages that two variants label alike."""
-    return float(np.mean([x.intent == y.intent and x.status == y.status for x, y in zip(a, b, strict=True)]))
+    return float(np.mean([same(x.intent, y.intent) and x.status == y.status for x, y in zip(a, b, strict=True)]))
 
 
 def agreement_by_slot(schema: IntentSchema, a: Sequence[Prediction], b: Sequence[Prediction]) -> dict[str, float]:
-    pairs = list(zip(a, b, strict=True))
-    return {name: float(np.mean([_slot(x, name) == _slot(y, name) for x, y in pairs])) for name in schema.names}
+    pairs = [pair for x, y in zip(a, b, strict=True) for pair in aligned(schema, x.intent, y.intent)]
+    alike = {name: [x.get(name) == y.get(name) for x, y in pairs] for name in schema.names}
+    # Lists that are all empty agree.
+    return {name: float(np.mean(values)) if values else 1.0 for name, values in alike.items()}
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -128,6 +145,74 @@ def kept_share(confidence: np.ndarray, right: np.ndarray, precision: float) -> f
     # A threshold keeps all answers of one confidence, or none.
     reached = np.flatnonzero((shares >= precision) & (np.append(found[1:], -1.0) < found))
     return float((reached[-1] + 1) / len(right)) if len(reached) else 0.0
+
+
+def _slots(schema: IntentSchema, pairs: Sequence[tuple[Example, Prediction]]) -> dict[str, list[bool]]:
+    """By slot, whether it is right: of each message, or of each item of a list that is matched with one that is meant."""
+    if schema.repeat == 1:
+        return {name: [slot_is_right(example.intent, p, name) for example, p in pairs] for name in schema.names}
+    found = [pair for example, p in pairs if p.status is Status.OK for pair in aligned(schema, example.intent, p.intent)]
+    matched = [(meant, said) for meant, said in found if meant and said]
+    return {name: [meant[name] == said[name] for meant, said in matched] for name in schema.names} if matched else {}
+
+
+def aligned(schema: IntentSchema, meant: Intent | None, said: Intent | None) -> list[tuple[Item, Item]]:
+    """Pairs of items that have most slots in common, at least one; then, beside an empty item, those that have no match.
+
+    An intent that is no list is one pair.
+    """
+    if schema.repeat == 1:
+        return [(meant or {}, said or {})]
+    ours, theirs = items_of(meant), items_of(said)
+    alike = [
+        (-sum(a[name] == b[name] for name in schema.names), i, j) for i, a in enumerate(ours) for j, b in enumerate(theirs)
+    ]
+    match: dict[int, int] = {}
+    for common, i, j in sorted(alike):
+        if common and i not in match and j not in match.values():
+            match[i] = j
+    pairs = [(a, theirs[match[i]] if i in match else {}) for i, a in enumerate(ours)]
+    return pairs + [({}, b) for j, b in enumerate(theirs) if j not in match.values()]
+
+
+def _whole_items(meant: Intent, prediction: Prediction) -> tuple[int, int, int]:
+    """How many items of a list are right, said and meant."""
+    ours = Counter(answer_key(meant))
+    theirs = Counter(answer_key(prediction.intent) if prediction.status is Status.OK else ())
+    return (ours & theirs).total(), theirs.total(), ours.total()
+
+
+def _sure_items(pairs: Sequence[tuple[Example, Prediction]]) -> tuple[np.ndarray, np.ndarray]:
+    """The confidence of each item that is answered with one, and whether it is meant."""
+    found = []
+    for example, prediction in pairs:
+        meant = answer_key(example.intent)
+        for item, sure in zip(items_of(prediction.intent), prediction.slots, strict=False):
+            found += [(sure, answer_key(item)[0] in meant)] if prediction.status is Status.OK else []
+    confidence, right = np.array(found, np.float64).reshape(-1, 2).T
+    return confidence, right
+
+
+def _ratios(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 of (right, said, meant) [3, ...]; 1 where there is nothing to be right about."""
+    right, said, meant = counts
+    shares = [(right, said), (right, meant), (2 * right, said + meant)]
+    return tuple(np.where(whole > 0, part / np.maximum(whole, 1), 1.0) for part, whole in shares)
+
+
+def _bootstrap_f1(counts: np.ndarray) -> tuple[float, float]:
+    """As `bootstrap`, of the F1 of resampled messages. `counts`: (right, said, meant) of each message."""
+    distinct, times = np.unique(counts, axis=0, return_counts=True)
+    draws = np.random.default_rng(0).multinomial(len(counts), times / len(counts), DRAWS)
+    low, high = np.percentile(_ratios((draws @ distinct).T)[2], [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _is_nothing(schema: IntentSchema, intent: Intent | None) -> bool:
+    """Whether an answer says that nothing is asked for: `none`, or the empty list."""
+    if schema.repeat > 1:
+        return intent is not None and intent[INTENTS] == []
+    return (intent or {}).get(schema.names[0]) == "none"
 
 
 def _slot(prediction: Prediction, name: str):

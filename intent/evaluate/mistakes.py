@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 
 from intent.evaluate.tables import Table
+from intent.schema import INTENTS, items_of
 
 # A slot of more values than this is told by its most frequent confusions instead of a matrix.
 MATRIX = 12
@@ -41,7 +42,10 @@ def confusion_table(pairs: Sequence[Sequence]) -> Table:
 
 
 def _intent(intent: Mapping | None) -> str:
-    return "nothing" if intent is None else ", ".join(str(value) for value in intent.values() if value is not None)
+    if intent is not None and intent.get(INTENTS) == []:
+        return "an empty list"
+    items = [", ".join(str(value) for value in item.values() if value is not None) for item in items_of(intent)]
+    return "; ".join(items) if items else "nothing"
 
 
 def _value(value: str | int | None) -> str:

@@ -1,36 +1,48 @@
 """A gold set of the user's own: a file of messages labelled by hand, about the user's catalog and schema."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from intent.catalog import one_line
 from intent.errors import ConfigError
-from intent.schema import Count, Entity, Intent, IntentSchema
+from intent.schema import INTENTS, Count, Entity, Intent, IntentSchema, Item
 from intent.table import read_rows
 
 
 def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str], column: str, field: str) -> dict[str, Intent]:
     """What each message of a file means: its `column`, and one column a slot, as in a night's output; empty is null.
 
-    Raises ConfigError, naming the configuration's `field` and the row, for an intent that schema and catalog do not allow.
+    Lists stand in one column `intents`, as JSON text or as a list. Raises ConfigError, naming the configuration's `field` and
+    the row, for an intent that schema and catalog do not allow.
     """
     meant: dict[str, Intent] = {}
-    for place, row in read_rows(data, source, [column, schema.names[0]], field, "message_column"):
+    first = schema.names[0] if schema.repeat == 1 else INTENTS
+    for place, row in read_rows(data, source, [column, first], field, "message_column"):
         message = row[column]
         try:
             if not isinstance(message, str) or not message.strip():
                 raise ValueError(f"no text in the column {column!r}")
             if message in meant:
                 raise ValueError("repeats the message of an earlier row")
-            given = {slot.name: None if row.get(slot.name) == "" else row.get(slot.name) for slot in schema.slots}
-            given |= {
-                slot.name: one_line(given[slot.name])
-                for slot in schema.slots
-                if isinstance(slot, Entity) and isinstance(given[slot.name], str)
-            }
-            counts = [slot.name for slot in schema.slots if isinstance(slot, Count) and isinstance(given[slot.name], str)]
-            meant[message] = schema.check(given | {name: int(given[name]) for name in counts}, catalog)
+            given = _item(row, schema) if schema.repeat == 1 else _list(row[INTENTS], schema)
+            meant[message] = schema.check(given, catalog)
         except ValueError as error:
             raise ConfigError(field, source, f"{place}: {error}; correct or delete it") from None
     if not meant:
         raise ConfigError(field, source, "has no rows; label a few dozen messages by hand, or leave it out")
     return meant
+
+
+def _item(row: Mapping, schema: IntentSchema) -> Item:
+    """A row's values; raises ValueError where a count is no number."""
+    given = {slot.name: None if row.get(slot.name) == "" else row.get(slot.name) for slot in schema.slots}
+    for slot in schema.slots:
+        if isinstance(slot, Entity | Count) and isinstance(given[slot.name], str):
+            given[slot.name] = one_line(given[slot.name]) if isinstance(slot, Entity) else int(given[slot.name])
+    return given
+
+
+def _list(cell: object, schema: IntentSchema) -> Intent:
+    """The items of a cell, where a count may be left out for its default. Raises ValueError for what is no list of items."""
+    items = [_item(item, schema) for item in schema.items_in(cell, INTENTS)]
+    defaults = {slot.name: slot.default for slot in schema.slots if isinstance(slot, Count)}
+    return {INTENTS: [item | {name: d for name, d in defaults.items() if item[name] is None} for item in items]}

@@ -166,8 +166,15 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
         note = "The weights of each GGUF by tensor type. llama.cpp takes another type where rows do not fit the one asked for."
         yield "Types in the files", note, Table(("variant", "tensor types", "in a type not asked for"), held)
     yield "Beside the paper", paper.ABOUT, paper.side_by_side(results)
-    for group, what in (("slots", "slot"), ("languages", "language"), ("phenomena", "phenomenon")):
-        note = f"The share right, with its 95 % bootstrap interval, by {what} (and how many messages)."
+    lists = {name: result for name, result in measured.items() if result["score"].get("items")}
+    if lists:
+        note = "An item is right where every slot is. Lists are compared in any order; exact match is of the whole list."
+        yield "Items of the lists", note, _items(lists)
+    groups = [("slots", "slot", "items matched with one that is meant" if lists else "messages")]
+    groups += [("languages", "language", "messages"), ("phenomena", "phenomenon", "messages")]
+    groups += [("lengths", "number of items", "messages")] if lists else []
+    for group, what, of in groups:
+        note = f"The share right, with its 95 % bootstrap interval, by {what} (and how many {of})."
         yield f"By {what}", note, _shares(measured, group)
     yield "Where it came from", "Artifacts by fingerprint, the code and the libraries.", _lineage(measured, sources)
 
@@ -183,6 +190,16 @@ def _file_types(measured: Results) -> list[list[str]]:
         ]
         for name, result in files.items()
     ]
+
+
+def _items(lists: Results) -> Table:
+    rows = []
+    for name, result in lists.items():
+        found, interval = result["score"]["items"], result["score"]["intervals"]["items.f1"]
+        rows.append(
+            [name, f"{found['precision']:.3f}", f"{found['recall']:.3f}", Share(found["f1"], *interval), f"{found['ece']:.3f}"]
+        )
+    return Table(("variant", "precision", "recall", "F1", "ECE of items"), rows)
 
 
 def _shares(measured: Results, group: str) -> Table:

@@ -124,6 +124,17 @@ def one_line(error: Exception | None) -> str:
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """Without metadata, and with one type for text and one for bytes."""
-    small = {pa.large_string(): pa.string(), pa.string_view(): pa.string(), pa.large_binary(): pa.binary()}
-    return pa.schema([(field.name, small.get(field.type, field.type)) for field in schema])
+    """Without metadata, and with one type for text, one for bytes and one for lists."""
+    return pa.schema([(field.name, _plain(field.type)) for field in schema])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _plain(field.type)) for field in kind])
+    return kind

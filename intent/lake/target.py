@@ -91,6 +91,8 @@ def require_partitions(uri: str, wanted: Sequence[str], has: Sequence[str], fiel
     """Raises ConfigError where a table has other partitions, or the labels have no such column."""
     if fields is not None and (lacking := [name for name in wanted if name not in fields.names]):
         raise ConfigError("partition_by", lacking, f"labels have the columns {fields.names}; add it to keep_columns")
+    if fields is not None and (nested := [name for name in wanted if pa.types.is_nested(fields.field(name).type)]):
+        raise ConfigError("partition_by", nested, "holds lists, which no partition is named by; leave it out")
     if wanted and list(wanted) != list(has):
         raise ConfigError("partition_by", list(wanted), f"the table {uri} is partitioned by {list(has)}; give these, or none")
 

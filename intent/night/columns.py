@@ -17,18 +17,19 @@ from intent.schema import IntentSchema
 
 @dataclass(frozen=True)
 class Columns:
-    """The input's columns: its id, its message, and those passed through to the output."""
+    """The input's columns: its id, its message, and those passed through to the output. `explode`: a row an item there."""
 
     id: str = "id"
     message: str = "message"
     keep: tuple[str, ...] = ()
+    explode: bool = False
 
     @property
     def read(self) -> list[str]:
         return list(dict.fromkeys([self.id, self.message, *self.keep]))
 
     def check(self, schema: IntentSchema) -> None:
-        made = ["id", *schema.names, "confidence", "status", "variant"]
+        made = ["id", *(field.name for field in schema.label_fields(self.explode))]
         if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
             raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
 

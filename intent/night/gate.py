@@ -17,10 +17,13 @@ from intent.catalog import normalize
 from intent.config import GateConfig
 from intent.engine import Status
 from intent.errors import ConfigError
+from intent.night import items
 from intent.night.progress import Summary
-from intent.schema import Choice, Entity, IntentSchema
+from intent.schema import INTENTS, ITEM, Choice, Entity, IntentSchema
 
 NONE, NO_LANGUAGE, OTHERS = "none", "no language", "other languages"
+# The mix of how many items messages have, where intents are lists.
+ITEMS = "items a message"
 LANGUAGE = "gate.language"
 MOST_LANGUAGES, MOST_LETTERS = 24, 40
 # Counts of so many parts are held at a time.
@@ -33,7 +36,8 @@ Z = 3.09
 class Portrait:
     """What a night looks like. `of`: the fingerprint of what it was counted from. `shares` of all rows, in [0, 1].
 
-    `mixes`: how often each value is answered, by slot, and by slot and language where a column names it. `gold`: the share
+    `mixes`: how often each value is answered, by slot, and by slot and language where a column names it. Of lists they count
+    items, and one more counts messages by how many items they have. `gold`: the share
     of the gold set that each variant gets right. `findings`: why the night is outside its limits.
     """
 
@@ -45,12 +49,22 @@ class Portrait:
     gold: dict[str, float] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
 
+    @property
+    def mean_items(self) -> float | None:
+        """Items of a message that is answered; None where intents are no lists."""
+        mix = self.mixes.get(ITEMS)
+        return sum(int(number) * count for number, count in mix.items()) / sum(mix.values()) if mix else None
+
 
 def paint(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Portrait:
     """The portrait of a night from the `count` of each of its parts; its gold and findings are not known here."""
     slots = _named_slots(schema)
-    mixes = _mixes(_summed(counts), slots)
-    nones = next((mixes.get(slot.name, {}).get(NONE, 0) for slot in schema.slots if isinstance(slot, Choice)), 0)
+    if schema.repeat > 1:
+        mixes = _mixes(_summed(counts), [*slots, ITEMS])
+        nones = mixes.get(ITEMS, {}).get("0", 0)
+    else:
+        mixes = _mixes(_summed(counts), slots)
+        nones = next((mixes.get(slot.name, {}).get(NONE, 0) for slot in schema.slots if isinstance(slot, Choice)), 0)
     counted = {"rejected": summary.rejected, "abstained": summary.abstained, NONE: nones}
     return Portrait(night, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
 
@@ -58,10 +72,23 @@ def paint(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema,
 def count(part: bytes, schema: IntentSchema, language: str | None) -> pa.Table:
     """How often a labelled part has each intent, by language where a column names it. Raises ConfigError for a useless one."""
     slots = _named_slots(schema)
-    columns = [*slots, *([language] if language else []), "status"]
-    table = pq.read_table(io.BytesIO(part), columns=columns, page_checksum_verification=True)
+    file = pq.ParquetFile(io.BytesIO(part), page_checksum_verification=True)
+    exploded = ITEM in file.schema_arrow.names
+    made = slots if schema.repeat == 1 else [ITEM, *slots] if exploded else [INTENTS]
+    table = file.read(columns=[*made, *([language] if language else []), "status"])
     sure = table.filter(pc.equal(table["status"], str(Status.OK)))
-    counted = {name: sure[name] for name in slots} | ({LANGUAGE: _words(sure[language])} if language else {})
+    if schema.repeat == 1:
+        return _counted(sure, slots, language)
+    sure = sure if exploded else items.explode(sure, schema)
+    messages = items.counts(sure)
+    messages = messages.append_column(ITEMS, messages[ITEM].cast(pa.string()))
+    both = [_counted(sure.filter(pc.is_valid(sure[ITEM])), slots, language), _counted(messages, [ITEMS], language)]
+    keys = [*slots, ITEMS, *([LANGUAGE] if language else []), "count_all"]
+    return pa.concat_tables(both, promote_options="default").select(keys)
+
+
+def _counted(sure: pa.Table, names: Sequence[str], language: str | None) -> pa.Table:
+    counted = {name: sure[name] for name in names} | ({LANGUAGE: _words(sure[language])} if language else {})
     return pa.table(counted).group_by([*counted]).aggregate([([], "count_all")])
 
 

@@ -257,7 +257,7 @@ def _flat(shard: Shard) -> list:
 
 def _entry(shard: Shard, part: Committed) -> dict:
     receipt = part.receipt
-    labelled = {"key": part_key(LABELLED, shard.id), "rows": receipt.labelled + receipt.abstained}
+    labelled = {"key": part_key(LABELLED, shard.id), "rows": receipt.file_rows}
     rejected = {"key": part_key(REJECTED, shard.id), "rows": receipt.rejected, "sha256": receipt.rejected_sha256}
     return {
         "shard": shard.id,

@@ -14,6 +14,7 @@ from intent.night.gate import Portrait, shares_of, total
 MOST_BARS, MOST_LINES = 15, 4
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 360, 150, 44, 10, 24
 COLORS = "abcd"
+MEAN_ITEMS = "mean items a message"
 
 
 def night_page(night: Portrait, last: Sequence[Portrait], accepted: bool) -> str:
@@ -23,6 +24,9 @@ def night_page(night: Portrait, last: Sequence[Portrait], accepted: bool) -> str
     rows = [("rows", f"{summary.rows:,}", f"{sum(p.summary.rows for p in last) / len(last):,.0f}" if last else "")]
     rows += [("labelled", f"{summary.labelled:,}", "")]
     rows += [(name, f"{share:.2%}", f"{usual[name]:.2%}" if last else "") for name, share in night.shares.items()]
+    if night.mean_items is not None:
+        usually = [p.mean_items for p in last if p.mean_items is not None]
+        rows += [(MEAN_ITEMS, f"{night.mean_items:.2f}", f"{sum(usually) / len(usually):.2f}" if usually else "")]
     rows += [(f"gold set right, {variant}", f"{right:.1%}", "") for variant, right in night.gold.items()]
     rows += [("messages that models saw", f"{summary.classified:,}", ""), ("retries", f"{summary.retries:,}", "")]
     rows += [(f"rows by {name}", f"{entry['rows']:,.0f}", "") for name, entry in summary.variants.items()]
@@ -42,6 +46,8 @@ def trend_page(nights: Sequence[Portrait], accepted: Collection[str]) -> str:
     charts = [_lines("rows", nights, kinds, {"": [float(night.summary.rows) for night in nights]}, "{:,.0f}")]
     for name in newest.shares:
         charts.append(_lines(name, nights, kinds, {"": [night.shares.get(name) for night in nights]}))
+    if newest.mean_items is not None:
+        charts.append(_lines(MEAN_ITEMS, nights, kinds, {"": [night.mean_items for night in nights]}, "{:.2f}"))
     gold = {variant: [night.gold.get(variant) for night in nights] for variant in list(newest.gold)[:MOST_LINES]}
     charts += [_lines("gold set right", nights, kinds, gold)] if gold else []
     for name in newest.mixes:

@@ -23,7 +23,8 @@ RECEIPT, RECEIPT_SHA256, REJECTED_ROWS = b"intent.receipt", b"intent.receipt_sha
 class Receipt:
     """What a part accounts for: `rows` in = labelled + abstained + rejected. `variants`: labelled and abstained rows of each.
 
-    `classified` counts the messages that the model saw for it, `refused` the rejected rows that no model was asked about.
+    `lines`: the file's rows, where each item of an intent has its own; None: a row a message. `classified` counts the messages
+    that the model saw for it, `refused` the rejected rows that no model was asked about.
     `pages_sha256` is of the file's bytes before its footer.
     """
 
@@ -38,10 +39,16 @@ class Receipt:
     variants: dict[str, int] = field(default_factory=dict)
     rejected_sha256: str = ""
     pages_sha256: str = ""
+    lines: int | None = None
 
     def __post_init__(self):
         if self.rows != self.labelled + self.abstained + self.rejected:
             raise CorruptData(f"shard {self.shard}: {self.rows} rows in, but {asdict(self)} out")
+
+    @property
+    def file_rows(self) -> int:
+        """Rows of the labelled file."""
+        return self.labelled + self.abstained if self.lines is None else self.lines
 
 
 @dataclass(frozen=True)
@@ -110,11 +117,9 @@ def open_part(data: bytes, source: str) -> Part:
         refused = base64.b64decode(entries[REJECTED_ROWS], validate=True) if REJECTED_ROWS in entries else None
     except Exception as error:
         raise CorruptData(f"{source}: not a part of a night ({error}); delete it and run again") from error
-    if sha256(text) != entries.get(RECEIPT_SHA256, b"").decode() or receipt.pages_sha256 != _pages_sha256(data):
+    if sha256(text).encode() != entries.get(RECEIPT_SHA256) or receipt.pages_sha256 != _pages_sha256(data):
         raise CorruptData(f"{source}: its SHA-256 is not the one it was written with; delete it and run again")
-    if file.metadata.num_rows != receipt.labelled + receipt.abstained or receipt.rejected_sha256 != (
-        sha256(refused) if refused else ""
-    ):
+    if file.metadata.num_rows != receipt.file_rows or receipt.rejected_sha256 != (sha256(refused) if refused else ""):
         raise CorruptData(f"{source}: its rows are not those of its receipt; delete it and run again")
     return Part(receipt, data, refused)
 

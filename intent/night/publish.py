@@ -54,9 +54,8 @@ class Publication:
 
     def fields(self, types: pa.Schema) -> pa.Schema:
         """The columns of labelled parts. `types`: of the id and the kept columns."""
-        made = [("confidence", pa.float32()), ("status", pa.string()), ("variant", pa.string())]
-        kept = [(name, types.field(name).type) for name in self.columns.keep]
-        fields = pa.schema([("id", types.field(self.columns.id).type), *self.schema.arrow_fields(), *made, *kept])
+        made, kept = self.schema.label_fields(self.columns.explode), [types.field(name) for name in self.columns.keep]
+        fields = pa.schema([("id", types.field(self.columns.id).type), *made, *kept])
         # A column without any value is text: no table has a type for that.
         return pa.schema([(field.name, pa.string() if pa.types.is_null(field.type) else field.type) for field in fields])
 

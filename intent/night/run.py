@@ -119,7 +119,7 @@ def identify(
     listing = list_input(input_uri, options, pattern, version, begun_versions(begun))
     folders = {} if listing.table else partitions(f"{listing.store.uri}/")
     kept = {name: folders[name] for name in columns.keep if name in folders}
-    read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else [])])
+    read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else []), *["explode"] * columns.explode])
     return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
 
 

@@ -5,6 +5,7 @@ Everything about rows is Arrow kernels; Python loops only over distinct messages
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +13,12 @@ import pyarrow.compute as pc
 
 from intent.engine import Classifier, Prediction, Status, classify_each
 from intent.errors import EngineFailed, IntentError
+from intent.night import items
 from intent.night.columns import Columns
 from intent.night.part import Part, build_part
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
-from intent.schema import IntentSchema
+from intent.schema import CONFIDENCE, INTENTS, IntentSchema, Item
 
 MAX_CHARACTERS = 4096
 NULL = "null message"
@@ -46,6 +48,9 @@ class Worker:
         # Whatever a model rejected names that model.
         unasked = pc.sum(pc.and_(refused, pc.is_null(answers["variant"]))).as_py() or 0
         counts = self._counts(shard, labelled, rejected.num_rows, classified, unasked)
+        if self.columns.explode:
+            labelled = items.explode(labelled, self.schema)
+            counts["lines"] = len(labelled)
         return build_part(counts, labelled, rejected)
 
     def answer(self, messages: pa.Array, known: pa.Table | None = None) -> tuple[pa.Table, np.ndarray, int]:
@@ -81,7 +86,10 @@ class Worker:
 
     def _answers(self, predictions: Sequence[Prediction]) -> pa.Table:
         intents = [p.intent if p.status is Status.OK else None for p in predictions]
-        slots = [[intent[name] if intent else None for intent in intents] for name in self.schema.names]
+        names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
+        slots = [[intent[name] if intent else None for intent in intents] for name in names]
+        if self.schema.repeat > 1:
+            slots = [[given and _sure(given, p.slots) for given, p in zip(slots[0], predictions, strict=True)]]
         rest = [
             [p.confidence for p in predictions],
             [p.status for p in predictions],
@@ -115,3 +123,8 @@ class Worker:
             "refused": refused,
             "variants": variants,
         }
+
+
+def _sure(given: Sequence[Item], confidences: Sequence[float]) -> list[dict]:
+    """Each item with its confidence, null where the classifier says none."""
+    return [item | {CONFIDENCE: sure} for item, sure in zip_longest(given, confidences)]

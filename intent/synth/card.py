@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import quantiles
 
+from intent.schema import INTENTS, Item, items_of
 from intent.synth.example import Example
 from intent.synth.language import available
 from intent.synth.quality import contradictions, deduplicate, leaks
@@ -12,7 +13,7 @@ BAR = 24
 MARKUP = frozenset("\\`*_[]<>|")
 SAMPLES = 3
 COLUMNS = 12  # of a table; the values of a slot that has more are told as bars
-PRODUCT, QUANTITY = "product", "quantity"
+PRODUCT, QUANTITY, NONE = "product", "quantity", "none"
 CART = {"action", PRODUCT, QUANTITY}
 QUANTITIES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 9), (10, 12), (13, 24), (25, 99))
 
@@ -32,8 +33,12 @@ def card(
         return f"# {title}\n\nNo examples.\n"
     parts = [f"# {title}", _summary(examples, catalogs, list(evaluation)), _cross(examples)]
     parts += [_bars("Phenomena", Counter(name for e in examples for name in e.phenomena), len(examples))]
-    if any(isinstance(e.intent.get(QUANTITY), int) for e in examples):
-        parts += [_bars("Quantity", _quantities(examples), sum(_quantities(examples).values()), keep_order=True)]
+    if _are_lists(examples):
+        lengths = Counter(str(n) for n in sorted(len(items_of(e.intent)) for e in examples))
+        parts += [_bars("Items a message", lengths, len(examples), keep_order=True)]
+    items = [item for e in examples for item in items_of(e.intent)]
+    if any(isinstance(item.get(QUANTITY), int) for item in items):
+        parts += [_bars("Quantity", _quantities(items), sum(_quantities(items).values()), keep_order=True)]
     parts += [_teacher(taught)] if taught else []
     return "\n\n".join([*parts, _samples(examples)]) + "\n"
 
@@ -56,14 +61,16 @@ def _summary(examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]],
         "Repeated messages": f"{unique.repeated:,} ({unique.repeated / len(examples):.1%})",
         "Repeated with another label": f"{unique.contradicting:,}",
     }
-    rows |= _cart(examples, catalogs) if set(examples[0].intent) >= CART else {}
+    if all(set(item) >= CART for e in examples for item in items_of(e.intent)):
+        rows |= _cart(examples, catalogs)
     if evaluation:
         rows["Shared with evaluation"] = f"{len(leaks(examples, evaluation)):,} examples, of {len(evaluation):,} messages"
     return _table(("", ""), list(rows.items()))
 
 
 def _cart(examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    products = Counter((e.catalog, e.intent[PRODUCT]) for e in examples if e.intent[PRODUCT])
+    asked = [(e.catalog, item[PRODUCT]) for e in examples for item in items_of(e.intent)]
+    products = Counter((catalog, product) for catalog, product in asked if product)
     known = [example for example in examples if example.language in available()]
     return {
         "Catalogs": f"{len({e.catalog for e in examples}):,}",
@@ -79,13 +86,27 @@ def _spread(lengths: list[int]) -> str:
     return f"median {cuts[9]:.0f}, 5 % under {cuts[0]:.0f}, 5 % over {cuts[18]:.0f}, longest {lengths[-1]}"
 
 
+def _are_lists(examples: Sequence[Example]) -> bool:
+    return INTENTS in examples[0].intent
+
+
+def first_slot(examples: Sequence[Example]) -> str:
+    """The name of the first slot; of lists that are all empty there is none to tell it, and it is their own."""
+    return next((name for e in examples for item in items_of(e.intent) for name in item), INTENTS)
+
+
+def kind(example: Example, first: str) -> str:
+    """What the message does by its `first` slot: of a list every value once, of an empty one nothing."""
+    return " and ".join(sorted({str(item[first]) for item in items_of(example.intent)})) or NONE
+
+
 def _cross(examples: Sequence[Example]) -> str:
-    first = next(iter(examples[0].intent))
-    counts = Counter((e.language, e.intent[first]) for e in examples)
+    first = first_slot(examples)
+    counts = Counter((e.language, kind(e, first)) for e in examples)
     languages = sorted({language for language, _ in counts})
-    actions = [a for a, _ in Counter(e.intent[first] for e in examples).most_common()]
+    actions = [a for a, _ in Counter(kind(e, first) for e in examples).most_common()]
     if len(actions) > COLUMNS:
-        return _bars(first.capitalize(), Counter(str(e.intent[first]) for e in examples), len(examples))
+        return _bars(first.capitalize(), Counter(kind(e, first) for e in examples), len(examples))
     rows = [
         (lang, *(f"{counts[lang, a]:,}" for a in actions), f"{sum(counts[lang, a] for a in actions):,}") for lang in languages
     ]
@@ -94,11 +115,11 @@ def _cross(examples: Sequence[Example]) -> str:
     return f"## Languages and {first}s\n\n" + _table(("language", *actions, "all"), rows)
 
 
-def _quantities(examples: Sequence[Example]) -> Counter:
+def _quantities(items: Sequence[Item]) -> Counter:
     counts: Counter = Counter()
     for low, high in QUANTITIES:
         name = str(low) if low == high else f"{low}-{high}"
-        counts[name] = sum(1 for e in examples if isinstance(n := e.intent[QUANTITY], int) and low <= n <= high)
+        counts[name] = sum(1 for item in items if isinstance(n := item[QUANTITY], int) and low <= n <= high)
     return counts
 
 
@@ -111,18 +132,22 @@ def _bars(title: str, counts: Counter, whole: int, keep_order: bool = False) -> 
 
 def _samples(examples: Sequence[Example]) -> str:
     """The first few of every language and value of the first slot, as they are."""
-    slots = list(examples[0].intent)
+    first = first_slot(examples)
     chosen: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for example in examples:
-        group = chosen[example.language, str(example.intent[slots[0]])]
+        group = chosen[example.language, kind(example, first)]
         if len(group) < SAMPLES:
             group.append(example)
-    rows = [
-        (e.language, e.message, *(e.intent[name] or "" for name in slots), ", ".join(e.phenomena))
-        for key in sorted(chosen)
-        for e in chosen[key]
-    ]
+    slots = [INTENTS] if _are_lists(examples) else list(examples[0].intent)
+    rows = [(e.language, e.message, *_said(e), ", ".join(e.phenomena)) for key in sorted(chosen) for e in chosen[key]]
     return "## Samples\n\n" + _table(("language", "message", *slots, "phenomena"), rows)
+
+
+def _said(example: Example) -> list[object]:
+    """A cell a slot; of a list one cell, an item after the other."""
+    if INTENTS not in example.intent:
+        return [value or "" for value in example.intent.values()]
+    return ["; ".join(" ".join(str(value) for value in item.values()) for item in items_of(example.intent))]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from intent.synth.card import first_slot, kind
 from intent.synth.example import Example
 
 WIDTH, LABEL, ROW, GAP = 760, 190, 20, 46
@@ -22,17 +23,17 @@ Bars = Mapping[str, Mapping[str, int]]
 
 def picture(examples: Sequence[Example]) -> str:
     """Languages by the first slot's value (where it has so few that colours tell them apart), message lengths, phenomena."""
-    first = next(iter(examples[0].intent))
-    kinds = [str(value) for value, _ in Counter(e.intent[first] for e in examples).most_common()]
+    first = first_slot(examples)
+    kinds = [value for value, _ in Counter(kind(e, first) for e in examples).most_common()]
     told = len(kinds) <= len(COLOURS)
     kinds = kinds if told else [""]
-    languages = Counter((e.language, str(e.intent[first]) if told else "") for e in examples)
+    languages = Counter((e.language, kind(e, first) if told else "") for e in examples)
     phenomena = Counter(name for e in examples for name in e.phenomena)
     lengths = Counter(len(e.message) for e in examples)
     panels = [
         (
             f"Languages, by {first}" if told else "Languages",
-            {code: {kind: languages[code, kind] for kind in kinds} for code in sorted({c for c, _ in languages})},
+            {code: {name: languages[code, name] for name in kinds} for code in sorted({c for c, _ in languages})},
         ),
         ("Characters a message", {_span(low, high): {"": _between(lengths, low, high)} for low, high in LENGTHS}),
         ("Phenomena (a message has several)", {name: {"": n} for name, n in phenomena.most_common()}),

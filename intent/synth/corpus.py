@@ -5,30 +5,35 @@ Example i depends on the corpus and on i alone, so any number of workers gives t
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from random import Random
 
 from intent.catalog import Catalog
 from intent.errors import ConfigError
-from intent.schema import Choice, Count, Entity, IntentSchema
+from intent.schema import INTENTS, Choice, Count, Entity, Intent, IntentSchema
 from intent.synth import market, noise
+from intent.synth.basket import Basket
 from intent.synth.example import Example
 from intent.synth.grammar import Parts
 from intent.synth.language import load
-from intent.synth.phenomena import SCENARIOS, mix, shares
+from intent.synth.phenomena import LISTS, SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ideas, ontology
 
-GENERATOR = "grammar-14"
+GENERATOR = "grammar-15"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")
 NO_WRAP = frozenset({"small_talk", "gibberish"})
-ACTIONS = ("add", "remove", "none")
+ACTIONS = ("add", "remove")
+NOTHING = "none"  # the action of a message that asks for nothing, where a list can't be empty
+LONGEST = 6  # items of a list
 
 
 class Corpus:
     """Messages for the cart schema in `languages`, by `seed`; about 28 % of them mean `none`.
+
+    Where the schema repeats, 30 % of those that change the cart are lists of two to six items, and none is the empty list.
 
     `split` keeps evaluation apart from training: each phrase template and, with sampled catalogs, each product idea and
     brand belongs to one of train, validation and test by a hash of its text. Whatever the seeds, a test set is phrased by
@@ -55,7 +60,7 @@ class Corpus:
         for code in languages:
             load(code)
         self.schema, self.languages, self.seed, self.catalog, self.split = (schema, tuple(languages), seed, catalog, split)
-        self.weights = mix(phenomena or {})
+        self.weights = mix(phenomena or {}, lists=schema.repeat > 1)
 
     def examples(self, start: int, stop: int) -> list[Example]:
         return [self.example(i) for i in range(start, stop)]
@@ -72,7 +77,7 @@ class Corpus:
         shelf = self._shelf(i // BLOCK)
         code = self._language(rng, shelf)
         request, message = self._attempt(rng, shelf, code)
-        message = noise.disturb(message, request.language, rng, self.weights["surface"], request.phenomena)
+        message = noise.disturb(message, request.language, rng, request.surface, request.phenomena)
         catalog = "" if self.catalog else self._catalog_id(i // BLOCK)
         phenomena = tuple(request.phenomena)
         return Example(f"{self.seed}-{i}", message, self._intent(request), code, catalog, phenomena, GENERATOR, self.seed)
@@ -82,15 +87,17 @@ class Corpus:
         draw = shares(tuple(self.weights["scenario"].items()))
         for _ in range(ATTEMPTS):
             scenario = draw(rng)
-            request = self._request(rng, shelf, code, SCENARIOS[scenario][0])
+            request = self._request(rng, shelf, code, scenario)
             if (message := self._message(request, scenario)) is not None:
                 return request, message
         wanted = [name for name, weight in self.weights["scenario"].items() if weight]
         raise ConfigError("data.phenomena", wanted, "none of these can be said about the catalog; switch on others")
 
-    def _intent(self, request: Request) -> dict:
-        if request.action == "none":
-            return self.schema.intent(["none"])
+    def _intent(self, request: Request) -> Intent:
+        if isinstance(request, Basket):
+            return {INTENTS: [dict(zip(self.schema.names, values, strict=True)) for values in request.meant]}
+        if request.action == NOTHING:
+            return self.schema.intent([] if self.schema.repeat > 1 else [NOTHING])
         return self.schema.intent([request.action, request.product.name, request.quantity or 1])
 
     def _language(self, rng: Random, shelf: Shelf) -> str:
@@ -100,22 +107,28 @@ class Corpus:
             return shelf.language
         return self.languages[int(rng.random() * len(self.languages))]
 
-    def _request(self, rng: Random, shelf: Shelf, code: str, action: str) -> Request:
+    def _request(self, rng: Random, shelf: Shelf, code: str, scenario: str) -> Request:
         """Whoever switches languages takes the product's words from another one, half of the time English."""
         words = code
         if rng.random() < self.weights["surface"]["code_switching"]:
             english = "en" in self.languages and rng.random() < 0.5
             words = "en" if english else self.languages[int(rng.random() * len(self.languages))]
-        return Request(load(code), load(words), shelf, rng, action, self.weights)
+        if scenario in LISTS:
+            templates = partial(_templates, code, split=self.split)
+            most = min(LONGEST, self.schema.repeat)
+            return Basket(load(code), load(words), shelf, rng, self.weights, templates, self._limits, most)
+        return Request(load(code), load(words), shelf, rng, SCENARIOS[scenario][0], self.weights)
 
     def _message(self, request: Request, scenario: str) -> str | None:
+        if isinstance(request, Basket):
+            message = request.write(scenario, _ideas(self.split))
+            return message and self._wrap(request, message)
         request.phenomena.append(scenario)
         if scenario == "gibberish":
             return noise.gibberish(request.rng)
         groups = SCENARIOS[scenario][1]
         group = groups[int(request.rng.random() * len(groups))]
-        count = self.schema.slots[2]
-        if not request.choose(scenario, group, _ideas(self.split), (max(1, count.min), min(99, count.max))):
+        if not request.choose(scenario, group, _ideas(self.split), self._limits):
             return None
         message = request.say(_templates(request.language.code, group, self.split))
         if request.uses_mention:
@@ -136,6 +149,11 @@ class Corpus:
             request.phenomena.append("small_talk_after")
             message = message.rstrip("?") + request.say(_templates(code, "after", self.split))
         return message
+
+    @property
+    def _limits(self) -> tuple[int, int]:
+        count = self.schema.slots[2]
+        return max(1, count.min), min(99, count.max)
 
     def _shelf(self, block: int) -> Shelf:
         return _given(self.catalog) if self.catalog else _sampled(self.seed, self.split, block, self.languages)
@@ -159,7 +177,8 @@ def held_out(texts: Sequence[str], split: str) -> list[str]:
 def _require_cart(schema: IntentSchema) -> None:
     choice = schema.slots[0]
     is_cart = [type(slot) for slot in schema.slots] == [Choice, Entity, Count]
-    if not is_cart or sorted(choice.values) != sorted(ACTIONS) or choice.ends != ("none",):
+    ends = () if schema.repeat > 1 else (NOTHING,)
+    if not is_cart or sorted(choice.values) != sorted(ACTIONS + ends) or choice.ends != ends:
         raise ConfigError("schema.name", schema.name, "has no generator; bring labelled messages of your own: labelled.uri=...")
     count = schema.slots[2]
     if count.min > 1 or count.default != 1 or not 2 <= count.max <= 99:

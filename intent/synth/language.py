@@ -91,6 +91,9 @@ class Language:
         self.unstated: dict[str, dict[str, list[str]]] = raw["unstated"]
         self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}
         self.templates = {name: [(text, parse(text)) for text in texts] for name, texts in raw["templates"].items()}
+        # What stands between the items of a list ("and", "then"), between clauses, and behind all ("and that's it").
+        self.joins: dict[str, list[str]] = raw["joins"]
+        self.join_contractions = [(re.compile(pattern), to) for pattern, to in raw["joins"].get("contractions", [])]
         self.brand_first = raw["brand"] == "before"
         self.head: str = raw["head"]
         self.count_form = {n: _first(raw["count_forms"], n) for n in range(1, 100)}
@@ -125,6 +128,14 @@ class Language:
             said = said[noun.gender]
         pair = (said, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, said)
         return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
+
+    @cache  # noqa: B019
+    def quality(self, idea: str, which: int, quality: str, wording: int = 0) -> Noun:
+        """A quality in place of the noun that it describes: "two red" of three shirts."""
+        noun = self.nouns[idea][which]
+        said = self.varieties[quality][wording] if quality in self.varieties else self.adjectives[quality]
+        text = said.removeprefix("+") if isinstance(said, str) else said[noun.gender]
+        return Noun(self, f"{text} /{noun.marks}")
 
     @cache  # noqa: B019
     def verbatim(self, text: str, gender: str) -> Noun:

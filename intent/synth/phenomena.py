@@ -44,6 +44,26 @@ SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "small_talk": ("none", ("small_talk",), 2),
     "gibberish": ("none", (), 0.4),
 }
+# What a message of a schema that repeats does beside these -> (template groups, weight): lists are 30 % of those about carts.
+LISTS: dict[str, tuple[tuple[str, ...], float]] = {
+    "list": (("list_note",), 8.2),
+    "list_remove": (("list_remove_note",), 3.2),
+    "list_need": (("list_need",), 1.8),
+    "list_mixed": (("list_clause_add", "list_clause_remove"), 3.4),
+    "list_distractor": (("list_keep", "list_have"), 1.4),
+    "list_correction": (("list_fix_last", "list_fix_named", "list_fix_drop", "list_fix_product"), 3.6),
+    "list_swap": (("list_swap",), 2.2),
+    "list_each": (("list_each_add", "list_each_add", "list_each_remove"), 1.8),
+    "list_refusal": (("list_refuse",), 1.6),
+    "list_unknown": (("list_note",), 2),
+    "list_aside": (("list_note",), 1.4),
+    "list_total": (("list_total", "list_variants"), 1.6),
+    "list_twice": (("list_more",), 1.2),
+}
+# A list is not outside what a schema that repeats can say.
+ONE_ONLY = frozenset({"several_products"})
+# How the items of a list stand beside each other.
+LISTING = {"conjunction": 0.42, "commas": 0.2, "line_breaks": 0.12, "bullets": 0.12, "dictation": 0.14}
 QUANTITY = {"no_quantity": 0.42, "digit": 0.2, "number_word": 0.2, "unit": 0.16, "times": 0.06, "dozen": 0.25, "pair": 0.12}
 REFERENCE = {"full_name": 0.09, "name_part": 0.13, "noun": 0.44, "kind_of": 0.18, "brand": 0.08, "size": 0.08}
 SURFACE = {
@@ -58,6 +78,7 @@ SURFACE = {
     "voice": 0.09,
     "code_switching": 0.03,
 }
+LIST_SURFACE = {"that_is_all": 0.1, "elided_noun": 0.1}
 
 
 @lru_cache(maxsize=1_000)
@@ -68,14 +89,21 @@ def shares(weights: tuple[tuple[str, float], ...]) -> Callable[[Random], str]:
     return lambda rng: names[bisect(cumulative, rng.random() * total, 0, last)]
 
 
-def mix(weights: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """The four tables with `weights` in place of the defaults. Refuses a name that no table has, and negative weights."""
+def mix(weights: Mapping[str, float], lists: bool = False) -> dict[str, dict[str, float]]:
+    """The tables with `weights` in place of the defaults, with `lists` those of lists too.
+
+    Refuses a name that no table has, and negative weights.
+    """
     tables = {
         "scenario": {name: weight for name, (_, _, weight) in SCENARIOS.items()},
         "quantity": dict(QUANTITY),
         "reference": dict(REFERENCE),
         "surface": dict(SURFACE),
     }
+    if lists:
+        single = {name: weight for name, weight in tables["scenario"].items() if name not in ONE_ONLY}
+        tables["scenario"] = single | {name: weight for name, (_, weight) in LISTS.items()}
+        tables |= {"listing": dict(LISTING), "surface": SURFACE | LIST_SURFACE}
     known = {name: table for table in tables.values() for name in table}
     for name, weight in weights.items():
         if name not in known:
@@ -85,4 +113,6 @@ def mix(weights: Mapping[str, float]) -> dict[str, dict[str, float]]:
         known[name][name] = float(weight)
     if not any(tables["scenario"].values()):
         raise ConfigError("data.phenomena", dict(weights), "leave at least one scenario above 0")
+    if lists and not any(tables["listing"].values()):
+        raise ConfigError("data.phenomena", dict(weights), f"leave at least one of {list(LISTING)} above 0")
     return tables

@@ -14,13 +14,21 @@ from hashlib import blake2b
 import numpy as np
 import pyarrow as pa
 
+from intent.schema import Intent, Item, items_of, same
 from intent.synth.example import Example
 from intent.synth.language import load
 from intent.synth.noise import without_accents
+from intent.synth.phenomena import LISTS
 
 LEAK_OVERLAP = 0.85  # share of common words from which two messages of four words or more count as the same
 CERTAIN_ONLY = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # what the rules below cannot read
 CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove"})
+# Lists that name products or numbers beside those that are meant.
+OTHERS_NAMED = frozenset({"list_correction", "list_aside", "list_unknown", "list_distractor"})
+OTHERS_COUNTED = OTHERS_NAMED | {"list_total", "list_twice"}
+SMALL_TALK = frozenset({"small_talk_before", "small_talk_after", "rambling"})
+LINE_NUMBER = re.compile(r"(?<!\S)([1-9])[.)](?=\s+\S)")
+CLOSE_COMMA = re.compile(r"(?<=\D),(?=\S)")
 WORD = re.compile(r"[\w\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+")  # of these scripts, vowel signs as well
 INTEGER = re.compile(r"(?<![\w.,])x?(\d{1,4})(?:x|(?!\w|[.,]\d))")
 MEASURE = re.compile(r"(?<![\w.,])\d+(?:[.,x]\d+)*[\s-]?(?:kg|g|mg|ml|cl|l|cm|mm|m|inch|gb|mah|w)\b", re.IGNORECASE)
@@ -55,7 +63,7 @@ def deduplicate(examples: Iterable[Example]) -> Deduplicated:
         earlier = first.setdefault(key, example)
         if earlier is example:
             kept.append(example)
-        elif earlier.intent == example.intent:
+        elif same(earlier.intent, example.intent):
             repeated += 1
         else:
             contradicting += 1
@@ -67,6 +75,7 @@ class Evaluation:
 
     def __init__(self, messages: Iterable[str]):
         self.forms = {normal_form(message) for message in messages}
+        self.short = {_in_any_order(form) for form in self.forms if len(form.split()) < 4}
         self.sets = {words for form in self.forms if len(words := frozenset(form.split())) >= 4}
         self._with: dict[str, list[frozenset[str]]] = defaultdict(list)
         for words in sorted(self.sets, key=sorted):
@@ -74,10 +83,13 @@ class Evaluation:
                 self._with[word].append(words)
 
     def has(self, form: str) -> bool:
-        """Two sets that share so much have one of any few words of either in common: only those of the rarest are compared."""
+        """Two sets that share so much have one of any few words of either in common: only those of the rarest are compared.
+
+        Words have no order here: a list is found in any order of its items. Of fewer than four, all must be the same.
+        """
         words = frozenset(form.split())
         if form in self.forms or len(words) < 4:
-            return form in self.forms
+            return form in self.forms or _in_any_order(form) in self.short
         if words in self.sets:
             return True
         spare = len(words) - math.ceil(LEAK_OVERLAP * len(words))
@@ -87,6 +99,10 @@ class Evaluation:
 
     def without(self, examples: Iterable[Example]) -> list[Example]:
         return [example for example in examples if not self.has(normal_form(example.message))]
+
+
+def _in_any_order(form: str) -> str:
+    return " ".join(sorted(form.split()))
 
 
 def keys(examples: pa.Table) -> np.ndarray:
@@ -114,23 +130,85 @@ def leaks(examples: Iterable[Example], evaluation: Iterable[str]) -> list[Exampl
 def contradictions(examples: Iterable[Example], catalogs: Mapping[str, Sequence[str]]) -> Iterator[tuple[Example, str]]:
     """The examples whose label the rules contradict, each with why. `catalogs` has the names of each catalog id.
 
-    The rules decide product and quantity only where the message leaves no doubt; where they can't tell, they are silent.
+    The rules decide product and quantity only where the message leaves no doubt; where they can't tell, they are silent. Those
+    of a list's phenomenon (a swap removes one thing and adds another) look at the label alone, and always decide.
     """
     for example in examples:
-        if example.intent["action"] == "none" or CERTAIN_ONLY & set(example.phenomena):
-            continue
-        text = f" {example.message.casefold()} "
-        named = _named(text, catalogs[example.catalog])
-        product, quantity = example.intent["product"], example.intent["quantity"]
-        other = next(iter(named)) if len(named) == 1 else product
-        if not CORRECTED & set(example.phenomena) and not _words(other) <= _words(product):
-            yield example, f"the message names {other!r}"
-        rest = _without(text, [*named, product])
-        said = _numbers(MEASURE.sub(" ", rest), example.language)
-        if said and quantity not in said and not (quantity == 1 and CORRECTED & set(example.phenomena)):
-            yield example, f"the message says {sorted(said)}"
-        if not said and quantity != 1 and quantity not in _numbers(rest, example.language):
-            yield example, "the message says no number"
+        items, phenomena = _meant(example.intent), frozenset(example.phenomena)
+        reasons = [why for name in LISTS if name in phenomena for why in _list_rule(name, items)]
+        if items and not CERTAIN_ONLY & phenomena:
+            rules = _one if len(items) == 1 and not LISTS.keys() & phenomena else _several
+            reasons += rules(example, items, catalogs[example.catalog])
+        yield from ((example, why) for why in reasons)
+
+
+def _meant(intent: Intent) -> list[Item]:
+    return [item for item in items_of(intent) if item["product"]]
+
+
+def _one(example: Example, items: Sequence[Item], catalog: Sequence[str]) -> Iterator[str]:
+    text = f" {example.message.casefold()} "
+    named = _named(text, catalog)
+    product, quantity = items[0]["product"], items[0]["quantity"]
+    other = next(iter(named)) if len(named) == 1 else product
+    if not CORRECTED & set(example.phenomena) and not _words(other) <= _words(product):
+        yield f"the message names {other!r}"
+    rest = _without(text, [*named, product])
+    said = _numbers(MEASURE.sub(" ", rest), example.language)
+    if said and quantity not in said and not (quantity == 1 and CORRECTED & set(example.phenomena)):
+        yield f"the message says {sorted(said)}"
+    if not said and quantity != 1 and quantity not in _numbers(rest, example.language):
+        yield "the message says no number"
+
+
+def _several(example: Example, items: Sequence[Item], catalog: Sequence[str]) -> Iterator[str]:
+    """Each name that stands in the message whole is an item's, each number an item's, and each quantity over 1 is said."""
+    text, phenomena = f" {_unnumbered(CLOSE_COMMA.sub(', ', example.message.casefold()))} ", set(example.phenomena)
+    products = [item["product"] for item in items]
+    named = _named(text, catalog)
+    if not OTHERS_NAMED & phenomena:
+        others = (name for name in sorted(named) if not any(_words(name) <= _words(product) for product in products))
+        yield from (f"the message names {name!r}" for name in others)
+    rest = _without(text, [*named, *products])
+    said, quantities = _numbers(rest, example.language), {item["quantity"] for item in items}
+    if "list_twice" not in phenomena and (unsaid := sorted(quantities - {1} - said)):
+        yield f"the message does not say {unsaid}"
+    more = _numbers(MEASURE.sub(" ", rest), example.language) - quantities - ({1, 2, 3} if "dozen" in phenomena else {1})
+    if more and not (OTHERS_COUNTED | SMALL_TALK) & phenomena:
+        yield f"the message says {sorted(more)}"
+    if "list_total" in phenomena and (total := sum(item["quantity"] for item in items)) not in said:
+        yield f"the message does not say {total}, the sum of its items"
+
+
+def _list_rule(name: str, items: Sequence[Item]) -> Iterator[str]:
+    """What a label must be to belong to a message with the phenomenon `name`."""
+    actions, quantities = [item["action"] for item in items], {item["quantity"] for item in items}
+    if len({(item["action"], item["product"]) for item in items}) < len(items):
+        yield "an item is there twice"
+    if name == "list_swap" and sorted(actions) != ["add", "remove"]:
+        yield "a swap removes one thing and adds another"
+    if name == "list_mixed" and len(set(actions)) < 2:
+        yield "the message adds and removes, its label does not"
+    if name not in ("list_swap", "list_mixed") and len(set(actions)) > 1:
+        yield "one action is shared, its label has two"
+    if name in ("list_remove", "list_refusal") and "add" in actions:
+        yield "nothing is added"
+    if name in ("list", "list_need", "list_total", "list_twice", "list_aside") and "remove" in actions:
+        yield "nothing is removed"
+    if name == "list_each" and len(quantities) > 1:
+        yield "all items have one quantity"
+    if name in ("list_refusal", "list_need") and quantities != {1}:
+        yield "no quantity is said"
+    if name == "list_twice" and quantities == {1}:
+        yield "what is asked for twice is summed"
+    if len(items) < (1 if name in ("list_unknown", "list_correction") else 2):
+        yield "a list has several items"
+
+
+def _unnumbered(text: str) -> str:
+    """Without the numbers of a list's lines ("1. milk 2. eggs"), which are no quantities."""
+    marks = [int(number) for number in LINE_NUMBER.findall(text)]
+    return LINE_NUMBER.sub(" ", text) if len(marks) > 1 and marks == list(range(1, len(marks) + 1)) else text
 
 
 def _words(name: str) -> set[str]:

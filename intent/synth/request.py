@@ -29,6 +29,7 @@ class Request:
     def __init__(self, language: Language, words: Language, shelf: Shelf, rng: Random, action: str, weights: Mapping):
         self.language, self.words, self.shelf, self.rng, self.action = (language, words, shelf, rng, action)
         self.styles, self.speaker = (weights["quantity"], Speaker(words, shelf, rng, weights["reference"]))
+        self.surface: Mapping[str, float] = weights["surface"]
         self.phenomena: list[str] = []
         self.product: Product | None = None
         self.mention: Mention | None = None

@@ -10,10 +10,34 @@ from intent.synth.phenomena import SCENARIOS
 from intent.synth.shelf import COLOURS, DEPARTMENTS, ideas, ontology, qualities
 
 SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "numbers",
-            "units", "colours", "qualities", "varieties", "nouns", "rules", "fillers", "templates")  # fmt: skip
+            "units", "colours", "qualities", "varieties", "nouns", "rules", "fillers", "joins", "templates")  # fmt: skip
 PHRASES = ("counted", "bare", "the", "one", "of")
 WRAPPERS = ("before", "after", "ramble")
 GROUPS = tuple(dict.fromkeys(group for _, groups, _ in SCENARIOS.values() for group in groups)) + WRAPPERS
+# What each template of a list must say in every wording, in this order where it has to be: "role_" stands for a single item in
+# any phrase.
+LISTED: dict[str, tuple[str, ...]] = {
+    "list_note": ("items",),
+    "list_remove_note": ("items",),
+    "list_clause_add": ("items",),
+    "list_clause_remove": ("items",),
+    "list_fix_last": ("clause", "num"),
+    "list_fix_named": ("clause", "fixed"),
+    "list_fix_drop": ("clause", "dropped_"),
+    "list_fix_product": ("clause", "dropped_", "new"),
+    "list_swap": ("out_", "in_"),
+    "list_each_add": ("each", "all_"),
+    "list_each_remove": ("each", "all_"),
+    "list_need": ("all_",),
+    "list_keep": ("clause", "kept_"),
+    "list_have": ("clause", "kept_"),
+    "list_total": ("total", "items"),
+    "list_variants": ("total_np", "variants"),
+    "list_more": ("clause", "more", "more_counted"),
+}
+LIST_GROUPS = (*LISTED, "list_refuse", "list_refuse_item")
+ROLES = ("all", "dropped", "kept", "out", "in", "first", "last")
+JOINS = ("and", "then", "clause", "all")
 # Slots that each template of a group must have; a template with an alternative for a slot counts as having it.
 PRODUCT = {"np", "np_stated", "list_item", "name"}
 COUNTED = (
@@ -30,6 +54,7 @@ COUNTED = (
 )
 UNCOUNTED = ("add_one", "indirect", "worn_out", "remove_one", "no_more", "distract_remove")
 BUILT_IN = {"np", "np_stated", "num", "counted", "digits", "name", "list_item", "other", "third"}
+IN_LISTS = {slot.rstrip("_") for slots in LISTED.values() for slot in slots} | {"refused"}
 
 
 def complaints(code: str) -> list[str]:
@@ -40,7 +65,8 @@ def complaints(code: str) -> list[str]:
     if unparsed := list(_unparsed(raw)):
         return unparsed
     language = Language(code, raw)
-    return [*_words(language), *_numbers(language), *_templates(language)] or [*_shared(language)]
+    found = [*_words(language), *_numbers(language), *_templates(language), *_joins(language), *_lists(language)]
+    return found or [*_shared(language)]
 
 
 def _unparsed(raw: Mapping) -> Iterator[str]:
@@ -114,18 +140,68 @@ def _templates(language: Language) -> Iterator[str]:
     for group in GROUPS:
         if len(language.templates.get(group, ())) < (1 if group == "terse" else 3):
             yield f"templates.{group}: add at least three, one each for training, validation and test"
+    for group in LIST_GROUPS:
+        if len(language.templates.get(group, ())) < 3:
+            yield f"templates.{group}: add at least three, one each for training, validation and test"
     every = [(f"templates.{group}", parts) for group, texts in language.templates.items() for _, parts in texts]
     every += [(f"rules.{name}", parts) for name, texts in language.rules.items() for parts in texts]
     for place, parts in every:
         for rule in sorted(names(parts, "rule") - set(language.rules)):
             yield f"{place}: defines no rule <{rule}>"
+        listed = place.startswith("templates.list_")
         for slot in sorted(names(parts, "slot")):
             base = slot.removeprefix("other_").removeprefix("third_")
-            if base not in known:
+            role, _, phrase = slot.partition("_")
+            base = phrase if listed and role in ROLES and phrase else base
+            if base not in known and not (listed and slot in IN_LISTS):
                 yield f"{place}: nobody fills {{{slot}}}"
     for group in (*COUNTED, *UNCOUNTED, "limit", "several"):
         for text, parts in language.templates.get(group, ()):
             yield from _slots(group, text, names(parts, "slot"))
+
+
+def _joins(language: Language) -> Iterator[str]:
+    for name in JOINS:
+        joins = language.joins.get(name, ())
+        if len(joins) < 3:
+            yield f"joins.{name}: add at least three"
+        for join in joins:
+            if name != "all" and not join.endswith(" "):
+                yield f"joins.{name}: {join!r} must end with a space, or two words become one"
+            if any(c.isdigit() for c in join):
+                yield f"joins.{name}: {join!r} must not say a number, it would be read as a quantity"
+
+
+def _lists(language: Language) -> Iterator[str]:
+    for group in LIST_GROUPS:
+        for text, parts in language.templates.get(group, ()):
+            always = [part[1] for part in parts if not isinstance(part, str) and part[0] == "slot"]
+            for problem in _listed(group, always, names(parts, "slot")):
+                yield f"templates.{group}: {text!r} {problem}"
+
+
+def _listed(group: str, always: list[str], slots: set[str]) -> Iterator[str]:
+    """`always`: the slots of every wording, in their order; `slots`: those of any."""
+    wanted = LISTED.get(group, ())
+    for slot in wanted:
+        if not any(_stands_for(slot, said) for said in always):
+            yield f"must say {{{slot + '...' if slot.endswith('_') else slot}}} in every wording"
+    if "clause" in wanted and group not in ("list_keep", "list_have") and always and always[0] != "clause":
+        yield "must say {clause} first: what is corrected or added to comes before"
+    if group == "list_refuse" and not ("refused" in always or _is_pair(always)):
+        yield "must say {refused}, or {first_...} and {last_...}, in every wording"
+    if group == "list_refuse_item" and (len(always) != 1 or slots & (PRODUCT | {"num", "counted", "digits"})):
+        yield "must say its product once and no quantity: {bare} or another phrase"
+    if wanted and (other := sorted(slot for slot in slots if not any(_stands_for(known, slot) for known in wanted))):
+        yield f"says {other} beside its own slots"
+
+
+def _stands_for(slot: str, said: str) -> bool:
+    return said == slot.rstrip("_") or (slot.endswith("_") and said.startswith(slot))
+
+
+def _is_pair(slots: list[str]) -> bool:
+    return [slot.split("_")[0] for slot in slots] == ["first", "last"]
 
 
 def _slots(group: str, text: str, slots: set[str]) -> Iterator[str]:

@@ -1,11 +1,14 @@
 """A generated data set as those who measure on it rely on it: nothing that a model is judged by was trained on."""
 
+from collections import Counter
+
 import pytest
 
 from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
 from intent.errors import ConfigError
-from intent.synth.dataset import SPLITS, read_catalogs, read_split
+from intent.schema import items_of
+from intent.synth.dataset import CARD, SPLITS, read_catalogs, read_split
 from intent.synth.phenomena import SCENARIOS, SURFACE
 from intent.synth.quality import message_key
 from jobs.app import load_config
@@ -40,3 +43,13 @@ def test_more_messages_than_there_are_is_refused_and_not_waited_for(tmp_path, mo
     silent = [f"+data.phenomena.{name}=0" for name in (*SCENARIOS, *SURFACE) if name != "small_talk"]
     with pytest.raises(ConfigError, match=r"data\.\w+=\d+: only [\d,]+ different messages can be generated; ask for fewer"):
         made(tmp_path, f"data.catalogs={catalogs}", f"data.test={test}", "data.validation=400", *silent)
+
+
+def test_a_schema_that_repeats_gives_a_data_set_of_lists_with_its_card(tmp_path):
+    sizes = ["data.train=400", "data.validation=60", "data.test=60"]
+    lineage = Lineage(load_config("generate", [f"workspace={tmp_path}", "schema=basket", *sizes]))
+    data = generate(lineage, lineage.config.data)
+    examples = read_split(Files(data), "train")
+    lengths = Counter(str(len(items_of(example.intent))) for example in examples)
+    assert data.record.metrics["items"] == dict(sorted(lengths.items())) and len(lengths) >= 5
+    assert "## Items a message" in Files(data).read(CARD).decode()

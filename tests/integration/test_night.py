@@ -52,6 +52,25 @@ def test_every_row_is_labelled_abstained_or_rejected(root):
     assert json.loads(out.read("summary.json"))["rows"] == 300
 
 
+def test_lists_are_a_column_or_a_row_an_item_and_every_id_is_there(root):
+    said = ["milk and eggs", "unsure", "refuse me", "hello", "milk"]
+    for form, columns in (("nested", Columns()), ("exploded", Columns(explode=True))):
+        nights.write_log(open_store(f"{root}/{form}/in"), files=2, rows=50, messages=said)
+        summary = nights.run(f"{root}/{form}", [nights.engine(lists=True)], schema=nights.BASKET, columns=columns)
+        nights.check_night(f"{root}/{form}")
+        assert (summary.rows, summary.labelled, summary.abstained, summary.rejected) == (100, 60, 20, 20)
+        assert summary.classified < 30 and summary.variants["rule"]["rows"] == 80
+    out = open_store(f"{root}/exploded/out")
+    rows = [(row["id"], row["item"], row["product"], row["quantity"]) for row in nights.read(out, "labelled/").to_pylist()]
+    assert len(rows) == 20 * (2 + 1 + 1 + 1)
+    first = {"0-0": [(1, "Milk", 13), (2, "Eggs", 1)], "0-1": [(None, None, None)], "0-3": [(None, None, None)]}
+    assert {id: [row[1:] for row in rows if row[0] == id] for id in first} == first
+    listed = json.loads(out.read("manifest.json"))["parts"]
+    assert sum(entry["labelled"]["rows"] for entry in listed) == len(rows)
+    with pytest.raises(RunMismatch, match="columns"):
+        nights.run(f"{root}/exploded", [nights.engine(lists=True)], schema=nights.BASKET)
+
+
 def test_keys_are_no_urls_and_what_is_left_out_is_named(root):
     """A part of a name that were cut off would give two weeks one input and one output."""
     for week in ("week#1", "week#2", "week?1 50%+=ü"):

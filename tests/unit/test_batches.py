@@ -9,13 +9,25 @@ from intent.prompt import load_tokenizer
 from intent.synth.example import Example
 from intent.train import attention
 from intent.train.batches import batches, decisions, encode, loss, pack
-from tests.tiny import CART, NAMES, write_checkpoint, write_gemma
+from tests.tiny import BASKET, CART, NAMES, write_checkpoint, write_gemma
 
 INTENTS = [
     ("add two eggs", {"action": "add", "product": "Eggs", "quantity": 2}),
     ("please remove the big milk from my cart, the whole one", {"action": "remove", "product": "Whole Milk 2L", "quantity": 1}),
     ("hello", {"action": "none", "product": None, "quantity": None}),
     ("12 packs of eggs", {"action": "add", "product": "Eggs 12 pack", "quantity": 12}),
+]
+ITEMS = [intent for _, intent in INTENTS if intent["action"] != "none"]
+LISTS = [
+    Example(str(i), message, intent, "en")
+    for i, (message, intent) in enumerate(
+        [
+            ("two eggs, no big milk, and twelve packs", {"intents": ITEMS}),
+            ("12 packs of eggs", {"intents": ITEMS[2:]}),
+            ("hello", {"intents": []}),
+            ("two eggs, the milk out, 12 packs and 3 skimmed", {"intents": [*ITEMS, ITEMS[0] | {"product": "Crème brûlée"}]}),
+        ]
+    )
 ]
 EXAMPLES = [Example(str(i), message, intent, "en") for i, (message, intent) in enumerate(INTENTS)]
 
@@ -48,14 +60,24 @@ def whole_prompts(model, batch):
     return torch.stack(losses).mean(), tokens
 
 
-@pytest.mark.parametrize("codec", ["json", "compact", "pointing"])
-@pytest.mark.parametrize("kind", ["llama", "gemma"])
-def test_the_loss_and_its_gradient_are_of_what_is_served_for_whole_prompts(kinds, kind, codec):
+CASES = [("llama", codec, CART) for codec in ("json", "compact", "pointing")] + [("gemma", "json", CART)]
+CASES += [
+    ("gemma", "compact", CART),
+    ("gemma", "pointing", CART),
+    ("llama", "json", BASKET),
+    ("llama", "compact", BASKET),
+    ("gemma", "pointing", BASKET),
+]
+
+
+@pytest.mark.parametrize(("kind", "codec", "schema"), CASES)
+def test_the_loss_and_its_gradient_are_of_what_is_served_for_whole_prompts(kinds, kind, codec, schema):
     checkpoint = kinds[kind]
     model = load_reference(checkpoint, "cpu").float().train()
-    twice = [replace(e, catalog=catalog) for e in EXAMPLES * 2 for catalog in ("all", "some")]
+    given = EXAMPLES if schema is CART else LISTS
+    twice = [replace(e, catalog=catalog) for e in given * 2 for catalog in ("all", "some")]
     catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
-    groups = encode(twice, catalogs, CART, load_tokenizer(checkpoint), codec)
+    groups = encode(twice, catalogs, schema, load_tokenizer(checkpoint), codec)
     (batch,) = batches(groups, 16)
     ordinary = model.config._attn_implementation
     model.set_attn_implementation(attention.register())
@@ -78,22 +100,29 @@ def torch_close(a, b) -> bool:
     return torch.allclose(a, b, atol=1e-4)
 
 
-def test_exact_counts_what_the_decoder_would_get_right(checkpoint):
+@pytest.mark.parametrize("schema", [CART, replace(BASKET, repeat=2)], ids=["cart", "basket"])
+def test_exact_counts_what_the_decoder_would_get_right(checkpoint, schema):
     from intent.engine.batch import BatchClassifier
     from intent.engine.causal import CausalForward
     from intent.engine.decode import Automaton
     from intent.prompt import Prompt
 
     model, tokenizer = load_reference(checkpoint, "cpu"), load_tokenizer(checkpoint)
-    prompt, automaton = Prompt(CART, NAMES), Automaton(CART, NAMES, tokenizer, "compact")
+    prompt, automaton = Prompt(schema, NAMES), Automaton(schema, NAMES, tokenizer, "compact")
     forward = CausalForward(model, prompt.prefix_ids(tokenizer), 352, 8)
     engine = BatchClassifier("r", forward, tokenizer, prompt, automaton, 256)
     texts = [f"{word} {name}" for word in ("add", "remove", "three", "hello") for name in NAMES]
     answers = [prediction.intent for prediction in engine.classify(texts)]
+    if schema.repeat > 1:
+        # What is said twice is labelled once: training has no such target.
+        kept = [i for i, answer in enumerate(answers) if len(answer["intents"]) == 2]
+        texts, answers = [texts[i] for i in kept], [answers[i] for i in kept]
+        assert len(kept) > 8
     # Half of the examples are labelled with what the model says, half with something else.
     other = {"action": "add", "product": "Eggs", "quantity": 37}
+    other = other if schema.repeat == 1 else {"intents": [other]}
     examples = [Example(str(i), t, a if i % 2 else other, "en") for i, (t, a) in enumerate(zip(texts, answers, strict=True))]
-    groups = encode(examples, {"": NAMES}, CART, tokenizer, "compact")
+    groups = encode(examples, {"": NAMES}, schema, tokenizer, "compact")
     model.set_attn_implementation(attention.register())
     assert sum(decisions(model, batch, pack(batch))[0] for batch in batches(groups, 8)) == len(texts) // 2
 

@@ -1,5 +1,7 @@
 """The SVM and the cascade: right labels from files without pickles, a threshold that keeps its word, who answered what."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +11,7 @@ from intent.config import Device
 from intent.engine import Prediction, Status
 from intent.engine.cascade import NEVER, Cascade, Threshold
 from intent.engine.load import EngineOptions, load_classifier
-from intent.engine.svm import load_svm, write_svm
+from intent.engine.svm import load_svm, require_one_choice, write_svm
 from intent.errors import ConfigError
 from intent.night.columns import Columns
 from intent.night.worker import Worker
@@ -134,3 +136,11 @@ def test_names_say_what_they_are():
     for wrong in ("cascade-svm", "cascade-cascade-gguf-Q8_0", "cascade-base", "cascade-", "svm-2"):
         with pytest.raises(ConfigError, match="cascade-<"):
             VariantSpec.parse(wrong)
+
+
+def test_a_schema_of_lists_has_no_svm_and_is_told_so():
+    lists = replace(LABELS, repeat=3)
+    with pytest.raises(
+        ConfigError, match=r"quant.variants='svm': labels a message with one intent, not with a list as 'labels'"
+    ):
+        require_one_choice(lists)

@@ -1,10 +1,13 @@
 """Every decodable path is a valid intent, every valid intent is decodable: for random schemas, catalogs, tokenizers."""
 
+import itertools
 import json
 import sys
 import tempfile
 import tracemalloc
+from dataclasses import replace
 from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +17,9 @@ from hypothesis import strategies as st
 
 from intent.catalog import ascii_digits
 from intent.engine import Status
-from intent.engine.decode import END, Automaton, Walk, answer_text, decide
-from intent.schema import Choice, Count, Entity, IntentSchema
-from tests.tiny import CART, NAMES, write_tokenizer
+from intent.engine.decode import END, Automaton, Ended, Walk, answer_text, decide
+from intent.schema import Choice, Count, Entity, IntentSchema, items_of
+from tests.tiny import BASKET, CART, LABELS, NAMES, write_tokenizer
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12)
 WORD = TEXT.map(lambda text: " ".join(text.split())).filter(bool)
@@ -30,12 +33,12 @@ def tokenizer(vocabulary: int):
 
 @st.composite
 def schemas(draw) -> IntentSchema:
-    slots = []
+    slots, repeat = [], draw(st.sampled_from([1, 1, 2, 4]))
     for i in range(draw(st.integers(1, 4))):
         kind = draw(st.sampled_from(["choice", "entity", "count"]))
         if kind == "choice":
             values = tuple(draw(st.lists(WORD, min_size=1, max_size=5, unique=True)))
-            ends = tuple(draw(st.lists(st.sampled_from(values), max_size=2, unique=True)))
+            ends = tuple(draw(st.lists(st.sampled_from(values), max_size=2 if repeat == 1 else 0, unique=True)))
             slots.append(Choice(f"s{i}", values, ends))
         elif kind == "entity":
             slots.append(Entity(f"s{i}"))
@@ -43,7 +46,7 @@ def schemas(draw) -> IntentSchema:
             low = draw(st.integers(0, 20))
             high = low + draw(st.integers(0, 120))
             slots.append(Count(f"s{i}", low, high, low))
-    return IntentSchema("random", "Say what it means.", tuple(slots))
+    return IntentSchema("random", "Say what it means.", tuple(slots), repeat)
 
 
 @st.composite
@@ -51,12 +54,12 @@ def cases(draw):
     schema = draw(schemas())
     catalog = tuple(draw(st.lists(WORD, min_size=1, max_size=12, unique_by=ascii_digits)))
     values = []
-    for slot in schema.slots:
+    for slot in schema.slots * (1 if schema.repeat == 1 else draw(st.integers(0, schema.repeat))):
         values.append(draw(st.sampled_from(list(slot.domain(catalog)))))
         if values[-1] in slot.ends:
             break
     vocabulary, codec = draw(st.sampled_from([260, 300, 400])), draw(st.sampled_from(["json", "compact", "pointing"]))
-    return schema, catalog, schema.intent(values), vocabulary, codec
+    return schema, catalog, schema.check(schema.intent(values), catalog), vocabulary, codec
 
 
 @settings(max_examples=150, deadline=None)
@@ -73,10 +76,25 @@ def test_every_valid_intent_is_decodable(case):
     assert walk.prediction(0).intent == intent
     if codec == "json":
         text = tokenizer(vocabulary).decode(target.tokens, skip_special_tokens=False)
-        names = [slot.name for slot in schema.slots if isinstance(slot, Entity) and intent[slot.name] is not None]
-        written = intent | {name: ascii_digits(intent[name]) for name in names}
-        assert json.loads(text) == written
+        names = [slot.name for slot in schema.slots if isinstance(slot, Entity)]
+        items = [item | {n: ascii_digits(item[n]) for n in names if item[n] is not None} for item in items_of(intent)]
+        written = items[0] if schema.repeat == 1 else {"intents": items}
+        # The empty list is written so that it is told by what an item begins with.
+        assert json.loads(text) == (written if items else {"intents": [{schema.names[0]: "none"}]})
         assert text == answer_text(schema, written) + "\n"
+
+
+def said(walk: Walk, row: int) -> dict:
+    """A list as it was decided, with what repeats itself."""
+    width = len(walk.automaton.schema.slots)
+    end = {"pointing": walk.automaton.order[0]}.get(walk.automaton.codec, 0)
+    items = []
+    for chosen in walk.values[row].reshape(-1, width).tolist():
+        item = walk.automaton.item(chosen)
+        if isinstance(item[walk.automaton.schema.names[end]], Ended) or len(items) == walk._column[row] // width:
+            break
+        items.append(item)
+    return {"intents": items}
 
 
 @settings(max_examples=150, deadline=None)
@@ -98,6 +116,9 @@ def test_every_decodable_path_is_a_valid_intent(case, seed):
         prediction = walk.prediction(row)
         assert schema.check(prediction.intent, catalog) == prediction.intent
         assert 0 < prediction.confidence <= 1
+        if walk.values.shape[1] > len(schema.slots) and prediction.intent != said(walk, row):
+            # Items that were said apart are one.
+            continue
         # What was fed is what a model is trained on, up to the last decision.
         assert automaton.target(prediction.intent).tokens[: len(fed[row])] == fed[row]
 
@@ -152,6 +173,131 @@ def test_pointing_is_compact_where_nothing_ends_or_nothing_is_pointed_at():
         schema = IntentSchema("plain", "Say what it means.", slots)
         compact, pointing = (Automaton(schema, NAMES, tokenizer(400), codec) for codec in ("compact", "pointing"))
         assert pointing.order == compact.order
+
+
+CODECS = ("json", "compact", "pointing")
+
+
+def basket(*items: tuple[str, str, int]) -> dict:
+    return {"intents": [dict(zip(("action", "product", "quantity"), item, strict=True)) for item in items]}
+
+
+def led(automaton: Automaton, choices, margins=()) -> Walk:
+    """A walk that is led to these choices, one decision after another, each preferred by its margin (9 where none is left)."""
+    walk, margins = Walk(automaton, 1), iter(margins)
+    for choice in choices:
+        assert walk.states[0] != END
+        margin = next(margins, 9.0)
+        walk.advance(
+            np.array([0]), lambda rows, tokens, c=choice, m=margin: np.where(np.arange(len(tokens)) == c, m, 0.0)[None]
+        )
+    return walk
+
+
+@pytest.mark.parametrize(
+    "schema, codec, digest",
+    [
+        (CART, "json", "8aede498d67745ca"),
+        (CART, "compact", "e81fbfc5be97d490"),
+        (CART, "pointing", "8df63bf8691fad69"),
+        (LABELS, "json", "c5bd7ebb3a0f3370"),
+        (LABELS, "compact", "db292095218ba091"),
+    ],
+)
+def test_an_automaton_of_one_intent_is_token_for_token_what_it_was_before_there_were_lists(schema, codec, digest):
+    automaton = Automaton(schema, NAMES, tokenizer(257), codec)
+    states = [
+        [*([int(token), *automaton.edge(state, i)] for i, token in enumerate(automaton.allowed(state))), automaton.slot(state)]
+        for state in range(len(automaton._slot))
+    ]
+    whole = json.dumps([automaton.head, automaton.start, automaton.longest, states])
+    assert sha256(whole.encode()).hexdigest()[:16] == digest
+    assert automaton.again is None and Walk(automaton, 2).values.shape == (2, len(schema.slots))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_list_of_one_item_costs_at_most_one_decision_and_one_token_more(codec):
+    cart, lists = (Automaton(schema, NAMES, tokenizer(400), codec) for schema in (CART, BASKET))
+    for name in NAMES:
+        for action, quantity in (("add", 1), ("remove", 12), ("add", 99)):
+            one = cart.target({"action": action, "product": name, "quantity": quantity})
+            item = lists.target(basket((action, name, quantity)))
+            assert len(item.decisions) == len(one.decisions) + 1
+            # Beside the brackets that the JSON of a list is forced to have.
+            forced = len(lists.head) - len(cart.head) if codec == "json" else 0
+            assert item.decisions[-1] <= one.decisions[-1] + 1 + forced + (2 if codec == "json" else 0)
+    nothing = cart.target({"action": "none", "product": None, "quantity": None})
+    assert len(lists.target(basket()).decisions) == len(nothing.decisions) == 1
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_each_further_item_costs_what_a_message_of_its_own_would_and_nothing_is_asked_after_the_last(codec):
+    lists = Automaton(BASKET, NAMES, tokenizer(400), codec)
+    items = [("add", name, 2) for name in NAMES[:4]]
+    costs = [len(lists.target(basket(*items[:n])).decisions) for n in range(5)]
+    alone = [len(lists.target(basket(item)).decisions) - 1 for item in items]
+    apart = 1 if codec == "json" else 0  # `, {` and then the action
+    assert costs[1] == alone[0] + 1
+    assert [b - a for a, b in itertools.pairwise(costs[1:])] == [alone[1] + apart, alone[2] + apart, alone[3] + apart - 1]
+    target = lists.target(basket(*items))
+    walk = led(lists, target.choices)
+    assert walk.states[0] == END and walk.prediction(0).intent == basket(*items)
+    assert lists.longest >= len(target.tokens)
+
+
+def test_a_list_is_walked_in_the_states_of_one_item():
+    """However many items there may be, a catalog is held as often as for one."""
+    four, eight = (Automaton(replace(BASKET, repeat=n), NAMES, tokenizer(400), "pointing") for n in (4, 8))
+    one = Automaton(CART, NAMES, tokenizer(400), "pointing")
+    assert len(four._slot) == len(eight._slot) == len(one._slot)
+
+
+def test_each_item_has_its_confidence_and_the_whole_has_the_end_too():
+    automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
+    target = automaton.target(basket(("add", "Eggs", 2), ("remove", "Whole Milk 1L", 1)))
+    end = len(target.decisions) - 1
+    walk = led(automaton, target.choices, [np.log(3.0)] * end)
+    before = walk.confidences[0].reshape(4, 3).prod(axis=1)
+    prediction = led(automaton, target.choices, [np.log(3.0)] * end + [0.0]).prediction(0)
+    options = len(automaton.allowed(automaton.again))
+    assert prediction.slots == pytest.approx(before[:2].tolist())
+    # The end of the list was as likely as any other option.
+    assert prediction.confidence == pytest.approx(before[0] * before[1] / options)
+    nothing = led(automaton, automaton.target(basket()).choices, [np.log(3.0)]).prediction(0)
+    assert nothing.intent == {"intents": []} and nothing.slots == ()
+    assert nothing.confidence == pytest.approx(3 / (3 + options - 1))
+
+
+def test_what_is_said_twice_is_summed_and_is_as_sure_as_both():
+    automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
+    once = [automaton.target(basket(("add", "Eggs", n))).choices for n in (2, 98)]
+    walk = led(automaton, [*once[0][:-1], *once[1]])
+    each = walk.confidences[0].reshape(4, 3).prod(axis=1)
+    prediction = walk.prediction(0)
+    assert prediction.intent == basket(("add", "Eggs", 99))
+    assert prediction.slots == pytest.approx((each[0] * each[1],))
+
+
+def test_a_list_that_is_too_long_is_no_target():
+    with pytest.raises(ValueError, match="5 items: the schema 'basket' has at most 4"):
+        Automaton(BASKET, NAMES, tokenizer(400), "pointing").target(basket(*[("add", name, 1) for name in NAMES[:5]]))
+
+
+def test_a_list_under_the_threshold_is_abstained_as_a_whole():
+    automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
+    walk = led(automaton, automaton.target(basket(("add", "Eggs", 2))).choices, [0.1] * 9)
+    abstained = walk.prediction(0, abstain_below=0.9)
+    assert abstained.status is Status.ABSTAINED and abstained.intent == {"intents": None}
+
+
+def test_a_walk_that_begins_again_forgets_its_items():
+    automaton = Automaton(BASKET, NAMES, tokenizer(400), "compact")
+    choices = automaton.target(basket(("add", "Eggs", 2), ("add", "Whole Milk 1L", 1))).choices
+    walk = led(automaton, choices[:-2])
+    walk.restart(np.array([0]))
+    for choice in automaton.target(basket(("remove", "Eggs", 3))).choices:
+        walk.advance(np.array([0]), lambda rows, tokens, c=choice: np.where(np.arange(len(tokens)) == c, 9.0, 0.0)[None])
+    assert walk.prediction(0).intent == basket(("remove", "Eggs", 3))
 
 
 def lines_run(work) -> int:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from intent.engine import Status
+from intent.engine import Prediction, Status
 from intent.engine.batch import BatchClassifier
 from intent.engine.causal import CausalForward, fitting
 from intent.engine.decode import Automaton
@@ -16,11 +16,12 @@ from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
 from intent.engine.reference import load_reference
 from intent.errors import ConfigError, CorruptData, Disagreement
+from intent.evaluate.meters import GoldWalk
 from intent.evaluate.shapes import SHAPES
 from intent.prompt import Prompt, load_tokenizer
 from intent.quantize import gguf
 from intent.schema import to_json
-from tests.tiny import CART, LABELS, NAMES, write_checkpoint
+from tests.tiny import BASKET, CART, LABELS, NAMES, write_checkpoint
 
 WORDS = "add two milk please remove eggs now three monitor the a of cart my we need no more stop".split()
 PROMPT = Prompt(CART, NAMES)
@@ -45,14 +46,14 @@ def messages():
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 25))) for _ in range(80)]
 
 
-def classifier(kind: str, checkpoint, f16, codec: str, places: int = 8) -> BatchClassifier:
+def classifier(kind: str, checkpoint, f16, codec: str, places: int = 8, prompt: Prompt = PROMPT) -> BatchClassifier:
     tokenizer = load_tokenizer(checkpoint)
-    prefix = PROMPT.prefix_ids(tokenizer)
+    prefix = prompt.prefix_ids(tokenizer)
     if kind == "gguf":
         forward = GgufForward(f16, prefix, places, 352, threads=1)
     else:
         forward = CausalForward(load_reference(checkpoint, "cpu"), prefix, 352, places)
-    return BatchClassifier(kind, forward, tokenizer, PROMPT, Automaton(CART, NAMES, tokenizer, codec), 256)
+    return BatchClassifier(kind, forward, tokenizer, prompt, Automaton(prompt.schema, NAMES, tokenizer, codec), 256)
 
 
 def labels(predictions) -> list[str]:
@@ -77,6 +78,78 @@ def test_a_label_does_not_depend_on_who_shares_the_batch(checkpoint, f16, messag
     shuffled = labels(engine.classify([messages[i] for i in order]))
     assert labels(engine.classify(messages)) == alone
     assert [shuffled[order.index(i)] for i in range(len(messages))] == alone
+
+
+LISTS = Prompt(BASKET, NAMES)
+
+
+@pytest.mark.parametrize("codec", ["json", "pointing"])
+def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16, messages, codec):
+    messages = messages[:30]
+    ours, theirs = (classifier(kind, checkpoint, f16, codec, prompt=LISTS) for kind in ("gguf", "reference"))
+    found = theirs.classify(messages)
+    assert len({len(p.intent["intents"]) for p in found}) > 1 and len(set(labels(found))) > 5
+    again = ours.classify(messages)
+    # A list is many decisions of a random model, some of them near a tie.
+    assert sum(a == b for a, b in zip(labels(again), labels(found), strict=True)) > 0.9 * len(messages)
+    for prediction in found:
+        assert BASKET.check(prediction.intent, NAMES) == prediction.intent
+        assert len(prediction.slots) == len(prediction.intent["intents"])
+        assert prediction.confidence <= np.prod(prediction.slots) * (1 + 1e-9)
+    alone = [label for message in messages[:10] for label in labels(ours.classify([message]))]
+    assert sum(a == b for a, b in zip(labels(again), alone, strict=False)) >= 9
+
+
+@pytest.mark.parametrize("kind", ["gguf", "reference"])
+def test_a_list_of_one_item_is_one_pass_and_one_token_more(checkpoint, f16, kind):
+    """Led to the same item, a message costs what it did, and the decision that nothing follows."""
+    item = {"action": "add", "product": "Eggs", "quantity": 2}
+    costs = {}
+    for prompt, intent in ((PROMPT, item), (LISTS, {"intents": [item]})):
+        engine = classifier(kind, checkpoint, f16, "pointing", prompt=prompt)
+        targets = [engine.automaton.target(intent)]
+        engine.walk = lambda automaton, rows, targets=targets: GoldWalk(automaton, 1, targets=targets)
+        passes, extend = [], engine.forward.extend
+        engine.forward.extend = lambda *args, extend=extend, passes=passes: (passes.append(args), extend(*args))[1]
+        before = engine.tokens_computed
+        [found] = engine.classify(["two eggs please"])
+        assert found.intent == intent
+        costs[prompt.schema.name] = (len(passes), engine.tokens_computed - before)
+    assert costs["basket"] == (costs["cart"][0] + 1, costs["cart"][1] + 1)
+
+
+def test_lists_have_as_many_messages_together_as_single_intents(variant, checkpoint, messages):
+    """What lists may take more of the cache, the cache has more; so no message waits for room, or goes apart as too long."""
+    for kind, folder in (("gguf-F16", variant), ("reference", checkpoint)):
+        together = []
+        for prompt in (PROMPT, LISTS):
+            options = EngineOptions("pointing", gguf_sequences=8, gptq_batch=8, threads=1)
+            engine = load_classifier(folder, kind, prompt, options)
+            needs = [engine._need(ids) for ids in prompt.message_ids(engine.tokenizer, messages)]
+            usual = [need <= engine.forward.usual for need in needs]
+            fit = [sum(needs[low : low + 8]) <= engine.forward.capacity for low in range(0, len(needs), 8)]
+            together.append((engine.forward.places, usual, fit))
+        assert together[0] == together[1]
+        assert {p.status for p in engine.classify(messages[:12])} == {Status.OK}
+
+
+def test_lists_that_begin_again_for_want_of_memory_lose_nothing(checkpoint, f16, messages, monkeypatch):
+    import torch
+
+    engine = classifier("reference", checkpoint, f16, "pointing", places=8, prompt=LISTS)
+    expected = labels(engine.classify(messages[:24]))
+    decoder, calls = engine.forward.model.get_decoder(), []
+    forward = decoder.forward
+
+    def scarce(behind, **kwargs):
+        calls.append(len(behind.used))
+        if len(calls) == 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(behind=behind, **kwargs)
+
+    monkeypatch.setattr(decoder, "forward", scarce)
+    again = labels(engine.classify(messages[:24]))
+    assert sum(a == b for a, b in zip(again, expected, strict=True)) >= 23
 
 
 def test_what_messages_begin_with_is_computed_once(checkpoint, f16):
@@ -277,3 +350,16 @@ def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
     monkeypatch.setattr(GgufForward, "extend", broken)
     with pytest.raises(Disagreement):
         load_classifier(variant, "gguf-F16", PROMPT, CHECKED)
+
+
+def test_a_list_in_another_order_is_no_disagreement():
+    items = [{"action": "add", "product": name, "quantity": 1} for name in NAMES[:2]]
+    gold = GoldSet(NAMES, ["milk of both kinds"], [{"intents": items}])
+    for said, agrees in ((items[::-1], True), (items[:1], False), ([], False)):
+        found = Prediction({"intents": said}, 0.9, message="milk of both kinds")
+        engine = SimpleNamespace(variant="gguf-F16", classify=lambda messages, found=found: [found])
+        if agrees:
+            gold.check(engine, 1, 0.0)
+        else:
+            with pytest.raises(Disagreement, match="1 of 1 gold messages"):
+                gold.check(engine, 1, 0.0)

@@ -9,9 +9,14 @@ import pytest
 
 from intent.config import GateConfig
 from intent.errors import ConfigError
-from intent.night.gate import Portrait, count, distance, findings, noise, paint
+from intent.night.columns import Columns
+from intent.night.gate import ITEMS, Portrait, count, distance, findings, noise, paint
+from intent.night.page import night_page, trend_page
 from intent.night.part import build_part
 from intent.night.progress import Summary
+from intent.night.shard import Shard
+from intent.night.worker import Worker
+from intent.storage import Blob
 
 LIMITS = GateConfig()
 
@@ -127,3 +132,31 @@ def test_chance_alone_stays_under_the_noise(values, rows):
         ratios.append(distance(one, other) / noise(one, other))
         over += ratios[-1] > 1
     assert over <= 4 and max(ratios) > 0.5
+
+
+@pytest.mark.parametrize("explode", [False, True])
+def test_of_lists_a_portrait_counts_items_and_how_many_a_message_has(explode):
+    said = ["milk and eggs", "hello", "milk", "unsure", "milk and eggs and eggs", "refuse"]
+    rows = pa.table({"id": range(6), "message": said, "language": ["en", "de", "en", "en", "de", "en"]})
+    worker = Worker(nights.RuleClassifier(lists=True), nights.BASKET, Columns(keep=("language",), explode=explode), "run")
+    parts = [worker.label(Shard(Blob("log", 1, "e"), 0, 6), rows).data for _ in range(2)]
+    counted = [count(data, nights.BASKET, "language") for data in parts]
+    painted = paint("2026-11-23", "f", counted, nights.BASKET, Summary(12, 8, 2, 2))
+    assert painted.mixes["action"] == {"add": 6, "remove": 6} and painted.mixes["product"] == {"Eggs": 6, "Milk": 6}
+    assert painted.mixes["action in de"] == {"add": 2, "remove": 4}
+    assert painted.mixes[ITEMS] == {"0": 2, "1": 2, "2": 2, "3": 2}
+    assert painted.mixes[f"{ITEMS} in en"] == {"1": 2, "2": 2}
+    assert painted.mean_items == 1.5 and painted.shares["none"] == pytest.approx(2 / 12)
+    plain = paint("2026-11-23", "f", [count(d, nights.BASKET, None) for d in parts], nights.BASKET, Summary(12, 8, 2, 2))
+    assert plain.mixes == {name: mix for name, mix in painted.mixes.items() if " in " not in name}
+    for page in (night_page(painted, [painted], True), trend_page([plain], [])):
+        assert "mean items a message" in page and "1.50" in page
+    assert portrait({"add": 1}).mean_items is None
+
+
+def test_a_night_of_other_lengths_is_found():
+    usual = [replace(night, mixes=night.mixes | {ITEMS: {"0": 200, "1": 700, "2": 100}}) for night in USUAL]
+    odd = replace(usual[0], mixes=usual[0].mixes | {ITEMS: {"0": 200, "1": 100, "2": 100, "8": 600}})
+    [found] = findings(odd, usual, LIMITS)
+    assert found.startswith(f"the mix of {ITEMS} is 0.") and "most: " in found
+    assert findings(usual[0], usual, LIMITS) == []

@@ -7,17 +7,24 @@ import pytest
 from omegaconf import OmegaConf
 
 from intent.artifacts import Files
+from intent.artifacts.lineage import Lineage
 from intent.catalog import Catalog, normalize
 from intent.config import SchemaConfig
 from intent.errors import ConfigError, MissingArtifact
-from intent.evaluate.gold import HALVES, load, publish
+from intent.evaluate.gold import HALVES, load, messages, publish
+from intent.schema import INTENTS, items_of
 from intent.storage import StorageOptions
 from intent.synth.dataset import read_catalogs, read_split
+from jobs.app import load_config
 
-CART = Path(__file__).parents[2] / "conf" / "schema" / "cart.yaml"
+SCHEMAS = Path(__file__).parents[2] / "conf" / "schema"
 LANGUAGES = {"en": 80, "de": 45, "es": 45, "fr": 45, "it": 45, "hr": 45, "pt": 45, "nl": 45}
 MEANS_NONE = {
     "several_products", "out_of_scope", "product_question", "past_event", "unknown_product", "ambiguous", "injection",
+}  # fmt: skip
+LISTED = {
+    "closing", "correction", "group_refusal", "line_breaks", "mixed_actions", "question_beside", "said_twice",
+    "shared_quantity", "swap", "total", "unknown_product", "voice",
 }  # fmt: skip
 PHENOMENA = MEANS_NONE | {
     "direct", "indirect", "colloquial_verb", "polite", "small_talk", "question_request", "digits", "number_word", "dozen",
@@ -38,8 +45,28 @@ def examples(halves):
 
 @pytest.fixture(scope="module")
 def schema():
-    merged = OmegaConf.merge(OmegaConf.structured(SchemaConfig), OmegaConf.load(CART))
+    return read_schema("cart")
+
+
+@pytest.fixture(scope="module")
+def basket():
+    return read_schema("basket")
+
+
+def read_schema(name: str):
+    merged = OmegaConf.merge(OmegaConf.structured(SchemaConfig), OmegaConf.load(SCHEMAS / f"{name}.yaml"))
     return OmegaConf.to_object(merged).schema()
+
+
+@pytest.fixture(scope="module")
+def lists():
+    """By half, as a schema that repeats labels them: the messages that only have a list, and all."""
+    loaded = {half: load(half, lists=True)[0] for half in HALVES}
+    return {half: ([e for e in examples if is_list_row(e)], examples) for half, examples in loaded.items()}
+
+
+def is_list_row(example) -> bool:
+    return example.id.split("-")[1] > "200"
 
 
 def key(message: str) -> str:
@@ -128,3 +155,69 @@ def test_a_half_is_measured_on_as_a_data_set_of_its_own(half, tmp_path):
     assert publish(half, str(tmp_path), StorageOptions()).uri == made.uri
     with pytest.raises(MissingArtifact):
         read_split(files, "train")
+
+
+def test_a_schema_of_one_intent_has_the_messages_and_labels_that_it_had(halves):
+    assert {half: len(halves[half]) for half in HALVES} == {"guide": 252, "measure": 246}
+    assert {tuple(e.intent) for half in HALVES for e in halves[half]} == {("action", "product", "quantity")}
+
+
+def test_lists_are_in_every_language_and_phenomenon_and_split_evenly(lists):
+    rows = [lists[half][0] for half in HALVES]
+    assert [len(half) for half in rows] == [80, 80]
+    for told in (lambda e: [e.language], lambda e: [e.catalog], lambda e: e.phenomena, lambda e: [len(items_of(e.intent))]):
+        counts = [Counter(value for e in half for value in told(e)) for half in rows]
+        assert unevenly_split(counts) == []
+    assert {n for e in (*rows[0], *rows[1]) for n in [len(items_of(e.intent))]} >= {0, 2, 3, 4, 5, 6}
+    told = Counter(name for half in rows for e in half for name in e.phenomena)
+    assert set(Counter(e.language for half in rows for e in half).values()) == {20}
+    assert [name for name in LISTED if told[name] < 6] == []
+
+
+def test_every_list_is_valid_for_the_basket_and_its_own_catalog(lists, basket):
+    _, catalogs = load("guide")
+    for half in HALVES:
+        for example in lists[half][1]:
+            assert basket.check(example.intent, catalogs[example.catalog]) == example.intent, example.id
+
+
+def test_a_single_message_is_a_list_of_one_and_several_products_are_no_longer_nothing(halves, lists):
+    for half in HALVES:
+        listed = {e.id: e for e in lists[half][1]}
+        for single in halves[half]:
+            items = items_of(listed[single.id].intent)
+            if "several_products" in single.phenomena:
+                assert single.intent["action"] == "none" and len(items) > 1, single.id
+            else:
+                assert items == ([] if single.intent["action"] == "none" else [single.intent]), single.id
+
+
+def test_lists_agree_with_what_their_phenomena_say(lists):
+    for half in HALVES:
+        for example in lists[half][0]:
+            items, names = items_of(example.intent), set(example.phenomena)
+            actions = {item["action"] for item in items}
+            assert items or names & (MEANS_NONE - {"unknown_product"}), example.id
+            assert not names & {"swap", "mixed_actions"} or actions == {"add", "remove"}, example.id
+            assert "group_refusal" not in names or actions == {"remove"}, example.id
+            assert "said_twice" not in names or max(item["quantity"] for item in items) > 1, example.id
+            assert "no_quantity" not in names or 1 in {item["quantity"] for item in items} or "said_twice" in names, example.id
+            assert "line_breaks" not in names or "\n" in example.message, example.id
+
+
+def test_no_list_is_there_twice_and_none_goes_into_training(lists, examples):
+    every = [e.message for half in HALVES for e in lists[half][1]]
+    assert len({key(message) or message for message in every}) == len(every) == len(examples) + 160
+    assert sorted(messages()) == sorted(every)
+
+
+def test_a_half_with_lists_is_another_data_set_than_without(tmp_path):
+    single, listed = (publish("guide", str(tmp_path), StorageOptions(), lists) for lists in (False, True))
+    assert single.uri != listed.uri and read_split(Files(listed), "test") == load("guide", lists=True)[0]
+
+
+@pytest.mark.parametrize(("schema", "messages"), [("cart", 246), ("basket", 326)])
+def test_an_evaluation_measures_on_what_its_schema_can_mean(schema, messages, tmp_path):
+    lineage = Lineage(load_config("evaluate", [f"workspace={tmp_path}", f"schema={schema}", "gold=measure"]))
+    examples = read_split(Files(lineage.held_out()), "test")
+    assert len(examples) == messages and {INTENTS in e.intent for e in examples} == {schema == "basket"}

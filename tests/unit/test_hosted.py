@@ -4,17 +4,17 @@ import json
 
 import pytest
 
-from intent.artifacts import Artifact, ArtifactRecord, Files, make
+from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint, make
 from intent.config import EndpointConfig
 from intent.engine import Status
 from intent.evaluate import hosted
 from intent.evaluate.results import hosted_result
-from intent.openai import EndpointFailed
-from intent.storage import StorageOptions
+from intent.openai import Endpoint, EndpointFailed
+from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from intent.synth.example import Example, to_table
 from tests.endpoints import FakeEndpoint
-from tests.tiny import CART, NAMES
+from tests.tiny import BASKET, CART, NAMES
 from tests.unit.test_report import XEON, measured
 
 HERE = StorageOptions()
@@ -117,3 +117,31 @@ def test_a_real_server_answers_every_message(smollm2_url, tmp_path):
     assert figures.input_tokens > 3 * 100 and 3 <= figures.output_tokens <= 3 * 12
     assert figures.cost == pytest.approx(figures.input_tokens / 1e6)
     assert figures.latency_p50 <= figures.latency_p95
+
+
+def test_lists_are_asked_for_and_checked_as_lists(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    drop = EGGS | {"action": "remove", "quantity": 1}
+    said = {
+        "two eggs, no eggs": {"intents": [drop, EGGS]},
+        "eggs and eggs": {"intents": [EGGS, EGGS]},
+        "hello": {"intents": []},
+        "flat": EGGS,
+        "unknown": {"intents": [EGGS | {"product": "Caviar"}]},
+    }
+    server = FakeEndpoint(lambda body: json.dumps(said[json.loads(body["messages"][-1]["content"])["message"]]))
+    endpoint = Endpoint(config(server), open_store(str(tmp_path)))
+    examples = [Example(str(i), text, {"intents": []}, "en") for i, text in enumerate(said)]
+    try:
+        found, _ = hosted.ask(endpoint, BASKET, examples, {"": NAMES})
+    finally:
+        server.close()
+    assert [p.intent for p in found[:3]] == [{"intents": [drop, EGGS]}, {"intents": [EGGS | {"quantity": 4}]}, {"intents": []}]
+    assert [p.status for p in found[3:]] == [Status.REJECTED] * 2
+    system = server.seen[0]["messages"][0]["content"]
+    assert "left out of the list" in system and '"maxItems": 4' in system and '"none"' not in system
+    assert server.seen[0]["max_tokens"] == 800
+
+
+def test_the_words_for_one_intent_are_those_that_earlier_answers_were_asked_with():
+    assert fingerprint(hosted._instruction(CART)) == "dd3848f751fb5ad1"

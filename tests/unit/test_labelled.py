@@ -10,9 +10,10 @@ import pytest
 from intent import labelled
 from intent.config import LabelledConfig
 from intent.errors import ConfigError, CorruptData
-from tests.tiny import CART, LABELS, NAMES
+from tests.tiny import BASKET, CART, LABELS, NAMES
 
 PLAIN = LabelledConfig(uri="x")
+EGGS = {"action": "add", "product": "Eggs", "quantity": 1}
 
 
 def imported(files, config=PLAIN, schema=LABELS, catalog=()):
@@ -167,3 +168,65 @@ def test_semicolons_and_tabs_are_found_by_the_header():
         assert example.message == "a, b"
     (example,) = everything(imported({"a.csv": "message,label\n２ eggs,none\n".encode()}))
     assert example.message == "2 eggs", "as a model reads it"
+
+
+TWO = [{"action": "add", "product": "Whole\u00a0Milk 1L", "quantity": 2}, {"action": "remove", "product": "Eggs"}]
+
+
+def test_lists_come_as_json_in_one_column_from_every_format():
+    wanted = {
+        "milk": {"intents": [{"action": "add", "product": "Whole Milk 1L", "quantity": 2}, EGGS | {"action": "remove"}]},
+        "hello": {"intents": []},
+        "twice": {"intents": [EGGS | {"quantity": 3}]},
+    }
+    lists = {"milk": TWO, "hello": [], "twice": [EGGS, EGGS | {"quantity": 2}]}
+    quoted = {message: json.dumps(items).replace('"', '""') for message, items in lists.items()}
+    kind = BASKET.arrow_fields()[0].type
+    files = {
+        "a.csv": "message,intents\n" + "".join(f'{message},"{text}"\n' for message, text in quoted.items()),
+        "a.jsonl": "\n".join(json.dumps({"message": message, "intents": items}) for message, items in lists.items()),
+        "b.jsonl": "\n".join(json.dumps({"message": m, "intents": {"intents": items}}) for m, items in lists.items()),
+        "a.parquet": parquet(pa.table({"message": list(lists), "intents": pa.array(list(lists.values()), kind)})),
+    }
+    for key, data in files.items():
+        found = imported({key: data if isinstance(data, bytes) else data.encode()}, schema=BASKET, catalog=NAMES)
+        assert not found.refused, key
+        assert {e.message: e.intent for e in everything(found)} == wanted, key
+        assert {e.message: e.phenomena for e in everything(found)}["hello"] == ("out_of_scope",)
+
+
+def test_a_list_that_is_none_is_counted_by_its_reason_and_its_text_is_not():
+    cells = {
+        "a": "",
+        "b": "secret",
+        "c": '[{"action": "add", "product": "Eggs", "secret": 1}]',
+        "d": [EGGS] * 5,
+        "e": [EGGS | {"product": "refund"}],
+        "f": [EGGS | {"quantity": 0}],
+        "g": [EGGS | {"quantity": ["secret"]}],
+        "h": [],
+    }
+    lines = "\n".join(json.dumps({"message": message, "intents": cell}) for message, cell in cells.items())
+    found = imported({"a.jsonl": lines.encode()}, schema=BASKET, catalog=NAMES)
+    assert [example.message for example in everything(found)] == ["h"]
+    assert found.refused == {
+        "intents: empty; write [] for the empty list": 1,
+        "intents: not a JSON list of objects with ['action', 'product', 'quantity']": 2,
+        "intents: more than 4 items": 1,
+        "product: not a value of the schema": 1,
+        "quantity: not a value of the schema": 1,
+        "quantity: not text": 1,
+    }
+    assert found.unknown == {"product": {"refund"}, "quantity": {"0"}}
+    assert "secret" not in str((found.refused, found.unknown))
+    with pytest.raises(ConfigError, match=r"labelled.slots.*the one column that holds lists"):
+        imported({"a.jsonl": lines.encode()}, LabelledConfig(uri="x", slots=["a", "b"]), schema=BASKET)
+
+
+def test_text_within_a_parquet_list_that_is_not_utf8_is_one_bad_row():
+    text = pa.StringArray.from_buffers(1, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe"))
+    item = pa.StructArray.from_arrays([pa.array(["add"]), text], ["action", "product"])
+    lists = pa.ListArray.from_arrays(pa.array([0, 0, 1], pa.int32()), item)
+    found = imported({"a.parquet": parquet(pa.table({"message": ["a", "b"], "intents": lists}))}, schema=BASKET, catalog=NAMES)
+    assert [example.message for example in everything(found)] == ["a"]
+    assert found.refused == {"product: invalid UTF-8": 1}

@@ -1,14 +1,18 @@
 """What `jobs.nightly` is told: dates, places, markers, limits; how long it waits, and its follower; and how its end is told."""
 
+import io
+import json
 import re
 import shlex
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
-from nights import CART
+from nights import BASKET, CART
 from ray.exceptions import RayTaskError
 from ray.job_submission import JobStatus
 
@@ -282,6 +286,41 @@ def test_a_gold_set_of_ones_own(name, data):
 def test_a_gold_set_that_means_nothing_is_refused_by_its_row(data, said):
     with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{said}"):
         own_gold.read(data, "g.csv", CART, ("Milk",), "message", "gate.gold")
+
+
+LISTS = [
+    ("two milks and no milk", [{"action": "add", "product": "Milk", "quantity": 2}, {"action": "remove", "product": "Milk"}])
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_gold_set_of_lists_is_a_column_of_json_or_a_nights_own(form):
+    (message, items), sink = LISTS[0], io.BytesIO()
+    quoted = json.dumps(items).replace('"', '""')
+    if form == "parquet":
+        sure = [item | {"confidence": 0.5} for item in items]
+        pq.write_table(
+            pa.table({"message": [message, "hi"], "intents": pa.array([sure, []], BASKET.arrow_fields()[0].type)}), sink
+        )
+    rows = [{"message": message, "intents": items}, {"message": "hi", "intents": []}]
+    data = {"csv": f'message,intents\n{message},"{quoted}"\nhi,[]\n', "jsonl": "\n".join(map(json.dumps, rows))}
+    given = sink.getvalue() or data[form].encode()
+    meant = own_gold.read(given, f"g.{form}", BASKET, ("Milk",), "message", "gate.gold")
+    assert meant == {message: {"intents": [items[0], items[1] | {"quantity": 1}]}, "hi": {"intents": []}}
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("", "line 2: intents: empty; write"),
+        ("add milk", "line 2: intents: not a JSON list"),
+        ('"[{""action"": ""add"", ""product"": ""Milk"", ""qty"": 2}]"', "line 2: intents: not a JSON list of objects with"),
+        ('"[{""action"": ""add"", ""product"": ""Bread""}]"', r"line 2: intents\[0\]: product='Bread': not a value"),
+    ],
+)
+def test_a_gold_list_that_means_nothing_is_refused_by_its_row(cell, said):
+    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{said}"):
+        own_gold.read(f"message,intents\na,{cell}\n".encode(), "g.csv", BASKET, ("Milk",), "message", "gate.gold")
 
 
 def test_a_store_is_kept_apart_by_folders_not_by_letters(tmp_path):

@@ -23,7 +23,7 @@ from intent.errors import ConfigError, CorruptData, IntentError, RunMismatch
 from intent.lake import iceberg_target
 from intent.lake.delta_target import DeltaTarget
 from intent.lake.iceberg_target import IcebergTarget
-from intent.lake.target import NIGHT, PARTS, RUN, open_target
+from intent.lake.target import NIGHT, PARTS, RUN, Labels, open_target
 from intent.night.columns import Columns, partitions
 from intent.night.ledger import Ledger
 from intent.night.listing import list_input
@@ -35,6 +35,7 @@ from intent.night.scan import open_reader, read_source_footers
 from intent.night.shard import plan_shards
 from intent.night.staged import Staged
 from intent.night.worker import Worker
+from intent.schema import Choice, Entity
 from intent.storage import StorageOptions, open_store
 
 COLUMNS = Columns(keep=("dt", "shop"))
@@ -368,6 +369,30 @@ def check_before_work(shop: Shop, types=None):
     """As `classify_night` does, once the columns are known."""
     types = types or pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())])
     shop.publication().check(nights.IDENTITY, types)
+
+
+@only_tables
+def test_lists_of_items_are_columns_of_a_table_too(shop):
+    basket = replace(nights.CART, slots=(Choice("action", ("add", "remove")), Entity("product")), repeat=3)
+    fields = shop.publication(schema=basket).fields(
+        pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())])
+    )
+    item = {"action": "add", "product": "Milk", "confidence": 0.5}
+    rows = [{"id": f"{n}", "intents": [item] * n or None, "status": "ok"} for n in range(3)]
+    target = open_target(shop.to, (), StorageOptions())
+    for night in (MON, TUE):
+        target.check(fields, night, "run")
+        batches = pa.Table.from_pylist([row | {"id": row["id"] + night} for row in rows], fields).to_batches()
+        target.commit(Labels(night, f"run of {night}", night, "parts", fields, {}, lambda batches=batches: iter(batches)))
+    found = (
+        DeltaTable(f"{shop.root}/table").to_pyarrow_table()
+        if shop.kind == "delta"
+        else tables.iceberg("shop.labels").scan().to_arrow()
+    )
+    assert sorted(len(items or []) for items in found["intents"].to_pylist()) == [0, 0, 1, 1, 2, 2]
+    assert item in found["intents"].to_pylist()[-1] + found["intents"].to_pylist()[1]
+    with pytest.raises(ConfigError, match=r"partition_by=\['intents'\]: holds lists"):
+        open_target(shop.to, ("intents",), StorageOptions()).check(fields, MON, "run")
 
 
 @only_tables

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +21,7 @@ from intent.errors import ConfigError
 from intent.evaluate import paper
 from intent.evaluate.measurement import Trial
 from intent.evaluate.plots import Point, front
-from intent.evaluate.report import render_html, render_markdown, render_text, write_report
+from intent.evaluate.report import numbers, render_html, render_markdown, render_text, write_report
 from intent.evaluate.results import Measured, Sources, results_of
 from intent.evaluate.speed import Speed
 from intent.hardware import CPU, GPU, Hardware
@@ -31,7 +32,7 @@ from jobs import evaluate
 from jobs.app import load_config
 from jobs.nodes import Place
 from jobs.sweep import describe
-from tests.tiny import CART
+from tests.tiny import BASKET, CART
 
 XEON, T4 = Hardware(CPU, "Xeon", 2), Hardware(GPU, "Tesla T4", 1)
 NASTY = "<img src=//x onerror=alert(1)> ![p](http://x/y.png) | `add` </td>"
@@ -217,3 +218,19 @@ def test_beside_the_paper_stands_the_best_ratio_on_the_same_hardware(results):
     assert rows["commercial model, exact match"][2] == "not measured"
     only_cpu = {name: result for name, result in results.items() if "T4" not in name}
     assert {row[2] for row in paper.side_by_side(only_cpu).rows if "GPTQ" in row[0]} == {"not measured"}
+
+
+def test_lists_have_their_items_and_lengths_in_the_report_and_mistakes_are_told_item_by_item():
+    item = add("Eggs", 2)
+    examples = [Example(str(i), "x", {"intents": [add(), item][: i % 3]}, "en") for i in range(30)]
+    found = [Prediction({"intents": e.intent["intents"][::-1] if i else [item]}, 0.9) for i, e in enumerate(examples)]
+    row = measured("reference", XEON, 38, 10, 270)
+    row = replace(row, predictions=found, trial=replace(row.trial, loader=replace(row.trial.loader, prompt=Prompt(BASKET))))
+    results = results_of(BASKET, examples, {"reference": row})
+    assert results["reference"]["score"]["exact"] == pytest.approx(29 / 30)
+    page, text = render_html(results, {}, SOURCES), render_markdown(results, {}, SOURCES)
+    assert "## Items of the lists" in text and "## By number of items" in text
+    assert re.search(r"\| 2 \(10\) \| 1.000", text)
+    assert "an empty list" in page and "add, Eggs, 2" in page
+    assert "## Items of the lists" not in render_markdown(results_of(CART, EXAMPLES, ROWS), {}, SOURCES)
+    assert numbers(results)["score.items.f1"].to_pylist() == [results["reference"]["score"]["items"]["f1"]]

@@ -8,9 +8,9 @@ from intent.config import EndpointConfig, TeacherConfig
 from intent.openai import Endpoint
 from intent.synth.card import card
 from intent.synth.example import Example
-from intent.synth.teacher import JUDGE, Teacher, report
+from intent.synth.teacher import JUDGE, LIST_JUDGE, Teacher, report
 from tests.endpoints import FakeEndpoint
-from tests.tiny import CART
+from tests.tiny import BASKET, CART
 
 NAMES = ("Whole Milk 1L", "Free Range Eggs", "27 inch Monitor")
 TWO_MILKS = {"action": "add", "product": "Whole Milk 1L", "quantity": 2}
@@ -30,7 +30,7 @@ class Fake(FakeEndpoint):
 
     def _say(self, body: dict) -> str:
         system, data = body["messages"][0]["content"], json.loads(body["messages"][1]["content"])
-        if system == JUDGE:
+        if system in (JUDGE, LIST_JUDGE):
             return json.dumps(self.labels.get(data["message"], {"action": "add", "product": "Cheese", "quantity": 1}))
         return json.dumps({"messages": self.written[data["message"]]})
 
@@ -85,4 +85,39 @@ def test_a_message_that_instructs_reaches_the_teacher_as_data_alone():
     Teacher(Endpoint(config.endpoint), config, CART).write([example], {"c": NAMES})
     system, user = (turn["content"] for turn in server.seen[0]["messages"])
     assert HOSTILE not in system and json.loads(user)["message"] == HOSTILE and json.loads(user)["intent"] == NONE
+    server.close()
+
+
+MILK_AND_EGGS = {"intents": [TWO_MILKS, {"action": "add", "product": "Free Range Eggs", "quantity": 3}]}
+EGGS_AND_MILK = {"intents": MILK_AND_EGGS["intents"][::-1]}
+SWAP = {"intents": [{**TWO_MILKS, "action": "remove"}, {"action": "add", "product": "Free Range Eggs", "quantity": 1}]}
+NOTHING = {"intents": []}
+LISTS = [
+    Example("1", "two whole milks and three eggs", MILK_AND_EGGS, "en", "c", ("list", "commas"), "grammar", 1),
+    Example("2", "swap two whole milks for eggs", SWAP, "en", "c", ("list_swap",), "grammar", 1),
+    Example("3", "is milk in stock?", NOTHING, "en", "c", ("question",), "grammar", 1),
+]
+LISTS_WRITTEN = {
+    "two whole milks and three eggs": ["3 eggs, 2 whole milk", "two whole milks, four eggs", "2 whole milks + three eggs pls"],
+    "swap two whole milks for eggs": ["eggs instead of the two whole milks"],
+    "is milk in stock?": ["got milk?"],
+}
+LIST_LABELS = {"3 eggs, 2 whole milk": EGGS_AND_MILK, "eggs instead of the two whole milks": SWAP, "got milk?": NOTHING}
+
+
+def test_a_teacher_writes_lists_and_the_judge_gives_the_order_in_which_they_are_said():
+    server = Fake(LISTS_WRITTEN, LIST_LABELS)
+    config = TeacherConfig(3, 3, endpoint=EndpointConfig(model="big", url=server.url))
+    made = Teacher(Endpoint(config.endpoint), config, BASKET).write(LISTS, {"c": NAMES})
+    assert [(e.message, e.intent, e.phenomena) for e in made.examples] == [
+        ("3 eggs, 2 whole milk", EGGS_AND_MILK, ("list", "teacher")),
+        ("eggs instead of the two whole milks", SWAP, ("list_swap", "teacher")),
+        ("got milk?", NOTHING, ("question", "teacher")),
+    ]
+    # Four eggs are not three, and the judge knows no "three eggs pls": it says cheese, which the schema does not allow.
+    assert made.rejected == {"contradicts its label": 1, "judge gives no label": 1, "too few": 4}
+    asked = {data["message"]: data for body in server.seen if "count" in (data := json.loads(body["messages"][1]["content"]))}
+    assert {message: data["intents"] for message, data in asked.items()} == {e.message: e.intent["intents"] for e in LISTS}
+    systems = {body["messages"][0]["content"] for body in server.seen}
+    assert len(systems) == 2 and all("`intents`" in system and "correction" in system.lower() for system in systems)
     server.close()

@@ -6,12 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from intent.config import ClassifyConfig, NightlyConfig
 from intent.errors import ConfigError, IntentError
+from intent.night import frequent
 from intent.night.columns import Columns
+from intent.night.part import open_part
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
 from intent.night.worker import Worker
-from intent.storage import Blob
+from intent.storage import Blob, open_store
+from jobs.app import load_config
 
 
 class Counting(nights.RuleClassifier):
@@ -111,3 +115,84 @@ def test_distinct_messages_and_their_places():
 def test_refusals_are_of_the_bytes_as_they_are():
     _, reasons = refuse(pa.array([b"\xff", b"ok", b"\t", b"\xc3\x28"]), 10)
     assert reasons.to_pylist() == ["invalid UTF-8", None, "empty message", "invalid UTF-8"]
+
+
+SAID = ["milk and eggs", "hello", "unsure", "milk", None, "milk and eggs", "refuse"]
+
+
+def label_lists(explode, messages=SAID, known=None):
+    rows = pa.table({"id": list(range(len(messages))), "message": messages, "shop": ["s"] * len(messages)})
+    columns = Columns(keep=("shop",), explode=explode)
+    worker = Worker(nights.RuleClassifier(lists=True), nights.BASKET, columns, "run")
+    part = worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, known)
+    assert open_part(part.data, "here").receipt == part.receipt
+    return part.receipt, pq.read_table(pa.BufferReader(part.data))
+
+
+MILK = {"action": "add", "product": "Milk", "quantity": 13, "confidence": 1.0}
+EGGS = {"action": "remove", "product": "Eggs", "quantity": 1, "confidence": 0.875}
+
+
+def test_a_row_has_its_list_of_items_each_with_its_confidence():
+    receipt, table = label_lists(explode=False)
+    assert table.column_names == ["id", "intents", "confidence", "status", "variant", "shop"]
+    assert [*table.schema][1:5] == nights.BASKET.label_fields()
+    assert dict(zip(table["id"].to_pylist(), table["intents"].to_pylist(), strict=True)) == {
+        0: [MILK, EGGS],
+        1: [],
+        2: None,
+        3: [MILK | {"quantity": 4}],
+        5: [MILK, EGGS],
+    }
+    assert table["status"].to_pylist() == ["ok", "ok", "abstained", "ok", "ok"]
+    assert (receipt.labelled, receipt.abstained, receipt.rejected, receipt.file_rows) == (4, 1, 2, 5)
+
+
+def test_a_row_an_item_keeps_a_row_for_each_message_without_one_so_that_every_id_is_accounted_for():
+    receipt, table = label_lists(explode=True)
+    head = ["id", "item", "action", "product", "quantity", "item_confidence", "confidence", "status", "variant", "shop"]
+    assert table.column_names == head and [*table.schema][1:9] == nights.BASKET.label_fields(exploded=True)
+    rows = [tuple(row[name] for name in (*head[:6], "status")) for row in table.to_pylist()]
+    assert rows == [
+        (0, 1, "add", "Milk", 13, 1.0, "ok"),
+        (0, 2, "remove", "Eggs", 1, 0.875, "ok"),
+        (1, None, None, None, None, None, "ok"),
+        (2, None, None, None, None, None, "abstained"),
+        (3, 1, "add", "Milk", 4, 1.0, "ok"),
+        (5, 1, "add", "Milk", 13, 1.0, "ok"),
+        (5, 2, "remove", "Eggs", 1, 0.875, "ok"),
+    ]
+    assert set(table["shop"].to_pylist()) == {"s"} and table["confidence"].null_count == 0
+    assert (receipt.labelled, receipt.abstained, receipt.rejected, receipt.file_rows) == (4, 1, 2, 7)
+    assert receipt.variants == {"rule": 5}, "messages, not items"
+
+
+def test_every_message_may_be_without_an_item():
+    for said, rows in ((["hello", "hello"], 2), (["refuse"], 0)):
+        receipt, table = label_lists(explode=True, messages=said)
+        assert receipt.file_rows == len(table) == rows
+        assert table.schema.field("item").type == pa.int32() and table["item"].null_count == rows
+
+
+def test_lists_that_are_known_need_no_model(tmp_path):
+    store = open_store(str(tmp_path))
+    frequent.publish_messages(store, pa.array(["milk and eggs", "hello"]))
+    worker = Worker(nights.RuleClassifier("other", lists=True), nights.BASKET, Columns(), "run")
+    for chunk in frequent.chunks(store):
+        frequent.label(store, worker, chunk)
+    receipt, table = label_lists(explode=False, known=frequent.load(store))
+    assert receipt.classified == 3 and receipt.variants == {"other": 3, "rule": 2}
+    assert table.to_pylist()[0]["intents"] == [MILK, EGGS]
+
+
+def test_a_row_an_item_is_for_lists_and_its_columns_are_taken():
+    told = "explode=True: the schema 'cart' has one intent a message"
+    for job, kind in (("classify", ClassifyConfig), ("nightly", NightlyConfig)):
+        with pytest.raises(ConfigError, match=told):
+            load_config(job, ["input=/x", "output=/y", "explode=true"], kind)
+        assert load_config(job, ["input=/x", "output=/y", "explode=true", "schema=basket"], kind).explode
+    with pytest.raises(ConfigError, match="keep_columns=\\['item'\\]"):
+        Columns(keep=("item",), explode=True).check(nights.BASKET)
+    Columns(keep=("item", "action")).check(nights.BASKET)
+    with pytest.raises(ConfigError, match="keep_columns=\\['intents'\\]"):
+        Columns(keep=("intents",)).check(nights.BASKET)
