@@ -15,7 +15,7 @@ from intent.config import GateConfig
 from intent.engine import Status
 from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
 from intent.lake.target import open_target
-from intent.night import accept
+from intent.night import accept, staged
 from intent.night.accept import Examination, settle_night
 from intent.night.columns import Columns
 from intent.night.journal import Journal
@@ -193,9 +193,9 @@ def test_a_night_that_is_labelled_anew_is_judged_by_its_new_labels(shop, monkeyp
 def test_a_night_is_counted_as_its_parts_come_a_bounded_number_ahead(shop, monkeypatch):
     def look() -> None:
         [run] = {key.split("/")[2] for key in shop.staged()}
-        monkeypatch.setattr(accept, "AHEAD", 2)
-        staged, read = accept.Staged(shop.journal.staged(TUE, run)), []
-        uris = staged.map(lambda data, uri: read.append(uri) or uri)
+        monkeypatch.setattr(staged, "AHEAD", 2)
+        night, read = staged.Staged(shop.journal.staged(TUE, run)), []
+        uris = night.map(lambda data, uri: read.append(uri) or uri)
         assert next(uris) in read and len(read) <= 2 and len([*uris]) == len(read) - 1 == 2
 
     shop.night(TUE, between=look)
