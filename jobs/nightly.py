@@ -165,7 +165,7 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
 
     learn = partial(learn_labels, lineage, variants)
     with tending(lineage, variants):
-        summary = settle_night(journal, day.isoformat(), run, into, exam, learn, published)
+        summary = settle_night(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
     where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""

@@ -81,7 +81,7 @@ class Shop:
             between()
 
         exam = Examination(nights.CART, replace(self.limits, **limits), lambda: dict(self.gold))
-        return settle_night(self.journal, day, run, label, exam, publication)
+        return settle_night(self.journal, day, run, label, exam, publication=publication)
 
     variant = "rule"
 
