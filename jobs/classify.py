@@ -9,11 +9,15 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
+from intent.lake import DELTA, ICEBERG
+from intent.lake.target import open_target
 from intent.night.columns import Columns
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import MANIFEST, RunIdentity
 from intent.night.progress import Summary
-from intent.night.run import classify_night
+from intent.night.publish import Publication
+from intent.night.run import classify_night, require_apart
+from intent.storage import open_store
 from jobs.app import cluster, job, say, watcher
 from jobs.caching import label_cache, learn_labels, tending
 from jobs.choice import serving
@@ -27,17 +31,41 @@ CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 500.0
 def classify(config: ClassifyConfig) -> Summary:
     """The night of `config`, on the cluster that is up."""
     lineage = Lineage(config)
+    published = publication(lineage, [config.input])
     variants, batches = serving(lineage, config.models)
     with tending(lineage, variants):
-        summary = label(lineage, [config.input], config.output, variants, batches)
+        summary = label(lineage, [config.input], config.output, variants, batches, publication=published)
         learn_labels(lineage, variants, config.output)
+    if published:
+        say(f"published: {published.commit(open_store(config.output, lineage.options))}")
     return summary
 
 
+def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publication | None:
+    """Where the labels go beside the output. `name`: for people. Raises ConfigError where they cannot go there."""
+    config, options = lineage.config, lineage.options
+    if config.publish is None:
+        return None
+    if not config.publish.startswith(ICEBERG):
+        place = open_store(config.publish.removeprefix(DELTA), options)
+        require_apart(place, inputs, options, "publish")
+        require_apart(place, config.output, options, "publish", "the output")
+        require_apart(open_store(config.output, options), config.publish, options, "output", "what is published")
+    night = " .. ".join(dict.fromkeys(uri.removeprefix(DELTA).rstrip("/") for uri in (inputs[0], inputs[-1])))
+    target = open_target(config.publish, config.partition_by, options)
+    return Publication(target, lineage.schema, columns(config), night, name)
+
+
 def label(
-    lineage: Lineage, inputs: Sequence[str], output: str, variants: dict[str, Artifact], batches: Mapping[str, int]
+    lineage: Lineage,
+    inputs: Sequence[str],
+    output: str,
+    variants: dict[str, Artifact],
+    batches: Mapping[str, int],
+    version: int | None = None,
+    publication: Publication | None = None,
 ) -> Summary:
-    """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants."""
+    """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants. `version`: of its table."""
     config = lineage.config
     return classify_night(
         inputs,
@@ -50,6 +78,8 @@ def label(
         columns(config),
         stream=watcher(config.cluster),
         pattern=config.input_pattern,
+        version=config.input_version if version is None else version,
+        publication=publication,
     )
 
 

@@ -16,20 +16,22 @@ from intent.engine import Classifier, Prediction, abstain, classify_each
 from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
+from intent.lake import DELTA
 from intent.night.accept import Examination, settle_night
 from intent.night.arrival import wait
 from intent.night.fleet import EngineSpec
 from intent.night.journal import Journal
+from intent.night.ledger import begun_versions
 from intent.night.listing import list_input
 from intent.night.metrics import report_end
 from intent.night.place import Place, output_place
 from intent.night.run import identify, require_apart
 from intent.schema import Intent
-from intent.storage import inside, open_store, read_uri, sha256
+from intent.storage import Store, inside, open_store, read_uri, sha256
 from jobs.app import Steps, cluster, complain, job, say, watcher
 from jobs.caching import learn_labels, tending
 from jobs.choice import serving
-from jobs.classify import columns, describe, engines, identity, label
+from jobs.classify import columns, describe, engines, identity, label, publication
 
 # Exit codes from the least to the most urgent: the end of a range is that of its most urgent night.
 URGENCY = (0, 8, 7, 4, 3, 6, 5, 2, 1)
@@ -126,10 +128,11 @@ def answer(
         raise EngineFailed(variant, error) from None
 
 
-def expired(inputs: Sequence[str], config: NightlyConfig) -> bool:
-    """Whether the log is no longer there, as where a store deletes what is old."""
+def expired(inputs: Sequence[str], config: NightlyConfig, output: Store) -> bool:
+    """Whether the log is no longer there, or the version of its table: as where a store deletes what is old."""
+    options, begun = config.storage.options(), begun_versions([output])
     try:
-        list_input(inputs, config.storage.options(), config.input_pattern)
+        list_input(inputs, options, config.input_pattern, config.input_version, begun)
         return False
     except ConfigError:
         return True
@@ -141,22 +144,32 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     inputs, [output] = Place("input", config.input).of(day), output_place(config.output).of(day)
     require_apart(open_store(output, options), inputs, options)
     config = replace(config, output=output)
-    if journal.accepted(day.isoformat()) and expired(inputs, config):
-        return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
     lineage = Lineage(config)
+    published = publication(lineage, inputs, day.isoformat())
+    if journal.accepted(day.isoformat()) and expired(inputs, config, journal.output(day.isoformat())):
+        if published:
+            published.commit(journal.output(day.isoformat()))
+        return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
+    begun = [journal.output(day.isoformat()), *journal.begun(day.isoformat(), accept=True)]
     variants, batches = serving(lineage, config.models, journal.begun(day.isoformat(), config.gate.accept))
     exam = examination(lineage, lambda: engines(lineage, variants, batches))
     if config.arrival and not journal.accepted(day.isoformat()):
         for uri in inputs:
-            wait(open_store(uri, options), config.arrival, deadline, say)
-    _, run = identify(inputs, options, identity(lineage, variants), columns(config), config.input_pattern)
+            wait(open_store(uri.removeprefix(DELTA), options), config.arrival, deadline, say)
+    named, read = identity(lineage, variants), columns(config)
+    listing, run = identify(inputs, options, named, read, config.input_pattern, config.input_version, begun)
+    version = listing.table and listing.table[1]
+
+    def into(uri: str) -> None:
+        label(lineage, inputs, uri, variants, batches, version, published)
+
     learn = partial(learn_labels, lineage, variants)
     with tending(lineage, variants):
-        labels = lambda uri: label(lineage, inputs, uri, variants, batches)  # noqa: E731
-        summary = settle_night(journal, day.isoformat(), run, labels, exam, learn)
+        summary = settle_night(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
-    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}"
+    where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
+    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}{where}"
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:

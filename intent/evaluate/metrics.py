@@ -19,9 +19,11 @@ class Score:
     """Shares in [0, 1] over `messages`. `slots`: share right by slot; what is not answered is right in none. `ece`: expected
     calibration error of the answers, equal-width bins.
 
+    `none`: how right the answer "none" is, over all and by phenomenon (`_none`); empty where it is never meant or said.
+
     `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right. `intervals`: 95 % bootstrap
-    intervals (low, high) of "exact" and of every "slots.NAME", "languages.NAME" and "phenomena.NAME"; `sizes`: the messages
-    of each of these.
+    intervals (low, high) of "exact" and of every "slots.NAME", "languages.NAME", "phenomena.NAME" and "none.NAME"; `sizes`:
+    the messages of each of these.
 
     Of lists, "exact" is the whole list in any order, and `slots` is of the items that are matched with one that is meant.
     `items`: precision, recall and F1 of whole items, and the calibration error of their confidence. `lengths`: share right by
@@ -33,6 +35,7 @@ class Score:
     slots: dict[str, float]
     languages: dict[str, float]
     phenomena: dict[str, float]
+    none: dict[str, float]
     none_precision: float
     none_recall: float
     ece: float
@@ -55,6 +58,7 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
         "slots": _slots(schema, pairs),
         "languages": _by(pairs, right, lambda example: [example.language]),
         "phenomena": _by(pairs, right, lambda example: example.phenomena),
+        "none": _none(examples, said, meant),
     }
     items: dict[str, float] = {}
     interval = {}
@@ -79,6 +83,21 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
         items=items,
         **shares,
     )
+
+
+def _none(examples: Sequence[Example], said: np.ndarray, meant: np.ndarray) -> dict[str, list[bool]]:
+    """For each message that a name counts, whether it holds; a name that counts no message is left out.
+
+    "precision": of the messages answered "none", which mean it. "recall": of those that mean it, which are answered so.
+    "recall: KIND": the same of those with one phenomenon. "wrong: KIND": of those with one phenomenon that mean something,
+    which are answered "none" all the same.
+    """
+    found: dict[str, list[bool]] = {"precision": meant[said].tolist(), "recall": said[meant].tolist()}
+    kinds: dict[str, list[bool]] = defaultdict(list)
+    for example, is_said, is_meant in zip(examples, said.tolist(), meant.tolist(), strict=True):
+        for kind in example.phenomena if found["precision"] or found["recall"] else ():
+            kinds[f"{'recall' if is_meant else 'wrong'}: {kind}"].append(is_said)
+    return {name: values for name, values in (found | dict(sorted(kinds.items()))).items() if values}
 
 
 def bootstrap(values: Sequence[float]) -> tuple[float, float]:

@@ -30,6 +30,10 @@ EXPLAINED = (
     "confidence. Kept at 99 %: the largest share of answers, most confident first, of which 99 % are right. p50 and p95: a "
     "message alone. Peak memory: of the process, with the Python runtime and mapped weights."
 )
+NONE_EXPLAINED = (
+    "Precision: of the messages answered none, the share that mean it. Recall: of those that mean none, the share answered so, "
+    "over all and by phenomenon. Wrong: of those with the phenomenon that mean something, the share answered none all the same."
+)
 KINDS = {"base": "before fine-tuning", "reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", HOSTED: "hosted model"}
 KINDS |= {"svm": "linear SVM, no language model", "cascade": "the SVM where it is sure, else a language model"}
 # What a quiet machine's own services take of its CPUs, and no more.
@@ -176,6 +180,8 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
     for group, what, of in groups:
         note = f"The share right, with its 95 % bootstrap interval, by {what} (and how many {of})."
         yield f"By {what}", note, _shares(measured, group)
+    if any(result["score"]["none"] for result in measured.values()):
+        yield "The answer none", NONE_EXPLAINED, _shares(measured, "none")
     yield "Where it came from", "Artifacts by fingerprint, the code and the libraries.", _lineage(measured, sources)
 
 

@@ -18,11 +18,12 @@ from intent.engine import Classifier
 from intent.errors import CorruptData
 from intent.hardware import Hardware
 from intent.label_cache import LabelCache, Reader
+from intent.lake import Snapshot
 from intent.night import frequent, fresh
 from intent.night.columns import Columns
 from intent.night.ledger import Ledger
 from intent.night.part import Committed
-from intent.night.rows import ShardReader
+from intent.night.scan import open_reader
 from intent.night.shard import Shard
 from intent.night.worker import MAX_CHARACTERS, Worker
 from intent.schema import IntentSchema
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 class Night:
     """What every actor of a night needs to know. `types`: of the id and the kept columns in every part."""
 
-    source: Store
+    source: Store | Snapshot
     ledger: Ledger
     schema: IntentSchema
     columns: Columns
@@ -67,7 +68,7 @@ class Loaded:
 class Actor:
     def __init__(self, night: Night):
         self.night = night
-        self.reader = ShardReader(night.source, night.columns.read, night.types)
+        self.reader = open_reader(night.source, night.columns.read, night.types)
         self.computing = threading.Lock()
 
     def arrive(self) -> str:

@@ -11,15 +11,17 @@ from typing import TextIO
 from intent.artifacts import fingerprint
 from intent.config import FleetConfig
 from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
+from intent.lake import DELTA, ICEBERG, Snapshot
 from intent.night import frequent
 from intent.night.actor import Night
 from intent.night.columns import Columns, partitions
 from intent.night.fleet import EngineSpec, Fleet, load_known, reason_of
-from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
+from intent.night.ledger import FAILED, Ledger, RunIdentity, begun_versions, probe
 from intent.night.listing import Listing, list_input, named
 from intent.night.metrics import Meters
 from intent.night.part import Committed
 from intent.night.progress import Progress, Stage, Summary, Tally, say
+from intent.night.publish import Publication
 from intent.night.queue import Queue
 from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
 from intent.night.survey import find_frequent, read_footers_on_cluster
@@ -42,33 +44,45 @@ def classify_night(
     frequent_messages: int = FREQUENT_MESSAGES,
     stream: TextIO | None = None,
     pattern: str | None = None,
+    version: int | None = None,
+    publication: Publication | None = None,
 ) -> Summary:
     """Label every row below `input_uri`, or below several, into `output_uri`, once; Ray is initialized.
 
-    `pattern`: what the names of data look like; None: read what is Parquet by its name or its content.
+    `pattern`: what the names of data look like; None: read what is Parquet by its name or its content. `version`: of the
+    table that is read; None: the one that the run was begun with, or else the present one. `publication`: where the caller will
+    publish the labels; asked, before the run is planned, whether it takes them.
 
     Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
     columns.check(schema)
     store = open_store(output_uri, options)
     require_apart(store, input_uri, options)
-    listing, run = identify(input_uri, options, identity, columns, pattern)
+    listing, run = identify(input_uri, options, identity, columns, pattern, version, [store])
     ledger = Ledger(store, run)
     ledger.require_same()
     if manifest := ledger.manifest():
         ledger.close(manifest["summary"])
         frequent.forget(store)
         return Summary(**{**manifest["summary"], "already_done": True})
+    if publication:
+        publication.check(run)
     probe(ledger.store)
     store.tidy()
     meters = Meters(run.fingerprint)
 
-    def footers(source: Store, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
+    def footers(source: Store | Snapshot, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
         title = f"plans {len(blobs):,} objects of {source.uri}"
         with Stage("footers", title, "object", len(blobs), stream, meters.survey) as stage:
             return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
 
     def cut() -> Plan:
+        made = shards()
+        if publication:
+            publication.check(run, made.types)
+        return made
+
+    def shards() -> Plan:
         if fleet.rows_per_shard:
             return plan_shards(listing, columns, fleet.rows_per_shard, footers)
         rows = shard_rows(min(engine.rate for engine in engines))
@@ -81,11 +95,13 @@ def classify_night(
     return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream)
 
 
-def require_apart(output: Store, input_uri: str | Sequence[str], options: StorageOptions) -> None:
+def require_apart(
+    output: Store, input_uri: str | Sequence[str], options: StorageOptions, field: str = "output", of: str = "the input"
+) -> None:
     """Raises ConfigError where a listing of the input would show the output."""
     for uri in [input_uri] if isinstance(input_uri, str) else input_uri:
-        if inside(output, open_store(uri, options)):
-            raise ConfigError("output", output.uri, "is inside the input; name a place outside of it")
+        if not uri.startswith(ICEBERG) and inside(output, open_store(uri.removeprefix(DELTA), options)):
+            raise ConfigError(field, output.uri, f"is inside {of}; name a place outside of it")
 
 
 def identify(
@@ -94,10 +110,15 @@ def identify(
     identity: RunIdentity,
     columns: Columns,
     pattern: str | None = None,
+    version: int | None = None,
+    begun: Sequence[Store] = (),
 ) -> tuple[Listing, RunIdentity]:
-    """The input's objects, and the run that they and `identity` make. Raises ConfigError where there are none."""
-    listing = list_input(input_uri, options, pattern)
-    folders = partitions(f"{listing.store.uri}/")
+    """The input's objects, and the run that they and `identity` make. Raises ConfigError where there are none.
+
+    `begun`: where the run may have been planned before, with a version of the table that it goes on with.
+    """
+    listing = list_input(input_uri, options, pattern, version, begun_versions(begun))
+    folders = {} if listing.table else partitions(f"{listing.store.uri}/")
     kept = {name: folders[name] for name in columns.keep if name in folders}
     read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else []), *["explode"] * columns.explode])
     return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)

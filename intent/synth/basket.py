@@ -13,10 +13,11 @@ from random import Random
 
 from intent.synth.grammar import Parts, expand
 from intent.synth.language import Language
+from intent.synth.lexicon import Pool, ideas
 from intent.synth.listing import Listing
 from intent.synth.phenomena import LISTS, shares
 from intent.synth.request import Request, slots_of
-from intent.synth.shelf import Product, Shelf, ideas
+from intent.synth.shelf import Product, Shelf
 
 LENGTHS = shares(((2, 0.38), (3, 0.28), (4, 0.17), (5, 0.1), (6, 0.07)))
 # How a note writes a number beside each of its products.
@@ -60,7 +61,7 @@ class Basket(Request):
         meant = (item for item in self.said if item.product and item not in others)
         return [(item.action, item.product.name, item.quantity or 1) for item in meant]
 
-    def write(self, scenario: str, pool: Sequence[str]) -> str | None:
+    def write(self, scenario: str, pool: Pool) -> str | None:
         """The message; None where the shelf lacks what the scenario needs."""
         self.pool = pool
         self._note(scenario)
@@ -318,8 +319,8 @@ class Basket(Request):
         return self._expand(self._pick(self.templates(group)))
 
     def _expand(self, parts: Parts) -> str:
-        message = expand(parts, self.rng, self.language.rules, self._fill)
-        for pattern, to in (*self.language.contractions, *self.language.join_contractions):
+        message = self.language.contract(expand(parts, self.rng, self.language.rules, self._fill))
+        for pattern, to in self.language.join_contractions:
             message = pattern.sub(to, message)
         return message
 

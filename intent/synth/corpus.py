@@ -16,11 +16,12 @@ from intent.synth.basket import Basket
 from intent.synth.example import Example
 from intent.synth.grammar import Parts
 from intent.synth.language import load
+from intent.synth.lexicon import ODD, Pool, ideas, kinds
 from intent.synth.phenomena import LISTS, SCENARIOS, mix, shares
 from intent.synth.request import Request
-from intent.synth.shelf import Shelf, given, ideas, ontology
+from intent.synth.shelf import Shelf, given, ontology
 
-GENERATOR = "grammar-15"
+GENERATOR = "grammar-16"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")
@@ -61,9 +62,11 @@ class Corpus:
             load(code)
         self.schema, self.languages, self.seed, self.catalog, self.split = (schema, tuple(languages), seed, catalog, split)
         self.weights = mix(phenomena or {}, lists=schema.repeat > 1)
+        self._scenarios = tuple(self.weights["scenario"].items())
 
     def examples(self, start: int, stop: int) -> list[Example]:
-        return [self.example(i) for i in range(start, stop)]
+        rng = Random(0)  # seeded for each example: to make one takes as long as to seed it twice
+        return [self._example(rng, i) for i in range(start, stop)]
 
     def catalogs(self, start: int, stop: int) -> dict[str, tuple[str, ...]]:
         """The sampled catalogs that `examples(start, stop)` refer to, by id; empty with a given catalog."""
@@ -73,7 +76,10 @@ class Corpus:
         return {self._catalog_id(block): self._shelf(block).names for block in blocks}
 
     def example(self, i: int) -> Example:
-        rng = Random(_mix(self.seed, self.split, i))
+        return self.examples(i, i + 1)[0]
+
+    def _example(self, rng: Random, i: int) -> Example:
+        rng.seed(_mix(self.seed, self.split, i))
         shelf = self._shelf(i // BLOCK)
         code = self._language(rng, shelf)
         request, message = self._attempt(rng, shelf, code)
@@ -84,9 +90,8 @@ class Corpus:
 
     def _attempt(self, rng: Random, shelf: Shelf, code: str) -> tuple[Request, str]:
         """A scenario that the shelf has the products for; most have them at once."""
-        draw = shares(tuple(self.weights["scenario"].items()))
         for _ in range(ATTEMPTS):
-            scenario = draw(rng)
+            scenario = shares(self._scenarios)(rng)
             request = self._request(rng, shelf, code, scenario)
             if (message := self._message(request, scenario)) is not None:
                 return request, message
@@ -199,13 +204,13 @@ def _sampled(seed: int, split: str, block: int, languages: tuple[str, ...]) -> S
 
 
 @cache
-def _ideas(split: str) -> list[str]:
+def _ideas(split: str) -> Pool:
     """Ideas by split, department by department, so that each split's shops sell something of everything."""
     departments: dict[str, list[str]] = {}
     for idea in ideas().values():
-        if idea.name in ontology().get(idea.department, ()) and idea.department != "odd":
+        if idea.name not in kinds() and idea.department != ODD:
             departments.setdefault(idea.department, []).append(idea.name)
-    return [name for names in departments.values() for name in held_out(names, split)]
+    return Pool([name for names in departments.values() for name in held_out(names, split)])
 
 
 @cache

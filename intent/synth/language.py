@@ -1,17 +1,18 @@
-"""A language: its words, forms and phrase templates, read from one file of `languages/`.
+"""A language: its words, forms and phrase templates, read from one file of `languages/` and its column of `products/`.
 
 Knows grammar; knows no product list and no intent.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import yaml
 
 from intent.errors import ConfigError
 from intent.synth.grammar import parse
+from intent.synth.lexicon import wordings
 
 FOLDER = Path(__file__).parent / "languages"
 # Every scalar is a string: "no", "null" and "on" are words here, not values.
@@ -38,15 +39,21 @@ class Noun:
         self._said: dict = {}
 
     def form(self, name: str) -> str:
+        if "|" not in self.text:
+            return self.text
         index = self.language.forms.index(name)
-        return " ".join(_inflect(word, index) for word in self.text.split(" "))
+        return " ".join([_inflect(word, index) for word in self.text.split(" ")])
 
     @property
     def spellings(self) -> set[str]:
         """Every form, with every ending that a determiner can ask for."""
-        endings = {ending for rule in self.language.phrases.values() for ending in rule.get("adj", {}).values()} | {""}
-        forms = {self.form(name) for name in self.language.forms}
-        return {form.replace("~", ending) for form in forms for ending in endings}
+        parts = [word.partition("|") for word in self.text.split(" ")]
+        endings = [(stem, more.split(",") if bar else ()) for stem, bar, more in parts]
+        every = range(len(self.language.forms) if "|" in self.text else 1)
+        forms = {" ".join([stem + more[i] if more else stem for stem, more in endings]) for i in every}
+        if "~" not in self.text:
+            return forms
+        return {form.replace("~", ending) for form in forms for ending in self.language.endings}
 
     def say(self, phrase: str, plural: bool = False, before: str = "", after: str = "") -> str:
         """The noun with the determiner of `phrase`; `before` and `after` (a brand, a size) stand next to the noun."""
@@ -74,14 +81,18 @@ def _inflect(word: str, index: int) -> str:
 
 
 class Language:
-    """One language's data, parsed. `templates` and `rules` hold parsed templates, `nouns` the words of each product idea."""
+    """One language's data, parsed. `templates` and `rules` hold parsed templates, `nouns` the wordings of each product idea."""
 
     def __init__(self, code: str, raw: Mapping):
         self.code, self.raw = code, raw
         self.forms: list[str] = raw["forms"]
         self.genders: list[str] = raw.get("genders", ["m"])
         self.phrases: dict[str, dict] = raw["phrases"]
+        self.unit_phrases = frozenset(name for name, rule in self.phrases.items() if "unit" in rule)
+        self.one_phrases = frozenset(name for name, rule in self.phrases.items() if "one" in rule)
+        self.endings = {ending for rule in self.phrases.values() for ending in rule.get("adj", {}).values()} | {""}
         self.contractions = [(re.compile(pattern), to) for pattern, to in raw.get("contractions", [])]
+        self._contracted = re.compile("|".join(f"(?:{pattern})" for pattern, _ in raw.get("contractions", [])) or r"(?!)")
         self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
         self.fillers: list[str] = raw["fillers"]
         self.adjectives: dict[str, str | dict[str, str]] = {**raw["colours"], **raw["qualities"]}
@@ -101,7 +112,7 @@ class Language:
 
     @cached_property
     def nouns(self) -> dict[str, list[Noun]]:
-        return {idea: [Noun(self, text.strip()) for text in words.split(";")] for idea, words in self.raw["nouns"].items()}
+        return {idea: [Noun(self, text.strip()) for text in words.split(";")] for idea, words in wordings(self.code).items()}
 
     @cached_property
     def units(self) -> dict[str, list[Noun]]:
@@ -111,7 +122,7 @@ class Language:
         """How many ways there are to say a colour, another quality or a variety."""
         return len(self.varieties[quality]) if quality in self.varieties else 1
 
-    @cache  # noqa: B019 - a language lives as long as its process
+    @lru_cache(maxsize=50_000)  # noqa: B019 - a language lives as long as its process
     def described(self, idea: str, which: int, quality: str, wording: int = 0, behind: bool = False) -> Noun:
         """The noun with a colour or another quality that agrees with it, or with a variety, `behind` it or where it belongs."""
         noun = self.nouns[idea][which]
@@ -129,7 +140,7 @@ class Language:
         pair = (said, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, said)
         return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
 
-    @cache  # noqa: B019
+    @lru_cache(maxsize=20_000)  # noqa: B019
     def quality(self, idea: str, which: int, quality: str, wording: int = 0) -> Noun:
         """A quality in place of the noun that it describes: "two red" of three shirts."""
         noun = self.nouns[idea][which]
@@ -137,12 +148,19 @@ class Language:
         text = said.removeprefix("+") if isinstance(said, str) else said[noun.gender]
         return Noun(self, f"{text} /{noun.marks}")
 
-    @cache  # noqa: B019
+    @lru_cache(maxsize=20_000)  # noqa: B019
     def verbatim(self, text: str, gender: str) -> Noun:
         """A name taken as it is, with the articles of `gender`."""
         noun = Noun(self, "x")
         noun.text, noun.gender = text.replace("|", " ").replace("~", " "), gender
         return noun
+
+    def contract(self, message: str) -> str:
+        """The message with what its words run together to ("di il" is "del")."""
+        if self._contracted.search(message):
+            for pattern, to in self.contractions:
+                message = pattern.sub(to, message)
+        return message
 
     def title(self, text: str) -> str:
         """A noun as a label writes it."""
@@ -161,7 +179,9 @@ class Language:
             determiner = determiners.get("p" + noun.plural_gender, determiners.get("p", determiners.get("all", "")))
         else:
             determiner = determiners.get(key, determiners.get("s", determiners.get("all", "")))
-        text = f"{determiner} \0{word}" if determiner else f"\0{word}"
+        if not determiner:
+            return "", word
+        text = f"{determiner} \0{word}"
         for pattern, to in self.elisions:
             text = pattern.sub(to, text)
         determiner, _, word = text.partition("\0")
@@ -173,13 +193,14 @@ class _Numbers:
 
     def __init__(self, raw: Mapping, genders: Sequence[str]):
         self.words = {gender: {n: self._word(raw, n, gender) for n in range(1, 100)} for gender in genders}
+        self._every = frozenset(word for words in self.words.values() for word in words.values())
         self.dozens = {int(n): words for n, words in raw.get("dozens", {}).items()}
         self.pairs = {int(n): words for n, words in raw.get("pairs", {}).items()}
         self.dozens_of = "dozens_of" in raw
         self.beyond: list[str] = raw["beyond"]
 
     def is_word(self, text: str) -> bool:
-        return any(text == word for words in self.words.values() for word in words.values())
+        return text in self._every
 
     @staticmethod
     def _word(raw: Mapping, n: int, gender: str) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from random import Random
 
 from intent.synth.language import Language, load
-from intent.synth.shelf import DEPARTMENTS, Idea, Product, Shelf, ideas, ontology, qualities
+from intent.synth.lexicon import Idea, Pool, departments
+from intent.synth.shelf import Product, Shelf, ontology, qualities
 
 ONSETS = (
     "b",
@@ -68,6 +69,18 @@ THINGS = (
     "Panel",
 )
 VERSIONS = ("S", "M", "L", "XL", "Mini", "Max", "Pro", "Lite", "2", "3", "Black", "White", "500 g", "1 kg")
+# Departments that one shop has, a supermarket's more often than others.
+SUPERMARKET = ("grocery", "bakery", "deli", "drinks", "frozen", "world_food", "cleaning", "pharmacy", "baby", "pets")
+SHOPS = (
+    *(SUPERMARKET, SUPERMARKET, SUPERMARKET),
+    ("pharmacy", "cosmetics", "baby", "cleaning"),
+    ("diy", "garden", "home", "car", "smart_home"),
+    ("electronics", "appliances", "smart_home", "media"),
+    ("fashion", "sports", "cosmetics"),
+    ("toys", "baby", "office", "craft", "party", "media"),
+    ("home", "appliances", "garden", "pets"),
+)
+ANY = 0.3  # of the shops have departments that do not go together
 STYLES = ("plain", "plain", "plain", "plain", "lower", "upper", "comma", "spaced")
 
 
@@ -76,18 +89,18 @@ def pick(rng: Random, options: Sequence):
     return options[int(rng.random() * len(options))]
 
 
-def sample(rng: Random, languages: Sequence[str], pool: Sequence[str], brands: frozenset[str]) -> Shelf:
+def sample(rng: Random, languages: Sequence[str], pool: Pool, brands: frozenset[str]) -> Shelf:
     """8 to 40 products from the ideas in `pool`, in one shop's style of writing.
 
     Half of the shops write English, most others one of `languages`, and a delicatessen names each product in its own.
     """
     language = "en" if rng.random() < 0.5 else pick(rng, languages)
     spoken = languages if rng.random() < 0.12 else (language,)
-    chosen = set(rng.sample(DEPARTMENTS, pick(rng, (1, 1, 2, 3, 7))))
-    every = [*map(ideas().get, pool)]
-    local = [idea for idea in every if idea.department in chosen]
+    stock = departments() if rng.random() < ANY else [name for name in pick(rng, SHOPS) if name in departments()]
+    chosen = set(rng.sample(stock, min(len(stock), pick(rng, (1, 1, 2, 3, 7)))))
+    local = [idea for department, members in pool.departments.items() if department in chosen for idea in members]
     if len(local) < 5:
-        local = every
+        local = [idea for members in pool.departments.values() for idea in members]
     shop = _Shop(rng, spoken, brands)
     target, invented = rng.randint(8, 40), pick(rng, (0.0, 0.0, 0.05, 0.15, 0.6))
     products: dict[str, Product] = {}

@@ -5,17 +5,24 @@ A way to call a product is used only if it fits no other product of the shelf; w
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from random import Random
 
 from intent.synth.language import Language, Noun
+from intent.synth.lexicon import ODD, Idea, Pool, ideas
 from intent.synth.market import THINGS, invent
 from intent.synth.phenomena import shares
-from intent.synth.shelf import Idea, Product, Shelf, alike, canonical_size, ideas, ontology, qualities
+from intent.synth.shelf import Product, Shelf, alike, canonical_size, ontology, qualities
 
 # The unit that says a product's own size: "two litres of milk" asks for two of "Milk 1L", and for nothing else.
 EXACT = {"litre": "1l", "kilo": "1kg"}
 UNITS_OF_SIZE = frozenset(EXACT)
 DIGIT = re.compile(r"\d")
+
+
+@cache
+def _odd() -> list[str]:
+    return [idea.name for idea in ideas().values() if idea.department == ODD]
 
 
 class Mention:
@@ -149,7 +156,7 @@ class Speaker:
         mention.units = tuple(unit for unit in mention.units if unit not in UNITS_OF_SIZE)
         return mention
 
-    def absent(self, pool: Sequence[str], strangers: bool) -> Mention | None:
+    def absent(self, pool: Pool, strangers: bool) -> Mention | None:
         """A product that the shelf does not have: something else, a wrong brand or quality, an invented name.
 
         `strangers`: the shelf has names that no language file knows, so a common thing might be one of them.
@@ -161,10 +168,10 @@ class Speaker:
             return self._wrong(brand=True)
         if r < 0.38:
             return self._wrong(brand=False)
-        names = list(ontology()["odd"]) if strangers or r < 0.45 else pool
-        if r > 0.7:
-            known, words = ideas(), self.shelf.words
-            names = [name for name in names if known[name].parent in words] or names
+        names = _odd() if strangers or r < 0.45 else pool.names
+        if r > 0.7 and not strangers:
+            words = self.shelf.words
+            names = [name for name, parent in pool.members if parent in words] or names
         return self._unknown(ideas()[self._pick(names)])
 
     def _unknown(self, idea: Idea) -> Mention | None:

@@ -8,11 +8,12 @@ another product.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from random import Random
 
 from intent.synth.grammar import Parts, expand, names
 from intent.synth.language import Language, Noun
+from intent.synth.lexicon import Pool
 from intent.synth.phenomena import shares
 from intent.synth.reference import Mention, Speaker
 from intent.synth.shelf import Product, Shelf
@@ -41,7 +42,7 @@ class Request:
         self.box: Noun | None = None
         self.uses_mention = False
 
-    def choose(self, scenario: str, group: str, pool: Sequence[str], limits: tuple[int, int]) -> bool:
+    def choose(self, scenario: str, group: str, pool: Pool, limits: tuple[int, int]) -> bool:
         """Settles product and quantity; False where the shelf lacks what the scenario needs."""
         self.limits = limits
         if scenario == "not_in_catalog":
@@ -89,17 +90,15 @@ class Request:
         if self.mention:
             self._set_agreement(parts)
         message = expand(parts, self.rng, self.language.rules, self._fill)
-        for pattern, to in self.language.contractions:
-            message = pattern.sub(to, message)
-        return message
+        return self.language.contract(message)
 
     def _set_agreement(self, parts: Parts) -> None:
         """What the template's words agree with: the noun, or its package where a slot may name one ("the bottle of milk")."""
-        slots, phrases = slots_of(parts), self.words.phrases
+        slots, words = slots_of(parts), self.words
         units = [unit for unit in self.mention.units if unit != "pair"]
-        boxable = any("unit" in phrases.get(slot, ()) for slot in slots) and not slots & {"bare", "of", "gen", "counted"}
-        self.box = self._pick(self.words.units[self._pick(units)]) if boxable and units and self.rng.random() < 0.3 else None
-        self.plural = self.mention.number == "one" and any("one" in phrases.get(slot, ()) for slot in slots)
+        boxable = slots & words.unit_phrases and not slots & {"bare", "of", "gen", "counted"}
+        self.box = self._pick(words.units[self._pick(units)]) if boxable and units and self.rng.random() < 0.3 else None
+        self.plural = self.mention.number == "one" and bool(slots & words.one_phrases)
 
     def describe(self) -> None:
         """Adds what the mention of the product makes of the message."""
@@ -233,7 +232,7 @@ class Request:
         return options[int(self.rng.random() * len(options))]
 
 
-@lru_cache(maxsize=10_000)
+@cache
 def slots_of(parts: Parts) -> frozenset[str]:
     return frozenset(names(parts, "slot"))
 

@@ -6,7 +6,7 @@ Knows product ideas and languages; knows no message.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product as combinations
 from pathlib import Path
@@ -14,36 +14,21 @@ from pathlib import Path
 import yaml
 
 from intent.synth.language import LOADER, available, load
+from intent.synth.lexicon import Idea, ideas
 
 SIZE = re.compile(
     r"\(?\b\d+(?:[.,]\d+)?(?:\s?x\s?\d+(?:[.,]\d+)?)?\s?"
     r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|pcs|er|ct)\b\)?",
     re.IGNORECASE,
 )
+WORD = re.compile(r"\w+")
 BRACKETS = re.compile(r"\([^)]*\)")
 LONGEST = 6  # words of a noun: "pastilha para máquina de lavar loiça"
 JOINTS = frozenset("in im with for of and from mit für aus und met voor van en".split())
-DURABLE = ("electronics", "fashion", "home", "sports", "toys")
+DURABLE = ("electronics", "fashion", "home", "sports", "toys", "diy", "appliances", "smart_home")
 OPPOSITES = (("fresh", "frozen"), ("large", "small"))
 COLOURS = ("black", "white", "red", "blue", "green", "grey", "yellow", "pink")
-DEPARTMENTS = ("grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys", "office", "pets")
-
-
-@dataclass(frozen=True)
-class Idea:
-    """What a product is, without language, brand or size. `number`: mass (milk), many (apples) or one (a laptop)."""
-
-    name: str
-    parent: str
-    number: str
-    units: tuple[str, ...]
-    sizes: tuple[str, ...]
-    department: str
-
-    @cached_property
-    def line(self) -> tuple[str, ...]:
-        """Itself and what it is a kind of."""
-        return (self.name, self.parent) if self.parent else (self.name,)
+COLOURED = "coloured"
 
 
 @dataclass(frozen=True)
@@ -73,47 +58,43 @@ def ontology() -> dict:
 
 
 @cache
-def ideas() -> dict[str, Idea]:
-    """Everything that can be named, the kinds (milk) after their members (whole milk)."""
-    members = {
-        name: _idea(name, text, department)
-        for department in (*DEPARTMENTS, "odd")
-        for name, text in ontology()[department].items()
-    }
-    kinds: dict[str, Idea] = {}
-    for idea in members.values():
-        if idea.parent:
-            kinds.setdefault(idea.parent, replace(idea, name=idea.parent, parent="", sizes=()))
-    return {**members, **kinds}
-
-
-def _idea(name: str, text: str, department: str) -> Idea:
-    parent, number, units, sizes = (field.strip() for field in text.split("|"))
-    spoken = tuple(size.replace("_", " ") for size in sizes.split())
-    return Idea(name, parent, number, tuple(units.split()), spoken, department)
+def qualities(idea: str) -> tuple[str, ...]:
+    """What tells products of one idea apart besides brand and size: colours, other qualities (organic, large), varieties."""
+    listed = ideas()[idea].traits
+    colours = COLOURS if COLOURED in listed else ()
+    named = (name for name in ontology()["qualities"] if name in listed)
+    varieties = (name for group, names in ontology()["varieties"].items() if group in listed for name in names)
+    return tuple(dict.fromkeys((*colours, *named, *varieties)))
 
 
 @cache
-def qualities(idea: str) -> tuple[str, ...]:
-    """What tells products of one idea apart besides brand and size: colours, other qualities (organic, large), varieties."""
-    colours = COLOURS if idea in ontology()["coloured"] else ()
-    named = (name for name, of in ontology()["qualities"].items() if idea in of)
-    varieties = (name for group in ontology()["varieties"].values() if idea in group["of"] for name in group["names"])
-    return tuple(dict.fromkeys((*colours, *named, *varieties)))
+def traits() -> tuple[str, ...]:
+    """The names of the groups that an idea's row can list."""
+    return (COLOURED, *ontology()["qualities"], *ontology()["varieties"])
 
 
 @cache
 def alike(quality: str) -> frozenset[str]:
     """The qualities that a product has instead of `quality`, not beside it: the other colours, the other materials."""
-    families = [COLOURS, *OPPOSITES, *(group["names"] for group in ontology()["varieties"].values())]
+    families = [COLOURS, *OPPOSITES, *ontology()["varieties"].values()]
     return frozenset(name for family in families if quality in family for name in family) - {quality}
 
 
 @cache
 def confusable(word: str) -> frozenset[str]:
     """Ideas that `word` could be taken for, or that could be taken for it, although it is not their name."""
-    akin = ontology()["akin"]
-    return frozenset(akin.get(word, ())) | {other for other, names in akin.items() if word in names}
+    return frozenset(_akin().get(word, ()))
+
+
+@cache
+def _akin() -> dict[str, set[str]]:
+    """Each idea that is akin to others, whichever of their rows says so."""
+    found: dict[str, set[str]] = {}
+    for idea in ideas().values():
+        for other in idea.akin:
+            found.setdefault(idea.name, set()).add(other)
+            found.setdefault(other, set()).add(idea.name)
+    return found
 
 
 class Shelf:
@@ -205,7 +186,7 @@ def tidy(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
+    return WORD.findall(text.casefold())
 
 
 def given(names: Sequence[str]) -> Shelf:

@@ -6,11 +6,13 @@ import yaml
 
 from intent.synth.grammar import names, parse
 from intent.synth.language import FOLDER, LOADER, Language
+from intent.synth.lexicon import DEPARTMENTS, ideas
 from intent.synth.phenomena import SCENARIOS
-from intent.synth.shelf import COLOURS, DEPARTMENTS, ideas, ontology, qualities
+from intent.synth.shelf import COLOURS, ontology, qualities
+from intent.synth.words import notation
 
 SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "numbers",
-            "units", "colours", "qualities", "varieties", "nouns", "rules", "fillers", "joins", "templates")  # fmt: skip
+            "units", "colours", "qualities", "varieties", "rules", "fillers", "joins", "templates")  # fmt: skip
 PHRASES = ("counted", "bare", "the", "one", "of")
 WRAPPERS = ("before", "after", "ramble")
 GROUPS = tuple(dict.fromkeys(group for _, groups, _ in SCENARIOS.values() for group in groups)) + WRAPPERS
@@ -80,13 +82,10 @@ def _unparsed(raw: Mapping) -> Iterator[str]:
 
 
 def _words(language: Language) -> Iterator[str]:
-    for idea in ideas():
-        if idea not in language.nouns:
-            yield f"nouns.{idea}: add the word"
     for unit in sorted({unit for idea in ideas().values() for unit in idea.units}):
         if unit not in language.units:
             yield f"units.{unit}: add the word"
-    varieties = dict.fromkeys(name for group in ontology()["varieties"].values() for name in group["names"])
+    varieties = dict.fromkeys(name for group in ontology()["varieties"].values() for name in group)
     for section, wanted in (("colours", COLOURS), ("qualities", ontology()["qualities"]), ("varieties", varieties)):
         for name in wanted:
             if name not in language.raw[section]:
@@ -99,29 +98,21 @@ def _words(language: Language) -> Iterator[str]:
     for phrase in PHRASES:
         if phrase not in language.phrases:
             yield f"phrases.{phrase}: add the phrase"
-    for section, nouns in (("nouns", language.nouns), ("units", language.units)):
-        yield from _forms(language, section, nouns)
+    for unit, nouns in language.units.items():
+        yield from (f"units.{unit}: {noun.text!r} {what}" for noun in nouns for what in notation(language, noun))
 
 
 def _shared(language: Language) -> Iterator[str]:
     """Wordings that say two qualities of one product: who hears them could not tell which is meant."""
-    for idea in ideas():
+    # Ideas of one gender and the same qualities are described alike.
+    different = {(qualities(idea), language.nouns[idea][0].marks): idea for idea in ideas() if idea in language.nouns}
+    for idea in different.values():
         meant: dict[str, str] = {}
         for quality in qualities(idea):
             for wording in range(language.wordings(quality)):
                 said = language.described(idea, 0, quality, wording).form(language.forms[0])
                 if meant.setdefault(said, quality) != quality:
                     yield f"varieties.{quality}: {said!r} also says {meant[said]!r}"
-
-
-def _forms(language: Language, section: str, nouns: Mapping) -> Iterator[str]:
-    for name, spellings in nouns.items():
-        for noun in spellings:
-            if noun.gender not in language.genders:
-                yield f"{section}.{name}: {noun.text!r} has the gender {noun.gender!r}, use one of {language.genders}"
-            for word in noun.text.split(" "):
-                if "|" in word and word.count(",") != len(language.forms) - 1:
-                    yield f"{section}.{name}: {word!r} needs an ending for each of {language.forms}"
 
 
 def _numbers(language: Language) -> Iterator[str]:
@@ -217,10 +208,6 @@ def _slots(group: str, text: str, slots: set[str]) -> Iterator[str]:
 
 
 def uncovered() -> list[str]:
-    """What `products.yaml` says of ideas that it does not have."""
-    akin = ontology()["akin"]
-    named = {*akin, *(idea for words in akin.values() for idea in words), *ontology()["coloured"]}
-    named |= {idea for ideas_ in ontology()["qualities"].values() for idea in ideas_}
-    named |= {idea for group in ontology()["varieties"].values() for idea in group["of"]}
-    unknown = [f"products.yaml names {name!r}, which is no idea" for name in sorted(named - set(ideas()))]
-    return unknown + [f"products.yaml: brands.{d} is empty" for d in DEPARTMENTS if len(ontology()["brands"][d]) < 10]
+    """The departments that `products.yaml` gives too few brands for."""
+    brands = ontology()["brands"]
+    return [f"products.yaml: brands.{name} lacks ten" for name in DEPARTMENTS if len(brands.get(name, ())) < 10]

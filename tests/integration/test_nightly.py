@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import nights
 import pyarrow as pa
 import pytest
 import ray
+import tables
 
 from intent.artifacts import Artifact, ArtifactRecord
 from intent.config import NightlyConfig
@@ -167,3 +169,29 @@ def test_a_night_of_hours_as_firehose_lays_them_out_in_the_shops_own_time(root, 
     manifest = Ledger(open_store(f"{root}/labels/year=2026/month=11/day=1"), nights.IDENTITY).verify()
     objects = [entry["object"] for entry in manifest["parts"]]
     assert objects == ["10/31/22/shop-22-0", "11/01/00/shop-00-0", "11/01/21/shop-21-0"]
+
+
+@pytest.mark.parametrize("root", ["local"], indirect=True)
+def test_nights_of_a_delta_table_are_published_to_an_iceberg_table_and_an_odd_one_stays_on_a_branch(
+    root, command, tmp_path, monkeypatch
+):
+    tables.use_catalog(monkeypatch, tmp_path)
+    for day, messages in ((1, USUAL), (2, ODD), (3, USUAL)):
+        rows = {"id": [f"{day}-{n}" for n in range(60)], "message": [messages[n % len(messages)] for n in range(60)]}
+        table = pa.table(rows | {"dt": [f"2026-11-0{day}"] * 60})
+        tables.write_delta(f"{root}/in", table, partition_by=["dt"])
+    settings = ["arrival=null", "keep_columns=[dt]", "publish=iceberg:prod/shop.labels", "partition_by=[dt]"]
+    code, said = command("date=2026-11-01..2026-11-03", *settings)
+    assert code == 7 and "and in iceberg:prod/shop.labels, branch intent-2026-11-02-" in said
+    published = tables.iceberg("shop.labels")
+    assert Counter(published.scan().to_arrow()["dt"].to_pylist()) == {"2026-11-01": 60, "2026-11-03": 60}
+
+    # Written meanwhile: what was begun reads its own version, what is done is not done again.
+    tables.write_delta(f"{root}/in", table.slice(0, 1), partition_by=["dt"])
+    code, said = command("date=2026-11-02", "gate.accept=true", *settings)
+    assert code == 0 and "accepted by hand" in said
+    code, said = command("date=2026-11-01..2026-11-03", *settings)
+    assert code == 0 and said.count("already done: 60 rows") == 3, said
+    published = tables.iceberg("shop.labels")
+    assert Counter(published.scan().to_arrow()["dt"].to_pylist()) == {f"2026-11-0{day}": 60 for day in (1, 2, 3)}
+    assert [*published.refs()] == ["main"]

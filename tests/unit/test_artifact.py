@@ -185,11 +185,13 @@ def test_an_artifact_of_an_older_version_is_read_where_its_files_lie(tmp_path):
 def test_the_code_is_named_by_its_commit_or_by_a_hash_of_its_sources(tmp_path):
     (package := tmp_path / "here" / "intent").mkdir(parents=True)
     (package / "a.py").write_text("1")
-    first = artifacts.code_version(package)
-    assert re.fullmatch(r"[\d.]+, sources [0-9a-f]{16}", first)
-    (package / "a.py").write_text("2")
-    artifacts.code_version.cache_clear()
-    assert artifacts.code_version(package) != first
+    seen = {artifacts.code_version(package)}
+    assert re.fullmatch(r"[\d.]+, sources [0-9a-f]{16}", *seen)
+    for name in ("a.py", "languages.yaml", "products.tsv"):
+        (package / name).write_text("2")
+        artifacts.code_version.cache_clear()
+        assert artifacts.code_version(package) not in seen, name
+        seen.add(artifacts.code_version(package))
     git = ["git", "-C", str(package.parent), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *command], check=True)

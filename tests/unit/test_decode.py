@@ -268,6 +268,17 @@ def test_each_item_has_its_confidence_and_the_whole_has_the_end_too():
     assert nothing.confidence == pytest.approx(3 / (3 + options - 1))
 
 
+def test_the_end_of_a_list_has_the_temperature_of_the_slot_that_it_is_decided_with():
+    automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
+    [end] = automaton.target(basket()).choices
+    options = len(automaton.allowed(automaton.start))
+    for temperature in (1.0, 2.0):
+        walk = Walk(automaton, 1, [7.0, temperature, 7.0])
+        walk.advance(np.array([0]), lambda rows, tokens: np.where(np.arange(len(tokens)) == end, np.log(4.0), 0.0)[None])
+        best = 4.0 ** (1 / temperature)
+        assert walk.prediction(0).confidence == pytest.approx(best / (best + options - 1))
+
+
 def test_what_is_said_twice_is_summed_and_is_as_sure_as_both():
     automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
     once = [automaton.target(basket(("add", "Eggs", n))).choices for n in (2, 98)]

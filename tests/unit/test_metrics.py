@@ -44,6 +44,15 @@ def test_what_is_not_answered_is_right_in_no_slot_and_says_nothing_of_confidence
     assert score(CART, [example(NONE)] * 20, [Prediction(NONE, 1.0)] * 10 + unsure).ece == pytest.approx(0.0)
 
 
+def test_none_has_its_recall_by_kind_and_what_is_wrongly_none_by_kind_too():
+    asked = [example(NONE, phenomena=("question",))] * 10 + [example(MILK, phenomena=("typo",))] * 10
+    answers = [Prediction(NONE)] * 8 + [Prediction(MILK)] * 2 + [Prediction(NONE)] * 2 + [Prediction(MILK)] * 8
+    found = score(CART, asked, answers)
+    assert found.none == {"precision": 0.8, "recall": 0.8, "recall: question": 0.8, "wrong: typo": 0.2}
+    assert found.sizes["none.wrong: typo"] == 10 and found.intervals["none.precision"][0] < 0.8
+    assert score(CART, [example(MILK, phenomena=("typo",))], [Prediction(MILK)]).none == {}
+
+
 def test_answers_of_one_confidence_are_kept_together_or_not_at_all():
     certain = [Prediction(MILK, 1.0)] * 86 + [Prediction(TWO, 1.0)] * 14
     assert score(CART, [example(MILK)] * 100, certain).kept_at_99 == 0.0

@@ -126,6 +126,12 @@ def test_figures_can_be_quoted_with_their_day_command_code_hardware_intervals_an
         assert "0.923 (0.821-1.000)" in text, "36 of 39"
 
 
+def test_the_answer_none_has_its_precision_and_recall_by_kind(results):
+    _, _, section = render_markdown(results, {}, SOURCES).partition("## The answer none\n")
+    for row in ("| recall (13) |", "| recall: digit (13) |", "| wrong: digit (26) |", "| precision ("):
+        assert row in section
+
+
 def test_the_types_that_a_file_really_has_are_told(results):
     for text in (render_markdown(results, {}, SOURCES), " | ".join(Reader(render_html(results, {}, SOURCES)).said)):
         assert "gguf-Q4_K_M | Q5_0 60 MB, Q8_0 30 MB | 90 MB" in text

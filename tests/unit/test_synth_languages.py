@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from intent.synth import language as module
-from intent.synth import validate
+from intent.synth import lexicon, validate
 from intent.synth.language import available, load
 
 
@@ -20,19 +20,27 @@ def test_products_name_only_ideas_that_exist():
 
 def test_a_file_that_lacks_something_is_told_what(tmp_path, monkeypatch):
     text = (module.FOLDER / "en.yaml").read_text(encoding="utf-8")
-    text = text.replace("  cheddar: cheddar|,s;", "  chedder: cheddar|,s;").replace("{num} {counted}", "{numb} {counted}")
+    text = text.replace("  carton: ", "  cartoon: ").replace("{num} {counted}", "{numb} {counted}")
     (tmp_path / "xx.yaml").write_text(text.replace("  keep:\n", "  kept:\n"), encoding="utf-8")
     monkeypatch.setattr(validate, "FOLDER", tmp_path)
     said = " ".join(validate.complaints("xx"))
-    assert "nouns.cheddar" in said and "{numb}" in said and "templates.keep" in said
+    assert "units.carton" in said and "{numb}" in said and "templates.keep" in said
 
 
-def test_adding_a_language_is_adding_a_file(tmp_path, monkeypatch):
+def test_adding_a_language_is_adding_a_file_and_a_column(tmp_path, monkeypatch):
     shutil.copy(module.FOLDER / "en.yaml", tmp_path / "xx.yaml")
+    for table in lexicon.FOLDER.glob("*.tsv"):
+        lines = table.read_text(encoding="utf-8").splitlines()
+        english = lines[0].split("\t").index("en")
+        wider = [f"{line}\t{line.split(chr(9))[english] if number else 'xx'}" for number, line in enumerate(lines)]
+        (tmp_path / table.name).write_text("\n".join(wider) + "\n", encoding="utf-8")
     monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(lexicon, "FOLDER", tmp_path)
     load.cache_clear()
+    lexicon.rows.cache_clear()
     assert available() == ["xx"] and load("xx").nouns["eggs"][0].counted(2) == "eggs"
     load.cache_clear()
+    lexicon.rows.cache_clear()
 
 
 @pytest.mark.parametrize(

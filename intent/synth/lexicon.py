@@ -1,0 +1,111 @@
+"""The lexicon: every product type and what shoppers call it, read from the tables of `products/`.
+
+A table is one department, a row one product type (an idea), and a cell of a language's column its wordings. Knows no grammar:
+`language` parses the wordings, `words` checks the tables.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from intent.errors import ConfigError
+
+FOLDER = Path(__file__).parent / "products"
+COLUMNS = ("idea", "parent", "number", "units", "sizes", "traits", "akin")
+DEPARTMENTS = (
+    "grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys", "office", "pets", "bakery", "deli", "drinks",
+    "frozen", "world_food", "cleaning", "baby", "cosmetics", "diy", "garden", "car", "appliances", "smart_home", "craft",
+    "party", "media",
+)  # fmt: skip
+ODD = "odd"  # never on a shelf, asked for now and then all the same
+
+
+@dataclass(frozen=True)
+class Idea:
+    """What a product is, without language, brand or size. `number`: mass (milk), many (apples) or one (a laptop).
+
+    `traits`: the groups of qualities that it comes in. `akin`: other ideas that its name could be taken for.
+    """
+
+    name: str
+    parent: str
+    number: str
+    units: tuple[str, ...]
+    sizes: tuple[str, ...]
+    traits: tuple[str, ...]
+    akin: tuple[str, ...]
+    department: str
+
+    @cached_property
+    def line(self) -> tuple[str, ...]:
+        """Itself and what it is a kind of."""
+        return (self.name, self.parent) if self.parent else (self.name,)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: `cells` by the header's columns, `line` counted from 1."""
+
+    department: str
+    line: int
+    cells: dict[str, str]
+
+
+def read(path: Path) -> Iterator[Row]:
+    """The rows of one table. Raises ConfigError for a row that has not as many cells as the header."""
+    header, *lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    columns = header.split("\t")
+    for number, line in enumerate(lines, 2):
+        cells = line.split("\t")
+        if len(cells) != len(columns):
+            what = f"{len(cells)} cells"
+            raise ConfigError(f"{path.name}:{number}", what, f"give {len(columns)}, as the header has, with a tab between two")
+        yield Row(path.stem, number, dict(zip(columns, cells, strict=True)))
+
+
+@cache
+def rows() -> tuple[Row, ...]:
+    """Every table's rows, department by department."""
+    return tuple(row for department in (*departments(), ODD) for row in read(FOLDER / f"{department}.tsv"))
+
+
+@cache
+def departments() -> tuple[str, ...]:
+    """The departments that have a table."""
+    return tuple(name for name in DEPARTMENTS if (FOLDER / f"{name}.tsv").exists())
+
+
+@cache
+def ideas() -> dict[str, Idea]:
+    """Everything that can be named, the kinds (milk) after their members (whole milk)."""
+    known = {idea.name: idea for idea in map(_idea, rows())}
+    return dict(sorted(known.items(), key=lambda item: item[0] in kinds()))
+
+
+@cache
+def kinds() -> frozenset[str]:
+    """The ideas that others are kinds of: they are said, never sold by that name alone."""
+    return frozenset(row.cells["parent"] for row in rows()) - {""}
+
+
+def _idea(row: Row) -> Idea:
+    name, parent, number, *lists = (row.cells[column] for column in COLUMNS)
+    units, sizes, traits, akin = (tuple(text.split()) for text in lists)
+    return Idea(name, parent, number, units, tuple(size.replace("_", " ") for size in sizes), traits, akin, row.department)
+
+
+class Pool:
+    """The ideas `names`, indexed for what each sampled catalog asks: those of a department, those that are of some kind."""
+
+    def __init__(self, names: Sequence[str]):
+        self.names = tuple(names)
+        self.departments: dict[str, list[Idea]] = {}
+        self.members = [(name, ideas()[name].parent) for name in names if ideas()[name].parent]
+        for name in names:
+            self.departments.setdefault(ideas()[name].department, []).append(ideas()[name])
+
+
+def wordings(code: str) -> dict[str, str]:
+    """Idea -> its wordings in the language `code`, as its cell has them; without the ideas that the language lacks."""
+    return {row.cells["idea"]: cell for row in rows() if (cell := row.cells.get(code))}

@@ -1,0 +1,193 @@
+"""What is wrong with the lexicon's tables: each fault with its line, its column and what to do.
+
+`python -m intent.synth.words FILE.tsv` checks one table among the others of `products/`; FILE may lie anywhere and then stands
+for the table of its name. Without FILE it checks them all.
+"""
+
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from intent.synth.language import Language, Noun, available, load
+from intent.synth.lexicon import COLUMNS, DEPARTMENTS, FOLDER, ODD, Row, read
+from intent.synth.shelf import traits
+
+NUMBERS = ("mass", "many", "one")
+SIZE_UNITS = ("mg", "g", "kg", "ml", "cl", "L", "mm", "cm", "m", "_inch", "GB", "TB", "mAh", "W", "V", "_pack", "_bags")
+SIZE_NAMES = ("XS", "S", "M", "L", "XL", "XXL", "A3", "A4", "A5", "A6", "C4", "C5", "C6", "DL")
+MEASURE = re.compile(rf"\d+(\.\d+)?(x\d+(\.\d+)?)*({'|'.join(SIZE_UNITS)})|(EU|SPF)_\d+")
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong in one cell of one table. `line` counts from 1, the header's; `column` is as in the header."""
+
+    department: str
+    line: int
+    column: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.department}.tsv:{self.line}: {self.column}: {self.what}"
+
+
+def faults(path: Path | None = None) -> list[Fault]:
+    """What is wrong with every table, or with the one at `path` beside the others."""
+    paths = {table.stem: table for table in sorted(FOLDER.glob("*.tsv"))}
+    if path:
+        paths[path.stem] = path
+    found = [Fault(name, *wrong) for name, table in paths.items() for wrong in _shape(table)]
+    if not found:
+        every = [row for table in paths.values() for row in read(table)]
+        found = [*_rows(every), *(fault for code in available() for fault in _language(load(code), every))]
+    return sorted((f for f in found if not path or f.department == path.stem), key=lambda f: (f.department, f.line))
+
+
+def _shape(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(line, column, what is wrong) with a table's name, its header and the number of cells."""
+    if path.stem not in (*DEPARTMENTS, ODD):
+        yield 1, "file", f"no department is called {path.stem!r}; name it after one of {', '.join((*DEPARTMENTS, ODD))}"
+    header, *lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    columns, wanted = header.split("\t"), [*COLUMNS, *available()]
+    if sorted(columns) != sorted(wanted):
+        yield 1, "header", f"the columns are {columns}; use {wanted}, with a tab between two"
+    for number, line in enumerate(lines, 2):
+        if (count := line.count("\t") + 1) != len(columns):
+            yield number, "row", f"has {count} cells; give {len(columns)}, as the header has, with a tab between two"
+
+
+def _rows(rows: Sequence[Row]) -> Iterator[Fault]:
+    """What is wrong with the columns that hold no words."""
+    count = Counter(row.cells["idea"] for row in rows)
+    parents = {row.cells["idea"]: row.cells["parent"] for row in rows}
+    sold = {row.cells["idea"] for row in rows if row.cells["sizes"] or row.cells["traits"]}
+    for row in rows:
+        cells = row.cells
+        for column, what in _wrong(cells, count, parents, sold):
+            yield Fault(row.department, row.line, column, what)
+
+
+def _wrong(cells: Mapping, count: Counter, parents: Mapping, sold: set[str]) -> Iterator[tuple[str, str]]:
+    idea, parent = cells["idea"], cells["parent"]
+    if not NAME.fullmatch(idea):
+        yield "idea", f"{idea!r} is no name; use lower-case English words with _ between them"
+    if count[idea] > 1:
+        yield "idea", f"{idea!r} has {count[idea]} rows in all tables; keep one"
+    if parent and parent not in parents:
+        yield "parent", f"no row has the idea {parent!r}; add it as a row of its own or leave the parent empty"
+    elif parents.get(parent):
+        yield "parent", f"{parent!r} has a parent itself; use that one, {parents[parent]!r}"
+    elif parent in sold:
+        yield "parent", f"{parent!r} is sold itself, its row has sizes or traits; list it under akin and leave the parent empty"
+    if cells["number"] not in NUMBERS:
+        yield "number", f"{cells['number']!r} is unknown; use one of {', '.join(NUMBERS)}"
+    for column, known in (("units", _units()), ("traits", traits())):
+        for name in cells[column].split():
+            if name not in known:
+                yield column, f"{name!r} is unknown; use some of {', '.join(known)}"
+    for size in cells["sizes"].split():
+        if size not in SIZE_NAMES and not MEASURE.fullmatch(size):
+            yield "sizes", f"{size!r} is unreadable; write it as in 500g 1.5L 6x330ml 6_pack EU_43 {' '.join(SIZE_NAMES)}"
+    for other in cells["akin"].split():
+        if other not in parents or other == idea:
+            yield "akin", f"{other!r} is no other row's idea"
+
+
+@cache
+def _units() -> list[str]:
+    """The units that every language has a word for."""
+    return sorted(set.intersection(*(set(load(code).raw["units"]) for code in available())))
+
+
+def _language(language: Language, rows: Sequence[Row]) -> Iterator[Fault]:
+    """What is wrong with one language's column."""
+    said: dict[str, dict[str, str]] = defaultdict(dict)  # spelling -> the ideas that it says, each with its wording
+    for row in rows:
+        complaints, nouns = _cell(language, row.cells[language.code])
+        for what in complaints:
+            yield Fault(row.department, row.line, language.code, what)
+        for noun in nouns:
+            for spelling in noun.spellings:
+                said[spelling.casefold()].setdefault(row.cells["idea"], noun.text)
+    places = {row.cells["idea"]: row for row in rows}
+    for (idea, text, other), spelling in _shared(said, rows).items():
+        row = places[idea]
+        yield Fault(row.department, row.line, language.code, _taken(text, spelling, row, places[other]))
+
+
+def _shared(said: Mapping[str, Mapping[str, str]], rows: Sequence[Row]) -> dict[tuple[str, str, str], str]:
+    """(idea, its wording, another idea) -> a spelling that says both, though their rows do not say that they are akin."""
+    akin = {frozenset((row.cells["idea"], other)) for row in rows for other in row.cells["akin"].split()}
+    return {
+        (idea, text, other): spelling
+        for spelling, ideas in said.items()
+        if len(ideas) > 1
+        for idea, text in ideas.items()
+        for other in ideas
+        if other != idea and frozenset((idea, other)) not in akin
+    }
+
+
+def _taken(text: str, spelling: str, row: Row, other: Row) -> str:
+    name = other.cells["idea"]
+    said = f"{text!r} says {spelling!r}, as does {name} ({other.department}.tsv:{other.line})"
+    if name == row.cells["parent"] or row.cells["idea"] == other.cells["parent"]:
+        return f"{said}, its kind or a member; only the kind may be called so"
+    return f"{said}; drop one, or list {name} under akin where either may be meant"
+
+
+def _cell(language: Language, cell: str) -> tuple[list[str], list[Noun]]:
+    """(what is wrong with a cell's wordings, those that nothing is wrong with)."""
+    if not cell.strip():
+        return ["is empty; write at least one wording"], []
+    found, nouns = [], []
+    for text in cell.split(";"):
+        noun = Noun(language, text.strip())
+        wrong = list(notation(language, noun))
+        if not wrong and any((noun.text, noun.marks) == (other.text, other.marks) for other in nouns):
+            wrong = ["is there twice"]
+        found += [f"{text.strip()!r} {what}" for what in wrong]
+        nouns += [] if wrong else [noun]
+    return found, nouns
+
+
+def notation(language: Language, noun: Noun) -> Iterator[str]:
+    """What breaks the notation of a noun's text and marks (`language.Noun`)."""
+    genders = "|".join(language.genders)
+    if not noun.marks and len(language.genders) > 1:
+        yield f"lacks a gender; end it with ' /' and one of {', '.join(language.genders)}"
+    elif noun.marks and not re.fullmatch(rf"({genders})(p|s|>({genders}))?", noun.marks):
+        yield f"ends with /{noun.marks}; write one of {', '.join(language.genders)}, then nothing, p, s or > and a gender"
+    if "/" in noun.text:
+        yield "has a / inside; it stands only before the gender, with a blank before it and none behind"
+    if "~" in noun.text and not any("adj" in rule for rule in language.phrases.values()):
+        yield "has a ~, which this language does not use"
+    for word in noun.text.split(" "):
+        stem, bar, endings = word.partition("|")
+        if not word:
+            yield "has two blanks together, or is empty"
+        elif not bar and "," in stem:
+            yield f"has a comma in {word!r} but no |"
+        elif bar and ("|" in endings or endings.count(",") != len(language.forms) - 1):
+            given = len(endings.split(","))
+            yield f"has {given} endings in {word!r}; give {len(language.forms)}: {', '.join(language.forms)}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    path = Path(arguments[0]) if arguments else None
+    if len(arguments) > 1 or (path and not path.exists()):
+        print("usage: python -m intent.synth.words [FILE.tsv]", file=sys.stderr)
+        return 2
+    found = faults(path)
+    print(*found, sep="\n", end="\n" if found else "")
+    print(f"{path or FOLDER}: {len(found) or 'nothing'} wrong")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
