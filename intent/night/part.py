@@ -24,7 +24,8 @@ class Receipt:
     """What a part accounts for: `rows` in = labelled + abstained + rejected. `variants`: labelled and abstained rows of each.
 
     `lines`: the file's rows, where each item of an intent has its own; None: a row a message. `classified` counts the messages
-    that the model saw for it, `refused` the rejected rows that no model was asked about.
+    that the model saw for it, `refused` the rejected rows that no model was asked about. `seconds`: of labelling, without
+    reading and writing; None in a part of an older version.
     `pages_sha256` is of the file's bytes before its footer.
     """
 
@@ -40,6 +41,7 @@ class Receipt:
     rejected_sha256: str = ""
     pages_sha256: str = ""
     lines: int | None = None
+    seconds: float | None = None
 
     def __post_init__(self):
         if self.rows != self.labelled + self.abstained + self.rejected:

@@ -3,6 +3,7 @@
 Everything about rows is Arrow kernels; Python loops only over distinct messages. Knows a classifier, never Ray.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -36,6 +37,7 @@ class Worker:
 
     def label(self, shard: Shard, rows: pa.Table, known: pa.Table | None = None) -> Part:
         """The shard's part. `known`: answers, by message, that need no model."""
+        started = time.monotonic()
         messages, places = distinct(rows[self.columns.message])
         answers, position, classified = self.answer(messages, known)
         answers = answers.take(pa.array(position[places]))
@@ -51,6 +53,7 @@ class Worker:
         if self.columns.explode:
             labelled = items.explode(labelled, self.schema)
             counts["lines"] = len(labelled)
+        counts["seconds"] = round(time.monotonic() - started, 3)
         return build_part(counts, labelled, rejected)
 
     def answer(self, messages: pa.Array, known: pa.Table | None = None) -> tuple[pa.Table, np.ndarray, int]:
