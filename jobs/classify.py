@@ -1,15 +1,18 @@
 """Classify a query log: Parquet in, labelled Parquet, rejected rows and a manifest out, each row exactly once."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 
-from intent import prompt
+from intent import observe, prompt
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
+from intent.night import progress
 from intent.night.columns import Columns
+from intent.night.events import Listener, unheard
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import MANIFEST, RunIdentity
 from intent.night.progress import Summary
@@ -26,11 +29,19 @@ CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 500.0
 def classify(config: ClassifyConfig) -> Summary:
     """The night of `config`, on the cluster that is up."""
     lineage = Lineage(config)
-    return label(lineage, [config.input], config.output, *serving(lineage, config.models))
+    variants, batches = serving(lineage, config.models)
+    with observe.run(subject(lineage, f"classify {config.output}", [config.input], config.output), teller(config)) as observed:
+        observed.summary = label(lineage, [config.input], config.output, variants, batches, observed.hear)
+    return observed.summary
 
 
 def label(
-    lineage: Lineage, inputs: Sequence[str], output: str, variants: dict[str, Artifact], batches: Mapping[str, int]
+    lineage: Lineage,
+    inputs: Sequence[str],
+    output: str,
+    variants: dict[str, Artifact],
+    batches: Mapping[str, int],
+    listener: Listener = unheard,
 ) -> Summary:
     """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants."""
     config = lineage.config
@@ -45,7 +56,18 @@ def label(
         columns(config),
         stream=watcher(config.cluster),
         pattern=config.input_pattern,
+        listener=listener,
     )
+
+
+def subject(lineage: Lineage, name: str, inputs: Sequence[str], output: str, night: date | None = None) -> observe.Subject:
+    """What lineage and traces say of a run of the job `name`. `output`: where its readers look."""
+    fields = lineage.schema.label_fields(lineage.config.explode)
+    return observe.Subject(name, inputs, output, columns(lineage.config), fields, night)
+
+
+def teller(config: ClassifyConfig) -> Callable[[str], None]:
+    return lambda line: progress.say(line, watcher(config.cluster))
 
 
 def columns(config: ClassifyConfig) -> Columns:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TextIO
 
+from intent import observe
 from intent.artifacts import fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.config import YESTERDAY, NightlyConfig
@@ -27,7 +28,7 @@ from intent.schema import Intent
 from intent.storage import inside, open_store, read_uri, sha256
 from jobs.app import Steps, cluster, complain, job, say, watcher
 from jobs.choice import serving
-from jobs.classify import columns, describe, engines, identity, label
+from jobs.classify import columns, describe, engines, identity, label, subject, teller
 
 # Exit codes from the least to the most urgent: the end of a range is that of its most urgent night.
 URGENCY = (0, 8, 7, 4, 3, 6, 5, 2, 1)
@@ -136,6 +137,7 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     journal, options = open_journal(config), config.storage.options()
     inputs, [output] = Place("input", config.input).of(day), output_place(config.output).of(day)
     require_apart(open_store(output, options), inputs, options)
+    name = f"nightly {config.output}"
     config = replace(config, output=output)
     if journal.accepted(day.isoformat()) and expired(inputs, config):
         return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
@@ -146,10 +148,13 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
         for uri in inputs:
             wait(open_store(uri, options), config.arrival, deadline, say)
     _, run = identify(inputs, options, identity(lineage, variants), columns(config), config.input_pattern)
-    summary = settle_night(journal, day.isoformat(), run, lambda uri: label(lineage, inputs, uri, variants, batches), exam)
+    with observe.run(subject(lineage, name, inputs, output, day), teller(config)) as observed:
+        observed.summary = settle_night(
+            journal, day.isoformat(), run, lambda uri: label(lineage, inputs, uri, variants, batches, observed.hear), exam
+        )
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
-    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}"
+    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(observed.summary)}"
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:

@@ -19,6 +19,7 @@ from intent.errors import ConfigError, Disagreement, EngineHung, ShardsFailed
 from intent.hardware import Hardware, price
 from intent.night import frequent
 from intent.night.actor import Actor, Night, Outcome
+from intent.night.events import Event, Listener, unheard
 from intent.night.metrics import Meters
 from intent.night.part import Committed
 from intent.night.progress import Progress
@@ -80,8 +81,17 @@ class _Seat:
 class Fleet:
     """Actors, and the calls under way on them. An actor that no node has room for yet joins once one has."""
 
-    def __init__(self, night: Night, engines: Sequence[EngineSpec], attempts: int, progress: Progress, meters: Meters):
+    def __init__(
+        self,
+        night: Night,
+        engines: Sequence[EngineSpec],
+        attempts: int,
+        progress: Progress,
+        meters: Meters,
+        listener: Listener = unheard,
+    ):
         self.night, self.engines, self.attempts, self.progress, self.meters = night, engines, attempts, progress, meters
+        self.listener = listener
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
         self.looked = time.monotonic()
@@ -146,6 +156,7 @@ class Fleet:
         self.calls[seat.actor.load.remote(spec.load, spec.cpus, spec.gpus)] = (seat, None, None)
 
     def _ready(self, seat: _Seat, uses: Sequence[Hardware]) -> None:
+        self._tell("engine", time.monotonic() - seat.loading, seat)
         seat.ready, seat.loading = True, None
         costs = {part.model: price(seat.spec.prices, part) for part in uses}
         seat.usd_per_hour = sum(part.count * (costs[part.model] or 0.0) for part in uses)
@@ -218,6 +229,7 @@ class Fleet:
             self._ready(seat, outcome)
         elif outcome.reason:
             self._log("shard failed", seat, shard, reason=outcome.reason, final=outcome.final)
+            self._tell("shard", 0.0, seat, shard, error=outcome.reason)
             queue.fail(shard, seat, outcome.reason, outcome.final)
         else:
             seat.deaths = seat.misses = 0
@@ -229,6 +241,13 @@ class Fleet:
     def _account(self, seat: _Seat, shard: Shard, outcome: Outcome) -> None:
         self.meters.done(seat, shard.rows, outcome)
         self._log("shard done", seat, shard, seconds=round(outcome.seconds, 3))
+        self._tell("shard" if outcome.part else "frequent", outcome.seconds, seat, shard)
+
+    def _tell(self, name: str, seconds: float, seat: _Seat, shard: Shard | None = None, error: str = "") -> None:
+        facts = {"variant": seat.spec.variant, "engine": seat.spec.kind, "node": seat.node}
+        if shard:
+            facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
+        self.listener(Event(name, seconds, facts, error))
 
     def _log(self, message: str, seat: _Seat, shard: Shard | None = None, **facts) -> None:
         """For machines: what the progress lines say to people is said there."""
@@ -255,6 +274,7 @@ class Fleet:
         seat.trouble = f"{seat.spec.variant}: {reason}"
         cause = getattr(error, "cause", None)
         seat.refused = cause if isinstance(cause, Disagreement | ConfigError) else None
+        self._tell("engine", 0.0, seat, error=reason)
         self._log("actor died", seat, reason=reason, shards=[shard.id for shard in lost])
         self.progress.say(f"an actor of {seat.spec.variant} died, {len(lost)} shards go back: {reason}")
         if seat.deaths < limit:
