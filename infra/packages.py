@@ -1,9 +1,13 @@
-"""Prints what pyproject.toml requires, with the extras named as arguments, but llama-cpp-python: it is compiled meanwhile."""
+"""Prints what pyproject.toml requires, with the extras named as arguments, but llama-cpp-python: it is compiled meanwhile.
+
+Extras are separated by commas or spaces.
+"""
 
 import sys
 import tomllib
 
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
-extras = [requirement for extra in sys.argv[1:] for requirement in project["optional-dependencies"][extra]]
+named = [extra for argument in sys.argv[1:] for extra in argument.split(",")]
+extras = [requirement for extra in named for requirement in project["optional-dependencies"][extra]]
 print(*(r for r in project["dependencies"] + extras if not r.startswith("llama-cpp-python")), sep="\n")

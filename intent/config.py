@@ -13,6 +13,7 @@ from omegaconf import MISSING
 
 from intent.artifacts.variant import Precision, VariantSpec, expand
 from intent.errors import ConfigError
+from intent.lake import DELTA, ICEBERG, is_table
 from intent.schema import Choice, Count, Entity, IntentSchema, Slot
 from intent.storage import StorageOptions, absolute, split_uri
 
@@ -448,6 +449,10 @@ class JobConfig:
 
     def _place(self, told: str, uri: str) -> str:
         """The same place from the folder of any worker. Raises ConfigError where only this machine knows it."""
+        if uri.startswith(ICEBERG):
+            return uri
+        if uri.startswith(DELTA):
+            return DELTA + self._place(told, uri.removeprefix(DELTA))
         anywhere = "://" in uri or uri.startswith("/")
         remedy = "is relative to the folder that the cluster runs this job in, which does not last"
         remedy += "; give s3://bucket/prefix, or a path from / on that every node reaches"
@@ -470,36 +475,103 @@ class VocabularyConfig(JobConfig):
         yield self, "output", "output"
 
 
+class CacheVariants(Enum):
+    same = "same"
+    any = "any"
+
+
+@dataclass
+class CacheConfig:
+    """The cache of labels in the workspace. `variants`: a label may serve the `same` variant, or `any` of its checkpoint that
+    is checked against the unquantized model. `gigabytes` and `days` since the last use: the most that is kept of one scope.
+
+    A share `sample` of the messages found is asked again; where less than a share `agreement` of them gets the same intent,
+    the cache is dropped.
+    """
+
+    enabled: bool = True
+    variants: CacheVariants = CacheVariants.same
+    gigabytes: float = 8.0
+    days: int = 30
+    sample: float = 0.005
+    agreement: float = 0.98
+
+    def __post_init__(self):
+        require(self.gigabytes > 0, "cache.gigabytes", self.gigabytes, "use more than 0, or cache.enabled=false")
+        require(0 < self.days <= 3650, "cache.days", self.days, "use 1 to 3650 days")
+        require(0 <= self.sample <= 1, "cache.sample", self.sample, "use a share in [0, 1], e.g. 0.005")
+        require(0 <= self.agreement < 1, "cache.agreement", self.agreement, "use a share in [0, 1), e.g. 0.98")
+
+
+class CacheAction(Enum):
+    stats = "stats"
+    verify = "verify"
+    prune = "prune"
+    delete = "delete"
+
+
+@dataclass
+class CacheJobConfig(JobConfig):
+    """`action`: what `jobs.cache` does with the scope of this name, or with all (null)."""
+
+    action: CacheAction = CacheAction.stats
+    scope: str | None = None
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+
 @dataclass
 class ClassifyConfig(JobConfig):
-    """`input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
+    """`input`: a folder or prefix of Parquet, a Delta table by its folder, or `iceberg:CATALOG/NAMESPACE.TABLE`; of a table
+    also the rows of `/COLUMN=VALUE` below it. `input_version`: Delta's version or Iceberg's snapshot id. None: the present one,
+    or, where the run was begun before, the one that it was begun with.
+
+    `input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
     object is read that is Parquet by its name (.parquet, .parq, .pq) or, where that does not say, by its content.
 
     `keep_columns`: of the objects, or of the folders `name=value` that they lie in. `explode`: where a schema's intents are
     lists, the output has a row an item instead of a row a message.
+
+    `publish`: where labels go beside `output`, as one commit: `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder,
+    in partitions. `partition_by`: their columns, of the folder or of a table that is made.
     """
 
     input: str = MISSING
     output: str = MISSING
     input_pattern: str | None = None
+    input_version: int | None = None
     id_column: str = "id"
     message_column: str = "message"
     keep_columns: list[str] = field(default_factory=list)
     explode: bool = False
+    publish: str | None = None
+    partition_by: list[str] = field(default_factory=list)
     models: str | None = None
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self):
         super().__post_init__()
         require(self.input_pattern != "", "input_pattern", "", "give a pattern such as *.parquet, or null")
         told = f"the schema {self.schema.name!r} has one intent a message, which is a row already; use explode=false"
         require(self.schema.repeat > 1 or not self.explode, "explode", True, told)
+        self._check_partitions()
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
-        yield from ((self, name, name) for name in ("input", "output", "models"))
+        yield from ((self, name, name) for name in ("input", "output", "publish", "models"))
+
+    def _check_partitions(self) -> None:
+        names, publish = self.partition_by, self.publish
+        remedy = "is of what is published; name the folder or table too, with publish="
+        require(publish is not None or not names, "partition_by", names, remedy)
+        made = ["id", *(field.name for field in self.schema.schema().label_fields(self.explode)), *self.keep_columns]
+        lacking = [name for name in names if name not in made]
+        require(not lacking, "partition_by", lacking, f"labels have the columns {made}; add it to keep_columns")
+        whole = publish is None or is_table(publish) or bool(names)
+        require(whole, "partition_by", names, f"name the columns whose values name the folders of {publish}, such as [dt]")
 
     def written(self) -> dict[str, str]:
-        return {"output": self.output}
+        published = {} if self.publish is None or self.publish.startswith(ICEBERG) else {"publish": self.publish}
+        return {"output": self.output} | {name: uri.removeprefix(DELTA) for name, uri in published.items()}
 
 
 @dataclass
@@ -568,7 +640,7 @@ class NightlyConfig(ClassifyConfig):
         yield self.gate, "gold", "gate.gold"
 
     def written(self) -> dict[str, str]:
-        return {"workspace": self.workspace, "output": self.output}
+        return super().written() | {"workspace": self.workspace}
 
     def __post_init__(self):
         super().__post_init__()
@@ -577,6 +649,8 @@ class NightlyConfig(ClassifyConfig):
         require(self.arrival_hours >= 0, "arrival_hours", self.arrival_hours, "use hours from 0 on")
         named = self.date != YESTERDAY or not self.gate.accept
         require(named, "gate.accept", True, f"name the night too: date=YYYY-MM-DD, not date={YESTERDAY}")
+        waits = self.arrival is None or not self.input.startswith(ICEBERG)
+        require(waits, "arrival", self.arrival, "is an object beside the log, and a catalog's table has none; use null")
 
 
 class Shape(Enum):
@@ -597,7 +671,8 @@ class BenchmarkConfig(JobConfig):
 
     The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row; the others are levers,
     each measured alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured
-    model's. With `night`, the fan-out of logs of so many rows and the plan of `objects` are measured instead.
+    model's. With `night`, the fan-out of logs of so many rows and the plan of `objects` are measured instead. With `nights`,
+    so many nights of `messages` different ones each are, with the label cache, and lookups in a cache of `entries`.
     """
 
     shape: Shape = Shape.embedded
@@ -610,6 +685,8 @@ class BenchmarkConfig(JobConfig):
     vocabulary: str | None = None
     night: list[int] = field(default_factory=list)
     objects: int = 100_000
+    nights: int = 0
+    entries: int = 20_000_000
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
@@ -623,3 +700,5 @@ class BenchmarkConfig(JobConfig):
             require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")
         require(self.seconds > 0, "seconds", self.seconds, "measure each row for more than 0 seconds")
         require(self.messages > 0, "messages", self.messages, "use at least 1 message")
+        require(self.nights != 1 and self.nights >= 0, "nights", self.nights, "use 2 nights or more, or 0: none")
+        require(self.entries > 0, "entries", self.entries, "use at least 1")

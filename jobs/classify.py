@@ -10,14 +10,19 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
+from intent.lake import DELTA, ICEBERG
+from intent.lake.target import open_target
 from intent.night import progress
 from intent.night.columns import Columns
 from intent.night.events import Listener, unheard
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import MANIFEST, RunIdentity
 from intent.night.progress import Summary
-from intent.night.run import classify_night
+from intent.night.publish import Publication
+from intent.night.run import classify_night, require_apart
+from intent.storage import open_store
 from jobs.app import cluster, job, say, watcher
+from jobs.caching import label_cache, learn_labels, tending
 from jobs.choice import serving
 from jobs.nodes import room
 
@@ -29,10 +34,32 @@ CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 500.0
 def classify(config: ClassifyConfig) -> Summary:
     """The night of `config`, on the cluster that is up."""
     lineage = Lineage(config)
+    published = publication(lineage, [config.input])
     variants, batches = serving(lineage, config.models)
-    with observe.run(subject(lineage, f"classify {config.output}", [config.input], config.output), teller(config)) as observed:
-        observed.summary = label(lineage, [config.input], config.output, variants, batches, observed.hear)
+    what = subject(lineage, f"classify {config.output}", [config.input], config.output)
+    with observe.run(what, teller(config)) as observed:
+        with tending(lineage, variants):
+            rest = {"publication": published, "listener": observed.hear}
+            observed.summary = label(lineage, [config.input], config.output, variants, batches, **rest)
+            learn_labels(lineage, variants, config.output)
+        if published:
+            say(f"published: {published.commit(open_store(config.output, lineage.options))}")
     return observed.summary
+
+
+def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publication | None:
+    """Where the labels go beside the output. `name`: for people. Raises ConfigError where they cannot go there."""
+    config, options = lineage.config, lineage.options
+    if config.publish is None:
+        return None
+    if not config.publish.startswith(ICEBERG):
+        place = open_store(config.publish.removeprefix(DELTA), options)
+        require_apart(place, inputs, options, "publish")
+        require_apart(place, config.output, options, "publish", "the output")
+        require_apart(open_store(config.output, options), config.publish, options, "output", "what is published")
+    night = " .. ".join(dict.fromkeys(uri.removeprefix(DELTA).rstrip("/") for uri in (inputs[0], inputs[-1])))
+    target = open_target(config.publish, config.partition_by, options)
+    return Publication(target, lineage.schema, columns(config), night, name)
 
 
 def label(
@@ -41,9 +68,11 @@ def label(
     output: str,
     variants: dict[str, Artifact],
     batches: Mapping[str, int],
+    version: int | None = None,
+    publication: Publication | None = None,
     listener: Listener = unheard,
 ) -> Summary:
-    """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants."""
+    """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants. `version`: of its table."""
     config = lineage.config
     return classify_night(
         inputs,
@@ -56,6 +85,8 @@ def label(
         columns(config),
         stream=watcher(config.cluster),
         pattern=config.input_pattern,
+        version=config.input_version if version is None else version,
+        publication=publication,
         listener=listener,
     )
 
@@ -63,7 +94,7 @@ def label(
 def subject(lineage: Lineage, name: str, inputs: Sequence[str], output: str, night: date | None = None) -> observe.Subject:
     """What lineage and traces say of a run of the job `name`. `output`: where its readers look."""
     fields = lineage.schema.label_fields(lineage.config.explode)
-    return observe.Subject(name, inputs, output, columns(lineage.config), fields, night)
+    return observe.Subject(name, inputs, output, columns(lineage.config), fields, night, lineage.config.publish)
 
 
 def teller(config: ClassifyConfig) -> Callable[[str], None]:
@@ -105,8 +136,9 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         each = room(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
-        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True)
+        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True, abstains=False)
         takes = {"cpus": each, "gpus": int(on_gpu), "prices": config.cluster.prices}
+        takes |= {"abstain_below": config.engine.abstain_below, "cache": label_cache(lineage, name, variant)}
         takes["rate"] = GPU_RATE if on_gpu else each * (SVM_RATE if spec.runs == SVM else CPU_RATE)
         specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs
@@ -125,6 +157,10 @@ def describe(summary: Summary) -> str:
     )
     parts = f"{summary.labelled:,} labelled + {summary.abstained:,} abstained + {summary.rejected:,} rejected"
     saw = f"in {summary.seconds:.1f} s; the models saw {summary.classified:,} messages"
+    if summary.cached:
+        saw += f"\n  {summary.cached:,} rows from the label cache, {summary.duplicates_saved:,} saved as duplicates"
+    if summary.agreement is not None:
+        saw += f"; {summary.agreement:.1%} of {summary.asked_again:,} cached labels that were asked again agree"
     left_out = f"{_left_out(summary)}\n" if summary.objects_left_out else ""
     return f"{summary.rows:,} rows = {parts} {saw}\n{rates}\n{left_out}output: {summary.output}"
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from intent.artifacts.lineage import Lineage
 from intent.config import BenchmarkConfig
 from intent.errors import MissingArtifact
-from intent.night import benchmark
+from intent.night import benchmark, cache_benchmark
 from intent.night.benchmark import Overhead
 from intent.storage import open_store
 from intent.synth.corpus import Corpus
@@ -41,6 +41,32 @@ def measure_night(lineage: Lineage, head: dict) -> str:
         key = f"night-{head['date'].replace(':', '')}.json"
         store.put(key, json.dumps(found, indent=1).encode())
         return f"{benchmark.render(nights, planning, overheads)}\n\n{store.uri}/{key}"
+
+
+def measure_cached_nights(lineage: Lineage, head: dict) -> str:
+    """As `measure_night`, of nights with the label cache: lookups alone, engines that cost nothing, and the workspace's own."""
+    config: BenchmarkConfig = lineage.config
+    with TemporaryDirectory(prefix="intent-nights-") as scratch:
+        folder, actors = Path(scratch), _cpus()
+        lookups = cache_benchmark.measure_lookups(folder, config.entries, actors)
+        fan_out = cache_benchmark.measure_fan_out(folder, EACH_ONCE, actors)
+        nights = []
+        try:
+            variants, batches = serving(lineage, None)
+        except MissingArtifact as error:
+            say(f"no engine but the stub was measured: {error}")
+            variants = {}
+        for name, variant in variants.items():
+            [spec] = engines(lineage, {name: variant}, batches)
+            run = identity(lineage, {name: variant})
+            pool = _messages(lineage, cache_benchmark.different(config.nights, config.messages))
+            nights += cache_benchmark.measure_nights(folder, spec, lineage.schema, run, pool, config.nights, config.messages)
+        store = open_store(config.workspace, lineage.options)
+        results = {"lookups": [lookups], "fan_out": fan_out, "nights": nights}
+        found = head | {name: [asdict(result) for result in values] for name, values in results.items()}
+        key = f"nights-{head['date'].replace(':', '')}.json"
+        store.put(key, json.dumps(found, indent=1).encode())
+        return f"{cache_benchmark.render(lookups, fan_out, nights)}\n\n{store.uri}/{key}"
 
 
 def _overheads(lineage: Lineage, folder: Path) -> Iterator[Overhead]:

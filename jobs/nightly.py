@@ -6,29 +6,33 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import TextIO
 
 from intent import observe
 from intent.artifacts import fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.config import YESTERDAY, NightlyConfig
-from intent.engine import Classifier, Prediction, classify_each
+from intent.engine import Classifier, Prediction, abstain, classify_each
 from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
+from intent.lake import DELTA
 from intent.night.accept import Examination, settle_night
 from intent.night.arrival import wait
 from intent.night.fleet import EngineSpec
 from intent.night.journal import Journal
+from intent.night.ledger import begun_versions
 from intent.night.listing import list_input
 from intent.night.metrics import report_end
 from intent.night.place import Place, output_place
 from intent.night.run import identify, require_apart
 from intent.schema import Intent
-from intent.storage import inside, open_store, read_uri, sha256
+from intent.storage import Store, inside, open_store, read_uri, sha256
 from jobs.app import Steps, cluster, complain, job, say, watcher
+from jobs.caching import learn_labels, tending
 from jobs.choice import serving
-from jobs.classify import columns, describe, engines, identity, label, subject, teller
+from jobs.classify import columns, describe, engines, identity, label, publication, subject, teller
 
 # Exit codes from the least to the most urgent: the end of a range is that of its most urgent night.
 URGENCY = (0, 8, 7, 4, 3, 6, 5, 2, 1)
@@ -92,7 +96,7 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream
     for spec in fleet:
         environment = {"runtime_env": {"env_vars": spec.env_vars}} if spec.env_vars else {}
         task = ray.remote(answer).options(num_cpus=spec.cpus, num_gpus=spec.gpus, **environment)
-        calls[task.remote(spec.variant, spec.load, messages)] = spec.variant
+        calls[task.remote(spec.variant, spec.load, messages, spec.abstain_below)] = spec.variant
     say(f"the gold set's {len(messages)} messages are put to {', '.join(calls.values())}")
     with Steps("gold set", stream=stream) as steps:
         steps.update(0, 0, "is labelled")
@@ -113,20 +117,23 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream
     }
 
 
-def answer(variant: str, load: Callable[[], Classifier], messages: Sequence[str]) -> list[Prediction]:
+def answer(
+    variant: str, load: Callable[[], Classifier], messages: Sequence[str], abstain_below: float = 0.0
+) -> list[Prediction]:
     """Raises EngineFailed: what an engine says itself may quote a message."""
     try:
-        return classify_each(load(), messages)
+        return [abstain(found, abstain_below) for found in classify_each(load(), messages)]
     except IntentError:
         raise
     except Exception as error:
         raise EngineFailed(variant, error) from None
 
 
-def expired(inputs: Sequence[str], config: NightlyConfig) -> bool:
-    """Whether the log is no longer there, as where a store deletes what is old."""
+def expired(inputs: Sequence[str], config: NightlyConfig, output: Store) -> bool:
+    """Whether the log is no longer there, or the version of its table: as where a store deletes what is old."""
+    options, begun = config.storage.options(), begun_versions([output])
     try:
-        list_input(inputs, config.storage.options(), config.input_pattern)
+        list_input(inputs, options, config.input_pattern, config.input_version, begun)
         return False
     except ConfigError:
         return True
@@ -139,22 +146,34 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     require_apart(open_store(output, options), inputs, options)
     name = f"nightly {config.output}"
     config = replace(config, output=output)
-    if journal.accepted(day.isoformat()) and expired(inputs, config):
-        return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
     lineage = Lineage(config)
+    published = publication(lineage, inputs, day.isoformat())
+    if journal.accepted(day.isoformat()) and expired(inputs, config, journal.output(day.isoformat())):
+        if published:
+            published.commit(journal.output(day.isoformat()))
+        return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
+    begun = [journal.output(day.isoformat()), *journal.begun(day.isoformat(), accept=True)]
     variants, batches = serving(lineage, config.models, journal.begun(day.isoformat(), config.gate.accept))
     exam = examination(lineage, lambda: engines(lineage, variants, batches))
     if config.arrival and not journal.accepted(day.isoformat()):
         for uri in inputs:
-            wait(open_store(uri, options), config.arrival, deadline, say)
-    _, run = identify(inputs, options, identity(lineage, variants), columns(config), config.input_pattern)
+            wait(open_store(uri.removeprefix(DELTA), options), config.arrival, deadline, say)
+    named, read = identity(lineage, variants), columns(config)
+    listing, run = identify(inputs, options, named, read, config.input_pattern, config.input_version, begun)
+    version = listing.table and listing.table[1]
+
+    def into(uri: str) -> None:
+        label(lineage, inputs, uri, variants, batches, version, published, observed.hear)
+
+    learn = partial(learn_labels, lineage, variants)
     with observe.run(subject(lineage, name, inputs, output, day), teller(config)) as observed:
-        observed.summary = settle_night(
-            journal, day.isoformat(), run, lambda uri: label(lineage, inputs, uri, variants, batches, observed.hear), exam
-        )
+        with tending(lineage, variants):
+            settled = settle_night(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
+        where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
+        observed.summary = settled
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
-    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(observed.summary)}"
+    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(settled)}{where}"
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:

@@ -29,7 +29,7 @@ def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Pat
     CorruptData, naming the file, where the artifact's own file is damaged.
     """
     store, files = open_store(artifact.uri, options), artifact.record.files
-    target = _cache_folder() / _name(artifact, store)
+    target = cache_folder() / _name(artifact, store)
     with _locked(target, fcntl.LOCK_SH):
         if target.exists() and not _wrong(target, files) and not _unlisted(target, files):
             return target
@@ -48,7 +48,7 @@ def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Pat
     return target
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     """Raises ConfigError where another user can write to it, or could have."""
     folder = Path(tempfile.gettempdir()) / f"intent-artifacts-{os.getuid()}"
     with suppress(FileExistsError):

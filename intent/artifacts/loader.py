@@ -38,8 +38,10 @@ def classifier_loader(
     batch: int | None = None,
     checked: bool = False,
     device: Device | None = None,
+    abstains: bool = True,
 ) -> ClassifierLoader:
-    """`batch` and `device`: instead of the engine's own settings. `checked`: against its gold set.
+    """`batch` and `device`: instead of the engine's own settings. `checked`: against its gold set. `abstains`: else it labels
+    whatever it is unsure of, too.
 
     Raises ConfigError where the variant was trained for another schema.
     """
@@ -52,7 +54,8 @@ def classifier_loader(
         gptq_batch=batch or engine.gptq_batch,
         threads=threads,
         max_message_tokens=engine.max_message_tokens,
-        abstain_below=engine.abstain_below,
+        abstain_below=engine.abstain_below if abstains else 0.0,
+        cascade_below=engine.abstain_below,
         parity_messages=engine.parity_messages if checked else 0,
         parity_disagreement=engine.parity_disagreement,
     )

@@ -6,7 +6,7 @@ a time; `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `svm.p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -43,6 +43,13 @@ class Classifier(Protocol):
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         """One prediction a message, in order, each with its message. Never raises for what a message says."""
+
+
+def abstain(prediction: Prediction, below: float) -> Prediction:
+    """The prediction, or an abstention without an intent where its confidence is below the threshold."""
+    if prediction.status is not Status.OK or prediction.confidence >= below:
+        return prediction
+    return replace(prediction, intent=dict.fromkeys(prediction.intent), status=Status.ABSTAINED)
 
 
 def classify_each(classifier: Classifier, messages: Sequence[str]) -> list[Prediction]:

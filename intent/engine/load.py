@@ -28,6 +28,8 @@ class EngineOptions:
 
     `gptq_batch` None: as many as the GPU has memory for, on a CPU 64.
 
+    Below `cascade_below` the cheap model of a cascade leaves a message to the other, whatever its own threshold.
+
     `parity_messages`: how many of its gold messages it must label as the reference did, but for a share
     `parity_disagreement`, before it is given out; 0: none.
     """
@@ -39,6 +41,7 @@ class EngineOptions:
     threads: int | None = None
     max_message_tokens: int = 256
     abstain_below: float = 0.0
+    cascade_below: float = 0.0
     parity_messages: int = 0
     parity_disagreement: float = 0.1
 
@@ -53,7 +56,7 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
         return load_svm(folder, prompt.schema, options.abstain_below)
     if spec.engine == CASCADE:
         # A cascade's folder holds the files of both.
-        threshold = max(Threshold.read(folder).confidence, options.abstain_below)
+        threshold = max(Threshold.read(folder).confidence, options.abstain_below, options.cascade_below)
         other = load_classifier(folder, spec.model.name, prompt, options)
         return Cascade(variant, load_svm(folder, prompt.schema), other, threshold)
     if not options.parity_messages or spec.engine == "reference":

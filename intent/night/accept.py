@@ -3,26 +3,22 @@
 Knows the journal, the gate and the ledger; nothing of Ray, dates or the command line.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from intent.artifacts import fingerprint
 from intent.config import GateConfig
-from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined
+from intent.errors import ConfigError, ManifestLost, Quarantined
 from intent.night.gate import Portrait, count, findings, paint
 from intent.night.journal import Journal
-from intent.night.ledger import LABELLED, MANIFEST, Ledger, RunIdentity, probe
+from intent.night.ledger import MANIFEST, Ledger, RunIdentity, probe
 from intent.night.part import Committed, open_part
 from intent.night.progress import Summary, Tally
+from intent.night.publish import Publication
 from intent.night.shard import Plan
+from intent.night.staged import Staged
 from intent.schema import IntentSchema
-from intent.storage import Store, sha256
-
-T = TypeVar("T")
-# So many parts are asked for ahead of who reads them.
-AHEAD = 64
+from intent.storage import Store
 
 
 @dataclass(frozen=True)
@@ -35,8 +31,19 @@ class Examination:
     of: str = ""
 
 
-def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[str], object], exam: Examination) -> Summary:
-    """The night of `day`, from wherever an earlier run of it stopped. `label` labels it into a place, once.
+def settle_night(
+    journal: Journal,
+    day: str,
+    run: RunIdentity,
+    label: Callable[[str], object],
+    exam: Examination,
+    learn: Callable[[str], object] = lambda place: None,
+    publication: Publication | None = None,
+) -> Summary:
+    """The night of `day`, from wherever an earlier run of it stopped. `label` labels it into a place, once. `learn` is told
+    that place once the night is accepted: what is outside its limits must teach the label cache nothing.
+
+    `publication`: where labels go beside the output: before the night is judged to a branch, if there are such, then for all.
 
     Raises Quarantined where the night is outside its limits, ConfigError where what is to be accepted as it is was never
     labelled, and what `label` raises.
@@ -46,6 +53,9 @@ def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[
     ledger.require_same()
     if manifest := ledger.manifest():
         ledger.close(manifest["summary"])
+        learn(journal.staged(day, run.fingerprint).uri)
+        if publication:
+            publication.commit(output)
         finish(journal, day, exam.limits)
         return Summary(**manifest["summary"] | {"already_done": True})
     staged = journal.staged(day, run.fingerprint)
@@ -55,46 +65,23 @@ def settle_night(journal: Journal, day: str, run: RunIdentity, label: Callable[[
     label(staged.uri)
     try:
         labelled = Staged(staged)
+        branch = publication.stage(labelled) if publication else ""
         portrait = judge(journal, day, labelled, exam)
         if portrait.findings and not exam.limits.accept:
-            raise Quarantined(_describe(portrait, staged, journal.draw(day, exam.limits.nights)))
+            raise Quarantined(_describe(portrait, staged, journal.draw(day, exam.limits.nights), branch))
         summary = publish(labelled, output)
     except (ManifestLost, FileNotFoundError) as error:
         # Another driver publishes the same night, and may have cleared it away already.
         if not journal.accepted(day):
             raise
+        learn(staged.uri)
         journal.clear(day)
         raise ManifestLost(f"{output.uri}: another driver finished this night first; its labels stand") from error
+    learn(staged.uri)
+    if publication:
+        publication.commit(output)
     finish(journal, day, exam.limits)
     return summary
-
-
-class Staged:
-    """A night that is labelled and not published. Raises FileNotFoundError where it is not, or no longer, there."""
-
-    def __init__(self, store: Store):
-        self.store = store
-        self.ledger = Ledger(store, RunIdentity({}, "", "", ""))
-        manifest = self.ledger.manifest()
-        if manifest is None:
-            raise FileNotFoundError(f"{store.uri}: has no manifest")
-        self.ledger = Ledger(store, RunIdentity(**manifest["run"]))
-        self.summary: dict = manifest["summary"]
-        self.parts = {entry["shard"]: entry[LABELLED] for entry in manifest["parts"]}
-
-    def map(self, function: Callable[[bytes, str], T]) -> Iterator[T]:
-        """Of every labelled part and its URI, as they are asked for. Raises CorruptData where one is not the manifest's."""
-
-        def call(entry: dict) -> T:
-            data, uri = self.store.read(entry["key"]), f"{self.store.uri}/{entry['key']}"
-            if sha256(data) != entry["sha256"]:
-                raise CorruptData(f"{uri}: SHA-256 is not its manifest's; delete {self.store.uri} and run again")
-            return function(data, uri)
-
-        entries = [*self.parts.values()]
-        with ThreadPoolExecutor(self.store.parallel) as pool:
-            for start in range(0, len(entries), AHEAD):
-                yield from pool.map(call, entries[start : start + AHEAD])
 
 
 def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Portrait:
@@ -140,10 +127,11 @@ def publish(staged: Staged, output: Store) -> Summary:
 
 
 def _timed(summary: Summary, labelling: dict) -> Summary:
-    """With the times of the labelling instead of the copying."""
+    """With the times of the labelling instead of the copying, and with what was asked again for no part."""
     rates = {name: entry["rows_per_second"] for name, entry in labelling["variants"].items()}
     variants = {name: entry | {"rows_per_second": rates.get(name, 0.0)} for name, entry in summary.variants.items()}
-    return replace(summary, variants=variants, seconds=labelling["seconds"])
+    asked = {name: labelling.get(name, 0) for name in ("asked_again", "agreed")}
+    return replace(summary, variants=variants, seconds=labelling["seconds"], **asked)
 
 
 def finish(journal: Journal, day: str, limits: GateConfig) -> None:
@@ -152,10 +140,10 @@ def finish(journal: Journal, day: str, limits: GateConfig) -> None:
     journal.draw(day, limits.nights)
 
 
-def _describe(portrait: Portrait, staged: Store, page: str) -> str:
+def _describe(portrait: Portrait, staged: Store, page: str, branch: str) -> str:
     reasons = "\n".join(f"  - {finding}" for finding in portrait.findings)
     return (
         f"outside its limits:\n{reasons}\n"
-        f"it is not published: its labels are in {staged.uri}, its page is {page}\n"
+        f"it is not published: its labels are in {staged.uri}{f' and in {branch}' if branch else ''}, its page is {page}\n"
         f"to accept it as it is, run the same command with date={portrait.night} gate.accept=true"
     )

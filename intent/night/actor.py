@@ -8,7 +8,7 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,11 +17,13 @@ from intent import hardware
 from intent.engine import Classifier
 from intent.errors import CorruptData
 from intent.hardware import Hardware
-from intent.night import frequent
+from intent.label_cache import LabelCache, Reader
+from intent.lake import Snapshot
+from intent.night import frequent, fresh
 from intent.night.columns import Columns
 from intent.night.ledger import Ledger
 from intent.night.part import Committed
-from intent.night.rows import ShardReader
+from intent.night.scan import open_reader
 from intent.night.shard import Shard
 from intent.night.worker import MAX_CHARACTERS, Worker
 from intent.schema import IntentSchema
@@ -34,7 +36,7 @@ log = logging.getLogger(__name__)
 class Night:
     """What every actor of a night needs to know. `types`: of the id and the kept columns in every part."""
 
-    source: Store
+    source: Store | Snapshot
     ledger: Ledger
     schema: IntentSchema
     columns: Columns
@@ -55,35 +57,59 @@ class Outcome:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """The processors that an actor takes up, and what of the label cache it ignores, and why."""
+
+    uses: tuple[Hardware, ...]
+    ignored: tuple[str, ...] = ()
+
+
 class Actor:
     def __init__(self, night: Night):
         self.night = night
-        self.reader = ShardReader(night.source, night.columns.read, night.types)
+        self.reader = open_reader(night.source, night.columns.read, night.types)
         self.computing = threading.Lock()
 
     def arrive(self) -> str:
         """Returns the name of this host, at once: from now on the actor has a node, and its loading is timed."""
         return platform.node()
 
-    def load(self, load: Callable[[], Classifier], cpus: float, gpus: float) -> tuple[Hardware, ...]:
-        """Returns the processors that the actor takes up."""
+    def load(
+        self,
+        load: Callable[[], Classifier],
+        cpus: float,
+        gpus: float,
+        abstain_below: float = 0.0,
+        cache: LabelCache | None = None,
+    ) -> Loaded:
         night = self.night
-        self.worker = Worker(load(), night.schema, night.columns, night.ledger.run.fingerprint, night.max_characters)
-        return tuple(found for found in (hardware.cpu(cpus), hardware.gpu(gpus) if gpus else None) if found)
+        run = night.ledger.run.fingerprint
+        reader = Reader.open(cache, run) if cache else None
+        self.worker = Worker(load(), night.schema, night.columns, run, night.max_characters, abstain_below, reader)
+        uses = tuple(found for found in (hardware.cpu(cpus), hardware.gpu(gpus) if gpus else None) if found)
+        return Loaded(uses, tuple(reader.notes) if reader else ())
 
-    def label(self, shard: Shard, known: pa.Table | None) -> Outcome:
-        return _outcome(lambda: self._label(shard, known))
+    def label(self, shard: Shard, known: pa.Table | None, distrusted: Collection[str] = ()) -> Outcome:
+        """`distrusted`: the tokens of label caches that the night goes on without."""
+        return _outcome(lambda: self._label(shard, known, distrusted))
 
-    def label_frequent(self, chunk: Shard, known: None) -> Outcome:
-        def run() -> tuple[None, float]:
+    def label_frequent(self, chunk: Shard, known: None, distrusted: Collection[str] = ()) -> Outcome:
+        def run() -> tuple[Committed, float]:
             with self.computing:
                 started = time.monotonic()
-                frequent.label(self.night.ledger.store, self.worker, chunk)
-                return None, time.monotonic() - started
+                self._trust(distrusted)
+                receipt = frequent.label(self.night.ledger.store, self.worker, chunk)
+                return Committed(receipt, 0, ""), time.monotonic() - started
 
         return _outcome(run)
 
-    def _label(self, shard: Shard, known: pa.Table | None) -> tuple[Committed, float]:
+    def _trust(self, distrusted: Collection[str]) -> None:
+        reader = self.worker.reader
+        if reader and reader.trusted and reader.token in distrusted:
+            reader.forget()
+
+    def _label(self, shard: Shard, known: pa.Table | None, distrusted: Collection[str]) -> tuple[Committed, float]:
         ledger = self.night.ledger
         rows = self.reader.read(shard)
         with self.computing:
@@ -92,8 +118,11 @@ class Actor:
                 return ledger.committed(shard.id), 0.0
             log.info("labelling", extra={"run": ledger.run.fingerprint, "shard": shard.id, "rows": shard.rows})
             started = time.monotonic()
+            if distrusted:
+                self._trust(distrusted)
             part = self.worker.label(shard, rows, known)
             seconds = time.monotonic() - started
+        fresh.keep(ledger.store, shard.id, part.fresh)
         return ledger.publish(part), seconds
 
 

@@ -11,10 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from intent.errors import ConfigError
+from intent.lake import HIVE_NULL
 from intent.schema import IntentSchema
-
-# As Hive and Spark name the folder of a null.
-HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,13 @@ def partitions(path: str) -> dict[str, str | None]:
         if name and equals:
             found[unquote(name)] = None if value == HIVE_NULL else unquote(value)
     return found
+
+
+def typed(rows: pa.Table, types: pa.Schema) -> pa.Table:
+    """`rows`, with the columns that `types` names as it has them. Raises ArrowInvalid where a value does not fit."""
+    for name in set(types.names) & set(rows.column_names):
+        rows = rows.set_column(rows.column_names.index(name), name, cast(rows[name], types.field(name).type))
+    return rows
 
 
 def cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

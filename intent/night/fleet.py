@@ -7,7 +7,7 @@ is done is known from the store alone.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -17,8 +17,9 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError,
 from intent.engine import Classifier
 from intent.errors import ConfigError, Disagreement, EngineHung, ShardsFailed
 from intent.hardware import Hardware, price
+from intent.label_cache import LabelCache
 from intent.night import frequent
-from intent.night.actor import Actor, Night, Outcome
+from intent.night.actor import Actor, Loaded, Night, Outcome
 from intent.night.events import Event, Listener, unheard
 from intent.night.metrics import Meters
 from intent.night.part import Committed
@@ -43,7 +44,8 @@ class EngineSpec:
     """A kind of actor: how to load its classifier (called inside the actor), how many, and what each takes of a node.
 
     `prices`: USD an hour of one processor, by its model or kind. `grows`: more of them, where nodes that join the cluster
-    have room. `rate`: messages a second to expect of one, at least.
+    have room. `rate`: messages a second to expect of one, at least. The classifier does not abstain by itself: what is below
+    `abstain_below` the night abstains from. `cache`: of labels that this kind of actor may take.
     """
 
     variant: str
@@ -56,6 +58,8 @@ class EngineSpec:
     grows: bool = False
     prices: Mapping[str, float | None] = field(default_factory=dict)
     rate: float = math.inf
+    abstain_below: float = 0.0
+    cache: LabelCache | None = None
 
 
 @dataclass(eq=False)
@@ -88,10 +92,13 @@ class Fleet:
         attempts: int,
         progress: Progress,
         meters: Meters,
+        distrusted: Collection[str] = (),
         listener: Listener = unheard,
     ):
+        """`distrusted`: tokens of label caches that are not to be used, of which there may be more later."""
         self.night, self.engines, self.attempts, self.progress, self.meters = night, engines, attempts, progress, meters
         self.listener = listener
+        self.distrusted, self.ignored = distrusted, set()
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
         self.looked = time.monotonic()
@@ -153,10 +160,17 @@ class Fleet:
     def _load(self, seat: _Seat, node: str) -> None:
         spec = seat.spec
         seat.node, seat.loading = node, time.monotonic()
-        self.calls[seat.actor.load.remote(spec.load, spec.cpus, spec.gpus)] = (seat, None, None)
+        self.calls[seat.actor.load.remote(spec.load, spec.cpus, spec.gpus, spec.abstain_below, spec.cache)] = (seat, None, None)
 
-    def _ready(self, seat: _Seat, uses: Sequence[Hardware]) -> None:
+    def _ready(self, seat: _Seat, loaded: Loaded) -> None:
+        for note in set(loaded.ignored) - self.ignored:
+            self.ignored.add(note)
+            self.progress.say(f"the label cache of {seat.spec.variant} is ignored as far as it is damaged: {note}")
         self._tell("engine", time.monotonic() - seat.loading, seat)
+        self._price(seat, loaded.uses)
+        self._log("actor ready", seat)
+
+    def _price(self, seat: _Seat, uses: Sequence[Hardware]) -> None:
         seat.ready, seat.loading = True, None
         costs = {part.model: price(seat.spec.prices, part) for part in uses}
         seat.usd_per_hour = sum(part.count * (costs[part.model] or 0.0) for part in uses)
@@ -164,7 +178,6 @@ class Fleet:
         if unknown and any(cost is not None for cost in seat.spec.prices.values()):
             self.unpriced |= unknown
             self.progress.say(f"the cost leaves out {', '.join(map(repr, sorted(unknown)))}: cluster.prices has no price of it")
-        self._log("actor ready", seat)
 
     def _stuck(self, now: float) -> list[_Seat]:
         """The seats whose actors hang at loading. One that waits for a node does not load yet."""
@@ -199,7 +212,7 @@ class Fleet:
         for level in range(depth):
             for seat in ready:
                 if len(queue.held(seat)) <= level and (shard := queue.take(seat, time.monotonic())):
-                    self.calls[getattr(seat.actor, method).remote(shard, known)] = (seat, shard, queue)
+                    self.calls[getattr(seat.actor, method).remote(shard, known, tuple(self.distrusted))] = (seat, shard, queue)
 
     def _finished(self) -> list[ray.ObjectRef]:
         if not self.calls:

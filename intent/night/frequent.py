@@ -5,7 +5,9 @@ Within a shard a message is classified once anyway, so what counts is in how man
 """
 
 import io
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from intent.errors import CorruptData
+from intent.night import fresh
+from intent.night.part import RECEIPT, Receipt
 from intent.night.rows import ShardReader, distinct, refuse
 from intent.night.shard import Shard
-from intent.night.worker import Worker
+from intent.night.worker import CACHED, Worker
 from intent.storage import Store
 
 FOLDER = "frequent"
@@ -77,12 +81,15 @@ def chunks(store: Store) -> list[Shard]:
     return [Shard(blob, start, min(size, rows - start), start) for start in range(0, rows, size)]
 
 
-def label(store: Store, worker: Worker, chunk: Shard) -> None:
-    """Publish a chunk's answers, unless they are there."""
+def label(store: Store, worker: Worker, chunk: Shard) -> Receipt:
+    """Publish a chunk's answers, unless they are there. Returns where they came from, as the receipt of no rows."""
     messages = _messages(store).slice(chunk.start, chunk.rows)
-    answers, position, _ = worker.answer(messages.cast(pa.binary()))
-    table = answers.take(pa.array(position[:-1])).add_column(0, "message", messages)
-    store.put_if_absent(_key(chunk), _bytes(table))
+    found = worker.answer(messages.cast(pa.binary()))
+    receipt = Receipt(chunk.id, worker.run, 0, 0, 0, 0, **worker.asked(found))
+    table = found.table.take(pa.array(found.position[:-1])).add_column(0, "message", messages)
+    fresh.keep(store, f"frequent-{chunk.start:09d}", found.fresh)
+    store.put_if_absent(_key(chunk), _bytes(table.replace_schema_metadata({RECEIPT: json.dumps(asdict(receipt))})))
+    return receipt
 
 
 def missing(store: Store, planned: Sequence[Shard]) -> list[Shard]:
@@ -90,16 +97,18 @@ def missing(store: Store, planned: Sequence[Shard]) -> list[Shard]:
     return [chunk for chunk in planned if _key(chunk) not in found]
 
 
-def answered(store: Store) -> int:
-    """How many messages have their answers in the store."""
-    return sum(int(blob.key.removesuffix(".parquet").split("-")[-1]) for blob in store.list(f"{FOLDER}/answers-"))
+def answered(store: Store) -> list[tuple[int, Receipt | None]]:
+    """Of each chunk that has its answers in the store, how many messages it has, and the receipt of its making."""
+    return [(_rows(blob.key), _receipt(store, blob.key)) for blob in store.list(f"{FOLDER}/answers-")]
 
 
 def load(store: Store) -> pa.Table | None:
     """All answers there are, by message; None where there are none."""
     keys = [blob.key for blob in store.list(f"{FOLDER}/answers-")]
     tables = [_table(store, key) for key in keys]
-    return pa.concat_tables(tables).combine_chunks() if tables else None
+    # Made before there was a cache.
+    tables = [t if CACHED in t.column_names else t.append_column(CACHED, pa.repeat(False, len(t))) for t in tables]
+    return pa.concat_tables([t.replace_schema_metadata() for t in tables]).combine_chunks() if tables else None
 
 
 def forget(store: Store) -> None:
@@ -115,6 +124,16 @@ def _messages(store: Store) -> pa.Array:
 def _table(store: Store, key: str) -> pa.Table:
     # Not read_table, which first imports pyarrow.dataset: 0.6 seconds of every actor's start.
     return pq.ParquetFile(io.BytesIO(store.read(key)), page_checksum_verification=True).read()
+
+
+def _receipt(store: Store, key: str) -> Receipt | None:
+    """None where it was made by an older version."""
+    found = pq.read_metadata(io.BytesIO(store.read(key))).metadata or {}
+    return Receipt(**json.loads(found[RECEIPT])) if RECEIPT in found else None
+
+
+def _rows(key: str) -> int:
+    return int(key.removesuffix(".parquet").split("-")[-1])
 
 
 def _key(chunk: Shard) -> str:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
@@ -123,7 +124,8 @@ class Ledger:
         totals = {name: sum(getattr(part.receipt, name) for part in parts.values()) for name in COUNTS}
         head = {"fingerprint": self.run.fingerprint, "run": asdict(self.run), **totals, "summary": summary}
         entries = [_entry(shard, parts[shard.id]) for shard in plan.shards]
-        manifest = {**head, "left_out": dict(plan.left_out), "parts": entries}
+        table = {"table": {"uri": plan.table[0], "version": plan.table[1]}} if plan.table else {}
+        manifest = {**head, **table, "left_out": dict(plan.left_out), "parts": entries}
         if not self.store.put_if_absent(MANIFEST, _dump(manifest)):
             raise ManifestLost(f"{self.store.uri}/{MANIFEST}: another driver finished this night first; its labels stand")
         self.close(summary)
@@ -217,6 +219,16 @@ class Ledger:
             raise CorruptData(f"{self.store.uri}/{key}: not JSON ({error}); name a new output") from error
 
 
+def begun_versions(places: Iterable[Store]) -> dict[str, int]:
+    """The version of each table, by its address, that a run in one of `places` was planned with: it goes on with that one."""
+    found = {}
+    for place in places:
+        with suppress(FileNotFoundError, ValueError, AttributeError):
+            if table := json.loads(place.read(PLAN)).get("table"):
+                found.setdefault(*table)
+    return found
+
+
 def probe(store: Store) -> None:
     """Refuse, by StoreUnfit, a store without the guarantees that the ledger rests on.
 
@@ -265,13 +277,14 @@ def part_key(kind: str, shard_id: str) -> str:
 
 def _packed(plan: Plan) -> dict:
     types = None if plan.types is None else base64.b64encode(plan.types.serialize().to_pybytes()).decode()
-    return {"types": types, "left_out": dict(plan.left_out), "shards": [_flat(shard) for shard in plan.shards]}
+    shards = [_flat(shard) for shard in plan.shards]
+    return {"types": types, "left_out": dict(plan.left_out), "table": plan.table, "shards": shards}
 
 
 def _unpacked(found: dict) -> Plan:
     types = None if found["types"] is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(found["types"])))
     shards = [Shard(Blob(key, size, etag), *rest) for key, size, etag, *rest in found["shards"]]
-    return Plan(shards, types, found["left_out"])
+    return Plan(shards, types, found["left_out"], tuple(found["table"]) if found.get("table") else None)
 
 
 def _flat(shard: Shard) -> list:

@@ -1,14 +1,18 @@
-"""What a night's input holds: the objects that are data, and by name what is left out. Knows stores and names, not Parquet.
+"""What a night's input holds: the objects that are data, and by name what is left out; or the files of a table's version.
+
+Knows stores and names, not Parquet.
 
 As in Hive and Spark, keys with a part that starts with '.' or '_' are not data; of those a folder `_name=value` is.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from intent import lake
 from intent.errors import ConfigError
+from intent.lake import Snapshot
 from intent.storage import Blob, LocalStore, StorageOptions, Store, open_store, split_uri
 
 ENDINGS = (".parquet", ".parq", ".pq")
@@ -17,6 +21,11 @@ UNMATCHED = "does not match input_pattern"
 DELTA, HUDI, ICEBERG = "_delta_log/", ".hoodie/hoodie.properties", "metadata/"
 ICEBERG_ENDING = ".metadata.json"
 NAMED = 5
+_REMEDIES = {
+    "Delta": "name the table itself, or a partition of it",
+    "Iceberg": "name it by its catalog: input=iceberg:CATALOG/NAMESPACE.TABLE",
+    "Hudi": "export its rows as plain Parquet",
+}
 
 
 @dataclass(frozen=True)
@@ -26,23 +35,40 @@ class Listing:
     `left_out`: why an object is not among them, by key.
     """
 
-    store: Store
+    store: Store | Snapshot
     blobs: list[Blob]
     pattern: str | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def table(self) -> tuple[str, int] | None:
+        """(address, version) of the table that is read."""
+        return (self.store.uri, self.store.version) if isinstance(self.store, Snapshot) else None
 
     def is_named_data(self, key: str) -> bool:
         """Whether the object is data by its name: then one that cannot be read is a fault, and is not left out."""
         return self.pattern is not None or key.lower().endswith(ENDINGS)
 
 
-def list_input(uri: str | Sequence[str], options: StorageOptions = StorageOptions(), pattern: str | None = None) -> Listing:
-    """Of one file, of all that lies below a folder or prefix, or of all that lies below several of them.
+def list_input(
+    uri: str | Sequence[str],
+    options: StorageOptions = StorageOptions(),
+    pattern: str | None = None,
+    version: int | None = None,
+    begun: Mapping[str, int] = {},
+) -> Listing:
+    """Of one file, of all that lies below a folder or prefix, or of all that lies below several of them; or of a table.
 
-    `pattern`: what the keys or names of data look like. Raises ConfigError where nothing does, or where it is a table of a
-    format that says itself which rows count.
+    `pattern`: what the keys or names of data look like. `version`: of the table; None: the one in `begun`, by the table's
+    address, or else the present one. Raises ConfigError where there is no data, and where not every row of a file counts.
     """
     uris = [uri] if isinstance(uri, str) else uri
+    if roots := [root for each in uris if (root := _table_root(each, options))]:
+        if len({*roots}) > 1 or len(roots) < len(uris):
+            raise ConfigError("input", uris[0], f"is of the table {roots[0]}, and {uris[-1]} is not; name parts of one table")
+        return _list_table(roots[0], uris, options, pattern, version, begun)
+    if version is not None:
+        raise ConfigError("input_version", version, f"{uris[0]} is no table, and has no versions; use null")
     store, found = _one(uris[0], options) if len(uris) == 1 else _several(uris, options)
     _refuse_tables([store.uri] if len(uris) == 1 else uris, store, found, options)
     blobs = [blob for blob in sorted(found, key=lambda blob: blob.key) if not _is_hidden(blob.key)]
@@ -54,6 +80,37 @@ def list_input(uri: str | Sequence[str], options: StorageOptions = StorageOption
         said = uris[0] if len(uris) == 1 else f"{uris[0]} .. {uris[-1]}"
         raise ConfigError("input", said, "holds no object; name the folder or prefix of the query log")
     return Listing(store, blobs, pattern, left_out)
+
+
+def _list_table(
+    root: str,
+    uris: Sequence[str],
+    options: StorageOptions,
+    pattern: str | None,
+    version: int | None,
+    begun: Mapping[str, int],
+) -> Listing:
+    if pattern is not None:
+        raise ConfigError("input_pattern", pattern, f"the table {root} says itself which files count; use null")
+    wheres = [lake.split(uri.removeprefix(lake.DELTA), root)[1] for uri in uris]
+    snapshot = lake.open_snapshot(root, wheres, begun.get(root) if version is None else version, options)
+    if not (blobs := snapshot.files()):
+        raise ConfigError("input", uris[0], f"the table has no such row at version {snapshot.version}")
+    return Listing(snapshot, blobs)
+
+
+def _table_root(uri: str, options: StorageOptions) -> str:
+    """The address of the Delta or Iceberg table that this is, or is a part of; an empty text where it is of none."""
+    if uri.startswith(lake.ICEBERG):
+        return lake.split(uri)[0]
+    for place in _folders_above(uri.removeprefix(lake.DELTA), options):
+        # What may not be listed cannot be known.
+        with suppress(ConfigError):
+            if next(open_store(f"{place}/", options).list(DELTA), None):
+                return place
+    if uri.startswith(lake.DELTA):
+        raise ConfigError("input", uri, "holds no Delta table; name its folder, or a partition of it")
+    return ""
 
 
 def named(keys: Iterable[str]) -> str:
@@ -116,8 +173,9 @@ def _refuse_tables(uris: Sequence[str], store: Store, blobs: Iterable[Blob], opt
             if kind := _table_at(open_store(f"{place}/", options)):
                 tables[place] = kind
     for place, kind in tables.items():
-        remedy = f"{place} is a {kind} table, in which not every row of every file counts; export its rows as plain Parquet"
-        raise ConfigError("input", uris[0], remedy)
+        raise ConfigError(
+            "input", uris[0], f"{place} is a {kind} table, in which not every row of every file counts; {_REMEDIES[kind]}"
+        )
 
 
 def _table_of(key: str) -> tuple[str, str]:

@@ -22,16 +22,23 @@ class Meters:
 
     def __init__(self, run: str):
         self.run, self._began, self._charged = {"run": run}, time.time(), time.monotonic()
+        # By variant, seconds computed and messages that it saw.
+        self._paces: dict[str, list] = {}
         self.rows = Counter("intent_rows", "Rows committed", (*ENGINE, "status"))
         self.classified = Counter("intent_classified_messages", "Messages that a model saw", ENGINE)
         self.seconds = Counter("intent_engine_seconds", "Seconds that engines computed", ENGINE)
         self.cost = Counter("intent_cost_usd", "Cost so far of the actors' CPUs and GPUs, by cluster.prices", ENGINE)
+        self.spared = Counter("intent_cached_messages", "Messages that the label cache answered in an engine's place", ENGINE)
+        self.saved_cost = Counter("intent_cost_saved_usd", "What these would have cost, at the engine's own pace", ENGINE)
         self.deaths = Counter("intent_actor_deaths", "Actors that died or hung and were killed", ENGINE)
         self.actors = Gauge("intent_actors", "Actors that are ready, or waiting for a node", (*ENGINE[:3], "state"))
         self.planned = Gauge("intent_rows_planned", "Rows of the night's input", ("run",))
         self.done_ = Gauge("intent_rows_done", "Rows done, by this and earlier runs", ("run",))
         self.rejected = Gauge("intent_rows_rejected", "Rows rejected, by this and earlier runs", ("run",))
         self.saved = Gauge("intent_duplicates_saved", "Rows that no model had to see", ("run",))
+        self.cached = Gauge("intent_rows_cached", "Rows that the label cache answered, by this and earlier runs", ("run",))
+        self.asked = Gauge("intent_cache_asked_again", "Cached messages that engines were asked again", ("run",))
+        self.agreed = Gauge("intent_cache_agreed", "Of those, messages that got the same intent", ("run",))
         self.left = Gauge("intent_shards_left", "Shards that wait or are under way", ("run",))
         self.failed = Gauge("intent_shards_failed", "Shards given up", ("run",))
         self.retries = Gauge("intent_retries", "Shards that went back into the queue", ("run",))
@@ -53,8 +60,20 @@ class Meters:
         tags = self._tags(seat)
         self._add(self.seconds, outcome.seconds, tags)
         self._add(self.classified, outcome.part.receipt.classified if outcome.part else messages, tags)
+        if outcome.part:
+            self._spare(seat, outcome, tags)
         for status in ("labelled", "abstained", "rejected") if outcome.part else ():
             self._add(self.rows, getattr(outcome.part.receipt, status), tags | {"status": status})
+
+    def _spare(self, seat, outcome: Outcome, tags: dict[str, str]) -> None:
+        """Count what the label cache answered, at the price of what this kind of engine has taken for a message so far."""
+        receipt, pace = outcome.part.receipt, self._paces.setdefault(seat.spec.variant, [0.0, 0])
+        if receipt.classified:
+            pace[0] += outcome.seconds
+            pace[1] += receipt.classified
+        self._add(self.spared, receipt.found, tags)
+        if pace[1]:
+            self._add(self.saved_cost, receipt.found * pace[0] / pace[1] * seat.usd_per_hour / 3600, tags)
 
     def died(self, seat) -> None:
         self._add(self.deaths, 1, self._tags(seat))
@@ -68,6 +87,9 @@ class Meters:
             (self.done_, counts["rows"]),
             (self.rejected, counts["rejected"]),
             (self.saved, progress.tally.saved),
+            (self.cached, counts["cached"]),
+            (self.asked, counts["asked"]),
+            (self.agreed, counts["agreed"]),
             (self.left, queue.remaining),
             (self.failed, len(queue.failed)),
             (self.retries, queue.retries),

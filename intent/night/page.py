@@ -4,7 +4,7 @@ Whatever is shown comes through `html.escape`: products and languages are other 
 """
 
 import html
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from importlib.resources import files
 from itertools import pairwise
@@ -22,15 +22,24 @@ MEAN_ITEMS = "mean items a message"
 def night_page(night: Portrait, last: Sequence[Portrait], accepted: bool) -> str:
     """One night: the verdict, its counts, and each mix beside that of the last nights."""
     summary = night.summary
+
+    def mean(counts: Iterable[int]) -> str:
+        return f"{sum(counts) / len(last):,.0f}" if last else ""
+
     usual = {name: sum(p.shares.get(name, 0.0) for p in last) / len(last) for name in night.shares} if last else {}
-    rows = [("rows", f"{summary.rows:,}", f"{sum(p.summary.rows for p in last) / len(last):,.0f}" if last else "")]
+    rows = [("rows", f"{summary.rows:,}", mean(p.summary.rows for p in last))]
     rows += [("labelled", f"{summary.labelled:,}", "")]
     rows += [(name, f"{share:.2%}", f"{usual[name]:.2%}" if last else "") for name, share in night.shares.items()]
     if night.mean_items is not None:
         usually = [p.mean_items for p in last if p.mean_items is not None]
         rows += [(MEAN_ITEMS, f"{night.mean_items:.2f}", f"{sum(usually) / len(usually):.2f}" if usually else "")]
     rows += [(f"gold set right, {variant}", f"{right:.1%}", "") for variant, right in night.gold.items()]
-    rows += [("messages that models saw", f"{summary.classified:,}", ""), ("retries", f"{summary.retries:,}", "")]
+    rows += [("rows from the label cache", f"{summary.cached:,}", mean(p.summary.cached for p in last))]
+    rows += [("rows saved as duplicates", f"{summary.duplicates_saved:,}", mean(p.summary.duplicates_saved for p in last))]
+    rows += [("messages that models saw", f"{summary.classified:,}", mean(p.summary.classified for p in last))]
+    if summary.agreement is not None:
+        rows += [(f"cached labels that agree, of {summary.asked_again:,} asked again", f"{summary.agreement:.2%}", "")]
+    rows += [("retries", f"{summary.retries:,}", "")]
     rows += [(f"rows by {name}", f"{entry['rows']:,.0f}", "") for name, entry in summary.variants.items()]
     compared = (
         f"Compared with {len(last)} accepted nights before it." if last else "No accepted night before it to compare with."
@@ -46,6 +55,9 @@ def trend_page(nights: Sequence[Portrait], accepted: Collection[str]) -> str:
     kinds = {night.night: state(night, night.night in accepted) for night in nights}
     newest = nights[-1]
     charts = [_lines("rows", nights, kinds, {"": [float(night.summary.rows) for night in nights]}, "{:,.0f}")]
+    if any(night.summary.cached for night in nights):
+        shares = [night.summary.cached / max(1, night.summary.rows) for night in nights]
+        charts.append(_lines("rows from the label cache", nights, kinds, {"": shares}))
     for name in newest.shares:
         charts.append(_lines(name, nights, kinds, {"": [night.shares.get(name) for night in nights]}))
     if newest.mean_items is not None:

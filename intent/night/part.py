@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from intent.errors import CorruptData
+from intent.night.fresh import Fresh
 from intent.storage import sha256
 
 RECEIPT, RECEIPT_SHA256, REJECTED_ROWS = b"intent.receipt", b"intent.receipt_sha256", b"intent.rejected"
@@ -24,8 +25,10 @@ class Receipt:
     """What a part accounts for: `rows` in = labelled + abstained + rejected. `variants`: labelled and abstained rows of each.
 
     `lines`: the file's rows, where each item of an intent has its own; None: a row a message. `classified` counts the messages
-    that the model saw for it, `refused` the rejected rows that no model was asked about. `seconds`: of labelling, without
-    reading and writing; None in a part of an older version.
+    that the model saw for it, `refused` the rejected rows that no model was asked about. `cached` counts the rows whose answers
+    are the label cache's, `found` the messages that were looked up in it for this part. `asked` of those were asked again, and
+    `agreed` got the same intent. `cache`: the scope and epoch of that cache. `seconds`: of labelling,
+    without reading and writing; None in a part of an older version.
     `pages_sha256` is of the file's bytes before its footer.
     """
 
@@ -37,6 +40,11 @@ class Receipt:
     rejected: int
     classified: int = 0
     refused: int = 0
+    cached: int = 0
+    found: int = 0
+    asked: int = 0
+    agreed: int = 0
+    cache: str = ""
     variants: dict[str, int] = field(default_factory=dict)
     rejected_sha256: str = ""
     pages_sha256: str = ""
@@ -55,11 +63,12 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Part:
-    """A part's file, and the file of its rejected rows where there are any."""
+    """A part's file, and the file of its rejected rows where there are any. `fresh`: what the label cache is to learn."""
 
     receipt: Receipt
     data: bytes
     rejected: bytes | None = None
+    fresh: Fresh | None = None
 
 
 @dataclass(frozen=True)

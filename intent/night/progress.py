@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TextIO
 
-from intent.night.part import Committed
+from intent.night.part import Committed, Receipt
 from intent.progress import Steps, write
 
 NAMED_LEFT_OUT = 20
+COUNTED = ("rows", "labelled", "abstained", "rejected", "classified", "refused", "cached", "found", "asked", "agreed")
 
 
 @dataclass(frozen=True)
 class Summary:
     """A night's totals. `rows` = labelled + abstained + rejected; `duplicates_saved`: rows that a model answered without
-    seeing them, since another row has the same message.
+    seeing them, since another row has the same message. `cached`: rows whose answers earlier nights made. Of the messages
+    that the label cache had, `asked_again` were asked again, and `agreed` got the same intent.
 
     `variants`: rows (of the whole night) and rows a second (of this run) by the variant that labelled them.
     `objects_left_out`: how many objects of the input were not read; `left_out`: the first of them, and why. The manifest has
@@ -35,6 +37,14 @@ class Summary:
     already_done: bool = False
     objects_left_out: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
+    cached: int = 0
+    asked_again: int = 0
+    agreed: int = 0
+
+    @property
+    def agreement(self) -> float | None:
+        """The share that agreed; None where nothing was asked again."""
+        return self.agreed / self.asked_again if self.asked_again else None
 
     def leaving_out(self, left_out: Mapping[str, str]) -> "Summary":
         first = dict(list(left_out.items())[:NAMED_LEFT_OUT])
@@ -56,16 +66,18 @@ class Tally:
 
     def add(self, part: Committed, fresh: bool = True) -> None:
         receipt = part.receipt
-        for name in ("rows", "labelled", "abstained", "rejected", "classified", "refused"):
+        for name in COUNTED:
             self.counts[name] += getattr(receipt, name)
         self.variants.update(receipt.variants)
         if fresh:
             self.fresh.update(receipt.variants)
 
-    def answer(self, messages: int) -> None:
-        """So many frequent messages more have their answers."""
+    def answer(self, messages: int, receipt: Receipt | None = None) -> None:
+        """So many frequent messages more have their answers, from a model where no `receipt` says otherwise."""
         self.frequent += messages
-        self.counts["classified"] += messages
+        self.counts["classified"] += receipt.classified if receipt else messages
+        for name in ("found", "asked", "agreed") if receipt else ():
+            self.counts[name] += getattr(receipt, name)
 
     @property
     def seconds(self) -> float:
@@ -73,7 +85,7 @@ class Tally:
 
     @property
     def saved(self) -> int:
-        return max(0, self.counts["rows"] - self.counts["refused"] - self.counts["classified"])
+        return max(0, self.counts["rows"] - sum(self.counts[name] for name in ("refused", "cached", "classified")))
 
     def rates(self) -> dict[str, float]:
         return {name: rows / max(self.seconds, 1e-9) for name, rows in sorted(self.fresh.items())}
@@ -84,7 +96,8 @@ class Tally:
             name: {"rows": rows, "rows_per_second": round(rates.get(name, 0.0), 1)}
             for name, rows in sorted(self.variants.items())
         }
-        counts = {name: self.counts[name] for name in ("rows", "labelled", "abstained", "rejected", "classified")}
+        counts = {name: self.counts[name] for name in ("rows", "labelled", "abstained", "rejected", "classified", "cached")}
+        counts |= {"asked_again": self.counts["asked"], "agreed": self.counts["agreed"]}
         return Summary(
             **counts,
             variants=variants,
@@ -179,7 +192,8 @@ class Progress:
             return f"{retries} retries; {fleet}; then {self.total:,} rows"
         seconds = max(self.clock() - self._since, 1e-9)
         rates = [f"{name} {(n - self._before[name]) / seconds:,.0f} rows/s" for name, n in sorted(self.tally.fresh.items())]
-        counts = f"{self.tally.saved:,} duplicates saved, {self.tally.counts['rejected']:,} rejected, {retries} retries"
+        cached = f"{self.tally.counts['cached']:,} from the cache, " if self.tally.counts["cached"] else ""
+        counts = f"{cached}{self.tally.saved:,} duplicates saved, {self.tally.counts['rejected']:,} rejected, {retries} retries"
         return "; ".join(filter(None, [", ".join(rates), counts, fleet]))
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from intent.errors import CorruptData
-from intent.night.columns import cast, is_text, may_be_text, missing, partitions, storage
+from intent.night.columns import is_text, may_be_text, missing, partitions, storage, typed
 from intent.night.shard import ENCRYPTED_FILE, Shard, read_metadata
 from intent.storage import Blob, Store
 
@@ -47,7 +47,7 @@ class ShardReader:
 
     def _rows(self, shard: Shard) -> pa.Table:
         metadata, edges = self._read_footer(shard.blob)
-        groups, offset = _groups(edges, shard)
+        groups, offset = groups_of(edges, shard)
         key, table = self._kept
         if key != (shard.blob, groups):
             table = self._read_groups(shard.blob, metadata, groups)
@@ -79,13 +79,10 @@ class ShardReader:
         for name in self.columns:
             if name not in rows.column_names and name in folders:
                 rows = rows.append_column(name, pa.repeat(pa.scalar(folders[name], pa.string()), len(rows)))
-        for name in set(self.types.names) & set(rows.column_names):
-            column = cast(rows[name], self.types.field(name).type)
-            rows = rows.set_column(rows.column_names.index(name), name, column)
-        return rows
+        return typed(rows, self.types)
 
 
-def _groups(edges: np.ndarray, shard: Shard) -> tuple[list[int], int]:
+def groups_of(edges: np.ndarray, shard: Shard) -> tuple[list[int], int]:
     """The row groups that hold the shard's rows, and the place of the shard's first row in the first of them."""
     first, last = np.searchsorted(edges, [shard.start, shard.start + shard.rows - 1], "right") - 1
     groups = [*range(first, min(last + 1, len(edges) - 1))]

@@ -12,19 +12,22 @@ from typing import TextIO
 from intent.artifacts import fingerprint
 from intent.config import FleetConfig
 from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
+from intent.lake import DELTA, ICEBERG, Snapshot
 from intent.night import frequent
 from intent.night.actor import Night
 from intent.night.columns import Columns, partitions
 from intent.night.events import Event, Listener, planned, unheard
 from intent.night.fleet import EngineSpec, Fleet, load_known, reason_of
-from intent.night.ledger import FAILED, Ledger, RunIdentity, probe
+from intent.night.ledger import FAILED, Ledger, RunIdentity, begun_versions, probe
 from intent.night.listing import Listing, list_input, named
 from intent.night.metrics import Meters
 from intent.night.part import Committed
 from intent.night.progress import Progress, Stage, Summary, Tally, say
+from intent.night.publish import Publication
 from intent.night.queue import Queue
 from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
 from intent.night.survey import find_frequent, read_footers_on_cluster
+from intent.night.trust import Trust
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
@@ -43,34 +46,46 @@ def classify_night(
     frequent_messages: int = FREQUENT_MESSAGES,
     stream: TextIO | None = None,
     pattern: str | None = None,
+    version: int | None = None,
+    publication: Publication | None = None,
     listener: Listener = unheard,
 ) -> Summary:
     """Label every row below `input_uri`, or below several, into `output_uri`, once; Ray is initialized.
 
-    `pattern`: what the names of data look like; None: read what is Parquet by its name or its content.
+    `pattern`: what the names of data look like; None: read what is Parquet by its name or its content. `version`: of the
+    table that is read; None: the one that the run was begun with, or else the present one. `publication`: where the caller will
+    publish the labels; asked, before the run is planned, whether it takes them.
 
     Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
     columns.check(schema)
     store = open_store(output_uri, options)
     require_apart(store, input_uri, options)
-    listing, run = identify(input_uri, options, identity, columns, pattern)
+    listing, run = identify(input_uri, options, identity, columns, pattern, version, [store])
     ledger = Ledger(store, run)
     ledger.require_same()
     if manifest := ledger.manifest():
         ledger.close(manifest["summary"])
         frequent.forget(store)
         return Summary(**{**manifest["summary"], "already_done": True})
+    if publication:
+        publication.check(run)
     probe(ledger.store)
     store.tidy()
     meters = Meters(run.fingerprint)
 
-    def footers(source: Store, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
+    def footers(source: Store | Snapshot, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
         title = f"plans {len(blobs):,} objects of {source.uri}"
         with Stage("footers", title, "object", len(blobs), stream, meters.survey) as stage:
             return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
 
     def cut() -> Plan:
+        made = shards()
+        if publication:
+            publication.check(run, made.types)
+        return made
+
+    def shards() -> Plan:
         if fleet.rows_per_shard:
             return plan_shards(listing, columns, fleet.rows_per_shard, footers)
         rows = shard_rows(min(engine.rate for engine in engines))
@@ -85,11 +100,13 @@ def classify_night(
     return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
 
 
-def require_apart(output: Store, input_uri: str | Sequence[str], options: StorageOptions) -> None:
+def require_apart(
+    output: Store, input_uri: str | Sequence[str], options: StorageOptions, field: str = "output", of: str = "the input"
+) -> None:
     """Raises ConfigError where a listing of the input would show the output."""
     for uri in [input_uri] if isinstance(input_uri, str) else input_uri:
-        if inside(output, open_store(uri, options)):
-            raise ConfigError("output", output.uri, "is inside the input; name a place outside of it")
+        if not uri.startswith(ICEBERG) and inside(output, open_store(uri.removeprefix(DELTA), options)):
+            raise ConfigError(field, output.uri, f"is inside {of}; name a place outside of it")
 
 
 def identify(
@@ -98,10 +115,15 @@ def identify(
     identity: RunIdentity,
     columns: Columns,
     pattern: str | None = None,
+    version: int | None = None,
+    begun: Sequence[Store] = (),
 ) -> tuple[Listing, RunIdentity]:
-    """The input's objects, and the run that they and `identity` make. Raises ConfigError where there are none."""
-    listing = list_input(input_uri, options, pattern)
-    folders = partitions(f"{listing.store.uri}/")
+    """The input's objects, and the run that they and `identity` make. Raises ConfigError where there are none.
+
+    `begun`: where the run may have been planned before, with a version of the table that it goes on with.
+    """
+    listing = list_input(input_uri, options, pattern, version, begun_versions(begun))
+    folders = {} if listing.table else partitions(f"{listing.store.uri}/")
     kept = {name: folders[name] for name in columns.keep if name in folders}
     read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else []), *["explode"] * columns.explode])
     return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
@@ -121,27 +143,38 @@ def run_night(
     parts = _earlier_parts(ledger, shards, meters, stream)
     todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
     queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
-    tally = Tally(classified=frequent.answered(ledger.store))
+    tally, trust = Tally(), Trust([spec.cache for spec in engines if spec.cache], lambda line: say(line, stream))
+    for messages, receipt in frequent.answered(ledger.store):
+        tally.answer(messages, receipt)
+        trust.weigh(receipt)
     for part in parts.values():
         tally.add(part, fresh=False)
+        trust.weigh(part.receipt)
+
+    def answered(chunk: Shard, part: Committed) -> None:
+        tally.answer(chunk.rows, part.receipt)
+        trust.weigh(part.receipt)
 
     def done(shard: Shard, part: Committed) -> None:
         parts[shard.id] = part
         tally.add(part)
+        trust.weigh(part.receipt)
 
     # Before the fleet takes the cluster's CPUs.
     chunks = _frequent_chunks(night, shards, frequent_messages, attempts, meters, stream) if todo else []
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
+        trust.tell = progress.say
         if todo:
             first = Queue(frequent.missing(ledger.store, chunks), attempts)
-            with Fleet(night, engines, attempts, progress, meters, listener) as fleet:
+            with Fleet(night, engines, attempts, progress, meters, trust.distrusted, listener) as fleet:
                 progress.frequent(sum(chunk.rows for chunk in chunks))
-                fleet.run(first, "label_frequent", done=lambda chunk, _: tally.answer(chunk.rows))
+                fleet.run(first, "label_frequent", done=answered)
                 progress.rows()
                 for chunk, reason in first.failed.items():
                     progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
                 queue.retries = first.retries
                 fleet.run(queue, "label", load_known(ledger.store) if chunks else None, done)
+        trust.close()
     if queue.failed:
         with suppress(IntentError, OSError):
             # A store that fails too must not hide which shards did.

@@ -75,12 +75,13 @@ class Footer:
 @dataclass(frozen=True)
 class Plan:
     """A night's shards. `types`: of the id and the kept columns in every part. `left_out`: the objects that are not read, by
-    key, and why.
+    key, and why. `table`: address and version, where the input is one of a table.
     """
 
     shards: Sequence[Shard] = ()
     types: pa.Schema | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    table: tuple[str, int] | None = None
 
 
 FooterReader = Callable[[Store, Sequence[Blob], Sequence[str]], list[Footer]]
@@ -128,7 +129,7 @@ def plan_shards(
             shards.append(Shard(footer.blob, 0, UNKNOWN if footer.reason else footer.rows, reason=reason))
         else:
             shards += _cut(footer, rows_per_shard)
-    return Plan(shards, columns.one_schema(_types(good)), dict(listing.left_out) | foreign)
+    return Plan(shards, columns.one_schema(_types(good)), dict(listing.left_out) | foreign, listing.table)
 
 
 def _misfit(footer: Footer, columns: Columns) -> str:

@@ -12,12 +12,13 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from intent.errors import IntentError
+from intent.lake import Snapshot
 from intent.night import frequent
 from intent.night.actor import Night
 from intent.night.progress import Stage
 from intent.night.queue import EXCUSES
-from intent.night.rows import ShardReader
-from intent.night.shard import Footer, Shard, read_footers
+from intent.night.scan import open_reader, read_source_footers
+from intent.night.shard import Footer, Shard
 from intent.storage import Blob, Store
 
 # The driver itself reads the footers of so many objects, a few at a time. More are tasks of so many each.
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 
 def read_footers_on_cluster(
-    store: Store, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage, attempts: int
+    store: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage, attempts: int
 ) -> list[Footer]:
     """The footers of `blobs`, in their order, with the types of `columns`. Raises what the last attempt at a task raised."""
     if len(blobs) <= FOOTERS_PER_TASK:
@@ -130,21 +131,21 @@ def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[at : at + size] for at in range(0, len(items), size)]
 
 
-def _read_here(store: Store, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage) -> list[Footer]:
-    footers = read_footers(store, blobs, columns)
+def _read_here(store: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage) -> list[Footer]:
+    footers = read_source_footers(store, blobs, columns)
     stage.update(stage.done + len(footers))
     return footers
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def _footers(store: Store, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
-    return read_footers(store, blobs, columns)
+def _footers(store: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
+    return read_source_footers(store, blobs, columns)
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
 def _count(night: Night, shards: Sequence[Shard], limit: int) -> tuple[bool, pa.Table]:
     column = night.columns.message
-    return False, frequent.count(ShardReader(night.source, [column]), column, shards, limit, night.max_characters)
+    return False, frequent.count(open_reader(night.source, [column]), column, shards, limit, night.max_characters)
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)

@@ -5,42 +5,69 @@ Everything about rows is Arrow kernels; Python loops only over distinct messages
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from intent.engine import Classifier, Prediction, Status, classify_each
+from intent.engine import Classifier, Prediction, Status, abstain, classify_each
 from intent.errors import EngineFailed, IntentError
+from intent.label_cache import Found, Reader, piece
 from intent.night import items
 from intent.night.columns import Columns
+from intent.night.fresh import Fresh
 from intent.night.part import Part, build_part
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
-from intent.schema import CONFIDENCE, INTENTS, IntentSchema, Item
+from intent.schema import CONFIDENCE, INTENTS, IntentSchema, Item, same
 
 MAX_CHARACTERS = 4096
 NULL = "null message"
+# Of an answer: whether the label cache gave it. No slot has this name.
+CACHED = "intent.cached"
+NOT_LABELLED = ("reason", CACHED)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`table`: answers; `position`: the place among them of the answer of each distinct message and, last, of null.
+
+    `classified`: messages that the model saw. `found`: messages that the label cache answered. `asked` of those that it had
+    were asked again, and `agreed` got the same intent. `fresh`: what the cache is to learn.
+    """
+
+    table: pa.Table
+    position: np.ndarray
+    classified: int = 0
+    found: int = 0
+    asked: int = 0
+    agreed: int = 0
+    fresh: Fresh | None = None
 
 
 @dataclass
 class Worker:
-    """Labels shards with one classifier, for the run with the fingerprint `run`."""
+    """Labels shards with one classifier, for the run with the fingerprint `run`.
+
+    An answer below `abstain_below` is abstained here, wherever it comes from. `reader`: of the label cache.
+    """
 
     classifier: Classifier
     schema: IntentSchema
     columns: Columns
     run: str
     max_characters: int = MAX_CHARACTERS
+    abstain_below: float = 0.0
+    reader: Reader | None = None
 
     def label(self, shard: Shard, rows: pa.Table, known: pa.Table | None = None) -> Part:
         """The shard's part. `known`: answers, by message, that need no model."""
         started = time.monotonic()
         messages, places = distinct(rows[self.columns.message])
-        answers, position, classified = self.answer(messages, known)
-        answers = answers.take(pa.array(position[places]))
+        found = self.answer(messages, known)
+        answers = found.table.take(pa.array(found.position[places]))
         refused = pc.equal(answers["status"], str(Status.REJECTED))
         ids = rows[self.columns.id]
         rejected = pa.table({"id": ids, "reason": answers["reason"]}).filter(refused)
@@ -49,45 +76,98 @@ class Worker:
             labelled = labelled.filter(pc.invert(refused))
         # Whatever a model rejected names that model.
         unasked = pc.sum(pc.and_(refused, pc.is_null(answers["variant"]))).as_py() or 0
-        counts = self._counts(shard, labelled, rejected.num_rows, classified, unasked)
+        cached = pc.sum(answers[CACHED]).as_py() or 0
+        counts = self._counts(shard, labelled, rejected.num_rows, found, {"refused": unasked, "cached": cached})
         if self.columns.explode:
             labelled = items.explode(labelled, self.schema)
             counts["lines"] = len(labelled)
         counts["seconds"] = round(time.monotonic() - started, 3)
-        return build_part(counts, labelled, rejected)
+        return replace(build_part(counts, labelled, rejected), fresh=found.fresh)
 
-    def answer(self, messages: pa.Array, known: pa.Table | None = None) -> tuple[pa.Table, np.ndarray, int]:
-        """Answers, the answer's place for each of the distinct `messages` and, last, for null; and how many the model saw."""
+    def answer(self, messages: pa.Array, known: pa.Table | None = None) -> Answers:
+        """The answers of distinct messages, from what is known, the label cache or the model."""
         texts, reasons = refuse(messages, self.max_characters)
         position = np.full(len(messages) + 1, -1, np.int64)
         open_ = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
         refused = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
         tables = [self._rejections(pa.concat_arrays([reasons.take(pa.array(refused)), pa.array([NULL])]))]
         position[np.append(refused, len(messages))] = np.arange(len(refused) + 1)
+        if known is not None and self.reader and not self.reader.trusted:
+            known = known.filter(pc.invert(known[CACHED]))
         if known is not None and len(open_):
             hit = pc.index_in(texts.take(pa.array(open_)), known["message"].combine_chunks())
             found = hit.is_valid().to_numpy(zero_copy_only=False)
             position[open_[found]] = sum(map(len, tables)) + np.arange(found.sum())
             tables.append(known.drop_columns(["message"]).take(hit.drop_null()))
             open_ = open_[~found]
-        position[open_] = sum(map(len, tables)) + np.arange(len(open_))
-        tables.append(self._classify(texts.take(pa.array(open_)).to_pylist()))
-        return pa.concat_tables(tables), position, len(open_)
+        if self.reader is None or not len(open_):
+            position[open_] = sum(map(len, tables)) + np.arange(len(open_))
+            tables.append(self._classify(texts.take(pa.array(open_)).to_pylist())[1])
+            return Answers(pa.concat_tables(tables), position, len(open_))
+        kept = self.reader.look(texts.take(pa.array(open_)))
+        asked, sure = ~kept.hit | kept.again, ~kept.again[kept.hit]
+        # The places of all answers of one order: the cache's first, then the model's.
+        position[open_[~asked]] = sum(map(len, tables)) + np.arange(sure.sum())
+        tables.append(self._cached(kept, sure))
+        position[open_[asked]] = sum(map(len, tables)) + np.arange(asked.sum())
+        predictions, table = self._classify(texts.take(pa.array(open_[asked])).to_pylist())
+        tables.append(table)
+        agreed = self._agreed(kept, asked, predictions)
+        counts = (int(asked.sum()), int(sure.sum()), int(kept.again.sum()), int(agreed.sum()))
+        return Answers(pa.concat_tables(tables), position, *counts, self._fresh(kept, asked, predictions, ~agreed))
 
     @property
     def answer_schema(self) -> pa.Schema:
         kinds = [("confidence", pa.float32()), ("status", pa.string()), ("variant", pa.string()), ("reason", pa.string())]
-        return pa.schema([*self.schema.arrow_fields(), *(pa.field(*kind) for kind in kinds)])
+        return pa.schema([*self.schema.arrow_fields(), *(pa.field(*kind) for kind in [*kinds, (CACHED, pa.bool_())])])
 
-    def _classify(self, messages: Sequence[str]) -> pa.Table:
+    def _classify(self, messages: Sequence[str]) -> tuple[Sequence[Prediction], pa.Table]:
+        """What the model says of each message, and the answers that are made of that."""
         try:
-            return self._answers(classify_each(self.classifier, messages) if messages else [])
+            predictions = classify_each(self.classifier, messages) if messages else []
+            below = self.abstain_below
+            return predictions, self._answers([abstain(found, below) for found in predictions] if below else predictions)
         except IntentError:
             raise
         except Exception as error:
             raise EngineFailed(self.classifier.variant, error) from None
 
-    def _answers(self, predictions: Sequence[Prediction]) -> pa.Table:
+    def _cached(self, found: Found, sure: np.ndarray) -> pa.Table:
+        """The answers of the hits `sure`."""
+        if self.schema.repeat > 1:
+            # Each item has its own confidence: no two answers are alike.
+            answers = [found.answers[code] for code in found.codes[sure]]
+            rest = found.confidence[sure].tolist(), found.slots.filter(pa.array(sure)).to_pylist()
+            made = [
+                Prediction(a[0], confidence, slots, variant=a[1]) for a, confidence, slots in zip(answers, *rest, strict=True)
+            ]
+            return self._answers([abstain(each, self.abstain_below) for each in made], cached=True)
+        # From one row for each different answer and one for it abstained.
+        kinds = [Prediction(intent, variant=variant) for intent, variant in found.answers]
+        abstained = [abstain(kind, 1.0) for kind in kinds]
+        confidence = found.confidence[sure]
+        places = found.codes[sure] + len(kinds) * (confidence < self.abstain_below)
+        table = self._answers([*kinds, *abstained], cached=True).take(pa.array(places))
+        at = table.column_names.index("confidence")
+        return table.set_column(at, table.schema.field(at), pa.array(confidence.astype(np.float32)))
+
+    def _agreed(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
+        """[predictions] bool: those of hits that were asked again which have the same intent."""
+        agree = np.zeros(len(predictions), bool)
+        before = [found.answers[code][0] for code in found.codes[found.again[found.hit]]]
+        for i, old in zip(np.flatnonzero(found.again[asked]), before, strict=True):
+            now = predictions[i]
+            agree[i] = now.status is Status.OK and same(now.intent, old)
+        return agree
+
+    def _fresh(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction], new: np.ndarray) -> Fresh | None:
+        sure = new & np.array([p.status is Status.OK for p in predictions], bool)
+        made = [predictions[i] for i in np.flatnonzero(sure)]
+        hashes = found.high[asked][sure], found.low[asked][sure]
+        labels = piece.entries(*hashes, made, self.classifier.variant, self.reader.cache.day)
+        return Fresh.of(self.reader.cache.scope.name, self.reader.epoch, labels, found.stale)
+
+    def _answers(self, predictions: Sequence[Prediction], cached: bool = False) -> pa.Table:
         intents = [p.intent if p.status is Status.OK else None for p in predictions]
         names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
         slots = [[intent[name] if intent else None for intent in intents] for name in names]
@@ -98,21 +178,22 @@ class Worker:
             [p.status for p in predictions],
             [p.variant or self.classifier.variant for p in predictions],
             [p.reason or None for p in predictions],
+            [cached] * len(predictions),
         ]
         fields = self.answer_schema
         return pa.table([pa.array(values, field.type) for values, field in zip([*slots, *rest], fields, strict=True)], fields)
 
     def _rejections(self, reasons: pa.Array) -> pa.Table:
         fields, rows = self.answer_schema, len(reasons)
-        filled = {"reason": reasons, "status": pa.repeat(str(Status.REJECTED), rows)}
+        filled = {"reason": reasons, "status": pa.repeat(str(Status.REJECTED), rows), CACHED: pa.repeat(False, rows)}
         return pa.table([filled.get(field.name, pa.nulls(rows, field.type)) for field in fields], fields)
 
     def _labelled(self, rows: pa.Table, answers: pa.Table) -> pa.Table:
         kept = {name: rows[name] for name in self.columns.keep}
-        made = {name: answers[name] for name in answers.column_names if name != "reason"}
+        made = {name: answers[name] for name in answers.column_names if name not in NOT_LABELLED}
         return pa.table({"id": rows[self.columns.id], **made, **kept})
 
-    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, classified: int, refused: int) -> dict:
+    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, found: Answers, rows: dict[str, int]) -> dict:
         abstained = pc.sum(pc.equal(labelled["status"], str(Status.ABSTAINED))).as_py() or 0
         variants = {entry["values"]: entry["counts"] for entry in labelled["variant"].value_counts().to_pylist()}
         return {
@@ -122,10 +203,15 @@ class Worker:
             "labelled": len(labelled) - abstained,
             "abstained": abstained,
             "rejected": rejected,
-            "classified": classified,
-            "refused": refused,
             "variants": variants,
+            **self.asked(found),
+            **rows,
         }
+
+    def asked(self, found: Answers) -> dict:
+        """Where the answers came from, as a receipt's fields."""
+        counts = {name: getattr(found, name) for name in ("classified", "found", "asked", "agreed")}
+        return counts | ({"cache": self.reader.token} if self.reader else {})
 
 
 def _sure(given: Sequence[Item], confidences: Sequence[float]) -> list[dict]:

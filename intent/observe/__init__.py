@@ -23,7 +23,10 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class Subject:
-    """What runs: `name`, the same every night, from `inputs` to `output`. `fields`: of the labels. `night`: its date."""
+    """What runs: `name`, the same every night, from `inputs` to `output`. `fields`: of the labels. `night`: its date.
+
+    `publish`: the table or folder that the labels go to as well.
+    """
 
     name: str
     inputs: Sequence[str]
@@ -31,6 +34,7 @@ class Subject:
     columns: Columns
     fields: Sequence[pa.Field]
     night: date | None = None
+    publish: str | None = None
 
 
 class Observer(Protocol):

@@ -132,16 +132,20 @@ class OpenLineage:
         rows = {LABELLED: None, REJECTED: None}
         if summary:
             # Where each item has a row of its own, nobody has counted those.
-            made = None if columns.explode else summary.labelled + summary.abstained
-            rows = {LABELLED: made, REJECTED: summary.rejected}
+            labelled = None if columns.explode else summary.labelled + summary.abstained
+            rows = {LABELLED: labelled, REJECTED: summary.rejected}
+        output, made = self.subject.output.rstrip("/"), [id_, *labels, *kept]
+        places = [
+            (f"{output}/{LABELLED}", made, rows[LABELLED]),
+            (f"{output}/{REJECTED}", [id_, ("reason", "string")], rows[REJECTED]),
+        ]
+        places += [(self.subject.publish, made, rows[LABELLED])] if self.subject.publish else []
         found = []
-        for kind, fields in ((LABELLED, [id_, *labels, *kept]), (REJECTED, [id_, ("reason", "string")])):
-            count = rows[kind]
+        for uri, fields, count in places:
             counted = (
                 {} if count is None else {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(rowCount=count)}
             )
-            place = dataset(f"{self.subject.output.rstrip('/')}/{kind}")
-            found.append(OutputDataset(*place, facets=_schema(fields), outputFacets=counted))
+            found.append(OutputDataset(*dataset(uri), facets=_schema(fields), outputFacets=counted))
         return found
 
 

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 
+import caches
 import nights
 
 from intent.config import ClusterConfig, ClusterMode
@@ -18,7 +19,10 @@ def main(root: str, frequent_messages: str) -> None:
     source, config = open_store(f"{root}/in"), ClusterConfig(ClusterMode.attach)
     nights.write_log(source, files=3, rows=200, messages=[f"{CANARY} {n}" for n in range(200)])
     nights.write_log(source, files=1, rows=20, messages=[f"raise {CANARY}", "refuse", None], key="odd-{}.parquet")
-    engines = [replace(nights.engine(name, cpus=1, seconds=1.0), prices={"cpu": 3.6}) for name in ("gptq", "gguf")]
+    # Half of the messages are known, and some of these are asked again.
+    cache = caches.cache(root, sample=0.2)
+    caches.learn(cache, "before", {f"{CANARY} {n}": len(f"{CANARY} {n}") for n in range(0, 200, 2)})
+    engines = [replace(nights.engine(name, cpus=1, seconds=1.0), prices={"cpu": 3.6}, cache=cache) for name in ("gptq", "gguf")]
     assert for_machines(config)
     with cluster(config):
         try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from intent.night import benchmark, survey
+from intent.night import benchmark, cache_benchmark, survey
 from intent.night.stub import CART, stub_engines
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
@@ -27,3 +27,30 @@ def test_a_night_is_set_against_its_engine_alone(tmp_path):
     assert all(0 < rate <= 1000 for rate in made.bare) and 0 < made.messages <= 900
     assert 0 < made.night <= 1000 and made.share == made.night / (sum(made.bare) / 2)
     assert "stub, 2 actors" in benchmark.render([], benchmark.Planning(1, 1.0), [made])
+
+
+def test_seven_nights_of_which_most_messages_were_seen_before(tmp_path):
+    [spec] = stub_engines(actors=1)
+    pool = [f"message {n}" for n in range(cache_benchmark.different(3, 200))]
+    made = cache_benchmark.measure_nights(tmp_path, spec, CART, benchmark.IDENTITY, pool, 3, 200)
+    assert [night.rows for night in made] == [1_000] * 3 and [night.distinct for night in made] == [200] * 3
+    assert made[0].seen == 200 and made[0].cached == 0
+    # 30 % are new, and of the others few are asked again.
+    for night in made[1:]:
+        assert 60 <= night.seen < 80 and night.cached > 500
+        assert night.seen + night.cached + night.duplicates == night.rows
+    lookups = cache_benchmark.Lookups(1, 1, 2, 1.0, 1, 1.0)
+    said = cache_benchmark.render(lookups, [], made)
+    assert f"stub, night 3 against the first: {made[0].seen / made[2].seen:.2f} times fewer messages" in said
+
+
+def test_lookups_are_measured_beside_made_up_entries(tmp_path):
+    made = cache_benchmark.measure_lookups(tmp_path, 50_000, workers=1)
+    assert made.rate > 0 and made.file_bytes > 1_000_000
+    assert cache_benchmark.label_cache(tmp_path, "lookups").read().rows == 50_000 + 280_000
+
+
+def test_a_fan_out_that_has_learnt_all_asks_for_nothing_but_its_sample(tmp_path):
+    none, learns, has = cache_benchmark.measure_fan_out(tmp_path, 5_000, actors=1)
+    assert (none.seen, learns.seen, none.cached, learns.cached) == (5_000, 5_000, 0, 0)
+    assert has.seen + has.cached == 5_000 and has.seen < 100

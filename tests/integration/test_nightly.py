@@ -2,21 +2,42 @@
 
 import json
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import nights
+import pyarrow as pa
 import pytest
 import ray
+import tables
 
 from intent.artifacts import Artifact, ArtifactRecord
 from intent.config import NightlyConfig
+from intent.label_cache import LabelCache, Reader, Scope, find_secret, scopes
 from intent.night.ledger import Ledger
 from intent.storage import open_store
 from jobs import classify, nightly
 from jobs.app import load_config
+from jobs.caching import label_cache
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 USUAL, ODD = ["two milks", "milk please", "hello"], ["hello", "hello there"]
+
+
+def engines(lineage, variants, batches):
+    return [replace(nights.engine("rule", cpus=0.2), cache=label_cache(lineage, "rule", variants["rule"]))]
+
+
+def learnt(root: str, message: str) -> bool:
+    """Whether the workspace's cache has a label of the message."""
+    base = open_store(f"{root}/workspace")
+    [name] = scopes(base)
+    facts = json.loads(base.read(f"cache/{name}/pointer.json"))["facts"]
+    scope = Scope.of(facts, find_secret(base))
+    assert scope.name == name
+    reader = Reader.open(LabelCache(open_store(f"{root}/workspace/cache/{name}"), scope))
+    return bool(reader.look(pa.array([message])).hit[0])
 
 
 @pytest.fixture
@@ -25,7 +46,7 @@ def command(root, tmp_path, monkeypatch, capfd):
     variants = {"rule": Artifact("nowhere", ArtifactRecord("variant-rule", {}, {}))}
     monkeypatch.setattr(nightly, "serving", lambda lineage, models, begun: (variants, {}))
     for module in (classify, nightly):
-        monkeypatch.setattr(module, "engines", lambda lineage, variants, batches: [nights.engine("rule", cpus=0.2)])
+        monkeypatch.setattr(module, "engines", engines)
     (tmp_path / "mine.csv").write_text("name\nMilk\n")
     gold = [{"message": "two milks", "action": "add", "product": "Milk", "quantity": 9}, {"message": "hello", "action": "none"}]
     (tmp_path / "gold.json").write_text(json.dumps(gold))
@@ -56,6 +77,9 @@ def test_a_backfill_goes_on_after_a_late_night_and_keeps_an_odd_one_from_its_rea
         write(root, day, messages)
     code, said = command("date=2026-11-01..2026-11-05")
     assert code == 7, said
+    # The second night and the last ask for nothing new; an odd one teaches the cache nothing.
+    assert said.count("the models saw 0 messages") == 2 and said.count("200 rows from the label cache") == 2
+    assert learnt(root, "two milks") and not learnt(root, "hello there")
     for day, ended in ((1, 0), (2, 0), (3, 8), (4, 7), (5, 0)):
         assert f"night of 2026-11-0{day}: exit code {ended}" in said
     assert "arrival='_SUCCESS'" in said and "none is 100.0% of all rows, usually 33.0%" in said
@@ -64,7 +88,7 @@ def test_a_backfill_goes_on_after_a_late_night_and_keeps_an_odd_one_from_its_rea
     assert not list(labels(root, 3).list()) and not list(labels(root, 4).list())
 
     code, said = command("date=2026-11-04", "gate.accept=true")
-    assert code == 0 and "accepted by hand" in said
+    assert code == 0 and "accepted by hand" in said and learnt(root, "hello there")
     assert set(nights.read(labels(root, 4), "labelled/")["action"].to_pylist()) == {"none"}
     code, said = command("date=2026-11-04")
     assert code == 0 and "already done: 200 rows" in said
@@ -145,3 +169,29 @@ def test_a_night_of_hours_as_firehose_lays_them_out_in_the_shops_own_time(root, 
     manifest = Ledger(open_store(f"{root}/labels/year=2026/month=11/day=1"), nights.IDENTITY).verify()
     objects = [entry["object"] for entry in manifest["parts"]]
     assert objects == ["10/31/22/shop-22-0", "11/01/00/shop-00-0", "11/01/21/shop-21-0"]
+
+
+@pytest.mark.parametrize("root", ["local"], indirect=True)
+def test_nights_of_a_delta_table_are_published_to_an_iceberg_table_and_an_odd_one_stays_on_a_branch(
+    root, command, tmp_path, monkeypatch
+):
+    tables.use_catalog(monkeypatch, tmp_path)
+    for day, messages in ((1, USUAL), (2, ODD), (3, USUAL)):
+        rows = {"id": [f"{day}-{n}" for n in range(60)], "message": [messages[n % len(messages)] for n in range(60)]}
+        table = pa.table(rows | {"dt": [f"2026-11-0{day}"] * 60})
+        tables.write_delta(f"{root}/in", table, partition_by=["dt"])
+    settings = ["arrival=null", "keep_columns=[dt]", "publish=iceberg:prod/shop.labels", "partition_by=[dt]"]
+    code, said = command("date=2026-11-01..2026-11-03", *settings)
+    assert code == 7 and "and in iceberg:prod/shop.labels, branch intent-2026-11-02-" in said
+    published = tables.iceberg("shop.labels")
+    assert Counter(published.scan().to_arrow()["dt"].to_pylist()) == {"2026-11-01": 60, "2026-11-03": 60}
+
+    # Written meanwhile: what was begun reads its own version, what is done is not done again.
+    tables.write_delta(f"{root}/in", table.slice(0, 1), partition_by=["dt"])
+    code, said = command("date=2026-11-02", "gate.accept=true", *settings)
+    assert code == 0 and "accepted by hand" in said
+    code, said = command("date=2026-11-01..2026-11-03", *settings)
+    assert code == 0 and said.count("already done: 60 rows") == 3, said
+    published = tables.iceberg("shop.labels")
+    assert Counter(published.scan().to_arrow()["dt"].to_pylist()) == {f"2026-11-0{day}": 60 for day in (1, 2, 3)}
+    assert [*published.refs()] == ["main"]

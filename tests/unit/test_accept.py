@@ -9,16 +9,19 @@ import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tables
 
 from intent.config import GateConfig
 from intent.engine import Status
 from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
-from intent.night import accept
+from intent.lake.target import open_target
+from intent.night import accept, staged
 from intent.night.accept import Examination, settle_night
 from intent.night.columns import Columns
 from intent.night.journal import Journal
 from intent.night.ledger import Ledger
 from intent.night.progress import Tally
+from intent.night.publish import Publication
 from intent.night.run import identify
 from intent.night.shard import plan_shards
 from intent.night.worker import Worker
@@ -62,7 +65,7 @@ class Shop:
     def staged(self) -> list[str]:
         return [blob.key for blob in open_store(f"{self.root}/workspace").list("staged/")]
 
-    def night(self, day: str, between=lambda: None, **limits):
+    def night(self, day: str, between=lambda: None, publication=None, **limits):
         listing, run = identify(f"{self.root}/in/{day}", StorageOptions(), self.identity, COLUMNS)
 
         def label(uri: str) -> None:
@@ -78,7 +81,7 @@ class Shop:
             between()
 
         exam = Examination(nights.CART, replace(self.limits, **limits), lambda: dict(self.gold))
-        return settle_night(self.journal, day, run, label, exam)
+        return settle_night(self.journal, day, run, label, exam, publication=publication)
 
     variant = "rule"
 
@@ -190,9 +193,9 @@ def test_a_night_that_is_labelled_anew_is_judged_by_its_new_labels(shop, monkeyp
 def test_a_night_is_counted_as_its_parts_come_a_bounded_number_ahead(shop, monkeypatch):
     def look() -> None:
         [run] = {key.split("/")[2] for key in shop.staged()}
-        monkeypatch.setattr(accept, "AHEAD", 2)
-        staged, read = accept.Staged(shop.journal.staged(TUE, run)), []
-        uris = staged.map(lambda data, uri: read.append(uri) or uri)
+        monkeypatch.setattr(staged, "AHEAD", 2)
+        night, read = staged.Staged(shop.journal.staged(TUE, run)), []
+        uris = night.map(lambda data, uri: read.append(uri) or uri)
         assert next(uris) in read and len(read) <= 2 and len([*uris]) == len(read) - 1 == 2
 
     shop.night(TUE, between=look)
@@ -340,3 +343,68 @@ def test_a_night_that_classify_labelled_is_left_as_it_is(shop):
     for key in (f"portraits/{MON}.json", f"portraits/{TUE}.json"):
         shop.journal.store.delete(key)
     assert shop.night(TUE).already_done
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """Publishes to an Iceberg table: `table(shop, day)`, and what its readers see: `table.rows()`."""
+    tables.use_catalog(monkeypatch, tmp_path)
+
+    class Table:
+        def __call__(self, shop: Shop, day: str) -> Publication:
+            target = open_target("iceberg:prod/shop.labels", ["language"], StorageOptions())
+            return Publication(target, nights.CART, COLUMNS, f"{shop.root}/in/{day}", day)
+
+        def rows(self, branch: str = "main") -> dict[str, int]:
+            found = tables.iceberg("shop.labels")
+            head = found.snapshot_by_name(branch)
+            ids = found.scan(snapshot_id=head.snapshot_id).to_arrow()["id"].to_pylist()
+            assert len({*ids}) == len(ids)
+            return dict(Counter(name.rpartition("-")[0] for name in ids))
+
+        def branches(self) -> list[str]:
+            return [name for name in tables.iceberg("shop.labels").refs() if name != "main"]
+
+    return Table()
+
+
+@pytest.mark.parametrize("root", ["local"], indirect=True)
+def test_a_night_that_fails_its_gate_stays_on_a_branch_until_it_is_accepted(shop, table):
+    """Also where it was published to its output before it was told to publish to a table."""
+    shop.night(MON, publication=table(shop, MON))
+    assert table.rows() == {MON: 300} and table.branches() == []
+    shop.log(WED, ODD)
+    with pytest.raises(Quarantined, match="its labels are in .* and in iceberg:prod/shop.labels, branch intent-2026-11-25-"):
+        shop.night(WED, publication=table(shop, WED))
+    [branch] = table.branches()
+    assert table.rows() == {MON: 300} and table.rows(branch) == {MON: 300, WED: 300}
+    shop.night(TUE, publication=table(shop, TUE))
+    assert table.rows() == {MON: 300, TUE: 300} and table.branches() == [branch]
+    shop.night(WED, publication=table(shop, WED), accept=True)
+    assert table.rows() == {MON: 300, TUE: 300, WED: 300} and table.branches() == []
+    for day in (MON, TUE, WED):
+        assert shop.night(day, publication=table(shop, day)).already_done
+    assert table.rows() == {MON: 300, TUE: 300, WED: 300}
+
+
+@pytest.mark.parametrize("root", ["local"], indirect=True)
+@pytest.mark.parametrize("step", ["stage", "commit"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_driver_that_dies_around_the_branch_or_the_commit_is_followed_by_one_that_publishes_once(
+    shop, table, monkeypatch, step, after
+):
+    once, done = getattr(Publication, step), []
+
+    def die(self, *args):
+        if not done:
+            done.append(once(self, *args) if after else None)
+            raise Crash
+        return once(self, *args)
+
+    monkeypatch.setattr(Publication, step, die)
+    with pytest.raises(Crash):
+        shop.night(TUE, publication=table(shop, TUE))
+    seen = len(shop.seen)
+    shop.night(TUE, publication=table(shop, TUE))
+    assert table.rows() == {TUE: 300} and table.branches() == [] and len(shop.seen) == seen
+    shop.check(TUE)

@@ -5,12 +5,16 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from intent.night import metrics
+from intent.night.actor import Outcome
+from intent.night.part import Committed, Receipt
 from intent.night.progress import Progress, Stage, Tally
 from intent.night.queue import Queue
 
@@ -59,6 +63,23 @@ def test_a_gauge_is_set_for_as_long_as_the_night_lasts(monkeypatch):
         said.clear()
         meters.survey(Stage("footers", "plans", "objects", 7))
         assert set(said) == survey | {"intent_started_seconds"} and said["intent_survey_total"] == 7
+
+
+def test_what_the_cache_spares_is_priced_at_the_pace_of_the_engine_that_did_not_see_it(monkeypatch):
+    added: Counter = Counter()
+    monkeypatch.setattr(metrics.Counter, "inc", lambda counter, amount, tags: added.update({counter.info["name"]: amount}))
+    meters = metrics.Meters("run")
+    seat = SimpleNamespace(spec=SimpleNamespace(variant="gguf", kind="gguf"), node="here", usd_per_hour=3600.0)
+
+    def done(classified: int, found: int, seconds: float) -> None:
+        receipt = Receipt("s", "f", classified + found, classified + found, 0, 0, classified=classified, found=found)
+        meters.done(seat, 0, Outcome(Committed(receipt, 1, "0"), seconds=seconds))
+
+    done(10, 0, 5.0)
+    assert added["intent_cached_messages"] == added["intent_cost_saved_usd"] == 0
+    # Half a second a message, at a dollar a second; what it takes to look up is no price of an engine.
+    done(0, 20, 0.1)
+    assert added["intent_cached_messages"] == 20 and added["intent_cost_saved_usd"] == pytest.approx(10.0)
 
 
 def scrapes(name: str) -> dict:

@@ -102,7 +102,7 @@ class Says:
 def test_each_answers_its_own_and_a_labelled_row_names_who_did():
     cheap, other = Says("svm", "order_status"), Says("gguf-Q8_0", "return_item")
     both = Cascade("cascade-gguf-Q8_0", cheap, other, threshold=0.5)
-    table, _, _ = Worker(both, LABELS, Columns(), "run").answer(pa.array([b"12345", b"1", b"1234567", b"12"]))
+    table = Worker(both, LABELS, Columns(), "run").answer(pa.array([b"12345", b"1", b"1234567", b"12"])).table
     answers = {row["variant"]: row["label"] for row in table.to_pylist() if row["status"] == "ok"}
     assert answers == {"svm": "order_status", "gguf-Q8_0": "return_item"}
     assert other.asked == ["1", "12"]

@@ -45,7 +45,7 @@ def test_each_image_installs_what_ci_installs_as_ci_does_but_for_what_only_tests
         assert ("COPY", f"--from={source} --chown=ray /app /app") in found[target]
         installs = [rest for name, rest in found[source] if name == "RUN" and re.search(r"\b(make|pip)\b", rest)]
         commands = [re.sub(r"^PIP_EXTRA_INDEX_URL=\S+ ", "", run).split(" && ")[0].strip() for run in installs]
-        assert commands == ["make install EXTRAS="]
+        assert commands == ['make install EXTRAS="$EXTRAS"'] and ("ARG", 'EXTRAS=""') in found[source]
 
 
 def test_the_images_install_is_the_makefiles_without_its_tools():

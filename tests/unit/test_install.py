@@ -33,9 +33,10 @@ def tree(tmp_path):
     return tmp_path
 
 
-def install(tree: Path, **variables: str) -> subprocess.CompletedProcess:
+def install(tree: Path, *settings: str, **variables: str) -> subprocess.CompletedProcess:
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | variables
-    return subprocess.run(["make", "install", "PYTHON=./python"], cwd=tree, env=env, capture_output=True, text=True, timeout=60)
+    command = ["make", "install", "PYTHON=./python", *settings]
+    return subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, timeout=60)
 
 
 def calls(tree: Path) -> list[str]:
@@ -73,6 +74,13 @@ def test_all_that_the_project_requires_is_installed_beside_the_compiler_but_what
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     required = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     assert [r for r in required if r not in listed] == ["llama-cpp-python>=0.3.36", "llama-cpp-python[server]"]
+
+
+def test_an_image_may_have_what_its_tables_need(tree):
+    assert install(tree, "EXTRAS=[delta,iceberg]").returncode == 0
+    listed = (tree / ".venv/packages.txt").read_text()
+    assert "deltalake" in listed and "pyiceberg" in listed and "pytest" not in listed
+    assert any("--editable .[delta,iceberg]" in call for call in calls(tree))
 
 
 def test_images_compile_for_any_cpu_with_the_same_parts_left_out(tree):

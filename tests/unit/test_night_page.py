@@ -68,3 +68,15 @@ def test_an_odd_night_is_told_apart_without_colours():
     nights = [replace(NIGHT, night=f"2026-11-{n}", findings=["odd"] if n == 21 else []) for n in (20, 21, 22)]
     text = trend_page(nights, {"2026-11-20", "2026-11-22"})
     assert 'class="cross"' in text and "2026-11-21:  100, quarantined" in Page(text).said
+
+
+def test_a_page_tells_rows_from_the_cache_from_duplicates_and_from_engines():
+    summary = replace(SUMMARY, cached=60, duplicates_saved=15, classified=20, asked_again=50, agreed=49)
+    last = replace(NIGHT, night="2026-11-22", summary=replace(SUMMARY, cached=40, classified=45))
+    night = replace(NIGHT, summary=summary)
+    said = Page(night_page(night, [last], accepted=True)).said
+    for line in ("rows from the label cache6040", "rows saved as duplicates150", "messages that models saw2045"):
+        assert line in said, said
+    assert "cached labels that agree, of 50 asked again98.00%" in said
+    assert "rows from the label cache" in Page(trend_page([last, night], set())).said
+    assert "asked again" not in Page(night_page(NIGHT, [], accepted=True)).said

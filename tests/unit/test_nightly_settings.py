@@ -24,7 +24,7 @@ from intent.night.fleet import EngineSpec
 from intent.night.place import Place, output_place
 from intent.storage import open_store
 from jobs import nightly, submit
-from jobs.app import load_config
+from jobs.app import _placed, load_config
 
 TODAY = date(2026, 11, 25)
 PLACES = ["input='/logs/{date}'", "output='/labels/dt={date}'"]
@@ -338,3 +338,36 @@ def test_the_commands_of_the_page_are_configurations():
         python, _, job, *overrides = shlex.split(block.replace("\\\n", " "))
         assert (python, job) == ("python", "jobs.nightly")
         nightly.open_journal(load_config("nightly", overrides, NightlyConfig))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["partition_by=[action]"], "partition_by=.*is of what is published; name the folder or table too, with publish="),
+        (["publish=/labels"], "partition_by=.*name the columns whose values name the folders of /labels, such as"),
+        (["publish=/labels", "partition_by=[dt]"], r"partition_by=\['dt'\]: labels have the columns .*add it to keep_columns"),
+        (["input='iceberg:prod/shop.log/dt={date}'", "arrival=_SUCCESS"], "arrival='_SUCCESS': .*has none; use null"),
+    ],
+)
+def test_what_cannot_be_published_or_waited_for_is_refused_before_a_cluster_is_up(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        load_config("nightly", [*PLACES, *settings], NightlyConfig)
+
+
+def test_a_place_to_publish_to_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "labels").write_text("a file")
+    (tmp_path / "out").mkdir()
+    places = [PLACES[0], f"output='{tmp_path}/out/{{date}}'", f"workspace={tmp_path}"]
+    for publish in (f"delta:{tmp_path}/labels", f"{tmp_path}/labels"):
+        with pytest.raises(ConfigError, match="publish=.*labels is a file; name a folder"):
+            _placed(load_config("nightly", [*places, f"publish={publish}", "partition_by=[action]"], NightlyConfig))
+
+
+def test_addresses_of_tables_are_not_taken_for_paths():
+    settings = ["input='iceberg:prod/shop.log/dt={date}'", "publish=delta:labels", "keep_columns=[dt]", "partition_by=[dt]"]
+    config = load_config("nightly", [*PLACES, *settings], NightlyConfig)
+    assert config.input == "iceberg:prod/shop.log/dt={date}" and config.publish == f"delta:{Path.cwd()}/labels"
+    with pytest.raises(ConfigError, match="publish='labels': is relative"):
+        load_config(
+            "nightly", [*PLACES, "cluster=attach", *settings, "catalog=s3://b/c.csv", "workspace=s3://b/w"], NightlyConfig
+        )

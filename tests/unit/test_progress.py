@@ -141,3 +141,21 @@ def test_the_summary_counts_the_whole_night_and_the_rate_of_this_run(tally):
     assert summary["variants"]["gguf"]["rows"] == 400
     assert summary["variants"]["gguf"]["rows_per_second"] == 40.0
     assert not summary["already_done"]
+
+
+def test_rows_from_the_cache_from_duplicates_and_from_engines_are_told_apart(clock):
+    tally, stream = Tally(), io.StringIO()
+    done = {"rows": 100, "labelled": 90, "abstained": 0, "rejected": 10, "classified": 20, "refused": 10}
+    tally.add(Committed(Receipt("s", "f", **done, cached=60, found=25, asked=5, agreed=4), 1, "0"))
+    with Progress(100, tally, stream, clock) as shown:
+        shown.update(0, "1 of 1 actors")
+    assert "; 60 from the cache, 10 duplicates saved, 10 rejected, 0 retries" in stream.getvalue()
+    summary = tally.summary(0, "here")
+    assert (summary.cached, summary.duplicates_saved, summary.classified) == (60, 10, 20)
+    assert (summary.asked_again, summary.agreed, summary.agreement) == (5, 4, 0.8)
+
+
+def test_frequent_messages_that_the_cache_answered_were_seen_by_no_model():
+    tally = Tally()
+    tally.answer(64, Receipt("s", "f", 0, 0, 0, 0, classified=10, found=50, asked=4, agreed=4))
+    assert (tally.frequent, tally.counts["classified"], tally.counts["asked"]) == (64, 10, 4)

@@ -274,6 +274,16 @@ def test_columns_that_only_folders_name_can_be_kept(tmp_path):
         planned(str(tmp_path), columns=Columns(keep=("market",)))
 
 
+@pytest.mark.parametrize("columns", [Columns(id="shop"), Columns(message="shop"), Columns("shop", "dt", ("id",))])
+def test_columns_that_only_folders_name_can_be_the_id_or_the_message(tmp_path, columns):
+    for shop in ("Caf%C3%A9", "__HIVE_DEFAULT_PARTITION__"):
+        write(tmp_path / "dt=2026-11-23" / f"shop={shop}" / "part-0", id=[7, 8], message=["milk", "eggs"])
+    row = {"id": 7, "message": "milk", "shop": "Café", "dt": "2026-11-23"}
+    rows = read_all(tmp_path, columns).to_pylist()
+    assert {name: row[name] for name in columns.read} in rows and len(rows) == 4
+    assert [found["shop"] for found in rows].count(None) == 2
+
+
 def test_a_column_of_the_file_goes_before_its_folders(tmp_path):
     write(tmp_path / "shop=1" / "a.parquet", id=[1], message=["milk"], shop=["one"])
     assert read_all(tmp_path, KEPT)["shop"].to_pylist() == ["one"]

@@ -71,8 +71,8 @@ def test_characters_are_counted_not_bytes():
 
 def test_what_is_known_needs_no_model():
     worker = Worker(Counting(variant="other"), nights.CART, Columns(), "run")
-    answers, position, _ = worker.answer(pa.array([b"milk", b"unsure", b"refuse it"]))
-    known = answers.take(pa.array(position[:-1])).add_column(0, "message", pa.array(["milk", "unsure", "refuse it"]))
+    found = worker.answer(pa.array([b"milk", b"unsure", b"refuse it"]))
+    known = found.table.take(pa.array(found.position[:-1])).add_column(0, "message", pa.array(["milk", "unsure", "refuse it"]))
     receipt, labelled, rejected, seen = label(["milk", "eggs", "unsure", "refuse it"], known=known)
     assert seen == ["eggs"] and receipt.variants == {"other": 2, "rule": 1}
     assert [row["status"] for row in labelled] == ["ok", "ok", "abstained"] and rejected[0]["id"] == 3

@@ -1,0 +1,58 @@
+"""A node's copies of a cache's files: below the temp folder, fetched once for all processes, checked before each use."""
+
+import fcntl
+import os
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from intent.artifacts import file_sha256
+from intent.artifacts.cache import cache_folder
+from intent.errors import CorruptData
+from intent.label_cache.piece import DAY_SECONDS, Piece
+from intent.label_cache.pointer import File, LabelCache
+
+
+def fetch(cache: LabelCache, file: File) -> Piece:
+    """The file, mapped. Raises CorruptData where it is damaged or gone."""
+    folder = cache_folder() / f"labels-{cache.scope.name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{file.sha256}.arrow"
+    with open(folder / ".lock", "ab") as lock:
+        if not _is(path, file.sha256):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Another process may have fetched it meanwhile.
+            if not _is(path, file.sha256):
+                _download(cache, file, path)
+        os.utime(path)
+    return Piece(path)
+
+
+def tidy(cache: LabelCache, named: Collection[str]) -> None:
+    """Delete copies of files that the pointer no longer names and nobody has opened for two days."""
+    folder = cache_folder() / f"labels-{cache.scope.name}"
+    for path in folder.glob("*.arrow"):
+        with suppress(FileNotFoundError):
+            if path.stem not in named and path.stat().st_mtime < time.time() - 2 * DAY_SECONDS:
+                path.unlink()
+
+
+def _download(cache: LabelCache, file: File, path: Path) -> None:
+    part = path.with_suffix(".part")
+    try:
+        cache.store.get_file(file.key, part)
+        if not _is(part, file.sha256):
+            raise CorruptData(f"{cache.store.uri}/{file.key}: SHA-256 is not the pointer's")
+        os.replace(part, path)
+    except FileNotFoundError:
+        raise CorruptData(f"{cache.store.uri}/{file.key}: is not there") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _is(path: Path, sha256: str) -> bool:
+    try:
+        return file_sha256(path) == sha256
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,140 @@
+"""Tables of a data lake, Delta and Iceberg: one version of one as an input, a night's labels as one commit of one.
+
+    delta:s3://shop/log            a Delta table by its folder; as an input it is recognized without `delta:`
+    iceberg:prod/shop.log          the table `log` of the namespace `shop`, in the catalog that PyIceberg knows as `prod`
+    iceberg:prod/shop.log/dt=7     as an input: of the table only these rows; of a Delta table's folder likewise
+
+Which files count, and which of their rows, is said by the libraries, deltalake and pyiceberg. Both are optional.
+Knows stores and Arrow; nothing of nights, shards or labels.
+"""
+
+import importlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import ModuleType
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from intent.artifacts import fingerprint
+from intent.errors import ConfigError
+from intent.s3 import ENDPOINTS
+from intent.storage import Blob, StorageOptions
+
+DELTA, ICEBERG = "delta:", "iceberg:"
+# As Hive and Spark name the folder of a null.
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+# By the names of columns; None is null.
+Where = Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of a table or, with `wheres`, of its rows that any of these fits. Goes to any node that reaches the table.
+
+    `version`: Delta's version, Iceberg's snapshot id. Raises ConfigError for what the library cannot read.
+    """
+
+    uri: str
+    version: int
+    wheres: tuple[tuple[tuple[str, str | None], ...], ...] = ()
+    options: StorageOptions = StorageOptions()
+
+    def __getstate__(self) -> dict:
+        # What the libraries hold stays in the process.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def etag(self, table: str) -> str:
+        """Of each of its files, so that other versions or rows of `table`, its id, are another input."""
+        return f"v{self.version}-{fingerprint([table, self.wheres])}"
+
+    def files(self) -> list[Blob]:
+        """The data files that hold its rows, by key."""
+        raise NotImplementedError
+
+    def schema(self) -> pa.Schema:
+        raise NotImplementedError
+
+    def rows(self, blob: Blob) -> int:
+        """How many of its rows a file holds. Reads the file only where the table does not say."""
+        raise NotImplementedError
+
+    def batches(self, blob: Blob, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Its rows in a file, always in the same order. Raises FileNotFoundError where the file has been deleted since."""
+        raise NotImplementedError
+
+
+def is_table(uri: str) -> bool:
+    """Whether the address says that it is a table's."""
+    return uri.startswith((DELTA, ICEBERG))
+
+
+def split(uri: str, root: str = "") -> tuple[str, dict[str, str | None]]:
+    """(a table's own address, the values that columns must have) of the address of a table or of a part of it.
+
+    `root`: the table's own address, where it is known. Raises ConfigError.
+    """
+    if uri.startswith(ICEBERG):
+        catalog, _, rest = uri.removeprefix(ICEBERG).strip("/").partition("/")
+        name, _, rest = rest.partition("/")
+        if not catalog or "." not in name:
+            raise ConfigError("input", uri, "name catalog, namespace and table: iceberg:CATALOG/NAMESPACE.TABLE")
+        root = f"{ICEBERG}{catalog}/{name}"
+    else:
+        rest = uri[len(root) :]
+    parts = [part.partition("=") for part in rest.split("/") if part]
+    if strange := next((name for name, equals, _ in parts if not (name and equals)), None):
+        raise ConfigError("input", uri, f"{strange!r} is no part of the table {root}; name the table, or COLUMN=VALUE below it")
+    return root, {unquote(name): None if value == HIVE_NULL else unquote(value) for name, _, value in parts}
+
+
+def open_snapshot(uri: str, wheres: Sequence[Where], version: int | None, options: StorageOptions) -> Snapshot:
+    """The table at `uri`, or its rows that any of `wheres` fits, at `version` or as it is now.
+
+    Raises ConfigError where the table, the version or what the table needs of its readers is not there.
+    """
+    if uri.startswith(ICEBERG):
+        from intent.lake.iceberg import IcebergSnapshot
+
+        return IcebergSnapshot.open(uri, wheres, version, options)
+    from intent.lake.delta import DeltaSnapshot
+
+    return DeltaSnapshot.open(uri, wheres, version, options)
+
+
+def need(module: str, extra: str, field: str, uri: str) -> ModuleType:
+    """The optional library. Raises ConfigError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        remedy = f"needs the package {error.name!r}; on every node: pip install 'intent[{extra}]'"
+        raise ConfigError(field, uri, remedy) from None
+
+
+def endpoint_of(options: StorageOptions) -> str | None:
+    """S3's, as `S3Store` has it; the libraries do not read every variable that boto3 does."""
+    return options.endpoint or next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
+
+
+def one_line(error: Exception | None) -> str:
+    """What a library says, without what an address may hold before its host."""
+    return (re.sub(r"\S+@", "(hidden)@", " ".join(str(error).split())) or type(error).__name__)[:300]
+
+
+def plain(schema: pa.Schema) -> pa.Schema:
+    """Without metadata, and with one type for text, one for bytes and one for lists."""
+    return pa.schema([(field.name, _plain(field.type)) for field in schema])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _plain(field.type)) for field in kind])
+    return kind

@@ -1,0 +1,153 @@
+"""Delta tables, by deltalake: one version as an input."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs
+
+from intent.errors import ConfigError
+from intent.lake import Snapshot, Where, endpoint_of, need, one_line, plain
+from intent.storage import Blob, StorageOptions
+
+EXTRA = "delta"
+MOST_READER_VERSION = 3
+# What tables may need of their readers: types that are read as Arrow has them, what deltalake itself applies, and what only
+# concerns the log.
+READ = {"timestampNtz", "deletionVectors", "v2Checkpoint", "vacuumProtocolCheck", "columnMapping"}
+PURGE = "write it anew without that, or name another table"
+
+
+class DeltaSnapshot(Snapshot):
+    @classmethod
+    def open(cls, uri: str, wheres: Sequence[Where], version: int | None, options: StorageOptions) -> "DeltaSnapshot":
+        table = open_table(uri, version, options, "input")
+        if table is None:
+            raise ConfigError("input", uri, "holds no Delta table; name its folder")
+        require_readable(table, uri)
+        found = cls(uri, table.version(), tuple(tuple(where.items()) for where in wheres), options)
+        columns = table.metadata().partition_columns
+        if strange := next((name for where in wheres for name in where if name not in columns), None):
+            raise ConfigError("input", f"{uri}/{strange}=", f"the table is partitioned by {columns}, not by {strange!r}")
+        return found
+
+    def files(self) -> list[Blob]:
+        etag = self.etag(self._table.metadata().id)
+        found = (Blob(key, entry["size_bytes"], etag) for key, entry in self._entries.items() if self._wanted(entry))
+        return sorted(found, key=lambda blob: blob.key)
+
+    def schema(self) -> pa.Schema:
+        return plain(pa.schema(self._table.schema().to_arrow()))
+
+    def rows(self, blob: Blob) -> int:
+        entry, keep = self._entries[blob.key], self._keeps.get(blob.key)
+        if entry["num_records"] is not None:
+            return entry["num_records"] - (0 if keep is None else int(np.count_nonzero(~keep)))
+        return sum(len(batch) for batch in self.batches(blob, []))
+
+    def batches(self, blob: Blob, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        schema, values = self.schema(), self._entries[blob.key]["partition"] or {}
+        read = [name for name in columns if name not in values]
+        scan = ds.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
+        fragment = ds.ParquetFileFormat(default_fragment_scan_options=scan).make_fragment(blob.key, self._files)
+        keep, at = self._keeps.get(blob.key), 0
+        stored = pa.schema([field for field in schema if field.name not in values])
+        for batch in fragment.to_batches(schema=stored, columns=read, use_threads=False):
+            table, at = pa.Table.from_batches([batch]), at + len(batch)
+            if keep is not None:
+                mask = keep[at - len(batch) : at]
+                table = table.filter(pa.array(np.append(mask, np.ones(len(batch) - len(mask), bool))))
+            columns_of = [
+                table[name] if name in read else pa.repeat(pa.scalar(values[name], schema.field(name).type), len(table))
+                for name in columns
+            ]
+            yield from (pa.table(columns_of, list(columns)) if columns else table).to_batches()
+
+    @cached_property
+    def _table(self):
+        if (table := open_table(self.uri, self.version, self.options, "input")) is None:
+            raise ConfigError("input", self.uri, "holds no Delta table any more; start a new run with a new output")
+        return table
+
+    @cached_property
+    def _entries(self) -> dict[str, dict]:
+        table = pa.table(self._table.get_add_actions())
+        wanted = [name for name in ("path", "size_bytes", "num_records", "partition") if name in table.column_names]
+        found = table.select(wanted).to_pylist()
+        # The log has paths as URLs have them.
+        return {unquote(entry["path"]): {"num_records": None, "partition": {}} | entry for entry in found}
+
+    @cached_property
+    def _keeps(self) -> dict[str, np.ndarray]:
+        """Of the files with removed rows, which stay."""
+        if "deletionVectors" not in (self._table.protocol().reader_features or ()):
+            return {}
+        root, found, table = self._table.table_uri, {}, pa.table(self._table.deletion_vectors())
+        for uri, kept in zip(table["filepath"].to_pylist(), table["selection_vector"], strict=True):
+            path = uri.removeprefix(root).removeprefix("/")
+            found[path if path in self._entries else unquote(path)] = kept.values.to_numpy(zero_copy_only=False)
+        return found
+
+    @cached_property
+    def _files(self) -> pyarrow.fs.FileSystem:
+        from deltalake.fs import DeltaStorageHandler
+
+        sizes = {key: entry["size_bytes"] for key, entry in self._entries.items()}
+        handler = DeltaStorageHandler(self._table.table_uri, storage_options(self.uri, self.options), sizes)
+        return pyarrow.fs.PyFileSystem(handler)
+
+    def _wanted(self, entry: dict) -> bool:
+        values = entry["partition"] or {}
+        return not self.wheres or any(all(self._same(values[name], name, told) for name, told in w) for w in self.wheres)
+
+    def _same(self, value: object, name: str, told: str | None) -> bool:
+        if told is None or value is None:
+            return told is None and value is None
+        kind = self.schema().field(name).type
+        try:
+            return pc.equal(pa.scalar(value, kind), pa.scalar(told).cast(kind)).as_py()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise ConfigError("input", f"{self.uri}/{name}={told}", f"the table's column {name!r} is {kind}") from None
+
+
+def open_table(uri: str, version: int | None, options: StorageOptions, field: str):
+    """The DeltaTable; None where there is none. Raises ConfigError where it cannot be read, by name of the version."""
+    deltalake = need("deltalake", EXTRA, field, uri)
+    try:
+        return deltalake.DeltaTable(uri, version=version, storage_options=storage_options(uri, options))
+    except deltalake.exceptions.TableNotFoundError:
+        return None
+    except ConfigError:
+        raise
+    except Exception as error:
+        if version is not None:
+            remedy = f"of the Delta table {uri} cannot be read ({one_line(error)}); name a version that the table still has"
+            raise ConfigError(f"{field}_version", version, remedy) from error
+        raise ConfigError(field, uri, f"is a Delta table that cannot be read: {one_line(error)}") from error
+
+
+def require_readable(table, uri: str) -> None:
+    """Raises ConfigError where the table needs of its readers what this one does not know."""
+    protocol, mode = table.protocol(), table.metadata().configuration.get("delta.columnMapping.mode", "none")
+    if protocol.min_reader_version > MOST_READER_VERSION:
+        told = f"needs readers of Delta's version {protocol.min_reader_version}; {MOST_READER_VERSION} is known"
+        raise ConfigError("input", uri, f"{told}; {PURGE}")
+    if lacking := sorted({*(protocol.reader_features or ())} - READ):
+        raise ConfigError("input", uri, f"needs of its readers {lacking}, which is not known; {PURGE}")
+    if mode != "none":
+        remedy = "its columns have other names in its files (delta.columnMapping.mode), which is not read"
+        raise ConfigError("input", uri, f"{remedy}; {PURGE}")
+
+
+def storage_options(uri: str, options: StorageOptions) -> dict[str, str]:
+    """deltalake's own, for S3; it finds credentials itself, as boto3 does."""
+    if not uri.startswith("s3://"):
+        return {}
+    found = {"conditional_put": "etag"}
+    if endpoint := endpoint_of(options):
+        found |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http://")).lower()}
+    return found | ({"AWS_REGION": options.region} if options.region else {})

@@ -1,0 +1,144 @@
+"""Iceberg tables, by pyiceberg: one snapshot as an input.
+
+Which catalogs there are, and how they are reached, pyiceberg knows from its own configuration: `PYICEBERG_CATALOG__PROD__URI`
+and the like in the environment, or `~/.pyiceberg.yaml`, on every node.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from functools import cached_property, reduce
+
+import pyarrow as pa
+
+from intent.errors import ConfigError
+from intent.lake import ICEBERG, Snapshot, Where, endpoint_of, need, one_line, plain
+from intent.storage import Blob, StorageOptions
+
+EXTRA = "iceberg"
+COMPACT = "apply them first, as Spark's rewrite_data_files does with 'delete-file-threshold' => '1'"
+
+
+class IcebergSnapshot(Snapshot):
+    @classmethod
+    def open(cls, uri: str, wheres: Sequence[Where], version: int | None, options: StorageOptions) -> "IcebergSnapshot":
+        table = load_table(uri, options, "input")
+        if table is None:
+            raise ConfigError("input", uri, "the catalog has no such table")
+        current = table.metadata.current_snapshot_id
+        if version is None and current is None:
+            raise ConfigError("input", uri, "the table has no snapshot yet; nothing was written to it")
+        if version is not None and table.snapshot_by_id(version) is None:
+            known = [snapshot.snapshot_id for snapshot in table.metadata.snapshots][-3:]
+            raise ConfigError("input_version", version, f"{uri} has no such snapshot, or no longer; the last are {known}")
+        return cls(uri, version or current, tuple(tuple(where.items()) for where in wheres), options)
+
+    def files(self) -> list[Blob]:
+        for key, task in self._tasks.items():
+            if task.file.file_format.value not in ("PARQUET", "ORC"):
+                raise ConfigError("input", self.uri, f"{key} is {task.file.file_format.value}, which is not read; rewrite it")
+        etag = self.etag(str(self._table.metadata.table_uuid))
+        return [Blob(key, self._tasks[key].file.file_size_in_bytes, etag) for key in sorted(self._tasks)]
+
+    def schema(self) -> pa.Schema:
+        return plain(self._table.schema().as_arrow())
+
+    def rows(self, blob: Blob) -> int:
+        from pyiceberg.expressions import AlwaysTrue
+
+        task = self._tasks[blob.key]
+        if not task.delete_files and task.residual == AlwaysTrue():
+            return task.file.record_count
+        return sum(len(batch) for batch in self.batches(blob, self.schema().names[:1]))
+
+    def batches(self, blob: Blob, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        from pyiceberg.io.pyarrow import ArrowScan
+
+        scan = self._scan(tuple(columns))
+        reader = ArrowScan(self._table.metadata, self._table.io, scan.projection(), scan.row_filter)
+        for batch in reader.to_record_batches([self._tasks[blob.key]]):
+            yield batch.select(list(columns))
+
+    @cached_property
+    def _table(self):
+        """With the columns that it had then, by their names of then."""
+        table = load_table(self.uri, self.options, "input")
+        if table is None or (snapshot := table.snapshot_by_id(self.version)) is None:
+            raise ConfigError(
+                "input", self.uri, f"no longer has the snapshot {self.version}; start a new run with a new output"
+            )
+        if snapshot.schema_id is not None:
+            table.metadata = table.metadata.model_copy(update={"current_schema_id": snapshot.schema_id})
+        return table
+
+    def _scan(self, columns: tuple[str, ...] = ("*",)):
+        return self._table.scan(row_filter=self._filter, selected_fields=columns, snapshot_id=self.version)
+
+    @cached_property
+    def _tasks(self) -> dict:
+        """The library's scan tasks by their files' keys: below the table's own folder, where they lie there."""
+        try:
+            tasks = list(self._scan().plan_files())
+        except ValueError as error:
+            if "equality deletes" not in str(error):
+                raise ConfigError("input", self.uri, f"cannot be planned: {one_line(error)}") from error
+            remedy = f"has rows removed by equality deletes, which pyiceberg does not read; {COMPACT}"
+            raise ConfigError("input", self.uri, remedy) from error
+        folder = self._table.location().rstrip("/") + "/"
+        return {task.file.file_path.removeprefix(folder): task for task in tasks}
+
+    @cached_property
+    def _filter(self):
+        from pyiceberg.expressions import AlwaysTrue, And, Or
+
+        schema = self._table.schema()
+        each = [reduce(And, (self._equal(schema, *pair) for pair in where), AlwaysTrue()) for where in self.wheres]
+        return reduce(Or, each) if each else AlwaysTrue()
+
+    def _equal(self, schema, name: str, told: str | None):
+        """The rows with this value; of a column of times, those of this day in UTC."""
+        from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, IsNull, LessThan, literal
+        from pyiceberg.types import TimestampType, TimestamptzType
+
+        if name not in schema.column_names:
+            raise ConfigError("input", f"{self.uri}/{name}=", f"the table has the columns {schema.column_names}")
+        if told is None:
+            return IsNull(name)
+        kind = schema.find_type(name)
+        try:
+            if not isinstance(kind, TimestampType | TimestamptzType):
+                literal(told).to(kind)
+                return EqualTo(name, told)
+            day, zone = date.fromisoformat(told), "+00:00" if isinstance(kind, TimestamptzType) else ""
+            first, last = (f"{at.isoformat()}T00:00:00{zone}" for at in (day, day + timedelta(days=1)))
+            return And(GreaterThanOrEqual(name, first), LessThan(name, last))
+        except (ValueError, TypeError):
+            remedy = f"the table's column {name!r} is {kind}; give such a value, or the day of a time as YYYY-MM-DD"
+            raise ConfigError("input", f"{self.uri}/{name}={told}", remedy) from None
+
+
+def load_table(uri: str, options: StorageOptions, field: str):
+    """The table; None where the catalog does not have it. Raises ConfigError."""
+    catalog, identifier = open_catalog(uri, options, field)
+    from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+
+    try:
+        return catalog.load_table(identifier)
+    except (NoSuchTableError, NoSuchNamespaceError):
+        return None
+    except Exception as error:
+        raise ConfigError(field, uri, f"is an Iceberg table that cannot be read: {one_line(error)}") from error
+
+
+def open_catalog(uri: str, options: StorageOptions, field: str):
+    """(the catalog, the table's name in it). Raises ConfigError where pyiceberg is not configured for it."""
+    need("pyiceberg.catalog", EXTRA, field, uri)
+    from pyiceberg.catalog import load_catalog
+
+    name, _, identifier = uri.removeprefix(ICEBERG).partition("/")
+    properties = {"s3.endpoint": endpoint_of(options), "s3.region": options.region}
+    try:
+        return load_catalog(name, **{key: value for key, value in properties.items() if value}), identifier
+    except Exception as error:
+        variable = f"PYICEBERG_CATALOG__{name.upper()}__URI"
+        remedy = f"pyiceberg has no working catalog {name!r} ({one_line(error)}); set {variable} on every node"
+        raise ConfigError(field, uri, remedy) from error

@@ -1,0 +1,265 @@
+"""A run's labels as one snapshot of an Iceberg table; before the gate has judged them, on a branch (write-audit-publish).
+
+Data files are written first and belong to nothing. One commit adds them, on the condition that the branch's head is still the
+one that was looked at: who commits has seen every commit before, and the table's property with the run's fingerprint, which
+the same commit sets, ends the matter.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from intent.artifacts import fingerprint
+from intent.errors import ConfigError, IntentError
+from intent.lake import one_line, plain
+from intent.lake.iceberg import load_table, open_catalog
+from intent.lake.target import NIGHT, PARTS, RUN, Labels, aligned, other_run, require_fits, require_partitions
+from intent.storage import StorageOptions
+
+ATTEMPTS = 20
+MAIN = "main"
+# A file's rows are in memory once.
+FILE_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class IcebergTarget:
+    """`partition_by`: of a table that is made; of one that is there, what it must be partitioned by already."""
+
+    uri: str
+    partition_by: tuple[str, ...] = ()
+    options: StorageOptions = StorageOptions()
+
+    def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+        table = load_table(self.uri, self.options, "publish")
+        require_partitions(self.uri, self.partition_by, _partitions(table, self.uri) if table else self.partition_by, fields)
+        if fields is not None:
+            self._require_columns(fields)
+        if table is None:
+            return
+        if fields is not None:
+            require_fits(self.uri, _schema(table), fields)
+        self._published(table, night, run)
+
+    def stage(self, labels: Labels) -> str:
+        """Commit to a branch of the table, from where `commit` takes the data files."""
+        branch, files = _branch(labels), None
+        for _ in range(ATTEMPTS):
+            table = self._open(labels.fields)
+            if self._published(table, labels.night, labels.run):
+                return ""
+            if staged := _snapshot(table, branch, labels.run):
+                if _is_of(table, staged, labels):
+                    return f"{self.uri}, branch {branch}"
+                # The night was labelled anew, once its folder was deleted.
+                with _one_try():
+                    table.manage_snapshots().remove_branch(branch).commit()
+                continue
+            files = self._write(table, labels) if files is None else files
+            if (head := table.current_snapshot()) is None:
+                # Without a first snapshot a table has no branches but `main`.
+                with _one_try():
+                    table.add_files([])
+                continue
+            if table.snapshot_by_name(branch) is None:
+                # So that who reads the branch sees the table as it would be.
+                with _one_try():
+                    table.manage_snapshots().create_branch(head.snapshot_id, branch).commit()
+                continue
+            with _one_try(), table.transaction() as transaction:
+                _add(transaction, files, labels, branch)
+        raise self._refused()
+
+    def commit(self, labels: Labels) -> str:
+        files = None
+        for _ in range(ATTEMPTS):
+            table = self._open(labels.fields)
+            if found := self._published(table, labels.night, labels.run):
+                self._forget_branches(table, labels.night)
+                return found
+            if files is None:
+                staged = _snapshot(table, _branch(labels), labels.run)
+                reuse = staged is not None and _is_of(table, staged, labels)
+                files = _files_of(table, staged) if reuse else self._write(table, labels)
+            with _one_try(), table.transaction() as transaction:
+                _add(transaction, files, labels, MAIN)
+                transaction.set_properties({_property(labels.night): labels.run})
+        raise self._refused()
+
+    def _open(self, fields: pa.Schema):
+        """The table, made where it is not there: by one of those who try at once."""
+        if (table := load_table(self.uri, self.options, "publish")) is None:
+            # Of several that make it at once, catalogs tell all but one in words of their own.
+            try:
+                self._make(fields)
+            except Exception as error:
+                if load_table(self.uri, self.options, "publish") is None:
+                    raise ConfigError("publish", self.uri, f"the table cannot be made: {one_line(error)}") from error
+            table = load_table(self.uri, self.options, "publish")
+        require_fits(self.uri, _schema(table), fields)
+        table.catalog = _OneTry(table.catalog)
+        return table
+
+    def _make(self, fields: pa.Schema) -> None:
+        catalog, identifier = open_catalog(self.uri, self.options, "publish")
+        namespace = identifier.rpartition(".")[0]
+        try:
+            catalog.create_namespace_if_not_exists(namespace)
+        except Exception:
+            if not catalog.namespace_exists(namespace):
+                raise
+        with catalog.create_table_transaction(identifier, fields) as transaction, transaction.update_spec() as spec:
+            for name in self.partition_by:
+                spec.add_identity(name)
+
+    def _require_columns(self, fields: pa.Schema) -> None:
+        # What `create_table` itself calls.
+        from pyiceberg.io.pyarrow import _pyarrow_to_schema_without_ids
+
+        try:
+            _pyarrow_to_schema_without_ids(fields)
+        except Exception as error:
+            raise ConfigError("publish", self.uri, f"Iceberg has no such column: {one_line(error)}") from error
+
+    def _published(self, table, night: str, run: str) -> str | None:
+        """The snapshot that has the run's labels. Raises RunMismatch where another run of the same night is there.
+
+        The table's own property says it, since snapshots expire.
+        """
+        if (theirs := table.properties.get(key := _property(night))) is None:
+            return None
+        if theirs != run:
+            raise other_run(self.uri, night, theirs, f", or, if its rows were taken out, unset the table's property {key}")
+        return str(_snapshot(table, MAIN, run) or "(expired)")
+
+    def _write(self, table, labels: Labels) -> list[str]:
+        """The data files, each of one partition. Until a commit adds them no reader sees them."""
+        fields, folder = _schema(table), f"{table.location().rstrip('/')}/data/intent-{labels.run[:16]}-{uuid.uuid4().hex}"
+        files = []
+        for rows in _chunks(labels.batches(), fields):
+            for part in _split(rows, _partitions(table, self.uri)):
+                files.append(f"{folder}-{len(files):05}.parquet")
+                with table.io.new_output(files[-1]).create() as output:
+                    pq.write_table(part, output, write_page_checksum=True)
+        return files
+
+    def _forget_branches(self, table, night: str) -> None:
+        """Those of this night; also what other runs of it have left."""
+        for name, ref in list(table.refs().items()):
+            if name.startswith("intent-") and _said(table.snapshot_by_id(ref.snapshot_id)).get(NIGHT) == night:
+                with _one_try():
+                    table.manage_snapshots().remove_branch(name).commit()
+
+    def _refused(self) -> IntentError:
+        return IntentError(f"{self.uri}: others commit to the table all the time; run again")
+
+
+class _OneTry:
+    """A catalog whose refusal of a commit is taken for a reply that may be wrong.
+
+    The library would try again on top of whatever came first, which may be this night; and would delete the manifests of a
+    commit that landed, where what was refused is a proxy's second try.
+    """
+
+    def __init__(self, catalog):
+        self._catalog = catalog
+
+    def __getattr__(self, name: str):
+        return getattr(self._catalog, name)
+
+    def commit_table(self, *args, **kwargs):
+        from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+
+        try:
+            return self._catalog.commit_table(*args, **kwargs)
+        except CommitFailedException as error:
+            raise CommitStateUnknownException(str(error)) from error
+
+
+def _one_try() -> suppress:
+    """After it the table is looked at again: the commit may have lost, or its reply may have been lost."""
+    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+
+    return suppress(CommitFailedException, CommitStateUnknownException)
+
+
+def _add(transaction, files: list[str], labels: Labels, branch: str) -> None:
+    transaction.add_files(files, snapshot_properties=labels.properties, branch=branch, check_duplicate_files=False)
+
+
+def _property(night: str) -> str:
+    return f"{NIGHT}.{fingerprint(night)}"
+
+
+def _snapshot(table, branch: str, run: str) -> int | None:
+    """The snapshot of the run, of those that the head of `branch` descends from."""
+    from pyiceberg.table.snapshots import ancestors_of
+
+    found = ancestors_of(table.snapshot_by_name(branch), table.metadata)
+    return next((each.snapshot_id for each in found if _said(each).get(RUN) == run), None)
+
+
+def _said(snapshot) -> dict[str, str]:
+    return snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
+
+
+def _branch(labels: Labels) -> str:
+    return f"intent-{labels.name}-{labels.run[:8]}"
+
+
+def _is_of(table, snapshot_id: int, labels: Labels) -> bool:
+    return _said(table.snapshot_by_id(snapshot_id)).get(PARTS) == labels.parts
+
+
+def _files_of(table, snapshot_id: int) -> list[str]:
+    """The data files that a snapshot added."""
+    snapshot = table.snapshot_by_id(snapshot_id)
+    manifests = [found for found in snapshot.manifests(table.io) if found.added_snapshot_id == snapshot_id]
+    entries = [entry for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io)]
+    return [entry.data_file.file_path for entry in entries if entry.snapshot_id == snapshot_id]
+
+
+def _schema(table) -> pa.Schema:
+    found = table.schema().as_arrow()
+    return pa.schema([field.with_nullable(found.field(field.name).nullable) for field in plain(found)])
+
+
+def _partitions(table, uri: str) -> list[str]:
+    """Raises ConfigError where rows are not partitioned by values of columns."""
+    from pyiceberg.transforms import IdentityTransform
+
+    spec = table.spec()
+    if other := [field.name for field in spec.fields if not isinstance(field.transform, IdentityTransform)]:
+        remedy = f"the table is partitioned by {other}, which are no plain columns; publish to a table without that"
+        raise ConfigError("publish", uri, remedy)
+    return [table.schema().find_column_name(field.source_id) for field in spec.fields]
+
+
+def _chunks(batches: Iterator[pa.RecordBatch], fields: pa.Schema) -> Iterator[pa.Table]:
+    held, rows = [], 0
+    for batch in batches:
+        held.append(aligned(batch, fields))
+        rows += len(batch)
+        if rows >= FILE_ROWS:
+            yield pa.Table.from_batches(held, fields)
+            held, rows = [], 0
+    if rows:
+        yield pa.Table.from_batches(held, fields)
+
+
+def _split(rows: pa.Table, columns: list[str]) -> Iterator[pa.Table]:
+    """The rows of each combination of values, in the order of the first."""
+    if not columns:
+        yield rows
+        return
+    for values in rows.select(columns).group_by(columns).aggregate([]).to_pylist():
+        mask = None
+        for name, value in values.items():
+            same = pc.is_null(rows[name]) if value is None else pc.equal(rows[name], pa.scalar(value, rows[name].type))
+            mask = same if mask is None else pc.and_(mask, same)
+        yield rows.filter(pc.fill_null(mask, False))

@@ -1,0 +1,120 @@
+"""Where a run's labels are published, once, and whether they fit there. Knows Arrow; each target's module knows its library."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from intent.errors import ConfigError, RunMismatch
+from intent.lake import DELTA, ICEBERG, split
+from intent.storage import StorageOptions
+
+# What a commit says of itself.
+RUN, NIGHT, PARTS = "intent.run", "intent.night", "intent.parts"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A run's labelled rows, to be published once. `night`: whose they are, by the input's address. `run`: its fingerprint.
+
+    `name`: for people, in the names of branches. `parts`: fingerprint of the files that hold the rows. `facts`: what the commit
+    says beside these. `batches` gives the rows, each time anew and in the same order.
+    """
+
+    night: str
+    run: str
+    name: str
+    parts: str
+    fields: pa.Schema
+    facts: Mapping[str, str]
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+
+    @property
+    def properties(self) -> dict[str, str]:
+        said = {f"intent.{name}": str(value) for name, value in self.facts.items()}
+        return {RUN: self.run, NIGHT: self.night, PARTS: self.parts} | said
+
+
+class Target(Protocol):
+    """Where a run's labels are published, once: a table, or a folder of partitions."""
+
+    uri: str
+
+    def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+        """Refuse, by ConfigError, what can be known before any work: the library, the table, its columns, another run's night.
+
+        `fields`: of the labels, once they are known.
+        """
+
+    def stage(self, labels: Labels) -> str:
+        """Put the labels where only who asks for them reads them. Returns where; an empty text where there is no such place."""
+
+    def commit(self, labels: Labels) -> str:
+        """Publish the labels, or find them published. Returns the version. Raises RunMismatch where another run's are there."""
+
+
+def open_target(uri: str, partition_by: Sequence[str], options: StorageOptions) -> Target:
+    if uri.startswith(ICEBERG):
+        from intent.lake.iceberg_target import IcebergTarget
+
+        return IcebergTarget(split(uri)[0], tuple(partition_by), options)
+    if uri.startswith(DELTA):
+        from intent.lake.delta_target import DeltaTarget
+
+        return DeltaTarget(uri.removeprefix(DELTA), tuple(partition_by), options)
+    from intent.lake.folder_target import FolderTarget
+
+    return FolderTarget(uri, tuple(partition_by), options)
+
+
+def other_run(uri: str, night: str, theirs: str, more: str = "") -> RunMismatch:
+    remedy = f"holds the night of {night} as another run ({theirs}) labelled it; publish to another table{more}"
+    return RunMismatch("publish", uri, remedy)
+
+
+def require_fits(uri: str, table: pa.Schema, fields: pa.Schema) -> None:
+    """Raises ConfigError, by name of the columns, where rows of `fields` do not fit into a table."""
+    if lacking := [field.name for field in fields if field.name not in table.names]:
+        remedy = f"the table has no column {lacking}, but {table.names}; add it, or publish to another table"
+        raise ConfigError("publish", uri, remedy)
+    if strange := [field.name for field in table if field.name not in fields.names and not field.nullable]:
+        remedy = f"the table wants a value of {strange}, which labels do not have; make it optional, or add it to keep_columns"
+        raise ConfigError("publish", uri, remedy)
+    for field in fields:
+        if not _widens(field.type, kind := table.field(field.name).type):
+            remedy = f"the table's column {field.name!r} is {kind}, and the labels' is {field.type}; publish to another table"
+            raise ConfigError("publish", uri, remedy)
+
+
+def require_partitions(uri: str, wanted: Sequence[str], has: Sequence[str], fields: pa.Schema | None) -> None:
+    """Raises ConfigError where a table has other partitions, or the labels have no such column."""
+    if fields is not None and (lacking := [name for name in wanted if name not in fields.names]):
+        raise ConfigError("partition_by", lacking, f"labels have the columns {fields.names}; add it to keep_columns")
+    if fields is not None and (nested := [name for name in wanted if pa.types.is_nested(fields.field(name).type)]):
+        raise ConfigError("partition_by", nested, "holds lists, which no partition is named by; leave it out")
+    if wanted and list(wanted) != list(has):
+        raise ConfigError("partition_by", list(wanted), f"the table {uri} is partitioned by {list(has)}; give these, or none")
+
+
+def aligned(batch: pa.RecordBatch, fields: pa.Schema) -> pa.RecordBatch:
+    """The rows with the columns of `fields`: cast, or null. Raises ConfigError where the table takes no null."""
+    for field in fields:
+        if not field.nullable and field.name in batch.schema.names and (nulls := batch.column(field.name).null_count):
+            remedy = f"the table wants a value in every row, and {nulls} rows or more have none; make the column optional"
+            raise ConfigError("publish", field.name, remedy)
+    columns = [
+        batch.column(field.name).cast(field.type) if field.name in batch.schema.names else pa.nulls(len(batch), field.type)
+        for field in fields
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=fields)
+
+
+def _widens(kind: pa.DataType, wide: pa.DataType) -> bool:
+    """Whether every value of one type is one of the other."""
+    if kind == wide:
+        return True
+    families = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    if not any(test(kind) and test(wide) for test in families):
+        return False
+    return pa.unify_schemas([pa.schema([("a", kind)]), pa.schema([("a", wide)])], promote_options="permissive").types[0] == wide

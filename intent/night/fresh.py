@@ -1,0 +1,109 @@
+"""What engines have newly said in a run, beside its parts, until the label cache has learnt it.
+
+Below the output: `fresh/<scope>/<part>.arrow` has labels that an engine made, `fresh/<scope>/<part>-<epoch>.copy` what the
+cache itself said and is to be kept longer. Each is written before its part. No file holds a message.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from intent.artifacts import fingerprint
+from intent.errors import CorruptData, IntentError
+from intent.label_cache import LabelCache, merge, piece
+from intent.label_cache.pointer import File, Outdated
+from intent.storage import Blob, Store
+
+FOLDER, LEARNT = "fresh", "fresh/learnt"
+ATTEMPTS = 3
+# So many files are read ahead.
+AHEAD = 64
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Entries for the cache of `scope`, as files: `labels` of engines, and `copies` of what it said in `epoch`."""
+
+    scope: str
+    epoch: str
+    labels: bytes | None
+    copies: bytes | None
+
+    @classmethod
+    def of(cls, scope: str, epoch: str, labels: pa.Table, copies: Sequence[pa.Table]) -> "Fresh | None":
+        """None where there is nothing to learn."""
+        made = piece.dump(piece.merge([labels])) if len(labels) else None
+        copied = piece.dump(piece.merge(copies)) if copies else None
+        return cls(scope, epoch, made, copied) if made or copied else None
+
+
+def keep(store: Store, name: str, fresh: Fresh | None) -> None:
+    """Write what is to be learnt from the part `name`, unless it is there."""
+    if fresh and fresh.labels:
+        store.put_if_absent(f"{FOLDER}/{fresh.scope}/{name}.arrow", fresh.labels)
+    if fresh and fresh.copies:
+        store.put_if_absent(f"{FOLDER}/{fresh.scope}/{name}-{fresh.epoch}.copy", fresh.copies)
+
+
+def learn(output: Store, caches: Sequence[LabelCache]) -> int:
+    """Add what a run has left to the caches, once, and delete it there. Returns how many labels were added.
+
+    May be called again after it stopped anywhere, and by two drivers at once. What is damaged is left out.
+    """
+    blobs, added = list(output.list(f"{FOLDER}/")), 0
+    if not any(blob.key == LEARNT for blob in blobs):
+        for cache in caches:
+            mine = [blob for blob in blobs if blob.key.startswith(f"{FOLDER}/{cache.scope.name}/")]
+            added += _add(output, mine, cache) if mine else 0
+        if blobs:
+            # From here on a part of these files is no longer a run of its own.
+            output.put_if_absent(LEARNT, b"")
+    with ThreadPoolExecutor(output.parallel) as pool:
+        list(pool.map(output.delete, [blob.key for blob in blobs if blob.key != LEARNT]))
+    output.delete(LEARNT)
+    return added
+
+
+def _add(output: Store, blobs: Sequence[Blob], cache: LabelCache) -> int:
+    night = fingerprint([(blob.key, blob.etag) for blob in blobs])
+    for _ in range(ATTEMPTS):
+        pointer = cache.begin()
+        if night in pointer.nights:
+            return 0
+        copies = f"-{pointer.epoch}.copy"
+        # Of one message the first entry counts: what an engine says now before what the cache said.
+        keys = [blob.key for ending in (".arrow", copies) for blob in blobs if blob.key.endswith(ending)]
+        try:
+            files = list(_files(_tables(output, keys), cache))
+            cache.add(night, files, pointer.epoch)
+            return sum(file.rows for file in files)
+        except Outdated:
+            continue
+    raise IntentError(f"{cache.store.uri}: others keep changing it; run again")
+
+
+def _files(tables: Iterator[pa.Table], cache: LabelCache) -> Iterator[File]:
+    """The tables as files of the cache, of about PIECE_ROWS entries each; memory is bounded by one."""
+    held: list[pa.Table] = []
+    for table in tables:
+        if held and sum(map(len, held)) + len(table) > merge.PIECE_ROWS:
+            yield cache.write(piece.merge(held))
+            held = []
+        held.append(table)
+    if held:
+        yield cache.write(piece.merge(held))
+
+
+def _tables(output: Store, keys: Sequence[str]) -> Iterator[pa.Table]:
+    def read(key: str) -> pa.Table | None:
+        try:
+            return piece.load(output.read(key), f"{output.uri}/{key}")
+        except (CorruptData, FileNotFoundError):
+            # Another driver has learnt it, or it is damaged: a label less.
+            return None
+
+    with ThreadPoolExecutor(output.parallel) as pool:
+        for start in range(0, len(keys), AHEAD):
+            yield from (table for table in pool.map(read, keys[start : start + AHEAD]) if table is not None)

@@ -1,0 +1,41 @@
+"""A night that is labelled: its parts, each checked against the manifest as it is read. Knows ledger and store."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from intent.errors import CorruptData
+from intent.night.ledger import LABELLED, Ledger, RunIdentity
+from intent.storage import Store, sha256
+
+T = TypeVar("T")
+# So many parts are asked for ahead of who reads them.
+AHEAD = 64
+
+
+class Staged:
+    """A night that is labelled and not published. Raises FileNotFoundError where it is not, or no longer, there."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.ledger = Ledger(store, RunIdentity({}, "", "", ""))
+        manifest = self.ledger.manifest()
+        if manifest is None:
+            raise FileNotFoundError(f"{store.uri}: has no manifest")
+        self.ledger = Ledger(store, RunIdentity(**manifest["run"]))
+        self.summary: dict = manifest["summary"]
+        self.parts = {entry["shard"]: entry[LABELLED] for entry in manifest["parts"]}
+
+    def map(self, function: Callable[[bytes, str], T]) -> Iterator[T]:
+        """Of every labelled part and its URI, as they are asked for. Raises CorruptData where one is not the manifest's."""
+
+        def call(entry: dict) -> T:
+            data, uri = self.store.read(entry["key"]), f"{self.store.uri}/{entry['key']}"
+            if sha256(data) != entry["sha256"]:
+                raise CorruptData(f"{uri}: SHA-256 is not its manifest's; delete {self.store.uri} and run again")
+            return function(data, uri)
+
+        entries = [*self.parts.values()]
+        with ThreadPoolExecutor(self.store.parallel) as pool:
+            for start in range(0, len(entries), AHEAD):
+                yield from pool.map(call, entries[start : start + AHEAD])

@@ -1,0 +1,91 @@
+"""Look after the workspace's cache of labels: show it, check its files, evict what is old, or delete it."""
+
+import sys
+
+from intent.config import CacheAction, CacheJobConfig
+from intent.errors import ConfigError, CorruptData
+from intent.label_cache import LabelCache, Scope, merge, scopes
+from intent.label_cache.pointer import FOLDER
+from intent.storage import open_store
+from jobs.app import job, say
+from jobs.caching import limits
+
+
+def caches(config: CacheJobConfig) -> list[LabelCache]:
+    """Of the scope that is named, or all. Raises ConfigError where there is none of that name."""
+    options = config.storage.options()
+    found = list(scopes(open_store(config.workspace, options)))
+    if config.scope is not None and config.scope not in found:
+        raise ConfigError("scope", config.scope, f"there is none of this name; there are {found}")
+    names = found if config.scope is None else [config.scope]
+    stores = {name: open_store(f"{config.workspace}/{FOLDER}/{name}", options) for name in names}
+    # What is looked after here needs no key.
+    return [LabelCache(store, Scope(name), limits(config.cache)) for name, store in stores.items()]
+
+
+def run(config: CacheJobConfig) -> int:
+    """Does the action. Returns the exit code."""
+    found = caches(config)
+    if not found:
+        say(f"no label cache in {config.workspace}")
+    return max([_ACTIONS[config.action](cache) for cache in found], default=0)
+
+
+def stats(cache: LabelCache) -> int:
+    try:
+        pointer = cache.read()
+    except CorruptData as error:
+        say(f"{cache.scope.name}: {error}")
+        return 0
+    facts = ", ".join(f"{name} {value}" for name, value in pointer.facts.items())
+    days = sorted({int(day) for file in pointer.files for day in file.used})
+    used = f", last used {cache.day - days[-1]} to {cache.day - days[0]} days ago" if days else ""
+    say(f"{cache.scope.name}: {pointer.rows:,} labels of {len(pointer.nights):,} nights in {len(pointer.files):,} files{used}")
+    say(f"  {pointer.bytes / 1e6:,.1f} MB, and {len(pointer.retired):,} files that are deleted later")
+    say(f"  {facts or 'made by nobody yet'}")
+    if pointer.dropped:
+        say(f"  dropped on {pointer.dropped}")
+    return 0
+
+
+def verify(cache: LabelCache) -> int:
+    wrong = merge.verify(cache)
+    for line in wrong:
+        say(f"{cache.scope.name}: {line}")
+    remedy = "a night ignores what is damaged, and action=prune takes it out"
+    say(f"{cache.scope.name}: {f'{len(wrong)} problems; {remedy}' if wrong else 'all files are whole'}")
+    return int(bool(wrong))
+
+
+def prune(cache: LabelCache) -> int:
+    try:
+        before = cache.read()
+    except CorruptData as error:
+        say(f"{cache.scope.name}: {error}; action=delete removes it")
+        return 1
+    merge.compact(cache)
+    deleted, after = cache.collect(), cache.read()
+    say(f"{cache.scope.name}: {before.rows:,} labels before, {after.rows:,} after; {deleted:,} files deleted")
+    return 0
+
+
+def delete(cache: LabelCache) -> int:
+    say(f"{cache.scope.name}: {cache.delete():,} files deleted")
+    return 0
+
+
+_ACTIONS = {
+    CacheAction.stats: stats,
+    CacheAction.verify: verify,
+    CacheAction.prune: prune,
+    CacheAction.delete: delete,
+}
+
+
+@job("cache", CacheJobConfig)
+def main(config: CacheJobConfig) -> None:
+    sys.exit(run(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The label cache in memory: nights that learn, mergers, readers and droppers, a step at a time, with faults between any two.
+
+The store and the parties are those of `simulation.py`; the clock is the world's, so that who stalls may wake up after what
+it wrote was thrown away.
+"""
+
+import io
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache as memo
+from pathlib import Path
+
+import caches
+import pyarrow as pa
+from simulation import Client, Crash, Party, World, _error
+
+from intent.errors import IntentError
+from intent.label_cache import LabelCache, Limits, Scope, merge, piece
+from intent.label_cache.pointer import KEPT_SECONDS, ORPHAN_SECONDS, POINTER, Pointer, _parse
+from intent.night import fresh
+from intent.s3 import S3Store
+from intent.storage import StorageOptions, sha256
+
+SCOPE = Scope.of({"model": "simulated"}, caches.SECRET)
+# What no writer names is old after 15 steps, and what stopped to count is kept for 45: who stalls for 200 meets neither.
+STEP_SECONDS = ORPHAN_SECONDS / 15
+START = 20_000 * piece.DAY_SECONDS
+NIGHTS, MESSAGES = 4, 3
+HERE = f"cache/{SCOPE.name}/"
+
+
+@dataclass
+class CacheWorld(World):
+    """`reading`: of each reader under way, when it read the pointer and which files it goes by. `ended`: epochs dropped."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    reading: dict[Party, tuple[float, set[str]]] = field(default_factory=dict)
+
+    @property
+    def time(self) -> float:
+        return START + self.now * STEP_SECONDS
+
+    def pointer(self) -> Pointer:
+        found = self.objects.get(HERE + POINTER)
+        return _parse(found[0], "sim") if found else Pointer()
+
+    def write(self, key: str, data: bytes, absent: bool, match: str | None, metadata: dict) -> None:
+        if self.conditional and ((absent and key in self.objects) or (match and match != self.etag(key))):
+            raise _error(412)
+        self.objects[key] = (data, metadata)
+        self.numbers[key] = self.numbers.get(key, 0) + 1
+        if key == HERE + POINTER:
+            named = {file.key for file in self.pointer().files}
+            if gone := [name for name in named if HERE + name not in self.objects]:
+                self.broken.append(f"the pointer names {gone}, which is not there")
+
+    def remove(self, key: str) -> None:
+        name = key.removeprefix(HERE)
+        if key in self.objects and key.startswith(HERE):
+            if name in {file.key for file in self.pointer().files}:
+                self.broken.append(f"{name} was deleted while it counted")
+            for began, names in self.reading.values():
+                if name in names and self.time - began < KEPT_SECONDS:
+                    self.broken.append(f"{name} was deleted under a reader")
+        self.objects.pop(key, None)
+
+    def etag(self, key: str) -> str:
+        found = self.objects.get(key)
+        return f"{self.numbers[key]}-{sha256(found[0])[:8]}" if found else ""
+
+
+class CacheClient(Client):
+    world: CacheWorld
+
+    def put_object(self, *, Key, Body, IfNoneMatch=None, IfMatch=None, Metadata=None, **_):
+        self._send(f"PUT {Key}", lambda: self.world.write(Key, Body, IfNoneMatch == "*", IfMatch, Metadata or {}))
+
+    def head_object(self, *, Key, **_):
+        return super().head_object(Key=Key) | {"ETag": self.world.etag(Key)}
+
+    def get_object(self, *, Key, IfMatch=None, **_):
+        def get():
+            data, _ = self._get(Key)
+            if IfMatch and IfMatch != self.world.etag(Key):
+                raise _error(412)
+            return data
+
+        return {"Body": io.BytesIO(self._send(f"GET {Key}", get))}
+
+    def paginate(self, *, Prefix, **_):
+        found = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
+        return [{"Contents": [{"Key": key, "Size": 1, "ETag": self.world.etag(key)} for key in found]}]
+
+    def delete_object(self, *, Key, **_):
+        self._send(f"DELETE {Key}", lambda: self.world.remove(Key))
+
+
+def store(world: CacheWorld, party: Party, prefix: str) -> S3Store:
+    made = S3Store(f"s3://sim/{prefix}".removesuffix("/"), StorageOptions())
+    made.parallel, made.client = 1, CacheClient(world, party)
+    return made
+
+
+def cache_of(world: CacheWorld, party: Party) -> LabelCache:
+    return LabelCache(store(world, party, HERE), SCOPE, Limits(days=10_000), now=lambda: world.time)
+
+
+@memo
+def staged(messages: tuple[str, ...]) -> bytes:
+    """A file of labels: the quantity is the message's length."""
+    made = LabelCache(None, SCOPE, now=lambda: START)
+    return piece.dump(piece.merge([caches.entries(made, {message: len(message) for message in messages})]))
+
+
+@memo
+def folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory()
+
+
+def fetch(cache: LabelCache, file) -> piece.Piece:
+    data = cache.store.read(file.key)
+    assert sha256(data) == file.sha256, f"{file.key} is not what the pointer says"
+    path = Path(folder().name, file.sha256)
+    if not path.exists():
+        path.write_bytes(data)
+    return piece.Piece(path)
+
+
+def labels(night: int) -> tuple[str, ...]:
+    """Some of them are also the night's before."""
+    return tuple(f"message {n}" for n in range(night * MESSAGES, night * MESSAGES + MESSAGES + 1))
+
+
+def stage(world: CacheWorld, night: int) -> None:
+    """What a night's actors have left before its driver learns it: labels, and copies of what the cache said until then."""
+    base = f"out-{night}/{fresh.FOLDER}/{SCOPE.name}"
+    world.write(f"{base}/one.arrow", staged(labels(night)[:2]), False, None, {})
+    world.write(f"{base}/two.arrow", staged(labels(night)[2:]), False, None, {})
+    if epoch := world.pointer().epoch:
+        world.write(f"{base}/one-{epoch}.copy", staged((f"copy {night} of {epoch}",)), False, None, {})
+
+
+def night(number: int):
+    def learn(party: Party) -> str:
+        output = store(party.world, party, f"out-{number}/")
+        fresh.learn(output, [cache_of(party.world, party)])
+        return "learnt"
+
+    return learn
+
+
+def merger(party: Party) -> str:
+    cache, did = cache_of(party.world, party), "merged"
+    for _ in range(3):
+        if not merge.compact(cache, fetch):
+            did = "idle"
+        cache.collect()
+    return did
+
+
+def collector(party: Party) -> str:
+    cache_of(party.world, party).collect()
+    return "collected"
+
+
+def janitor(party: Party) -> str:
+    """Collects again and again, as one job after another does: what it marks at first it deletes later."""
+    for _ in range(8):
+        cache_of(party.world, party).collect()
+        for _ in range(12):
+            party.wait()
+    return "collected"
+
+
+def dropper(party: Party) -> str:
+    cache = cache_of(party.world, party)
+    return "dropped" if cache.drop("it disagrees", cache.read().epoch) else "late"
+
+
+def reader(party: Party) -> str:
+    """Reads the pointer and, after a while, the files that it names, as an actor does that gets its node late."""
+    world, cache = party.world, cache_of(party.world, party)
+    began = world.time
+    pointer = cache.read()
+    world.reading[party] = (began, {file.key for file in pointer.files})
+    try:
+        for file in pointer.files:
+            party.wait()
+            try:
+                fetch(cache, file)
+            except FileNotFoundError:
+                assert world.time - began >= KEPT_SECONDS, f"{file.key} is gone"
+                return "late"
+        return "read"
+    finally:
+        del world.reading[party]
+
+
+def simulate(seed: int, conditional: bool = True) -> Counter:
+    """Some nights one after the other, each with mergers, readers and perhaps a dropper beside it, under faults; then each
+    once more without. Returns how each party ended. Raises AssertionError.
+    """
+    world = CacheWorld(seed, conditional=conditional)
+    for number in range(NIGHTS):
+        stage(world, number)
+        parties = [night(number)] * world.random.choice((1, 1, 2)) + [merger] * world.random.randrange(3)
+        parties += [reader] * world.random.randrange(2) + [dropper] * (world.random.random() < 0.15)
+        parties += [janitor] * (world.random.random() < 0.3)
+        world.parties = []
+        world.run(*parties)
+    world.faults, world.late, world.reading = False, [], {}
+    for number in range(NIGHTS):
+        world.parties = []
+        world.run(night(number))
+    check(world)
+    ends = [party.result for party in world.everyone]
+    for end in ends:
+        assert isinstance(end, str | Crash | IntentError | FileNotFoundError), repr(end)
+    return Counter(end if isinstance(end, str) else type(end).__name__ for end in ends)
+
+
+def check(world: CacheWorld) -> None:
+    assert not world.broken, world.broken
+    assert not [key for key in world.objects if key.startswith("out-")], "a night has not let go of what it has learnt"
+    # Long after, nobody at work: merged and collected, the files are those that count.
+    for party in (merger, collector, collector):
+        world.parties, world.now = [], world.now + 1_000
+        world.run(party)
+    pointer = world.pointer()
+    there, named = {key.removeprefix(HERE) for key in world.objects}, {POINTER, *(file.key for file in pointer.files)}
+    assert there == named, f"never collected: {there - named}; gone: {named - there}"
+    assert not world.broken, world.broken
+    found: list[str] = []
+    known = {message: n for n in range(NIGHTS) for message in labels(n)} | {
+        f"copy {n} of {pointer.epoch}": n for n in range(NIGHTS)
+    }
+    texts = list(known)
+    high, low = SCOPE.hashes(pa.array(texts))
+    names = dict(zip(zip(high.tolist(), low.tolist(), strict=True), texts, strict=True))
+    for file in pointer.files:
+        table = piece.load(world.objects[HERE + file.key][0], file.key)
+        found += [names.get((row["high"], row["low"]), "a copy of what was dropped") for row in table.to_pylist()]
+        said = {names.get((row["high"], row["low"])): json.loads(row["answer"])[0]["quantity"] for row in table.to_pylist()}
+        assert all(quantity == len(name) for name, quantity in said.items() if name), f"another message's label: {said}"
+    assert len(found) == len(set(found)), f"doubled: {found}"
+    assert "a copy of what was dropped" not in found, "a copy of what was dropped is back"
+    lost = {message for n in range(NIGHTS) for message in labels(n)} - set(found)
+    assert not lost or pointer.dropped, f"lost: {lost}"

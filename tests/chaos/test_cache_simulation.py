@@ -1,0 +1,92 @@
+"""Hundreds of caches in memory, or thousands, each with its own faults; `--seed` is the first one's."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from cache_simulation import simulate
+
+from intent import s3
+from intent.label_cache import LabelCache
+from intent.label_cache.pointer import FILES
+from intent.night import fresh
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """Between two tries of an update the others have their turns anyway."""
+    monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
+
+
+@pytest.mark.parametrize("worlds", [500, pytest.param(6_000, marks=pytest.mark.rig)])
+def test_no_fault_loses_a_label_or_doubles_one_or_breaks_a_reader(seed, worlds):
+    ends: Counter = Counter()
+    for number in range(seed, seed + worlds):
+        try:
+            ends += simulate(number)
+        except Exception as error:
+            raise AssertionError(f"world {number} (repeat it with --seed={number}): {error!r}") from error
+    assert min(ends[end] for end in ("learnt", "merged", "idle", "read", "dropped", "Crash")) > 10, ends
+
+
+def finds(match: str, worlds: int = 200) -> None:
+    with pytest.raises(AssertionError, match=match):
+        for seed in range(worlds):
+            simulate(seed)
+
+
+def test_the_simulation_finds_a_pointer_that_names_what_was_thrown_away(monkeypatch):
+    monkeypatch.setattr(LabelCache, "_require_there", lambda *args: None)
+    finds("which is not there")
+
+
+def test_the_simulation_finds_files_that_are_not_kept_for_readers(monkeypatch):
+    monkeypatch.setattr("intent.label_cache.pointer.KEPT_SECONDS", 0)
+    finds("deleted under a reader|is gone")
+
+
+def test_the_simulation_finds_an_update_without_a_condition():
+    with pytest.raises(AssertionError):
+        for seed in range(200):
+            simulate(seed, conditional=False)
+
+
+def test_the_simulation_finds_copies_of_what_was_dropped(monkeypatch):
+    def add(cache, night, files, epoch):
+        cache._update(lambda pointer: replace(pointer, files=[*files, *pointer.files], nights=[*pointer.nights, night]))
+
+    monkeypatch.setattr(LabelCache, "add", add)
+    finds("a copy of what was dropped|doubled|not there")
+
+
+def test_the_simulation_finds_a_night_that_lets_go_before_it_has_learnt(monkeypatch):
+    learn = fresh._add
+
+    def hasty(output, blobs, cache):
+        for blob in blobs[1:]:
+            output.delete(blob.key)
+        return learn(output, blobs, cache)
+
+    monkeypatch.setattr(fresh, "_add", hasty)
+    finds("lost")
+
+
+def test_the_simulation_finds_a_merger_that_replaces_what_it_has_not_read(monkeypatch):
+    def exchange(cache, old, new):
+        cache._update(lambda pointer: replace(pointer, files=list(new)))
+        return True
+
+    monkeypatch.setattr(LabelCache, "exchange", exchange)
+    finds("lost|which is not there|doubled|dropped")
+
+
+def test_the_simulation_finds_a_deletion_without_a_mark(monkeypatch):
+    def collect(cache):
+        named = {file.key for file in cache.read().files}
+        for blob in list(cache.store.list(f"{FILES}/")):
+            if blob.key not in named:
+                cache.store.delete(blob.key)
+        return 0
+
+    monkeypatch.setattr(LabelCache, "collect", collect)
+    finds("which is not there|deleted under a reader|deleted while it counted|is gone")

@@ -1,0 +1,343 @@
+"""A night's labels with a cache: the same as the engine's, counted by where they came from, learnt once, and distrusted."""
+
+from dataclasses import replace
+
+import caches
+import nights
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from intent.catalog import normalize
+from intent.errors import IntentError
+from intent.label_cache import Limits, Reader, node
+from intent.label_cache.pointer import LabelCache
+from intent.night import frequent, fresh
+from intent.night.columns import Columns
+from intent.night.part import Receipt
+from intent.night.shard import Shard
+from intent.night.trust import Trust
+from intent.night.worker import Worker
+from intent.storage import Blob, open_store
+
+MESSAGES = ["two milks", "hello", "two  milks", None, "refuse it", "", "three big milks", "hello"]
+
+
+@pytest.fixture(autouse=True)
+def own_copies(tmp_path, monkeypatch):
+    folder = tmp_path / "node"
+    folder.mkdir()
+    monkeypatch.setattr(node, "cache_folder", lambda: folder)
+
+
+class Seeing(nights.RuleClassifier):
+    """Reads messages as every engine does."""
+
+    def classify(self, messages):
+        self.seen = [*getattr(self, "seen", []), *messages]
+        return [replace(nights.rule(normalize(message)), message=message) for message in messages]
+
+
+class Changed(Seeing):
+    """An engine that has come to answer otherwise."""
+
+    def classify(self, messages):
+        return [replace(nights.rule(f"{message} more"), message=message) for message in messages]
+
+
+def worker(cache: LabelCache | None, classifier=None, run: str = "run", abstain_below: float = 0.0) -> Worker:
+    reader = Reader.open(cache, run) if cache else None
+    return Worker(classifier or Seeing(), nights.CART, Columns(), run, abstain_below=abstain_below, reader=reader)
+
+
+def label(worker: Worker, messages=MESSAGES, known=None):
+    rows = pa.table({"id": list(range(len(messages))), "message": pa.array(messages, pa.string())})
+    return worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, known)
+
+
+def table(part) -> pa.Table:
+    return pq.read_table(pa.BufferReader(part.data)).replace_schema_metadata()
+
+
+@pytest.fixture
+def output(tmp_path):
+    return open_store(str(tmp_path / "out"))
+
+
+def taught(root, output, messages=MESSAGES, **kwargs) -> LabelCache:
+    """A cache that has learnt what a night made of these messages."""
+    cache = caches.cache(str(root), **kwargs)
+    fresh.keep(output, "part", label(worker(cache), messages).fresh)
+    fresh.learn(output, [cache])
+    return cache
+
+
+@pytest.mark.parametrize("abstain_below", [0.0, 0.85, 0.9, 0.91])
+def test_a_label_from_the_cache_is_the_one_that_the_engine_gives(tmp_path, output, abstain_below):
+    cache = taught(tmp_path, output)
+    alone, cached = worker(None, abstain_below=abstain_below), worker(cache, abstain_below=abstain_below)
+    one, other = label(alone), label(cached)
+    assert table(one) == table(other) and one.rejected == other.rejected
+    abstained = table(other).filter(pa.array([s == "abstained" for s in table(other)["status"].to_pylist()]))
+    assert len(abstained) == {0.0: 0, 0.85: 2, 0.9: 2, 0.91: 5}[abstain_below] == other.receipt.abstained
+    assert abstained["action"].null_count == len(abstained)
+    # What the engine rejects is not kept: it is asked each time.
+    assert cached.classifier.seen == ["refuse it"]
+
+
+class Lists(Seeing):
+    """Answers with a list of items, each with a confidence of its own."""
+
+    def classify(self, messages):
+        self.seen = [*getattr(self, "seen", []), *messages]
+        said = [nights.list_rule(normalize(message)) for message in messages]
+        return [
+            replace(p, slots=tuple(s / (2 + len(normalize(m))) for s in p.slots), message=m)
+            for p, m in zip(said, messages, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("explode", [False, True])
+@pytest.mark.parametrize("abstain_below", [0.0, 0.85])
+def test_a_list_from_the_cache_is_the_one_that_the_engine_gives_with_each_items_confidence(
+    tmp_path, output, explode, abstain_below
+):
+    messages = ["milk and eggs and", "milk and more and some", "milk  and eggs and", "hello", None, "two milks", "refuse it"]
+    cache = caches.cache(str(tmp_path))
+    settings = (nights.BASKET, Columns(explode=explode), "run")
+    fresh.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache, "run")), messages).fresh)
+    fresh.learn(output, [cache])
+    alone = Worker(Lists(), *settings, abstain_below=abstain_below)
+    cached = replace(alone, classifier=Lists(), reader=Reader.open(cache, "run"))
+    one, other = label(alone, messages), label(cached, messages)
+    assert table(one) == table(other) and one.receipt.file_rows == other.receipt.file_rows
+    assert cached.classifier.seen == ["refuse it"] and other.receipt.abstained == (abstain_below > 0)
+
+
+def test_a_list_that_is_said_again_in_another_order_agrees(tmp_path, output):
+    class Turned(Lists):
+        def classify(self, messages):
+            said = super().classify(messages)
+            return [p if not p.intent else replace(p, intent={"intents": p.intent["intents"][::-1]}) for p in said]
+
+    cache = caches.cache(str(tmp_path), sample=1.0)
+    settings = (nights.BASKET, Columns(), "run")
+    fresh.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).fresh)
+    fresh.learn(output, [cache])
+    receipt = label(Worker(Turned(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).receipt
+    assert (receipt.asked, receipt.agreed) == (1, 1)
+
+
+def test_rows_are_counted_by_where_their_answers_came_from(tmp_path, output):
+    cache = taught(tmp_path, output, ["two milks", "hello"])
+    receipt = label(worker(cache)).receipt
+    assert (receipt.rows, receipt.refused, receipt.cached, receipt.found) == (8, 2, 4, 3)
+    # "three big milks" and what the engine rejects; no row is left that another one's answer saved.
+    assert receipt.classified == 2 and receipt.rows - receipt.refused - receipt.cached - receipt.classified == 0
+    assert (receipt.asked, receipt.agreed, receipt.cache) == (0, 0, f"{cache.scope.name}/{cache.read().epoch}")
+    alone = label(worker(None)).receipt
+    assert (alone.cached, alone.found, alone.asked, alone.cache) == (0, 0, 0, "")
+
+
+def test_what_an_engine_abstains_from_by_itself_is_not_kept(tmp_path, output):
+    cache = taught(tmp_path, output, ["unsure", "refuse it"])
+    assert cache.read().rows == 0 and not list(output.list("fresh/"))
+
+
+def test_a_sample_is_asked_again_and_gets_the_engines_answer(tmp_path, output):
+    cache = taught(tmp_path, output, sample=1.0)
+    same = label(worker(cache))
+    assert (same.receipt.asked, same.receipt.agreed, same.receipt.cached) == (4, 4, 0)
+    other = label(worker(cache, Changed()))
+    # Both say that "hello" is no intent.
+    assert (other.receipt.asked, other.receipt.agreed) == (4, 1)
+    assert table(other)["quantity"].to_pylist()[0] == len("two milks more")
+    # And the cache learns it.
+    fresh.keep(output, "part", other.fresh)
+    fresh.learn(output, [cache])
+    assert caches.look(cache, "two milks") == [len("two milks more")]
+
+
+def test_one_that_the_engine_now_rejects_does_not_agree(tmp_path, output):
+    cache = caches.cache(str(tmp_path), sample=1.0)
+    caches.learn(cache, "one", {"refuse it": 1, "two milks": 9})
+    receipt = label(worker(cache), ["refuse it", "two milks"]).receipt
+    assert (receipt.asked, receipt.agreed, receipt.rejected) == (2, 1, 1)
+
+
+def test_a_cache_that_is_not_trusted_answers_nothing_also_not_by_the_frequent_messages(tmp_path, output):
+    cache = taught(tmp_path, output, ["two milks"])
+    frequent.publish_messages(output, pa.array(["two milks", "hello"]))
+    (chunk,) = frequent.chunks(output)
+    receipt = frequent.label(output, worker(cache), chunk)
+    assert (receipt.rows, receipt.found, receipt.classified) == (0, 1, 1) and frequent.answered(output) == [(2, receipt)]
+    known = frequent.load(output)
+    trusting = worker(cache)
+    part = label(trusting, ["two milks", "hello", "two milks"], known)
+    assert (part.receipt.cached, part.receipt.found, part.receipt.classified) == (2, 0, 0)
+    trusting.reader.forget()
+    part = label(trusting, ["two milks", "hello", "two milks"], known)
+    assert (part.receipt.cached, part.receipt.classified, trusting.classifier.seen) == (0, 1, ["two milks"])
+
+
+def test_frequent_messages_that_were_labelled_before_there_was_a_cache_are_known(tmp_path, output):
+    frequent.publish_messages(output, pa.array(["two milks", "hello"]))
+    (chunk,) = frequent.chunks(output)
+    frequent.label(output, worker(None), chunk)
+    (blob,) = output.list("frequent/answers-")
+    old = pq.read_table(pa.BufferReader(output.read(blob.key))).drop_columns(["intent.cached"]).replace_schema_metadata()
+    nights.put_table(output, blob.key, old)
+    assert frequent.answered(output) == [(2, None)]
+    assert label(worker(caches.cache(str(tmp_path))), known=frequent.load(output)).receipt.classified == 3
+
+
+def test_what_is_stale_is_learnt_again_with_todays_date_but_not_once_the_cache_was_dropped(tmp_path, output):
+    clock = caches.Clock()
+    cache = caches.cache(str(tmp_path), clock=clock)
+    caches.learn(cache, "one", {"two milks": 9, "three milks": 11})
+    clock.day += 4
+    reading = worker(cache)
+    part = label(reading, ["two milks", "two eggs"])
+    fresh.keep(output, "part", part.fresh)
+    assert fresh.learn(output, [cache]) == 2 and cache.read().files[0].used == {str(clock.day): 2}
+    clock.day += 4
+    part = label(worker(cache), ["two milks", "new"])
+    cache.drop("it disagrees")
+    fresh.keep(output, "part", part.fresh)
+    assert fresh.learn(output, [cache]) == 1
+    assert caches.look(cache, "two milks", "new") == [None, 3]
+
+
+def left(output, cache, parts: int = 3) -> None:
+    for number in range(parts):
+        fresh.keep(output, f"part-{number}", label(worker(cache), [f"message {number} {n}" for n in range(5)]).fresh)
+
+
+def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch):
+    """Every request to the store is one at which the process is gone, before it or after."""
+
+    class Gone(BaseException):
+        pass
+
+    def dying(at: int):
+        count = iter(range(1000))
+
+        def wrap(method):
+            def call(*args, **kwargs):
+                if next(count) == at:
+                    raise Gone
+                result = method(*args, **kwargs)
+                if next(count) == at:
+                    raise Gone
+                return result
+
+            return call
+
+        return wrap
+
+    for at in range(200):
+        root = tmp_path / str(at)
+        output, cache = open_store(str(root / "out")), caches.cache(str(root))
+        left(output, cache)
+        with monkeypatch.context() as patch:
+            wrap = dying(at)
+            for name in ("put_if_absent", "update", "delete", "read"):
+                patch.setattr(type(output), name, wrap(getattr(type(output), name)))
+            try:
+                fresh.learn(output, [cache])
+                break
+            except Gone:
+                pass
+        fresh.learn(output, [cache])
+        assert cache.read().rows == 15 and not list(output.list("fresh/")), at
+        assert len(cache.read().nights) == 1
+    assert at > 20
+
+
+def test_what_is_damaged_is_left_out_and_the_rest_is_learnt(tmp_path, output):
+    cache = caches.cache(str(tmp_path))
+    left(output, cache)
+    keys = [blob.key for blob in output.list("fresh/")]
+    output.put(keys[0], b"ARROW1")
+    output.put(keys[1], output.read(keys[1])[:-40])
+    assert fresh.learn(output, [cache]) == 5 and not list(output.list("fresh/"))
+
+
+def test_what_another_night_of_other_variants_left_is_deleted_and_not_learnt(tmp_path, output):
+    cache, other = caches.cache(str(tmp_path)), caches.cache(str(tmp_path), {"model": "other"})
+    left(output, other)
+    assert fresh.learn(output, [cache]) == 0 and not list(output.list()) and cache.read().rows == 0
+
+
+def test_a_night_of_many_labels_is_learnt_in_files_of_bounded_size(tmp_path, output, monkeypatch):
+    monkeypatch.setattr("intent.label_cache.merge.PIECE_ROWS", 12)
+    cache = caches.cache(str(tmp_path))
+    left(output, cache, parts=6)
+    assert fresh.learn(output, [cache]) == 30 and [file.rows for file in cache.read().files] == [10, 10, 10]
+
+
+# Trust.
+
+
+def receipt(cache: LabelCache, asked: int, agreed: int) -> Receipt:
+    return Receipt("s", "f", 0, 0, 0, 0, asked=asked, agreed=agreed, cache=f"{cache.scope.name}/{cache.read().epoch}")
+
+
+@pytest.mark.parametrize(
+    ("samples", "dropped", "at_the_end"),
+    [
+        ([(1000, 990)], False, False),
+        ([(1000, 980)], False, False),
+        # Worse by no more than chance allows while it is looked at again and again; at the end it is what it is.
+        ([(1000, 975)], False, True),
+        ([(1000, 960)], True, True),
+        ([(500, 490), (500, 470)], True, True),
+        ([(49, 0)], False, False),
+        ([(50, 40)], True, True),
+        ([(10, 5)] * 5, True, True),
+        ([], False, False),
+    ],
+)
+def test_a_cache_that_agrees_too_seldom_is_dropped(tmp_path, samples, dropped, at_the_end):
+    cache, said = caches.cache(str(tmp_path)), []
+    caches.learn(cache, "one", {"two milks": 2})
+    trust, before = Trust([cache], said.append), cache.read().epoch
+    receipts = [receipt(cache, *sample) for sample in samples]
+    for each in [None, *receipts]:
+        trust.weigh(each)
+    assert (bool(trust.distrusted), cache.read().epoch != before) == (dropped, dropped)
+    trust.close()
+    assert (bool(trust.distrusted), cache.read().epoch != before) == (at_the_end, at_the_end)
+    assert len(said) == at_the_end and all("goes on without it" in line for line in said)
+    assert caches.look(cache, "two milks") == [None if at_the_end else 2]
+
+
+def test_a_sample_of_an_epoch_that_has_ended_drops_no_later_one(tmp_path):
+    cache = caches.cache(str(tmp_path))
+    caches.learn(cache, "one", {"two milks": 2})
+    old = receipt(cache, 100, 0)
+    cache.drop("by hand")
+    caches.learn(cache, "two", {"two milks": 3})
+    Trust([cache], lambda line: None).weigh(old)
+    assert caches.look(cache, "two milks") == [3]
+
+
+def test_a_cache_that_cannot_be_dropped_is_not_used_all_the_same(tmp_path, monkeypatch):
+    cache, said = caches.cache(str(tmp_path)), []
+    caches.learn(cache, "one", {"two milks": 2})
+    bad = receipt(cache, 100, 0)
+
+    def refuse(*args):
+        raise IntentError("the store does not answer")
+
+    monkeypatch.setattr(LabelCache, "drop", refuse)
+    trust = Trust([cache], said.append)
+    trust.weigh(bad)
+    assert trust.distrusted == {bad.cache} and "the store does not answer" in said[0]
+
+
+def test_limits_are_of_the_configuration():
+    from intent.config import CacheConfig
+    from jobs.caching import limits
+
+    assert limits(CacheConfig(gigabytes=0.5, days=7)) == Limits(500_000_000, 7)
