@@ -15,7 +15,7 @@ from intent.artifacts.variant import Precision, VariantSpec, expand
 from intent.errors import ConfigError
 from intent.lake import DELTA, ICEBERG, is_table
 from intent.schema import Choice, Count, Entity, IntentSchema, Slot
-from intent.storage import StorageOptions, absolute
+from intent.storage import StorageOptions, absolute, split_uri
 
 
 class SlotKind(Enum):
@@ -572,6 +572,25 @@ class ClassifyConfig(JobConfig):
     def written(self) -> dict[str, str]:
         published = {} if self.publish is None or self.publish.startswith(ICEBERG) else {"publish": self.publish}
         return {"output": self.output} | {name: uri.removeprefix(DELTA) for name, uri in published.items()}
+
+
+@dataclass
+class InspectConfig(JobConfig):
+    """`output`: of the run that is looked at. `html`: the file that a page of it is written to; null: none."""
+
+    output: str = MISSING
+    html: str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        require("{" not in self.output, "output", self.output, "is the place of many nights; name one night's, with its date")
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield from ((self, name, name) for name in ("output", "html"))
+
+    def written(self) -> dict[str, str]:
+        return {} if self.html is None else {"html": split_uri(self.html)[0]}
 
 
 @dataclass

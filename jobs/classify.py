@@ -1,9 +1,10 @@
 """Classify a query log: Parquet in, labelled Parquet, rejected rows and a manifest out, each row exactly once."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 
-from intent import prompt
+from intent import observe, prompt
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
@@ -11,7 +12,9 @@ from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
 from intent.lake import DELTA, ICEBERG
 from intent.lake.target import open_target
+from intent.night import progress
 from intent.night.columns import Columns
+from intent.night.events import Listener, unheard
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import MANIFEST, RunIdentity
 from intent.night.progress import Summary
@@ -33,12 +36,15 @@ def classify(config: ClassifyConfig) -> Summary:
     lineage = Lineage(config)
     published = publication(lineage, [config.input])
     variants, batches = serving(lineage, config.models)
-    with tending(lineage, variants):
-        summary = label(lineage, [config.input], config.output, variants, batches, publication=published)
-        learn_labels(lineage, variants, config.output)
-    if published:
-        say(f"published: {published.commit(open_store(config.output, lineage.options))}")
-    return summary
+    what = subject(lineage, f"classify {config.output}", [config.input], config.output)
+    with observe.run(what, teller(config)) as observed:
+        with tending(lineage, variants):
+            rest = {"publication": published, "listener": observed.hear}
+            observed.summary = label(lineage, [config.input], config.output, variants, batches, **rest)
+            learn_labels(lineage, variants, config.output)
+        if published:
+            say(f"published: {published.commit(open_store(config.output, lineage.options))}")
+    return observed.summary
 
 
 def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publication | None:
@@ -64,6 +70,7 @@ def label(
     batches: Mapping[str, int],
     version: int | None = None,
     publication: Publication | None = None,
+    listener: Listener = unheard,
 ) -> Summary:
     """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants. `version`: of its table."""
     config = lineage.config
@@ -80,7 +87,18 @@ def label(
         pattern=config.input_pattern,
         version=config.input_version if version is None else version,
         publication=publication,
+        listener=listener,
     )
+
+
+def subject(lineage: Lineage, name: str, inputs: Sequence[str], output: str, night: date | None = None) -> observe.Subject:
+    """What lineage and traces say of a run of the job `name`. `output`: where its readers look."""
+    fields = lineage.schema.label_fields(lineage.config.explode)
+    return observe.Subject(name, inputs, output, columns(lineage.config), fields, night, lineage.config.publish)
+
+
+def teller(config: ClassifyConfig) -> Callable[[str], None]:
+    return lambda line: progress.say(line, watcher(config.cluster))
 
 
 def columns(config: ClassifyConfig) -> Columns:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TextIO
 
+from intent import observe
 from intent.artifacts import fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.config import YESTERDAY, NightlyConfig
@@ -31,7 +32,7 @@ from intent.storage import Store, inside, open_store, read_uri, sha256
 from jobs.app import Steps, cluster, complain, job, say, watcher
 from jobs.caching import learn_labels, tending
 from jobs.choice import serving
-from jobs.classify import columns, describe, engines, identity, label, publication
+from jobs.classify import columns, describe, engines, identity, label, publication, subject, teller
 
 # Exit codes from the least to the most urgent: the end of a range is that of its most urgent night.
 URGENCY = (0, 8, 7, 4, 3, 6, 5, 2, 1)
@@ -143,6 +144,7 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     journal, options = open_journal(config), config.storage.options()
     inputs, [output] = Place("input", config.input).of(day), output_place(config.output).of(day)
     require_apart(open_store(output, options), inputs, options)
+    name = f"nightly {config.output}"
     config = replace(config, output=output)
     lineage = Lineage(config)
     published = publication(lineage, inputs, day.isoformat())
@@ -161,15 +163,17 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     version = listing.table and listing.table[1]
 
     def into(uri: str) -> None:
-        label(lineage, inputs, uri, variants, batches, version, published)
+        label(lineage, inputs, uri, variants, batches, version, published, observed.hear)
 
     learn = partial(learn_labels, lineage, variants)
-    with tending(lineage, variants):
-        summary = settle_night(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
+    with observe.run(subject(lineage, name, inputs, output, day), teller(config)) as observed:
+        with tending(lineage, variants):
+            settled = settle_night(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
+        where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
+        observed.summary = settled
     portrait = journal.portrait(day.isoformat())
     how = "accepted by hand" if portrait and portrait.findings else "accepted"
-    where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
-    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}{where}"
+    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(settled)}{where}"
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:

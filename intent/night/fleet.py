@@ -20,6 +20,7 @@ from intent.hardware import Hardware, price
 from intent.label_cache import LabelCache
 from intent.night import frequent
 from intent.night.actor import Actor, Loaded, Night, Outcome
+from intent.night.events import Event, Listener, unheard
 from intent.night.metrics import Meters
 from intent.night.part import Committed
 from intent.night.progress import Progress
@@ -92,9 +93,11 @@ class Fleet:
         progress: Progress,
         meters: Meters,
         distrusted: Collection[str] = (),
+        listener: Listener = unheard,
     ):
         """`distrusted`: tokens of label caches that are not to be used, of which there may be more later."""
         self.night, self.engines, self.attempts, self.progress, self.meters = night, engines, attempts, progress, meters
+        self.listener = listener
         self.distrusted, self.ignored = distrusted, set()
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
@@ -163,6 +166,7 @@ class Fleet:
         for note in set(loaded.ignored) - self.ignored:
             self.ignored.add(note)
             self.progress.say(f"the label cache of {seat.spec.variant} is ignored as far as it is damaged: {note}")
+        self._tell("engine", time.monotonic() - seat.loading, seat)
         self._price(seat, loaded.uses)
         self._log("actor ready", seat)
 
@@ -238,6 +242,7 @@ class Fleet:
             self._ready(seat, outcome)
         elif outcome.reason:
             self._log("shard failed", seat, shard, reason=outcome.reason, final=outcome.final)
+            self._tell("shard", 0.0, seat, shard, error=outcome.reason)
             queue.fail(shard, seat, outcome.reason, outcome.final)
         else:
             seat.deaths = seat.misses = 0
@@ -249,6 +254,13 @@ class Fleet:
     def _account(self, seat: _Seat, shard: Shard, outcome: Outcome) -> None:
         self.meters.done(seat, shard.rows, outcome)
         self._log("shard done", seat, shard, seconds=round(outcome.seconds, 3))
+        self._tell("shard" if outcome.part else "frequent", outcome.seconds, seat, shard)
+
+    def _tell(self, name: str, seconds: float, seat: _Seat, shard: Shard | None = None, error: str = "") -> None:
+        facts = {"variant": seat.spec.variant, "engine": seat.spec.kind, "node": seat.node}
+        if shard:
+            facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
+        self.listener(Event(name, seconds, facts, error))
 
     def _log(self, message: str, seat: _Seat, shard: Shard | None = None, **facts) -> None:
         """For machines: what the progress lines say to people is said there."""
@@ -275,6 +287,7 @@ class Fleet:
         seat.trouble = f"{seat.spec.variant}: {reason}"
         cause = getattr(error, "cause", None)
         seat.refused = cause if isinstance(cause, Disagreement | ConfigError) else None
+        self._tell("engine", 0.0, seat, error=reason)
         self._log("actor died", seat, reason=reason, shards=[shard.id for shard in lost])
         self.progress.say(f"an actor of {seat.spec.variant} died, {len(lost)} shards go back: {reason}")
         if seat.deaths < limit:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -24,8 +25,10 @@ from intent.storage import Blob, Store, sha256
 
 PLAN, MANIFEST, SUMMARY, FAILED = "plan.json", "manifest.json", "summary.json", "failed.json"
 LABELLED, REJECTED = "labelled", "rejected"
+COUNTS = ("rows", "labelled", "abstained", "rejected")
 RACERS, ROUNDS = 8, 3
 PROBE, PROBE_SECONDS = "probe-", 24 * 3600
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ class Ledger:
             )
         return _unpacked(found)
 
+    def planned(self) -> tuple[RunIdentity, Plan] | None:
+        """What is planned there, of whichever run."""
+        found = self._read(PLAN)
+        return None if found is None else (RunIdentity(**found["run"]), _unpacked(found))
+
     def require_same(self) -> None:
         """Raises RunMismatch where the output already holds another run, without writing anything."""
         if found := self._read(PLAN):
@@ -91,7 +99,7 @@ class Ledger:
     def publish(self, part: Part) -> Committed:
         """Commit a shard, or find it committed: the first part wins, and what the loser made is dropped."""
         key = part_key(LABELLED, part.receipt.shard)
-        notes = {name: str(getattr(part.receipt, name)) for name in (*_COUNTS, "fingerprint")}
+        notes = {name: str(getattr(part.receipt, name)) for name in (*COUNTS, "fingerprint")}
         if not self.store.put_if_absent(key, part.data, notes):
             return self.committed(part.receipt.shard)
         self._copy_rejected(part)
@@ -113,7 +121,7 @@ class Ledger:
 
     def commit(self, plan: Plan, parts: Mapping[str, Committed], summary: dict) -> None:
         """Write the manifest, last. Raises ManifestLost where another driver's is there."""
-        totals = {name: sum(getattr(part.receipt, name) for part in parts.values()) for name in _COUNTS}
+        totals = {name: sum(getattr(part.receipt, name) for part in parts.values()) for name in COUNTS}
         head = {"fingerprint": self.run.fingerprint, "run": asdict(self.run), **totals, "summary": summary}
         entries = [_entry(shard, parts[shard.id]) for shard in plan.shards]
         table = {"table": {"uri": plan.table[0], "version": plan.table[1]}} if plan.table else {}
@@ -134,30 +142,61 @@ class Ledger:
         if self.store.stat(MANIFEST) is None:
             self.store.put(FAILED, _dump(entries))
 
+    def failed(self) -> list[dict]:
+        """What `record_failed` left for the operator."""
+        return self._read(FAILED) or []
+
     def verify(self) -> dict:
         """Check every file of a finished night against its manifest. Returns the manifest; raises CorruptData."""
         manifest = self.manifest()
         if manifest is None:
             raise CorruptData(f"{self.store.uri}: has no {MANIFEST}; the night is not finished, run it again")
-        with ThreadPoolExecutor(self.store.parallel) as pool:
-            list(pool.map(self._verify_entry, manifest["parts"]))
-        listed = {entry[kind]["key"] for entry in manifest["parts"] for kind in (LABELLED, REJECTED) if entry[kind]}
-        found = {blob.key for kind in (LABELLED, REJECTED) for blob in self.store.list(f"{kind}/")}
-        if listed != found:
-            raise CorruptData(f"{self.store.uri}: manifest and store differ in {sorted(listed ^ found)[:5]}")
+        faults = self.strays(manifest) + [fault for found, _ in self.examine(manifest) for fault in found]
+        if faults:
+            raise CorruptData("; ".join(faults[:5]))
         return manifest
 
-    def _verify_entry(self, entry: dict) -> None:
-        for kind in (LABELLED, REJECTED):
-            if file := entry[kind]:
-                try:
-                    found = sha256(self.store.read(file["key"]))
-                except FileNotFoundError:
-                    found = "missing"
-                if found != file["sha256"]:
-                    raise CorruptData(
-                        f"{self.store.uri}/{file['key']}: SHA-256 is {found}, not the manifest's {file['sha256']}"
-                    )
+    def examine(self, manifest: dict, look: Callable[[Part], T] = lambda part: None) -> Iterator[tuple[list[str], T | None]]:
+        """Of each entry of the manifest: what of its files is not as it says and, where nothing is, `look` of its part.
+
+        `look` is called from several threads. Changes nothing.
+        """
+        with ThreadPoolExecutor(self.store.parallel) as pool:
+            yield from pool.map(lambda entry: self._examine(entry, manifest["fingerprint"], look), manifest["parts"])
+
+    def strays(self, manifest: dict) -> list[str]:
+        """How the manifest as a whole differs from the store and from its own entries."""
+        entries, uri = manifest["parts"], f"{self.store.uri}/{MANIFEST}"
+        counts = [_entry_counts(entry) for entry in entries]
+        sums = {name: sum(count[name] for count in counts) for name in COUNTS}
+        faults = [
+            f"{uri}: {name} is {manifest[name]}, but its parts have {total}"
+            for name, total in sums.items()
+            if manifest[name] != total
+        ]
+        listed = {entry[kind]["key"] for entry in entries for kind in (LABELLED, REJECTED) if entry[kind]}
+        found = {blob.key for kind in (LABELLED, REJECTED) for blob in self.store.list(f"{kind}/")}
+        return faults + [f"{self.store.uri}/{key}: is not in {MANIFEST}" for key in sorted(found - listed)]
+
+    def _examine(self, entry: dict, run: str, look: Callable[[Part], T]) -> tuple[list[str], T | None]:
+        files = [file for kind in (LABELLED, REJECTED) if (file := entry[kind])]
+        faults, data = [], b""
+        for file in reversed(files):
+            try:
+                data = self.store.read(file["key"])
+                found = sha256(data)
+            except FileNotFoundError:
+                found = "missing"
+            if found != file["sha256"]:
+                faults.append(f"{self.store.uri}/{file['key']}: SHA-256 is {found}, not the manifest's {file['sha256']}")
+        if faults:
+            return faults, None
+        part = open_part(data, f"{self.store.uri}/{files[0]['key']}")
+        noted = {"fingerprint": run, "shard": entry["shard"], **_entry_counts(entry)}
+        for name, found in noted.items():
+            if (said := getattr(part.receipt, name)) != found:
+                faults.append(f"{self.store.uri}/{files[0]['key']}: {name} is {said}, not the manifest's {found}")
+        return faults, None if faults else look(part)
 
     def _copy_rejected(self, part: Part) -> None:
         if part.rejected is not None:
@@ -178,9 +217,6 @@ class Ledger:
             return None
         except ValueError as error:
             raise CorruptData(f"{self.store.uri}/{key}: not JSON ({error}); name a new output") from error
-
-
-_COUNTS = ("rows", "labelled", "abstained", "rejected")
 
 
 def begun_versions(places: Iterable[Store]) -> dict[str, int]:
@@ -264,10 +300,17 @@ def _entry(shard: Shard, part: Committed) -> dict:
         "object": shard.blob.key,
         "etag": shard.blob.etag,
         "start": shard.start,
-        **{name: getattr(receipt, name) for name in _COUNTS},
+        **{name: getattr(receipt, name) for name in COUNTS},
         LABELLED: {**labelled, "sha256": part.sha256, "bytes": part.bytes},
         REJECTED: rejected if receipt.rejected else None,
     }
+
+
+def _entry_counts(entry: dict) -> dict[str, int]:
+    """COUNTS of a manifest's entry, which names the files `labelled` and `rejected`."""
+    rows, abstained = entry["rows"], entry["abstained"]
+    rejected = entry[REJECTED]["rows"] if entry[REJECTED] else 0
+    return {"rows": rows, "labelled": rows - abstained - rejected, "abstained": abstained, "rejected": rejected}
 
 
 def _dump(value: object) -> bytes:

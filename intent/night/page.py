@@ -1,4 +1,4 @@
-"""A night, and the run of nights, as pages without scripts or outside resources. Knows portraits only.
+"""A night, the run of nights, and a single run, as pages without scripts or outside resources. Knows what they show only.
 
 Whatever is shown comes through `html.escape`: products and languages are other people's words.
 """
@@ -7,9 +7,11 @@ import html
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from importlib.resources import files
+from itertools import pairwise
 from string import Template
 
 from intent.night.gate import Portrait, shares_of, total
+from intent.night.inspection import EDGES, Inspection
 
 MOST_BARS, MOST_LINES = 15, 4
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 360, 150, 44, 10, 24
@@ -82,6 +84,50 @@ def trend_page(nights: Sequence[Portrait], accepted: Collection[str]) -> str:
     return _page(f"Nights from {nights[0].night} to {newest.night} (UTC)", note, _grid(charts), _table(head, rows, links=True))
 
 
+def run_page(found: Inspection) -> str:
+    """One run: whether it is whole, its counts, its confidence, what took longest, and what was rejected or given up."""
+    rows = max(1, found.counts["rows"])
+    counts = [(name, f"{count:,}", f"{count / rows:.2%}") for name, count in found.counts.items()]
+    counts += [(f"rows by {name}", f"{count:,}", f"{count / rows:.2%}") for name, count in found.variants.items()]
+    counts += [("shards", f"{found.done:,} of {found.shards:,}", ""), ("objects left out", f"{len(found.left_out):,}", "")]
+    counts += [(f"fingerprint of {name}", print_, "") for name, print_ in found.run["models"].items()]
+    slowest = [(f"{s.object} from row {s.start:,}", f"{s.rows:,}", f"{s.seconds:,.1f}") for s in found.slowest]
+    reasons = [(r.text, f"{r.rows:,}", ", ".join(r.ids)) for r in found.reasons[:MOST_BARS]]
+    failed = [(f"{f['object']} from row {f['start']}", str(f["rows"]), str(f["reason"])) for f in found.failed]
+    left_out = [(key, why) for key, why in list(found.left_out.items())[:MOST_BARS]]
+    tables = [
+        _table(head, lines, words=True)
+        for head, lines in (
+            (["shards that took longest", "rows", "seconds"], slowest),
+            (["rejected because", "rows", "ids, such as"], reasons),
+            (["shards given up", "rows", "reason"], failed),
+            (["objects left out", "reason"], left_out),
+        )
+        if lines
+    ]
+    charts = [_histogram(f"confidence of {name} rows", bins) for name, bins in found.confidence.items() if any(bins)]
+    return _page(f"Run at {found.uri}", _whole(found), _table(["", "rows", "share"], counts), _grid(charts), *tables)
+
+
+def _whole(found: Inspection) -> str:
+    if found.faults:
+        faults = "".join(f"<li>{html.escape(fault)}</li>" for fault in found.faults[:MOST_BARS])
+        return f'<p class="quarantined">damaged: {len(found.faults):,} faults, such as</p><ul>{faults}</ul>'
+    if not found.finished:
+        return '<p class="quarantined">not finished: run it again</p>'
+    return '<p class="accepted">finished, and every part is as its manifest says</p>'
+
+
+def _histogram(title: str, bins: Sequence[int]) -> str:
+    most, rows = max(bins), sum(bins)
+    drawn = [
+        f'<div class="bar"><span>{low:g} to {high:g}</span><span><i style="width:{100 * count / most:.1f}%"></i></span>'
+        f"<span>{count / rows:.1%}</span></div>"
+        for (low, high), count in zip(pairwise(EDGES), bins, strict=True)
+    ]
+    return _figure(title, "".join(drawn))
+
+
 def state(night: Portrait, accepted: bool) -> str:
     if accepted:
         return "accepted by hand" if night.findings else "accepted"
@@ -108,11 +154,14 @@ def _verdict(night: Portrait, accepted: bool) -> str:
     return f'<p class="{"accepted" if accepted else "quarantined"}">{said}</p>' + (f"<ul>{reasons}</ul>" if reasons else "")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], links: bool = False) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], links: bool = False, words: bool = False) -> str:
+    """`links`: the first column is of nights, the last two are words. `words`: the last column is."""
+    last = len(head) - (2 if links else words)
+
     def cell(text: str, at: int, kind: str) -> str:
         said = html.escape(text)
         shown = f'<a href="{said}.html">{said}</a>' if links and kind == "td" and at == 0 else said
-        return f"<{kind}{' class=words' if links and at >= len(head) - 2 else ''}>{shown}</{kind}>"
+        return f"<{kind}{' class=words' if at >= last else ''}>{shown}</{kind}>"
 
     def line(cells: Sequence[str], kind: str) -> str:
         return "<tr>" + "".join(cell(text, at, kind) for at, text in enumerate(cells)) + "</tr>"

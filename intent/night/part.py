@@ -27,7 +27,8 @@ class Receipt:
     `lines`: the file's rows, where each item of an intent has its own; None: a row a message. `classified` counts the messages
     that the model saw for it, `refused` the rejected rows that no model was asked about. `cached` counts the rows whose answers
     are the label cache's, `found` the messages that were looked up in it for this part. `asked` of those were asked again, and
-    `agreed` got the same intent. `cache`: the scope and epoch of that cache.
+    `agreed` got the same intent. `cache`: the scope and epoch of that cache. `seconds`: of labelling,
+    without reading and writing; None in a part of an older version.
     `pages_sha256` is of the file's bytes before its footer.
     """
 
@@ -48,6 +49,7 @@ class Receipt:
     rejected_sha256: str = ""
     pages_sha256: str = ""
     lines: int | None = None
+    seconds: float | None = None
 
     def __post_init__(self):
         if self.rows != self.labelled + self.abstained + self.rejected:

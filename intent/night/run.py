@@ -3,6 +3,7 @@
 The driver holds shards and receipts, never rows. Knows the fleet, not Ray.
 """
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,7 @@ from intent.lake import DELTA, ICEBERG, Snapshot
 from intent.night import frequent
 from intent.night.actor import Night
 from intent.night.columns import Columns, partitions
+from intent.night.events import Event, Listener, planned, unheard
 from intent.night.fleet import EngineSpec, Fleet, load_known, reason_of
 from intent.night.ledger import FAILED, Ledger, RunIdentity, begun_versions, probe
 from intent.night.listing import Listing, list_input, named
@@ -46,6 +48,7 @@ def classify_night(
     pattern: str | None = None,
     version: int | None = None,
     publication: Publication | None = None,
+    listener: Listener = unheard,
 ) -> Summary:
     """Label every row below `input_uri`, or below several, into `output_uri`, once; Ray is initialized.
 
@@ -88,11 +91,13 @@ def classify_night(
         rows = shard_rows(min(engine.rate for engine in engines))
         return plan_shards(listing, columns, rows, footers, MOST_SHARDS)
 
+    started = time.monotonic()
     plan = ledger.plan(cut)
+    listener(planned(plan, listing.store.uri, time.monotonic() - started))
     if plan.left_out:
         say(f"leaves out {len(plan.left_out):,} objects: {named(plan.left_out)}", stream)
     night = Night(listing.store, ledger, schema, columns, plan.types)
-    return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream)
+    return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
 
 
 def require_apart(
@@ -132,6 +137,7 @@ def run_night(
     frequent_messages: int,
     meters: Meters,
     stream: TextIO | None = None,
+    listener: Listener = unheard,
 ) -> Summary:
     ledger, shards = night.ledger, plan.shards
     parts = _earlier_parts(ledger, shards, meters, stream)
@@ -160,7 +166,7 @@ def run_night(
         trust.tell = progress.say
         if todo:
             first = Queue(frequent.missing(ledger.store, chunks), attempts)
-            with Fleet(night, engines, attempts, progress, meters, trust.distrusted) as fleet:
+            with Fleet(night, engines, attempts, progress, meters, trust.distrusted, listener) as fleet:
                 progress.frequent(sum(chunk.rows for chunk in chunks))
                 fleet.run(first, "label_frequent", done=answered)
                 progress.rows()
@@ -175,11 +181,13 @@ def run_night(
             ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, queue.final, len(parts), ledger.store.uri))
     summary = tally.summary(queue.retries, ledger.store.uri).leaving_out(plan.left_out)
+    started = time.monotonic()
     try:
         ledger.commit(plan, parts, summary.as_dict())
     except ManifestLost:
         frequent.forget(ledger.store)
         raise
+    listener(Event("commit", time.monotonic() - started, {"parts": len(parts), "rows": summary.rows}))
     frequent.forget(ledger.store)
     return summary
 

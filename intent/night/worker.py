@@ -3,6 +3,7 @@
 Everything about rows is Arrow kernels; Python loops only over distinct messages. Knows a classifier, never Ray.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -63,6 +64,7 @@ class Worker:
 
     def label(self, shard: Shard, rows: pa.Table, known: pa.Table | None = None) -> Part:
         """The shard's part. `known`: answers, by message, that need no model."""
+        started = time.monotonic()
         messages, places = distinct(rows[self.columns.message])
         found = self.answer(messages, known)
         answers = found.table.take(pa.array(found.position[places]))
@@ -79,6 +81,7 @@ class Worker:
         if self.columns.explode:
             labelled = items.explode(labelled, self.schema)
             counts["lines"] = len(labelled)
+        counts["seconds"] = round(time.monotonic() - started, 3)
         return replace(build_part(counts, labelled, rejected), fresh=found.fresh)
 
     def answer(self, messages: pa.Array, known: pa.Table | None = None) -> Answers:

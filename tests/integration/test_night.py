@@ -33,8 +33,14 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 def test_every_row_is_labelled_abstained_or_rejected(root):
     log = open_store(f"{root}/in")
     nights.write_log(log, files=3, rows=100, messages=["two milks", "unsure", "refuse me", None, "", "hello", "x" * 5000])
-    summary = nights.run(root, [nights.engine("a"), nights.engine("b")])
+    heard = []
+    summary = nights.run(root, [nights.engine("a"), nights.engine("b")], listener=heard.append)
     manifest = nights.check_night(root)
+    assert (heard[0].name, heard[-1].name) == ("plan", "commit")
+    assert heard[0].facts["rows"] == heard[-1].facts["rows"] == 300 and heard[0].facts["objects"] == 3
+    assert sum(event.facts["rows"] for event in heard if event.name == "shard") == 300
+    assert {event.facts["variant"] for event in heard if event.name == "engine"} <= {"a", "b"}
+    assert not any(event.error for event in heard) and all(event.seconds >= 0 for event in heard)
     assert (summary.rows, summary.rejected, summary.abstained) == (300, manifest["rejected"], manifest["abstained"])
     assert sum(entry["rows"] for entry in summary.variants.values()) == summary.labelled + summary.abstained
     out = open_store(f"{root}/out")

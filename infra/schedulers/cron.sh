@@ -1,0 +1,48 @@
+#!/bin/sh
+# Labels last night (UTC), or the night that is named: cron.sh [YYYY-MM-DD]. Tries again what another try may mend, and ends
+# with the last try's exit code.
+#
+#   CRON_TZ=UTC
+#   30 1 * * *  intent  /opt/intent/infra/schedulers/cron.sh >> /var/log/intent-nightly.log 2>&1
+#
+# A cron without CRON_TZ (Debian's) starts by the machine's own clock: set that to UTC. Set BUCKET below, and the address and
+# the token of the cluster in /etc/default/intent.
+set -u
+
+PYTHON=${INTENT_PYTHON:-/opt/intent/.venv/bin/python}
+SETTINGS=${INTENT_SETTINGS:-/etc/default/intent}
+LOCK=${INTENT_LOCK:-/var/lock/intent-nightly.lock}
+TRIES=${INTENT_TRIES:-4}
+PAUSE=${INTENT_PAUSE:-600}
+date=${1:-$(date -u -d yesterday +%F)}
+
+if [ -r "$SETTINGS" ]; then
+  set -a
+  . "$SETTINGS"
+  set +a
+fi
+
+# One at a time: a night that takes longer than a day is not overtaken by the next.
+exec 9> "$LOCK"
+if ! flock -n 9; then
+  echo "night of $date: another night is under way (it holds $LOCK); run this one by hand once it has ended" >&2
+  exit 75
+fi
+
+try=1
+while :; do
+  "$PYTHON" -m jobs.submit nightly "date=$date" engine=auto engine.device=cuda fleet.gptq_actors=8 fleet.gguf_actors=112 \
+    'input="s3://BUCKET/log/dt={date}"' 'output="s3://BUCKET/labels/dt={date}"' \
+    catalog=s3://BUCKET/products.parquet workspace=s3://BUCKET/intent arrival=_SUCCESS
+  code=$?
+  case $code in
+    1|3|8|130) ;;
+    *) break ;;
+  esac
+  [ "$try" -lt "$TRIES" ] || break
+  echo "night of $date: exit code $code; try $((try + 1)) of $TRIES in $PAUSE s" >&2
+  sleep "$PAUSE"
+  try=$((try + 1))
+done
+echo "night of $date: exit code $code" >&2
+exit "$code"

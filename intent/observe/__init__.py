@@ -1,0 +1,107 @@
+"""A run as others see it: OpenLineage events and OpenTelemetry spans, through the official clients.
+
+Both are off unless their standard variables are set. What a collector does never fails a run: everything is sent from other
+threads, and a run's end waits `PATIENCE` seconds at most for them. Knows the run's events; nothing of Ray or stores.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+import pyarrow as pa
+
+from intent.night.columns import Columns
+from intent.night.events import Event
+from intent.night.progress import Summary
+
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What runs: `name`, the same every night, from `inputs` to `output`. `fields`: of the labels. `night`: its date.
+
+    `publish`: the table or folder that the labels go to as well.
+    """
+
+    name: str
+    inputs: Sequence[str]
+    output: str
+    columns: Columns
+    fields: Sequence[pa.Field]
+    night: date | None = None
+    publish: str | None = None
+
+
+class Observer(Protocol):
+    """Hears of a run in this order; `close` sends what is left."""
+
+    def start(self) -> None: ...
+
+    def hear(self, event: Event) -> None: ...
+
+    def end(self, summary: Summary | None, error: BaseException | None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Observed:
+    """A run under way. `summary`: how it ended, once it has."""
+
+    def __init__(self, observers: Sequence[Observer], tell: Callable[[str], None]):
+        self.observers, self.tell = list(observers), tell
+        self.summary: Summary | None = None
+
+    def hear(self, event: Event) -> None:
+        self.each("hear", event)
+
+    def each(self, method: str, *arguments) -> None:
+        """An observer that fails is left out from then on, and said so once."""
+        for observer in list(self.observers):
+            try:
+                getattr(observer, method)(*arguments)
+            except Exception as error:
+                self.observers.remove(observer)
+                self.tell(f"goes on without {type(observer).__name__}: {type(error).__name__}: {error}"[:300])
+
+
+@contextmanager
+def run(
+    subject: Subject,
+    tell: Callable[[str], None],
+    environment: Mapping[str, str] = os.environ,
+    patience: float = PATIENCE,
+) -> Iterator[Observed]:
+    """Observes what is done inside. `tell` gets a line for the operator. Raises only what is raised inside."""
+    from intent.observe import lineage, traces
+
+    observed = Observed([], tell)
+    for name, open_ in (("OpenLineage events", lineage.observer), ("OpenTelemetry spans", traces.observer)):
+        try:
+            found = open_(subject, environment, tell)
+        except ImportError as error:
+            tell(f"goes on without {name}: {error.name} is not installed: pip install 'intent[observe]'")
+        except Exception as error:
+            tell(f"goes on without {name}: {type(error).__name__}: {error}"[:300])
+        else:
+            observed.observers += [found] if found else []
+    observed.each("start")
+    try:
+        yield observed
+    except BaseException as error:
+        observed.each("end", None, error)
+        raise
+    else:
+        observed.each("end", observed.summary, None)
+    finally:
+        if observed.observers:
+            # A daemon: a collector that hangs does not keep the process.
+            closing = threading.Thread(target=observed.each, args=("close",), daemon=True)
+            closing.start()
+            closing.join(patience)
+            if closing.is_alive():
+                tell(f"lineage or traces were not delivered within {patience:g} s; the run is not affected")

@@ -1,0 +1,91 @@
+"""OpenTelemetry: a span a run, and below it one for its plan, each engine that was loaded, each shard, and its commit.
+
+On where OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_TRACES_EXPORTER is set. The SDK reads all other
+settings itself.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from intent.night.events import Event
+from intent.night.progress import Summary
+from intent.observe import Subject
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+EXPORTERS = "opentelemetry_traces_exporter"
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+NANOSECONDS = 1_000_000_000
+
+
+def exporters(environment: Mapping[str, str]) -> list[str]:
+    """The names of the exporters that are asked for, as the SDK's packages register them."""
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return []
+    told = environment.get("OTEL_TRACES_EXPORTER", "") or ("otlp" if any(map(environment.get, ENDPOINTS)) else "")
+    protocol = next((environment[name] for name in PROTOCOLS if environment.get(name)), "http/protobuf")
+    otlp = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+    names = [name.strip() for name in told.split(",")]
+    return [otlp if name == "otlp" else name for name in names if name not in ("", "none")]
+
+
+def observer(subject: Subject, environment: Mapping[str, str], tell: Callable[[str], None]) -> "OpenTelemetry | None":
+    """None where it is off. Raises ImportError where the SDK is missing."""
+    found = []
+    for name in exporters(environment):
+        if entry := next(iter(entry_points(group=EXPORTERS, name=name)), None):
+            found.append(entry.load()())
+        else:
+            package = f"opentelemetry-exporter-{name.replace('_', '-')}"
+            remedy = "pip install 'intent[observe]'" if name == "otlp_proto_http" else f"pip install {package}"
+            tell(f"traces go to no exporter {name!r}, which is not installed: {remedy}, or set OTEL_TRACES_EXPORTER=none")
+    return OpenTelemetry(subject, found) if found else None
+
+
+class OpenTelemetry:
+    """Spans of one run, which a thread of the SDK sends; it drops those that a slow collector does not take."""
+
+    def __init__(self, subject: Subject, exporters: list[Any]):
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        resource = Resource.create()
+        if str(resource.attributes["service.name"]).startswith("unknown_service"):
+            resource = resource.merge(Resource({"service.name": "intent"}))
+        # Of its own: Ray, which runs in this process, may have another.
+        self.subject, self.provider = subject, TracerProvider(resource=resource, shutdown_on_exit=False)
+        for exporter in exporters:
+            self.provider.add_span_processor(BatchSpanProcessor(exporter))
+        self.tracer = self.provider.get_tracer("intent")
+
+    def start(self) -> None:
+        from opentelemetry.trace import set_span_in_context
+
+        facts = {"intent.input": list(self.subject.inputs), "intent.output": self.subject.output}
+        facts |= {"intent.night": self.subject.night.isoformat()} if self.subject.night else {}
+        self.root = self.tracer.start_span(self.subject.name, attributes=facts)
+        self.below = set_span_in_context(self.root)
+
+    def hear(self, event: Event) -> None:
+        from opentelemetry.trace import StatusCode
+
+        ended = int(event.ended * NANOSECONDS)
+        facts = {f"intent.{name}": value for name, value in event.facts.items()}
+        began = ended - int(event.seconds * NANOSECONDS)
+        span = self.tracer.start_span(event.name, self.below, attributes=facts, start_time=began)
+        if event.error:
+            span.set_status(StatusCode.ERROR, event.error)
+        span.end(ended)
+
+    def end(self, summary: Summary | None, error: BaseException | None) -> None:
+        from opentelemetry.trace import StatusCode
+
+        for name in ("rows", "labelled", "abstained", "rejected", "retries") if summary else ():
+            self.root.set_attribute(f"intent.{name}", getattr(summary, name))
+        if error is not None:
+            self.root.set_status(StatusCode.ERROR, f"{type(error).__name__}: {getattr(error, 'cause', None) or error}")
+        self.root.end()
+
+    def close(self) -> None:
+        self.provider.shutdown()

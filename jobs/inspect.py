@@ -1,0 +1,82 @@
+"""Show what a run did, from its output alone, and check every part against the manifest."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from intent.config import InspectConfig
+from intent.errors import CorruptData, ShardsFailed
+from intent.night.inspection import EDGES, Inspection, inspect_run
+from intent.night.ledger import MANIFEST
+from intent.night.page import run_page
+from intent.storage import open_store, split_uri
+from jobs.app import complain, job, say
+
+WIDTH, MOST_LINES = 40, 20
+
+
+def run(config: InspectConfig) -> int:
+    """Prints what is there. Returns the exit code."""
+    options = config.storage.options()
+    found = inspect_run(open_store(config.output, options))
+    say("\n".join(describe(found)))
+    if config.html:
+        folder, name = split_uri(config.html)
+        open_store(folder, options).put(name, run_page(found).encode())
+        say(f"page: {config.html}")
+    for fault in _first(found.faults):
+        complain(fault)
+    if found.faults:
+        return CorruptData.exit_code
+    return 0 if found.finished else ShardsFailed.exit_code
+
+
+def describe(found: Inspection) -> Iterator[str]:
+    """The lines that an operator reads."""
+    counts, summary = found.counts, found.summary
+    yield f"run {found.uri}: " + ("finished" if found.finished else "not finished; run its command again")
+    yield from (f"  model {name}: {print_}" for name, print_ in found.run["models"].items())
+    yield f"shards: {found.done:,} of {found.shards:,} are there and whole"
+    labelled = f"{counts['labelled']:,} labelled + {counts['abstained']:,} abstained + {counts['rejected']:,} rejected"
+    yield f"rows: {counts['rows']:,} = {labelled}"
+    yield from (f"  {name}: {rows:,} rows" for name, rows in found.variants.items())
+    if summary:
+        yield f"the last run of it took {summary['seconds']:,.1f} s, with {summary['retries']:,} retries"
+        yield f"models saw {summary['classified']:,} messages; {summary['duplicates_saved']:,} rows were duplicates"
+    for status, bins in found.confidence.items():
+        if any(bins):
+            yield from _histogram(f"confidence of rows with status {status}:", bins)
+    if found.slowest:
+        yield "slowest shards:"
+        yield from (f"  {s.seconds:9,.1f} s  {s.rows:,} rows from row {s.start:,} of {s.object!r}" for s in found.slowest)
+    if found.reasons:
+        yield "rejected:"
+        lines = [f"  {r.rows:,}: {r.text}; ids such as {', '.join(r.ids)}" for r in found.reasons]
+        yield from _first(lines)
+    if found.failed:
+        yield "shards that were given up:"
+        yield from _first([f"  {f['object']!r} rows {f['start']}+{f['rows']}: {f['reason']}" for f in found.failed])
+    if found.left_out:
+        yield f"objects of the input that were left out, all named in {MANIFEST}:"
+        yield from _first([f"  {key!r}: {why}" for key, why in found.left_out.items()])
+
+
+def _histogram(title: str, bins: Sequence[int]) -> Iterator[str]:
+    yield title
+    most, rows = max(bins), sum(bins)
+    for (low, high), count in zip(pairwise(EDGES), bins, strict=True):
+        yield f"  {low:4g} to {high:<4g} {count:>12,} {count / rows:6.1%} {'#' * round(WIDTH * count / most)}".rstrip()
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - MOST_LINES
+    return [*lines[:MOST_LINES], *([f"  and {more:,} more"] if more > 0 else [])]
+
+
+@job("inspect", InspectConfig)
+def main(config: InspectConfig) -> None:
+    sys.exit(run(config))
+
+
+if __name__ == "__main__":
+    main()
