@@ -31,7 +31,6 @@ nights = dg.DailyPartitionsDefinition(start_date="2026-11-01", timezone="UTC")
 @dg.asset(
     partitions_def=nights,
     retry_policy=dg.RetryPolicy(max_retries=3, delay=600, backoff=dg.Backoff.EXPONENTIAL),
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
     # One night at a time, also in a backfill: set a limit of 1 for this pool in the deployment.
     pool="intent_cluster",
 )

@@ -97,7 +97,7 @@ class Fleet:
     ):
         """`distrusted`: tokens of label caches that are not to be used, of which there may be more later."""
         self.night, self.engines, self.attempts, self.progress, self.meters = night, engines, attempts, progress, meters
-        self.listener = listener
+        self.listener, self.doing = listener, "shard"
         self.distrusted, self.ignored = distrusted, set()
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
@@ -118,6 +118,7 @@ class Fleet:
         """Until every shard of `queue` is done or failed. Raises where no engine is left before that: ShardsFailed, or, where
         each was refused, Disagreement for its labels or ConfigError for its configuration.
         """
+        self.doing = "shard" if method == "label" else "frequent"
         while queue.open:
             if all(seat.actor is None for seat in self.seats):
                 troubles = "; ".join(dict.fromkeys(seat.trouble for seat in self.seats))
@@ -242,7 +243,7 @@ class Fleet:
             self._ready(seat, outcome)
         elif outcome.reason:
             self._log("shard failed", seat, shard, reason=outcome.reason, final=outcome.final)
-            self._tell("shard", 0.0, seat, shard, error=outcome.reason)
+            self._tell(self.doing, 0.0, seat, shard, error=outcome.reason)
             queue.fail(shard, seat, outcome.reason, outcome.final)
         else:
             seat.deaths = seat.misses = 0
@@ -254,7 +255,7 @@ class Fleet:
     def _account(self, seat: _Seat, shard: Shard, outcome: Outcome) -> None:
         self.meters.done(seat, shard.rows, outcome)
         self._log("shard done", seat, shard, seconds=round(outcome.seconds, 3))
-        self._tell("shard" if outcome.part else "frequent", outcome.seconds, seat, shard)
+        self._tell(self.doing, outcome.seconds, seat, shard)
 
     def _tell(self, name: str, seconds: float, seat: _Seat, shard: Shard | None = None, error: str = "") -> None:
         facts = {"variant": seat.spec.variant, "engine": seat.spec.kind, "node": seat.node}

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from intent.errors import IntentError
 from intent.night.columns import Columns
 from intent.night.events import Event
 from intent.night.progress import Summary
@@ -35,6 +36,12 @@ class Subject:
     fields: Sequence[pa.Field]
     night: date | None = None
     publish: str | None = None
+
+
+def said(error: BaseException) -> str:
+    """An error's kind and, where it is one of ours, its words: those of libraries may quote a message."""
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}" if isinstance(cause, IntentError) else type(cause).__name__
 
 
 class Observer(Protocol):

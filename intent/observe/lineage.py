@@ -16,7 +16,7 @@ from intent.night.events import Event
 from intent.night.ledger import LABELLED, REJECTED
 from intent.night.progress import Summary
 from intent.night.shard import Plan
-from intent.observe import Subject
+from intent.observe import Subject, said
 
 PRODUCER = f"urn:intent:{__version__}"
 SWITCHES = ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG")
@@ -55,8 +55,7 @@ class OpenLineage:
         if error is None:
             self._emit("COMPLETE", summary)
         else:
-            said = f"{type(error).__name__}: {getattr(error, 'cause', None) or error}"
-            told = {"errorMessage": error_message_run.ErrorMessageRunFacet(message=said, programmingLanguage="Python")}
+            told = {"errorMessage": error_message_run.ErrorMessageRunFacet(message=said(error), programmingLanguage="Python")}
             self._emit("FAIL" if isinstance(error, Exception) else "ABORT", facets=told)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from intent.night.events import Event
 from intent.night.progress import Summary
-from intent.observe import Subject
+from intent.observe import Subject, said
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 EXPORTERS = "opentelemetry_traces_exporter"
@@ -84,7 +84,7 @@ class OpenTelemetry:
         for name in ("rows", "labelled", "abstained", "rejected", "retries") if summary else ():
             self.root.set_attribute(f"intent.{name}", getattr(summary, name))
         if error is not None:
-            self.root.set_status(StatusCode.ERROR, f"{type(error).__name__}: {getattr(error, 'cause', None) or error}")
+            self.root.set_status(StatusCode.ERROR, said(error))
         self.root.end()
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from intent import observe
+from intent.errors import ShardsFailed
 from intent.night.columns import Columns
 from intent.night.events import Event, planned
 from intent.night.progress import Summary
@@ -28,6 +29,7 @@ SUBJECT = observe.Subject(
     Columns("user", "text", ("shop",)),
     [pa.field("action", pa.string()), pa.field("confidence", pa.float32())],
     date(2026, 11, 23),
+    "delta:s3://shop/labels",
 )
 SUMMARY = Summary(90, 80, 6, 4, retries=2)
 
@@ -166,6 +168,7 @@ def test_lineage_has_the_data_sets_with_their_columns_and_rows(monkeypatch, coll
     assert {each["namespace"] for each in complete["inputs"] + complete["outputs"]} == {"s3://shop"}
     made = {each["name"]: each for each in complete["outputs"]}
     assert {name: each["outputFacets"]["outputStatistics"]["rowCount"] for name, each in made.items()} == {
+        "labels": 86,
         "labels/dt=2026-11-23/labelled": 86,
         "labels/dt=2026-11-23/rejected": 4,
     }
@@ -180,14 +183,21 @@ def test_lineage_has_the_data_sets_with_their_columns_and_rows(monkeypatch, coll
     assert [(field["name"], field["type"]) for field in read] == [("user", "int64"), ("text", "string"), ("shop", "string")]
 
 
-@pytest.mark.parametrize(("error", "state"), [(ValueError("no store"), "FAIL"), (KeyboardInterrupt(), "ABORT")])
-def test_lineage_says_why_a_run_failed(monkeypatch, collector, error, state):
+@pytest.mark.parametrize(
+    ("error", "state", "why"),
+    [
+        (ShardsFailed("2 shards failed"), "FAIL", "ShardsFailed: 2 shards failed"),
+        (ValueError("'two secret milks' is no number"), "FAIL", "ValueError"),
+        (KeyboardInterrupt(), "ABORT", "KeyboardInterrupt"),
+    ],
+)
+def test_lineage_says_why_a_run_failed_and_quotes_no_message(monkeypatch, collector, error, state, why):
     needs("openlineage.client")
     with pytest.raises(type(error)):
         observed(monkeypatch, {"OPENLINEAGE_URL": collector.url}, error)
     last = json.loads(collector.bodies[-1][1])
     assert last["eventType"] == state
-    assert last["run"]["facets"]["errorMessage"]["message"].startswith(f"{type(error).__name__}: ")
+    assert last["run"]["facets"]["errorMessage"]["message"] == why
 
 
 @pytest.mark.parametrize(
@@ -210,8 +220,8 @@ def test_a_trace_has_a_span_for_each_step_below_that_of_the_run(monkeypatch, col
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
-    with pytest.raises(ValueError):
-        observed(monkeypatch, {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}, ValueError("no store"))
+    with pytest.raises(ShardsFailed):
+        observed(monkeypatch, {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}, ShardsFailed("no engine"))
     requests = [ExportTraceServiceRequest.FromString(body) for path, body in collector.bodies if path == "/v1/traces"]
     [resource] = {str(each.resource) for request in requests for each in request.resource_spans}
     assert '"intent"' in resource
@@ -219,7 +229,7 @@ def test_a_trace_has_a_span_for_each_step_below_that_of_the_run(monkeypatch, col
         span for request in requests for each in request.resource_spans for scope in each.scope_spans for span in scope.spans
     ]
     [root] = [span for span in spans if not span.parent_span_id]
-    assert root.name == SUBJECT.name and root.status.code == 2 and root.status.message == "ValueError: no store"
+    assert root.name == SUBJECT.name and root.status.code == 2 and root.status.message == "ShardsFailed: no engine"
     below = [span for span in spans if span.parent_span_id == root.span_id]
     assert [span.name for span in below] == ["plan", "engine", "shard", "shard", "commit"]
     seconds = [round((span.end_time_unix_nano - span.start_time_unix_nano) / 1e9, 3) for span in below]
