@@ -67,7 +67,8 @@ def check(root: str) -> None:
 def drive(root: str, before=lambda: None, log: str | None = None, **kwargs):
     """A night whose driver is a process of its own."""
 
-    @ray.remote(num_cpus=0, max_retries=0)
+    # A process of another task must not do what `before` made this one do.
+    @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
     def driver():
         before()
         return cached_night(root, log, **kwargs)

@@ -181,7 +181,8 @@ def test_an_engine_that_cannot_load_gets_no_room_of_a_cluster_that_grows(tmp_pat
 def drive(root: str, before=lambda: None, log: str | None = None, **kwargs):
     """A night whose driver is a process of its own: its actors are its own, and die with it."""
 
-    @ray.remote(num_cpus=0, max_retries=0)
+    # A process of another task must not do what `before` made this one do.
+    @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
     def driver():
         before()
         return nights.run(root, [nights.engine(cpus=0.1, log=log)], **kwargs)

@@ -50,7 +50,7 @@ def run(command: list, folder: Path) -> subprocess.CompletedProcess:
 
 def test_a_job_runs_from_an_empty_folder_by_either_name(installed, tmp_path):
     helped = run([installed / "python", "-m", "jobs.generate", "--help"], tmp_path)
-    assert helped.returncode == 0 and "schema: cart, clinc150, labels" in helped.stdout, helped.stdout + helped.stderr
+    assert helped.returncode == 0 and "schema: basket, cart, clinc150, labels" in helped.stdout, helped.stdout + helped.stderr
     small = ["data.train=20", "data.validation=4", "data.test=4", "data.languages=[en,hr]"]
     made = run([installed / "intent", "generate", *small], tmp_path)
     assert made.returncode == 0 and f"data set: {tmp_path}/artifacts/data-" in made.stdout, made.stdout + made.stderr
@@ -71,6 +71,6 @@ def test_all_that_the_clone_reads_is_installed(installed):
 def test_a_job_that_is_none_is_refused_with_the_names_of_those_there_are(installed, tmp_path):
     done = run([installed / "intent", "clasify"], tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: job='clasify': no such job; use one of benchmark, classify, demo,"), done.stderr
+    assert done.stderr.startswith("error: job='clasify': no such job; use one of benchmark, cache, classify,"), done.stderr
     listed = run([installed / "intent", "--help"], tmp_path)
     assert listed.returncode == 0 and re.search("classify +Classify a query log: Parquet in", listed.stdout), listed.stdout
