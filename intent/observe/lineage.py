@@ -26,8 +26,10 @@ def observer(subject: Subject, environment: Mapping[str, str], tell: Callable[[s
     """None where it is off. Raises ImportError where the client is missing."""
     if not any(environment.get(name) for name in SWITCHES) or environment.get("OPENLINEAGE_DISABLED", "").lower() == "true":
         return None
+    from openlineage.client import set_producer
     from openlineage.client.uuid import generate_new_uuid
 
+    set_producer(PRODUCER)
     return OpenLineage(subject, environment.get("OPENLINEAGE_NAMESPACE", "default"), str(generate_new_uuid()), tell)
 
 
