@@ -148,10 +148,16 @@ def test_a_word_that_fits_two_products_means_none():
 
 
 def test_what_is_not_in_the_catalog_is_none():
-    examples = only("not_in_catalog", catalog=GROCERY, languages=["en"]).examples(0, 200)
-    for example in examples:
+    nouns = [noun for of in load("en").nouns.values() for noun in of]
+    # Banana juice is another product than bananas.
+    spellings = {spelling.lower() for noun in nouns for spelling in noun.spellings if " " in spelling}
+    other = sorted((text for text in spellings if not re.search("whole milk|ground coffee", text)), key=len)
+    for example in only("not_in_catalog", catalog=GROCERY, languages=["en"]).examples(0, 200):
         assert example.intent == {"action": "none", "product": None, "quantity": None}
-        assert not re.search(r"\b(eggs?|bananas?|ground coffee|monitors?|whole milks?)\b", example.message.lower()), example
+        said = example.message.lower()
+        for spelling in reversed(other):
+            said = said.replace(spelling, "")
+        assert not re.search(r"\b(eggs?|bananas?|ground coffee|monitors?|whole milks?)\b", said), example
 
 
 def test_names_that_no_language_file_knows_are_called_by_parts_of_themselves():
