@@ -109,7 +109,7 @@ def need(module: str, extra: str, field: str, uri: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        remedy = f"needs the package {error.name!r}; on every node: pip install 'intent[{extra}]'"
+        remedy = f"needs the package {error.name!r}; on every node: pip install '.[{extra}]' in a clone of intent"
         raise ConfigError(field, uri, remedy) from None
 
 

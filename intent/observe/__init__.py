@@ -91,7 +91,7 @@ def run(
         try:
             found = open_(subject, environment, tell)
         except ImportError as error:
-            tell(f"goes on without {name}: {error.name} is not installed: pip install 'intent[observe]'")
+            tell(f"goes on without {name}: {error.name} is not installed: pip install '.[observe]' in a clone of intent")
         except Exception as error:
             tell(f"goes on without {name}: {type(error).__name__}: {error}"[:300])
         else:

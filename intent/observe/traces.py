@@ -37,7 +37,7 @@ def observer(subject: Subject, environment: Mapping[str, str], tell: Callable[[s
             found.append(entry.load()())
         else:
             package = f"opentelemetry-exporter-{name.replace('_', '-')}"
-            remedy = "pip install 'intent[observe]'" if name == "otlp_proto_http" else f"pip install {package}"
+            remedy = "pip install '.[observe]' in a clone of intent" if name == "otlp_proto_http" else f"pip install {package}"
             tell(f"traces go to no exporter {name!r}, which is not installed: {remedy}, or set OTEL_TRACES_EXPORTER=none")
     return OpenTelemetry(subject, found) if found else None
 

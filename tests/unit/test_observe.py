@@ -130,7 +130,7 @@ def test_a_client_that_is_missing_is_one_line_with_the_remedy(monkeypatch):
     monkeypatch.setattr(traces, "entry_points", lambda **which: [])
     environment = {"OPENLINEAGE_URL": "http://x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}
     said = observed(monkeypatch, environment)
-    assert len(said) == 2 and all("pip install 'intent[observe]'" in line for line in said)
+    assert len(said) == 2 and all("pip install '.[observe]'" in line for line in said)
     [line] = observed(monkeypatch, {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
     assert "pip install opentelemetry-exporter-otlp-proto-grpc" in line
 

@@ -278,7 +278,7 @@ def test_without_the_library_the_error_names_what_to_install(tmp_path, monkeypat
             monkeypatch.delitem(sys.modules, name)
     for name in ("deltalake", "pyiceberg"):
         monkeypatch.setitem(sys.modules, name, None)
-    remedy = r"needs the package '(deltalake|pyiceberg)[.\w]*'; .*pip install 'intent\[(delta|iceberg)\]'"
+    remedy = r"needs the package '(deltalake|pyiceberg)[.\w]*'; .*pip install '\.\[(delta|iceberg)\]'"
     with pytest.raises(ConfigError, match=remedy):
         list_input(uri.format(tmp_path / "log"))
 
