@@ -20,6 +20,8 @@ from intent.storage import StorageOptions, Store, open_store
 from jobs.app import Steps, reason_of, say, watcher
 
 GIGABYTE = 10**9
+# A night is done without its cache: a task whose process hangs must not hold the job.
+MOST_SECONDS = 1800
 
 
 def label_cache(lineage: Lineage, name: str, variant: Artifact) -> LabelCache | None:
@@ -95,7 +97,7 @@ def tending(lineage: Lineage, variants: Mapping[str, Artifact]) -> Iterator[None
     call = ray.remote(num_cpus=0, max_retries=0)(_tend).remote(mine, lineage) if mine else None
     yield
     if call:
-        _try("is not tended", lambda: ray.get(call))
+        _try("is not tended", lambda: ray.get(call, timeout=MOST_SECONDS))
 
 
 def _tend(mine: Sequence[LabelCache], lineage: Lineage) -> None:
@@ -120,7 +122,7 @@ def learn_labels(lineage: Lineage, variants: Mapping[str, Artifact], output: str
     def learn() -> None:
         with Steps("label cache", "label", watcher(lineage.config.cluster)) as steps:
             steps.update(0, 0, "learns what is new")
-            learnt = ray.get(ray.remote(num_cpus=0)(fresh.learn).remote(store, caches))
+            learnt = ray.get(ray.remote(num_cpus=0)(fresh.learn).remote(store, caches), timeout=MOST_SECONDS)
             steps.update(learnt, learnt)
 
     if next(store.list(f"{fresh.FOLDER}/"), None):

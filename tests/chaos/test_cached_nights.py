@@ -7,6 +7,7 @@ import signal
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import caches
 import nights
@@ -14,6 +15,7 @@ import pytest
 import ray
 from s3_proxy import Rule
 
+from intent.config import ClusterConfig
 from intent.errors import IntentError, ManifestLost
 from intent.label_cache import LabelCache, merge, piece
 from intent.label_cache.pointer import FOLDER, POINTER
@@ -21,6 +23,7 @@ from intent.night import fresh
 from intent.night.ledger import Ledger
 from intent.night.progress import Tally
 from intent.storage import StorageOptions, open_store
+from jobs import caching
 
 pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("ray_cluster")]
 
@@ -254,3 +257,18 @@ def test_an_engine_that_labels_otherwise_than_the_cache_ends_its_use_within_the_
     fresh.learn(open_store(f"{root}/out"), [cache])
     assert caches.look(cache, "message 799") in ([None], [len("message 799")])
     assert set(filter(None, caches.look(cache, *MESSAGES))) <= {len(message) for message in MESSAGES}
+
+
+def test_a_cache_whose_task_hangs_holds_no_job(tmp_path, monkeypatch, capsys):
+    def hang(*_):
+        signal.pause()
+
+    store = open_store(str(tmp_path))
+    store.put(f"{fresh.FOLDER}/scope/labels", b"x")
+    monkeypatch.setattr(caching, "MOST_SECONDS", 0.5)
+    monkeypatch.setattr(caching, "_caches", lambda *_: [None])
+    monkeypatch.setattr(fresh, "learn", hang)
+    job = SimpleNamespace(options=StorageOptions(), config=SimpleNamespace(cluster=ClusterConfig()))
+    caching.learn_labels(job, {}, store.uri)
+    said = "".join(capsys.readouterr())
+    assert "the label cache has not learnt this night's labels; run the same command again" in said
