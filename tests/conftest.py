@@ -90,6 +90,16 @@ def ray_cluster(s3_endpoint):
     ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def f16(checkpoint, tmp_path_factory) -> Path:
+    """The F16 GGUF of the test module's own `checkpoint`."""
+    from intent.quantize import gguf
+
+    path = tmp_path_factory.mktemp("gguf") / "model.gguf"
+    gguf.write_f16(checkpoint, path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def smollm2_url(tmp_path_factory):
     """llama-cpp-python's own OpenAI-compatible server of the embedded default's GGUF."""

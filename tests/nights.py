@@ -13,9 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import ray
 
 from intent.config import FleetConfig
 from intent.engine import Prediction, Status
+from intent.errors import ManifestLost
 from intent.night.fleet import EngineSpec
 from intent.night.ledger import Ledger, RunIdentity
 from intent.night.run import classify_night
@@ -173,3 +175,38 @@ def check_night(root: str, id_column: str = "id", options: StorageOptions = Stor
     if root.startswith("s3://"):
         assert "Uploads" not in output.client.list_multipart_uploads(Bucket=output.bucket)
     return manifest
+
+
+def meet(harm) -> None:
+    """Make this process's driver wait before its manifest until another one has come as far."""
+    commit = Ledger.commit
+
+    def call(*args):
+        harm.add(f"here-{os.getpid()}")
+        wait_until(lambda: len(harm.left) == 2)
+        return commit(*args)
+
+    Ledger.commit = call
+
+
+def stop_before(harm, owner: type, name: str) -> None:
+    """Make this process write its number into `harm`/pid and stop, each time before it calls `owner`.`name`."""
+    original = getattr(owner, name)
+
+    def call(*args):
+        Path(harm, "pid").write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return original(*args)
+
+    setattr(owner, name, call)
+
+
+def ends_of(drivers) -> list[int]:
+    """The rows of each driver's night, or 4, the exit code, where another's manifest won; in order."""
+    ends = []
+    for driver in drivers:
+        try:
+            ends.append(ray.get(driver).rows)
+        except ManifestLost as lost:
+            ends.append(lost.exit_code)
+    return sorted(ends)

@@ -74,22 +74,11 @@ def classify_night(
     store.tidy()
     meters = Meters(run.fingerprint)
 
-    def footers(source: Store | Snapshot, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
-        title = f"plans {len(blobs):,} objects of {source.uri}"
-        with Stage("footers", title, "object", len(blobs), stream, meters.survey) as stage:
-            return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
-
     def cut() -> Plan:
-        made = shards()
+        made = _cut(listing, columns, engines, fleet, meters, stream)
         if publication:
             publication.check(run, made.types)
         return made
-
-    def shards() -> Plan:
-        if fleet.rows_per_shard:
-            return plan_shards(listing, columns, fleet.rows_per_shard, footers)
-        rows = shard_rows(min(engine.rate for engine in engines))
-        return plan_shards(listing, columns, rows, footers, MOST_SHARDS)
 
     started = time.monotonic()
     plan = ledger.plan(cut)
@@ -98,6 +87,27 @@ def classify_night(
         say(f"leaves out {len(plan.left_out):,} objects: {named(plan.left_out)}", stream)
     night = Night(listing.store, ledger, schema, columns, plan.types)
     return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
+
+
+def _cut(
+    listing: Listing,
+    columns: Columns,
+    engines: Sequence[EngineSpec],
+    fleet: FleetConfig,
+    meters: Meters,
+    stream: TextIO | None,
+) -> Plan:
+    """The listing's rows as shards, each of so many rows as the slowest engine labels in good time."""
+
+    def footers(source: Store | Snapshot, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
+        title = f"plans {len(blobs):,} objects of {source.uri}"
+        with Stage("footers", title, "object", len(blobs), stream, meters.survey) as stage:
+            return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
+
+    if fleet.rows_per_shard:
+        return plan_shards(listing, columns, fleet.rows_per_shard, footers)
+    rows = shard_rows(min(engine.rate for engine in engines))
+    return plan_shards(listing, columns, rows, footers, MOST_SHARDS)
 
 
 def require_apart(

@@ -16,7 +16,7 @@ import ray
 from s3_proxy import Rule
 
 from intent.config import ClusterConfig
-from intent.errors import IntentError, ManifestLost
+from intent.errors import IntentError
 from intent.label_cache import LabelCache, merge, piece
 from intent.label_cache.pointer import FOLDER, POINTER
 from intent.night import fresh
@@ -125,23 +125,8 @@ def test_t4_two_drivers_at_once_learn_once(tmp_path, harm):
     root = str(tmp_path)
     prepare(root)
 
-    def meet():
-        commit = Ledger.commit
-
-        def call(*args):
-            harm.add(f"here-{os.getpid()}")
-            nights.wait_until(lambda: len(harm.left) == 2)
-            return commit(*args)
-
-        Ledger.commit = call
-
-    ends = []
-    for night in [drive(root, meet), drive(root, meet)]:
-        try:
-            ends.append(ray.get(night))
-        except ManifestLost as lost:
-            ends.append(lost.exit_code)
-    assert sorted(end if end == 4 else end.rows for end in ends) == [4, 200]
+    meet = functools.partial(nights.meet, harm)
+    assert nights.ends_of([drive(root, meet), drive(root, meet)]) == [4, 200]
     check(root)
 
 
@@ -149,17 +134,7 @@ def test_t5_a_driver_that_wakes_up_late_changes_nothing(tmp_path, harm):
     root = str(tmp_path)
     prepare(root)
 
-    def sleep():
-        add = LabelCache.add
-
-        def call(*args):
-            Path(harm, "pid").write_text(str(os.getpid()))
-            os.kill(os.getpid(), signal.SIGSTOP)
-            return add(*args)
-
-        LabelCache.add = call
-
-    zombie = drive(root, sleep)
+    zombie = drive(root, functools.partial(nights.stop_before, harm, LabelCache, "add"))
     pid = Path(harm, "pid")
     nights.wait_until(lambda: pid.exists() and pid.read_text())
     try:

@@ -41,7 +41,7 @@ def mortal(harm: str) -> None:
         nights.dying(harm, S3Store, "put_if_absent", after)
 
 
-def kill_at_every_step(root: str, harm, **table) -> None:
+def assert_survives_every_step(root: str, harm, **table) -> None:
     nights.write_log(open_store(f"{root}/in"), messages=["milk", None, "unsure", "refuse", "eggs"])
     for kind in STEPS:
         harm.add(kind)
@@ -53,11 +53,11 @@ def kill_at_every_step(root: str, harm, **table) -> None:
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)
 def test_t1_an_actor_may_be_killed_at_any_step(root, harm):
-    kill_at_every_step(root, harm, **NO_TABLE)
+    assert_survives_every_step(root, harm, **NO_TABLE)
 
 
 def test_t1_an_actor_may_be_killed_at_any_step_of_the_table(tmp_path, harm):
-    kill_at_every_step(str(tmp_path), harm)
+    assert_survives_every_step(str(tmp_path), harm)
 
 
 def test_a_shard_that_kills_every_actor_is_quarantined_and_the_others_finish(tmp_path):
@@ -224,23 +224,8 @@ def test_t4_of_two_drivers_at_once_one_writes_the_manifest_and_the_other_says_so
     root = str(tmp_path)
     nights.write_log(open_store(f"{root}/in"))
 
-    def meet():
-        commit = Ledger.commit
-
-        def call(*args):
-            harm.add(f"here-{os.getpid()}")
-            nights.wait_until(lambda: len(harm.left) == 2)
-            return commit(*args)
-
-        Ledger.commit = call
-
-    ends = []
-    for night in [drive(root, meet), drive(root, meet)]:
-        try:
-            ends.append(ray.get(night))
-        except ManifestLost as lost:
-            ends.append(lost.exit_code)
-    assert sorted(end if end == 4 else end.rows for end in ends) == [4, 300]
+    meet = functools.partial(nights.meet, harm)
+    assert nights.ends_of([drive(root, meet), drive(root, meet)]) == [4, 300]
     nights.check_night(root)
 
 
@@ -248,17 +233,7 @@ def test_t5_a_driver_that_wakes_up_late_changes_nothing(tmp_path, harm):
     root = str(tmp_path)
     nights.write_log(open_store(f"{root}/in"))
 
-    def sleep():
-        commit = Ledger.commit
-
-        def call(*args):
-            Path(harm, "pid").write_text(str(os.getpid()))
-            os.kill(os.getpid(), signal.SIGSTOP)
-            return commit(*args)
-
-        Ledger.commit = call
-
-    zombie = drive(root, sleep)
+    zombie = drive(root, functools.partial(nights.stop_before, harm, Ledger, "commit"))
     pid = Path(harm, "pid")
     nights.wait_until(lambda: pid.exists() and pid.read_text())
     try:

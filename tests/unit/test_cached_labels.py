@@ -247,6 +247,7 @@ def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch
                 fresh.learn(output, [cache])
                 break
             except Gone:
+                # Its process is dead: the next call is the next run's.
                 pass
         fresh.learn(output, [cache])
         assert cache.read().rows == 15 and not list(output.list("fresh/")), at

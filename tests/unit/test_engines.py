@@ -33,13 +33,6 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def f16(checkpoint, tmp_path_factory):
-    path = tmp_path_factory.mktemp("gguf") / "model.gguf"
-    gguf.write_f16(checkpoint, path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def messages():
     # Of these, none is as likely one answer as another to the random model: a tie falls as the batch rounds.
     rng = random.Random(7)

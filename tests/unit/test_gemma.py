@@ -95,13 +95,6 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def f16(checkpoint, tmp_path_factory):
-    path = tmp_path_factory.mktemp("gguf") / "model.gguf"
-    gguf.write_f16(checkpoint, path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def whole(checkpoint):
     return load_whole(checkpoint)
 
