@@ -1,7 +1,7 @@
 """A loaded model that classifies messages.
 
-`decode.py` is the automaton of valid answers, shared by all; `batch.py` runs many messages through one forward pass at
-a time; `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `svm.py` answers without a language model,
+`automaton.py` has the valid answers and `decode.py` walks them, shared by all; `batch.py` runs many messages through one
+forward pass at a time; `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `svm.py` answers without a language model,
 `cascade.py` before one. Knows nothing of shards, Ray or storage.
 """
 

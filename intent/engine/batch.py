@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from intent.engine import Prediction, Status
-from intent.engine.decode import END, Automaton, Take, Walk
+from intent.engine.automaton import END, Automaton
+from intent.engine.decode import Take, Walk
 from intent.prompt import Prompt
 
 if TYPE_CHECKING:

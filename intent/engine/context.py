@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from intent.engine.decode import Automaton
+from intent.engine.automaton import Automaton
 from intent.errors import ConfigError
 from intent.prompt import Prompt, load_tokenizer
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from intent.engine.automaton import common_prefix
 from intent.engine.batch import Feed
 from intent.engine.context import require_room
-from intent.engine.decode import Take, common_prefix
+from intent.engine.decode import Take
 from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0

@@ -10,10 +10,11 @@ from intent import calibration
 from intent.artifacts.variant import CASCADE, SVM, Precision, VariantSpec
 from intent.config import Device
 from intent.engine import Classifier
+from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier, Forward
 from intent.engine.cascade import Cascade, Threshold
 from intent.engine.context import answer_room
-from intent.engine.decode import Automaton, Walk
+from intent.engine.decode import Walk
 from intent.engine.parity import GoldSet
 from intent.engine.svm import load_svm
 from intent.errors import ConfigError

@@ -14,7 +14,7 @@ from intent import artifacts
 from intent.artifacts import Artifact
 from intent.artifacts.variant import Precision, VariantSpec
 from intent.config import Device, RowKind
-from intent.engine.decode import Automaton
+from intent.engine.automaton import Automaton
 from intent.engine.load import EngineOptions, load_classifier, pick_device, set_threads
 from intent.evaluate import meters
 from intent.evaluate.machine import machine

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from intent.catalog import normalize
-from intent.engine.decode import Take, Target, Walk
+from intent.engine.automaton import Target
+from intent.engine.decode import Take, Walk
 from intent.prompt import SEPARATOR, Prompt
 from intent.schema import Intent, same
 

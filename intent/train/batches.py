@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from intent.engine import output
-from intent.engine.decode import Automaton, Target
+from intent.engine.automaton import Automaton, Target
 from intent.prompt import Prompt
 from intent.schema import IntentSchema
 from intent.synth.example import Example

@@ -102,9 +102,9 @@ def torch_close(a, b) -> bool:
 
 @pytest.mark.parametrize("schema", [CART, replace(BASKET, repeat=2)], ids=["cart", "basket"])
 def test_exact_counts_what_the_decoder_would_get_right(checkpoint, schema):
+    from intent.engine.automaton import Automaton
     from intent.engine.batch import BatchClassifier
     from intent.engine.causal import CausalForward
-    from intent.engine.decode import Automaton
     from intent.prompt import Prompt
 
     model, tokenizer = load_reference(checkpoint, "cpu"), load_tokenizer(checkpoint)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from intent import calibration
-from intent.engine.decode import Automaton, Walk
+from intent.engine.automaton import Automaton
+from intent.engine.decode import Walk
 from intent.evaluate.metrics import calibration_error
 from tests.tiny import CART, NAMES, write_tokenizer
 

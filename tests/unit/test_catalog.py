@@ -9,7 +9,7 @@ from intent import prompt
 from intent.artifacts.lineage import Lineage
 from intent.catalog import Catalog, normalize
 from intent.config import ClassifyConfig
-from intent.engine.decode import Automaton
+from intent.engine.automaton import Automaton
 from intent.errors import ConfigError
 from intent.prompt import Prompt
 from jobs.app import load_config

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from intent.catalog import ascii_digits
 from intent.engine import Status
-from intent.engine.decode import END, Automaton, Ended, Walk, answer_text, decide
+from intent.engine.automaton import END, Automaton, Ended, answer_text
+from intent.engine.decode import Walk, decide
 from intent.schema import Choice, Count, Entity, IntentSchema, items_of
 from tests.tiny import BASKET, CART, LABELS, NAMES, write_tokenizer
 

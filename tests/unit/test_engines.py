@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from intent.engine import Prediction, Status
+from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier
 from intent.engine.causal import CausalForward, fitting
-from intent.engine.decode import Automaton
 from intent.engine.gguf import GgufForward
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet

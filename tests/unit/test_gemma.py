@@ -11,8 +11,8 @@ import pytest
 from intent.artifacts.variant import Precision, VariantSpec
 from intent.config import TrainConfig
 from intent.engine import Status, unpacked
+from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier
-from intent.engine.decode import Automaton
 from intent.engine.gguf import GgufForward
 from intent.engine.gptq import load_gptq
 from intent.engine.load import EngineOptions, load_classifier

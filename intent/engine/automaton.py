@@ -1,0 +1,356 @@
+"""The automaton of valid answers over an engine's own tokens.
+
+Each slot's values form a trie of token sequences; the slots' tries follow one another. Only a node with two or more
+children is a state: there the model decides, by its logits restricted to the children, and the softmax over just those
+is the confidence. Tokens between states are forced and cost no forward pass of their own. Three codecs write an answer:
+
+- `json`: the paper's text, `{"action": "add", "product": "Whole Milk 1L", "quantity": 2}` and a newline.
+- `compact`: the decisions alone. Every forced token is left out, so the product is as many tokens of its name as tell
+  it apart in this catalog, and an answer costs one forward pass of one token per further decision.
+- `pointing`: as compact, but what the message points at is decided first, with "nothing", which ends the answer, among its
+  options: whether any product fits is asked together with which one.
+
+Where a schema repeats, the automaton is a loop. The slot that is decided first has the end of the list among its options, so
+whether another item follows is asked together with what it begins with. After as many items as there may be, nothing is asked.
+
+Knows token ids and schemas; knows nothing of models.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from intent.catalog import ascii_digits
+from intent.schema import INTENTS, Entity, Intent, IntentSchema, Item, Value, items_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+END = -1
+UNDECIDED = -1
+# How JSON writes the empty list, told by the same decision as what the first item begins with, and closes any.
+NOTHING, JSON_CLOSE = "none", "]}\n"
+
+_Sequences = list[tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Among the options of the slot that is decided first: the first slot has this value, which ends the answer.
+
+    None is the end of a list.
+    """
+
+    value: Value | None
+
+
+class Target(NamedTuple):
+    """What a model is trained to answer: `tokens`, and which of them are `decisions` (positions).
+
+    `states` and `choices`: of each decision, the automaton's state and which of its edges is taken.
+    """
+
+    tokens: list[int]
+    decisions: list[int]
+    states: list[int]
+    choices: list[int]
+
+
+class Automaton:
+    """States in compressed sparse rows: the edges of state s are `edges(s)`, with a token, a feed and a next state each.
+
+    `head` is forced before the first decision. An edge's feed is its token and what is forced behind it. No answer has more
+    than `longest` tokens, of which `beyond` are for the items of a list after its first.
+
+    `again`: the state that an item of a list leads to; there the next item is begun or the list ended. None without lists.
+    """
+
+    def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", codec: str):
+        self.schema, self.codec = schema, codec
+        self.order = _order(schema) if codec == "pointing" else list(range(len(schema.slots)))
+        self.options = [_options(schema, i, slot.domain(catalog), self.order) for i, slot in enumerate(schema.slots)]
+        self._slot: list[int] = []
+        self._depth: list[int] = []
+        self._said: list[_Sequences] = []
+        self._edges: list[tuple[int, int]] = []
+        self._token, self._next, self._value, self._feed = [], [], [], []
+        self._sequences = [_sequences(schema, i, options, tokenizer, codec) for i, options in enumerate(self.options)]
+        self.again: int | None = None
+        self._close: tuple[int, ...] = ()
+        entry = self._add_slots(self.order, ((), END)) if schema.repeat == 1 else self._add_loop(tokenizer)
+        head = _encode(tokenizer, [_json_head(schema)])[0] if codec == "json" else ()
+        self.head, self.start = [*head, *entry[0]], entry[1]
+        self._tokens = np.asarray(self._token, np.int32)
+        item = sum(self._longest(i) for i in self.order)
+        self.beyond = (schema.repeat - 1) * item + len(self._close)
+        self.longest = len(self.head) + item + self.beyond
+
+    def _add_slots(self, order: Sequence[int], after: tuple[tuple, int]) -> tuple[tuple, int]:
+        """Adds the slots' states, one slot after another; returns as `_add_slot`."""
+        for i in reversed(order):
+            after = self._add_slot(i, self._sequences[i], after)
+        return after
+
+    def _add_loop(self, tokenizer: "Tokenizer") -> tuple[tuple, int]:
+        """Adds an item's states, the last of which lead to the item's first; returns as `_add_slot`."""
+        first, *rest = self.order
+        sequences = self._sequences[first]
+        if self.codec == "json":
+            # What separates items is written before all but the first.
+            sequences = _encode(tokenizer, _json_again(self.schema, self.options[0]))
+            self._close = _encode(tokenizer, [JSON_CLOSE])[0]
+        # Nothing is forced here: the end of the list and its next item begin with other characters.
+        self.again = self._add_state(first, 0, sequences)
+        item = self._add_slots(rest, ((), self.again))
+        self._add_slot(first, sequences, item, self.again)
+        return self._add_slot(first, self._sequences[first], item) if self.codec == "json" else ((), self.again)
+
+    def _longest(self, slot: int) -> int:
+        """Of the slot's options: whole where forced tokens are written too, else as far as decisions go."""
+        if self.codec == "json":
+            return max(len(sequence) for said in (self._sequences[slot], *self._begun(slot)) for sequence in said)
+        return max((depth + 1 for depth, of in zip(self._depth, self._slot, strict=True) if of == slot), default=0)
+
+    def _begun(self, slot: int) -> list["_Sequences"]:
+        """What the slot's options are written as where they begin another item of a list."""
+        return [self._said[self.again]] if self.again is not None and self._slot[self.again] == slot else []
+
+    def allowed(self, state: int) -> np.ndarray:
+        """Token ids of a state's edges, int32."""
+        first, stop = self._edges[state]
+        return self._tokens[first:stop]
+
+    def slot(self, state: int) -> int:
+        return self._slot[state]
+
+    def edge(self, state: int, choice: int) -> tuple[tuple[int, ...], int, int]:
+        """(feed, next state or END, index of the slot's option or UNDECIDED) of the state's edge number `choice`."""
+        edge = self._edges[state][0] + choice
+        return self._feed[edge], self._next[edge], self._value[edge]
+
+    def intent(self, chosen: Sequence[int]) -> Intent:
+        """The intent of option indexes by slot; a slot that had only one option has it where it was reached."""
+        first = self._option(chosen, self.order[0])
+        if isinstance(first, Ended):
+            return self.schema.intent([first.value])
+        decided: list[Value] = []
+        for i, slot in enumerate(self.schema.slots):
+            decided.append(self._option(chosen, i))
+            if decided[-1] in slot.ends:
+                break
+        return self.schema.intent(decided)
+
+    def item(self, chosen: Sequence[int]) -> Item:
+        """An item of a list, as `intent`."""
+        return {name: self._option(chosen, i) for i, name in enumerate(self.schema.names)}
+
+    def _option(self, chosen: Sequence[int], slot: int) -> "Value | Ended":
+        return self.options[slot][0 if chosen[slot] == UNDECIDED else chosen[slot]]
+
+    def credit(self, chosen: np.ndarray, confidences: np.ndarray) -> np.ndarray:
+        """Confidences by slot: that of an answer which ends at its first decision is the first slot's."""
+        first = self.order[0]
+        if first != 0 and isinstance(self._option(chosen, first), Ended):
+            confidences = confidences.copy()
+            confidences[[0, first]] = confidences[first], 1.0
+        return confidences
+
+    def target(self, intent: Intent) -> Target:
+        """The path to `intent`. Raises ValueError where it is not valid."""
+        items = self._wanted(intent)
+        tokens, decisions, states, choices = list(self.head), [], [], []
+        state, item = self.start, 0
+        while state != END:
+            slot = self._slot[state]
+            sequence = self._said[state][self.options[slot].index(items[item][slot])]
+            value = UNDECIDED
+            depth = self._depth[state]
+            while value == UNDECIDED:
+                decisions.append(len(tokens))
+                states.append(state)
+                choices.append(int(np.flatnonzero(self.allowed(state) == sequence[depth])[0]))
+                feed, state, value = self.edge(state, choices[-1])
+                tokens += feed
+                depth = self._depth[state] if value == UNDECIDED else 0
+            if state == self.again:
+                item += 1
+                if item == self.schema.repeat:
+                    tokens += self._close
+                    state = END
+        return Target(tokens, decisions, states, choices)
+
+    def _wanted(self, intent: Intent) -> list[list["Value | Ended"]]:
+        """The option of each slot, by item; behind the last item of a list its end."""
+        if self.schema.repeat > 1:
+            items, ended = items_of(intent), [Ended(None)] * len(self.order)
+            if len(items) > self.schema.repeat:
+                raise ValueError(f"{len(items)} items: the schema {self.schema.name!r} has at most {self.schema.repeat}")
+            return [*([item[name] for name in self.schema.names] for item in items), ended]
+        values: list = self.schema.values(intent)
+        if self.order[0] != 0 and len(values) == 1 < len(self.order):
+            values = [Ended(values[0])] * len(self.order)
+        return [values]
+
+    def _add_slot(
+        self, slot: int, sequences: "_Sequences", after: tuple[tuple, int], root: int | None = None
+    ) -> tuple[tuple, int]:
+        """Adds a slot's states; returns (tokens forced on entering the slot, its first state). `root`: that state, if known."""
+        ends = self.schema.slots[slot].ends
+        forced = self.codec == "json"
+
+        def leave(index: int) -> tuple[tuple, int]:
+            option = self.options[slot][index]
+            return ((), END) if isinstance(option, Ended) or option in ends else after
+
+        if len(sequences) == 1:
+            tail, following = leave(0)
+            return ((*sequences[0], *tail) if forced else tail), following
+        order = sorted(range(len(sequences)), key=sequences.__getitem__)
+        ordered = [sequences[i] for i in order]
+        first_depth = common_prefix(ordered[0], ordered[-1])
+        root = self._add_state(slot, first_depth, sequences) if root is None else root
+        work = [(root, 0, len(ordered))]
+        while work:
+            state, low, high = work.pop()
+            depth = self._depth[state]
+            first = len(self._token)
+            for start, stop in _runs(ordered, low, high, depth):
+                sequence = ordered[start]
+                if stop - start == 1:
+                    tail, following = leave(order[start])
+                    end, value = len(sequence), order[start]
+                else:
+                    end, tail, value = common_prefix(sequence, ordered[stop - 1]), (), UNDECIDED
+                    following = self._add_state(slot, end, sequences)
+                    work.append((following, start, stop))
+                self._token.append(sequence[depth])
+                self._feed.append((*sequence[depth : end if forced else depth + 1], *tail))
+                self._next.append(following)
+                self._value.append(value)
+            self._edges[state] = (first, len(self._token))
+        return (ordered[0][:first_depth] if forced else ()), root
+
+    def _add_state(self, slot: int, depth: int, sequences: "_Sequences") -> int:
+        self._slot.append(slot)
+        self._depth.append(depth)
+        self._said.append(sequences)
+        self._edges.append((0, 0))
+        return len(self._slot) - 1
+
+
+def answer_text(schema: IntentSchema, intent: Intent) -> str:
+    """The json codec's text, without its newline. The empty list is written as one item of `none`."""
+    if schema.repeat > 1 and not items_of(intent):
+        intent = {INTENTS: [{schema.names[0]: NOTHING}]}
+    else:
+        intent = schema.intent(schema.values(intent))
+    return json.dumps(intent, ensure_ascii=False)
+
+
+def _json_head(schema: IntentSchema) -> str:
+    """What every answer begins with."""
+    return (f'{{"{INTENTS}": [' if schema.repeat > 1 else "") + _json_key(schema, 0)
+
+
+def _json_again(schema: IntentSchema, options: Sequence["Value | Ended"]) -> list[str]:
+    """The texts of the first slot's options where another item may follow."""
+    opening = f", {_json_key(schema, 0)}"
+    return [
+        JSON_CLOSE if isinstance(each, Ended) else opening + text
+        for each, text in zip(options, _json(schema, 0, options), strict=True)
+    ]
+
+
+def _json_key(schema: IntentSchema, slot: int) -> str:
+    return ("{" if slot == 0 else ", ") + json.dumps(schema.names[slot], ensure_ascii=False) + ":"
+
+
+def _order(schema: IntentSchema) -> list[int]:
+    """The slots as they are decided: the first Entity before a first slot whose values can end the answer, or the list."""
+    slots = schema.slots
+    if schema.repeat > 1:
+        entity = next((i for i, slot in enumerate(slots) if isinstance(slot, Entity)), 0)
+        return [entity, *(i for i in range(len(slots)) if i != entity)]
+    entity = next((i for i, slot in enumerate(slots) if isinstance(slot, Entity)), 0)
+    rest = [i for i in range(len(slots)) if i != entity]
+    ends = slots[0].ends
+    goes_on = entity and len(ends) < len(slots[0].domain(()))
+    only = not any(slot.ends for slot in slots[1:])
+    return [entity, *rest] if ends and goes_on and only else list(range(len(slots)))
+
+
+def _options(schema: IntentSchema, i: int, domain: Sequence[Value], order: Sequence[int]) -> Sequence["Value | Ended"]:
+    """What slot `i` is decided among. Where another slot comes before the first, the first slot's endings are its options."""
+    if schema.repeat > 1:
+        return [*domain, Ended(None)] if i == order[0] else domain
+    if order[0] == 0 or i not in (0, order[0]):
+        return domain
+    ends = schema.slots[0].ends
+    return [value for value in domain if value not in ends] if i == 0 else [*domain, *map(Ended, ends)]
+
+
+def _sequences(schema: IntentSchema, i: int, options: Sequence["Value | Ended"], tokenizer: "Tokenizer", codec: str) -> list:
+    """The tokens of each option of slot `i`, with what closes it; none is the beginning of another.
+
+    A name is written as the prompt lists it.
+    """
+    if isinstance(schema.slots[i], Entity):
+        options = [ascii_digits(option) if isinstance(option, str) else option for option in options]
+    if codec != "json":
+        return _prefix_free(_encode(tokenizer, [_said(option) for option in options]), _encode(tokenizer, ["\n"])[0])
+    return _encode(tokenizer, _json(schema, i, options))
+
+
+def _json(schema: IntentSchema, i: int, options: Sequence["Value | Ended"]) -> list[str]:
+    """The json codec's text of each option of slot `i`, with what closes it."""
+    rest = [_json_key(schema, later) for later in range(i + 1, len(schema.slots))]
+    close = "}" if schema.repeat > 1 else "}\n"
+    closings = (rest[0] if rest else close, "".join(f"{key} null" for key in rest) + close)
+    ends = schema.slots[i].ends
+    nothing = NOTHING
+    while nothing in options:
+        nothing += NOTHING
+    return [
+        f' "{nothing}"}}{JSON_CLOSE}'
+        if isinstance(value, Ended)
+        else f" {json.dumps(value, ensure_ascii=False)}{closings[value in ends]}"
+        for value in options
+    ]
+
+
+def _said(option: "Value | Ended") -> str:
+    return f"\n{option.value or ''}" if isinstance(option, Ended) else f" {option}"
+
+
+def _encode(tokenizer: "Tokenizer", texts: list[str]) -> list[tuple[int, ...]]:
+    return [tuple(entry.ids) for entry in tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+
+def _prefix_free(sequences: list[tuple[int, ...]], stop: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """`sequences` with `stop` behind each that begins another."""
+    ordered = sorted(sequences)
+    begins = {a for a, b in itertools.pairwise(ordered) if b[: len(a)] == a}
+    return [sequence + stop if sequence in begins else sequence for sequence in sequences]
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens `a` and `b` begin with alike."""
+    length = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        length += 1
+    return length
+
+
+def _runs(ordered: list[tuple[int, ...]], low: int, high: int, depth: int) -> Iterator[tuple[int, int]]:
+    """The ranges within [low, high) of sequences that share their token at `depth`."""
+    start = low
+    for i in range(low + 1, high + 1):
+        if i == high or ordered[i][depth] != ordered[start][depth]:
+            yield start, i
+            start = i
