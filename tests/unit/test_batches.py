@@ -155,9 +155,8 @@ def test_batches_depend_on_the_seed_alone_and_lose_no_row(checkpoint):
 
 def test_a_batch_is_cut_into_passes_that_lose_no_row_and_fit(checkpoint):
     tokenizer = load_tokenizer(checkpoint)
-    groups = [
-        g for n in range(1, len(NAMES)) for g in encode(EXAMPLES[:1] * 5, {"": NAMES[: n + 1]}, CART, tokenizer, "compact")
-    ]
+    catalogs = [NAMES[: n + 1] for n in range(1, len(NAMES))]
+    groups = [group for names in catalogs for group in encode([EXAMPLES[2]] * 5, {"": names}, CART, tokenizer, "compact")]
     (batch,) = batches(groups, 1000)
     alone = max(pack(part).ids.size for part in pieces(batch, 1))
     for tokens in (1, 2 * alone, 1 << 20):
