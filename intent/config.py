@@ -431,6 +431,7 @@ class JobConfig:
         for part, name, told in self.places():
             if (uri := getattr(part, name)) is not None:
                 setattr(part, name, self._place(told, uri))
+        self.train.also = [self._place("train.also", uri) for uri in self.train.also]
         self.workspace = self.workspace.removesuffix("/")
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
