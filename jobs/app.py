@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -71,7 +71,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
     return wrap
 
 
-def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> JobConfig:
+def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> Any:
     """The configuration that the command line `python -m jobs.NAME OVERRIDES` would have."""
     _declare(name, config)
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
@@ -118,7 +118,7 @@ def _exit_code(run: Callable[[], None]) -> int:
         complain(str(getattr(error, "cause", None) or error), exit_code=error.exit_code)
         return error.exit_code
     except SystemExit as exit_:
-        return exit_.code or 0
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -159,7 +159,7 @@ def watcher(config: ClusterConfig) -> TextIO | None:
     return LogLines() if for_machines(config) else None
 
 
-class LogLines(io.TextIOBase):
+class LogLines(io.StringIO):
     """A stream whose every line is a log record."""
 
     def write(self, text: str) -> int:

@@ -43,8 +43,8 @@ def make(
         except BaseException:
             _discard(store, lambda key: key.startswith(f"{attempt}/"))
             raise
-    how = {"code": code_version(), "libraries": libraries(), "machine": platform.processor()}
-    done = replace(record, files=files, metrics=dict(metrics), attempt=attempt, **how)
+    made = replace(record, code=code_version(), libraries=libraries(), machine=platform.processor())
+    done = replace(made, files=files, metrics=dict(metrics), attempt=attempt)
     if store.put_if_absent(RECORD, json.dumps(asdict(done), indent=1, ensure_ascii=False).encode()):
         # No other builder's files can be named by a record anymore.
         _discard(store, lambda key: not key.startswith(f"{attempt}/"))

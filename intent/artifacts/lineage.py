@@ -10,11 +10,12 @@ from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from intent import calibration, labelled
 from intent.artifacts import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.artifacts.source import pinned, source_content
-from intent.artifacts.variant import CASCADE, SVM, VariantSpec
+from intent.artifacts.variant import SVM, VariantSpec
 from intent.catalog import Catalog
 from intent.config import JobConfig, ModelConfig, TeacherConfig
 from intent.engine import parity
@@ -35,11 +36,13 @@ PLACES = (
     "revision", "sha256",
 )  # fmt: skip
 
+C = TypeVar("C", bound=JobConfig)
 
-class Lineage:
+
+class Lineage(Generic[C]):
     """The artifacts of one configuration."""
 
-    def __init__(self, config: JobConfig):
+    def __init__(self, config: C):
         self.config = config
         self.options = config.storage.options()
         self.schema = config.schema.schema()
@@ -62,7 +65,7 @@ class Lineage:
     @cached_property
     def labelled_files(self) -> dict[str, bytes]:
         """The files of `labelled.uri`, by key. Raises ConfigError where it holds none."""
-        return labelled.read_files(self.config.labelled.uri, self.options)
+        return labelled.read_files(str(self.config.labelled.uri), self.options)
 
     @property
     def schema_fingerprint(self) -> str:
@@ -156,7 +159,7 @@ class Lineage:
     def _variant_record(self, spec: VariantSpec) -> ArtifactRecord:
         if spec.engine == SVM:
             return self.svm_record()
-        if spec.engine == CASCADE:
+        if spec.model:
             return self.cascade_record(spec, self.variant(VariantSpec.parse(SVM)), self.variant(spec.model))
         return self.variant_record(self.checkpoint(), spec)
 
@@ -169,7 +172,7 @@ class Lineage:
         where = artifact_uri(self.config.workspace, record())
         return load(where, f"run python -m {job} with the same settings first", self.options)
 
-    def _record(self, kind: str, settings: object, inputs: dict, **more) -> ArtifactRecord:
+    def _record(self, kind: str, settings: Any, inputs: dict, **more) -> ArtifactRecord:
         named = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(settings).items()}
         kept = {key: value for key, value in named.items() if key not in PLACES}
         return ArtifactRecord(kind, kept | more | {"version": VERSIONS[kind]}, inputs)

@@ -47,7 +47,7 @@ class Classifier(Protocol):
 
 def abstain(prediction: Prediction, below: float) -> Prediction:
     """The prediction, or an abstention without an intent where its confidence is below the threshold."""
-    if prediction.status is not Status.OK or prediction.confidence >= below:
+    if prediction.status is not Status.OK or prediction.intent is None or prediction.confidence >= below:
         return prediction
     return replace(prediction, intent=dict.fromkeys(prediction.intent), status=Status.ABSTAINED)
 

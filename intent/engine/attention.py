@@ -132,8 +132,8 @@ def behind_prefix(module, query, key, value, attention_mask, scaling=None, behin
     flash = _flash(query)
     prefix = behind.prefix[module.layer_idx]
     far = behind.hidden_prefix(window, prefix[0].shape[2])
-    to_prefix = _flash_prefix if flash and far is None else _dense_prefix
-    to_own = _flash_own if flash else _dense_own
+    to_prefix: Callable = _flash_prefix if flash and far is None else _dense_prefix
+    to_own: Callable = _flash_own if flash else _dense_own
     parts = (*to_prefix(query, *prefix, scaling, far), *to_own(query, keys, values, scaling, window, behind))
     return behind.join(*parts, value.dtype)[None], None
 

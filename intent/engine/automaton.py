@@ -20,7 +20,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -137,7 +137,7 @@ class Automaton:
         first = self._option(chosen, self.order[0])
         if isinstance(first, Ended):
             return self.schema.intent([first.value])
-        decided: list[Value] = []
+        decided: list = []
         for i, slot in enumerate(self.schema.slots):
             decided.append(self._option(chosen, i))
             if decided[-1] in slot.ends:
@@ -148,7 +148,7 @@ class Automaton:
         """An item of a list, as `intent`."""
         return {name: self._option(chosen, i) for i, name in enumerate(self.schema.names)}
 
-    def _option(self, chosen: Sequence[int], slot: int) -> "Value | Ended":
+    def _option(self, chosen: "Sequence[int] | np.ndarray", slot: int) -> Any:
         return self.options[slot][0 if chosen[slot] == UNDECIDED else chosen[slot]]
 
     def credit(self, chosen: np.ndarray, confidences: np.ndarray) -> np.ndarray:
@@ -183,7 +183,7 @@ class Automaton:
                     state = END
         return Target(tokens, decisions, states, choices)
 
-    def _wanted(self, intent: Intent) -> list[list["Value | Ended"]]:
+    def _wanted(self, intent: Intent) -> list[list]:
         """The option of each slot, by item; behind the last item of a list its end."""
         if self.schema.repeat > 1:
             items, ended = items_of(intent), [Ended(None)] * len(self.order)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class _Waiting:
         return self.ahead.popleft()
 
     def put_back(self, rows: Mapping[int, Sequence[int]]) -> None:
-        self.ahead.extendleft(reversed(rows.items()))
+        self.ahead.extendleft(reversed(list(rows.items())))
 
 
 @dataclass
@@ -174,7 +174,7 @@ class BatchClassifier:
             return Prediction(None, status=Status.REJECTED, reason=reason)
         return None
 
-    def _alike(self, row: tuple[int, Sequence[int]]) -> Sequence[int] | int:
+    def _alike(self, row: tuple[int, Any]) -> Any:
         """Where beginnings are shared, alike ones are neighbours; elsewhere like lengths are."""
         return row[1] if self.forward.shares else len(row[1])
 
@@ -259,9 +259,10 @@ class BatchClassifier:
 def _ahead(function: Callable, items: Sequence) -> Iterator:
     """`function` of each item, in order; the next one is under way while one is used."""
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(function, items[0]) if items else None
+        if not items:
+            return
+        following = pool.submit(function, items[0])
         for item in items[1:]:
             found, following = following.result(), pool.submit(function, item)
             yield found
-        if following:
-            yield following.result()
+        yield following.result()

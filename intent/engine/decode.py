@@ -6,11 +6,11 @@ Knows states and logits; knows nothing of models.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from intent.engine import Prediction, Status
+from intent.engine import Prediction, abstain
 from intent.engine.automaton import END, UNDECIDED, Automaton
 from intent.schema import INTENTS
 
@@ -76,7 +76,8 @@ class Walk:
     def _next_item(self, row: int) -> int:
         """The state behind a whole item of a list."""
         self._column[row] += self._width
-        return END if self._column[row] == self.values.shape[1] else self.automaton.again
+        again = self.automaton.again
+        return END if again is None or self._column[row] == self.values.shape[1] else again
 
     def restart(self, rows: np.ndarray) -> None:
         """Take back every decision of `rows`."""
@@ -89,9 +90,7 @@ class Walk:
     def prediction(self, row: int, abstain_below: float = 0.0) -> Prediction:
         """The prediction of a message whose answer is complete."""
         found = self._intent(row) if self.automaton.again is None else self._list(row)
-        if found.confidence < abstain_below:
-            return replace(found, intent=dict.fromkeys(found.intent), status=Status.ABSTAINED)
-        return found
+        return abstain(found, abstain_below)
 
     def _intent(self, row: int) -> Prediction:
         intent = self.automaton.intent(self.values[row].tolist())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intent import calibration
-from intent.artifacts.variant import CASCADE, SVM, Precision, VariantSpec
+from intent.artifacts.variant import SVM, Precision, VariantSpec
 from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.automaton import Automaton
@@ -55,7 +55,7 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
     spec = VariantSpec.parse(variant, "engine.variants")
     if spec.engine == SVM:
         return load_svm(folder, prompt.schema, options.abstain_below)
-    if spec.engine == CASCADE:
+    if spec.model:
         # A cascade's folder holds the files of both.
         threshold = max(Threshold.read(folder).confidence, options.abstain_below, options.cascade_below)
         other = load_classifier(folder, spec.model.name, prompt, options)

@@ -25,7 +25,7 @@ class GoldSet:
 
     catalog: Sequence[str]
     messages: Sequence[str]
-    intents: Sequence[Intent]
+    intents: Sequence[Intent | None]
 
     @classmethod
     def of(cls, reference: Classifier, prompt: Prompt, messages: Sequence[str]) -> "GoldSet":

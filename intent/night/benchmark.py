@@ -128,7 +128,7 @@ def measure_overhead(
 def _bare(spec: EngineSpec, messages: Sequence[str]) -> float:
     """Messages a second of the engine's actors, side by side, each given its share in one call."""
     options = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "runtime_env": {"env_vars": dict(spec.env_vars)}}
-    actors = [_Bare.options(**options).remote(spec.load) for _ in range(spec.actors)]
+    actors = [_Bare.options(**options).remote(spec.load) for _ in range(spec.actors)]  # type: ignore[attr-defined]  # by Ray
     parts = [messages[number :: spec.actors] for number in range(spec.actors)]
     try:
         with Steps(f"{spec.variant} alone") as steps:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -71,7 +72,7 @@ class _Seat:
     """
 
     spec: EngineSpec
-    actor: object = None
+    actor: Any = None
     ready: bool = False
     loading: float | None = None
     node: str = ""
@@ -98,7 +99,8 @@ class Fleet:
         """`distrusted`: tokens of label caches that are not to be used, of which there may be more later."""
         self.night, self.engines, self.attempts, self.progress, self.meters = night, engines, attempts, progress, meters
         self.listener, self.doing = listener, "shard"
-        self.distrusted, self.ignored = distrusted, set()
+        self.distrusted = distrusted
+        self.ignored: set[str] = set()
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
         self.looked = time.monotonic()
@@ -133,7 +135,7 @@ class Fleet:
                 # A call on an actor that died with another call is gone already.
                 if ref in self.calls:
                     self._settle(ref, queue, done)
-            for seat in queue.overdue(time.monotonic()):
+            for seat in cast(list[_Seat], queue.overdue(time.monotonic())):
                 self._died(seat, self._queues(seat) | {queue}, EngineHung("it hung: nothing was done for far too long"))
             for seat in self._stuck(time.monotonic()):
                 self._died(seat, self._queues(seat) | {queue}, EngineHung(_STUCK.format(LOADING_SECONDS / 60, seat.node)))
@@ -167,7 +169,7 @@ class Fleet:
         for note in set(loaded.ignored) - self.ignored:
             self.ignored.add(note)
             self.progress.say(f"the label cache of {seat.spec.variant} is ignored as far as it is damaged: {note}")
-        self._tell("engine", time.monotonic() - seat.loading, seat)
+        self._tell("engine", time.monotonic() - (seat.loading or 0.0), seat)
         self._price(seat, loaded.uses)
         self._log("actor ready", seat)
 
@@ -229,17 +231,17 @@ class Fleet:
         except ActorUnavailableError as error:
             # A call was lost, not the actor, which may hold a model that took minutes to load.
             seat.misses += 1
-            if shard is None or seat.misses >= SEAT_PATIENCE:
-                self._died(seat, self._queues(seat) | {queue, current}, error)
+            if shard is None or queue is None or seat.misses >= SEAT_PATIENCE:
+                self._died(seat, self._queues(seat) | {queue or current, current}, error)
             else:
                 queue.excuse(shard, seat, reason_of(error))
             return
         except RayError as error:
-            self._died(seat, self._queues(seat) | {queue, current}, error)
+            self._died(seat, self._queues(seat) | {queue or current, current}, error)
             return
         if shard is None and seat.loading is None:
             self._load(seat, outcome)
-        elif shard is None:
+        elif shard is None or queue is None:
             self._ready(seat, outcome)
         elif outcome.reason:
             self._log("shard failed", seat, shard, reason=outcome.reason, final=outcome.final)
@@ -258,7 +260,7 @@ class Fleet:
         self._tell(self.doing, outcome.seconds, seat, shard)
 
     def _tell(self, name: str, seconds: float, seat: _Seat, shard: Shard | None = None, error: str = "") -> None:
-        facts = {"variant": seat.spec.variant, "engine": seat.spec.kind, "node": seat.node}
+        facts: dict[str, str | int | float] = {"variant": seat.spec.variant, "engine": seat.spec.kind, "node": seat.node}
         if shard:
             facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
         self.listener(Event(name, seconds, facts, error))
@@ -270,14 +272,14 @@ class Fleet:
             facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
         log.info(message, extra=facts)
 
-    def _queues(self, seat: _Seat) -> set[Queue | None]:
-        return {queue for holder, _, queue in self.calls.values() if holder is seat}
+    def _queues(self, seat: _Seat) -> set[Queue]:
+        return {queue for holder, _, queue in self.calls.values() if holder is seat and queue}
 
-    def _died(self, seat: _Seat, queues: set[Queue | None], error: Exception) -> None:
+    def _died(self, seat: _Seat, queues: set[Queue], error: Exception) -> None:
         """Its shards go back, and a new actor takes its seat, unless too many died there in a row."""
         ray.kill(seat.actor)
         self.meters.died(seat)
-        queues, seat.misses, seat.loading = queues - {None}, 0, None
+        seat.misses, seat.loading = 0, None
         self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not seat}
         reason, excused = reason_of(error), _is_node_loss(error)
         lost = [shard for queue in queues for shard in queue.lost(seat, f"killed its actor: {reason}", excused)]

@@ -18,6 +18,7 @@ from intent.errors import CorruptData
 from intent.night import fresh
 from intent.night.part import RECEIPT, Receipt
 from intent.night.rows import ShardReader, distinct, refuse
+from intent.night.scan import TableReader
 from intent.night.shard import Shard
 from intent.night.worker import CACHED, Worker
 from intent.storage import Store
@@ -30,7 +31,9 @@ SLACK = 8
 CHUNKS, LEAST, MOST = 64, 64, 1_000
 
 
-def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int, max_characters: int) -> pa.Table:
+def count(
+    reader: "ShardReader | TableReader", column: str, shards: Iterable[Shard], limit: int, max_characters: int
+) -> pa.Table:
     """(message, shards, rows): in how many of `shards`, and rows, each is found, for the `limit` most frequent or more."""
     tables, size = [COUNTS.empty_table()], 0
     for shard in shards:
@@ -75,7 +78,8 @@ def publish_messages(store: Store, messages: pa.Array) -> None:
 def chunks(store: Store) -> list[Shard]:
     """The table's messages as shards by which the fleet labels them: large ones where there are many messages, and enough
     of them for every actor where there are few. The same whatever the fleet."""
-    blob = store.stat(MESSAGES)
+    if (blob := store.stat(MESSAGES)) is None:
+        raise FileNotFoundError(f"{store.uri} has no {MESSAGES}")
     rows = pq.read_metadata(io.BytesIO(store.read(MESSAGES))).num_rows
     size = min(max(LEAST, rows // CHUNKS), MOST)
     return [Shard(blob, start, min(size, rows - start), start) for start in range(0, rows, size)]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +60,7 @@ class Inspection:
     """
 
     uri: str
-    run: Mapping[str, object]
+    run: Mapping[str, Any]
     finished: bool
     shards: int
     done: int
@@ -71,7 +72,7 @@ class Inspection:
     failed: Sequence[Mapping[str, object]] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[str] = ()
-    summary: Mapping[str, object] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ def _sum(
         variants.update(look.receipt.variants)
         for status, bins in look.confidence.items():
             confidence[status] += bins
-    receipts = [look.receipt for look in looks if look.receipt.seconds is not None]
-    timed = [Timed(*where[receipt.shard], receipt.rows, receipt.seconds) for receipt in receipts]
+    receipts = [look.receipt for look in looks]
+    timed = [Timed(*where[r.shard], r.rows, r.seconds) for r in receipts if r.seconds is not None]
     return Inspection(
         uri=ledger.store.uri,
         run=asdict(ledger.run),

@@ -144,19 +144,19 @@ class Ledger:
 
     def failed(self) -> list[dict]:
         """What `record_failed` left for the operator."""
-        return self._read(FAILED) or []
+        return list(self._read(FAILED) or [])
 
     def verify(self) -> dict:
         """Check every file of a finished night against its manifest. Returns the manifest; raises CorruptData."""
         manifest = self.manifest()
         if manifest is None:
             raise CorruptData(f"{self.store.uri}: has no {MANIFEST}; the night is not finished, run it again")
-        faults = self.strays(manifest) + [fault for found, _ in self.examine(manifest) for fault in found]
+        faults = self.strays(manifest) + [fault for found, _ in self.examine(manifest, lambda part: None) for fault in found]
         if faults:
             raise CorruptData("; ".join(faults[:5]))
         return manifest
 
-    def examine(self, manifest: dict, look: Callable[[Part], T] = lambda part: None) -> Iterator[tuple[list[str], T | None]]:
+    def examine(self, manifest: dict, look: Callable[[Part], T]) -> Iterator[tuple[list[str], T | None]]:
         """Of each entry of the manifest: what of its files is not as it says and, where nothing is, `look` of its part.
 
         `look` is called from several threads. Changes nothing.

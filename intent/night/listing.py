@@ -124,23 +124,24 @@ def _one(uri: str, options: StorageOptions) -> tuple[Store, list[Blob]]:
     store = open_store(uri, options)
     is_file = isinstance(store, LocalStore) and store.root.is_file()
     below = [] if is_file else list(store.list())
-    above, alone = _object(uri, options)
+    alone = _object(uri, options)
     # Some tools mark a folder by an empty object of its name.
-    if alone is None or (below and not alone.size):
+    if alone is None or (below and not alone[1].size):
         return store, below
     if below:
         raise ConfigError("input", uri, f"is an object and a prefix; name the prefix as {uri}/, or move the object")
-    return above, [alone]
+    return alone[0], [alone[1]]
 
 
-def _object(uri: str, options: StorageOptions) -> tuple[Store | None, Blob | None]:
-    """The object of that name and its store; None where there is none, or where only folders may be read."""
+def _object(uri: str, options: StorageOptions) -> tuple[Store, Blob] | None:
+    """The store and the object of that name; None where there is none, or where only folders may be read."""
     if not uri.endswith("/"):
         parent, name = split_uri(uri)
         with suppress(ConfigError):
             store = open_store(parent, options)
-            return store, store.stat(name)
-    return None, None
+            if blob := store.stat(name):
+                return store, blob
+    return None
 
 
 def _several(uris: Sequence[str], options: StorageOptions) -> tuple[Store, list[Blob]]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ray.util.metrics import Counter, Gauge
 
 from intent.night.actor import Outcome
+from intent.night.part import Receipt
 from intent.night.progress import Progress, Stage
 from intent.night.queue import Queue
 
@@ -60,14 +61,15 @@ class Meters:
         tags = self._tags(seat)
         self._add(self.seconds, outcome.seconds, tags)
         self._add(self.classified, outcome.part.receipt.classified if outcome.part else messages, tags)
-        if outcome.part:
-            self._spare(seat, outcome, tags)
-        for status in ("labelled", "abstained", "rejected") if outcome.part else ():
+        if not outcome.part:
+            return
+        self._spare(seat, outcome, outcome.part.receipt, tags)
+        for status in ("labelled", "abstained", "rejected"):
             self._add(self.rows, getattr(outcome.part.receipt, status), tags | {"status": status})
 
-    def _spare(self, seat, outcome: Outcome, tags: dict[str, str]) -> None:
+    def _spare(self, seat, outcome: Outcome, receipt: Receipt, tags: dict[str, str]) -> None:
         """Count what the label cache answered, at the price of what this kind of engine has taken for a message so far."""
-        receipt, pace = outcome.part.receipt, self._paces.setdefault(seat.spec.variant, [0.0, 0])
+        pace = self._paces.setdefault(seat.spec.variant, [0.0, 0])
         if receipt.classified:
             pace[0] += outcome.seconds
             pace[1] += receipt.classified

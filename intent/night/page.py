@@ -177,10 +177,11 @@ def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> str:
     most = max([*now.values(), *before.values()], default=1)
     drawn = []
     for key in every[:MOST_BARS]:
-        shares = (now.get(key, 0.0), before.get(key, 0.0)) if before else (now.get(key, 0.0),)
-        bars = "".join(f'<i style="width:{100 * share / most:.1f}%"></i>' for share in shares)
-        title = html.escape(f"{key}: {shares[0]:.2%}" + (f", the last nights {shares[1]:.2%}" if before else ""))
-        said = f"<span>{html.escape(key)}</span><span>{bars}</span><span>{shares[0]:.1%}</span>"
+        share, earlier = now.get(key, 0.0), before.get(key, 0.0)
+        shares = [share, earlier] if before else [share]
+        bars = "".join(f'<i style="width:{100 * width / most:.1f}%"></i>' for width in shares)
+        title = html.escape(f"{key}: {share:.2%}" + (f", the last nights {earlier:.2%}" if before else ""))
+        said = f"<span>{html.escape(key)}</span><span>{bars}</span><span>{share:.1%}</span>"
         drawn.append(f'<div class="bar" title="{title}">{said}</div>')
     left = "" if len(every) <= MOST_BARS else f", the {MOST_BARS} most frequent of {len(every)}"
     keys = '<span class="key"></span>this night<span class="key usual"></span>the last nights' if before else ""

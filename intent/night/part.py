@@ -88,8 +88,7 @@ def build_part(counts: dict, labelled: pa.Table, rejected: pa.Table) -> Part:
             pass
         refused = writer.data
     with _Writer(labelled) as writer:
-        digests = {"rejected_sha256": sha256(refused) if refused else "", "pages_sha256": sha256(writer.data)}
-        receipt = Receipt(**counts, **digests)
+        receipt = Receipt(**counts, rejected_sha256=sha256(refused) if refused else "", pages_sha256=sha256(writer.data))
         text = json.dumps(asdict(receipt), sort_keys=True).encode()
         writer.metadata[RECEIPT], writer.metadata[RECEIPT_SHA256] = text, sha256(text)
         if refused:

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TextIO
+from typing import Any, TextIO
 
 from intent.night.part import Committed, Receipt
 from intent.progress import Steps, write
@@ -96,7 +96,9 @@ class Tally:
             name: {"rows": rows, "rows_per_second": round(rates.get(name, 0.0), 1)}
             for name, rows in sorted(self.variants.items())
         }
-        counts = {name: self.counts[name] for name in ("rows", "labelled", "abstained", "rejected", "classified", "cached")}
+        counts: dict[str, Any] = {
+            name: self.counts[name] for name in ("rows", "labelled", "abstained", "rejected", "classified", "cached")
+        }
         counts |= {"asked_again": self.counts["asked"], "agreed": self.counts["agreed"]}
         return Summary(
             **counts,

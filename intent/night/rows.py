@@ -26,7 +26,7 @@ class ShardReader:
         self.source, self.columns, self.types = source, list(columns), types or pa.schema([])
         self._lock = threading.Lock()
         self._footer: tuple[Blob | None, pq.FileMetaData | None, np.ndarray] = (None, None, np.zeros(1, np.int64))
-        self._kept: tuple[object, pa.Table | None] = (None, None)
+        self._kept: tuple[object, pa.Table] = (None, pa.table({}))
 
     def read(self, shard: Shard) -> pa.Table:
         """The shard's rows. Raises CorruptData where the object is not what was planned."""
@@ -52,7 +52,7 @@ class ShardReader:
         if key != (shard.blob, groups):
             table = self._read_groups(shard.blob, metadata, groups)
         cut = len(groups) == 1 and len(table) > shard.rows
-        self._kept = ((shard.blob, groups), table) if cut else (None, None)
+        self._kept = ((shard.blob, groups), table) if cut else (None, pa.table({}))
         return self._typed(shard.blob, table.slice(offset, shard.rows))
 
     def _read_footer(self, blob: Blob) -> tuple[pq.FileMetaData, np.ndarray]:

@@ -41,7 +41,7 @@ class TableReader:
     def __init__(self, snapshot: Snapshot, columns: Sequence[str], types: pa.Schema | None = None):
         self.snapshot, self.columns, self.types = snapshot, list(columns), types or pa.schema([])
         self._lock = threading.Lock()
-        self._kept: tuple[tuple | None, pa.Table | None] = (None, None)
+        self._kept: tuple[tuple | None, pa.Table] = (None, pa.table({}))
 
     def read(self, shard: Shard) -> pa.Table:
         """The shard's rows. Raises CorruptData where the table's file is not what was planned."""
@@ -68,7 +68,7 @@ class TableReader:
         key, table = self._kept
         if key != (shard.blob, start, stop):
             table = typed(self._window(shard.blob, start, stop), self.types)
-        self._kept = ((shard.blob, start, stop), table) if len(table) > shard.rows else (None, None)
+        self._kept = ((shard.blob, start, stop), table) if len(table) > shard.rows else (None, pa.table({}))
         return table.slice(offset, shard.rows)
 
     def _window(self, blob: Blob, start: int, stop: int) -> pa.Table:
@@ -87,10 +87,14 @@ class TableReader:
 
 
 def read_source_footers(source: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
-    return (read_table_footers if isinstance(source, Snapshot) else read_footers)(source, blobs, columns)
+    if isinstance(source, Snapshot):
+        return read_table_footers(source, blobs, columns)
+    return read_footers(source, blobs, columns)
 
 
 def open_reader(
     source: Store | Snapshot, columns: Sequence[str], types: pa.Schema | None = None
 ) -> "ShardReader | TableReader":
-    return (TableReader if isinstance(source, Snapshot) else ShardReader)(source, columns, types)
+    if isinstance(source, Snapshot):
+        return TableReader(source, columns, types)
+    return ShardReader(source, columns, types)

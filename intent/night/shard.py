@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,7 +85,7 @@ class Plan:
     table: tuple[str, int] | None = None
 
 
-FooterReader = Callable[[Store, Sequence[Blob], Sequence[str]], list[Footer]]
+FooterReader = Callable[[Any, Sequence[Blob], Sequence[str]], list[Footer]]
 
 
 def input_fingerprint(blobs: Iterable[Blob]) -> str:
@@ -112,7 +113,8 @@ def plan_shards(
 
     Raises ConfigError where no object is readable Parquet with the columns, or where a column's types do not go together.
     """
-    footers = (read or read_footers)(listing.store, listing.blobs, columns.read)
+    reader: FooterReader = read or read_footers
+    footers = reader(listing.store, listing.blobs, columns.read)
     foreign = {f.blob.key: f.reason for f in footers if f.foreign and not listing.is_named_data(f.blob.key)}
     if len(foreign) == len(footers):
         remedy = f"holds no Parquet, but {named(foreign)}; name the folder or prefix of the query log"

@@ -5,7 +5,7 @@ Work is cut by its amount, never by the CPUs of the moment: a cluster that has n
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import ray
@@ -39,7 +39,7 @@ def read_footers_on_cluster(
         return [footer for piece in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, piece, columns, stage)]
     pieces = _slices(blobs, FOOTERS_PER_TASK)
     tasks = _Tasks(pieces, lambda piece: [_footers.remote(store, piece, columns)], stage, attempts)
-    found: dict[int, list[Footer]] = {}
+    found: dict[int, Any] = {}
     while tasks.flying:
         found |= {number: footers for [number], footers, _ in tasks.finished()}
     return [footer for number in range(len(pieces)) for footer in found[number]]

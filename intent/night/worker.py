@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -161,6 +162,7 @@ class Worker:
         return agree
 
     def _fresh(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction], new: np.ndarray) -> Fresh | None:
+        assert self.reader is not None, "only what was looked up can be new"
         sure = new & np.array([p.status is Status.OK for p in predictions], bool)
         made = [predictions[i] for i in np.flatnonzero(sure)]
         hashes = found.high[asked][sure], found.low[asked][sure]
@@ -170,7 +172,7 @@ class Worker:
     def _answers(self, predictions: Sequence[Prediction], cached: bool = False) -> pa.Table:
         intents = [p.intent if p.status is Status.OK else None for p in predictions]
         names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
-        slots = [[intent[name] if intent else None for intent in intents] for name in names]
+        slots: list[list[Any]] = [[intent[name] if intent else None for intent in intents] for name in names]
         if self.schema.repeat > 1:
             slots = [[given and _sure(given, p.slots) for given, p in zip(slots[0], predictions, strict=True)]]
         rest = [
