@@ -62,7 +62,7 @@ class Ledger:
     run: RunIdentity
 
     def plan(self, cut: Callable[[], Plan]) -> Plan:
-        """Return the run's plan: the existing one, or else the result of `cut()`. Raises RunMismatch, naming the differences."""
+        """Return the run's plan: the existing one, or else the result of `cut()`. Raises RunMismatch with the differences."""
         found = self._read(PLAN)
         if found is None:
             self.store.put_if_absent(PLAN, _dump({"run": asdict(self.run), **_packed(cut())}))

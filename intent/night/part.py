@@ -29,8 +29,8 @@ class Receipt:
     classified      messages that the model saw for this part
     refused         rejected rows that no model was asked about
     cached          rows whose answers came from the label cache
-    found           messages that the cache had
-    asked, agreed   of these, messages that the model saw again, and that got the same intent
+    found           messages that the cache answered
+    asked, agreed   messages that the cache had and the model saw again, and of these, those that got the same intent
     cache           scope and epoch of the cache
     seconds         time of labelling, without reading and writing; None in a part of an older version
     pages_sha256    of the file's bytes before its footer
@@ -85,7 +85,7 @@ class Committed:
 
 
 def build_part(counts: dict, labelled: pa.Table, rejected: pa.Table) -> Part:
-    """Build a part in memory, so that nothing incomplete is published. `counts`: the fields of a Receipt without the SHA-256s."""
+    """Build a part in memory, so that nothing incomplete is published. `counts`: a Receipt's fields without the SHA-256s."""
     refused = b""
     if rejected.num_rows:
         with _Writer(rejected) as writer:
