@@ -46,7 +46,9 @@ class Listing:
         return (self.store.uri, self.store.version) if isinstance(self.store, Snapshot) else None
 
     def is_named_data(self, key: str) -> bool:
-        """Return whether the object is data by its name. If so, being unreadable is a fault and not a reason to leave it out."""
+        """Return whether the object is data by its name. If it is, being unreadable is a fault, not a reason to
+        leave it out.
+        """
         return self.pattern is not None or key.lower().endswith(ENDINGS)
 
 
