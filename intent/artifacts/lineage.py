@@ -1,8 +1,8 @@
-"""Which artifact a configuration names: the same configuration finds, in every job, what an earlier job made of it.
+"""Find the artifact that a configuration names: every job finds what an earlier job made with the same configuration.
 
-data -> checkpoint <- base, checkpoint -> variant. Each has a fingerprint of its own settings and of its inputs, and lies
-in the workspace under it. Inputs are named by content, never by where they lie. An explicit `data.uri` or `train.uri`
-stands for what would be made.
+data -> checkpoint <- base, checkpoint -> variant. Each artifact has a fingerprint of its own settings and its inputs, and is
+stored in the workspace under it. Inputs are named by content, never by location. An explicit `data.uri` or `train.uri` replaces
+what would be made.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,11 +26,10 @@ from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
 
-# Bumped when the same settings give other bytes.
+# Raise a version when the same settings produce other bytes.
 VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2}
 GOLD_SLOTS = ["action", "product", "quantity"]
-# What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
-# whose content is an input.
+# Fields that do not affect an artifact's content, and locations of inputs, whose content is an input itself.
 PLACES = (
     "uri", "also", "device", "cpus", "workers", "pass_tokens", "group_size", "file_type", "adapter", "vocabulary", "source",
     "revision", "sha256",
@@ -49,13 +48,13 @@ class Lineage(Generic[C]):
 
     @cached_property
     def catalog(self) -> Catalog:
-        """Raises ConfigError where `catalog` cannot be read. Empty for a schema that uses none."""
+        """The catalog; empty for a schema that uses none. Raises ConfigError if it cannot be read."""
         if not self.schema.uses_catalog:
             return Catalog(())
         return Catalog.read(self.config.catalog, self.config.catalog_column, self.options)
 
     def check(self) -> None:
-        """What a job reads itself, so that it is refused before a cluster is up. Raises ConfigError."""
+        """Check what a job reads itself, so that it is refused before a cluster starts. Raises ConfigError."""
         _ = self.catalog
 
     @cached_property
@@ -64,7 +63,7 @@ class Lineage(Generic[C]):
 
     @cached_property
     def labelled_files(self) -> dict[str, bytes]:
-        """The files of `labelled.uri`, by key. Raises ConfigError where it holds none."""
+        """The files of `labelled.uri`, by key. Raises ConfigError if there are none."""
         return labelled.read_files(str(self.config.labelled.uri), self.options)
 
     @property
@@ -73,7 +72,7 @@ class Lineage(Generic[C]):
 
     @cached_property
     def model(self) -> ModelConfig:
-        """The base model, as the job's tasks are to load it: from one commit, and from a folder by its absolute path."""
+        """The base model as the job's tasks load it: from one commit, or from a folder by its absolute path."""
         return pinned(self.config.model)
 
     @cached_property
@@ -131,14 +130,16 @@ class Lineage(Generic[C]):
         return self._find(self.config.data.uri, self.data_record, "data.uri", "jobs.generate")
 
     def also(self) -> list[Artifact]:
-        """The data sets of `train.also`. Raises ConfigError where one is none."""
+        """Return the data sets of `train.also`. Raises ConfigError if one of them is not a data set."""
         return [self._find(uri, self.data_record, "train.also", "jobs.generate") for uri in self.config.train.also]
 
     def base(self) -> Artifact:
         return self._find(None, self.base_record, "", "jobs.train")
 
     def held_out(self) -> Artifact:
-        """What variants are measured on: the data set's own held-out messages, or with `gold` a half of the gold set."""
+        """Return what variants are measured on: the data set's own held-out messages or, with `gold`, one half of
+        the gold set.
+        """
         if self.config.gold is None:
             return self.data()
         if self.schema.names != GOLD_SLOTS:
@@ -182,19 +183,19 @@ class Lineage(Generic[C]):
 
 
 def _content(folder: Path, names: Sequence[str]) -> str:
-    """Of those of the files `names` that the folder has."""
+    """Return a fingerprint of those of the files `names` that the folder has."""
     return fingerprint({name: file_sha256(folder / name) for name in names if (folder / name).exists()})
 
 
 def _saying(teacher: TeacherConfig) -> dict:
-    """What decides a teacher's answers; how fast it is asked, and at what price, does not."""
+    """Return what determines a teacher's answers. Its speed and its price do not."""
     endpoint = teacher.endpoint
     asked = {"model": endpoint.model, "url": endpoint.url, "options": endpoint.options}
     return {**asdict(teacher), "endpoint": asked}
 
 
 def require_matching(artifact: Artifact, lineage: Lineage) -> None:
-    """Raises ConfigError where a variant was trained for another schema than the job's; a base was trained for none."""
+    """Raise ConfigError if a variant was trained for another schema than the job's. A base was trained for none."""
     if artifact.record.kind != "base" and artifact.record.inputs.get("schema") != lineage.schema_fingerprint:
         raise ConfigError(
             "schema", lineage.schema.name, f"{artifact.uri} was trained for another schema; use that one or train again"
