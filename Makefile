@@ -54,6 +54,7 @@ test: install
 lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 # As root: starts a Ceph store and network namespaces, installing what they need. SEED=n repeats a run.
 chaos: install

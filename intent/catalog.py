@@ -36,7 +36,8 @@ class Catalog:
         """As `parse`, of a file or of all files of a folder, as Spark writes one."""
         files = read_files(uri, options, "catalog")
         if any(uri.endswith(key) for key in files):
-            return cls.parse(*files.values(), uri, column)
+            [data] = files.values()
+            return cls.parse(data, uri, column)
         named = ((f"{key} {at}", name) for key, data in files.items() for at, name in _names(data, f"{uri}/{key}", column))
         return cls._of(named, uri, column)
 

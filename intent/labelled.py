@@ -146,7 +146,8 @@ def _intent(
 ) -> Intent:
     if schema.repeat == 1:
         return schema.intent(_values(row, config.slots or schema.names, schema, catalog, unknown))
-    items = _items(row, *(config.slots or [INTENTS]), schema)
+    [column] = config.slots or [INTENTS]
+    items = _items(row, column, schema)
     values = [value for item in items for value in _values(item, schema.names, schema, catalog, unknown)]
     return schema.check(schema.intent(values), catalog)
 

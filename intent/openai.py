@@ -136,7 +136,8 @@ class Endpoint:
         with self._lock:
             self._failures = 0
         tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        return Reply(text, *tokens, error="" if text is not None else "empty answer")
+        read, written = tokens
+        return Reply(text, read, written, error="" if text is not None else "empty answer")
 
     def _failed(self, reason: str, status: int | None) -> Reply:
         with self._lock:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 TICK_SECONDS = 1.0
 # Between two lines: at first, and where the work takes hours.
@@ -85,8 +85,8 @@ class Count:
         counted = f"{self.done:,} of {self.total:,} {_plural(self.unit)}".rstrip() if self.total else ""
         if self.finished:
             return [f"{counted} in {time_of(passed)}", speed(rate, self.unit)]
-        if rate:
-            return [counted, speed(rate, self.unit), f"{time_of(self.left())} left"]
+        if rate and (left := self.left()) is not None:
+            return [counted, speed(rate, self.unit), f"{time_of(left)} left"]
         return [counted, f"{time_of(passed)} so far" if passed >= 1 else ""]
 
 
@@ -255,7 +255,7 @@ class _Bars:
 
         columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), Said()
         self._progress = Progress(*columns, console=Console(file=stream))
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, Any] = {}
         self._progress.start()
 
     def show(self, title: str, said: Count | str, done: int, total: int) -> None:

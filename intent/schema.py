@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
@@ -82,7 +83,7 @@ Slot = Choice | Entity | Count
 
 def _slot(fields: Mapping) -> Slot:
     """The slot whose `asdict` this is, maybe read from JSON."""
-    named = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    named: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return (Choice if "values" in named else Count if "min" in named else Entity)(**named)
 
 
@@ -133,14 +134,14 @@ class IntentSchema:
             del fields["repeat"]
         return fields
 
-    def intent(self, values: Sequence[Value]) -> Intent:
+    def intent(self, values: Sequence[Value | None]) -> Intent:
         """The intent of the slots' values, one item's after another's; slots after an ending value are null."""
         if self.repeat == 1:
             return self._item(values)
         width = len(self.slots)
         return {INTENTS: [self._item(values[at : at + width]) for at in range(0, len(values), width)]}
 
-    def _item(self, values: Sequence[Value]) -> Item:
+    def _item(self, values: Sequence[Value | None]) -> Item:
         return dict(zip(self.names, list(values) + [None] * (len(self.slots) - len(values)), strict=True))
 
     def values(self, intent: Intent) -> list[Value]:
@@ -207,7 +208,7 @@ class IntentSchema:
         """
         counts = [slot for slot in self.slots if isinstance(slot, Count)]
         names = [slot.name for slot in self.slots if not isinstance(slot, Count)]
-        found: dict[tuple, tuple[Item, list[int]]] = {}
+        found: dict[tuple, tuple[dict[str, Any], list[int]]] = {}
         for number, item in enumerate(items):
             whole, said = found.setdefault(tuple(item[name] for name in names), (dict(item), []))
             for slot in counts if said else ():
@@ -270,7 +271,7 @@ class IntentSchema:
         return [pa.field(slot.name, pa.int32() if isinstance(slot, Count) else pa.string()) for slot in self.slots]
 
 
-def items_of(intent: Intent | None) -> list[Item]:
+def items_of(intent: dict | None) -> list[Item]:
     """The items of an intent: those of its list, else itself; none of an answer that was withheld."""
     if intent is None:
         return []

@@ -35,7 +35,7 @@ def prepare(lineage: Lineage) -> tuple[dict[str, Artifact], dict[str, str]]:
     return made, {name: str(error) for name, error in (refused | failed).items()}
 
 
-def _shape(lineage: Lineage) -> Artifact:
+def _shape(lineage: Lineage[BenchmarkConfig]) -> Artifact:
     import ray
 
     config = lineage.config
@@ -63,6 +63,7 @@ def _make_shape(
     def build(folder: Path) -> None:
         if config.shape is Shape.embedded:
             return write_base(config.model, folder)
+        assert tokenizer is not None, "other shapes have one"
         where = artifacts.fetch(tokenizer, options) if isinstance(tokenizer, Artifact) else tokenizer
         return write_shape(config.shape.value, where, folder)
 
@@ -76,7 +77,11 @@ def workload(lineage: Lineage) -> Workload:
 
 
 def measure(
-    row: Row, variant: Artifact, work: Workload, lineage: Lineage, tell: Callable[[str], None] = lambda what: None
+    row: Row,
+    variant: Artifact,
+    work: Workload,
+    lineage: Lineage[BenchmarkConfig],
+    tell: Callable[[str], None] = lambda what: None,
 ) -> tuple[Result, dict]:
     """The row's result and the machine that gave it; the actors of a row share the messages and run side by side.
 
@@ -109,7 +114,7 @@ def _disk_bytes(variant: Artifact, row: Row) -> int:
     return sum(entry["bytes"] for key, entry in files if key.endswith(WEIGHTS) and "/" not in key)
 
 
-def measure_all(lineage: Lineage) -> tuple[dict, list[Result]]:
+def measure_all(lineage: Lineage[BenchmarkConfig]) -> tuple[dict, list[Result]]:
     """What the results hold for, and the results."""
     rows, results, where = _rows(lineage.config), [], {}
     work = workload(lineage)
@@ -154,7 +159,7 @@ def _gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def _head(lineage: Lineage, where: dict, messages: str) -> dict:
+def _head(lineage: Lineage[BenchmarkConfig], where: dict, messages: str) -> dict:
     config = lineage.config
     return {
         "shape": f"{config.shape.value} ({'random weights' if config.shape is Shape.llama32_1b else config.model.name})",

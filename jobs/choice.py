@@ -16,7 +16,7 @@ from intent.storage import Store, open_store, split_uri
 from jobs.context import require_fitting
 from jobs.nodes import places
 
-Serving = tuple[dict[str, Artifact], dict[str, int | None]]
+Serving = tuple[dict[str, Artifact], dict[str, int]]
 
 
 def serving(lineage: Lineage, models: str | None, begun: Sequence[Store] = ()) -> Serving:
@@ -71,9 +71,9 @@ def _otherwise(lineage: Lineage) -> list[str]:
     return names
 
 
-def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -> dict[str, int | None]:
+def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -> dict[str, int]:
     same = [s for s in chosen.values() if s.variant in variants and variants[s.variant].fingerprint == s.fingerprint]
-    return {selected.variant: selected.batch for selected in same}
+    return {selected.variant: selected.batch for selected in same if selected.batch is not None}
 
 
 def _planned(place: Store) -> dict[str, str]:

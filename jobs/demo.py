@@ -34,10 +34,10 @@ def write_log(store: Store, lineage: Lineage, data: DataConfig) -> None:
     if store.stat(f"part-{FILES - 1}.parquet"):
         return
     corpus = Corpus(lineage.schema, data.languages, LOG_SEED, lineage.catalog)
-    messages: list[str | None] = list(dict.fromkeys(example.message for example in corpus.examples(0, 2 * DISTINCT)))[:DISTINCT]
+    messages = list(dict.fromkeys(example.message for example in corpus.examples(0, 2 * DISTINCT)))[:DISTINCT]
     rng = random.Random(LOG_SEED)
     weights = [1 / (rank + 10) for rank in range(len(messages))]
-    rows = rng.choices(messages, weights, k=ROWS - len(messages)) + messages
+    rows: list[str | None] = [*rng.choices(messages, weights, k=ROWS - len(messages)), *messages]
     rng.shuffle(rows)
     rows[17], rows[4_711], rows[12_345] = None, "", " \n "
     size = ROWS // FILES

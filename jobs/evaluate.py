@@ -1,7 +1,7 @@
 """Score every variant and the unquantized checkpoint on held-out messages, each alone on its hardware."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,7 +96,8 @@ def _plans(lineage: Lineage, spec: VariantSpec, where: list[Place]) -> Iterator[
         # A node with GPUs does not hide them from what is to be measured on its CPUs.
         device = Device.cpu if place.hardware.kind == CPU and len(where) > 1 else None
         # The SVM decodes nothing.
-        for batch in [1] if spec.engine == SVM else sizes or [_batch(lineage, spec)]:
+        batches: Sequence[int | None] = [1] if spec.engine == SVM else sizes or [_batch(lineage, spec)]
+        for batch in batches:
             loader = classifier_loader(lineage, spec.name, variant, place.cpus, batch, device=device)
             name = spec.name + (f" x{batch}" if len(sizes) > 1 and spec.engine != SVM else "")
             name += f" on {place.hardware.model}" if len(where) > 1 else ""
@@ -116,7 +117,8 @@ def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Art
     made, failed = _measure_now(missing, workspace, options) if missing else ({}, {})
     done |= made
     names = [plan.name for plan in planned]
-    return [(plan, done[plan.name]) for plan in planned if done[plan.name]], {n: failed[n] for n in names if n in failed}
+    measured = [(plan, found) for plan in planned if (found := done[plan.name])]
+    return measured, {name: failed[name] for name in names if name in failed}
 
 
 def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> tuple[dict[str, Artifact], dict[str, str]]:
@@ -160,7 +162,7 @@ def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, 
     return {name: {"exact": result["score"]["exact"]} for name, result in results.items() if "score" in result}
 
 
-def _price(lineage: Lineage, hardware, units: int) -> float | None:
+def _price(lineage: Lineage, hardware, units: float) -> float | None:
     """USD an hour of all processors that a measurement had to itself."""
     each = price(lineage.config.cluster.prices, hardware)
     return None if each is None else each * units

@@ -60,7 +60,7 @@ def _base(lineage: Lineage) -> artifacts.Artifact | None:
 def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
     """The messages that `labelled` names. Raises ConfigError where too few rows are examples to train and measure on."""
     found = labelled.examples_of(lineage.labelled_files, lineage.config.labelled, lineage.schema, lineage.catalog.names)
-    labelled.require_most(found, lineage.config.labelled.uri)
+    labelled.require_most(found, str(lineage.config.labelled.uri))
     labelled.keep_apart(found, gold.messages())
     told = {"refused": dict(found.refused), "unknown": {slot: sorted(values) for slot, values in found.unknown.items()}}
     if empty := [split for split, examples in found.splits.items() if not examples]:

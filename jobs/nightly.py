@@ -69,11 +69,11 @@ def open_journal(config: NightlyConfig) -> Journal:
     return Journal(
         store=open_store(base, options),
         below=lambda path: open_store(f"{base}/{path}", options),
-        output=lambda day: open_store(*place.of(date.fromisoformat(day)), options),
+        output=lambda day: open_store(place.of(date.fromisoformat(day))[0], options),
     )
 
 
-def examination(lineage: Lineage, fleet: Callable[[], list[EngineSpec]]) -> Examination:
+def examination(lineage: Lineage[NightlyConfig], fleet: Callable[[], list[EngineSpec]]) -> Examination:
     """How the gate judges. The gold set is read, and refused, before any work. Raises ConfigError."""
     config = lineage.config
     if config.gate.gold is None:

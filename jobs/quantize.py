@@ -188,7 +188,9 @@ def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
         report(0, 0, "", "loads the unquantized model")
         reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
         asked = list(messages)[: parity.CANDIDATES]
-        with polled(lambda: reference.answered, len(asked), report, "message", "labels them with the unquantized model"):
+        with polled(
+            lambda: getattr(reference, "answered", 0), len(asked), report, "message", "labels them with the unquantized model"
+        ):
             gold = GoldSet.of(reference, prompt, asked)
         gold.write(folder)
 
@@ -222,6 +224,7 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
     """Whole training prompts with their answers: a few messages share each prefix, as they do when served."""
     from intent.train.batches import calibration_sequences, encode
 
+    assert work.data, "calibration reads training messages"
     files = Files(work.data, options)
     examples = dataset.read_split(files, "train")[: work.messages]
     groups = encode(examples, dataset.read_catalogs(files), work.schema, load_tokenizer(checkpoint), work.codec)

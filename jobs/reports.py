@@ -75,7 +75,8 @@ class _Board:
 
 class _Reporter:
     def __init__(self, board, part: str):
-        self.board, self.part, self.said, self.last = board, part, 0.0, ()
+        self.board, self.part, self.said = board, part, 0.0
+        self.last: tuple = ()
 
     def __call__(self, done: int, total: int, unit: str, note: str = "") -> None:
         now, kind = time.monotonic(), (total, unit, note)

@@ -24,5 +24,5 @@ def take_over() -> None:
         stream = getattr(sys, name)
         if type(stream) is io.TextIOWrapper:
             stream.flush()
-            how = {"encoding": stream.encoding, "errors": "backslashreplace", "line_buffering": stream.line_buffering}
-            setattr(sys, name, Terminal(stream.buffer, **how))
+            buffered = stream.line_buffering
+            setattr(sys, name, Terminal(stream.buffer, stream.encoding, "backslashreplace", line_buffering=buffered))

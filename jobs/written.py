@@ -39,7 +39,7 @@ def keep_text(config: type) -> None:
 
 
 def _loader() -> type:
-    class Loader(_omegaconfs_loader()):
+    class Loader(_omegaconfs_loader()):  # type: ignore[misc]  # OmegaConf makes the class in a function
         def construct_mapping(self, node: yaml.Node, deep: bool = False) -> Any:
             for key, value in node.value:
                 if key.value in _names:

@@ -1,8 +1,8 @@
-"""Which artifact a configuration names: the same configuration finds, in every job, what an earlier job made of it.
+"""Find the artifact that a configuration names: every job finds what an earlier job made with the same configuration.
 
-data -> checkpoint <- base, checkpoint -> variant. Each has a fingerprint of its own settings and of its inputs, and lies
-in the workspace under it. Inputs are named by content, never by where they lie. An explicit `data.uri` or `train.uri`
-stands for what would be made.
+data -> checkpoint <- base, checkpoint -> variant. Each artifact has a fingerprint of its own settings and its inputs, and is
+stored in the workspace under it. Inputs are named by content, never by location. An explicit `data.uri` or `train.uri` replaces
+what would be made.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,11 +10,12 @@ from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from intent import calibration, labelled
 from intent.artifacts import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.artifacts.source import pinned, source_content
-from intent.artifacts.variant import CASCADE, SVM, VariantSpec
+from intent.artifacts.variant import SVM, VariantSpec
 from intent.catalog import Catalog
 from intent.config import JobConfig, ModelConfig, TeacherConfig
 from intent.engine import parity
@@ -25,34 +26,35 @@ from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
 
-# Bumped when the same settings give other bytes.
+# Raise a version when the same settings produce other bytes.
 VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2}
 GOLD_SLOTS = ["action", "product", "quantity"]
-# What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
-# whose content is an input.
+# Fields that do not affect an artifact's content, and locations of inputs, whose content is an input itself.
 PLACES = (
     "uri", "also", "device", "cpus", "workers", "pass_tokens", "group_size", "file_type", "adapter", "vocabulary", "source",
     "revision", "sha256",
 )  # fmt: skip
 
+C = TypeVar("C", bound=JobConfig)
 
-class Lineage:
+
+class Lineage(Generic[C]):
     """The artifacts of one configuration."""
 
-    def __init__(self, config: JobConfig):
+    def __init__(self, config: C):
         self.config = config
         self.options = config.storage.options()
         self.schema = config.schema.schema()
 
     @cached_property
     def catalog(self) -> Catalog:
-        """Raises ConfigError where `catalog` cannot be read. Empty for a schema that uses none."""
+        """The catalog; empty for a schema that uses none. Raises ConfigError if it cannot be read."""
         if not self.schema.uses_catalog:
             return Catalog(())
         return Catalog.read(self.config.catalog, self.config.catalog_column, self.options)
 
     def check(self) -> None:
-        """What a job reads itself, so that it is refused before a cluster is up. Raises ConfigError."""
+        """Check what a job reads itself, so that it is refused before a cluster starts. Raises ConfigError."""
         _ = self.catalog
 
     @cached_property
@@ -61,8 +63,8 @@ class Lineage:
 
     @cached_property
     def labelled_files(self) -> dict[str, bytes]:
-        """The files of `labelled.uri`, by key. Raises ConfigError where it holds none."""
-        return labelled.read_files(self.config.labelled.uri, self.options)
+        """The files of `labelled.uri`, by key. Raises ConfigError if there are none."""
+        return labelled.read_files(str(self.config.labelled.uri), self.options)
 
     @property
     def schema_fingerprint(self) -> str:
@@ -70,7 +72,7 @@ class Lineage:
 
     @cached_property
     def model(self) -> ModelConfig:
-        """The base model, as the job's tasks are to load it: from one commit, and from a folder by its absolute path."""
+        """The base model as the job's tasks load it: from one commit, or from a folder by its absolute path."""
         return pinned(self.config.model)
 
     @cached_property
@@ -128,14 +130,16 @@ class Lineage:
         return self._find(self.config.data.uri, self.data_record, "data.uri", "jobs.generate")
 
     def also(self) -> list[Artifact]:
-        """The data sets of `train.also`. Raises ConfigError where one is none."""
+        """Return the data sets of `train.also`. Raises ConfigError if one of them is not a data set."""
         return [self._find(uri, self.data_record, "train.also", "jobs.generate") for uri in self.config.train.also]
 
     def base(self) -> Artifact:
         return self._find(None, self.base_record, "", "jobs.train")
 
     def held_out(self) -> Artifact:
-        """What variants are measured on: the data set's own held-out messages, or with `gold` a half of the gold set."""
+        """Return what variants are measured on: the data set's own held-out messages or, with `gold`, one half of
+        the gold set.
+        """
         if self.config.gold is None:
             return self.data()
         if self.schema.names != GOLD_SLOTS:
@@ -156,7 +160,7 @@ class Lineage:
     def _variant_record(self, spec: VariantSpec) -> ArtifactRecord:
         if spec.engine == SVM:
             return self.svm_record()
-        if spec.engine == CASCADE:
+        if spec.model:
             return self.cascade_record(spec, self.variant(VariantSpec.parse(SVM)), self.variant(spec.model))
         return self.variant_record(self.checkpoint(), spec)
 
@@ -169,7 +173,7 @@ class Lineage:
         where = artifact_uri(self.config.workspace, record())
         return load(where, f"run python -m {job} with the same settings first", self.options)
 
-    def _record(self, kind: str, settings: object, inputs: dict, **more) -> ArtifactRecord:
+    def _record(self, kind: str, settings: Any, inputs: dict, **more) -> ArtifactRecord:
         named = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(settings).items()}
         kept = {key: value for key, value in named.items() if key not in PLACES}
         return ArtifactRecord(kind, kept | more | {"version": VERSIONS[kind]}, inputs)
@@ -179,19 +183,19 @@ class Lineage:
 
 
 def _content(folder: Path, names: Sequence[str]) -> str:
-    """Of those of the files `names` that the folder has."""
+    """Return a fingerprint of those of the files `names` that the folder has."""
     return fingerprint({name: file_sha256(folder / name) for name in names if (folder / name).exists()})
 
 
 def _saying(teacher: TeacherConfig) -> dict:
-    """What decides a teacher's answers; how fast it is asked, and at what price, does not."""
+    """Return what determines a teacher's answers. Its speed and its price do not."""
     endpoint = teacher.endpoint
     asked = {"model": endpoint.model, "url": endpoint.url, "options": endpoint.options}
     return {**asdict(teacher), "endpoint": asked}
 
 
 def require_matching(artifact: Artifact, lineage: Lineage) -> None:
-    """Raises ConfigError where a variant was trained for another schema than the job's; a base was trained for none."""
+    """Raise ConfigError if a variant was trained for another schema than the job's. A base was trained for none."""
     if artifact.record.kind != "base" and artifact.record.inputs.get("schema") != lineage.schema_fingerprint:
         raise ConfigError(
             "schema", lineage.schema.name, f"{artifact.uri} was trained for another schema; use that one or train again"

@@ -1,4 +1,4 @@
-"""From a variant to a classifier that an actor can load: what travels to a worker instead of a model."""
+"""Describe a classifier so that an actor can load it. This travels to a worker instead of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from intent.storage import StorageOptions
 
 @dataclass(frozen=True)
 class ClassifierLoader:
-    """Call it on a worker: fetches the variant, checks every file's SHA-256, and loads the engine."""
+    """Call it on a worker: it fetches the variant, checks every file's SHA-256, and loads the engine."""
 
     name: str
     variant: Artifact
@@ -40,10 +40,10 @@ def classifier_loader(
     device: Device | None = None,
     abstains: bool = True,
 ) -> ClassifierLoader:
-    """`batch` and `device`: instead of the engine's own settings. `checked`: against its gold set. `abstains`: else it labels
-    whatever it is unsure of, too.
+    """Return the loader of a variant. Raises ConfigError if the variant was trained for another schema.
 
-    Raises ConfigError where the variant was trained for another schema.
+    `batch`, `device`: override the engine's settings. `checked`: check it against its gold set. `abstains`: if false, it also
+    labels what it is unsure of.
     """
     require_matching(variant, lineage)
     engine = lineage.config.engine

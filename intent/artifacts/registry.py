@@ -1,4 +1,4 @@
-"""A workspace's current variants by name, in its file models.json: what `classify` finds."""
+"""Keep a workspace's current variants by name, in its file models.json, where `classify` finds them."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ MODELS = "models.json"
 
 @dataclass(frozen=True)
 class Models:
-    """A workspace's current variants, by name, as URIs, and the fingerprint of the checkpoint that they are of."""
+    """A workspace's current variants, by name, as URIs, and the fingerprint of their checkpoint."""
 
     checkpoint: str | None = None
     variants: dict[str, str] = field(default_factory=dict)
@@ -23,10 +23,10 @@ class Models:
 def publish_models(
     workspace: str, variants: dict[str, Artifact], storage: StorageOptions, checkpoint: str | None = None
 ) -> None:
-    """Make these the workspace's current variants of their names; `classify` finds them there.
+    """Make these the workspace's current variants of their names, for `classify`.
 
-    With the fingerprint of their `checkpoint`, variants of any other are no longer current. What lies in the workspace is
-    named relative to it, so that it can be moved.
+    Variants of any other checkpoint than `checkpoint` are no longer current. Artifacts in the workspace are named relative to
+    it, so that it can be moved.
     """
     here = f"{workspace.rstrip('/')}/"
 
@@ -41,7 +41,7 @@ def publish_models(
 
 
 def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict[str, Artifact]:
-    """The variants of these names listed in the file at `uri`. Raises MissingArtifact with the remedy."""
+    """Return the variants of these names from the file at `uri`. Raises MissingArtifact with the remedy."""
     parent, _ = split_uri(uri)
     current = _read(*split_uri(uri), storage).variants
     if not current:
@@ -55,7 +55,7 @@ def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict
 
 
 def checkpoint_at(uri: str, storage: StorageOptions) -> str | None:
-    """The fingerprint of the checkpoint that the variants in the file at `uri` are of, if any."""
+    """Return the fingerprint of the checkpoint of the variants in the file at `uri`, if there is one."""
     return _read(*split_uri(uri), storage).checkpoint
 
 
@@ -67,12 +67,12 @@ def _read(parent: str, name: str, storage: StorageOptions) -> Models:
 
 
 def _parse(data: bytes | None, uri: str) -> Models:
-    """Raises CorruptData where the file at `uri` is no registry."""
+    """Parse the file at `uri`. Raises CorruptData if it is not a registry."""
     if data is None:
         return Models()
     try:
         found = json.loads(data)
-        # Before checkpoints were kept, a file was its variants alone.
+        # Older files without a checkpoint hold the variants alone.
         return Models(**found) if "variants" in found else Models(None, found)
     except (ValueError, TypeError) as error:
         raise CorruptData(f"{uri}: names no models ({error}); delete it and run python -m jobs.quantize") from error

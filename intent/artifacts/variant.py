@@ -1,4 +1,4 @@
-"""What a variant's name says: the engine, and how the checkpoint was quantized for it. Pure."""
+"""Parse a variant's name: the engine, and how the checkpoint was quantized for it. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import Enum
 from intent.errors import ConfigError
 
 SVM, CASCADE = "svm", "cascade"
-# llama.cpp's file types, and the tensor types that it mixes in each by design.
+# llama.cpp's file types, and the tensor types that each mixes by design.
 GGUF_TYPES = {
     "F16": {"F16"},
     "BF16": {"BF16"},
@@ -22,7 +22,7 @@ GGUF_TYPES = {
     "Q2_K": {"Q2_K", "Q3_K", "Q4_K", "Q6_K"},
 }
 PLAIN_TYPES = ("F16", "BF16")
-# Parts of a model whose type a name can set apart, and the types for them: their blocks fit the rows of every model.
+# Parts of a model for which a name can set another type, and the possible types. Their blocks fit the rows of every model.
 GGUF_PARTS = ("embed", "down", "ends")
 PART_TYPES = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
 
@@ -35,7 +35,7 @@ class Precision(Enum):
 
 
 def expand(pattern: str) -> list[str]:
-    """Shell braces: `gptq-w{8,4}g64{,-act}` is four names."""
+    """Expand shell braces: `gptq-w{8,4}g64{,-act}` is four names."""
     if (match := re.search(r"\{([^{}]*)\}", pattern)) is None:
         return [pattern]
     head, tail = pattern[: match.start()], pattern[match.end() :]
@@ -44,13 +44,16 @@ def expand(pattern: str) -> list[str]:
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """What a variant's name says: `gptq-w4g64[-act]` (act-order), `gguf-Q4_K_M[-PART-TYPE...][-imatrix]`,
-    `reference[-float16]`, `svm`, or `cascade-NAME`: the SVM where it is sure, else the language model `model`, which is the
-    variant NAME.
+    """What a variant's name says.
 
-    `part_types`: of a GGUF, (part, tensor type) of the parts that the name sets apart from the file type; see `parse`.
+        gptq-w4g64[-act]                       GPTQ: bits, group size, act-order
+        gguf-Q4_K_M[-PART-TYPE...][-imatrix]   GGUF: file type, other types for parts, importance matrix
+        reference[-float16]                    the unquantized checkpoint
+        svm                                    the linear SVM
+        cascade-NAME                           the SVM if it is sure, else the language model `model`, the variant NAME
+        base                                   the model before fine-tuning; it is measured but never classifies
 
-    `base` is the model before fine-tuning: to be measured, never to classify.
+    `part_types`: for a GGUF, (part, tensor type) of the parts with a type of their own; see `parse`.
     """
 
     name: str
@@ -66,7 +69,7 @@ class VariantSpec:
 
     @property
     def runs(self) -> str:
-        """The engine that decides which hardware it is for."""
+        """The engine that decides which hardware the variant is for."""
         return self.model.engine if self.model else self.engine
 
     @property
@@ -75,17 +78,17 @@ class VariantSpec:
 
     @property
     def parts(self) -> list["VariantSpec"]:
-        """What must be made before it: of a cascade its two models, else nothing."""
+        """The variants that must be made first: the two models of a cascade, else none."""
         return [VariantSpec(SVM, SVM), self.model] if self.model else []
 
     @classmethod
     def parse(cls, name: str, field_name: str = "quant.variants") -> "VariantSpec":
-        """Read a name. Raises ConfigError, naming `field_name`, where it is none.
+        """Parse a name. Raises ConfigError, naming `field_name`, if it is invalid.
 
-        A GGUF's name is `gguf-FILETYPE`, then any number of `-PART-TYPE`, then `-imatrix` where an importance matrix is used.
-        PART is `embed` (the token embedding and the output layer), `down` (every layer's ffn_down) or `ends` (the first and
-        the last layer); the first that a tensor belongs to counts. `gguf-Q4_0-embed-Q8_0-imatrix` has layers in Q4_0 and the
-        embedding in Q8_0. The layers of F16 and BF16 files have one type: only `embed` can be set apart.
+        A GGUF's name is `gguf-FILETYPE`, then any number of `-PART-TYPE`, then `-imatrix` if an importance matrix is used. PART
+        is `embed` (the token embedding and the output layer), `down` (every layer's ffn_down) or `ends` (the first and the last
+        layer). The first part that a tensor belongs to counts. `gguf-Q4_0-embed-Q8_0-imatrix` has layers in Q4_0 and the
+        embedding in Q8_0. The layers of F16 and BF16 files have one type, so only `embed` can differ.
         """
         if name == SVM:
             return cls(SVM, SVM)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,7 +49,12 @@ class Trial:
     @property
     def record(self) -> ArtifactRecord:
         loader = self.loader
-        settings = {"variant": loader.name, "batch": self.batch, "hardware": asdict(self.hardware), "split": SPLIT}
+        settings: dict[str, Any] = {
+            "variant": loader.name,
+            "batch": self.batch,
+            "hardware": asdict(self.hardware),
+            "split": SPLIT,
+        }
         engine = {"device": loader.options.device.value, "max_message_tokens": loader.options.max_message_tokens}
         settings |= engine | {"abstain_below": loader.options.abstain_below, "version": VERSION}
         inputs = {"variant": loader.variant.fingerprint, "data": self.data.fingerprint}

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from intent.evaluate import mistakes, paper
 from intent.evaluate.plots import Point, tradeoff
 from intent.evaluate.results import HOSTED, Sources
-from intent.evaluate.tables import Share, Table, escape_markdown
+from intent.evaluate.tables import Cell, Share, Table, escape_markdown
 
 REPORT, MARKDOWN, PARQUET, CONFUSION = "report.html", "report.md", "results.parquet", "confusion.parquet"
 COLUMNS = (
@@ -113,7 +113,7 @@ def trade_off(results: Results) -> Table:
     return Table(COLUMNS, [[n, r["reason"]] if "reason" in r else _row(n, r) for n, r in results.items()])
 
 
-def _row(name: str, result: Mapping) -> list[str]:
+def _row(name: str, result: Mapping) -> list[Cell]:
     score = result["score"]
     low, high = score["intervals"]["exact"]
     return [
@@ -185,7 +185,7 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
     yield "Where it came from", "Artifacts by fingerprint, the code and the libraries.", _lineage(measured, sources)
 
 
-def _file_types(measured: Results) -> list[list[str]]:
+def _file_types(measured: Results) -> list[list[Cell]]:
     """A row a GGUF: its tensor types with their bytes, and how many bytes are in a type that its name does not ask for."""
     files = {result["variant"]: result for result in measured.values() if "types" in result}
     return [
@@ -199,7 +199,7 @@ def _file_types(measured: Results) -> list[list[str]]:
 
 
 def _items(lists: Results) -> Table:
-    rows = []
+    rows: list[list[Cell]] = []
     for name, result in lists.items():
         found, interval = result["score"]["items"], result["score"]["intervals"]["items.f1"]
         rows.append(

@@ -66,8 +66,9 @@ def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
         named = str(checkpoint.record.inputs.get(kind))
         given = lineage.config.data.uri if kind == "data" else None
         found = find(given or f"{lineage.config.workspace}/{kind}-{named}", lineage.options)
-        same = found and named in (found.fingerprint, found.record.fingerprint)
-        if same and found.fingerprint != lineage.held_out().fingerprint:
+        if found is None or named not in (found.fingerprint, found.record.fingerprint):
+            continue
+        if found.fingerprint != lineage.held_out().fingerprint:
             records[what] = (found.uri, found.record)
     return records
 

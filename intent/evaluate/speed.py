@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,8 @@ def measure(
         messages = [examples[i].message for i in rows]
         report(0, 0, "", "loads the model")
         start = time.perf_counter()
-        classifier = load(catalogs[key])
+        # An engine, which counts tokens and can be closed.
+        classifier: Any = load(catalogs[key])
         loading.append(time.perf_counter() - start)
         # The first pass of a kernel may compile or repack.
         classifier.classify(messages[:WARM_UP])
@@ -86,7 +88,7 @@ def measure(
         load_seconds=loading[0],
         peak_bytes=peak_bytes(),
         gpu_peak_bytes=gpu_peak_bytes() if on_gpu else None,
-        joules_per_message=None if None in joules else sum(joules) / len(examples),
+        joules_per_message=None if None in joules else sum(filter(None, joules)) / len(examples),
         others=crowd / spent,
     )
     return [predictions[i] for i in range(len(examples))], speed

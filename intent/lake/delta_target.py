@@ -110,7 +110,8 @@ class _Rows:
     """The rows for one try. `error`: what reading them raised, which the library says in its own words only."""
 
     def __init__(self, labels: Labels, fields: pa.Schema):
-        self.labels, self.fields, self.error = labels, fields, None
+        self.labels, self.fields = labels, fields
+        self.error: IntentError | None = None
 
     def reader(self) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(self.fields, self._batches())

@@ -84,8 +84,10 @@ class IcebergTarget:
                 return found
             if files is None:
                 staged = _snapshot(table, _branch(labels), labels.run)
-                reuse = staged is not None and _is_of(table, staged, labels)
-                files = _files_of(table, staged) if reuse else self._write(table, labels)
+                if staged is not None and _is_of(table, staged, labels):
+                    files = _files_of(table, staged)
+                else:
+                    files = self._write(table, labels)
             with _one_try(), table.transaction() as transaction:
                 _add(transaction, files, labels, MAIN)
                 transaction.set_properties({_property(labels.night): labels.run})

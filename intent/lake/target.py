@@ -39,7 +39,9 @@ class Labels:
 class Target(Protocol):
     """Where a run's labels are published, once: a table, or a folder of partitions."""
 
-    uri: str
+    @property
+    def uri(self) -> str:
+        """The table or folder."""
 
     def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
         """Refuse, by ConfigError, what can be known before any work: the library, the table, its columns, another run's night.
