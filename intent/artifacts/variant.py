@@ -74,6 +74,11 @@ class VariantSpec:
         return self.runs in ("gguf", SVM)
 
     @property
+    def calibrated(self) -> bool:
+        """Whether messages decide its weights."""
+        return self.engine == "gptq" or self.imatrix
+
+    @property
     def parts(self) -> list["VariantSpec"]:
         """What must be made before it: of a cascade its two models, else nothing."""
         return [VariantSpec(SVM, SVM), self.model] if self.model else []
