@@ -536,6 +536,9 @@ class ClassifyConfig(JobConfig):
     `keep_columns`: of the objects, or of the folders `name=value` that they lie in. `explode`: where a schema's intents are
     lists, the output has a row an item instead of a row a message.
 
+    `models`: the file that names the variants. None: the workspace's; what it lacks is made, where that needs no training
+    (`train.epochs=0`) and nothing in the workspace was trained.
+
     `publish`: where labels go beside `output`, as one commit: `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder,
     in partitions. `partition_by`: their columns, of the folder or of a table that is made.
     """

@@ -209,9 +209,11 @@ def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
     def build(folder: Path) -> None:
         files = Files(work.data, work.options)
         examples = dataset.read_split(files, "validation")
-        catalog = examples[0].catalog
+        catalogs = dataset.read_catalogs(files)
+        # Every actor computes this prompt before it labels: of several catalogs a short one.
+        catalog = min((example.catalog for example in examples), key=lambda id: len(catalogs.get(id, ())))
         messages = dict.fromkeys(example.message for example in examples if example.catalog == catalog)
-        prompt = Prompt(work.schema, dataset.read_catalogs(files).get(catalog, ()))
+        prompt = Prompt(work.schema, catalogs.get(catalog, ()))
         options = EngineOptions(work.checkpoint.record.config["codec"], threads=work.threads)
         report(0, 0, "", "loads the unquantized model")
         reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
