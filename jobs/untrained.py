@@ -4,7 +4,7 @@ What lies in the workspace goes first, and models that somebody trained are neve
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from intent import artifacts
 from intent.artifacts import Artifact
@@ -27,11 +27,11 @@ def find_or_make(lineage: Lineage, models: str, names: Sequence[str], some: bool
     `some`: those for GPUs are not made where the job has none. Raises what `find_models` raises where nothing may be made.
     """
     here = read_models(models, lineage.options)
-    there = {name: found for name, uri in here.variants.items() if (found := artifacts.find(uri, lineage.options))}
-    fit = {name: found for name, found in there.items() if matches(found, lineage)}
+    fit = _fitting(lineage, _there(lineage, here, names))
     if set(names) <= set(fit):
         return {name: fit[name] for name in names}
-    if _serves_any_catalog(lineage) and _is_untrained(lineage, here, there):
+    if _serves_any_catalog(lineage) and _is_untrained(lineage, here, there := _there(lineage, here, here.variants)):
+        fit = _fitting(lineage, there)
         if some:
             names = [name for name in names if name in fit or _has_hardware(lineage, name)] or names
         if set(names) <= set(fit):
@@ -41,6 +41,16 @@ def find_or_make(lineage: Lineage, models: str, names: Sequence[str], some: bool
         if mine or not fit:
             return _make(lineage, [VariantSpec.parse(name) for name in names], publish=mine)
     return find_models(models, names, lineage.options)
+
+
+def _there(lineage: Lineage, here: Models, names: Iterable[str]) -> dict[str, Artifact]:
+    """Those of the variants that the workspace names which are there."""
+    where = {name: here.variants[name] for name in names if name in here.variants}
+    return {name: found for name, uri in where.items() if (found := artifacts.find(uri, lineage.options))}
+
+
+def _fitting(lineage: Lineage, variants: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    return {name: found for name, found in variants.items() if matches(found, lineage)}
 
 
 def _serves_any_catalog(lineage: Lineage) -> bool:
