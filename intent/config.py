@@ -529,14 +529,16 @@ class CacheJobConfig(JobConfig):
 class ClassifyConfig(JobConfig):
     """The input and the output of a labelling run.
 
-    `input`: a folder or prefix of Parquet files, a Delta table by its folder, or `iceberg:CATALOG/NAMESPACE.TABLE`; for a table
-    also the rows of a partition, with `/COLUMN=VALUE` after it. `input_version`: Delta's version or Iceberg's snapshot id;
-    None: the version that the run started with, or else the current one. `input_pattern`: names, or keys below `input`, of the
-    log's objects, such as `part-*`; None: every object that is Parquet by its name (.parquet, .parq, .pq) or, if the name does
-    not say, by its content. `keep_columns`: columns of the objects or of their folders `name=value`. `explode`: if a schema's
-    intents are lists, write one row per item instead of one per message. `publish`: where labels go beside `output`, as one
-    commit: `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder of partitions. `partition_by`: the partition columns
-    of the folder, or of a new table.
+    `input`: a folder or prefix of Parquet files, a Delta table by its folder, or `iceberg:CATALOG/NAMESPACE.TABLE`; for a
+    table also the rows of a partition, with `/COLUMN=VALUE` after it. `input_version`: Delta's version or Iceberg's
+    snapshot id; None: the version that the run started with, or else the current one. `input_pattern`: names, or keys below
+    `input`, of the log's objects, such as `part-*`; None: every object that is Parquet by its name (.parquet, .parq, .pq)
+    or, if the name does not say, by its content. `keep_columns`: columns of the objects or of their folders `name=value`.
+    `explode`: if a schema's intents are lists, write one row per item instead of one per message. `models`: the file that
+    names the variants; None: the workspace's file, and the job makes what is missing if that needs no training
+    (`train.epochs=0`) and nothing in the workspace was trained. `publish`: where labels go beside `output`, as one commit:
+    `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder of partitions. `partition_by`: the partition columns of
+    the folder, or of a new table.
     """
 
     input: str = MISSING

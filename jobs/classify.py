@@ -22,7 +22,7 @@ from intent.night.publish import Publication
 from intent.night.run import classify_night, require_apart
 from intent.storage import open_store
 from jobs.app import cluster, job, say, watcher
-from jobs.caching import label_cache, learn_labels, tending
+from jobs.caching import label_cache, tending
 from jobs.choice import serving
 from jobs.nodes import room
 
@@ -38,10 +38,10 @@ def classify(config: ClassifyConfig) -> Summary:
     variants, batches = serving(lineage, config.models)
     what = subject(lineage, f"classify {config.output}", [config.input], config.output)
     with observe.run(what, teller(config)) as observed:
-        with tending(lineage, variants):
+        with tending(lineage, variants) as learn:
             rest = {"publication": published, "listener": observed.hear}
             observed.summary = label(lineage, [config.input], config.output, variants, batches, **rest)
-            learn_labels(lineage, variants, config.output)
+            learn(config.output)
         if published:
             say(f"published: {published.commit(open_store(config.output, lineage.options))}")
     return observed.summary

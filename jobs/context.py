@@ -23,8 +23,9 @@ def require_fitting(lineage: Lineage, models: Iterable[Artifact]) -> None:
 
 def require_trainable(lineage: Lineage, model: Callable[[], Artifact | None]) -> None:
     """As `require_fitting`, for what is, or is to be, trained on the catalog. `model`: called where it has to be looked at."""
-    sampled = lineage.config.data.catalogs is CatalogSource.sampled
-    if not (sampled or lineage.config.data.uri or _is_short(lineage)) and (found := model()):
+    data, epochs = lineage.config.data, lineage.config.train.epochs
+    elsewhere = data.catalogs is CatalogSource.sampled or data.uri or not epochs
+    if not (elsewhere or _is_short(lineage)) and (found := model()):
         require_fitting(lineage, [found])
 
 

@@ -40,18 +40,24 @@ def publish_models(
     open_store(workspace, storage).update(MODELS, change)
 
 
+def read_models(uri: str, storage: StorageOptions) -> Models:
+    """What the file at `uri` names, with whole URIs; nothing where there is no such file."""
+    parent, name = split_uri(uri)
+    found = _read(parent, name, storage)
+    whole = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in found.variants.items()}
+    return Models(found.checkpoint, whole)
+
+
 def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict[str, Artifact]:
     """Return the variants of these names from the file at `uri`. Raises MissingArtifact with the remedy."""
-    parent, _ = split_uri(uri)
-    current = _read(*split_uri(uri), storage).variants
+    current = read_models(uri, storage).variants
     if not current:
         raise MissingArtifact(f"no models at {uri}: run make demo, or python -m jobs.train and python -m jobs.quantize")
     for name in names:
         if name not in current:
             raise ConfigError("engine.variants", name, f"{uri} has {sorted(current)}; make it with python -m jobs.quantize")
     remedy = f"{uri} names it; run python -m jobs.quantize"
-    where = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in current.items()}
-    return {name: load(where[name], remedy, storage) for name in names}
+    return {name: load(current[name], remedy, storage) for name in names}
 
 
 def checkpoint_at(uri: str, storage: StorageOptions) -> str | None:

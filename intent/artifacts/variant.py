@@ -77,6 +77,11 @@ class VariantSpec:
         return self.runs in ("gguf", SVM)
 
     @property
+    def calibrated(self) -> bool:
+        """Whether messages decide its weights."""
+        return self.engine == "gptq" or self.imatrix
+
+    @property
     def parts(self) -> list["VariantSpec"]:
         """The variants that must be made first: the two models of a cascade, else none."""
         return [VariantSpec(SVM, SVM), self.model] if self.model else []

@@ -7,6 +7,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,25 @@ def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:
 
 def peak_bytes() -> int:
     """This process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
+    return _status("VmHWM")
+
+
+def resident_bytes() -> int:
+    """This process' resident memory now, mapped pages within."""
+    return _status("VmRSS")
+
+
+def forget_peak() -> None:
+    """From now on `peak_bytes` is of what comes. Where the system allows no reset, it stays an upper bound."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(name: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status names no VmHWM")
+    raise OSError(f"/proc/self/status names no {name}")
 
 
 def gpu_peak_bytes() -> int | None:

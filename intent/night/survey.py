@@ -52,7 +52,10 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
     Raises what the last attempt of a task raised.
     """
     pieces = cut(shards)
-    tasks = _Tasks(pieces, lambda piece: _count.remote(night, piece, limit), stage, attempts)
+    # The tasks of a short log wait for no CPU: actors may have them all.
+    options = {"num_cpus": 0 if len(pieces) < 2 else 1}
+    count, merge = _count.options(**options), _merge.options(**options)
+    tasks = _Tasks(pieces, lambda piece: count.remote(night, piece, limit), stage, attempts)
     tables: deque[tuple[list[int], ray.ObjectRef]] = deque()
     while True:
         for numbers, published, (_, table) in tasks.finished():
@@ -63,7 +66,12 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
             some = [tables.popleft() for _ in range(min(MERGED, len(tables)))]
             numbers = [number for counted, _ in some for number in counted]
             publish = night.ledger.store if len(numbers) == len(pieces) else None
-            tasks.add(numbers, _merge.remote(publish, limit, *(table for _, table in some)))
+            tasks.add(numbers, merge.remote(publish, limit, *(table for _, table in some)))
+
+
+def is_short(shards: Sequence[Shard]) -> bool:
+    """Whether one task counts them all, in a second or two."""
+    return len(cut(shards)) < 2
 
 
 def cut(shards: Sequence[Shard]) -> list[Sequence[Shard]]:
