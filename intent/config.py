@@ -400,6 +400,7 @@ class JobConfig:
     """The whole configuration; each job reads the parts it needs. `workspace` is where artifacts are kept.
 
     `catalog`: a Parquet, CSV or JSON file, or a folder of such, with the products' names in the column `catalog_column`.
+    `shelves_above`: a catalog of more products is cut into shelves of like ones, each with a prompt of its own.
     `baseline`: a hosted model (`baseline.model`) that evaluate and sweep ask too.
     `gold`: evaluate on this half of the hand-written gold set, instead of the data set's held-out messages.
     """
@@ -407,6 +408,7 @@ class JobConfig:
     workspace: str = "artifacts"
     catalog: str = MISSING
     catalog_column: str = "name"
+    shelves_above: int = 1000
     codec: CodecName = CodecName.pointing
     gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
@@ -427,6 +429,7 @@ class JobConfig:
             if (uri := getattr(part, name)) is not None:
                 setattr(part, name, self._place(told, uri))
         self.workspace = self.workspace.removesuffix("/")
+        require(self.shelves_above > 0, "shelves_above", self.shelves_above, "use at least 1 product a prompt, e.g. 1000")
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
 
@@ -473,6 +476,20 @@ class VocabularyConfig(JobConfig):
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
         yield self, "output", "output"
+
+
+@dataclass
+class RetrieverConfig(JobConfig):
+    """`output`: a folder that the retriever is copied to; None: it stays in the workspace alone."""
+
+    output: str | None = None
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self, "output", "output"
+
+    def written(self) -> dict[str, str]:
+        return super().written() | ({"output": self.output} if self.output else {})
 
 
 class CacheVariants(Enum):

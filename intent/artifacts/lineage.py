@@ -21,12 +21,15 @@ from intent.engine import parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
+from intent.retrieve import retriever
+from intent.retrieve.index import BORDER, CORE
+from intent.retrieve.retriever import SHIPPED
 from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
 
 # Bumped when the same settings give other bytes.
-VERSIONS = {"base": 2, "data": 11, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2}
+VERSIONS = {"base": 2, "data": 11, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2, "shelves": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
 # whose content is an input.
@@ -54,9 +57,25 @@ class Lineage:
         """What a job reads itself, so that it is refused before a cluster is up. Raises ConfigError."""
         _ = self.catalog
 
+    @property
+    def has_shelves(self) -> bool:
+        """Whether the catalog is too large for one prompt, and so is asked about shelf by shelf."""
+        return len(self.catalog.names) > self.config.shelves_above
+
     @cached_property
     def prompt(self) -> Prompt:
-        return Prompt(self.schema, self.catalog.names)
+        """Of the whole catalog; of none of it where it is asked about shelf by shelf."""
+        return Prompt(self.schema, () if self.has_shelves else self.catalog.names)
+
+    def index_record(self) -> ArtifactRecord:
+        """Of the catalog's shelves."""
+        inputs = {"catalog": self._catalog_fingerprint(), "retriever": file_sha256(SHIPPED / retriever.FILE)}
+        return ArtifactRecord("shelves", {"core": CORE, "border": BORDER, "version": VERSIONS["shelves"]}, inputs)
+
+    @cached_property
+    def index(self) -> Artifact | None:
+        """Raises MissingArtifact where the catalog's shelves are not made yet. None where it has none."""
+        return self._find(None, self.index_record, "", "jobs.classify") if self.has_shelves else None
 
     @cached_property
     def labelled_files(self) -> dict[str, bytes]:

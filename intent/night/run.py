@@ -4,7 +4,7 @@ The driver holds shards and receipts, never rows. Knows the fleet, not Ray.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TextIO
@@ -28,10 +28,13 @@ from intent.night.queue import Queue
 from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
 from intent.night.survey import find_frequent, read_footers_on_cluster
 from intent.night.trust import Trust
+from intent.retrieve.route import Asks
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
 FREQUENT_MESSAGES = 100_000
+# With a catalog of shelves, where it is for all messages, so that each shelf's prompt is computed once.
+SHELVED_MESSAGES = 1_000_000
 
 
 def classify_night(
@@ -43,18 +46,19 @@ def classify_night(
     engines: Sequence[EngineSpec],
     fleet: FleetConfig,
     columns: Columns = Columns(),
-    frequent_messages: int = FREQUENT_MESSAGES,
+    frequent_messages: int | None = None,
     stream: TextIO | None = None,
     pattern: str | None = None,
     version: int | None = None,
     publication: Publication | None = None,
     listener: Listener = unheard,
+    router: Callable[[], Callable[[Sequence[str]], Asks]] | None = None,
 ) -> Summary:
     """Label every row below `input_uri`, or below several, into `output_uri`, once; Ray is initialized.
 
     `pattern`: what the names of data look like; None: read what is Parquet by its name or its content. `version`: of the
     table that is read; None: the one that the run was begun with, or else the present one. `publication`: where the caller will
-    publish the labels; asked, before the run is planned, whether it takes them.
+    publish the labels; asked, before the run is planned, whether it takes them. `router`: see `Night`.
 
     Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
     """
@@ -85,7 +89,9 @@ def classify_night(
     listener(planned(plan, listing.store.uri, time.monotonic() - started))
     if plan.left_out:
         say(f"leaves out {len(plan.left_out):,} objects: {named(plan.left_out)}", stream)
-    night = Night(listing.store, ledger, schema, columns, plan.types)
+    night = Night(listing.store, ledger, schema, columns, plan.types, router=router)
+    if frequent_messages is None:
+        frequent_messages = SHELVED_MESSAGES if router else FREQUENT_MESSAGES
     return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
 
 

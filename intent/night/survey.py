@@ -61,7 +61,7 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
         while len(tables) >= MERGED or (tables and not tasks.flying):
             some = [tables.popleft() for _ in range(min(MERGED, len(tables)))]
             numbers = [number for counted, _ in some for number in counted]
-            publish = night.ledger.store if len(numbers) == len(pieces) else None
+            publish = night if len(numbers) == len(pieces) else None
             tasks.add(numbers, _merge.remote(publish, limit, *(table for _, table in some)))
 
 
@@ -149,10 +149,14 @@ def _count(night: Night, shards: Sequence[Shard], limit: int) -> tuple[bool, pa.
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
-def _merge(store: Store | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
-    """The sum of counts; or, where these are all there are, the most frequent messages published in `store`."""
+def _merge(night: Night | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
+    """The sum of counts; or, where these are all there are, the most frequent messages published in the night's output."""
     counts = frequent.merge(tables, limit)
-    if store is None:
+    if night is None:
         return False, counts
-    frequent.publish_messages(store, frequent.choose(counts, limit))
+    if night.router is None:
+        frequent.publish_messages(night.ledger.store, frequent.choose(counts, limit))
+    else:
+        messages = frequent.choose(counts, limit, least=1)
+        frequent.publish_asks(night.ledger.store, messages, night.router()(messages.to_pylist()))
     return True, None
