@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 import numpy as np
 from nights import CART
 
 from intent.engine import Prediction
 from intent.engine.shelved import Shelved
+from intent.night.fleet import EngineSpec
 from intent.prompt import Prompt
 from intent.retrieve.cells import Cells
 from intent.retrieve.index import Index
@@ -31,8 +33,14 @@ def retriever(names: Sequence[str] = NAMES, cells: int = 12, width: int = 64) ->
     return Retriever(vectors, Cells.grow(vectors.embed(names), cells))
 
 
-def index(names: Sequence[str] = NAMES, core: int = 20, border: int = 4) -> Index:
+@cache
+def index(names: tuple[str, ...] = tuple(NAMES), core: int = 20, border: int = 4) -> Index:
     return Index.build(names, retriever(), core, border)
+
+
+def many(count: int) -> list[str]:
+    """So many names, of like things in different models."""
+    return [f"{NAMES[number % len(NAMES)]} model {number // len(NAMES)}" for number in range(count)]
 
 
 @dataclass
@@ -53,7 +61,7 @@ class NamingClassifier:
         self.prompt = prompt
         if self.log:
             with open(self.log, "a") as file:
-                file.write(f"{prompt.catalog[0]}\n")
+                file.write("|".join(prompt.catalog) + "\n")
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         assert len(set(messages)) == len(messages), "a message was given twice"
@@ -69,5 +77,14 @@ class NamingClassifier:
     def close(self) -> None: ...
 
 
-def shelved(**kwargs) -> Shelved:
-    return Shelved(NamingClassifier(**kwargs), index(), CART)
+def shelved(names: Sequence[str] = NAMES, core: int = 20, **kwargs) -> Shelved:
+    return Shelved(NamingClassifier(**kwargs), index(tuple(names), core), CART)
+
+
+def router(names: Sequence[str], core: int):
+    """What a night routes its messages by."""
+    return Shelved(None, index(tuple(names), core), CART).route
+
+
+def engine(names: Sequence[str], core: int, actors: int = 2, **kwargs) -> EngineSpec:
+    return EngineSpec("naming", "stub", partial(shelved, names, core, **kwargs), actors=actors, cpus=0.5)

@@ -43,9 +43,9 @@ def test_a_worker_labels_as_its_classifier_does_whatever_shares_a_shard():
 
 
 def test_what_is_less_sure_than_the_threshold_is_abstained_after_the_shelves_are_compared():
-    found = answers(worker(abstain_below=0.15).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
+    found = answers(worker(abstain_below=0.1).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
     assert [row["status"] for row in found] == ["ok", "ok"]
-    found = answers(worker(abstain_below=0.2).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
+    found = answers(worker(abstain_below=0.17).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
     assert [(row["status"], row["product"]) for row in found] == [("abstained", None), ("ok", "brown bicycle large")]
 
 
@@ -57,18 +57,17 @@ def table(tmp_path, messages):
     return out, asks, frequent.chunks(out)
 
 
-def test_with_the_table_each_shelf_is_asked_once_in_a_whole_night(tmp_path, monkeypatch):
-    monkeypatch.setattr(frequent, "LEAST", 16)
+def test_with_the_table_each_shelf_is_asked_once_in_a_whole_night(tmp_path):
     source = open_store(str(tmp_path / "in"))
     drawn = np.random.default_rng(5).permutation(MESSAGES * 2)
     nights.put_table(source, "log.parquet", pa.table({"id": np.arange(len(drawn)), "message": drawn}))
     planned = plan_shards(list_input(source.uri), Columns(), 40).shards
-    out, asks, chunks = table(tmp_path, MESSAGES)
+    out, _, chunks = table(tmp_path, MESSAGES)
     labelling = worker()
     for chunk in chunks:
         frequent.label(out, labelling, chunk)
     asked = [prompt for prompt, _ in labelling.classifier.classifier.asked]
-    assert len(chunks) > 3
+    assert len(chunks) >= 3
     assert len(asked) == len(set(asked))
     known, reader = frequent.load(out), ShardReader(source, ["message", "id"])
     parts = [labelling.label(shard, reader.read(shard), known) for shard in planned]
@@ -117,7 +116,7 @@ def test_a_changed_product_is_asked_about_again_on_its_own_shelves_alone(tmp_pat
     assert not again.classifier.classifier.asked
     names = ["red shoe tiny" if name == "red shoe small" else name for name in shelves.NAMES]
     changed = worker(reader=Reader.open(cache))
-    changed.classifier = Shelved(shelves.NamingClassifier(), shelves.index(names), nights.CART)
+    changed.classifier = Shelved(shelves.NamingClassifier(), shelves.index(tuple(names)), nights.CART)
     found = changed.answer(as_bytes(MESSAGES))
     assert 0 < found.classified < len(MESSAGES) / 2
     assert {row["product"] for row in answers(found)} >= set(names) - {"red shoe tiny"}
