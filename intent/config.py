@@ -689,7 +689,8 @@ class BenchmarkConfig(JobConfig):
     The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row; the others are levers,
     each measured alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured
     model's. With `night`, the fan-out of logs of so many rows and the plan of `objects` are measured instead. With `nights`,
-    so many nights of `messages` different ones each are, with the label cache, and lookups in a cache of `entries`.
+    so many nights of `messages` different ones each are, with the label cache, and lookups in a cache of `entries`. With
+    `products`, made-up catalogs of so many are, each with `messages` about it and the workspace's own engines.
     """
 
     shape: Shape = Shape.embedded
@@ -704,6 +705,7 @@ class BenchmarkConfig(JobConfig):
     objects: int = 100_000
     nights: int = 0
     entries: int = 20_000_000
+    products: list[int] = field(default_factory=list)
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
@@ -713,7 +715,7 @@ class BenchmarkConfig(JobConfig):
         super().__post_init__()
         for name in ("rows", "codecs", "sequences"):
             require(bool(getattr(self, name)), name, getattr(self, name), "name at least one")
-        for name in ("sequences", "threads", "night"):
+        for name in ("sequences", "threads", "night", "products"):
             require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")
         require(self.seconds > 0, "seconds", self.seconds, "measure each row for more than 0 seconds")
         require(self.messages > 0, "messages", self.messages, "use at least 1 message")

@@ -18,7 +18,7 @@ from intent.retrieve.route import NOTHING, NOWHERE, Asks, route
 from intent.schema import Intent, IntentSchema
 
 # Of messages that no product is like, the share that asks for none of the catalog's: docs/catalogs.md.
-SURE_OF_NOTHING = 0.99
+SURE_OF_NOTHING = 0.95
 # The variant that such an answer is from.
 RETRIEVER = "retriever"
 

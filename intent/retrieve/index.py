@@ -18,7 +18,7 @@ from intent.retrieve.cells import Cells, means, nearest
 from intent.retrieve.retriever import Retriever
 
 # docs/catalogs.md has the arithmetic of these.
-CORE, BORDER = 240, 60
+CORE, BORDER = 160, 40
 # Neighbours of each product that are looked at, and how alike two must be to be seen together.
 NEIGHBOURS, ALIKE = 6, 0.7
 # Of the graph of neighbours: links of a product, and products that are looked at.

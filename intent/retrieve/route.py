@@ -16,9 +16,9 @@ NOWHERE = -1
 # Products that are looked at for each part of a message.
 NEAREST = 12
 # A second shelf is asked where its best product is this much less like the message than the first one's, or less.
-MARGIN = 0.2
+MARGIN = 0.15
 # A message is asked about nothing where no product is as like it as this.
-NOTHING = 0.25
+NOTHING = 0.4
 
 
 @dataclass(frozen=True)
