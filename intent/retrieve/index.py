@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from intent.retrieve.cells import Cells, means, nearest
@@ -90,7 +91,7 @@ class Index:
     @cached_property
     def longest_names(self) -> tuple[str, ...]:
         """Names of which one has the most tokens, most likely: what an answer needs room for."""
-        lengths = pa.compute.binary_length(self.names).to_numpy()
+        lengths = pc.binary_length(self.names).to_numpy()
         return tuple(self.names.take(pa.array(np.argsort(-lengths, kind="stable")[:64])).to_pylist())
 
     @cached_property
