@@ -229,12 +229,15 @@ class ModelConfig:
 class TrainConfig:
     """QLoRA (Dettmers et al., arXiv 2305.14314): NF4 base, LoRA on all linear layers, loss on the answer only.
 
-    `batch_messages`: of a step, shared equally by the `workers`. `epochs`: 0 keeps the base as it is. `adapter`: one to go on
+    `also`: further data sets, of this schema or of others, whose messages are trained on among those of the first.
+    `batch_messages`: of a step, shared equally by the `workers`. `pass_tokens`: of one forward pass, at most; a step of more
+    takes several, so that long catalogs fit into memory. `epochs`: 0 keeps the base as it is. `adapter`: one to go on
     from, of the same rank, as `model.adapter` names one; with `model.adapter=null`, the result is an adapter of the plain base
     again.
     """
 
     uri: str | None = None
+    also: list[str] = field(default_factory=list)
     adapter: str | None = None
     rank: int = 16
     alpha: int = 32
@@ -243,6 +246,7 @@ class TrainConfig:
     warmup_share: float = 0.05
     epochs: int = 1
     batch_messages: int = 32
+    pass_tokens: int = 100_000
     validate_every: int = 30
     stop_at: float = 0.99
     patience: int = 4
@@ -257,6 +261,7 @@ class TrainConfig:
         require(self.rank > 0, "train.rank", self.rank, "use a positive LoRA rank, e.g. 16")
         require(0 < self.learning_rate < 1, "train.learning_rate", self.learning_rate, "use a value in (0, 1), e.g. 1e-3")
         require(self.epochs >= 0, "train.epochs", self.epochs, "train for 1 epoch or more, or for 0 to keep the base as it is")
+        require(self.pass_tokens > 0, "train.pass_tokens", self.pass_tokens, "use at least 1, e.g. 100000")
         require(self.batch_messages > 0, "train.batch_messages", self.batch_messages, "use at least 1 message a step")
         require(0 < self.stop_at <= 1, "train.stop_at", self.stop_at, "use a share in (0, 1]")
         for name in ("workers", "cpus", "validate_every", "patience"):

@@ -80,6 +80,12 @@ class Count:
 Slot = Choice | Entity | Count
 
 
+def _slot(fields: Mapping) -> Slot:
+    """The slot whose `asdict` this is, maybe read from JSON."""
+    named = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return (Choice if "values" in named else Count if "min" in named else Entity)(**named)
+
+
 @dataclass(frozen=True)
 class IntentSchema:
     """An ordered list of slots, with the instruction that explains them to a model.
@@ -118,6 +124,12 @@ class IntentSchema:
     def entity(self) -> str | None:
         """The name of the slot that holds a product of the catalog; the first, where there are several."""
         return next((slot.name for slot in self.slots if isinstance(slot, Entity)), None)
+
+    @classmethod
+    def of(cls, identity: Mapping) -> "IntentSchema":
+        """Return the schema whose `identity` this is."""
+        slots = tuple(_slot(fields) for fields in identity["slots"])
+        return cls(identity["name"], identity["instruction"], slots, identity.get("repeat", 1))
 
     def identity(self) -> dict:
         """What tells it from other schemas. One that does not repeat is named as before there were others."""

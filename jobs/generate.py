@@ -18,7 +18,7 @@ from intent.config import CatalogSource, DataConfig, HeldOut, JobConfig
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.openai import Endpoint
-from intent.schema import INTENTS, items_of
+from intent.schema import INTENTS, IntentSchema, items_of
 from intent.storage import open_store
 from intent.synth import dataset, teacher
 from intent.synth.card import card
@@ -66,7 +66,7 @@ def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
     if empty := [split for split, examples in found.splits.items() if not examples]:
         raise ConfigError("labelled.uri", lineage.config.labelled.uri, f"gives no {empty[0]} messages; {json.dumps(told)}")
     splits = {split: to_table(examples) for split, examples in found.splits.items()}
-    return _publish(folder, splits, {"": lineage.catalog.names}, {}) | told
+    return _publish(folder, lineage.schema, splits, {"": lineage.catalog.names}, {}) | told
 
 
 def _build(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
@@ -81,16 +81,17 @@ def _build(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
         earlier = np.concatenate([NONE, *map(text_keys, splits.values())])
         splits[split] = _unique(corpus, split, getattr(config, split), earlier, catalogs)
     taught = _teach(lineage, splits, catalogs) if lineage.config.teacher.messages else {}
-    return _publish(folder, splits, catalogs, taught)
+    return _publish(folder, lineage.schema, splits, catalogs, taught)
 
 
-def _publish(folder: Path, splits: dict[str, pa.Table], catalogs: dict, taught: dict) -> dict:
+def _publish(folder: Path, schema: IntentSchema, splits: dict[str, pa.Table], catalogs: dict, taught: dict) -> dict:
     for split, table in splits.items():
         for key, data in dataset.split_files(split, table):
             (folder / key).write_bytes(data)
     used = {id for table in splits.values() for id in table["catalog"].unique().to_pylist()}
     kept = {key: names for key, names in catalogs.items() if key in used}
-    (folder / dataset.CATALOGS).write_text(json.dumps(kept, ensure_ascii=False))
+    dataset.write_catalogs(folder, kept)
+    dataset.write_schema(folder, schema)
     evaluation = [example.message for example in from_table(splits["test"])]
     sample = from_table(splits["train"].slice(0, CARD_EXAMPLES))
     (folder / dataset.CARD).write_text(card(sample, kept, evaluation, taught=taught))

@@ -25,6 +25,8 @@ def train(lineage: Lineage) -> artifacts.Artifact:
         return made
     _require_room(config)
     data, base = lineage.data(), make_base(lineage)
+    same = data.record.inputs.get("schema") == lineage.schema_fingerprint
+    require(same, "data.uri", data.uri, f"has answers of another schema than {lineage.schema.name}; use that one: schema=...")
     require_trainable(lineage, lambda: base)
     return _fit(lineage, base, data) if config.train.epochs else _keep(lineage, base)
 
@@ -92,7 +94,7 @@ def _fit(lineage: Lineage, base: artifacts.Artifact, data: artifacts.Artifact) -
 
     config, record = lineage.config, lineage.checkpoint_record()
     settings = replace(config.train, cpus=room(config.cluster, config.train.cpus))
-    request = TrainRequest(base, data, lineage.options, lineage.schema, config.codec.value, settings)
+    request = TrainRequest(base, (data, *lineage.also()), lineage.options, config.codec.value, settings)
     with tempfile.TemporaryDirectory() as folder, Steps("train", "step", warms_up=True) as steps:
         steps.update(0, 0, "starts")
         metrics = fit(request, record.fingerprint, f"{config.workspace}/runs", steps.update, Path(folder))

@@ -29,12 +29,17 @@ from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
 
 # Bumped when the same settings give other bytes.
+<<<<<<< HEAD
 VERSIONS = {"base": 2, "data": 11, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2, "shelves": 1}
+=======
+VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2}
+>>>>>>> main
 GOLD_SLOTS = ["action", "product", "quantity"]
 # What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
 # whose content is an input.
 PLACES = (
-    "uri", "device", "cpus", "workers", "group_size", "file_type", "adapter", "vocabulary", "source", "revision", "sha256",
+    "uri", "also", "device", "cpus", "workers", "pass_tokens", "group_size", "file_type", "adapter", "vocabulary", "source",
+    "revision", "sha256",
 )  # fmt: skip
 
 
@@ -117,6 +122,8 @@ class Lineage:
         inputs = {"base": self.base_record().fingerprint, "data": data, "schema": self.schema_fingerprint}
         if adapter := self.config.train.adapter:
             inputs["adapter"] = _content(adapter_folder(adapter, "train.adapter"), ADAPTER_FILES)
+        if self.config.train.also:
+            inputs["also"] = fingerprint([other.fingerprint for other in self.also()])
         return self._record("checkpoint", self.config.train, inputs, codec=self.config.codec.value)
 
     def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:
@@ -142,6 +149,10 @@ class Lineage:
 
     def data(self) -> Artifact:
         return self._find(self.config.data.uri, self.data_record, "data.uri", "jobs.generate")
+
+    def also(self) -> list[Artifact]:
+        """The data sets of `train.also`. Raises ConfigError where one is none."""
+        return [self._find(uri, self.data_record, "train.also", "jobs.generate") for uri in self.config.train.also]
 
     def base(self) -> Artifact:
         return self._find(None, self.base_record, "", "jobs.train")

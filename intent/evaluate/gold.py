@@ -38,7 +38,7 @@ def publish(half: str, workspace: str, options: StorageOptions, lists: bool = Fa
     def build(folder: Path) -> dict:
         for key, data in dataset.split_files("test", to_table(examples)):
             (folder / key).write_bytes(data)
-        (folder / dataset.CATALOGS).write_text(json.dumps(catalogs, ensure_ascii=False))
+        dataset.write_catalogs(folder, catalogs)
         (folder / dataset.CARD).write_text(card(examples, catalogs, title=f"Gold set, the half that {half}s"))
         return {"test": len(examples)}
 

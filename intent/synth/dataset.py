@@ -1,18 +1,22 @@
-"""A data set as files: Parquet shards a split, the catalogs they refer to, and a card."""
+"""A data set as files: Parquet shards a split, the catalogs they refer to, the schema of its answers, and a card."""
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from intent.artifacts.files import Files
 from intent.errors import MissingArtifact
+from intent.schema import IntentSchema
 from intent.synth.example import Example, from_table
 
 SPLITS = ("train", "validation", "test")
-CATALOGS = "catalogs.json"
+CATALOGS = "catalogs.parquet"
+SCHEMA = "schema.json"
 CARD = "card.md"
 CHART = "card.svg"
 ROWS_PER_FILE = 50_000
@@ -41,8 +45,30 @@ def read_split(files: Files, split: str) -> list[Example]:
     return [example for key in split_keys(files, split) for example in read_file(files, key)]
 
 
-def read_catalogs(files: Files) -> dict[str, tuple[str, ...]]:
-    return {key: tuple(names) for key, names in json.loads(files.read(CATALOGS)).items()}
+def write_catalogs(folder: Path, catalogs: Mapping[str, Sequence[str]]) -> None:
+    """Write the catalogs, by id, that the examples of the data set in `folder` refer to."""
+    columns = {"id": pa.array(list(catalogs), pa.string()), "names": pa.array(catalogs.values(), pa.list_(pa.string()))}
+    (folder / CATALOGS).write_bytes(parquet(pa.table(columns)))
+
+
+def read_catalogs(files: Files, ids: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the names in each catalog, or in each of `ids`: there may be hundreds of thousands."""
+    table = pq.read_table(io.BytesIO(files.read(CATALOGS)))
+    if ids is not None:
+        table = table.filter(pc.is_in(table["id"], pa.array(sorted(set(ids)), pa.string())))
+    return dict(zip(table["id"].to_pylist(), map(tuple, table["names"].to_pylist()), strict=True))
+
+
+def write_schema(folder: Path, schema: IntentSchema) -> None:
+    """Write the schema of the answers in the data set in `folder`."""
+    (folder / SCHEMA).write_text(json.dumps(schema.identity(), ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def read_schema(files: Files) -> IntentSchema:
+    """Return the schema of the answers. Raises MissingArtifact where an older version made the data set."""
+    if SCHEMA not in files.keys(SCHEMA):
+        raise MissingArtifact(f"{files.uri} has no {SCHEMA}; make it again with python -m jobs.generate")
+    return IntentSchema.of(json.loads(files.read(SCHEMA)))
 
 
 def parquet(table: pa.Table) -> bytes:

@@ -26,7 +26,7 @@ ARROW = pa.schema(
 class Example:
     """A message and what it means, with its provenance: `generator` (name and version, or a teacher's model) and `seed`.
 
-    `catalog` is the id of the product list it refers to, in the data set's `catalogs.json`; empty: the job's own catalog.
+    `catalog` is the id of the product list it refers to, among the data set's catalogs; empty: the job's own catalog.
     `phenomena` names what makes the message what it is ("number_word", "typo", "out_of_scope" ...).
     """
 

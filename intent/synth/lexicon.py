@@ -104,6 +104,28 @@ class Pool:
         self.members = [(name, ideas()[name].parent) for name in names if ideas()[name].parent]
         for name in names:
             self.departments.setdefault(ideas()[name].department, []).append(ideas()[name])
+        self._by_word: dict[str, list[Idea]] = {}
+        for name in names:
+            for word in english(name):
+                self._by_word.setdefault(word, []).append(ideas()[name])
+
+    def near(self, idea: str) -> list[Idea]:
+        """Return other ideas whose English name has a word of this one's: apple juice for apples. None for no idea."""
+        if not idea:
+            return []
+        return [other for word in english(idea) for other in self._by_word.get(word, ()) if other.name != idea]
+
+
+@cache
+def english(idea: str) -> tuple[str, ...]:
+    """Return the words of the idea's first English wording, each in the singular."""
+    first = _english()[idea].partition(";")[0].partition(" /")[0]
+    return tuple(stem + endings.partition(",")[0] for stem, _, endings in (word.partition("|") for word in first.split()))
+
+
+@cache
+def _english() -> dict[str, str]:
+    return wordings("en")
 
 
 def wordings(code: str) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """Made-up catalogs: realistic products of several departments, near-duplicates among them, and names nobody has heard of."""
 
-import re
 from collections.abc import Sequence
 from random import Random
 
+from intent.synth import size
 from intent.synth.language import Language, load
 from intent.synth.lexicon import Idea, Pool, departments
 from intent.synth.shelf import Product, Shelf, ontology, qualities
+from intent.synth.size import pick
 
 ONSETS = (
     "b",
@@ -81,37 +82,46 @@ SHOPS = (
     ("home", "appliances", "garden", "pets"),
 )
 ANY = 0.3  # of the shops have departments that do not go together
-STYLES = ("plain", "plain", "plain", "plain", "lower", "upper", "comma", "spaced")
-
-
-def pick(rng: Random, options: Sequence):
-    """`rng.choice` at a third of its price; a catalog takes hundreds."""
-    return options[int(rng.random() * len(options))]
+STYLES = ("plain", "plain", "plain", "plain", "plain", "lower", "upper", "comma")
+# How many products a shop has -> the share of shops: most a few dozen, some hundreds.
+SIZES = ((5, 10, 0.05), (10, 60, 0.775), (60, 150, 0.115), (150, 400, 0.045), (400, 1000, 0.015))
+LARGE = 80  # products: more than one department is needed to be as many
+NEAR = 0.1  # of the products bring another whose name has a word of theirs: apples, apple juice
 
 
 def sample(rng: Random, languages: Sequence[str], pool: Pool, brands: frozenset[str]) -> Shelf:
-    """8 to 40 products from the ideas in `pool`, in one shop's style of writing.
+    """5 to 1,000 products from the ideas in `pool`, in one shop's style of writing.
 
     Half of the shops write English, most others one of `languages`, and a delicatessen names each product in its own.
     """
     language = "en" if rng.random() < 0.5 else pick(rng, languages)
     spoken = languages if rng.random() < 0.12 else (language,)
+    target, invented = _target(rng), pick(rng, (0.0, 0.0, 0.05, 0.15, 0.6))
     stock = departments() if rng.random() < ANY else [name for name in pick(rng, SHOPS) if name in departments()]
-    chosen = set(rng.sample(stock, min(len(stock), pick(rng, (1, 1, 2, 3, 7)))))
+    chosen = set(rng.sample(stock, len(stock) if target > LARGE else min(len(stock), pick(rng, (1, 1, 2, 3, 7)))))
     local = [idea for department, members in pool.departments.items() if department in chosen for idea in members]
     if len(local) < 5:
         local = [idea for members in pool.departments.values() for idea in members]
     shop = _Shop(rng, spoken, brands)
-    target, invented = rng.randint(8, 40), pick(rng, (0.0, 0.0, 0.05, 0.15, 0.6))
     products: dict[str, Product] = {}
     for _ in range(4 * target):
         if len(products) >= target:
             break
         for product in relatives(rng) if rng.random() < invented else shop.variants(pick(rng, local)):
             products.setdefault(product.name.casefold(), product)
+            near = [idea for idea in pool.near(product.idea) if idea.department in stock] if rng.random() < NEAR else []
+            if near:
+                products.setdefault((beside := shop.product(pick(rng, near))).name.casefold(), beside)
     shelf = list(products.values())[:target]
     rng.shuffle(shelf)
     return Shelf(shelf, language)
+
+
+def _target(rng: Random) -> int:
+    """How many products the shop has."""
+    low, high = rng.choices([(low, high) for low, high, _ in SIZES], [share for *_, share in SIZES])[0]
+    # Small shops are more than large ones within each range, too.
+    return low + int((high - low + 1) * rng.random() ** 1.4)
 
 
 class _Shop:
@@ -121,40 +131,41 @@ class _Shop:
         self.rng, self.languages = rng, [load(code) for code in languages]
         self.brands = {d: [name for name in names if name in brands] for d, names in ontology()["brands"].items()}
         self.branded, self.sized, self.described = (rng.random() * 0.8, rng.random(), rng.random())
-        self.style = pick(rng, STYLES)
+        self.style, self.size_style, self.pack = pick(rng, STYLES), pick(rng, size.STYLES), rng.randrange(6)
         self.behind = rng.random() < 0.5
         self.wordings: dict[tuple[str, str], int] = {}
 
     def variants(self, idea: Idea) -> list[Product]:
         """One product, and often others that differ from it in one thing."""
-        first = self._product(idea)
+        first = self.product(idea)
         made = [first]
         while self.rng.random() < 0.35:
-            made.append(self._product(idea, first))
+            made.append(self.product(idea, first))
         return made
 
-    def _product(self, idea: Idea, like: Product | None = None) -> Product:
+    def product(self, idea: Idea, like: Product | None = None) -> Product:
+        """A product of the idea, which differs from `like` in one thing."""
         brand = self._maybe(self.brands.get(idea.department, ()), self.branded)
-        size = self._maybe(idea.sizes, self.sized)
+        amount = self._maybe(idea.sizes, self.sized)
         quality = self._maybe(qualities(idea.name), self.described)
         if like:
             change = pick(self.rng, ("brand", "size", "quality"))
             brand = brand if change == "brand" else like.brand
-            size = size if change == "size" else like.size
+            amount = amount if change == "size" else like.size
             quality = quality if change == "quality" and like.quality else like.quality
-        return Product(self._name(idea, brand, size, quality), idea.name, brand, size, quality)
+        return Product(self._name(idea, brand, amount, quality), idea.name, brand, amount, quality)
 
     def _maybe(self, options: Sequence[str], chance: float) -> str:
         return pick(self.rng, options) if options and self.rng.random() < chance else ""
 
-    def _name(self, idea: Idea, brand: str, size: str, quality: str) -> str:
+    def _name(self, idea: Idea, brand: str, amount: str, quality: str) -> str:
         language = pick(self.rng, self.languages)
         noun = language.nouns[idea.name][0]
         if quality:
             noun = language.described(idea.name, 0, quality, self._wording(language, quality), self.behind)
         text = language.title(noun.say("title", idea.number == "many"))
-        size = re.sub(r"(?<=\d)(?=[A-Za-z]+$)", " ", size) if self.style == "spaced" else size
-        parts = [part for part in ((brand, text, size) if language.brand_first else (text, brand, size)) if part]
+        amount = size.printed(amount, self.size_style, language.raw, self.pack)
+        parts = [part for part in ((brand, text, amount) if language.brand_first else (text, brand, amount)) if part]
         if self.style == "comma":
             return ", ".join(parts)
         name = " ".join(parts)

@@ -65,7 +65,7 @@ ONE_ONLY = frozenset({"several_products"})
 # How the items of a list stand beside each other.
 LISTING = {"conjunction": 0.42, "commas": 0.2, "line_breaks": 0.12, "bullets": 0.12, "dictation": 0.14}
 QUANTITY = {"no_quantity": 0.42, "digit": 0.2, "number_word": 0.2, "unit": 0.16, "times": 0.06, "dozen": 0.25, "pair": 0.12}
-REFERENCE = {"full_name": 0.09, "name_part": 0.13, "noun": 0.44, "kind_of": 0.18, "brand": 0.08, "size": 0.08}
+REFERENCE = {"full_name": 0.09, "name_part": 0.13, "noun": 0.44, "kind_of": 0.18, "brand": 0.08, "size": 0.08, "unneeded": 0.05}
 SURFACE = {
     "small_talk_before": 0.17,
     "small_talk_after": 0.13,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from random import Random
 
+from intent.synth import size as sizes
 from intent.synth.language import Language, Noun
 from intent.synth.lexicon import ODD, Idea, Pool, ideas
 from intent.synth.market import THINGS, invent
@@ -91,6 +92,26 @@ class Speaker:
         idea = ideas().get(product.idea)
         return self._described(product, self._pick(idea.line), size=product.size) if idea else None
 
+    def _unneeded(self, product: Product) -> Mention | None:
+        """The only one of its kind with a brand or a quality that no name here says: "organic milk" where there is one milk."""
+        if not product.idea or product.extra or not self.shelf.clear(product.idea):
+            return None
+        if self.rng.random() < 0.5:
+            options = () if product.brand else (*ontology()["brands"][ideas()[product.idea].department], invent(self.rng).name)
+            said, field = self._unsaid(options), "brand"
+        else:
+            said, field = self._unsaid(() if product.quality else qualities(product.idea)), "quality"
+        if not said:
+            return None
+        mention = self._phrase(product.idea, product, **{field: said})
+        mention.kind = "unneeded_word"
+        return mention
+
+    def _unsaid(self, options: Sequence[str]) -> str:
+        """One of `options` that no name here has a word of. Empty where that takes more than a few tries."""
+        tries = [self._pick(options) for _ in range(3)] if options else []
+        return next((option for option in tries if not self.shelf.mentions(option)), "")
+
     def _described(self, product: Product, word: str, brand: str = "", size: str = "") -> Mention | None:
         if not product.idea:
             return None
@@ -125,19 +146,15 @@ class Speaker:
         return "synonym" if which else "noun"
 
     def _sized(self, size: str, before: str, after: str) -> tuple[str, str]:
-        """The size before or after the noun, in the catalog's spelling or as it is spoken ("2 litre milk")."""
-        raw = self.language.raw
+        """The size before or after the noun ("2 litre milk"); one without an amount stands behind it ("in XL")."""
+        raw, said = self.language.raw, sizes.said(size, self.language.raw, self.rng)
         if not size[:1].isdigit():
-            return before, f"{after} {size}"
-        digits = "".join(c for c in size if c.isdigit() or c in ".,x").rstrip("x")
-        unit = size[len(digits) :].strip()
-        spoken = raw["size_words"].get(unit)
-        if spoken and self.rng.random() < 0.4:
-            one, _, more = self._pick(spoken).partition("/")
-            size = f"{digits} {one if digits == '1' or not more else more}"
-        if raw.get("size_before") and self.rng.random() < 0.4:
-            return before + self._pick(raw["size_before"]).format(s=size), after
-        return before, after + self._pick(raw["size_after"]).format(s=size)
+            return before, f"{after} {said}"
+        if raw.get("size_before") and said[:1].isdigit() and self.rng.random() < 0.4:
+            return before + self._pick(raw["size_before"]).format(s=said), after
+        # "Milk of x6" is no phrase: only an amount can be of something.
+        template = self._pick(raw["size_after"]) if said[:1].isdigit() else " {s}"
+        return before, after + template.format(s=said)
 
     def _units(self, product: Product) -> tuple[str, ...]:
         idea = ideas().get(product.idea)

@@ -14,11 +14,11 @@ from pathlib import Path
 import yaml
 
 from intent.synth.language import LOADER, available, load
-from intent.synth.lexicon import Idea, ideas
+from intent.synth.lexicon import Idea, english, ideas
 
 SIZE = re.compile(
     r"\(?\b\d+(?:[.,]\d+)?(?:\s?x\s?\d+(?:[.,]\d+)?)?\s?"
-    r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|pcs|er|ct)\b\)?",
+    r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|stück|stuks|uds|pz|kom|un|pcs|er|ct)\b\)?",
     re.IGNORECASE,
 )
 WORD = re.compile(r"\w+")
@@ -88,13 +88,23 @@ def confusable(word: str) -> frozenset[str]:
 
 @cache
 def _akin() -> dict[str, set[str]]:
-    """Each idea that is akin to others, whichever of their rows says so."""
+    """Each idea that is akin to others, whichever of their rows says so.
+
+    What only tells the other's kind is not: who says apples does not mean apple juice.
+    """
     found: dict[str, set[str]] = {}
     for idea in ideas().values():
         for other in idea.akin:
+            if _tells_kind(english(idea.name), english(other)) or _tells_kind(english(other), english(idea.name)):
+                continue
             found.setdefault(idea.name, set()).add(other)
             found.setdefault(other, set()).add(idea.name)
     return found
+
+
+def _tells_kind(words: tuple[str, ...], of: tuple[str, ...]) -> bool:
+    """Whether `words` stand before the noun in `of`: apple in apple juice."""
+    return len(words) < len(of) and of[: len(words)] == words
 
 
 class Shelf:

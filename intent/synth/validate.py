@@ -11,8 +11,9 @@ from intent.synth.phenomena import SCENARIOS
 from intent.synth.shelf import COLOURS, ontology, qualities
 from intent.synth.words import notation
 
-SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "numbers",
-            "units", "colours", "qualities", "varieties", "rules", "fillers", "joins", "templates")  # fmt: skip
+SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "size_names",
+            "pack_names", "numbers", "units", "colours", "qualities", "varieties", "rules", "fillers", "joins",
+            "templates")  # fmt: skip
 PHRASES = ("counted", "bare", "the", "one", "of")
 WRAPPERS = ("before", "after", "ramble")
 GROUPS = tuple(dict.fromkeys(group for _, groups, _ in SCENARIOS.values() for group in groups)) + WRAPPERS

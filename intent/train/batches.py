@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOGETHER = 48  # messages behind one prefix: rows of like width, whatever the groups' sizes
-WINDOW = 16  # batches whose groups are brought into the order of their prefixes' lengths
+WINDOW = 256  # batches whose groups are brought into the order of their prefixes' lengths
 
 
 class Row(NamedTuple):
@@ -166,15 +166,43 @@ def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[l
     return sequences
 
 
+def pieces(batch: Batch, tokens: int) -> list[Batch]:
+    """Cut a batch into parts that pack to about `tokens` tokens each, padding included; prefixes of like length together.
+
+    A prefix with up to TOGETHER messages behind it is not cut, however long it is.
+    """
+    packs = sorted(_packs(batch), key=lambda pack: len(pack[0].prefix))
+    found, widest = [Batch([], [], [])], 0
+    lines = 0
+    for group, members in packs:
+        rows = [batch.rows[i] for i in members]
+        width = len(group.prefix) + sum(len(row.message) + len(row.target.tokens) for row in rows)
+        if lines and (lines + 1) * max(widest, width) > tokens:
+            found.append(Batch([], [], []))
+            lines = widest = 0
+        lines, widest, last = lines + 1, max(widest, width), found[-1]
+        if not last.groups or last.groups[-1] is not group:
+            last.groups.append(group)
+        last.of.extend([len(last.groups) - 1] * len(rows))
+        last.rows.extend(rows)
+    return found
+
+
+def _packs(batch: Batch) -> list[tuple[Group, list[int]]]:
+    """Each group with up to TOGETHER of its rows, by their numbers; a group of more comes several times."""
+    found: list[tuple[Group, list[int]]] = []
+    for number, group in enumerate(batch.groups):
+        members = [i for i, of in enumerate(batch.of) if of == number]
+        found += [(group, members[low : low + TOGETHER]) for low in range(0, len(members), TOGETHER)]
+    return found
+
+
 def pack(batch: Batch, multiple: int = 1) -> Packed:
     """The batch as rows of one prefix each and up to TOGETHER messages behind it; a group of more has several.
 
     Rows are as wide as a multiple of `multiple`.
     """
-    packs: list[tuple[Group, list[int]]] = []
-    for number, group in enumerate(batch.groups):
-        members = [i for i, of in enumerate(batch.of) if of == number]
-        packs += [(group, members[low : low + TOGETHER]) for low in range(0, len(members), TOGETHER)]
+    packs = _packs(batch)
     fed = [row.message + row.target.tokens[:-1] for row in batch.rows]
     start = max(len(group.prefix) for group, _ in packs)
     needed = start + max(sum(len(fed[i]) for i in members) for _, members in packs)
@@ -246,8 +274,8 @@ def loss(model, packed: Packed) -> "torch.Tensor":
     return cross_entropy(logits, torch.from_numpy(packed.right).to(logits.device))
 
 
-def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[int, list[np.ndarray]]]:
-    """Return how many rows the constrained greedy decoder would answer exactly, and, by slot, each decision's margins.
+def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[str, list[np.ndarray]]]:
+    """Return how many rows the constrained greedy decoder would answer exactly, and each decision's margins by slot name.
 
     The decoder answers a row exactly if and only if every decision, with the right answer up to it, prefers the right token
     among the allowed ones. So one forward pass tells. Margins are the allowed tokens' logits minus the right one's.
@@ -259,7 +287,8 @@ def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[int, list[
     right = logits[np.arange(len(logits)), packed.right]
     wrong = np.unique(packed.row[logits.argmax(1) != packed.right])
     widths = (packed.choices >= 0).sum(1)
-    margins: dict[int, list[np.ndarray]] = {}
-    for line, best, width, slot in zip(logits, right, widths, packed.slot.tolist(), strict=True):
-        margins.setdefault(slot, []).append(line[:width] - best)
+    slots = [batch.groups[of].automaton.schema.names for of in batch.of]
+    margins: dict[str, list[np.ndarray]] = {}
+    for line, best, width, row, slot in zip(logits, right, widths, packed.row.tolist(), packed.slot.tolist(), strict=True):
+        margins.setdefault(slots[row][slot], []).append(line[:width] - best)
     return len(batch.rows) - len(wrong), margins

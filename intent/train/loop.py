@@ -21,7 +21,7 @@ from intent.engine.reference import check_precision
 from intent.errors import ConfigError, IntentError
 from intent.train import attention
 from intent.train.base import adapter_folder
-from intent.train.batches import Batch, Group, Packed, batches, decisions, loss, pack
+from intent.train.batches import Batch, Group, Packed, batches, decisions, loss, pack, pieces
 
 if TYPE_CHECKING:
     import torch
@@ -154,10 +154,10 @@ class _Session:
         metrics: dict = {}
         first, before, start = True, self.messages, time.monotonic()
         self._say("the first step, which compiles" if self.compiles else "the first step")
-        for batch, packed in self._packed(self._remaining()):
-            value = self._step(batch, packed)
+        for parts in self._packed(self._remaining()):
+            value = self._step([packed for _, packed in parts])
             self.done += 1
-            self.messages += len(batch.rows) * world_size()
+            self.messages += sum(len(batch.rows) for batch, _ in parts) * world_size()
             rate = (self.messages - before) / (time.monotonic() - start)
             if first:
                 # The first step compiles: it tells nothing of the others' speed.
@@ -183,26 +183,35 @@ class _Session:
                 yield from itertools.islice(shuffled, skip, steps)
             skip = max(0, skip - steps)
 
-    def _packed(self, remaining: Iterator[Batch]) -> Iterator[tuple[Batch, Packed]]:
-        """Each batch as arrays; the next one's are made meanwhile."""
+    def _packed(self, remaining: Iterator[Batch]) -> Iterator[list[tuple[Batch, Packed]]]:
+        """Each batch as arrays, in as many parts as it takes passes; the next one's are made meanwhile."""
         multiple = attention.multiple(self.device)
+
+        def parts(batch: Batch) -> list[tuple[Batch, Packed]]:
+            return [(part, pack(part, multiple)) for part in pieces(batch, self.config.pass_tokens)]
+
         with ThreadPoolExecutor(1) as pool:
             waiting = None
             for batch in remaining:
-                following = batch, pool.submit(pack, batch, multiple)
+                following = pool.submit(parts, batch)
                 if waiting:
-                    yield waiting[0], waiting[1].result()
+                    yield waiting.result()
                 waiting = following
             if waiting:
-                yield waiting[0], waiting[1].result()
+                yield waiting.result()
 
-    def _step(self, batch: Batch, packed: Packed) -> float:
+    def _step(self, passes: Sequence[Packed]) -> float:
+        """Update the weights by the gradient of all passes' decisions. Returns their mean loss."""
         import torch
 
         self.model.train()
-        with self._autocast():
-            value = loss(self.model, packed)
-        (value * self._share(len(packed.right))).backward()
+        decisions = sum(len(packed.right) for packed in passes)
+        share, total = self._share(decisions), 0.0
+        for packed in passes:
+            with self._autocast():
+                value = loss(self.model, packed) * (len(packed.right) / decisions)
+            (value * share).backward()
+            total += value.detach()
         if world_size() > 1:
             for parameter in self.parameters:
                 torch.distributed.all_reduce(parameter.grad, torch.distributed.ReduceOp.AVG)
@@ -218,7 +227,7 @@ class _Session:
                 )
         self.schedule.step()
         self.optimizer.zero_grad()
-        return value.item()
+        return total.item()
 
     def _share(self, decisions: int) -> "float | torch.Tensor":
         """What a worker's mean counts, so that the mean of all workers' gradients is that of the whole batch's decisions."""
@@ -234,15 +243,15 @@ class _Session:
         self.model.eval()
         rows = right = 0
         count = sum(len(group.rows) for group in validation)
-        margins: dict[str, list[np.ndarray]] = {name: [] for name in validation[0].automaton.schema.names}
-        names = list(margins)
+        margins: dict[str, list[np.ndarray]] = {}
         with self._autocast():
-            for batch, packed in self._packed(batches(validation, self.config.worker_messages)):
+            for parts in self._packed(batches(validation, self.config.worker_messages)):
                 self._say(f"validates: {rows:,} of {count:,} messages")
-                exact, found = decisions(self.model, batch, packed)
-                right, rows = right + exact, rows + len(batch.rows)
-                for slot, more in found.items():
-                    margins[names[slot]] += more
+                for batch, packed in parts:
+                    exact, found = decisions(self.model, batch, packed)
+                    right, rows = right + exact, rows + len(batch.rows)
+                    for slot, more in found.items():
+                        margins.setdefault(slot, []).extend(more)
         self.temperatures = {name: calibration.fit(values) for name, values in margins.items()}
         share = self._agreed(right / rows)
         best = share > self.best

@@ -14,7 +14,6 @@ from ray.util.queue import Empty, Queue
 from intent.artifacts import Artifact, Files, fetch
 from intent.config import Device, TrainConfig
 from intent.errors import IntentError
-from intent.schema import IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from intent.synth.example import Example
@@ -32,9 +31,8 @@ class TrainRequest:
     """Everything a worker needs; small enough to travel."""
 
     base: Artifact
-    data: Artifact
+    data: tuple[Artifact, ...]
     storage: StorageOptions
-    schema: IntentSchema
     codec: str
     config: TrainConfig
 
@@ -166,30 +164,31 @@ def _train(request: TrainRequest, queue: Queue) -> None:
 
 def _encoded(request: TrainRequest, split: str, reporter: "_RayReporter", worker: int = 0, workers: int = 1) -> list["Group"]:
     """The worker's part of the split, as tokens: each file by a task of its own, which its own CPUs need not wait for."""
-    keys = dataset.split_keys(Files(request.data, request.storage), split)
+    keys = [(data, key) for data in request.data for key in dataset.split_keys(Files(data, request.storage), split)]
     reporter.step(0, 0, f"reads the {split} messages")
     if len(keys) == 1:
-        return _encode(request, keys[0], worker, workers)
+        return _encode(request, *keys[0], worker, workers)
     task = ray.remote(num_cpus=0)(_encode)
     at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // request.config.workers)
-    waiting = deque(task.remote(request, key, worker, workers) for key in keys[:at_once])
+    waiting = deque(task.remote(request, data, key, worker, workers) for data, key in keys[:at_once])
     groups: list[Group] = []
     for number, key in enumerate([*keys[at_once:], *[None] * len(waiting)], 1):
         groups += ray.get(waiting.popleft())
         reporter.step(0, 0, f"reads the {split} messages: {number} of {len(keys)} files")
         if key:
-            waiting.append(task.remote(request, key, worker, workers))
+            waiting.append(task.remote(request, *key, worker, workers))
     return groups
 
 
-def _encode(request: TrainRequest, key: str, worker: int, workers: int) -> list["Group"]:
+def _encode(request: TrainRequest, data: Artifact, key: str, worker: int, workers: int) -> list["Group"]:
     from intent.prompt import load_tokenizer
     from intent.train.batches import encode
 
-    files = Files(request.data, request.storage)
+    files = Files(data, request.storage)
     tokenizer = load_tokenizer(fetch(request.base, request.storage))
     examples = part(dataset.read_file(files, key), worker, workers)
-    return encode(examples, dataset.read_catalogs(files), request.schema, tokenizer, request.codec)
+    catalogs = dataset.read_catalogs(files, (example.catalog for example in examples))
+    return encode(examples, catalogs, dataset.read_schema(files), tokenizer, request.codec)
 
 
 def part(examples: Sequence[Example], worker: int, workers: int) -> Sequence[Example]:

@@ -47,7 +47,7 @@ def held_out(folder, said: list[str]) -> Artifact:
     def build(target):
         for key, table in dataset.split_files("test", to_table(examples)):
             (target / key).write_bytes(table)
-        (target / dataset.CATALOGS).write_text(json.dumps({"": NAMES}))
+        dataset.write_catalogs(target, {"": NAMES})
 
     return make(str(folder), ArtifactRecord("data", {}, {}), build)
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,3 +146,11 @@ def test_the_schema_of_baskets_is_as_its_file_says():
     assert schema.check(basket(("remove", "Eggs", 1)), NAMES) == basket(("remove", "Eggs", 1))
     cart = OmegaConf.merge(OmegaConf.structured(SchemaConfig), OmegaConf.load(CONF / "schema/cart.yaml"))
     assert OmegaConf.to_object(cart).schema().repeat == 1
+
+
+@pytest.mark.parametrize("repeat", [1, 8])
+def test_a_schema_is_read_back_from_its_identity_as_json(repeat):
+    ends = () if repeat > 1 else ("none",)
+    action = Choice("action", ("add", "none"), ends)
+    schema = IntentSchema("cart", "Say.", (action, Entity("product"), Count("quantity", 0, 9)), repeat)
+    assert IntentSchema.of(json.loads(json.dumps(schema.identity()))) == schema

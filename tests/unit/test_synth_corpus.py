@@ -15,7 +15,7 @@ from intent.synth.corpus import BLOCK, Corpus, held_out
 from intent.synth.language import available, load
 from intent.synth.lexicon import Pool, departments, ideas, kinds
 from intent.synth.phenomena import QUANTITY, SCENARIOS, SURFACE
-from intent.synth.shelf import alike, given, ontology
+from intent.synth.shelf import Product, Shelf, alike, given, ontology
 
 CART = IntentSchema("cart", "x", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity")))
 GROCERY = Catalog.of(
@@ -59,10 +59,11 @@ def test_every_label_is_valid_for_the_catalog_it_names(split):
 
 
 def test_sampled_catalogs_have_the_promised_size_and_only_unique_names():
-    catalogs = corpus().catalogs(0, 40 * BLOCK)
-    assert len(catalogs) == 40
+    catalogs = corpus().catalogs(0, 100 * BLOCK)
+    assert len(catalogs) == 100
+    assert sum(10 <= len(names) <= 60 for names in catalogs.values()) > 60 and max(map(len, catalogs.values())) > 150
     for names in catalogs.values():
-        assert 8 <= len(names) <= 40 and len({name.casefold() for name in names}) == len(names)
+        assert 5 <= len(names) <= 1000 and len({name.casefold() for name in names}) == len(names)
     assert len({name for names in catalogs.values() for name in names}) > 400
 
 
@@ -276,3 +277,14 @@ def test_what_broke_is_asked_for_again_and_is_something_that_lasts():
     mixed = Catalog.of(["Whole Milk 1L", "Kettle", "Bananas"])
     assert {e.intent["product"] for e in only("worn_out", catalog=mixed).examples(0, 60)} == {"Kettle"}
     assert {e.intent["quantity"] for e in only("worn_out", catalog=mixed).examples(0, 60)} == {1}
+
+
+def test_names_with_another_products_word_stand_side_by_side_and_the_plain_word_is_the_plain_product():
+    assert "apple_juice" in {idea.name for idea in Pool(list(ideas())).near("apples")}
+    shelf = Shelf([Product("Apples 1kg", "apples", "", "1kg"), Product("Apple Juice 1L", "apple_juice", "", "1L")])
+    assert shelf.clear("apples") and shelf.clear("apple_juice")
+
+
+def test_a_word_that_nobody_needs_does_not_make_the_only_product_of_its_kind_another_one():
+    found = [e for e in only("add", phenomena={"unneeded": 50}).examples(0, 2000) if "unneeded_word" in e.phenomena]
+    assert len(found) > 100 and {e.intent["action"] for e in found} == {"add"}

@@ -114,6 +114,17 @@ def test_every_epoch_is_whole_whatever_number_of_batches_its_order_gives(tmp_pat
     assert metrics["messages"] == 2 * len(examples) and metrics["step"] == sum(epochs(several, config))
 
 
+def test_a_step_of_several_passes_learns_as_one_pass_does(tmp_path):
+    base = write_checkpoint(tmp_path / "base")
+    rows = [replace(g, rows=g.rows[n::6]) for g in groups(load_tokenizer(base)) for n in range(6)]
+    runs = []
+    for tokens in (1, 1 << 20):
+        torch.manual_seed(7)
+        config = replace(CONFIG, epochs=2, pass_tokens=tokens)
+        runs.append(train(base, config, rows, rows, Folder(tmp_path / str(tokens))))
+    assert runs[0]["loss"] == pytest.approx(runs[1]["loss"], rel=1e-3) and runs[0]["messages"] == runs[1]["messages"]
+
+
 def test_a_named_error_of_a_worker_is_the_runs_and_of_one_alone_is_not_tried_again(monkeypatch):
     diverged = IntentError("train.learning_rate=0.9: use a lower one")
 

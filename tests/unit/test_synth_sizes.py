@@ -1,0 +1,36 @@
+"""What a shop prints of a size, and what a shopper makes of it."""
+
+from random import Random
+
+import pytest
+
+from intent.synth import size
+from intent.synth.language import available, load
+
+
+@pytest.mark.parametrize(
+    ("amount", "style", "code", "text"),
+    [
+        ("500g", "plain", "de", "500g"),
+        ("500g", "spaced", "de", "500 g"),
+        ("500g", "brackets", "en", "(500 g)"),
+        ("6x330ml", "local", "fr", "6 x 33 cl"),
+        ("330ml", "spaced", "fr", "330 ml"),
+        ("1.5L", "local", "de", "1,5 l"),
+        ("1.5L", "local", "en", "1.5 l"),
+        ("12 pack", "spaced", "de", "12er-Pack"),
+        ("XL", "brackets", "de", "XL"),
+        ("SPF 30", "local", "en", "SPF 30"),
+    ],
+)
+def test_a_shop_prints_sizes_in_its_own_way(amount, style, code, text):
+    assert size.printed(amount, style, load(code).raw, 0) == text
+
+
+def test_every_language_says_what_has_no_amount_and_prints_packs_with_their_number():
+    for code in available():
+        raw = load(code).raw
+        assert all("{n}" in text for texts in raw["size_names"].values() for text in texts)
+        assert all("{n}" in text for text in raw["pack_names"]) and len(set(raw["pack_names"])) == 6
+    said = {size.said("SPF 50", load("en").raw, Random(seed)) for seed in range(40)}
+    assert {"factor 50", "SPF 50"} <= said
