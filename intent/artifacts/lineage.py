@@ -29,11 +29,7 @@ from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
 
 # Bumped when the same settings give other bytes.
-<<<<<<< HEAD
-VERSIONS = {"base": 2, "data": 11, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2, "shelves": 1}
-=======
-VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2}
->>>>>>> main
+VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2, "shelves": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
 # whose content is an input.
