@@ -143,7 +143,8 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         each = room(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
-        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True, abstains=False)
+        how = {"threads": each, "batch": batches.get(name), "checked": True, "abstains": False, "index": lineage.index}
+        loader = classifier_loader(lineage, name, variant, **how)
         takes = {"cpus": each, "gpus": int(on_gpu), "prices": config.cluster.prices}
         takes |= {"abstain_below": config.engine.abstain_below, "cache": label_cache(lineage, name, variant)}
         takes["rate"] = GPU_RATE if on_gpu else each * (SVM_RATE if spec.runs == SVM else CPU_RATE)

@@ -66,9 +66,10 @@ def classifier_loader(
     checked: bool = False,
     device: Device | None = None,
     abstains: bool = True,
+    index: Artifact | None = None,
 ) -> ClassifierLoader:
     """`batch` and `device`: instead of the engine's own settings. `checked`: against its gold set. `abstains`: else it labels
-    whatever it is unsure of, too.
+    whatever it is unsure of, too. `index`: of the job's catalog, where it is asked about shelf by shelf.
 
     Raises ConfigError where the variant was trained for another schema.
     """
@@ -86,4 +87,4 @@ def classifier_loader(
         parity_messages=engine.parity_messages if checked else 0,
         parity_disagreement=engine.parity_disagreement,
     )
-    return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options, lineage.index)
+    return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options, index)

@@ -34,7 +34,7 @@ from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
 FREQUENT_MESSAGES = 100_000
 # With a catalog of shelves, where it is for all messages, so that each shelf's prompt is computed once.
-SHELVED_MESSAGES = 1_000_000
+SHELVED_MESSAGES = 500_000
 
 
 def classify_night(
