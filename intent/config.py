@@ -405,13 +405,15 @@ class JobConfig:
     """The whole configuration; each job reads the parts it needs. `workspace`: where artifacts are kept.
 
     `catalog`: a Parquet, CSV or JSON file, or a folder of them, with the products' names in the column `catalog_column`.
-    `baseline`: a hosted model (`baseline.model`) that evaluate and sweep ask too. `gold`: evaluate on this half of the
-    hand-written gold set instead of the data set's held-out messages.
+    `shelves_above`: a catalog of more products is cut into shelves of like products, each with its own prompt. `baseline`: a
+    hosted model (`baseline.model`) that evaluate and sweep ask too. `gold`: evaluate on this half of the hand-written gold set
+    instead of the data set's held-out messages.
     """
 
     workspace: str = "artifacts"
     catalog: str = MISSING
     catalog_column: str = "name"
+    shelves_above: int = 1000
     codec: CodecName = CodecName.pointing
     gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
@@ -433,6 +435,7 @@ class JobConfig:
                 setattr(part, name, self._place(told, uri))
         self.train.also = [self._place("train.also", uri) for uri in self.train.also]
         self.workspace = self.workspace.removesuffix("/")
+        require(self.shelves_above > 0, "shelves_above", self.shelves_above, "use at least 1 product a prompt, e.g. 1000")
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
 
@@ -479,6 +482,20 @@ class VocabularyConfig(JobConfig):
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
         yield self, "output", "output"
+
+
+@dataclass
+class RetrieverConfig(JobConfig):
+    """`output`: a folder that the retriever is copied to; None: it stays in the workspace alone."""
+
+    output: str | None = None
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self, "output", "output"
+
+    def written(self) -> dict[str, str]:
+        return super().written() | ({"output": self.output} if self.output else {})
 
 
 class CacheVariants(Enum):
@@ -678,7 +695,8 @@ class BenchmarkConfig(JobConfig):
     The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row. The others are measured
     alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured model's. `night`:
     measure runs over logs of so many rows instead, and planning `objects` objects. `nights`: measure so many nights of
-    `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries.
+    `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries. `products`:
+    measure generated catalogs of so many products, each with `messages` about it and the workspace's own engines.
     """
 
     shape: Shape = Shape.embedded
@@ -693,6 +711,7 @@ class BenchmarkConfig(JobConfig):
     objects: int = 100_000
     nights: int = 0
     entries: int = 20_000_000
+    products: list[int] = field(default_factory=list)
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
@@ -702,7 +721,7 @@ class BenchmarkConfig(JobConfig):
         super().__post_init__()
         for name in ("rows", "codecs", "sequences"):
             require(bool(getattr(self, name)), name, getattr(self, name), "name at least one")
-        for name in ("sequences", "threads", "night"):
+        for name in ("sequences", "threads", "night", "products"):
             require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")
         require(self.seconds > 0, "seconds", self.seconds, "measure each row for more than 0 seconds")
         require(self.messages > 0, "messages", self.messages, "use at least 1 message")

@@ -121,6 +121,11 @@ class IntentSchema:
     def uses_catalog(self) -> bool:
         return any(isinstance(slot, Entity) for slot in self.slots)
 
+    @cached_property
+    def entity(self) -> str | None:
+        """The name of the slot that holds a product of the catalog; the first, where there are several."""
+        return next((slot.name for slot in self.slots if isinstance(slot, Entity)), None)
+
     @classmethod
     def of(cls, identity: Mapping) -> "IntentSchema":
         """Return the schema whose `identity` this is."""

@@ -18,6 +18,7 @@ from intent.evaluate.meters import Workload
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from jobs.app import Steps, cluster, job, say
+from jobs.catalogs import measure_catalogs
 from jobs.fan_out import measure_cached_nights, measure_night
 from jobs.generate import generate
 from jobs.quantize import attempt, refusals
@@ -181,8 +182,8 @@ def publish(lineage: Lineage, name: str, head: dict, results: Sequence[Result]) 
 
 @job("benchmark", BenchmarkConfig)
 def main(config: BenchmarkConfig) -> None:
-    if config.night or config.nights:
-        measure_ = measure_night if config.night else measure_cached_nights
+    if config.night or config.nights or config.products:
+        measure_ = measure_night if config.night else measure_cached_nights if config.nights else measure_catalogs
         with cluster(config.cluster):
             return say(measure_(Lineage(config), _head(Lineage(config), machine(), "made up")))
     # Apart from the workspace's own models, which a benchmark must not replace.

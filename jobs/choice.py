@@ -15,6 +15,7 @@ from intent.night.ledger import PLAN
 from intent.storage import Store, open_store, split_uri
 from jobs.context import require_fitting
 from jobs.nodes import places
+from jobs.shelving import make_shelves
 from jobs.untrained import find_or_make
 
 Serving = tuple[dict[str, Artifact], dict[str, int]]
@@ -29,6 +30,7 @@ def serving(lineage: Lineage, models: str | None, begun: Sequence[Store] = ()) -
     """
     variants, batches = _chosen(lineage, models, begun)
     require_fitting(lineage, variants.values())
+    make_shelves(lineage)
     return variants, batches
 
 

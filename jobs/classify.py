@@ -7,7 +7,7 @@ from datetime import date
 from intent import observe, prompt
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
-from intent.artifacts.loader import classifier_loader
+from intent.artifacts.loader import RouterLoader, classifier_loader
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
 from intent.lake import DELTA, ICEBERG
@@ -88,6 +88,7 @@ def label(
         version=config.input_version if version is None else version,
         publication=publication,
         listener=listener,
+        router=RouterLoader(lineage.index, lineage.schema, lineage.options) if lineage.index else None,
     )
 
 
@@ -110,10 +111,16 @@ def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:
     engine = lineage.config.engine
     return RunIdentity(
         models={name: variant.fingerprint for name, variant in variants.items()},
-        prompt=fingerprint([prompt.VERSION, lineage.prompt.prefix, engine.abstain_below, engine.max_message_tokens]),
+        prompt=fingerprint([*_asked(lineage), engine.abstain_below, engine.max_message_tokens]),
         schema=lineage.schema_fingerprint,
         catalog=fingerprint(lineage.catalog.names),
     )
+
+
+def _asked(lineage: Lineage) -> list:
+    """How messages are asked."""
+    shelves = [lineage.index.fingerprint] if lineage.index else []
+    return [prompt.VERSION, lineage.prompt.prefix, *shelves]
 
 
 def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[str, int] = {}) -> list[EngineSpec]:
@@ -136,7 +143,8 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         each = room(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
-        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True, abstains=False)
+        how = {"threads": each, "batch": batches.get(name), "checked": True, "abstains": False, "index": lineage.index}
+        loader = classifier_loader(lineage, name, variant, **how)
         takes = {"cpus": each, "gpus": int(on_gpu), "prices": config.cluster.prices}
         takes |= {"abstain_below": config.engine.abstain_below, "cache": label_cache(lineage, name, variant)}
         takes["rate"] = GPU_RATE if on_gpu else each * (SVM_RATE if spec.runs == SVM else CPU_RATE)

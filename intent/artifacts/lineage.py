@@ -23,13 +23,16 @@ from intent.engine import parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
+from intent.retrieve import retriever
+from intent.retrieve.index import BORDER, CORE
+from intent.retrieve.retriever import SHIPPED
 from intent.synth import language
 from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
 from intent.train.merge import ADAPTER_FILES
 
 # Raise a version when the same settings produce other bytes.
-VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 3, "variant": 2, "svm": 2}
+VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 3, "variant": 2, "svm": 2, "shelves": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # Fields that do not affect an artifact's content, and locations of inputs, whose content is an input itself.
 PLACES = (
@@ -61,9 +64,25 @@ class Lineage(Generic[C]):
         """Check what a job reads itself, so that it is refused before a cluster starts. Raises ConfigError."""
         _ = self.catalog
 
+    @property
+    def has_shelves(self) -> bool:
+        """Whether the catalog is too large for one prompt, and so is asked about shelf by shelf."""
+        return len(self.catalog.names) > self.config.shelves_above
+
     @cached_property
     def prompt(self) -> Prompt:
-        return Prompt(self.schema, self.catalog.names)
+        """Of the whole catalog; of none of it where it is asked about shelf by shelf."""
+        return Prompt(self.schema, () if self.has_shelves else self.catalog.names)
+
+    def index_record(self) -> ArtifactRecord:
+        """Of the catalog's shelves."""
+        inputs = {"catalog": self._catalog_fingerprint(), "retriever": file_sha256(SHIPPED / retriever.FILE)}
+        return ArtifactRecord("shelves", {"core": CORE, "border": BORDER, "version": VERSIONS["shelves"]}, inputs)
+
+    @cached_property
+    def index(self) -> Artifact | None:
+        """Raises MissingArtifact where the catalog's shelves are not made yet. None where it has none."""
+        return self._find(None, self.index_record, "", "jobs.classify") if self.has_shelves else None
 
     @cached_property
     def labelled_files(self) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ The driver holds shards and receipts, never rows. This module uses the fleet but
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -30,10 +30,13 @@ from intent.night.queue import Queue
 from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
 from intent.night.survey import find_frequent, is_short, read_footers_on_cluster
 from intent.night.trust import Trust
+from intent.retrieve.route import Asks
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
 FREQUENT_MESSAGES = 100_000
+# With a catalog of shelves, where it is for all messages, so that each shelf's prompt is computed once.
+SHELVED_MESSAGES = 500_000
 
 
 def classify_night(
@@ -45,18 +48,19 @@ def classify_night(
     engines: Sequence[EngineSpec],
     fleet: FleetConfig,
     columns: Columns = Columns(),
-    frequent_messages: int = FREQUENT_MESSAGES,
+    frequent_messages: int | None = None,
     stream: TextIO | None = None,
     pattern: str | None = None,
     version: int | None = None,
     publication: Publication | None = None,
     listener: Listener = unheard,
+    router: Callable[[], Callable[[Sequence[str]], Asks]] | None = None,
 ) -> Summary:
     """Label every row of the objects below `input_uri` (one or several) into `output_uri`, exactly once.
 
     Ray must be initialized. `pattern`: names of the data objects; None: every object that is Parquet by name or content.
     `version`: of the table to read; None: the version that the run started with, or else the current one. `publication`: where
-    the caller will publish the labels; it is checked before the run is planned.
+    the caller will publish the labels; it is checked before the run is planned. `router`: see `Night`.
 
     Raises RunMismatch, StoreUnfit or ManifestLost. Raises ShardsFailed after all other shards are done.
     """
@@ -87,7 +91,9 @@ def classify_night(
     listener(planned(plan, listing.store.uri, time.monotonic() - started))
     if plan.left_out:
         say(f"leaves out {len(plan.left_out):,} objects: {named(plan.left_out)}", stream)
-    night = Night(listing.store, ledger, schema, columns, plan.types)
+    night = Night(listing.store, ledger, schema, columns, plan.types, router=router)
+    if frequent_messages is None:
+        frequent_messages = SHELVED_MESSAGES if router else FREQUENT_MESSAGES
     return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
 
 
