@@ -23,10 +23,11 @@ from intent.evaluate import gold
 from intent.prompt import Prompt
 from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
+from intent.train.linear import SOURCES
 from intent.train.merge import ADAPTER_FILES
 
 # Bumped when the same settings give other bytes.
-VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2}
+VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2, "embedding": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
 # whose content is an input.
@@ -110,9 +111,11 @@ class Lineage:
         inputs = {"checkpoint": checkpoint.fingerprint, "schema": checkpoint.record.inputs["schema"]}
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
-    def svm_record(self) -> ArtifactRecord:
-        settings = {"name": SVM, "version": VERSIONS["svm"], "codec": SVM}
-        return ArtifactRecord(f"variant-{SVM}", settings, {"data": self.data().fingerprint, "schema": self.schema_fingerprint})
+    def linear_record(self, spec: VariantSpec) -> ArtifactRecord:
+        settings = {"name": spec.name, "version": VERSIONS[spec.engine], "codec": spec.engine}
+        inputs = {"data": self.data().fingerprint, "schema": self.schema_fingerprint}
+        inputs |= {"source": SOURCES[spec.source].sha256} if spec.source else {}
+        return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def cascade_record(self, spec: VariantSpec, svm: Artifact, model: Artifact) -> ArtifactRecord:
         settings = {"name": spec.name, "version": VERSIONS["svm"], "codec": model.record.config["codec"]}
@@ -154,8 +157,8 @@ class Lineage:
         return self._find(None, lambda: self._variant_record(spec), "", f"jobs.quantize quant.variants=[{spec.name}]")
 
     def _variant_record(self, spec: VariantSpec) -> ArtifactRecord:
-        if spec.engine == SVM:
-            return self.svm_record()
+        if spec.linear:
+            return self.linear_record(spec)
         if spec.engine == CASCADE:
             return self.cascade_record(spec, self.variant(VariantSpec.parse(SVM)), self.variant(spec.model))
         return self.variant_record(self.checkpoint(), spec)
