@@ -671,6 +671,11 @@ class RowKind(StrEnum):
     engine = "engine"
     create_completion = "create_completion"
     generate = "generate"
+    pipeline = "pipeline"
+    server = "server"
+    vllm = "vllm"
+    ray_data = "ray_data"
+    encoder = "encoder"
     limit = "limit"
 
 

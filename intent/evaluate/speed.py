@@ -107,12 +107,12 @@ def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:
     return seconds
 
 
-def peak_bytes() -> int:
-    """This process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+def peak_bytes(pid: int | str = "self") -> int:
+    """A process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status names no VmHWM")
+    raise OSError(f"/proc/{pid}/status names no VmHWM")
 
 
 def gpu_peak_bytes() -> int | None:

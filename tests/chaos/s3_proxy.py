@@ -31,12 +31,13 @@ class Rule:
 
 @dataclass
 class S3Proxy:
-    """Rules may change at any time. `hits` counts the harm that was done."""
+    """Rules may change at any time. `requests` counts what was asked, `hits` the harm that was done."""
 
     upstream: str
     seed: int = 0
     rules: list[Rule] = field(default_factory=list)
     hits: int = 0
+    requests: int = 0
 
     def __post_init__(self):
         self.random, self.lock = random.Random(self.seed), threading.Lock()
@@ -57,6 +58,7 @@ class S3Proxy:
 
     def harm(self, request: str) -> Rule | None:
         with self.lock:
+            self.requests += 1
             for rule in self.rules:
                 if rule.count > 0 and re.search(rule.pattern, request) and self.random.random() < rule.share:
                     rule.count -= 1
