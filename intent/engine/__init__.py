@@ -1,8 +1,8 @@
 """A loaded model that classifies messages.
 
 `automaton.py` has the valid answers and `decode.py` walks them, shared by all. `batch.py` runs many messages through one
-forward pass at a time. `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `svm.py` answers without a language
-model, `cascade.py` before one. Knows nothing of shards, Ray or storage.
+forward pass at a time. `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `svm.py` and `embedding.py` answer
+without a language model, `cascade.py` before one. Knows nothing of shards, Ray or storage.
 """
 
 from collections.abc import Sequence

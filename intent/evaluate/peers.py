@@ -161,7 +161,7 @@ class VllmMeter(_Texts):
 
 
 class RayDataMeter(_Texts):
-    """Ray Data's batch inference over vLLM, on the cluster that is up."""
+    """Ray Data's batch inference over vLLM, on the cluster that is up, with structured outputs."""
 
     def __init__(self, folder: Path, workload: Workload, dtype: str, batch: int):
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
@@ -172,11 +172,12 @@ class RayDataMeter(_Texts):
             engine_kwargs={"dtype": dtype, "enable_prefix_caching": True},
             batch_size=batch,
             concurrency=1,
-            apply_chat_template=False,
-            tokenize=False,
-            detokenize=False,
+            chat_template_stage=False,
+            tokenize_stage=False,
+            detokenize_stage=False,
         )
-        sampling = {"temperature": 0.0, "max_tokens": OUTPUT_TOKENS}
+        schema = workload.prompt.schema.json_schema(workload.prompt.catalog)
+        sampling = {"temperature": 0.0, "max_tokens": OUTPUT_TOKENS, "structured_outputs": {"json": json.dumps(schema)}}
         self.processor = build_processor(
             config,
             preprocess=lambda row: {"prompt": row["text"], "sampling_params": sampling},

@@ -202,6 +202,7 @@ def put_log(folder: Path, rows: int, options: StorageOptions) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     with tempfile.TemporaryDirectory(prefix="intent-faulted-night-") as scratch, _store() as direct:
         folder, proxy = Path(scratch), S3Proxy(direct.endpoint, seed=args.seed)
