@@ -111,11 +111,11 @@ def _unique(corpus: Corpus, split: str, count: int, earlier: np.ndarray, catalog
     rows = barren = 0
     with Steps(f"generate {split}", "message") as steps:
         steps.update(0, count)
-        for table, more in _in_order(corpus, count, earlier):
+        for table, hashes, more in _in_order(corpus, count, earlier):
             catalogs.update(more)
             if not corpus.catalog:
                 seen.clear()
-            fresh = _fresh(keys(table), seen)[: count - rows]
+            fresh = _fresh(hashes, seen)[: count - rows]
             found.append(table.take(pa.array(fresh, pa.int64())))
             rows += len(fresh)
             barren = 0 if fresh else barren + 1
@@ -138,8 +138,8 @@ def _fresh(hashes: np.ndarray, seen: set[int]) -> list[int]:
     return fresh
 
 
-def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple[pa.Table, dict]]:
-    """Blocks of examples by number, computed by Ray tasks a few blocks ahead."""
+def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple[pa.Table, np.ndarray, dict]]:
+    """Yield blocks of examples by number as `_block` returns them, computed by Ray tasks a few blocks ahead."""
     import ray
 
     task = ray.remote(num_cpus=1)(_block)
@@ -153,11 +153,15 @@ def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple
         start += 1
 
 
-def _block(shared: tuple[Corpus, Evaluation, np.ndarray], start: int, stop: int) -> tuple[pa.Table, dict]:
-    """The block's examples whose text is in no evaluation set and no earlier split, as rows, and the catalogs of all."""
+def _block(shared: tuple[Corpus, Evaluation, np.ndarray], start: int, stop: int) -> tuple[pa.Table, np.ndarray, dict]:
+    """Return the block's examples whose text is in no evaluation set and no earlier split, their keys, and all catalogs.
+
+    The keys are made here, because the driver takes in blocks of all tasks.
+    """
     corpus, evaluation, earlier = shared
     table = to_table(evaluation.without(corpus.examples(start, stop)))
-    return table.filter(pa.array(~np.isin(text_keys(table), earlier))), corpus.catalogs(start, stop)
+    table = table.filter(pa.array(~np.isin(text_keys(table), earlier)))
+    return table, keys(table), corpus.catalogs(start, stop)
 
 
 def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict) -> dict:

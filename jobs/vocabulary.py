@@ -6,10 +6,10 @@ from itertools import islice
 from pathlib import Path
 
 from intent import artifacts
+from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
 from intent.config import VocabularyConfig
 from intent.prompt import Prompt, load_tokenizer
-from intent.storage import open_store
 from intent.synth import dataset
 from intent.train import vocabulary
 from jobs.app import Steps, cluster, job, say
@@ -21,13 +21,13 @@ TOGETHER = 1_000
 
 def texts(lineage: Lineage) -> Iterator[str]:
     """Yield every message of the data set, the prompt of every catalog, and every product as an answer names it."""
-    store = open_store(lineage.data().uri, lineage.options)
-    for names in dataset.read_catalogs(store).values():
+    files = Files(lineage.data(), lineage.options)
+    for names in dataset.read_catalogs(files).values():
         yield Prompt(lineage.schema, names).prefix
         yield from (f" {name}" for name in names)
     for split in dataset.SPLITS:
-        for key in dataset.split_keys(store, split):
-            yield from (example.message for example in dataset.read_file(store, key))
+        for key in dataset.split_keys(files, split):
+            yield from (example.message for example in dataset.read_file(files, key))
 
 
 def used(lineage: Lineage, folder: Path) -> set[str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOGETHER = 48  # messages behind one prefix: rows of like width, whatever the groups' sizes
-WINDOW = 16  # batches whose groups are brought into the order of their prefixes' lengths
+WINDOW = 256  # batches whose groups are brought into the order of their prefixes' lengths
 
 
 class Row(NamedTuple):

@@ -213,8 +213,7 @@ class _Session:
             (value * share).backward()
             total += value.detach()
         if world_size() > 1:
-            for parameter in self.parameters:
-                torch.distributed.all_reduce(parameter.grad, torch.distributed.ReduceOp.AVG)
+            self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         if norm.isfinite():
             self.skipped = 0
@@ -228,6 +227,16 @@ class _Session:
         self.schedule.step()
         self.optimizer.zero_grad()
         return total.item()
+
+    def _average_gradients(self) -> None:
+        """Make each worker's gradient the mean of all, in one exchange: an adapter has hundreds of small tensors."""
+        import torch
+
+        gradients = [parameter.grad for parameter in self.parameters]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat, torch.distributed.ReduceOp.AVG)
+        means = flat.split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [mean.view_as(gradient) for mean, gradient in zip(means, gradients, strict=True)])
 
     def _share(self, decisions: int) -> "float | torch.Tensor":
         """What a worker's mean counts, so that the mean of all workers' gradients is that of the whole batch's decisions."""
