@@ -1,6 +1,8 @@
 """A large night with faults beside the same night without: what is lost, what is doubled, and what the faults cost.
 
-    PYTHONPATH=.:tests:tests/chaos python tests/chaos/faulted_night.py --rows 10000000 --out faulted-night.json
+`make faulted-night` runs it. By hand, with PYTHONPATH=.:tests:tests/chaos:
+
+    python tests/chaos/faulted_night.py --rows 10000000 --out faulted-night.json
 
 For each engine, the stub and the linear SVM, a log of `--rows` rows on an S3 server is labelled twice by two actors. In the
 second night the driver is killed when a third and when two thirds of the parts are there, an actor every `--actor-seconds`, and
@@ -217,6 +219,7 @@ def main(args: argparse.Namespace) -> None:
     head = {"command": " ".join(["python", *sys.argv]), "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
     said = json.dumps(head | {"nights": [asdict(outcome) for outcome in found]}, indent=1)
     if args.out:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         Path(args.out).write_text(said)
     print(said)
     if any(outcome.lost or outcome.doubled for outcome in found):
