@@ -282,12 +282,15 @@ class QuantConfig:
 
     `batches`: the batch sizes that a sweep measures; empty: the engine's setting. `allowed_loss`: of exact match, against the
     reference. `cascade_precision`: the share of the SVM's answers in a cascade that must be right on validation messages.
+    `in_scope_accuracy`: the share of the validation messages in scope that must be answered right at the confidence below which
+    a message counts as out of scope.
     """
 
     variants: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     allowed_loss: float = 0.01
     cascade_precision: float = 0.99
+    in_scope_accuracy: float = 0.93
     calibration_messages: int = 128
     cpus: int = 2
 
@@ -297,8 +300,9 @@ class QuantConfig:
             VariantSpec.parse(name)
         require(all(size > 0 for size in self.batches), "quant.batches", self.batches, "use sizes of at least 1")
         require(0 <= self.allowed_loss < 1, "quant.allowed_loss", self.allowed_loss, "use a share in [0, 1), e.g. 0.01")
-        share = self.cascade_precision
-        require(0 < share <= 1, "quant.cascade_precision", share, "use a share in (0, 1], e.g. 0.99")
+        for name, usual in (("cascade_precision", 0.99), ("in_scope_accuracy", 0.93)):
+            share = getattr(self, name)
+            require(0 < share <= 1, f"quant.{name}", share, f"use a share in (0, 1], e.g. {usual}")
         for name in ("calibration_messages", "cpus"):
             require(getattr(self, name) > 0, f"quant.{name}", getattr(self, name), "use at least 1")
 
@@ -685,6 +689,11 @@ class RowKind(StrEnum):
     engine = "engine"
     create_completion = "create_completion"
     generate = "generate"
+    pipeline = "pipeline"
+    server = "server"
+    vllm = "vllm"
+    ray_data = "ray_data"
+    encoder = "encoder"
     limit = "limit"
 
 

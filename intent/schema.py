@@ -16,6 +16,8 @@ from intent.errors import ConfigError
 # The one key of an intent that is a list, and its column.
 INTENTS = "intents"
 CONFIDENCE = "confidence"
+# What a message means that none of a schema's other values fits.
+NONE = "none"
 # Columns of a labelled or rejected row beside those of the slots, and of examples.
 RESERVED = ("id", "message", CONFIDENCE, "status", "variant", "reason", INTENTS)
 # An item's number and confidence, where every item has a row of its own.
@@ -125,6 +127,14 @@ class IntentSchema:
     def entity(self) -> str | None:
         """The name of the slot that holds a product of the catalog; the first, where there are several."""
         return next((slot.name for slot in self.slots if isinstance(slot, Entity)), None)
+
+    @cached_property
+    def nothing(self) -> tuple[str, ...]:
+        """The labels of the first slot that mean none of its others: `none`, or in a schema without it, what `ends` lists."""
+        first = self.slots[0]
+        if not isinstance(first, Choice):
+            return ()
+        return (NONE,) if NONE in first.values else first.ends
 
     @classmethod
     def of(cls, identity: Mapping) -> "IntentSchema":

@@ -1,4 +1,4 @@
-"""Make variants: of the checkpoint by GPTQ and GGUF, one Ray task each, in parallel; the SVM, and cascades of it and these."""
+"""Make variants: of the checkpoint by GPTQ and GGUF, one Ray task each, in parallel; the SVM, embeddings, cascades."""
 
 import shutil
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
-from intent.artifacts.variant import CASCADE, SVM, VariantSpec
+from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
 from intent.config import JobConfig
 from intent.engine import parity
 from intent.engine.context import config_tokens
@@ -55,14 +55,14 @@ def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
 
 def publish_variants(lineage: Lineage, made: dict[str, Artifact]) -> None:
     """Make what `attempt` made the workspace's models. Variants of another checkpoint are no longer among them."""
-    of_checkpoint = any(name != SVM for name in made)
+    of_checkpoint = any(not VariantSpec.parse(name).linear for name in made)
     checkpoint = lineage.checkpoint().fingerprint if of_checkpoint else None
     publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
 
 
 def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
     """Raises ConfigError where the catalog is too long for the checkpoint that `specs` are made of."""
-    if any(spec.engine not in (SVM, "base") for spec in specs):
+    if any(not spec.linear and spec.engine != "base" for spec in specs):
         require_trainable(lineage, lineage.checkpoint)
 
 
@@ -75,7 +75,7 @@ def attempt(
     """
     specs = [spec for spec in specs if spec.engine != "base"]
     needed = list(dict.fromkeys(part for spec in specs for part in [*spec.parts, spec]))
-    models = [spec for spec in needed if spec.engine not in (SVM, CASCADE)]
+    models = [spec for spec in needed if spec.engine not in (*LINEAR, CASCADE)]
     made, failed = _attempt_models(lineage, models, with_gold) if models else ({}, {})
     more, wrong = cascade.attempt(lineage, specs, made)
     made, failed = made | more, failed | wrong

@@ -29,10 +29,11 @@ from intent.retrieve.retriever import SHIPPED
 from intent.synth import language
 from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
+from intent.train.linear import SOURCES
 from intent.train.merge import ADAPTER_FILES
 
 # Raise a version when the same settings produce other bytes.
-VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 3, "variant": 2, "svm": 2, "shelves": 1}
+VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 3, "variant": 2, "svm": 2, "embedding": 1, "shelves": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # Fields that do not affect an artifact's content, and locations of inputs, whose content is an input itself.
 PLACES = (
@@ -142,9 +143,11 @@ class Lineage(Generic[C]):
                 inputs["data"] = self.of_messages(checkpoint)._data_fingerprint()
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
-    def svm_record(self) -> ArtifactRecord:
-        settings = {"name": SVM, "version": VERSIONS["svm"], "codec": SVM}
-        return ArtifactRecord(f"variant-{SVM}", settings, {"data": self.data().fingerprint, "schema": self.schema_fingerprint})
+    def linear_record(self, spec: VariantSpec) -> ArtifactRecord:
+        settings = {"name": spec.name, "version": VERSIONS[spec.engine], "codec": spec.engine}
+        inputs = {"data": self.data().fingerprint, "schema": self.schema_fingerprint}
+        inputs |= {"source": SOURCES[spec.source].sha256} if spec.source else {}
+        return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def cascade_record(self, spec: VariantSpec, svm: Artifact, model: Artifact) -> ArtifactRecord:
         settings = {"name": spec.name, "version": VERSIONS["svm"], "codec": model.record.config["codec"]}
@@ -199,8 +202,8 @@ class Lineage(Generic[C]):
         return self._find(None, lambda: self._variant_record(spec), "", f"jobs.quantize quant.variants=[{spec.name}]")
 
     def _variant_record(self, spec: VariantSpec) -> ArtifactRecord:
-        if spec.engine == SVM:
-            return self.svm_record()
+        if spec.linear:
+            return self.linear_record(spec)
         if spec.model:
             return self.cascade_record(spec, self.variant(VariantSpec.parse(SVM)), self.variant(spec.model))
         return self.variant_record(self.checkpoint(), spec)

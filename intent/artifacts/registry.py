@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from intent.artifacts.record import Artifact, load
-from intent.artifacts.variant import SVM
+from intent.artifacts.variant import LINEAR
 from intent.errors import ConfigError, CorruptData, MissingArtifact
 from intent.storage import StorageOptions, open_store, split_uri
 
@@ -33,7 +33,7 @@ def publish_models(
     def change(data: bytes | None) -> bytes:
         before = _parse(data, f"{here}{MODELS}")
         same = checkpoint in (None, before.checkpoint)
-        kept = {name: uri for name, uri in before.variants.items() if same or name == SVM}
+        kept = {name: uri for name, uri in before.variants.items() if same or name.split("-")[0] in LINEAR}
         kept |= {name: variant.uri.removeprefix(here) for name, variant in variants.items()}
         return json.dumps(asdict(Models(before.checkpoint if same else checkpoint, kept)), indent=1).encode()
 

@@ -110,9 +110,9 @@ def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:
     return seconds
 
 
-def peak_bytes() -> int:
-    """This process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
-    return _status("VmHWM")
+def peak_bytes(pid: int | str = "self") -> int:
+    """A process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
+    return _status("VmHWM", pid)
 
 
 def resident_bytes() -> int:
@@ -126,11 +126,11 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+def _status(name: str, pid: int | str = "self") -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status names no {name}")
+    raise OSError(f"/proc/{pid}/status names no {name}")
 
 
 def gpu_peak_bytes() -> int | None:
