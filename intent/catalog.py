@@ -1,4 +1,4 @@
-"""The products that a message can name, and the form in which a model reads text. Pure but for reading the file it is given."""
+"""Read the products that a message can name, and normalize text for a model. Pure, except for reading the given file."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -21,19 +21,21 @@ class Catalog:
 
     @classmethod
     def of(cls, names: Iterable[object], source: str = "catalog") -> "Catalog":
-        """Refuses a missing or empty name, and one that repeats another but for case and digits' script, with its row number,
-        counted from 1.
+        """Check the names. A missing or empty name, or one that differs from another only in case or in the script of its
+        digits, is refused with its row number, counted from 1.
         """
         return cls._of(((f"row {number}", name) for number, name in enumerate(names, 1)), source, COLUMN)
 
     @classmethod
     def parse(cls, data: bytes, source: str, column: str = COLUMN) -> "Catalog":
-        """The names in `column` of a Parquet, CSV or JSON (array or lines) file; its kind is told by the ending of `source`."""
+        """Parse the names in `column` of a Parquet, CSV or JSON (array or lines) file. The ending of `source` tells
+        its kind.
+        """
         return cls._of(_names(data, source, column), source, column)
 
     @classmethod
     def read(cls, uri: str, column: str = COLUMN, options: StorageOptions = StorageOptions()) -> "Catalog":
-        """As `parse`, of a file or of all files of a folder, as Spark writes one."""
+        """Read and parse a file, or all files of a folder, as Spark writes it."""
         files = read_files(uri, options, "catalog")
         if any(uri.endswith(key) for key in files):
             [data] = files.values()
@@ -60,12 +62,12 @@ def _names(data: bytes, source: str, column: str) -> Iterator[tuple[str, object]
 
 
 def normalize(text: str) -> str:
-    """The one line of ASCII digits that a model reads."""
+    """Return the text as a model reads it: one line, with ASCII digits."""
     return ascii_digits(one_line(text))
 
 
 def ascii_digits(text: str) -> str:
-    """Digits of every script, and numbers in circles or parentheses, in ASCII.
+    """Convert digits of every script, and numbers in circles or parentheses, to ASCII.
 
     Superscripts stay as they are: 5² is not 52.
     """
@@ -73,9 +75,9 @@ def ascii_digits(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """NFC, without control, surrogate and unassigned characters, runs of white space as one space.
+    """Return NFC text without control, surrogate and unassigned characters, and with runs of white space as one space.
 
-    A message or a name is therefore one line: it can never look like the end of its own row in a prompt.
+    So a message or a name is one line and can never look like the end of its own row in a prompt.
     """
     text = unicodedata.normalize("NFC", text)
     if text.isprintable():
@@ -85,7 +87,7 @@ def one_line(text: str) -> str:
 
 
 class _Digits(dict[int, str | int | None]):
-    """By code point, what stands for a number in ASCII; any other character as it is."""
+    """Map each code point to the ASCII number that it stands for, or to itself."""
 
     def __missing__(self, code: int) -> str | int | None:
         c, self[code] = chr(code), code

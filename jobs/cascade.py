@@ -1,4 +1,4 @@
-"""What `jobs.quantize` makes beside quantized checkpoints: the SVM, and cascades of it and a language model."""
+"""Make what `jobs.quantize` makes beside quantized checkpoints: the SVM, and cascades of it and a language model."""
 
 import shutil
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ Errors = dict[str, Exception]
 
 @dataclass(frozen=True)
 class _Work:
-    """What a task needs to make the SVM, or from it and `model` a cascade; small enough to travel."""
+    """What a task needs to make the SVM, or a cascade of it and `model`; small enough to send."""
 
     workspace: str
     options: StorageOptions
@@ -38,7 +38,7 @@ class _Work:
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
-    """Those that the schema cannot have, by name."""
+    """Return the variants that the schema cannot have, by name."""
     try:
         require_one_choice(lineage.schema)
         return {}
@@ -47,7 +47,9 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
 
 
 def attempt(lineage: Lineage, specs: list[VariantSpec], models: Mapping[str, Artifact]) -> tuple[dict[str, Artifact], Errors]:
-    """The SVM and cascades among `specs` that could be made, and why others could not. `models`: of the cascades."""
+    """Make the SVM and the cascades among `specs`. Returns those made and why others could not be. `models`: of the
+    cascades.
+    """
     wanted = [spec for spec in specs if spec.engine in (SVM, CASCADE)]
     if not wanted:
         return {}, {}
@@ -98,7 +100,7 @@ def _make_svm(work: _Work) -> Artifact:
 
 
 def _make_cascade(work: _Work) -> Artifact:
-    """A folder with the files of both and the threshold, so that whoever loads it needs nothing else."""
+    """Make a folder with the files of both models and the threshold, so that loading needs nothing else."""
 
     def build(folder: Path) -> dict:
         for part in (work.model, work.svm):

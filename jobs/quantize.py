@@ -1,4 +1,4 @@
-"""Make variants: of the checkpoint by GPTQ and GGUF, one Ray task each, in parallel; the SVM, and cascades of it and these."""
+"""Make variants: GPTQ and GGUF from the checkpoint, one Ray task each, in parallel; the SVM, and cascades of it and these."""
 
 import shutil
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ from jobs.reports import Reports
 
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
-    """The variants, by name, each made where it is not there yet; they become the workspace's models.
+    """Return the variants by name, made if they do not exist. They become the workspace's models.
 
-    Every one is tried before the first error is raised; then the workspace's models stay as they were.
+    All are tried before the first error is raised. After an error, the workspace's models stay as they were.
     """
     require_context(lineage, specs)
     if refused := refusals(lineage, specs):
@@ -44,14 +44,14 @@ def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
 
 
 def publish_variants(lineage: Lineage, made: dict[str, Artifact]) -> None:
-    """Make what `attempt` made the workspace's models. Variants of another checkpoint are no longer among them."""
+    """Make the result of `attempt` the workspace's models, without variants of other checkpoints."""
     of_checkpoint = any(name != SVM for name in made)
     checkpoint = lineage.checkpoint().fingerprint if of_checkpoint else None
     publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
 
 
 def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
-    """Raises ConfigError where the catalog is too long for the checkpoint that `specs` are made of."""
+    """Raise ConfigError if the catalog is too long for the checkpoint of `specs`."""
     if any(spec.engine not in (SVM, "base") for spec in specs):
         require_trainable(lineage, lineage.checkpoint)
 
@@ -59,7 +59,7 @@ def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
 def attempt(
     lineage: Lineage, specs: list[VariantSpec], with_gold: bool = True
 ) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """The variants that could be made, with the parts of cascades, and why others of `specs` could not. Publishes nothing.
+    """Make variants and the parts of cascades. Returns those made and why others of `specs` could not be. Publishes nothing.
 
     `with_gold`: with the gold set that an actor is checked by.
     """
@@ -78,7 +78,7 @@ def attempt(
 def _attempt_models(
     lineage: Lineage, specs: list[VariantSpec], with_gold: bool
 ) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """What comes from the checkpoint, in parallel."""
+    """Make the variants of the checkpoint, in parallel."""
     import ray
 
     checkpoint = lineage.checkpoint()
@@ -113,7 +113,7 @@ def _attempt_models(
 
 
 class _Work:
-    """What a task needs to make one variant; small enough to travel."""
+    """What a task needs to make one variant; small enough to send."""
 
     def __init__(self, lineage: Lineage, checkpoint: Artifact, data: Artifact | None, spec: VariantSpec):
         self.workspace, self.options = lineage.config.workspace, lineage.options
@@ -128,7 +128,7 @@ def _cpus(lineage: Lineage) -> int:
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
-    """The variants that this checkpoint cannot have, by name, known before any work."""
+    """Return the variants that this checkpoint cannot have, by name, known before any work."""
     from intent.engine.reference import check_precision
     from intent.quantize.gptq import check_group_size
 
@@ -160,7 +160,7 @@ class _GoldWork:
 
 
 def _gold(lineage: Lineage, checkpoint: Artifact, gpus: int) -> Artifact:
-    """The gold set of `checkpoint`, made on the cluster where it is not there yet."""
+    """Return the gold set of `checkpoint`, made on the cluster if it does not exist."""
     import ray
 
     data, cpus = lineage.data(), _cpus(lineage)
@@ -176,7 +176,7 @@ def _gold(lineage: Lineage, checkpoint: Artifact, gpus: int) -> Artifact:
 
 
 def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
-    """Validation messages about one catalog, with the unquantized model's labels."""
+    """Label validation messages about one catalog with the unquantized model."""
 
     def build(folder: Path) -> None:
         files = Files(work.data, work.options)
@@ -221,7 +221,7 @@ def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported
 
 
 def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list[list[int]]:
-    """Whole training prompts with their answers: a few messages share each prefix, as they do when served."""
+    """Return whole training prompts with their answers. A few messages share each prefix, as they do when served."""
     from intent.train.batches import calibration_sequences, encode
 
     assert work.data, "calibration reads training messages"
@@ -232,7 +232,7 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
 
 
 def describe(name: str, variant: Artifact) -> str:
-    """Where a variant is, how large, and of a GGUF which tensor types it has."""
+    """Describe where a variant is, its size, and a GGUF's tensor types."""
     size = sum(entry["bytes"] for entry in variant.record.files.values())
     held = contents.describe(variant.record.metrics)
     return f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {held}' if held else ''})"
