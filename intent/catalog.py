@@ -10,6 +10,8 @@ from intent.table import read_files, read_rows
 
 COLUMN = "name"
 KEYCAP, TEN, EMOJI = "\N{COMBINING ENCLOSING KEYCAP}", "\N{KEYCAP TEN}", "\N{VARIATION SELECTOR-16}"
+# The most characters of a name, many times those of any product's, and how many faults of a kind are named.
+LONGEST, NAMED = 300, 3
 ENCLOSED = ("CIRCLED", "PARENTHESIZED", "FULL STOP")
 
 
@@ -21,8 +23,8 @@ class Catalog:
 
     @classmethod
     def of(cls, names: Iterable[object], source: str = "catalog") -> "Catalog":
-        """Check the names. A missing or empty name, or one that differs from another only in case or in the script of its
-        digits, is refused with its row number, counted from 1.
+        """Check the names. Names that are missing, empty or too long, or that differ from another only in spaces, case or the
+        script of digits, are refused with their row numbers, counted from 1.
         """
         return cls._of(((f"row {number}", name) for number, name in enumerate(names, 1)), source, COLUMN)
 
@@ -46,15 +48,39 @@ class Catalog:
     @classmethod
     def _of(cls, names: Iterable[tuple[str, object]], source: str, column: str) -> "Catalog":
         cleaned: dict[str, tuple[str, str]] = {}
+        empty: list[str] = []
+        long: list[str] = []
+        repeats: dict[str, list[str]] = {}
         for place, raw in names:
             if not isinstance(raw, str) or not (name := one_line(raw)):
-                raise ConfigError("catalog", source, f"{place} has no text in the column {column!r}; fill or delete it")
-            first, known = cleaned.setdefault(ascii_digits(name).casefold(), (place, name))
-            if first != place:
-                raise ConfigError("catalog", source, f"{place} repeats {known!r} of {first}; keep one")
+                empty.append(place)
+                continue
+            if len(name) > LONGEST:
+                long.append(place)
+                continue
+            key = ascii_digits(name).casefold()
+            if key in cleaned:
+                repeats.setdefault(key, []).append(place)
+            else:
+                cleaned[key] = (place, name)
+        faults = [f"{_places(empty)} no text in the column {column!r}; fill or delete it"] if empty else []
+        faults += [f"{_places(long)} more than {LONGEST} characters in the column {column!r}; shorten it"] if long else []
+        # The most repeated first; among equals, the first in the file.
+        for key, places in sorted(repeats.items(), key=lambda item: -len(item[1])):
+            first, known = cleaned[key]
+            faults.append(f"{_places(places, 'repeats', 'repeat')} {known!r} of {first}; keep one")
+        if faults:
+            more = f"; beyond these {len(faults) - NAMED:,} faults" if len(faults) > NAMED else ""
+            raise ConfigError("catalog", source, "; ".join(faults[:NAMED]) + more)
         if not cleaned:
             raise ConfigError("catalog", source, "has no products; add at least one row")
         return cls(tuple(name for _, name in cleaned.values()))
+
+
+def _places(places: list[str], one: str = "has", several: str = "have") -> str:
+    """Name the first rows and how many more there are, as the beginning of a sentence."""
+    named, more = ", ".join(places[:NAMED]), f" and {len(places) - NAMED:,} more" if len(places) > NAMED else ""
+    return f"{named}{more} {one if len(places) == 1 else several}"
 
 
 def _names(data: bytes, source: str, column: str) -> Iterator[tuple[str, object]]:

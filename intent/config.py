@@ -282,12 +282,15 @@ class QuantConfig:
 
     `batches`: the batch sizes that a sweep measures; empty: the engine's setting. `allowed_loss`: of exact match, against the
     reference. `cascade_precision`: the share of the SVM's answers in a cascade that must be right on validation messages.
+    `in_scope_accuracy`: the share of the validation messages in scope that must be answered right at the confidence below which
+    a message counts as out of scope.
     """
 
     variants: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     allowed_loss: float = 0.01
     cascade_precision: float = 0.99
+    in_scope_accuracy: float = 0.93
     calibration_messages: int = 128
     cpus: int = 2
 
@@ -297,8 +300,9 @@ class QuantConfig:
             VariantSpec.parse(name)
         require(all(size > 0 for size in self.batches), "quant.batches", self.batches, "use sizes of at least 1")
         require(0 <= self.allowed_loss < 1, "quant.allowed_loss", self.allowed_loss, "use a share in [0, 1), e.g. 0.01")
-        share = self.cascade_precision
-        require(0 < share <= 1, "quant.cascade_precision", share, "use a share in (0, 1], e.g. 0.99")
+        for name, usual in (("cascade_precision", 0.99), ("in_scope_accuracy", 0.93)):
+            share = getattr(self, name)
+            require(0 < share <= 1, f"quant.{name}", share, f"use a share in (0, 1], e.g. {usual}")
         for name in ("calibration_messages", "cpus"):
             require(getattr(self, name) > 0, f"quant.{name}", getattr(self, name), "use at least 1")
 
@@ -405,13 +409,15 @@ class JobConfig:
     """The whole configuration; each job reads the parts it needs. `workspace`: where artifacts are kept.
 
     `catalog`: a Parquet, CSV or JSON file, or a folder of them, with the products' names in the column `catalog_column`.
-    `baseline`: a hosted model (`baseline.model`) that evaluate and sweep ask too. `gold`: evaluate on this half of the
-    hand-written gold set instead of the data set's held-out messages.
+    `shelves_above`: a catalog of more products is cut into shelves of like products, each with its own prompt. `baseline`: a
+    hosted model (`baseline.model`) that evaluate and sweep ask too. `gold`: evaluate on this half of the hand-written gold set
+    instead of the data set's held-out messages.
     """
 
     workspace: str = "artifacts"
     catalog: str = MISSING
     catalog_column: str = "name"
+    shelves_above: int = 1000
     codec: CodecName = CodecName.pointing
     gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
@@ -431,7 +437,9 @@ class JobConfig:
         for part, name, told in self.places():
             if (uri := getattr(part, name)) is not None:
                 setattr(part, name, self._place(told, uri))
+        self.train.also = [self._place("train.also", uri) for uri in self.train.also]
         self.workspace = self.workspace.removesuffix("/")
+        require(self.shelves_above > 0, "shelves_above", self.shelves_above, "use at least 1 product a prompt, e.g. 1000")
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
 
@@ -478,6 +486,20 @@ class VocabularyConfig(JobConfig):
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
         yield self, "output", "output"
+
+
+@dataclass
+class RetrieverConfig(JobConfig):
+    """`output`: a folder that the retriever is copied to; None: it stays in the workspace alone."""
+
+    output: str | None = None
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self, "output", "output"
+
+    def written(self) -> dict[str, str]:
+        return super().written() | ({"output": self.output} if self.output else {})
 
 
 class CacheVariants(Enum):
@@ -528,14 +550,16 @@ class CacheJobConfig(JobConfig):
 class ClassifyConfig(JobConfig):
     """The input and the output of a labelling run.
 
-    `input`: a folder or prefix of Parquet files, a Delta table by its folder, or `iceberg:CATALOG/NAMESPACE.TABLE`; for a table
-    also the rows of a partition, with `/COLUMN=VALUE` after it. `input_version`: Delta's version or Iceberg's snapshot id;
-    None: the version that the run started with, or else the current one. `input_pattern`: names, or keys below `input`, of the
-    log's objects, such as `part-*`; None: every object that is Parquet by its name (.parquet, .parq, .pq) or, if the name does
-    not say, by its content. `keep_columns`: columns of the objects or of their folders `name=value`. `explode`: if a schema's
-    intents are lists, write one row per item instead of one per message. `publish`: where labels go beside `output`, as one
-    commit: `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder of partitions. `partition_by`: the partition columns
-    of the folder, or of a new table.
+    `input`: a folder or prefix of Parquet files, a Delta table by its folder, or `iceberg:CATALOG/NAMESPACE.TABLE`; for a
+    table also the rows of a partition, with `/COLUMN=VALUE` after it. `input_version`: Delta's version or Iceberg's
+    snapshot id; None: the version that the run started with, or else the current one. `input_pattern`: names, or keys below
+    `input`, of the log's objects, such as `part-*`; None: every object that is Parquet by its name (.parquet, .parq, .pq)
+    or, if the name does not say, by its content. `keep_columns`: columns of the objects or of their folders `name=value`.
+    `explode`: if a schema's intents are lists, write one row per item instead of one per message. `models`: the file that
+    names the variants; None: the workspace's file, and the job makes what is missing if that needs no training
+    (`train.epochs=0`) and nothing in the workspace was trained. `publish`: where labels go beside `output`, as one commit:
+    `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder of partitions. `partition_by`: the partition columns of
+    the folder, or of a new table.
     """
 
     input: str = MISSING
@@ -665,6 +689,11 @@ class RowKind(StrEnum):
     engine = "engine"
     create_completion = "create_completion"
     generate = "generate"
+    pipeline = "pipeline"
+    server = "server"
+    vllm = "vllm"
+    ray_data = "ray_data"
+    encoder = "encoder"
     limit = "limit"
 
 
@@ -675,7 +704,8 @@ class BenchmarkConfig(JobConfig):
     The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row. The others are measured
     alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured model's. `night`:
     measure runs over logs of so many rows instead, and planning `objects` objects. `nights`: measure so many nights of
-    `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries.
+    `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries. `products`:
+    measure generated catalogs of so many products, each with `messages` about it and the workspace's own engines.
     """
 
     shape: Shape = Shape.embedded
@@ -690,6 +720,7 @@ class BenchmarkConfig(JobConfig):
     objects: int = 100_000
     nights: int = 0
     entries: int = 20_000_000
+    products: list[int] = field(default_factory=list)
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().places()
@@ -699,7 +730,7 @@ class BenchmarkConfig(JobConfig):
         super().__post_init__()
         for name in ("rows", "codecs", "sequences"):
             require(bool(getattr(self, name)), name, getattr(self, name), "name at least one")
-        for name in ("sequences", "threads", "night"):
+        for name in ("sequences", "threads", "night", "products"):
             require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")
         require(self.seconds > 0, "seconds", self.seconds, "measure each row for more than 0 seconds")
         require(self.messages > 0, "messages", self.messages, "use at least 1 message")

@@ -30,7 +30,7 @@ NAMES = {name: split for split, names in SAID.items() for name in names}
 MAX_CHARACTERS = 4096  # of a message, as in a night
 UNKNOWN_LANGUAGE = "und"
 GENERATOR = "labelled"
-NONE, IN_SCOPE, OUT_OF_SCOPE = "none", "in_scope", "out_of_scope"
+IN_SCOPE, OUT_OF_SCOPE = "in_scope", "out_of_scope"
 MOST_REFUSED = 0.1
 # Longer text in the place of a label is not a label, and must not be logged.
 LABEL_CHARACTERS, LABELS = 64, 200
@@ -129,14 +129,13 @@ def _example(
         raise BadRow(f"message over {MAX_CHARACTERS} characters")
     intent = _intent(row, config, schema, catalog, unknown)
     language = (_text(row, config.language) if config.language else "") or UNKNOWN_LANGUAGE
-    return _split(row, message, config), Example(id, message, intent, language, "", _scope(intent, schema, catalog), GENERATOR)
+    return _split(row, message, config), Example(id, message, intent, language, "", _scope(intent, schema), GENERATOR)
 
 
-def _scope(intent: Intent, schema: IntentSchema, catalog: Sequence[str]) -> tuple[str, ...]:
+def _scope(intent: Intent, schema: IntentSchema) -> tuple[str, ...]:
     if schema.repeat > 1:
         return (IN_SCOPE if items_of(intent) else OUT_OF_SCOPE,)
-    first = intent[schema.names[0]]
-    return (OUT_OF_SCOPE if first == NONE else IN_SCOPE,) if NONE in schema.slots[0].domain(catalog) else ()
+    return (OUT_OF_SCOPE if intent[schema.names[0]] in schema.nothing else IN_SCOPE,) if schema.nothing else ()
 
 
 def _intent(

@@ -16,6 +16,8 @@ from intent.errors import ConfigError
 # The only key of an intent that is a list, and the name of its column.
 INTENTS = "intents"
 CONFIDENCE = "confidence"
+# The value for a message that no other value of the schema fits.
+NONE = "none"
 # Columns of labelled and rejected rows, and of examples, beside those of the slots.
 RESERVED = ("id", "message", CONFIDENCE, "status", "variant", "reason", INTENTS)
 # An item's number and confidence, if every item has its own row.
@@ -120,6 +122,19 @@ class IntentSchema:
     @cached_property
     def uses_catalog(self) -> bool:
         return any(isinstance(slot, Entity) for slot in self.slots)
+
+    @cached_property
+    def entity(self) -> str | None:
+        """The name of the slot that holds a product of the catalog; the first, where there are several."""
+        return next((slot.name for slot in self.slots if isinstance(slot, Entity)), None)
+
+    @cached_property
+    def nothing(self) -> tuple[str, ...]:
+        """The labels of the first slot that mean none of its others: `none`, or in a schema without it, what `ends` lists."""
+        first = self.slots[0]
+        if not isinstance(first, Choice):
+            return ()
+        return (NONE,) if NONE in first.values else first.ends
 
     @classmethod
     def of(cls, identity: Mapping) -> "IntentSchema":

@@ -11,6 +11,7 @@ from intent.artifacts import Artifact, ArtifactRecord, Files, file_sha256, libra
 from intent.artifacts.lineage import Lineage
 from intent.config import BenchmarkConfig, RowKind, Shape
 from intent.errors import ConfigError
+from intent.evaluate import peers
 from intent.evaluate.benchmark import Bench, Result, Row, compared, plan, result, tokens_needed
 from intent.evaluate.benchmark_report import render_json, render_markdown, render_text
 from intent.evaluate.machine import machine
@@ -18,6 +19,7 @@ from intent.evaluate.meters import Workload
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from jobs.app import Steps, cluster, job, say
+from jobs.catalogs import measure_catalogs
 from jobs.fan_out import measure_cached_nights, measure_night
 from jobs.generate import generate
 from jobs.quantize import attempt, refusals
@@ -78,7 +80,7 @@ def workload(lineage: Lineage) -> Workload:
 
 def measure(
     row: Row,
-    variant: Artifact,
+    variant: Artifact | None,
     work: Workload,
     lineage: Lineage[BenchmarkConfig],
     tell: Callable[[str], None] = lambda what: None,
@@ -92,7 +94,9 @@ def measure(
     from intent.night.fleet import reason_of
 
     environment = {"env_vars": {"OMP_NUM_THREADS": str(row.threads)}}
-    remote = ray.remote(Bench).options(num_cpus=row.threads, num_gpus=int(row.device == "cuda"), runtime_env=environment)
+    # Ray Data starts actors of its own, which take the processors.
+    takes = {} if row.kind is RowKind.ray_data else {"num_cpus": row.threads, "num_gpus": int(row.device == "cuda")}
+    remote = ray.remote(Bench).options(**{"num_cpus": 0} | takes, runtime_env=environment)
     actors = [remote.remote() for _ in range(row.actors)]
     parts = [work.part(i, row.actors) for i in range(row.actors)]
     try:
@@ -109,8 +113,8 @@ def measure(
             ray.kill(actor)
 
 
-def _disk_bytes(variant: Artifact, row: Row) -> int:
-    files = variant.record.files.items()
+def _disk_bytes(variant: Artifact | None, row: Row) -> int:
+    files = variant.record.files.items() if variant else ()
     return sum(entry["bytes"] for key, entry in files if key.endswith(WEIGHTS) and "/" not in key)
 
 
@@ -122,8 +126,9 @@ def measure_all(lineage: Lineage[BenchmarkConfig]) -> tuple[dict, list[Result]]:
     with Steps("benchmark", "row") as steps:
         for row in rows:
             tell = lambda what: steps.update(len(results), len(rows), f"{row.name} {what}")  # noqa: B023, E731
-            reason = reasons.get(row.variant) or ("" if row.device == "cpu" or _gpus() else "the cluster has no GPU")
-            done, found = (Result(row, reason), {}) if reason else measure(row, variants[row.variant], work, lineage, tell)
+            reason = reasons.get(row.variant) or peers.lacks(row.kind)
+            reason = reason or ("" if row.device == "cpu" or _gpus() else "the cluster has no GPU")
+            done, found = (Result(row, reason), {}) if reason else measure(row, variants.get(row.variant), work, lineage, tell)
             results.append(done)
             say(f"{row.name}: {done.reason or f'{done.tokens_per_second:,.0f} tokens/s'}")
             where |= found
@@ -181,8 +186,8 @@ def publish(lineage: Lineage, name: str, head: dict, results: Sequence[Result]) 
 
 @job("benchmark", BenchmarkConfig)
 def main(config: BenchmarkConfig) -> None:
-    if config.night or config.nights:
-        measure_ = measure_night if config.night else measure_cached_nights
+    if config.night or config.nights or config.products:
+        measure_ = measure_night if config.night else measure_cached_nights if config.nights else measure_catalogs
         with cluster(config.cluster):
             return say(measure_(Lineage(config), _head(Lineage(config), machine(), "made up")))
     # Apart from the workspace's own models, which a benchmark must not replace.

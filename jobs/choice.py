@@ -15,6 +15,8 @@ from intent.night.ledger import PLAN
 from intent.storage import Store, open_store, split_uri
 from jobs.context import require_fitting
 from jobs.nodes import places
+from jobs.shelving import make_shelves
+from jobs.untrained import find_or_make
 
 Serving = tuple[dict[str, Artifact], dict[str, int]]
 
@@ -22,11 +24,13 @@ Serving = tuple[dict[str, Artifact], dict[str, int]]
 def serving(lineage: Lineage, models: str | None, begun: Sequence[Store] = ()) -> Serving:
     """Return the variants by name, from the file `models` (None: the workspace's), and the batch size selected for each.
 
-    A run that was started with some variants, in the output or in one of `begun`, keeps them. Raises ConfigError if the
-    variants are no longer those that were selected, or if the catalog is too long for one.
+    A run that was started with some variants, in the output or in one of `begun`, keeps them. Missing variants that need no
+    training are made. Raises ConfigError if the variants are no longer those that were selected, or if the catalog is too long
+    for one.
     """
     variants, batches = _chosen(lineage, models, begun)
     require_fitting(lineage, variants.values())
+    make_shelves(lineage)
     return variants, batches
 
 
@@ -34,14 +38,14 @@ def _chosen(lineage: Lineage, models: str | None, begun: Sequence[Store]) -> Ser
     config, options = lineage.config, lineage.options
     models = models or f"{config.workspace}/{MODELS}"
     if config.engine.variants:
-        return find_models(models, config.engine.variants, options), {}
+        return find_or_make(lineage, models, config.engine.variants), {}
     everything = selection.choose(split_uri(models)[0], [], options)
     output = [open_store(config.output, options)] if isinstance(config, ClassifyConfig) else []
     for place in (*output, *begun):
         # The ledger refuses by name what no longer exists.
         with suppress(ConfigError):
             planned = _planned(place)
-            variants = find_models(models, list(planned), options)
+            variants = find_or_make(lineage, models, list(planned)) if planned else {}
             if planned and (place in output or planned == {name: variant.fingerprint for name, variant in variants.items()}):
                 return variants, _batches(variants, everything)
     return _selected(lineage, models)
@@ -57,7 +61,9 @@ def _selected(lineage: Lineage, models: str) -> Serving:
     if lacking := [model for model in found if model not in chosen]:
         print(f"nothing is selected for {', '.join(lacking)} (jobs.sweep does that)", file=sys.stderr)
     if not chosen:
-        return find_models(models, _otherwise(lineage), options), {}
+        variants = find_or_make(lineage, models, _otherwise(lineage), some=True)
+        print(f"using {', '.join(variants)}", file=sys.stderr)
+        return variants, {}
     selection.require_checkpoint(workspace, models, checkpoint_at(models, options), options)
     variants = find_models(models, list(dict.fromkeys(selected.variant for selected in chosen.values())), options)
     for selected in chosen.values():
@@ -69,7 +75,6 @@ def _otherwise(lineage: Lineage) -> list[str]:
     names = lineage.config.engine.otherwise
     if not names:
         raise ConfigError("engine.otherwise", names, "nothing is selected, and no variant is named; name engine.variants")
-    print(f"using {', '.join(names)}", file=sys.stderr)
     return names
 
 

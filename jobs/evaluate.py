@@ -10,16 +10,17 @@ from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.selection import select
-from intent.artifacts.variant import SVM, VariantSpec
+from intent.artifacts.variant import VariantSpec
 from intent.config import Device, JobConfig, require
 from intent.errors import IntentError
-from intent.evaluate import hosted, measurement
+from intent.evaluate import hosted, measurement, scope
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
-from intent.evaluate.results import Measured, Sources, hosted_result, reference_of, results_of
+from intent.evaluate.results import Asked, Measured, Sources, hosted_result, reference_of, results_of
 from intent.hardware import CPU, GPU, price
 from intent.openai import require_key
 from intent.storage import StorageOptions
+from intent.synth import dataset
 from jobs.app import Steps, cluster, command, job, reason_of, say
 from jobs.nodes import Place, alone, fitting, places
 from jobs.reports import Reports
@@ -40,10 +41,10 @@ class Plan:
 def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] | None = None) -> Artifact:
     """Return the evaluation of the reference and `specs`, made if it does not exist. `failed`: rows of a sweep without figures.
 
-    What cannot be measured is added to `failed` or, without it, raises. The SVM alone needs no reference, so that it can be
-    evaluated before any language model is trained.
+    What cannot be measured is added to `failed` or, without it, raises. Variants without a language model need no reference, so
+    that they can be evaluated before any language model is trained.
     """
-    if any(spec.engine != SVM for spec in specs) or not specs:
+    if any(not spec.linear for spec in specs) or not specs:
         specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
     require_key(lineage.config.baseline)
     planned, unplanned = plans(lineage, specs)
@@ -55,7 +56,8 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.held_out().fingerprint}
     inputs |= {"baseline": asked.fingerprint} if asked else {}
     config = lineage.config
-    settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 3}
+    settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 4}
+    settings |= {"in_scope_accuracy": config.quant.in_scope_accuracy} if scope.has_outside(lineage.schema) else {}
     record = ArtifactRecord("evaluation", settings, inputs)
     rows = {plan.name: _read(lineage, plan, made) for plan, made in measured}
     return artifacts.make(
@@ -97,11 +99,11 @@ def _plans(lineage: Lineage, spec: VariantSpec, where: list[Place]) -> Iterator[
     for place in where:
         # A node with GPUs must hide them from what is measured on its CPUs.
         device = Device.cpu if place.hardware.kind == CPU and len(where) > 1 else None
-        # The SVM decodes nothing.
-        batches: Sequence[int | None] = [1] if spec.engine == SVM else sizes or [_batch(lineage, spec)]
+        # A linear variant decodes nothing.
+        batches: Sequence[int | None] = [1] if spec.linear else sizes or [_batch(lineage, spec)]
         for batch in batches:
             loader = classifier_loader(lineage, spec.name, variant, place.cpus, batch, device=device)
-            name = spec.name + (f" x{batch}" if len(sizes) > 1 and spec.engine != SVM else "")
+            name = spec.name + (f" x{batch}" if len(sizes) > 1 and not spec.linear else "")
             name += f" on {place.hardware.model}" if len(where) > 1 else ""
             yield Plan(name, Trial(loader, data, place.hardware, batch), place)
 
@@ -148,12 +150,15 @@ def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> 
 def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
     predictions, speed = measurement.read(made, lineage.options)
     units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.place.cpus
-    return Measured(plan.trial, predictions, speed, _price(lineage, plan.trial.hardware, units))
+    price, validation = _price(lineage, plan.trial.hardware, units), measurement.read_validation(made, lineage.options)
+    return Measured(plan.trial, predictions, speed, price, validation)
 
 
 def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, failed: dict[str, str], folder: Path) -> dict:
-    sources = Sources.read(lineage, command(), trained=any(row.trial.loader.name != SVM for row in rows.values()))
-    results = results_of(lineage.schema, sources.examples, rows)
+    sources = Sources.read(
+        lineage, command(), trained=any(not VariantSpec.parse(row.trial.loader.name).linear for row in rows.values())
+    )
+    results = results_of(lineage.schema, sources.examples, rows, _asked(lineage))
     if asked:
         row = hosted_result(lineage.schema, sources.examples, asked, lineage.options, reference_of(rows))
         results[row["variant"]] = row
@@ -162,6 +167,13 @@ def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, 
     selected = select(results, lineage.config.quant.allowed_loss)
     write_report(folder, results, {model: asdict(choice) for model, choice in selected.items()}, sources)
     return {name: {"exact": result["score"]["exact"]} for name, result in results.items() if "score" in result}
+
+
+def _asked(lineage: Lineage) -> Asked | None:
+    if not scope.has_outside(lineage.schema):
+        return None
+    validation = dataset.read_split(Files(lineage.held_out(), lineage.options), "validation")
+    return Asked(validation, lineage.config.quant.in_scope_accuracy)
 
 
 def _price(lineage: Lineage, hardware, units: float) -> float | None:

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import TextIO
 
 from intent import observe
@@ -30,7 +29,7 @@ from intent.night.run import identify, require_apart
 from intent.schema import Intent
 from intent.storage import Store, inside, open_store, read_uri, sha256
 from jobs.app import Steps, cluster, complain, job, say, watcher
-from jobs.caching import learn_labels, tending
+from jobs.caching import tending
 from jobs.choice import serving
 from jobs.classify import columns, describe, engines, identity, label, publication, subject, teller
 
@@ -167,9 +166,8 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     def into(uri: str) -> None:
         label(lineage, inputs, uri, variants, batches, version, published, observed.hear)
 
-    learn = partial(learn_labels, lineage, variants)
     with observe.run(subject(lineage, name, inputs, output, day), teller(config)) as observed:
-        with tending(lineage, variants):
+        with tending(lineage, variants) as learn:
             settled = settle_night(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
         where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
         observed.summary = settled

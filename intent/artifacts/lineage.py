@@ -2,11 +2,12 @@
 
 data -> checkpoint <- base, checkpoint -> variant. Each artifact has a fingerprint of its own settings and its inputs, and is
 stored in the workspace under it. Inputs are named by content, never by location. An explicit `data.uri` or `train.uri` replaces
-what would be made.
+what would be made. Without training (train.epochs=0) the checkpoint is the base, and neither it nor its variants depend on the
+catalog.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -17,23 +18,30 @@ from intent.artifacts import Artifact, ArtifactRecord, artifact_uri, file_sha256
 from intent.artifacts.source import pinned, source_content
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.catalog import Catalog
-from intent.config import JobConfig, ModelConfig, TeacherConfig
+from intent.config import CatalogSource, DataConfig, JobConfig, ModelConfig, TeacherConfig
 from intent.engine import parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.prompt import Prompt
+from intent.retrieve import retriever
+from intent.retrieve.index import BORDER, CORE
+from intent.retrieve.retriever import SHIPPED
+from intent.synth import language
 from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
+from intent.train.linear import SOURCES
 from intent.train.merge import ADAPTER_FILES
 
 # Raise a version when the same settings produce other bytes.
-VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2}
+VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 3, "variant": 2, "svm": 2, "embedding": 1, "shelves": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # Fields that do not affect an artifact's content, and locations of inputs, whose content is an input itself.
 PLACES = (
     "uri", "also", "device", "cpus", "workers", "pass_tokens", "group_size", "file_type", "adapter", "vocabulary", "source",
     "revision", "sha256",
 )  # fmt: skip
+# Of the messages that variants of a model without training are calibrated and checked with.
+MANY_CATALOGS = {"train": 1024, "validation": 480, "test": 1}
 
 C = TypeVar("C", bound=JobConfig)
 
@@ -57,9 +65,25 @@ class Lineage(Generic[C]):
         """Check what a job reads itself, so that it is refused before a cluster starts. Raises ConfigError."""
         _ = self.catalog
 
+    @property
+    def has_shelves(self) -> bool:
+        """Whether the catalog is too large for one prompt, and so is asked about shelf by shelf."""
+        return len(self.catalog.names) > self.config.shelves_above
+
     @cached_property
     def prompt(self) -> Prompt:
-        return Prompt(self.schema, self.catalog.names)
+        """Of the whole catalog; of none of it where it is asked about shelf by shelf."""
+        return Prompt(self.schema, () if self.has_shelves else self.catalog.names)
+
+    def index_record(self) -> ArtifactRecord:
+        """Of the catalog's shelves."""
+        inputs = {"catalog": self._catalog_fingerprint(), "retriever": file_sha256(SHIPPED / retriever.FILE)}
+        return ArtifactRecord("shelves", {"core": CORE, "border": BORDER, "version": VERSIONS["shelves"]}, inputs)
+
+    @cached_property
+    def index(self) -> Artifact | None:
+        """Raises MissingArtifact where the catalog's shelves are not made yet. None where it has none."""
+        return self._find(None, self.index_record, "", "jobs.classify") if self.has_shelves else None
 
     @cached_property
     def labelled_files(self) -> dict[str, bytes]:
@@ -88,17 +112,22 @@ class Lineage(Generic[C]):
         return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:
-        inputs = {"schema": self.schema_fingerprint, "catalog": self._catalog_fingerprint()}
+        inputs = {"schema": self.schema_fingerprint}
         if self.config.labelled.uri:
-            inputs["labelled"] = labelled.fingerprint_of(self.labelled_files)
+            inputs |= {"catalog": self._catalog_fingerprint(), "labelled": labelled.fingerprint_of(self.labelled_files)}
             return self._record("data", self.config.labelled, inputs)
+        if self.config.data.catalogs is CatalogSource.given:
+            inputs["catalog"] = self._catalog_fingerprint()
         if self.config.teacher.messages:
             inputs["teacher"] = fingerprint(_saying(self.config.teacher))
         return self._record("data", self.config.data, inputs)
 
     def checkpoint_record(self) -> ArtifactRecord:
-        data = self.data().fingerprint if self.config.data.uri else self.data_record().fingerprint
-        inputs = {"base": self.base_record().fingerprint, "data": data, "schema": self.schema_fingerprint}
+        inputs = {"base": self.base_record().fingerprint, "schema": self.schema_fingerprint}
+        if not self.config.train.epochs:
+            kept = {"epochs": 0, "codec": self.config.codec.value, "version": VERSIONS["checkpoint"]}
+            return ArtifactRecord("checkpoint", kept, inputs)
+        inputs["data"] = self._data_fingerprint()
         if adapter := self.config.train.adapter:
             inputs["adapter"] = _content(adapter_folder(adapter, "train.adapter"), ADAPTER_FILES)
         if self.config.train.also:
@@ -107,14 +136,18 @@ class Lineage(Generic[C]):
 
     def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:
         settings = {"name": spec.name, "version": VERSIONS["variant"], "codec": checkpoint.record.config["codec"]}
-        if spec.engine == "gptq" or spec.imatrix:
-            settings["calibration_messages"] = self.config.quant.calibration_messages
         inputs = {"checkpoint": checkpoint.fingerprint, "schema": checkpoint.record.inputs["schema"]}
+        if spec.calibrated:
+            settings["calibration_messages"] = self.config.quant.calibration_messages
+            if not is_trained(checkpoint):
+                inputs["data"] = self.of_messages(checkpoint)._data_fingerprint()
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
-    def svm_record(self) -> ArtifactRecord:
-        settings = {"name": SVM, "version": VERSIONS["svm"], "codec": SVM}
-        return ArtifactRecord(f"variant-{SVM}", settings, {"data": self.data().fingerprint, "schema": self.schema_fingerprint})
+    def linear_record(self, spec: VariantSpec) -> ArtifactRecord:
+        settings = {"name": spec.name, "version": VERSIONS[spec.engine], "codec": spec.engine}
+        inputs = {"data": self.data().fingerprint, "schema": self.schema_fingerprint}
+        inputs |= {"source": SOURCES[spec.source].sha256} if spec.source else {}
+        return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def cascade_record(self, spec: VariantSpec, svm: Artifact, model: Artifact) -> ArtifactRecord:
         settings = {"name": spec.name, "version": VERSIONS["svm"], "codec": model.record.config["codec"]}
@@ -125,6 +158,17 @@ class Lineage(Generic[C]):
     def parity_record(self, checkpoint: Artifact, data: Artifact) -> ArtifactRecord:
         settings = {"codec": checkpoint.record.config["codec"], "messages": parity.MESSAGES, "version": VERSIONS["parity"]}
         return ArtifactRecord("parity", settings, {"checkpoint": checkpoint.fingerprint, "data": data.fingerprint})
+
+    def of_messages(self, checkpoint: Artifact) -> "Lineage":
+        """The lineage whose data set variants of `checkpoint` are calibrated and checked with.
+
+        It is the one that the checkpoint was trained on, or that is named. Of a checkpoint without training it is otherwise
+        one about many catalogs: it is the same whatever the job's own catalog is.
+        """
+        if is_trained(checkpoint) or self.config.data.uri or self.config.labelled.uri:
+            return self
+        data = DataConfig(catalogs=CatalogSource.sampled, languages=language.available(), **MANY_CATALOGS)
+        return Lineage(replace(self.config, data=data, teacher=TeacherConfig()))
 
     def data(self) -> Artifact:
         return self._find(self.config.data.uri, self.data_record, "data.uri", "jobs.generate")
@@ -158,8 +202,8 @@ class Lineage(Generic[C]):
         return self._find(None, lambda: self._variant_record(spec), "", f"jobs.quantize quant.variants=[{spec.name}]")
 
     def _variant_record(self, spec: VariantSpec) -> ArtifactRecord:
-        if spec.engine == SVM:
-            return self.svm_record()
+        if spec.linear:
+            return self.linear_record(spec)
         if spec.model:
             return self.cascade_record(spec, self.variant(VariantSpec.parse(SVM)), self.variant(spec.model))
         return self.variant_record(self.checkpoint(), spec)
@@ -178,6 +222,9 @@ class Lineage(Generic[C]):
         kept = {key: value for key, value in named.items() if key not in PLACES}
         return ArtifactRecord(kind, kept | more | {"version": VERSIONS[kind]}, inputs)
 
+    def _data_fingerprint(self) -> str:
+        return self.data().fingerprint if self.config.data.uri else self.data_record().fingerprint
+
     def _catalog_fingerprint(self) -> str:
         return fingerprint(self.catalog.names)
 
@@ -194,9 +241,19 @@ def _saying(teacher: TeacherConfig) -> dict:
     return {**asdict(teacher), "endpoint": asked}
 
 
+def is_trained(checkpoint: Artifact) -> bool:
+    """Whether it is more than the base as it is."""
+    return "data" in checkpoint.record.inputs
+
+
+def matches(artifact: Artifact, lineage: Lineage) -> bool:
+    """Whether it is for the job's schema; a base is for any."""
+    return artifact.record.kind == "base" or artifact.record.inputs.get("schema") == lineage.schema_fingerprint
+
+
 def require_matching(artifact: Artifact, lineage: Lineage) -> None:
     """Raise ConfigError if a variant was trained for another schema than the job's. A base was trained for none."""
-    if artifact.record.kind != "base" and artifact.record.inputs.get("schema") != lineage.schema_fingerprint:
+    if not matches(artifact, lineage):
         raise ConfigError(
             "schema", lineage.schema.name, f"{artifact.uri} was trained for another schema; use that one or train again"
         )

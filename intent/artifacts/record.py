@@ -18,7 +18,7 @@ from intent.errors import CorruptData, MissingArtifact
 from intent.storage import StorageOptions, open_store
 
 RECORD = "record.json"
-LIBRARIES = ("ray", "torch", "transformers", "peft", "bitsandbytes", "gptqmodel", "llama-cpp-python", "pyarrow")
+LIBRARIES = ("ray", "torch", "transformers", "peft", "bitsandbytes", "gptqmodel", "llama-cpp-python", "pyarrow", "faiss-cpu")
 
 
 @dataclass(frozen=True)

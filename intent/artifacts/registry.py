@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from intent.artifacts.record import Artifact, load
-from intent.artifacts.variant import SVM
+from intent.artifacts.variant import LINEAR
 from intent.errors import ConfigError, CorruptData, MissingArtifact
 from intent.storage import StorageOptions, open_store, split_uri
 
@@ -33,25 +33,31 @@ def publish_models(
     def change(data: bytes | None) -> bytes:
         before = _parse(data, f"{here}{MODELS}")
         same = checkpoint in (None, before.checkpoint)
-        kept = {name: uri for name, uri in before.variants.items() if same or name == SVM}
+        kept = {name: uri for name, uri in before.variants.items() if same or name.split("-")[0] in LINEAR}
         kept |= {name: variant.uri.removeprefix(here) for name, variant in variants.items()}
         return json.dumps(asdict(Models(before.checkpoint if same else checkpoint, kept)), indent=1).encode()
 
     open_store(workspace, storage).update(MODELS, change)
 
 
+def read_models(uri: str, storage: StorageOptions) -> Models:
+    """What the file at `uri` names, with whole URIs; nothing where there is no such file."""
+    parent, name = split_uri(uri)
+    found = _read(parent, name, storage)
+    whole = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in found.variants.items()}
+    return Models(found.checkpoint, whole)
+
+
 def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict[str, Artifact]:
     """Return the variants of these names from the file at `uri`. Raises MissingArtifact with the remedy."""
-    parent, _ = split_uri(uri)
-    current = _read(*split_uri(uri), storage).variants
+    current = read_models(uri, storage).variants
     if not current:
         raise MissingArtifact(f"no models at {uri}: run make demo, or python -m jobs.train and python -m jobs.quantize")
     for name in names:
         if name not in current:
             raise ConfigError("engine.variants", name, f"{uri} has {sorted(current)}; make it with python -m jobs.quantize")
     remedy = f"{uri} names it; run python -m jobs.quantize"
-    where = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in current.items()}
-    return {name: load(where[name], remedy, storage) for name in names}
+    return {name: load(current[name], remedy, storage) for name in names}
 
 
 def checkpoint_at(uri: str, storage: StorageOptions) -> str | None:

@@ -6,7 +6,10 @@ from enum import Enum
 
 from intent.errors import ConfigError
 
-SVM, CASCADE = "svm", "cascade"
+SVM, EMBEDDING, CASCADE = "svm", "embedding", "cascade"
+# Variants that need no language model, and the sources of vectors for the second.
+LINEAR = (SVM, EMBEDDING)
+EMBEDDINGS = ("wordllama", "minilm")
 # llama.cpp's file types, and the tensor types that each mixes by design.
 GGUF_TYPES = {
     "F16": {"F16"},
@@ -50,10 +53,12 @@ class VariantSpec:
         gguf-Q4_K_M[-PART-TYPE...][-imatrix]   GGUF: file type, other types for parts, importance matrix
         reference[-float16]                    the unquantized checkpoint
         svm                                    the linear SVM
+        embedding-SOURCE                       vectors of SOURCE with a linear classifier
         cascade-NAME                           the SVM if it is sure, else the language model `model`, the variant NAME
         base                                   the model before fine-tuning; it is measured but never classifies
 
     `part_types`: for a GGUF, (part, tensor type) of the parts with a type of their own; see `parse`.
+    `source`: what embeds, for an `embedding`.
     """
 
     name: str
@@ -65,6 +70,7 @@ class VariantSpec:
     part_types: tuple[tuple[str, str], ...] = ()
     imatrix: bool = False
     precision: Precision = Precision.auto
+    source: str = ""
     model: "VariantSpec | None" = None
 
     @property
@@ -74,7 +80,17 @@ class VariantSpec:
 
     @property
     def only_cpus(self) -> bool:
-        return self.runs in ("gguf", SVM)
+        return self.runs in ("gguf", *LINEAR)
+
+    @property
+    def linear(self) -> bool:
+        """Whether it needs no language model."""
+        return self.engine in LINEAR
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether messages decide its weights."""
+        return self.engine == "gptq" or self.imatrix
 
     @property
     def parts(self) -> list["VariantSpec"]:
@@ -92,12 +108,14 @@ class VariantSpec:
         """
         if name == SVM:
             return cls(SVM, SVM)
-        if name.startswith(f"{CASCADE}-") and not name.removeprefix(f"{CASCADE}-").startswith((SVM, CASCADE, "base")):
+        if name.startswith(f"{CASCADE}-") and not name.removeprefix(f"{CASCADE}-").startswith((*LINEAR, CASCADE, "base")):
             return cls(name, CASCADE, model=cls.parse(name.removeprefix(f"{CASCADE}-"), field_name))
         if match := re.fullmatch(r"reference(?:-(bfloat16|float16|float32))?", name):
             return cls(name, "reference", precision=Precision(match[1] or "auto"))
         if name == "base":
             return cls(name, "base")
+        if match := re.fullmatch(rf"embedding-({'|'.join(EMBEDDINGS)})", name):
+            return cls(name, EMBEDDING, source=match[1])
         if match := re.fullmatch(r"gptq-w([2348])g([1-9]\d*)(-act)?", name):
             return cls(name, "gptq", int(match[1]), int(match[2]), bool(match[3]))
         part = rf"-(?:{'|'.join(GGUF_PARTS)})-(?:{'|'.join(PART_TYPES)})"
@@ -111,5 +129,6 @@ class VariantSpec:
             name,
             "use gptq-w<2|3|4|8>g<group size>[-act], reference[-bfloat16|-float16|-float32], "
             f"gguf-<type>[-<part>-<part's type>][-imatrix] with a type of {list(GGUF_TYPES)}, parts of {list(GGUF_PARTS)} "
-            f"(F16 and BF16: embed) and their types of {list(PART_TYPES)}, svm, or cascade-<one of these but svm>",
+            f"(F16 and BF16: embed) and their types of {list(PART_TYPES)}, svm, embedding-<one of {list(EMBEDDINGS)}>, "
+            "or cascade-<one of these but svm and embedding>",
         )

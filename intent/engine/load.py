@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intent import calibration
-from intent.artifacts.variant import SVM, VariantSpec
+from intent.artifacts.variant import EMBEDDING, SVM, VariantSpec
 from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.automaton import Automaton
@@ -15,6 +15,7 @@ from intent.engine.cascade import Cascade, Threshold
 from intent.engine.context import answer_room
 from intent.engine.decode import Walk
 from intent.engine.device import pick_device, set_threads
+from intent.engine.embedding import load_embedding
 from intent.engine.parity import GoldSet
 from intent.engine.svm import load_svm
 from intent.prompt import Prompt, load_tokenizer
@@ -51,6 +52,9 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
     spec = VariantSpec.parse(variant, "engine.variants")
     if spec.engine == SVM:
         return load_svm(folder, prompt.schema, options.abstain_below)
+    if spec.engine == EMBEDDING:
+        set_threads(options.threads)
+        return load_embedding(folder, variant, prompt.schema, options.abstain_below)
     if spec.model:
         # A cascade's folder holds the files of both models.
         threshold = max(Threshold.read(folder).confidence, options.abstain_below, options.cascade_below)

@@ -230,10 +230,10 @@ def _bootstrap_f1(counts: np.ndarray) -> tuple[float, float]:
 
 
 def _is_nothing(schema: IntentSchema, intent: Intent | None) -> bool:
-    """Whether an answer says that nothing is asked for: `none`, or the empty list."""
+    """Whether an answer says that nothing is asked for: `none` or what the schema has in its place, or the empty list."""
     if schema.repeat > 1:
         return intent is not None and intent[INTENTS] == []
-    return (intent or {}).get(schema.names[0]) == "none"
+    return (intent or {}).get(schema.names[0]) in schema.nothing
 
 
 def _slot(prediction: Prediction, name: str):

@@ -7,6 +7,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,27 @@ def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:
     return seconds
 
 
-def peak_bytes() -> int:
-    """This process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+def peak_bytes(pid: int | str = "self") -> int:
+    """A process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
+    return _status("VmHWM", pid)
+
+
+def resident_bytes() -> int:
+    """This process' resident memory now, mapped pages within."""
+    return _status("VmRSS")
+
+
+def forget_peak() -> None:
+    """From now on `peak_bytes` is of what comes. Where the system allows no reset, it stays an upper bound."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(name: str, pid: int | str = "self") -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status names no VmHWM")
+    raise OSError(f"/proc/{pid}/status names no {name}")
 
 
 def gpu_peak_bytes() -> int | None:

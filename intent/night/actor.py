@@ -8,7 +8,7 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -26,6 +26,7 @@ from intent.night.part import Committed
 from intent.night.scan import open_reader
 from intent.night.shard import Shard
 from intent.night.worker import MAX_CHARACTERS, Worker
+from intent.retrieve.route import Asks
 from intent.schema import IntentSchema
 from intent.storage import Store
 
@@ -34,7 +35,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Night:
-    """What every actor of a run needs to know. `types`: the types of the id and the kept columns in every part."""
+    """What every actor of a run needs to know. `types`: the types of the id and the kept columns in every part.
+
+    `router`: for a catalog of shelves; called on a worker, it returns what says which shelves a message is asked about.
+    """
 
     source: Store | Snapshot
     ledger: Ledger
@@ -42,6 +46,7 @@ class Night:
     columns: Columns
     types: pa.Schema | None = None
     max_characters: int = MAX_CHARACTERS
+    router: Callable[[], Callable[[Sequence[str]], Asks]] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ nodes may come and go. The store alone records what is done.
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import ray
@@ -31,13 +33,14 @@ from intent.storage import Store
 
 # While one shard is computed, the next is read and the last is written.
 DEPTH = 3
-TICK_SECONDS = 1.0
+TICK_SECONDS, MEANWHILE_SECONDS = 1.0, 0.1
 SEAT_PATIENCE = 3
 GROW_SECONDS = 10.0
 # An engine may download its model and compile its kernels. Every engine that was measured took less than a tenth of this.
 LOADING_SECONDS = 30 * 60
 _STUCK = "its engine was not loaded within {:g} minutes on {!r}; see that host's log, its way to the store and its GPU's driver"
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,24 @@ class Fleet:
             loading = "" if ready else f"waits for the first of {len(self.seats)} actors; {self._loading()}"
             self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}", loading)
 
+    def load_while(self, work: Callable[[], T]) -> T:
+        """What `work`, which takes no CPU of the cluster, returns; meanwhile the actors get their nodes and load."""
+        none, made = Queue([], self.attempts), Future()
+
+        def run() -> None:
+            try:
+                made.set_result(work())
+            except BaseException as error:
+                made.set_exception(error)
+
+        # A daemon: whoever interrupts the night does not wait for it.
+        threading.Thread(target=run, daemon=True).start()
+        while not made.done():
+            for ref in self._finished(MEANWHILE_SECONDS):
+                if ref in self.calls:
+                    self._settle(ref, none, None)
+        return made.result()
+
     def _loading(self) -> str:
         """Describe what the actors that are not ready wait for, by variant."""
         said = {}
@@ -220,11 +241,11 @@ class Fleet:
                 if len(queue.held(seat)) <= level and (shard := queue.take(seat, time.monotonic())):
                     self.calls[getattr(seat.actor, method).remote(shard, known, tuple(self.distrusted))] = (seat, shard, queue)
 
-    def _finished(self) -> list[ray.ObjectRef]:
+    def _finished(self, timeout: float = TICK_SECONDS) -> list[ray.ObjectRef]:
         if not self.calls:
-            time.sleep(TICK_SECONDS)
+            time.sleep(timeout)
             return []
-        ready, rest = ray.wait(list(self.calls), num_returns=1, timeout=TICK_SECONDS)
+        ready, rest = ray.wait(list(self.calls), num_returns=1, timeout=timeout)
         return ready + (ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else [])
 
     def _settle(self, ref: ray.ObjectRef, current: Queue, done: Callable[[Shard, Committed], None] | None) -> None:

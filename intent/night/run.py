@@ -3,10 +3,12 @@
 The driver holds shards and receipts, never rows. This module uses the fleet but not Ray.
 """
 
+import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TextIO
 
 from intent.artifacts import fingerprint
@@ -26,12 +28,15 @@ from intent.night.progress import Progress, Stage, Summary, Tally, say
 from intent.night.publish import Publication
 from intent.night.queue import Queue
 from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
-from intent.night.survey import find_frequent, read_footers_on_cluster
+from intent.night.survey import find_frequent, is_short, read_footers_on_cluster
 from intent.night.trust import Trust
+from intent.retrieve.route import Asks
 from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
 FREQUENT_MESSAGES = 100_000
+# With a catalog of shelves, where it is for all messages, so that each shelf's prompt is computed once.
+SHELVED_MESSAGES = 500_000
 
 
 def classify_night(
@@ -43,18 +48,19 @@ def classify_night(
     engines: Sequence[EngineSpec],
     fleet: FleetConfig,
     columns: Columns = Columns(),
-    frequent_messages: int = FREQUENT_MESSAGES,
+    frequent_messages: int | None = None,
     stream: TextIO | None = None,
     pattern: str | None = None,
     version: int | None = None,
     publication: Publication | None = None,
     listener: Listener = unheard,
+    router: Callable[[], Callable[[Sequence[str]], Asks]] | None = None,
 ) -> Summary:
     """Label every row of the objects below `input_uri` (one or several) into `output_uri`, exactly once.
 
     Ray must be initialized. `pattern`: names of the data objects; None: every object that is Parquet by name or content.
     `version`: of the table to read; None: the version that the run started with, or else the current one. `publication`: where
-    the caller will publish the labels; it is checked before the run is planned.
+    the caller will publish the labels; it is checked before the run is planned. `router`: see `Night`.
 
     Raises RunMismatch, StoreUnfit or ManifestLost. Raises ShardsFailed after all other shards are done.
     """
@@ -85,7 +91,9 @@ def classify_night(
     listener(planned(plan, listing.store.uri, time.monotonic() - started))
     if plan.left_out:
         say(f"leaves out {len(plan.left_out):,} objects: {named(plan.left_out)}", stream)
-    night = Night(listing.store, ledger, schema, columns, plan.types)
+    night = Night(listing.store, ledger, schema, columns, plan.types, router=router)
+    if frequent_messages is None:
+        frequent_messages = SHELVED_MESSAGES if router else FREQUENT_MESSAGES
     return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
 
 
@@ -170,13 +178,17 @@ def run_night(
         tally.add(part)
         trust.weigh(part.receipt)
 
-    # Do this before the fleet occupies the cluster's CPUs.
-    chunks = _frequent_chunks(night, shards, frequent_messages, attempts, meters, stream) if todo else []
+    find = partial(_frequent_chunks, night, shards, frequent_messages, attempts, meters, stream)
+    # While the engines load if the log is short. For a long log, before the fleet occupies the cluster's CPUs.
+    beside = is_short(shards)
+    chunks = find() if todo and not beside else []
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
         trust.tell = progress.say
         if todo:
-            first = Queue(frequent.missing(ledger.store, chunks), attempts)
             with Fleet(night, engines, attempts, progress, meters, trust.distrusted, listener) as fleet:
+                if beside:
+                    chunks = fleet.load_while(partial(find, quiet=True))
+                first = Queue(frequent.missing(ledger.store, chunks), attempts)
                 progress.frequent(sum(chunk.rows for chunk in chunks))
                 fleet.run(first, "label_frequent", done=answered)
                 progress.rows()
@@ -243,16 +255,26 @@ def _remedy(failed: dict[Shard, str], final: int) -> str:
 
 
 def _frequent_chunks(
-    night: Night, shards: Sequence[Shard], limit: int, attempts: int, meters: Meters, stream: TextIO | None
+    night: Night,
+    shards: Sequence[Shard],
+    limit: int,
+    attempts: int,
+    meters: Meters,
+    stream: TextIO | None,
+    quiet: bool = False,
 ) -> list[Shard]:
-    """Return the run's most frequent messages as chunks to label. Returns no chunks if a table cannot save work."""
+    """Return the run's most frequent messages as chunks to label. Returns no chunks if a table cannot save work.
+
+    `quiet`: without progress of its own, beside another's.
+    """
     store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
     if limit < 1 or len(readable) < 2:
         return []
     try:
         if store.stat(frequent.MESSAGES) is None:
             title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
-            with Stage("messages", title, "shard", len(readable), stream, meters.survey) as stage:
+            shown = io.StringIO() if quiet else stream
+            with Stage("messages", title, "shard", len(readable), shown, meters.survey) as stage:
                 find_frequent(night, readable, limit, stage, attempts)
         return frequent.chunks(store)
     except Exception as error:

@@ -19,7 +19,7 @@ CART = IntentSchema(
 )
 ROWS_PER_FILE, ROWS_PER_GROUP = 1_000_000, 200_000
 OBJECTS_PER_FOLDER = 1_000
-_WORDS = np.array(
+WORDS = np.array(
     ["add", "put", "remove", "get", "milk", "eggs", "bread", "butter", "two", "three", "litres", "please", "thanks"]
 )
 
@@ -53,8 +53,8 @@ def write_log(folder: Path, rows: int, distinct: int, exponent: float | None = 1
     """
     generator = np.random.default_rng(seed)
     edges = np.cumsum(np.arange(1, distinct + 1) ** -(exponent or 0.0))
-    words = generator.integers(0, len(_WORDS), (distinct, 5))
-    messages = pa.array([" ".join(_WORDS[row]) + f" {i}" for i, row in enumerate(words)])
+    words = generator.integers(0, len(WORDS), (distinct, 5))
+    messages = pa.array([" ".join(WORDS[row]) + f" {i}" for i, row in enumerate(words)])
     found = np.zeros(distinct, bool)
     folder.mkdir(parents=True)
     for number, start in enumerate(range(0, rows, ROWS_PER_FILE)):

@@ -52,7 +52,10 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
     Raises what the last attempt of a task raised.
     """
     pieces = cut(shards)
-    tasks = _Tasks(pieces, lambda piece: _count.remote(night, piece, limit), stage, attempts)
+    # The tasks of a short log wait for no CPU: actors may have them all.
+    options = {"num_cpus": 0 if len(pieces) < 2 else 1}
+    count, merge = _count.options(**options), _merge.options(**options)
+    tasks = _Tasks(pieces, lambda piece: count.remote(night, piece, limit), stage, attempts)
     tables: deque[tuple[list[int], ray.ObjectRef]] = deque()
     while True:
         for numbers, published, (_, table) in tasks.finished():
@@ -62,8 +65,13 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
         while len(tables) >= MERGED or (tables and not tasks.flying):
             some = [tables.popleft() for _ in range(min(MERGED, len(tables)))]
             numbers = [number for counted, _ in some for number in counted]
-            publish = night.ledger.store if len(numbers) == len(pieces) else None
-            tasks.add(numbers, _merge.remote(publish, limit, *(table for _, table in some)))
+            publish = night if len(numbers) == len(pieces) else None
+            tasks.add(numbers, merge.remote(publish, limit, *(table for _, table in some)))
+
+
+def is_short(shards: Sequence[Shard]) -> bool:
+    """Whether one task counts them all, in a second or two."""
+    return len(cut(shards)) < 2
 
 
 def cut(shards: Sequence[Shard]) -> list[Sequence[Shard]]:
@@ -150,10 +158,14 @@ def _count(night: Night, shards: Sequence[Shard], limit: int) -> tuple[bool, pa.
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
-def _merge(store: Store | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
-    """Add up counts. If these are all counts, publish the most frequent messages in `store` instead."""
+def _merge(night: Night | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
+    """Add up counts. If these are all counts, publish the most frequent messages in the run's output instead."""
     counts = frequent.merge(tables, limit)
-    if store is None:
+    if night is None:
         return False, counts
-    frequent.publish_messages(store, frequent.choose(counts, limit))
+    if night.router is None:
+        frequent.publish_messages(night.ledger.store, frequent.choose(counts, limit))
+    else:
+        messages = frequent.choose(counts, limit, least=1)
+        frequent.publish_asks(night.ledger.store, messages, night.router()(messages.to_pylist()))
     return True, None

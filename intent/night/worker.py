@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from intent.engine import Classifier, Prediction, Status, abstain, classify_each
+from intent.engine.shelved import Shelved, surest
 from intent.errors import EngineFailed, IntentError
 from intent.label_cache import Found, Reader, piece
 from intent.night import items
@@ -22,6 +23,7 @@ from intent.night.fresh import Fresh
 from intent.night.part import Part, build_part
 from intent.night.rows import distinct, refuse
 from intent.night.shard import Shard
+from intent.retrieve.route import NOWHERE, Asks
 from intent.schema import CONFIDENCE, INTENTS, IntentSchema, Item, same
 
 MAX_CHARACTERS = 4096
@@ -100,8 +102,16 @@ class Worker:
             hit = pc.index_in(texts.take(pa.array(open_)), known["message"].combine_chunks())
             found = hit.is_valid().to_numpy(zero_copy_only=False)
             position[open_[found]] = sum(map(len, tables)) + np.arange(found.sum())
-            tables.append(known.drop_columns(["message"]).take(hit.drop_null()))
+            tables.append(self._abstained(known.drop_columns(["message"]).take(hit.drop_null())))
             open_ = open_[~found]
+        if isinstance(self.classifier, Shelved) and len(open_):
+            some = texts.take(pa.array(open_))
+            asks = self.classifier.route(some.to_pylist())
+            said = self.ask(some.take(pa.array(asks.rows)), asks)
+            position[open_] = sum(map(len, tables)) + np.arange(len(open_))
+            kept = surest(asks, *self.weights(said.table))
+            tables.append(self._abstained(said.table.take(pa.array(kept))))
+            return replace(said, table=pa.concat_tables(tables), position=position)
         if self.reader is None or not len(open_):
             position[open_] = sum(map(len, tables)) + np.arange(len(open_))
             tables.append(self._classify(texts.take(pa.array(open_)).to_pylist())[1])
@@ -118,15 +128,69 @@ class Worker:
         counts = (int(asked.sum()), int(sure.sum()), int(kept.again.sum()), int(agreed.sum()))
         return Answers(pa.concat_tables(tables), position, *counts, self._fresh(kept, asked, predictions, ~agreed))
 
+    def ask(self, texts: pa.Array, asks: Asks) -> Answers:
+        """The answer of each of `asks` to its text, none of them abstained. An earlier night's to the same shelf serves.
+
+        Messages are counted by their first shelves.
+        """
+        somewhere = np.flatnonzero(asks.shelves != NOWHERE)
+        nowhere = np.flatnonzero(asks.shelves == NOWHERE)
+        texts_, shelves, first = texts.take(pa.array(somewhere)), asks.shelves[somewhere], asks.first[somewhere]
+        unsure = replace(self, abstain_below=0.0)
+        if self.reader is None:
+            places, open_, kept = [nowhere, somewhere], np.arange(len(somewhere)), None
+            cached = []
+        else:
+            keys = pa.array([self.classifier.index.keys[shelf] for shelf in shelves.tolist()], pa.string())
+            kept = self.reader.look(pc.binary_join_element_wise(keys, texts_, " "))
+            asked, sure = ~kept.hit | kept.again, ~kept.again[kept.hit]
+            open_ = np.flatnonzero(asked)
+            places, cached = [nowhere, somewhere[~asked], somewhere[open_]], [unsure._cached(kept, sure)]
+        missing = self.classifier.classify_asks(texts.take(pa.array(nowhere)).to_pylist(), asks.shelves[nowhere])
+        predictions, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
+        order = np.argsort(np.concatenate(places), kind="stable")
+        whole = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
+        counts = [int(first[open_].sum())]
+        if kept is None:
+            return Answers(whole, np.arange(len(asks)), *counts)
+        agreed = self._agreed(kept, asked, predictions)
+        again = first & kept.again
+        counts += [int((first & ~asked).sum()), int(again.sum()), int((agreed & again[open_]).sum())]
+        return Answers(whole, np.arange(len(asks)), *counts, self._fresh(kept, asked, predictions, ~agreed))
+
+    def weights(self, answers: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `surest` weighs the answers of asks by."""
+        fine = pc.not_equal(answers["status"], str(Status.REJECTED))
+        named = pc.is_valid(answers[self.schema.entity])
+        return fine.to_numpy(), named.to_numpy(), answers["confidence"].to_numpy()
+
+    def _abstained(self, answers: pa.Table) -> pa.Table:
+        """The answers, those below the threshold without an intent."""
+        if not self.abstain_below:
+            return answers
+        unsure = pc.and_(pc.equal(answers["status"], str(Status.OK)), pc.less(answers["confidence"], self.abstain_below))
+        if not pc.any(unsure).as_py():
+            return answers
+        names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
+        for name in names:
+            at, field = answers.column_names.index(name), answers.schema.field(name)
+            answers = answers.set_column(at, field, pc.if_else(unsure, pa.scalar(None, field.type), answers[name]))
+        at = answers.column_names.index("status")
+        said = pc.if_else(unsure, str(Status.ABSTAINED), answers["status"])
+        return answers.set_column(at, answers.schema.field(at), said)
+
     @property
     def answer_schema(self) -> pa.Schema:
         kinds = [("confidence", pa.float32()), ("status", pa.string()), ("variant", pa.string()), ("reason", pa.string())]
         return pa.schema([*self.schema.arrow_fields(), *(pa.field(*kind) for kind in [*kinds, (CACHED, pa.bool_())])])
 
-    def _classify(self, messages: Sequence[str]) -> tuple[Sequence[Prediction], pa.Table]:
-        """Return the model's predictions for the messages, and the answers made of them."""
+    def _classify(self, messages: Sequence[str], shelves: np.ndarray | None = None) -> tuple[Sequence[Prediction], pa.Table]:
+        """Return the model's predictions for the messages, each about its shelf if there are `shelves`, and their answers."""
         try:
-            predictions = classify_each(self.classifier, messages) if messages else []
+            if shelves is not None:
+                predictions = self.classifier.classify_asks(messages, shelves)
+            else:
+                predictions = classify_each(self.classifier, messages) if messages else []
             below = self.abstain_below
             return predictions, self._answers([abstain(found, below) for found in predictions] if below else predictions)
         except IntentError:

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shelves
 
 from intent import artifacts, hardware
 from intent.artifacts import ArtifactRecord
@@ -19,7 +21,7 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
 from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
-from intent.night import metrics
+from intent.night import metrics, run
 from intent.night.columns import Columns
 from intent.night.ledger import Ledger, RunIdentity
 from intent.night.run import classify_night
@@ -28,6 +30,25 @@ from jobs.app import load_config
 from jobs.classify import describe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def test_a_catalog_of_thousands_is_asked_shelf_by_shelf(root, tmp_path):
+    names = shelves.many(4000)
+    messages = [f"please add one {name}" for name in names[::4]] + ["?!", None]
+    nights.write_log(open_store(f"{root}/in"), files=2, rows=1002, messages=messages)
+    log = tmp_path / "prompts"
+    engine = shelves.engine(names, 100, log=str(log))
+    nights.run(root, [engine], rows_per_shard=100, router=partial(shelves.router, names, 100))
+    nights.check_night(root)
+    given = nights.read(open_store(f"{root}/in"), "").to_pylist()
+    said = {row["id"]: row["message"] for row in given}
+    labelled = nights.read(open_store(f"{root}/out"), "labelled/").to_pylist()
+    assert len(labelled) == 2002
+    wrong = [row for row in labelled if row["action"] == "add" and not said[row["id"]].endswith(row["product"])]
+    assert not wrong and sum(row["action"] == "add" for row in labelled) > 1900
+    asked = Counter(log.read_text().splitlines())
+    # A shelf may be in two chunks, and at the end an idle actor may do one again.
+    assert len(asked) > 30 and sum(asked.values()) < 1.5 * len(asked)
 
 
 def test_every_row_is_labelled_abstained_or_rejected(root):
@@ -56,6 +77,28 @@ def test_every_row_is_labelled_abstained_or_rejected(root):
     assert reasons["0-3"] == "null message" and reasons["0-4"] == "empty message"
     assert reasons["0-6"] == "message of 5000 characters is over the limit of 4096"
     assert json.loads(out.read("summary.json"))["rows"] == 300
+
+
+def test_a_short_logs_frequent_messages_are_counted_while_the_engines_load(tmp_path, monkeypatch):
+    root, loads, counted = str(tmp_path), tmp_path / "loads", tmp_path / "counted"
+    nights.write_log(open_store(f"{root}/in"), files=2, rows=60)
+
+    def count(*args):
+        nights.wait_until(loads.exists)
+        found = find_frequent(*args)
+        counted.touch()
+        return found
+
+    def before():
+        loads.touch()
+        nights.wait_until(counted.exists)
+
+    find_frequent = run.find_frequent
+    monkeypatch.setattr(run, "find_frequent", count)
+    # They take every CPU of the cluster.
+    summary = nights.run(root, [nights.engine(cpus=1, actors=2, before=before)])
+    nights.check_night(root)
+    assert summary.classified < summary.rows
 
 
 def test_lists_are_a_column_or_a_row_an_item_and_every_id_is_there(root):

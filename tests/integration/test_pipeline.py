@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import nights
@@ -21,7 +22,7 @@ from jobs.evaluate import evaluate
 from jobs.generate import generate
 from jobs.quantize import quantize
 from jobs.train import train
-from tests.tiny import write_checkpoint
+from tests.tiny import NAMES, write_adapter, write_checkpoint
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
 VARIANTS = ["gptq-w4g64", "gguf-Q4_K_M"]
@@ -61,11 +62,39 @@ def config(base, workspace, *more) -> ClassifyConfig:
 
 def test_without_training_the_checkpoint_is_the_base(base, tmp_path):
     lineage = Lineage(config(base, tmp_path, "train.epochs=0", "input=in", "output=out"))
-    generate(lineage, lineage.config.data)
     made = train(lineage)
     weights = [entry["sha256"] for key, entry in made.record.files.items() if key.endswith(".safetensors")]
     assert weights == [lineage.base().record.files["model.safetensors"]["sha256"]]
     assert made == train(lineage) == lineage.checkpoint()
+
+
+def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_nothing(base, tmp_path, capfd):
+    """In an empty workspace, with the settings of a first user."""
+    adapter = write_adapter(tmp_path / "adapter", base)
+    nights.write_log(open_store(f"{tmp_path}/0/in"), files=2, rows=30)
+    shutil.copytree(tmp_path / "0/in", tmp_path / "1/in")
+    stamps = []
+    for number, products in enumerate((NAMES, ("Bread", "Butter", "Crisps"))):
+        root = tmp_path / str(number)
+        Path(f"{root}.json").write_text(json.dumps([{"name": name} for name in products]))
+        job = load_config(
+            "classify",
+            [
+                *(f"workspace={tmp_path}/w", f"catalog={root}.json", f"input={root}/in", f"output={root}/out"),
+                *(f"model.source={base}", "model.sha256=null", f"model.adapter={adapter}", "model.vocabulary=full"),
+                # A model that nobody trained is sure of nothing, so its quantized variants waver.
+                *("model.group_size=64", "quant.cpus=1", "engine.gguf_sequences=8", "engine.parity_disagreement=0.95"),
+            ],
+            ClassifyConfig,
+        )
+        summary = classify(job)
+        nights.check_night(str(root))
+        assert summary.rows == 60 and list(summary.variants) == ["gguf-Q8_0"]
+        workspace = open_store(f"{tmp_path}/w")
+        stamps.append({b.key: b.etag for b in workspace.list() if not b.key.startswith("cache")})
+    assert stamps[0] == stamps[1]
+    said = capfd.readouterr().err
+    assert said.count("has no models yet: makes gguf-Q8_0") == 1 and "quantize gguf-Q8_0: done" in said
 
 
 @pytest.fixture(scope="module")
