@@ -1,6 +1,6 @@
-"""How far a model's confidence is to be trusted: a temperature a slot (Guo et al., ICML 2017), kept beside its weights.
+"""Calibrate a model's confidence: one temperature per slot (Guo et al., ICML 2017), stored beside its weights.
 
-Temperatures change no answer: the best choice stays the best. Knows logits of choices; knows nothing of models or messages.
+Temperatures change no answer, since the best choice stays the best. Knows logits of choices; nothing of models or messages.
 """
 
 import json
@@ -14,7 +14,7 @@ GRID = np.geomspace(0.25, 8.0, 81)
 
 
 def fit(margins: Sequence[np.ndarray]) -> float:
-    """Return the temperature at which decisions of one slot are most likely right, or 1.0 if there are none.
+    """Fit the temperature that maximizes the likelihood of one slot's decisions. Returns 1.0 if there are none.
 
     A decision is its logits minus that of the right choice, which is one of them.
     """
@@ -46,7 +46,7 @@ def write(folder: Path, temperatures: Mapping[str, float]) -> None:
 
 
 def read(folder: Path, slots: Sequence[str]) -> list[float]:
-    """The temperature of each of `slots`; 1.0 where the checkpoint says none."""
+    """Read the temperature of each of `slots`; 1.0 where the checkpoint has none."""
     path = folder / FILE
     known = json.loads(path.read_text())["temperatures"] if path.exists() else {}
     return [known.get(name, 1.0) for name in slots]
