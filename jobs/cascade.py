@@ -1,4 +1,6 @@
-"""What `jobs.quantize` makes beside quantized checkpoints: linear classifiers, and cascades of the SVM and a language model."""
+"""Make what `jobs.quantize` makes beside quantized checkpoints: linear classifiers, and cascades of the SVM and a language
+model.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -29,7 +31,7 @@ Errors = dict[str, Exception]
 
 @dataclass(frozen=True)
 class _Work:
-    """What a task needs to make a linear classifier, or from the SVM and `model` a cascade; small enough to travel."""
+    """What a task needs to make a linear classifier, or a cascade of the SVM and `model`; small enough to send."""
 
     spec: VariantSpec
     workspace: str
@@ -43,7 +45,7 @@ class _Work:
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
-    """Those that the schema cannot have, by name."""
+    """Return the variants that the schema cannot have, by name."""
     refused = {}
     for spec in specs:
         try:
@@ -55,7 +57,10 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
 
 
 def attempt(lineage: Lineage, specs: list[VariantSpec], models: Mapping[str, Artifact]) -> tuple[dict[str, Artifact], Errors]:
-    """The linear classifiers and cascades among `specs` that could be made, and why not the others. `models`: of cascades."""
+    """Make the linear classifiers and cascades among `specs`. Returns those made and why others could not be.
+
+    `models`: the language models of the cascades.
+    """
     cascades = [spec for spec in specs if spec.engine == CASCADE]
     linear = [spec for spec in [*([VariantSpec(SVM, SVM)] if cascades else []), *specs] if spec.linear]
     made, failed = _run({spec.name: (_make_linear, _work(lineage, spec, lineage.linear_record(spec))) for spec in linear})
@@ -110,7 +115,7 @@ def _make_linear(work: _Work) -> Artifact:
 
 
 def _make_cascade(work: _Work) -> Artifact:
-    """A folder with the files of both and the threshold, so that whoever loads it needs nothing else."""
+    """Make a folder with the files of both models and the threshold, so that loading needs nothing else."""
 
     def build(folder: Path) -> dict:
         for part in (work.model, work.svm):

@@ -31,7 +31,7 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """A trial under the name of its row, and where it runs."""
+    """A trial, with the name of its row and where it runs."""
 
     name: str
     trial: Trial
@@ -39,10 +39,10 @@ class Plan:
 
 
 def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] | None = None) -> Artifact:
-    """The evaluation of the reference and `specs`, made where it is not there yet. `failed`: a sweep's rows without figures,
-    to which comes what cannot be measured; else that raises.
+    """Return the evaluation of the reference and `specs`, made if it does not exist. `failed`: rows of a sweep without figures.
 
-    What needs no language model needs no reference, so that it can be looked at before any language model is trained.
+    What cannot be measured is added to `failed` or, without it, raises. Variants without a language model need no reference, so
+    that they can be evaluated before any language model is trained.
     """
     if any(not spec.linear for spec in specs) or not specs:
         specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
@@ -66,7 +66,7 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
 
 
 def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
-    """The measurement of the hosted model that is configured, if any, or its row's reason."""
+    """Return the measurement of the configured hosted model, if there is one, or its row's reason."""
     baseline = lineage.config.baseline
     if not baseline.model:
         return None, {}
@@ -79,7 +79,9 @@ def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
 
 
 def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[str, IntentError]]:
-    """Each variant with each batch size on each model of processor that it is meant for; and, by name, why one has none."""
+    """Plan each variant with each batch size on each model of processor that it is for. Returns also, by name, why one has
+    none.
+    """
     found, device = places(), lineage.config.engine.device
     planned, failed = [], {}
     for spec in specs:
@@ -95,7 +97,7 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[
 def _plans(lineage: Lineage, spec: VariantSpec, where: list[Place]) -> Iterator[Plan]:
     data, variant, sizes = lineage.held_out(), lineage.variant(spec), lineage.config.quant.batches
     for place in where:
-        # A node with GPUs does not hide them from what is to be measured on its CPUs.
+        # A node with GPUs must hide them from what is measured on its CPUs.
         device = Device.cpu if place.hardware.kind == CPU and len(where) > 1 else None
         # A linear variant decodes nothing.
         batches: Sequence[int | None] = [1] if spec.linear else sizes or [_batch(lineage, spec)]
@@ -112,7 +114,7 @@ def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
 
 
 def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Artifact]], dict[str, str]]:
-    """The measurements, those missing made now, one at a time on a node; and, by row, why there is none."""
+    """Return the measurements, made now if missing, one at a time per node; and, by row, why there is none."""
     workspace, options = lineage.config.workspace, lineage.options
     done = {p.name: artifacts.find(artifacts.artifact_uri(workspace, p.trial.record), options) for p in planned}
     missing = [plan for plan in planned if done[plan.name] is None]
@@ -175,7 +177,7 @@ def _asked(lineage: Lineage) -> Asked | None:
 
 
 def _price(lineage: Lineage, hardware, units: float) -> float | None:
-    """USD an hour of all processors that a measurement had to itself."""
+    """Return USD per hour of all processors that a measurement used alone."""
     each = price(lineage.config.cluster.prices, hardware)
     return None if each is None else each * units
 

@@ -1,4 +1,4 @@
-"""`jobs.benchmark night=...`: a night's fan-out with engines that cost nothing, and with the workspace's own."""
+"""Measure a run's fan-out (`jobs.benchmark night=...`) with engines that cost nothing and with the workspace's own."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ EACH_ONCE = 1_000_000
 
 
 def measure_night(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
-    """Measure, publish beside the workspace's models, and return the table. `head`: what the figures hold for."""
+    """Measure, publish beside the workspace's models, and return the table. `head`: the conditions of the figures."""
     config = lineage.config
     with TemporaryDirectory(prefix="intent-night-") as scratch:
         folder, actors = Path(scratch), _cpus()
@@ -44,7 +44,7 @@ def measure_night(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
 
 
 def measure_cached_nights(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
-    """As `measure_night`, of nights with the label cache: lookups alone, engines that cost nothing, and the workspace's own."""
+    """Measure runs with the label cache in the same way: lookups alone, engines that cost nothing, and the workspace's own."""
     config = lineage.config
     with TemporaryDirectory(prefix="intent-nights-") as scratch:
         folder, actors = Path(scratch), _cpus()
@@ -81,7 +81,7 @@ def _overheads(lineage: Lineage[BenchmarkConfig], folder: Path) -> Iterator[Over
 
 
 def _messages(lineage: Lineage, number: int) -> Sequence[str]:
-    """The first `number` different messages of a corpus that no data set is made of."""
+    """Return the first `number` different messages of a corpus that no data set is made of."""
     data = lineage.config.data
     corpus = Corpus(lineage.schema, data.languages, data.seed + 1, lineage.catalog, "all")
     different: dict[str, None] = {}

@@ -13,7 +13,7 @@ def load_gptq(folder: Path, spec: VariantSpec, device: str):
     """
     import torch
 
-    from intent.engine.load import pick_precision
+    from intent.engine.device import pick_precision
     from intent.quantize.gptq import quiet_gptqmodel
 
     # The only float32 kernel is for CPUs, 4 bits and groups of up to 128.

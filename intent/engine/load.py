@@ -1,13 +1,12 @@
 """Load a classifier from a variant's folder. This is the only place that maps a variant's name to an engine."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intent import calibration
-from intent.artifacts.variant import EMBEDDING, SVM, Precision, VariantSpec
+from intent.artifacts.variant import EMBEDDING, SVM, VariantSpec
 from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.automaton import Automaton
@@ -15,10 +14,10 @@ from intent.engine.batch import BatchClassifier, Forward
 from intent.engine.cascade import Cascade, Threshold
 from intent.engine.context import answer_room
 from intent.engine.decode import Walk
+from intent.engine.device import pick_device, set_threads
 from intent.engine.embedding import load_embedding
 from intent.engine.parity import GoldSet
 from intent.engine.svm import load_svm
-from intent.errors import ConfigError
 from intent.prompt import Prompt, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -106,30 +105,3 @@ def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], room: int, 
     from intent.engine.reference import load_reference
 
     return CausalForward(load_reference(folder, device, spec.precision), prefix, room, options.gptq_batch, beyond)
-
-
-def pick_device(device: Device, field: str = "engine.device") -> str:
-    """Return "cuda" or "cpu". Raises ConfigError, naming the setting `field`, if CUDA is requested and absent."""
-    import torch
-
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise ConfigError(field, "cuda", f"this machine has no CUDA device; use {field}=auto or {field}=cpu")
-    return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
-
-
-def pick_precision(precision: Precision, device: str):
-    """Return the torch dtype: bfloat16 if the device has instructions for it, else float32."""
-    import torch
-
-    if precision is not Precision.auto:
-        return getattr(torch, precision.value)
-    fast = (
-        torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    )
-    return torch.bfloat16 if fast else torch.float32
-
-
-def set_threads(threads: int | None) -> None:
-    import torch
-
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
