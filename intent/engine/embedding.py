@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Encoder:
 
     tokenizer: "Tokenizer"
     folder: Path
-    model: object = field(init=False)
+    model: Any = field(init=False)
 
     def __post_init__(self):
         from transformers import AutoModel

@@ -56,7 +56,7 @@ def measure(
     }
     shares = {name: float(found.mean()) if len(found) else None for name, found in values.items()}
     intervals = {name: bootstrap(found) for name, found in values.items() if len(found)}
-    macro = macro_f1(meant[inside], said[inside]) if inside.any() else None
+    macro = macro_f1(meant[inside].tolist(), said[inside].tolist()) if inside.any() else None
     return Scope(threshold=threshold, macro_f1=macro, intervals=intervals, **shares)
 
 
@@ -93,5 +93,5 @@ def _labels(
     said = []
     for prediction in predictions:
         sure = prediction.status is Status.OK and prediction.confidence >= threshold
-        said.append("" if prediction.status is Status.REJECTED else prediction.intent[name] if sure else withheld)
+        said.append("" if prediction.status is Status.REJECTED else (prediction.intent or {})[name] if sure else withheld)
     return np.array([example.intent[name] for example in examples], object), np.array(said, object)
