@@ -20,12 +20,25 @@ def fit(margins: Sequence[np.ndarray]) -> float:
     """
     if not margins:
         return 1.0
-    width = max(len(margin) for margin in margins)
-    padded = np.full((len(margins), width), -np.inf)
+    padded = _padded(margins)
+    losses = [_loss(padded, temperature) for temperature in GRID]
+    return float(round(GRID[int(np.argmin(losses))], 4))
+
+
+def loss(margins: Sequence[np.ndarray], temperature: float) -> float:
+    """Return the mean cross-entropy of decisions, as `fit` takes them, at a temperature."""
+    return _loss(_padded(margins), temperature)
+
+
+def _padded(margins: Sequence[np.ndarray]) -> np.ndarray:
+    padded = np.full((len(margins), max(len(margin) for margin in margins)), -np.inf)
     for row, margin in zip(padded, margins, strict=True):
         row[: len(margin)] = margin
-    losses = [np.logaddexp.reduce(padded / temperature, axis=1).mean() for temperature in GRID]
-    return float(round(GRID[int(np.argmin(losses))], 4))
+    return padded
+
+
+def _loss(padded: np.ndarray, temperature: float) -> float:
+    return float(np.logaddexp.reduce(padded / temperature, axis=1).mean())
 
 
 def write(folder: Path, temperatures: Mapping[str, float]) -> None:

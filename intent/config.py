@@ -502,6 +502,17 @@ class RetrieverConfig(JobConfig):
         return super().written() | ({"output": self.output} if self.output else {})
 
 
+@dataclass
+class CalibrateConfig(JobConfig):
+    """`output`: the adapter's folder, whose temperatures are written."""
+
+    output: str = MISSING
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self, "output", "output"
+
+
 class CacheVariants(Enum):
     same = "same"
     any = "any"
