@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import cast
 
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import ClassifierLoader, classifier_loader
 from intent.config import BenchmarkConfig
+from intent.engine.shelved import Asked
 from intent.evaluate import catalog_benchmark
 from intent.evaluate.catalog_benchmark import Result
 from intent.schema import IntentSchema
@@ -49,6 +51,7 @@ def _measure(
     messages: int,
     shelves_above: int,
 ) -> Result:
-    return catalog_benchmark.measure(
-        size, lambda names: loader.with_catalog(names)(), schema, languages, messages, shelves_above
-    )
+    def load(names: Sequence[str]) -> Asked:
+        return cast(Asked, loader.with_catalog(names)())
+
+    return catalog_benchmark.measure(size, load, schema, languages, messages, shelves_above)

@@ -101,7 +101,7 @@ def _attempt_models(
     waiting = {}
     try:
         data = _messages(lineage, checkpoint) if with_gold or any(spec.calibrated for spec in specs) else None
-        gold = _gold(lineage, checkpoint, data, gpus) if with_gold else None
+        gold = _gold(lineage, checkpoint, data, gpus) if with_gold and data else None
     except ray.exceptions.RayError as error:
         why = IntentError(f"the gold set that variants are checked against could not be made: {reason_of(error)}")
         return made, {spec.name: why for spec in specs if spec.name not in made}

@@ -44,8 +44,8 @@ def _train(
     from intent.retrieve.training import learn
 
     examples = dataset.read_split(Files(data, options), "train")
-    names = lineage.schema.entity
-    pairs = [(e.message, item[names]) for e in examples for item in items_of(e.intent) if item[names]]
+    entity = lineage.schema.entity or ""
+    pairs = [(e.message, str(item[entity])) for e in examples for item in items_of(e.intent) if item[entity]]
 
     def build(folder: Path) -> dict:
         retriever = learn(pairs, recipe)

@@ -8,7 +8,7 @@ import numpy as np
 from nights import CART
 
 from intent.engine import Prediction
-from intent.engine.shelved import Shelved
+from intent.engine.shelved import Shelved, route_for
 from intent.night.fleet import EngineSpec
 from intent.prompt import Prompt
 from intent.retrieve.cells import Cells
@@ -83,7 +83,7 @@ def shelved(names: Sequence[str] = NAMES, core: int = 20, **kwargs) -> Shelved:
 
 def router(names: Sequence[str], core: int):
     """What a night routes its messages by."""
-    return Shelved(None, index(tuple(names), core), CART).route
+    return partial(route_for, CART, index(tuple(names), core))
 
 
 def engine(names: Sequence[str], core: int, actors: int = 2, **kwargs) -> EngineSpec:

@@ -41,7 +41,7 @@ PLACES = (
     "revision", "sha256",
 )  # fmt: skip
 # Of the messages that variants of a model without training are calibrated and checked with.
-MANY_CATALOGS = {"train": 1024, "validation": 480, "test": 1}
+MANY_CATALOGS = DataConfig(catalogs=CatalogSource.sampled, train=1024, validation=480, test=1)
 
 C = TypeVar("C", bound=JobConfig)
 
@@ -167,7 +167,7 @@ class Lineage(Generic[C]):
         """
         if is_trained(checkpoint) or self.config.data.uri or self.config.labelled.uri:
             return self
-        data = DataConfig(catalogs=CatalogSource.sampled, languages=language.available(), **MANY_CATALOGS)
+        data = replace(MANY_CATALOGS, languages=language.available())
         return Lineage(replace(self.config, data=data, teacher=TeacherConfig()))
 
     def data(self) -> Artifact:

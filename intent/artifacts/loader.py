@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
 
 from intent.artifacts.cache import fetch
 from intent.artifacts.lineage import Lineage, require_matching
@@ -9,7 +11,7 @@ from intent.artifacts.record import Artifact
 from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.load import EngineOptions, load_classifier
-from intent.engine.shelved import Shelved
+from intent.engine.shelved import Asked, Shelved, route_for
 from intent.prompt import Prompt
 from intent.retrieve.index import Index
 from intent.retrieve.route import Asks
@@ -39,7 +41,7 @@ class ClassifierLoader:
         # With room for the longest names, whichever shelf they are on.
         prompt = replace(self.prompt, catalog=index.longest_names)
         classifier = load_classifier(folder, self.name, prompt, replace(self.options, abstain_below=0.0))
-        return Shelved(classifier, index, prompt.schema, self.options.abstain_below)
+        return Shelved(cast(Asked, classifier), index, prompt.schema, self.options.abstain_below)
 
     def with_catalog(self, names: Sequence[str]) -> "ClassifierLoader":
         return replace(self, prompt=replace(self.prompt, catalog=tuple(names)), index=None)
@@ -54,7 +56,7 @@ class RouterLoader:
     storage: StorageOptions
 
     def __call__(self) -> Callable[[Sequence[str]], Asks]:
-        return Shelved(None, Index.read(fetch(self.index, self.storage)), self.schema).route
+        return partial(route_for, self.schema, Index.read(fetch(self.index, self.storage)))
 
 
 def classifier_loader(

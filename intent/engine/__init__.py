@@ -40,7 +40,8 @@ class Prediction:
 
 
 class Classifier(Protocol):
-    variant: str
+    @property
+    def variant(self) -> str: ...
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         """Return one prediction per message, in order, each with its message. Never raises because of a message's content."""

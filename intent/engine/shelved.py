@@ -15,7 +15,7 @@ from intent.errors import ConfigError
 from intent.prompt import Prompt
 from intent.retrieve.index import Index
 from intent.retrieve.route import NOTHING, NOWHERE, Asks, route
-from intent.schema import Intent, IntentSchema
+from intent.schema import Intent, IntentSchema, items_of
 
 # Of messages that no product is like, the share that asks for none of the catalog's: docs/catalogs.md.
 SURE_OF_NOTHING = 0.95
@@ -65,36 +65,45 @@ class Shelved:
         asks = self.route(messages)
         found = self.classify_asks([messages[row] for row in asks.rows], asks.shelves)
         fine = np.array([prediction.status is not Status.REJECTED for prediction in found], bool)
-        named = np.array([bool(p.intent and p.intent[self.schema.entity] is not None) for p in found], bool)
+        named = np.array([self._names_product(prediction.intent) for prediction in found], bool)
         kept = surest(asks, fine, named, np.array([prediction.confidence for prediction in found]))
         return [abstain(found[ask], self.abstain_below) for ask in kept]
 
+    def _names_product(self, intent: Intent | None) -> bool:
+        return any(item[self.schema.entity] is not None for item in items_of(intent) if self.schema.entity)
+
     def route(self, messages: Sequence[str]) -> Asks:
-        return route(self.index, messages, nothing=NOTHING if self._nothing else None)
+        return route_for(self.schema, self.index, messages)
 
     def classify_asks(self, messages: Sequence[str], shelves: np.ndarray) -> list[Prediction]:
         """What each message means, were its shelf the whole catalog."""
-        found: list[Prediction | None] = [None] * len(messages)
+        found: dict[int, Prediction] = {}
         for shelf in np.unique(shelves).tolist():
             rows = np.flatnonzero(shelves == shelf).tolist()
             some = [messages[row] for row in rows]
             if shelf == NOWHERE:
-                made = [Prediction(self._nothing, SURE_OF_NOTHING, variant=RETRIEVER, message=message) for message in some]
+                made = [
+                    Prediction(nothing_of(self.schema), SURE_OF_NOTHING, variant=RETRIEVER, message=message) for message in some
+                ]
             else:
                 self.classifier.ask(Prompt(self.schema, self.index.catalog(shelf)))
                 made = classify_each(self.classifier, some)
-            for row, prediction in zip(rows, made, strict=True):
-                found[row] = prediction
-        return found
+            found.update(zip(rows, made, strict=True))
+        return [found[row] for row in range(len(messages))]
 
     def close(self) -> None:
         self.classifier.close()
 
-    @property
-    def _nothing(self) -> Intent | None:
-        """The intent that asks for none of the products; None where the schema has no single one."""
-        ends = self.schema.slots[0].ends
-        return self.schema.intent([ends[0]]) if len(ends) == 1 else None
+
+def route_for(schema: IntentSchema, index: Index, messages: Sequence[str]) -> Asks:
+    """Return which shelves messages are asked about; none where no product is like one and the schema can say so."""
+    return route(index, messages, nothing=NOTHING if nothing_of(schema) else None)
+
+
+def nothing_of(schema: IntentSchema) -> Intent | None:
+    """Return the intent that asks for none of the products, or None where the schema has no single one."""
+    ends = schema.slots[0].ends
+    return schema.intent([ends[0]]) if len(ends) == 1 else None
 
 
 def require_one_intent(schema: IntentSchema, products: int) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import cast
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def measure(
     routed = asked(index, pool)
     rate = ROUTED / (time.perf_counter() - started)
     timed = _Timed(load(index.longest_names))
-    shelved = Shelved(timed, index, schema)
+    shelved = Shelved(cast(Asked, timed), index, schema)
     drawn = np.random.default_rng(7).choice(len(index), min(DRAWN, len(index)), replace=False)
     examples = _about(shelved, corpus, set(drawn.tolist()), messages)
     tell(f"asks {messages:,} messages about {len(drawn)} of {len(index):,} shelves and what else they may be about")

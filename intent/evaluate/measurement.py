@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -96,7 +96,7 @@ def _label(load: Load, examples: Sequence[Example], report: Report) -> list[Pred
     try:
         return classifier.classify([example.message for example in examples])
     finally:
-        classifier.close()
+        cast(Any, classifier).close()
 
 
 @contextmanager

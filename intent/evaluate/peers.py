@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from intent.artifacts.variant import VariantSpec
 from intent.config import RowKind
-from intent.engine.embedding import load_features
+from intent.engine.embedding import Encoder, load_features
 from intent.errors import ConfigError, IntentError
 from intent.evaluate.meters import OUTPUT_TOKENS, Workload
 from intent.schema import Count
@@ -54,7 +55,8 @@ class _Texts:
 
     def __init__(self, workload: Workload, step: int | None):
         self.work, self.total, self.step = workload, len(workload.messages), step
-        self.tokens, self.latencies = 0, []
+        self.tokens = 0
+        self.latencies: list[float] = []
 
     def run(self, rows: Sequence[int]) -> None:
         start = time.perf_counter()
@@ -198,7 +200,7 @@ class EncoderMeter(_Texts):
         super().__init__(workload, None)
         with tempfile.TemporaryDirectory() as folder:
             copy_source(VariantSpec.parse(ENCODER), Path(folder))
-            self.features = load_features(Path(folder))
+            self.features = cast(Encoder, load_features(Path(folder)))
         self.model = self.features.model
         prompt, draw = workload.prompt, np.random.default_rng(0)
         sizes = [99 if isinstance(slot, Count) else len(slot.domain(prompt.catalog)) for slot in prompt.schema.slots]

@@ -220,7 +220,8 @@ def _scope(labels: Results) -> Table:
     columns = ("variant", "below", "in scope", "macro F1", "out-of-scope recall", "precision", "messages/s", "$ per million")
     rows: list[list[Cell]] = []
     for name, result in labels.items():
-        found, cost = result["scope"], [f"{result['messages_per_second']:,.1f}"]
+        found = result["scope"]
+        cost: list[Cell] = [f"{result['messages_per_second']:,.1f}"]
         cost.append(_or_none("{:,.2f}", result["price_per_million"]))
         rows.append([name, None, *_scope_cells(found["answered"]), *cost])
         if "thresholded" in found:

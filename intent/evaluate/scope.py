@@ -12,7 +12,7 @@ import numpy as np
 
 from intent.engine import Prediction, Status
 from intent.evaluate.metrics import bootstrap
-from intent.schema import Choice, IntentSchema
+from intent.schema import Choice, Intent, IntentSchema, items_of
 from intent.synth.example import Example
 
 
@@ -93,5 +93,9 @@ def _labels(
     said = []
     for prediction in predictions:
         sure = prediction.status is Status.OK and prediction.confidence >= threshold
-        said.append("" if prediction.status is Status.REJECTED else (prediction.intent or {})[name] if sure else withheld)
-    return np.array([example.intent[name] for example in examples], object), np.array(said, object)
+        said.append("" if prediction.status is Status.REJECTED else _label(prediction.intent, name) if sure else withheld)
+    return np.array([_label(example.intent, name) for example in examples], object), np.array(said, object)
+
+
+def _label(intent: Intent | None, name: str) -> object:
+    return items_of(intent)[0][name]

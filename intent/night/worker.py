@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -126,7 +126,7 @@ class Worker:
         tables.append(table)
         agreed = self._agreed(kept, asked, predictions)
         counts = (int(asked.sum()), int(sure.sum()), int(kept.again.sum()), int(agreed.sum()))
-        return Answers(pa.concat_tables(tables), position, *counts, self._fresh(kept, asked, predictions, ~agreed))
+        return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(kept, asked, predictions, ~agreed))
 
     def ask(self, texts: pa.Array, asks: Asks) -> Answers:
         """The answer of each of `asks` to its text, none of them abstained. An earlier night's to the same shelf serves.
@@ -141,22 +141,27 @@ class Worker:
             places, open_, kept = [nowhere, somewhere], np.arange(len(somewhere)), None
             cached = []
         else:
-            keys = pa.array([self.classifier.index.keys[shelf] for shelf in shelves.tolist()], pa.string())
+            keys = pa.array([self._shelved.index.keys[shelf] for shelf in shelves.tolist()], pa.string())
             kept = self.reader.look(pc.binary_join_element_wise(keys, texts_, " "))
             asked, sure = ~kept.hit | kept.again, ~kept.again[kept.hit]
             open_ = np.flatnonzero(asked)
             places, cached = [nowhere, somewhere[~asked], somewhere[open_]], [unsure._cached(kept, sure)]
-        missing = self.classifier.classify_asks(texts.take(pa.array(nowhere)).to_pylist(), asks.shelves[nowhere])
+        missing = self._shelved.classify_asks(texts.take(pa.array(nowhere)).to_pylist(), asks.shelves[nowhere])
         predictions, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
         order = np.argsort(np.concatenate(places), kind="stable")
         whole = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
-        counts = [int(first[open_].sum())]
+        seen, position = int(first[open_].sum()), np.arange(len(asks))
         if kept is None:
-            return Answers(whole, np.arange(len(asks)), *counts)
+            return Answers(whole, position, seen)
         agreed = self._agreed(kept, asked, predictions)
         again = first & kept.again
-        counts += [int((first & ~asked).sum()), int(again.sum()), int((agreed & again[open_]).sum())]
-        return Answers(whole, np.arange(len(asks)), *counts, self._fresh(kept, asked, predictions, ~agreed))
+        counts = seen, int((first & ~asked).sum()), int(again.sum()), int((agreed & again[open_]).sum())
+        return Answers(whole, position, *counts, fresh=self._fresh(kept, asked, predictions, ~agreed))
+
+    @property
+    def _shelved(self) -> Shelved:
+        """The classifier of a catalog of shelves: what is asked about shelves is asked of no other."""
+        return cast(Shelved, self.classifier)
 
     def weights(self, answers: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What `surest` weighs the answers of asks by."""
@@ -188,7 +193,7 @@ class Worker:
         """Return the model's predictions for the messages, each about its shelf if there are `shelves`, and their answers."""
         try:
             if shelves is not None:
-                predictions = self.classifier.classify_asks(messages, shelves)
+                predictions = self._shelved.classify_asks(messages, shelves)
             else:
                 predictions = classify_each(self.classifier, messages) if messages else []
             below = self.abstain_below
