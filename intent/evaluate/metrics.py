@@ -23,7 +23,7 @@ class Score:
         none         how right the answer "none" is, over all and by phenomenon (`_none`); empty if it is never meant or said
         ece          expected calibration error of the answers, equal-width bins
         kept_at_99   the largest share of answers, most confident first, of which 99 % are right
-        intervals    95 % bootstrap intervals (low, high) of "exact", "slots.NAME", "languages.NAME", "phenomena.NAME", "none.NAME"
+        intervals    95 % bootstrap intervals of "exact", "slots.NAME", "languages.NAME", "phenomena.NAME", "none.NAME"
         sizes        the messages of each of these
 
     For lists, "exact" is the whole list in any order, and `slots` is about items that are matched with a meant item. `items`:

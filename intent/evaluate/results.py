@@ -182,7 +182,7 @@ def hosted_result(
 def _quality(
     schema: IntentSchema, examples: Sequence[Example], found: Sequence[Prediction], reference: Measured | None
 ) -> dict:
-    """Without a reference there is neither agreement nor loss."""
+    """Return the figures of the answers. Without a reference there is neither agreement nor loss."""
     theirs = reference and reference.predictions
     return {
         "reference": reference and reference.trial.loader.name,
