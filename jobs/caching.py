@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from intent import calibration, prompt
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
-from intent.artifacts.variant import CASCADE, SVM, VariantSpec
+from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
 from intent.config import CacheConfig, CacheVariants
 from intent.engine import parity
 from intent.errors import ConfigError, CorruptData, IntentError
@@ -83,7 +83,7 @@ def _facts(lineage: Lineage, name: str, variant: Artifact) -> dict[str, object]:
 
 def _checked(lineage: Lineage, name: str, variant: Artifact) -> bool:
     """Whether its actors start only where it labels the gold set as the unquantized model did."""
-    alone = VariantSpec.parse(name).engine not in (SVM, CASCADE) and "checkpoint" in variant.record.inputs
+    alone = VariantSpec.parse(name).engine not in (*LINEAR, CASCADE) and "checkpoint" in variant.record.inputs
     return alone and parity.GOLD in variant.record.files and lineage.config.engine.parity_messages > 0
 
 

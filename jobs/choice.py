@@ -1,4 +1,4 @@
-"""Which variants classify: the ones that are named, or what a sweep selected for the hardware of the cluster."""
+"""Choose which variants classify: those that are named, or those that a sweep selected for the cluster's hardware."""
 
 import json
 import sys
@@ -15,20 +15,22 @@ from intent.night.ledger import PLAN
 from intent.storage import Store, open_store, split_uri
 from jobs.context import require_fitting
 from jobs.nodes import places
+from jobs.shelving import make_shelves
 from jobs.untrained import find_or_make
 
-Serving = tuple[dict[str, Artifact], dict[str, int | None]]
+Serving = tuple[dict[str, Artifact], dict[str, int]]
 
 
 def serving(lineage: Lineage, models: str | None, begun: Sequence[Store] = ()) -> Serving:
-    """The variants by name, from the file `models` (None: the workspace's), and the batch size that each was selected with.
+    """Return the variants by name, from the file `models` (None: the workspace's), and the batch size selected for each.
 
-    What was begun with some of them, in the output or in one of `begun`, goes on with these. Those that need no training are
-    made where they are missing. Raises ConfigError where the variants are no longer those that were selected, or the catalog
-    is too long for one.
+    A run that was started with some variants, in the output or in one of `begun`, keeps them. Missing variants that need no
+    training are made. Raises ConfigError if the variants are no longer those that were selected, or if the catalog is too long
+    for one.
     """
     variants, batches = _chosen(lineage, models, begun)
     require_fitting(lineage, variants.values())
+    make_shelves(lineage)
     return variants, batches
 
 
@@ -40,7 +42,7 @@ def _chosen(lineage: Lineage, models: str | None, begun: Sequence[Store]) -> Ser
     everything = selection.choose(split_uri(models)[0], [], options)
     output = [open_store(config.output, options)] if isinstance(config, ClassifyConfig) else []
     for place in (*output, *begun):
-        # What is no longer there the ledger refuses by name.
+        # The ledger refuses by name what no longer exists.
         with suppress(ConfigError):
             planned = _planned(place)
             variants = find_or_make(lineage, models, list(planned)) if planned else {}
@@ -50,7 +52,9 @@ def _chosen(lineage: Lineage, models: str | None, begun: Sequence[Store]) -> Ser
 
 
 def _selected(lineage: Lineage, models: str) -> Serving:
-    """What was selected for the nodes that are up, or, where none is up yet, for any; without a selection, the default."""
+    """Return what was selected for the nodes that are up or, if none is up, for all hardware; without a selection,
+    the default.
+    """
     options, workspace = lineage.options, split_uri(models)[0]
     found = [place.hardware.model for place in places()]
     chosen = selection.choose(workspace, found, options)
@@ -74,13 +78,15 @@ def _otherwise(lineage: Lineage) -> list[str]:
     return names
 
 
-def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -> dict[str, int | None]:
+def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -> dict[str, int]:
     same = [s for s in chosen.values() if s.variant in variants and variants[s.variant].fingerprint == s.fingerprint]
-    return {selected.variant: selected.batch for selected in same}
+    return {selected.variant: selected.batch for selected in same if selected.batch is not None}
 
 
 def _planned(place: Store) -> dict[str, str]:
-    """The variants that `place` is planned with, and their fingerprints: what is resumed keeps them, whichever nodes are up."""
+    """Return the variants that `place` is planned with, and their fingerprints. A resumed run keeps them, whichever nodes are
+    up.
+    """
     try:
         return json.loads(place.read(PLAN))["run"]["models"]
     except FileNotFoundError:

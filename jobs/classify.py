@@ -7,8 +7,8 @@ from datetime import date
 from intent import observe, prompt
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
-from intent.artifacts.loader import classifier_loader
-from intent.artifacts.variant import SVM, VariantSpec
+from intent.artifacts.loader import RouterLoader, classifier_loader
+from intent.artifacts.variant import EMBEDDING, LINEAR, SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
 from intent.lake import DELTA, ICEBERG
 from intent.lake.target import open_target
@@ -26,9 +26,10 @@ from jobs.caching import label_cache, tending
 from jobs.choice import serving
 from jobs.nodes import room
 
-# Messages a second to expect at least: of a CPU with a language model (docs/engines.md: 4 to 13) or the SVM (docs/labels.md),
-# and of a GPU, which is a guess until one is measured. They size shards, nothing else.
-CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 500.0
+# Messages a second to expect at least: of a CPU with a language model (docs/engines.md: 4 to 13) or a linear classifier
+# (docs/labels.md), and of a GPU, which is a guess until one is measured. They size shards, nothing else.
+CPU_RATE, GPU_RATE = 8.0, 500.0
+LINEAR_RATE = {SVM: 1_000.0, EMBEDDING: 100.0}
 
 
 def classify(config: ClassifyConfig) -> Summary:
@@ -88,6 +89,7 @@ def label(
         version=config.input_version if version is None else version,
         publication=publication,
         listener=listener,
+        router=RouterLoader(lineage.index, lineage.schema, lineage.options) if lineage.index else None,
     )
 
 
@@ -110,10 +112,16 @@ def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:
     engine = lineage.config.engine
     return RunIdentity(
         models={name: variant.fingerprint for name, variant in variants.items()},
-        prompt=fingerprint([prompt.VERSION, lineage.prompt.prefix, engine.abstain_below, engine.max_message_tokens]),
+        prompt=fingerprint([*_asked(lineage), engine.abstain_below, engine.max_message_tokens]),
         schema=lineage.schema_fingerprint,
         catalog=fingerprint(lineage.catalog.names),
     )
+
+
+def _asked(lineage: Lineage) -> list:
+    """How messages are asked."""
+    shelves = [lineage.index.fingerprint] if lineage.index else []
+    return [prompt.VERSION, lineage.prompt.prefix, *shelves]
 
 
 def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[str, int] = {}) -> list[EngineSpec]:
@@ -136,10 +144,11 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         each = room(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
-        loader = classifier_loader(lineage, name, variant, threads=each, batch=batches.get(name), checked=True, abstains=False)
+        how = {"threads": each, "batch": batches.get(name), "checked": True, "abstains": False, "index": lineage.index}
+        loader = classifier_loader(lineage, name, variant, **how)
         takes = {"cpus": each, "gpus": int(on_gpu), "prices": config.cluster.prices}
         takes |= {"abstain_below": config.engine.abstain_below, "cache": label_cache(lineage, name, variant)}
-        takes["rate"] = GPU_RATE if on_gpu else each * (SVM_RATE if spec.runs == SVM else CPU_RATE)
+        takes["rate"] = GPU_RATE if on_gpu else each * (LINEAR_RATE[spec.runs] if spec.runs in LINEAR else CPU_RATE)
         specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs
 

@@ -1,4 +1,4 @@
-"""Make variants: of the checkpoint by GPTQ and GGUF, one Ray task each, in parallel; the SVM, and cascades of it and these."""
+"""Make variants: GPTQ and GGUF from the checkpoint, one Ray task each, in parallel; the SVM, embeddings and cascades."""
 
 import shutil
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
-from intent.artifacts.variant import CASCADE, SVM, VariantSpec
+from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
 from intent.config import JobConfig
 from intent.engine import parity
 from intent.engine.context import config_tokens
@@ -28,21 +28,21 @@ from jobs.generate import generate
 from jobs.nodes import room
 from jobs.reports import Reports
 
-# How many messages the checkpoint was trained on, among the metrics of it and of its variants.
+# The metric, of a checkpoint and its variants, that counts the messages the checkpoint was trained on.
 TRAINED_ON = "messages"
 
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
-    """The variants as `make` makes them; they become the workspace's models."""
+    """Make the variants, as `make` does, and make them the workspace's models."""
     made = make(lineage, specs)
     publish_variants(lineage, made)
     return {spec.name: made[spec.name] for spec in specs if spec.name in made}
 
 
 def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
-    """The variants and the parts of cascades, by name, each made where it is not there yet.
+    """Return the variants and the parts of cascades, by name, made if they do not exist.
 
-    Every one is tried before the first error is raised.
+    All are tried before the first error is raised.
     """
     require_context(lineage, specs)
     if refused := refusals(lineage, specs):
@@ -54,28 +54,28 @@ def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
 
 
 def publish_variants(lineage: Lineage, made: dict[str, Artifact]) -> None:
-    """Make what `attempt` made the workspace's models. Variants of another checkpoint are no longer among them."""
-    of_checkpoint = any(name != SVM for name in made)
+    """Make the result of `attempt` the workspace's models, without variants of other checkpoints."""
+    of_checkpoint = any(not VariantSpec.parse(name).linear for name in made)
     checkpoint = lineage.checkpoint().fingerprint if of_checkpoint else None
     publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
 
 
 def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
-    """Raises ConfigError where the catalog is too long for the checkpoint that `specs` are made of."""
-    if any(spec.engine not in (SVM, "base") for spec in specs):
+    """Raise ConfigError if the catalog is too long for the checkpoint of `specs`."""
+    if any(not spec.linear and spec.engine != "base" for spec in specs):
         require_trainable(lineage, lineage.checkpoint)
 
 
 def attempt(
     lineage: Lineage, specs: list[VariantSpec], with_gold: bool = True
 ) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """The variants that could be made, with the parts of cascades, and why others of `specs` could not. Publishes nothing.
+    """Make variants and the parts of cascades. Returns those made and why others of `specs` could not be. Publishes nothing.
 
     `with_gold`: with the gold set that an actor is checked by.
     """
     specs = [spec for spec in specs if spec.engine != "base"]
     needed = list(dict.fromkeys(part for spec in specs for part in [*spec.parts, spec]))
-    models = [spec for spec in needed if spec.engine not in (SVM, CASCADE)]
+    models = [spec for spec in needed if spec.engine not in (*LINEAR, CASCADE)]
     made, failed = _attempt_models(lineage, models, with_gold) if models else ({}, {})
     more, wrong = cascade.attempt(lineage, specs, made)
     made, failed = made | more, failed | wrong
@@ -88,7 +88,7 @@ def attempt(
 def _attempt_models(
     lineage: Lineage, specs: list[VariantSpec], with_gold: bool
 ) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """What comes from the checkpoint, in parallel."""
+    """Make the variants of the checkpoint, in parallel."""
     import ray
 
     checkpoint = lineage.checkpoint()
@@ -101,7 +101,7 @@ def _attempt_models(
     waiting = {}
     try:
         data = _messages(lineage, checkpoint) if with_gold or any(spec.calibrated for spec in specs) else None
-        gold = _gold(lineage, checkpoint, data, gpus) if with_gold else None
+        gold = _gold(lineage, checkpoint, data, gpus) if with_gold and data else None
     except ray.exceptions.RayError as error:
         why = IntentError(f"the gold set that variants are checked against could not be made: {reason_of(error)}")
         return made, {spec.name: why for spec in specs if spec.name not in made}
@@ -125,7 +125,7 @@ def _attempt_models(
 
 
 def _made(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> dict[str, Artifact]:
-    """Those of `specs` that are there already."""
+    """Return those of `specs` that exist."""
     made = {}
     for spec in specs:
         where = artifacts.artifact_uri(lineage.config.workspace, lineage.variant_record(checkpoint, spec))
@@ -135,13 +135,13 @@ def _made(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> d
 
 
 def _messages(lineage: Lineage, checkpoint: Artifact) -> Artifact:
-    """What variants of `checkpoint` are calibrated and checked with; where no data set is needed to train it, made here."""
+    """Return the messages that calibrate and check the variants of `checkpoint`. Makes them if training needed no data set."""
     own = lineage.of_messages(checkpoint)
     return lineage.data() if own is lineage else generate(own, own.config.data)
 
 
 class _Work:
-    """What a task needs to make one variant; small enough to travel."""
+    """What a task needs to make one variant; small enough to send."""
 
     def __init__(self, lineage: Lineage, checkpoint: Artifact, data: Artifact | None, spec: VariantSpec):
         self.workspace, self.options = lineage.config.workspace, lineage.options
@@ -156,7 +156,7 @@ def _cpus(lineage: Lineage) -> int:
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
-    """The variants that this checkpoint cannot have, by name, known before any work."""
+    """Return the variants that this checkpoint cannot have, by name, known before any work."""
     from intent.engine.reference import check_precision
     from intent.quantize.gptq import check_group_size
 
@@ -188,7 +188,7 @@ class _GoldWork:
 
 
 def _gold(lineage: Lineage, checkpoint: Artifact, data: Artifact, gpus: int) -> Artifact:
-    """The gold set of `checkpoint`, made on the cluster where it is not there yet."""
+    """Return the gold set of `checkpoint`, made on the cluster if it does not exist."""
     import ray
 
     cpus = _cpus(lineage)
@@ -204,13 +204,13 @@ def _gold(lineage: Lineage, checkpoint: Artifact, data: Artifact, gpus: int) -> 
 
 
 def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
-    """Validation messages about one catalog, with the unquantized model's labels."""
+    """Label validation messages about one catalog with the unquantized model."""
 
     def build(folder: Path) -> None:
         files = Files(work.data, work.options)
         examples = dataset.read_split(files, "validation")
         catalogs = dataset.read_catalogs(files)
-        # Every actor computes this prompt before it labels: of several catalogs a short one.
+        # Every actor computes this prompt before it labels, so take a short one of several catalogs.
         catalog = min((example.catalog for example in examples), key=lambda id: len(catalogs.get(id, ())))
         messages = dict.fromkeys(example.message for example in examples if example.catalog == catalog)
         prompt = Prompt(work.schema, catalogs.get(catalog, ()))
@@ -218,7 +218,9 @@ def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
         report(0, 0, "", "loads the unquantized model")
         reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
         asked = list(messages)[: parity.CANDIDATES]
-        with polled(lambda: reference.answered, len(asked), report, "message", "labels them with the unquantized model"):
+        with polled(
+            lambda: getattr(reference, "answered", 0), len(asked), report, "message", "labels them with the unquantized model"
+        ):
             gold = GoldSet.of(reference, prompt, asked)
         gold.write(folder)
 
@@ -250,9 +252,10 @@ def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported
 
 
 def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list[list[int]]:
-    """Whole training prompts with their answers: a few messages share each prefix, as they do when served."""
+    """Return whole training prompts with their answers. A few messages share each prefix, as they do when served."""
     from intent.train.batches import calibration_sequences, encode
 
+    assert work.data, "calibration reads training messages"
     files = Files(work.data, options)
     examples = dataset.read_split(files, "train")[: work.messages]
     groups = encode(examples, dataset.read_catalogs(files), work.schema, load_tokenizer(checkpoint), work.codec)
@@ -260,7 +263,7 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
 
 
 def describe(name: str, variant: Artifact) -> str:
-    """Where a variant is, how large, and of a GGUF which tensor types it has."""
+    """Describe where a variant is, its size, and a GGUF's tensor types."""
     size = sum(entry["bytes"] for entry in variant.record.files.values())
     held = contents.describe(variant.record.metrics)
     return f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {held}' if held else ''})"

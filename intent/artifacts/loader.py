@@ -1,7 +1,9 @@
-"""From a variant to a classifier that an actor can load: what travels to a worker instead of a model."""
+"""Describe a classifier so that an actor can load it. This travels to a worker instead of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
 
 from intent.artifacts.cache import fetch
 from intent.artifacts.lineage import Lineage, require_matching
@@ -9,25 +11,52 @@ from intent.artifacts.record import Artifact
 from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.load import EngineOptions, load_classifier
+from intent.engine.shelved import Asked, Shelved, route_for
 from intent.prompt import Prompt
+from intent.retrieve.index import Index
+from intent.retrieve.route import Asks
+from intent.schema import IntentSchema
 from intent.storage import StorageOptions
 
 
 @dataclass(frozen=True)
 class ClassifierLoader:
-    """Call it on a worker: fetches the variant, checks every file's SHA-256, and loads the engine."""
+    """Load the variant on a worker: fetch it, check every file's SHA-256, and load the engine.
+
+    `index`: of a catalog that is asked about shelf by shelf; the prompt's own catalog is then empty.
+    """
 
     name: str
     variant: Artifact
     prompt: Prompt
     options: EngineOptions
     storage: StorageOptions
+    index: Artifact | None = None
 
     def __call__(self) -> Classifier:
-        return load_classifier(fetch(self.variant, self.storage), self.name, self.prompt, self.options)
+        folder = fetch(self.variant, self.storage)
+        if self.index is None:
+            return load_classifier(folder, self.name, self.prompt, self.options)
+        index = Index.read(fetch(self.index, self.storage))
+        # With room for the longest names, whichever shelf they are on.
+        prompt = replace(self.prompt, catalog=index.longest_names)
+        classifier = load_classifier(folder, self.name, prompt, replace(self.options, abstain_below=0.0))
+        return Shelved(cast(Asked, classifier), index, prompt.schema, self.options.abstain_below)
 
     def with_catalog(self, names: Sequence[str]) -> "ClassifierLoader":
-        return replace(self, prompt=replace(self.prompt, catalog=tuple(names)))
+        return replace(self, prompt=replace(self.prompt, catalog=tuple(names)), index=None)
+
+
+@dataclass(frozen=True)
+class RouterLoader:
+    """Call it on a worker: fetches the index of a catalog and gives what says which shelves messages are asked about."""
+
+    index: Artifact
+    schema: IntentSchema
+    storage: StorageOptions
+
+    def __call__(self) -> Callable[[Sequence[str]], Asks]:
+        return partial(route_for, self.schema, Index.read(fetch(self.index, self.storage)))
 
 
 def classifier_loader(
@@ -39,11 +68,12 @@ def classifier_loader(
     checked: bool = False,
     device: Device | None = None,
     abstains: bool = True,
+    index: Artifact | None = None,
 ) -> ClassifierLoader:
-    """`batch` and `device`: instead of the engine's own settings. `checked`: against its gold set. `abstains`: else it labels
-    whatever it is unsure of, too.
+    """Return the loader of a variant. Raises ConfigError if the variant was trained for another schema.
 
-    Raises ConfigError where the variant was trained for another schema.
+    `batch`, `device`: override the engine's settings. `checked`: check it against its gold set. `abstains`: if false, it also
+    labels what it is unsure of. `index`: of the job's catalog, if the model is asked about it shelf by shelf.
     """
     require_matching(variant, lineage)
     engine = lineage.config.engine
@@ -59,4 +89,4 @@ def classifier_loader(
         parity_messages=engine.parity_messages if checked else 0,
         parity_disagreement=engine.parity_disagreement,
     )
-    return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options)
+    return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options, index)

@@ -78,7 +78,7 @@ def measure_lookups(folder: Path, entries: int, workers: int) -> Lookups:
     """Of messages of which 70 % are in a cache of so many entries."""
     cache, messages = label_cache(folder, "lookups"), _messages(0, LOOKED_UP)
     ray.get(ray.remote(fill).remote(cache, entries, messages[: int(SEEN * LOOKED_UP)]))
-    actors = [_Looking.remote(cache) for _ in range(workers)]
+    actors = [_Looking.remote(cache) for _ in range(workers)]  # type: ignore[attr-defined]  # Ray adds `remote`
     opened = max(ray.get([actor.open.remote() for actor in actors]))
     ray.get([actor.look.remote(ROWS_AT_ONCE) for actor in actors])
     started = time.monotonic()
@@ -117,9 +117,9 @@ def fill(cache: LabelCache, entries: int, messages: Sequence[str]) -> None:
     intents = [{"action": "add", "product": f"Product {n // 9}", "quantity": n % 9} for n in range(1_800)]
     answers, files = pa.array([piece.answer(intent, "stub") for intent in intents]), []
     for part in range(count):
-        edges = [np.uint64(min(ALL * at // count, ALL - 1)) for at in (part, part + 1)]
-        mine, rows = (high >= edges[0]) & (high < edges[1]), entries // count
-        upper = np.concatenate([drawn.integers(*edges, rows, np.uint64), high[mine]])
+        first, last = (np.uint64(min(ALL * at // count, ALL - 1)) for at in (part, part + 1))
+        mine, rows = (high >= first) & (high < last), entries // count
+        upper = np.concatenate([drawn.integers(int(first), int(last), rows, np.uint64), high[mine]])
         lower = np.concatenate([drawn.integers(0, ALL - 1, rows, np.uint64), low[mine]])
         columns = [
             pa.array(upper),

@@ -1,43 +1,59 @@
-"""The night's most frequent messages, found in a first pass and labelled once for every worker.
+"""Find the run's most frequent messages in a first pass, and label each once for all workers.
 
-Within a shard a message is classified once anyway, so what counts is in how many shards it is found. Below the output:
-`frequent/messages.parquet`, then `frequent/answers-<range>.parquet`, each made once.
+A shard labels equal messages once anyway, so a message is frequent if it is in many shards. The output gets
+`frequent/messages.parquet`, then `frequent/answers-<range>.parquet`, each written once.
+
+If the catalog is cut into shelves, every message counts. The table then has a row for each shelf that a message is asked about,
+ordered by shelf, so that a shelf's prompt is computed once for all its messages of the run. A message's answers are joined when
+the table is loaded.
 """
 
 import io
 import json
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from intent.engine import Status
+from intent.engine.shelved import surest
 from intent.errors import CorruptData
 from intent.night import fresh
 from intent.night.part import RECEIPT, Receipt
-from intent.night.rows import ShardReader, distinct, refuse
+from intent.night.rows import ShardReader, distinct, groups_of, refuse
+from intent.night.scan import TableReader
 from intent.night.shard import Shard
 from intent.night.worker import CACHED, Worker
+from intent.retrieve.route import Asks
 from intent.storage import Store
 
 FOLDER = "frequent"
 MESSAGES = f"{FOLDER}/messages.parquet"
 COUNTS = pa.schema([("message", pa.string()), ("shards", pa.int64()), ("rows", pa.int64())])
-# While counting, memory is bounded by this many times the table's size; what is pruned was found least often so far.
+# While counting, memory holds at most this many times the table's size. The messages with the lowest counts so far are dropped.
 SLACK = 8
 CHUNKS, LEAST, MOST = 64, 64, 1_000
+# Of an ask: its shelf, whether it is its message's first, of how many; of its answer: whether it names a product.
+SHELF, FIRST, ASKS, NAMED = "shelf", "first", "asks", "named"
 
 
-def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int, max_characters: int) -> pa.Table:
-    """(message, shards, rows): in how many of `shards`, and rows, each is found, for the `limit` most frequent or more."""
+def count(
+    reader: "ShardReader | TableReader", column: str, shards: Iterable[Shard], limit: int, max_characters: int
+) -> pa.Table:
+    """Count in how many of `shards`, and in how many rows, each message is. Returns columns (message, shards, rows) of at least
+    the `limit` most frequent messages.
+    """
     tables, size = [COUNTS.empty_table()], 0
     for shard in shards:
         try:
             messages, places = distinct(reader.read(shard)[column])
         except CorruptData:
-            # Its own turn will report it.
+            # The shard itself will report this.
             continue
         texts, reasons = refuse(messages, max_characters)
         rows = pa.array(np.bincount(places, minlength=len(texts))[: len(texts)])
@@ -51,16 +67,16 @@ def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int,
 
 
 def merge(tables: Sequence[pa.Table], limit: int) -> pa.Table:
-    """Sums of counts, pruned to the most frequent where they are more than SLACK / 2 times `limit`."""
+    """Add up counts. Keeps only the most frequent messages if there are more than SLACK / 2 times `limit`."""
     table = pa.concat_tables(tables)
     summed = table.group_by("message", use_threads=False).aggregate([("shards", "sum"), ("rows", "sum")])
     summed = summed.rename_columns(COUNTS.names)
     return summed if len(summed) <= SLACK // 2 * limit else _most(summed, SLACK // 4 * limit)
 
 
-def choose(counts: pa.Table, limit: int) -> pa.Array:
-    """At most `limit` messages that are in two shards or more, most frequent first."""
-    return _most(counts.filter(pc.greater(counts["shards"], 1)), limit)["message"].combine_chunks()
+def choose(counts: pa.Table, limit: int, least: int = 2) -> pa.Array:
+    """Return at most `limit` messages that are in `least` shards or more, most frequent first."""
+    return _most(counts.filter(pc.greater_equal(counts["shards"], least)), limit)["message"].combine_chunks()
 
 
 def _most(counts: pa.Table, limit: int) -> pa.Table:
@@ -72,21 +88,54 @@ def publish_messages(store: Store, messages: pa.Array) -> None:
     store.put_if_absent(MESSAGES, _bytes(pa.table({"message": messages})))
 
 
+def publish_asks(store: Store, messages: pa.Array, asks: Asks) -> None:
+    """The table of messages that are asked about shelves, shelf by shelf."""
+    order = np.lexsort((asks.rows, asks.shelves))
+    said = messages.take(pa.array(asks.rows[order]))
+    shelves, many = asks.shelves[order].astype(np.int32), np.bincount(asks.rows)[asks.rows[order]].astype(np.int8)
+    table = pa.table({"message": said, SHELF: shelves, FIRST: asks.first[order], ASKS: many})
+    store.put_if_absent(MESSAGES, _bytes(table, MOST))
+
+
 def chunks(store: Store) -> list[Shard]:
-    """The table's messages as shards by which the fleet labels them: large ones where there are many messages, and enough
-    of them for every actor where there are few. The same whatever the fleet."""
-    blob = store.stat(MESSAGES)
-    rows = pq.read_metadata(io.BytesIO(store.read(MESSAGES))).num_rows
+    """Cut the table's messages into shards for the fleet: large ones if there are many messages, and enough for every actor if
+    there are few. The result does not depend on the fleet.
+    """
+    if (blob := store.stat(MESSAGES)) is None:
+        raise FileNotFoundError(f"{store.uri} has no {MESSAGES}")
+    data = store.read(MESSAGES)
+    metadata = pq.read_metadata(io.BytesIO(data))
+    rows = metadata.num_rows
     size = min(max(LEAST, rows // CHUNKS), MOST)
-    return [Shard(blob, start, min(size, rows - start), start) for start in range(0, rows, size)]
+    edges = list(range(0, rows, size))
+    if SHELF in metadata.schema.names:
+        edges = _edges(pq.read_table(io.BytesIO(data), columns=[SHELF])[SHELF].to_numpy(), size)
+    return [Shard(blob, start, stop - start, start) for start, stop in pairwise([*edges, rows])]
+
+
+def _edges(shelves: np.ndarray, size: int) -> list[int]:
+    """Where chunks of about `size` rows begin: where a shelf does, or within one that is larger than a chunk."""
+    begins = np.flatnonzero(np.diff(shelves, prepend=-2)).tolist()
+    edges: list[int] = []
+    for start, stop in pairwise([*begins, len(shelves)]):
+        if not edges or stop - edges[-1] > size:
+            edges += list(range(start, stop, size))
+    return edges
 
 
 def label(store: Store, worker: Worker, chunk: Shard) -> Receipt:
-    """Publish a chunk's answers, unless they are there. Returns where they came from, as the receipt of no rows."""
-    messages = _messages(store).slice(chunk.start, chunk.rows)
-    found = worker.answer(messages.cast(pa.binary()))
+    """Publish a chunk's answers unless they exist. Returns where they came from, as the receipt of no rows."""
+    rows = _rows_of(store, chunk)
+    messages = rows["message"].combine_chunks()
+    if SHELF in rows.column_names:
+        asks = Asks(np.arange(len(rows)), rows[SHELF].to_numpy().astype(np.int64), rows[FIRST].to_numpy())
+        found = worker.ask(messages, asks)
+        table = found.table.append_column(NAMED, pa.array(worker.weights(found.table)[1])).add_column(0, "message", messages)
+        table = table.append_column(FIRST, rows[FIRST]).append_column(ASKS, rows[ASKS])
+    else:
+        found = worker.answer(messages.cast(pa.binary()))
+        table = found.table.take(pa.array(found.position[:-1])).add_column(0, "message", messages)
     receipt = Receipt(chunk.id, worker.run, 0, 0, 0, 0, **worker.asked(found))
-    table = found.table.take(pa.array(found.position[:-1])).add_column(0, "message", messages)
     fresh.keep(store, f"frequent-{chunk.start:09d}", found.fresh)
     store.put_if_absent(_key(chunk), _bytes(table.replace_schema_metadata({RECEIPT: json.dumps(asdict(receipt))})))
     return receipt
@@ -98,36 +147,56 @@ def missing(store: Store, planned: Sequence[Shard]) -> list[Shard]:
 
 
 def answered(store: Store) -> list[tuple[int, Receipt | None]]:
-    """Of each chunk that has its answers in the store, how many messages it has, and the receipt of its making."""
+    """For each chunk whose answers are in the store, yield the number of its messages and the receipt of its answers."""
     return [(_rows(blob.key), _receipt(store, blob.key)) for blob in store.list(f"{FOLDER}/answers-")]
 
 
 def load(store: Store) -> pa.Table | None:
-    """All answers there are, by message; None where there are none."""
+    """Return all answers by message, or None if there are none."""
     keys = [blob.key for blob in store.list(f"{FOLDER}/answers-")]
-    tables = [_table(store, key) for key in keys]
-    # Made before there was a cache.
+    with ThreadPoolExecutor(store.parallel) as pool:
+        tables = list(pool.map(lambda key: _table(store, key), keys))
+    # An older version without a label cache made it.
     tables = [t if CACHED in t.column_names else t.append_column(CACHED, pa.repeat(False, len(t))) for t in tables]
-    return pa.concat_tables([t.replace_schema_metadata() for t in tables]).combine_chunks() if tables else None
+    if not tables:
+        return None
+    whole = pa.concat_tables([t.replace_schema_metadata() for t in tables]).combine_chunks()
+    return _one_each(whole) if NAMED in whole.column_names else whole
+
+
+def _one_each(answers: pa.Table) -> pa.Table:
+    """Of the answers to a message about several shelves the one that counts; a message of which one is missing is left out."""
+    rows = answers["message"].combine_chunks().dictionary_encode().indices.to_numpy()
+    whole = np.bincount(rows)[rows] == answers[ASKS].to_numpy()
+    answers, rows = answers.filter(pa.array(whole)), rows[whole]
+    asks = Asks(rows, np.zeros(len(rows), np.int32), answers[FIRST].to_numpy())
+    fine = pc.not_equal(answers["status"], str(Status.REJECTED)).to_numpy()
+    kept = surest(asks, fine, answers[NAMED].to_numpy(), answers["confidence"].to_numpy())
+    return answers.take(pa.array(kept)).drop_columns([FIRST, ASKS, NAMED])
 
 
 def forget(store: Store) -> None:
-    """Delete the table: it holds messages, and a night that has its manifest needs it no more."""
+    """Delete the table: it holds messages, and a run that has its manifest no longer needs it."""
     for blob in list(store.list(f"{FOLDER}/")):
         store.delete(blob.key)
 
 
-def _messages(store: Store) -> pa.Array:
-    return _table(store, MESSAGES)["message"].combine_chunks()
+def _rows_of(store: Store, chunk: Shard) -> pa.Table:
+    """The chunk's rows of the table of messages; of the table little more than these is read."""
+    with store.open(MESSAGES, chunk.blob) as source:
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        groups, offset = groups_of(np.cumsum([0, *sizes]), chunk)
+        return file.read_row_groups(groups).slice(offset, chunk.rows)
 
 
 def _table(store: Store, key: str) -> pa.Table:
-    # Not read_table, which first imports pyarrow.dataset: 0.6 seconds of every actor's start.
+    # Not read_table: it imports pyarrow.dataset first, which adds 0.6 seconds to every actor's start.
     return pq.ParquetFile(io.BytesIO(store.read(key)), page_checksum_verification=True).read()
 
 
 def _receipt(store: Store, key: str) -> Receipt | None:
-    """None where it was made by an older version."""
+    """Return the receipt, or None if an older version wrote the file."""
     found = pq.read_metadata(io.BytesIO(store.read(key))).metadata or {}
     return Receipt(**json.loads(found[RECEIPT])) if RECEIPT in found else None
 
@@ -140,7 +209,7 @@ def _key(chunk: Shard) -> str:
     return f"{FOLDER}/answers-{chunk.start:09d}-{chunk.rows}.parquet"
 
 
-def _bytes(table: pa.Table) -> bytes:
+def _bytes(table: pa.Table, group: int | None = None) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, write_page_checksum=True)
+    pq.write_table(table, sink, row_group_size=group, write_page_checksum=True)
     return sink.getvalue().to_pybytes()

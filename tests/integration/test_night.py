@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shelves
 
 from intent import artifacts, hardware
 from intent.artifacts import ArtifactRecord
@@ -28,6 +30,25 @@ from jobs.app import load_config
 from jobs.classify import describe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def test_a_catalog_of_thousands_is_asked_shelf_by_shelf(root, tmp_path):
+    names = shelves.many(4000)
+    messages = [f"please add one {name}" for name in names[::4]] + ["?!", None]
+    nights.write_log(open_store(f"{root}/in"), files=2, rows=1002, messages=messages)
+    log = tmp_path / "prompts"
+    engine = shelves.engine(names, 100, log=str(log))
+    nights.run(root, [engine], rows_per_shard=100, router=partial(shelves.router, names, 100))
+    nights.check_night(root)
+    given = nights.read(open_store(f"{root}/in"), "").to_pylist()
+    said = {row["id"]: row["message"] for row in given}
+    labelled = nights.read(open_store(f"{root}/out"), "labelled/").to_pylist()
+    assert len(labelled) == 2002
+    wrong = [row for row in labelled if row["action"] == "add" and not said[row["id"]].endswith(row["product"])]
+    assert not wrong and sum(row["action"] == "add" for row in labelled) > 1900
+    asked = Counter(log.read_text().splitlines())
+    # A shelf may be in two chunks, and at the end an idle actor may do one again.
+    assert len(asked) > 30 and sum(asked.values()) < 1.5 * len(asked)
 
 
 def test_every_row_is_labelled_abstained_or_rejected(root):

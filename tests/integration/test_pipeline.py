@@ -9,7 +9,7 @@ import nights
 import pyarrow as pa
 import pytest
 
-from intent import artifacts
+from intent import artifacts, calibration
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import find_models
 from intent.config import ClassifyConfig
@@ -17,6 +17,7 @@ from intent.errors import ConfigError, CorruptData, MissingArtifact
 from intent.storage import open_store
 from intent.synth import dataset
 from jobs.app import load_config
+from jobs.calibrate import margins
 from jobs.classify import classify
 from jobs.evaluate import evaluate
 from jobs.generate import generate
@@ -114,6 +115,15 @@ def test_training_moves_the_model_and_keeps_its_adapter(finished, base):
     assert checkpoint.record.metrics["messages"] == 64
     before = artifacts.file_sha256(base / "model.safetensors")
     assert checkpoint.record.files["model.safetensors"]["sha256"] != before
+
+
+def test_temperatures_fitted_on_held_out_messages_make_them_likelier(finished):
+    lineage = Lineage(finished)
+    held_out = lineage.data()
+    found = margins(lineage.checkpoint(), held_out, lineage.schema, finished.codec.value, lineage.options, 1)
+    assert set(found) == set(lineage.schema.names) and len(found["action"]) <= held_out.record.metrics["test"]
+    for decided in found.values():
+        assert calibration.loss(decided, calibration.fit(decided)) <= calibration.loss(decided, 1.0)
 
 
 def test_nothing_is_made_again(finished):

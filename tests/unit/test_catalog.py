@@ -53,6 +53,11 @@ def test_every_kind_of_file_gives_the_same_catalog(source, data):
         ("name\nMilk 1L\nMilk １L\n".encode(), "line 3 repeats 'Milk 1L' of line 2"),
         ("name\nMilk\nCrème\n".encode("latin-1"), "line 3 is not UTF-8 .*'Crème'.*save the file as UTF-8"),
         (b'name\nMilk\n"  "\n', "line 3 has no text"),
+        (b'name\n" "\nMilk\n"  "\n', "line 2, line 4 have no text"),
+        (b"name\nOat  Milk\nEggs\noat milk\nEggs\n", "line 4 repeats 'Oat Milk' of line 2; keep one; line 5 repeats 'Eggs' of"),
+        (b"name\n" + b"Milk\n" * 10_000, "line 3, line 4, line 5 and 9,996 more repeat 'Milk' of line 2; keep one$"),
+        (b"name\nMilk\n" + b"x" * 301 + b"\n", "line 3 has more than 300 characters in the column 'name'; shorten it$"),
+        (b"name\na\nb\nc\nd\nA\nB\nC\nD\n", "line 8 repeats 'c' of line 4; keep one; beyond these 1 faults"),
         (b"name\n", "no products"),
         (b"", "give a column 'name'"),
         (b"name\nMilk\nTomatoes, chopped 400g\n", "line 3 has 2 cells and the header 1; put a cell that holds ',' in quotes"),
@@ -82,7 +87,7 @@ def test_the_column_of_the_names_can_be_named():
         ("c.json", b'[{"name": "Milk"}, 7]', "row 2 is no object"),
         ("c.json", b"[", "cannot be read as json"),
         ("c.parquet", b"PAR1", "cannot be read as parquet"),
-        ("c.parquet", parquet(pa.table({"name": [1, 2]})), "row 1 has no text"),
+        ("c.parquet", parquet(pa.table({"name": [1, 2]})), "row 1, row 2 have no text"),
     ],
 )
 def test_another_bad_file_is_refused_by_what_was_found(source, data, said):

@@ -29,7 +29,7 @@ def lineage(tmp_path) -> Lineage:
     """Of a workspace where everything is made that a job needs, for a catalog of 1,500 products and a context of 8,192."""
     (tmp_path / "long.csv").write_text("name\n" + "".join(f"Whole Milk Number {i} of the Farm\n" for i in range(1500)))
     overrides = [f"workspace={tmp_path}/w", f"catalog={tmp_path}/long.csv", "engine=gguf", "input=in", "output=out"]
-    overrides += ["model=smollm2_135m", "train.epochs=1"]
+    overrides += ["model=smollm2_135m", "train.epochs=1", "shelves_above=2000"]
     lineage = Lineage(load_config("classify", overrides, ClassifyConfig))
 
     def build(folder):
@@ -70,6 +70,15 @@ def test_sampled_catalogs_are_short_whatever_the_jobs_own_is(lineage):
         require_trainable(lineage, lambda: base)
     lineage.config.data.catalogs = CatalogSource.sampled
     require_trainable(lineage, lambda: base)
+
+
+def test_a_catalog_of_shelves_fits_any_model_and_is_not_trained_on_whole(lineage):
+    lineage.config.shelves_above = 1000
+    require_fitting(lineage, [lineage.base()])
+    with pytest.raises(ConfigError, match="^data.catalogs='given': the catalog has 1,500 products.*data.catalogs=sampled"):
+        generate(lineage, lineage.config.data)
+    lineage.config.data.catalogs = CatalogSource.sampled
+    require_trainable(lineage, lambda: pytest.fail("a model was looked at"))
 
 
 def test_what_is_too_long_is_named(tmp_path):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import shelves
 
 from intent.engine import Prediction, Status
 from intent.engine.automaton import Automaton
@@ -15,6 +16,7 @@ from intent.engine.gguf import GgufForward
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
 from intent.engine.reference import load_reference
+from intent.engine.shelved import Shelved
 from intent.errors import ConfigError, CorruptData, Disagreement
 from intent.evaluate.meters import GoldWalk
 from intent.evaluate.shapes import SHAPES
@@ -71,6 +73,19 @@ def test_a_label_does_not_depend_on_who_shares_the_batch(checkpoint, f16, messag
     shuffled = labels(engine.classify([messages[i] for i in order]))
     assert labels(engine.classify(messages)) == alone
     assert [shuffled[order.index(i)] for i in range(len(messages))] == alone
+
+
+def test_a_catalog_on_shelves_is_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16):
+    index, messages = shelves.index(), [f"please add one {name}" for name in shelves.NAMES[::4]] + ["?!"]
+    found = {}
+    for kind in ("gguf", "reference"):
+        classifier_ = Shelved(classifier(kind, checkpoint, f16, "pointing"), index, CART)
+        found[kind] = classifier_.classify(messages)
+        assert labels(classifier_.classify(messages[::-1]))[::-1] == labels(found[kind])
+        assert labels(classifier_.classify(messages[-3:])) == labels(found[kind])[-3:]
+    assert labels(found["gguf"]) == labels(found["reference"])
+    assert len(set(labels(found["gguf"]))) > 5
+    assert all(CART.check(prediction.intent, shelves.NAMES) == prediction.intent for prediction in found["gguf"])
 
 
 LISTS = Prompt(BASKET, NAMES)

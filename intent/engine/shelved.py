@@ -1,0 +1,123 @@
+"""A classifier of a catalog too large for one prompt: a message is asked about the one or two shelves that it may be about.
+
+Each shelf has a prompt and an automaton of its own. One of them is held at a time, so memory does not grow with the catalog.
+What is asked at once is asked shelf by shelf: each prompt is computed once. Knows a classifier and an index, no engine.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from intent.engine import Classifier, Prediction, Status, abstain, classify_each
+from intent.errors import ConfigError
+from intent.prompt import Prompt
+from intent.retrieve.index import Index
+from intent.retrieve.route import NOTHING, NOWHERE, Asks, route
+from intent.schema import Intent, IntentSchema, items_of
+
+# Of messages that no product is like, the share that asks for none of the catalog's: docs/catalogs.md.
+SURE_OF_NOTHING = 0.95
+# The variant that such an answer is from.
+RETRIEVER = "retriever"
+
+
+class Asked(Classifier, Protocol):
+    """A classifier whose prompt can be changed."""
+
+    answered: int
+    tokens_computed: int
+
+    def ask(self, prompt: Prompt) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Shelved:
+    """A `Classifier` over another, which must not abstain by itself.
+
+    Raises ConfigError where the schema's messages are lists: their items may lie on many shelves.
+    """
+
+    classifier: Asked
+    index: Index
+    schema: IntentSchema
+    abstain_below: float = 0.0
+
+    def __post_init__(self):
+        require_one_intent(self.schema, len(self.index.names))
+
+    @property
+    def variant(self) -> str:
+        return self.classifier.variant
+
+    @property
+    def answered(self) -> int:
+        return self.classifier.answered
+
+    @property
+    def tokens_computed(self) -> int:
+        return self.classifier.tokens_computed
+
+    def classify(self, messages: Sequence[str]) -> list[Prediction]:
+        asks = self.route(messages)
+        found = self.classify_asks([messages[row] for row in asks.rows], asks.shelves)
+        fine = np.array([prediction.status is not Status.REJECTED for prediction in found], bool)
+        named = np.array([self._names_product(prediction.intent) for prediction in found], bool)
+        kept = surest(asks, fine, named, np.array([prediction.confidence for prediction in found]))
+        return [abstain(found[ask], self.abstain_below) for ask in kept]
+
+    def _names_product(self, intent: Intent | None) -> bool:
+        return any(item[self.schema.entity] is not None for item in items_of(intent) if self.schema.entity)
+
+    def route(self, messages: Sequence[str]) -> Asks:
+        return route_for(self.schema, self.index, messages)
+
+    def classify_asks(self, messages: Sequence[str], shelves: np.ndarray) -> list[Prediction]:
+        """What each message means, were its shelf the whole catalog."""
+        found: dict[int, Prediction] = {}
+        for shelf in np.unique(shelves).tolist():
+            rows = np.flatnonzero(shelves == shelf).tolist()
+            some = [messages[row] for row in rows]
+            if shelf == NOWHERE:
+                made = [
+                    Prediction(nothing_of(self.schema), SURE_OF_NOTHING, variant=RETRIEVER, message=message) for message in some
+                ]
+            else:
+                self.classifier.ask(Prompt(self.schema, self.index.catalog(shelf)))
+                made = classify_each(self.classifier, some)
+            found.update(zip(rows, made, strict=True))
+        return [found[row] for row in range(len(messages))]
+
+    def close(self) -> None:
+        self.classifier.close()
+
+
+def route_for(schema: IntentSchema, index: Index, messages: Sequence[str]) -> Asks:
+    """Return which shelves messages are asked about; none where no product is like one and the schema can say so."""
+    return route(index, messages, nothing=NOTHING if nothing_of(schema) else None)
+
+
+def nothing_of(schema: IntentSchema) -> Intent | None:
+    """Return the intent that asks for none of the products, or None where the schema has no single one."""
+    ends = schema.slots[0].ends
+    return schema.intent([ends[0]]) if len(ends) == 1 else None
+
+
+def require_one_intent(schema: IntentSchema, products: int) -> None:
+    """Raises ConfigError where messages of the schema are lists, which shelves cannot answer."""
+    if schema.repeat > 1:
+        told = f"has {products:,} products, which are asked about shelf by shelf, and {schema.name!r} means lists of them"
+        raise ConfigError("catalog", schema.name, f"{told}; use schema=cart, or a catalog of at most shelves_above products")
+
+
+def surest(asks: Asks, fine: np.ndarray, named: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Of each message, in order, the ask whose answer counts.
+
+    `fine`, `named` (bool) and `confidence`: of each ask's answer, that it is no rejection, that it names a product, and how
+    sure it is. A product goes before none, which only says that the product is not on that shelf; then the surer counts.
+    """
+    order = np.lexsort((asks.first, confidence, named, fine, asks.rows))
+    return order[np.append(np.diff(asks.rows[order]) > 0, True)] if len(order) else order

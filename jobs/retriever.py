@@ -1,0 +1,84 @@
+"""Learn the retriever that finds a large catalog's shelves, from generated messages, and measure it."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord, Files
+from intent.artifacts.lineage import Lineage
+from intent.artifacts.record import RECORD
+from intent.config import RetrieverConfig
+from intent.retrieve.training import Recipe
+from intent.schema import items_of
+from intent.storage import StorageOptions
+from intent.synth import dataset
+from jobs.app import cluster, job, say
+from jobs.generate import generate
+from jobs.nodes import room
+
+# Bumped when the same data and recipe give other vectors.
+VERSION = 1
+PRODUCTS, MESSAGES = 10_000, 4_000
+
+
+def train(lineage: Lineage) -> Artifact:
+    """The retriever of the data set that `lineage` names, made where it is not there yet."""
+    import ray
+
+    config, recipe = lineage.config, Recipe()
+    data = generate(lineage, config.data)
+    record = ArtifactRecord("retriever", asdict(recipe) | {"version": VERSION}, {"data": data.fingerprint})
+    if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
+        return made
+    cpus = room(config.cluster, config.train.cpus)
+    task = ray.remote(num_cpus=cpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_train)
+    return ray.get(task.remote(config.workspace, record, recipe, data, lineage, lineage.options))
+
+
+def _train(
+    workspace: str, record: ArtifactRecord, recipe: Recipe, data: Artifact, lineage: Lineage, options: StorageOptions
+) -> Artifact:
+    from intent.retrieve.training import learn
+
+    examples = dataset.read_split(Files(data, options), "train")
+    entity = lineage.schema.entity or ""
+    pairs = [(e.message, str(item[entity])) for e in examples for item in items_of(e.intent) if item[entity]]
+
+    def build(folder: Path) -> dict:
+        retriever = learn(pairs, recipe)
+        retriever.write(folder)
+        return {"pairs": len(pairs), "measured": measure(retriever, lineage)}
+
+    return artifacts.make(workspace, record, build, options)
+
+
+def measure(retriever, lineage: Lineage) -> dict:
+    """The share of messages about a made-up catalog whose product is on an asked shelf, and how many shelves are asked."""
+    from intent.evaluate.large_catalog import LargeCorpus, asked, products
+    from intent.retrieve.index import Index
+
+    stock = products(PRODUCTS)
+    languages: Sequence[str] = lineage.config.data.languages
+    corpus = LargeCorpus(lineage.schema, languages, lineage.config.data.seed + 1, stock, "test")
+    index = Index.build([product.name for product in stock], retriever)
+    return {"products": PRODUCTS, "messages": MESSAGES, **asked(index, corpus.examples(0, MESSAGES))}
+
+
+@job("retriever", RetrieverConfig)
+def main(config: RetrieverConfig) -> None:
+    lineage = Lineage(config)
+    with cluster(config.cluster):
+        made = train(lineage)
+        if config.output:
+            folder = artifacts.fetch(made, lineage.options)
+            for name in made.record.files:
+                shutil.copyfile(folder / name, Path(config.output) / name)
+            (Path(config.output) / RECORD).write_text(json.dumps(asdict(made.record), indent=1))
+    say(f"retriever: {made.uri}\n{json.dumps(made.record.metrics)}")
+
+
+if __name__ == "__main__":
+    main()

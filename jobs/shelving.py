@@ -1,0 +1,45 @@
+"""The shelves of a job's catalog: made once in the workspace, where the catalog is too large for one prompt."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from intent import artifacts
+from intent.artifacts import Artifact, ArtifactRecord
+from intent.artifacts.lineage import Lineage
+from intent.engine.shelved import require_one_intent
+from intent.storage import StorageOptions
+from jobs.app import Steps, watcher
+from jobs.nodes import room
+
+CPUS = 2
+
+
+def make_shelves(lineage: Lineage) -> Artifact | None:
+    """The index of the catalog that `lineage` names; None where its products are in one prompt."""
+    import ray
+
+    if not lineage.has_shelves:
+        return None
+    names, record, workspace = lineage.catalog.names, lineage.index_record(), lineage.config.workspace
+    require_one_intent(lineage.schema, len(names))
+    if made := artifacts.find(artifacts.artifact_uri(workspace, record), lineage.options):
+        return made
+    cpus = room(lineage.config.cluster, CPUS)
+    task = ray.remote(num_cpus=cpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_make)
+    with Steps("shelves", "product", stream=watcher(lineage.config.cluster)) as steps:
+        steps.update(0, len(names), "are put on shelves of like ones")
+        made = ray.get(task.remote(workspace, record, names, lineage.options))
+        steps.update(len(names), len(names), f"{made.record.metrics['shelves']:,} shelves")
+    return made
+
+
+def _make(workspace: str, record: ArtifactRecord, names: Sequence[str], options: StorageOptions) -> Artifact:
+    from intent.retrieve.index import Index
+    from intent.retrieve.retriever import SHIPPED, Retriever
+
+    def build(folder: Path) -> dict:
+        index = Index.build(names, Retriever.read(SHIPPED))
+        index.write(folder)
+        return {"products": len(names), "shelves": len(index), "asked": int(index.edges[-1])}
+
+    return artifacts.make(workspace, record, build, options)

@@ -1,0 +1,116 @@
+"""Catalogs on shelves: which products share one, which shelves a message is asked about, and which answer counts."""
+
+import numpy as np
+import pytest
+import shelves
+from nights import BASKET, CART
+
+from intent.engine.shelved import RETRIEVER, Shelved, surest
+from intent.errors import ConfigError
+from intent.retrieve.index import Index, cut
+from intent.retrieve.route import NOWHERE, Asks, route
+from intent.retrieve.vectors import words
+
+
+def kept(index: Index) -> list[set[str]]:
+    return [set(index.catalog(shelf)) for shelf in range(len(index))]
+
+
+def test_every_product_is_on_a_shelf_of_its_own_and_no_shelf_is_too_large():
+    index = shelves.index(core=20, border=4)
+    assert set.union(*kept(index)) == set(shelves.NAMES)
+    assert max(map(len, kept(index))) <= 24
+    assert all(index.holds(shelf, number) for number, shelf in enumerate(index.shelf.tolist()))
+    assert np.bincount(index.shelf).max() <= 20
+
+
+def test_names_that_nothing_tells_apart_are_cut_all_the_same():
+    names = [f"gift card {'!' * n}" for n in range(1, 500)]
+    found = list(cut(names, shelves.retriever().vectors.embed(names), shelves.retriever().cells, 50))
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(names)))
+    assert max(map(len, found)) <= 50
+
+
+def test_one_product_more_changes_few_shelves():
+    names = [f"{name} {model}" for name in shelves.NAMES for model in range(20)]
+    before = kept(Index.build(names, shelves.retriever(), 40, 8))
+    after = kept(Index.build([*names, "purple kettle small 7"], shelves.retriever(), 40, 8))
+    changed = [shelf for shelf in after if shelf not in before]
+    assert len(after) > 80
+    assert len(changed) <= 8
+
+
+def test_an_index_read_back_routes_alike(tmp_path):
+    index = shelves.index()
+    index.write(tmp_path)
+    read = Index.read(tmp_path)
+    messages = [f"please add one {name}" for name in shelves.NAMES]
+    assert route(read, messages).shelves.tolist() == route(index, messages).shelves.tolist()
+    assert kept(read) == kept(index)
+    assert read.keys == index.keys
+
+
+def test_a_message_is_asked_about_the_shelf_of_its_product():
+    index, asks = shelves.index(), route(shelves.index(), shelves.NAMES)
+    on = {int(row) for row, shelf in zip(asks.rows, asks.shelves, strict=True) if index.holds(shelf, row)}
+    assert on == set(range(len(shelves.NAMES)))
+    assert len(asks) < 2 * len(shelves.NAMES)
+
+
+def test_of_two_products_in_one_message_both_shelves_are_asked():
+    index = shelves.index()
+    one, other = "red shoe small", "blue hammer large"
+    asks = route(index, [f"not the {one} oh no no no rather the {other}"])
+    numbers = [shelves.NAMES.index(name) for name in (one, other)]
+    assert all(any(index.holds(shelf, number) for shelf in asks.shelves) for number in numbers)
+
+
+def test_what_shares_a_batch_changes_no_route():
+    index, messages = shelves.index(), [f"give me {name} now" for name in shelves.NAMES]
+    together = route(index, messages)
+    for row, message in enumerate(messages):
+        assert route(index, [message]).shelves.tolist() == together.shelves[together.rows == row].tolist()
+
+
+@pytest.mark.parametrize("message", ["", "?!", "🙏"])
+def test_a_message_without_words_is_asked_about_nothing_or_where_there_is_no_none_about_some_shelf(message):
+    assert route(shelves.index(), [message]).shelves.tolist() == [NOWHERE]
+    assert route(shelves.index(), [message], nothing=None).shelves.tolist() == [0]
+
+
+def test_accents_case_and_digits_of_other_scripts_are_read_alike():
+    assert words("Crème BRÛLÉE ٢") == words("creme brulee 2")
+
+
+def test_each_prompt_is_used_once_for_all_its_messages():
+    classifier = shelves.shelved()
+    found = classifier.classify([f"please add one {name}" for name in shelves.NAMES])
+    assert [prediction.intent["product"] for prediction in found] == shelves.NAMES
+    prompts = [prompt for prompt, _ in classifier.classifier.asked]
+    assert len(prompts) == len(set(prompts)) <= len(classifier.index)
+
+
+def test_where_nothing_is_found_the_answer_is_none_and_says_who_gave_it():
+    [found] = shelves.shelved().classify(["?!"])
+    assert found.intent == {"action": "none", "product": None, "quantity": None}
+    assert (found.variant, found.message) == (RETRIEVER, "?!")
+
+
+def test_a_product_counts_before_none_and_then_the_surer():
+    asks = Asks(np.array([0, 0, 1, 1, 2, 2, 3]), np.arange(7), np.array([1, 0, 1, 0, 1, 0, 1], bool))
+    named = np.array([False, True, True, True, False, False, False])
+    fine = np.array([True, True, True, True, True, False, True])
+    confidence = np.array([0.99, 0.4, 0.5, 0.6, 0.1, 0.9, 0.2])
+    assert surest(asks, fine, named, confidence).tolist() == [1, 3, 4, 6]
+
+
+def test_the_first_shelf_counts_where_two_are_as_sure():
+    asks = Asks(np.array([0, 0]), np.array([4, 2]), np.array([True, False]))
+    same = np.array([True, True]), np.array([True, True]), np.array([0.5, 0.5])
+    assert surest(asks, *same).tolist() == [0]
+
+
+def test_messages_that_mean_lists_are_refused():
+    with pytest.raises(ConfigError, match="160 products.*lists of them"):
+        Shelved(shelves.NamingClassifier(), shelves.index(), BASKET)
+    Shelved(shelves.NamingClassifier(), shelves.index(), CART)
