@@ -10,7 +10,7 @@ LLAMA_CPP := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/infra/llama-cpp
 # What the tests need beside the jobs; an image leaves it out.
 EXTRAS := [dev]
 
-.PHONY: install demo sweep test lint chaos multihost clean
+.PHONY: install demo sweep test lint chaos faulted-night multihost clean
 
 install: $(STAMP)
 
@@ -54,10 +54,16 @@ test: install
 lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 # As root: starts a Ceph store and network namespaces, installing what they need. SEED=n repeats a run.
 chaos: install
 	$(BIN)/python -m pytest tests/chaos --runchaos $(if $(SEED),--seed=$(SEED))
+
+# A night of ROWS rows with faults, beside the same night without.
+faulted-night: install
+	PYTHONPATH=.:tests:tests/chaos $(BIN)/python tests/chaos/faulted_night.py --rows $(or $(ROWS),10000000) \
+	  --out artifacts/faulted-night.json
 
 # As root: a night over several hosts, as network namespaces. SEED=n repeats a run.
 multihost: install

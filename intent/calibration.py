@@ -1,6 +1,6 @@
-"""How far a model's confidence is to be trusted: a temperature a slot (Guo et al., ICML 2017), kept beside its weights.
+"""Calibrate a model's confidence: one temperature per slot (Guo et al., ICML 2017), stored beside its weights.
 
-Temperatures change no answer: the best choice stays the best. Knows logits of choices; knows nothing of models or messages.
+Temperatures change no answer, since the best choice stays the best. Knows logits of choices; nothing of models or messages.
 """
 
 import json
@@ -14,18 +14,31 @@ GRID = np.geomspace(0.25, 8.0, 81)
 
 
 def fit(margins: Sequence[np.ndarray]) -> float:
-    """The temperature at which decisions of one slot are most likely right. 1.0 where there are none.
+    """Fit the temperature that maximizes the likelihood of one slot's decisions. Returns 1.0 if there are none.
 
     A decision is its logits minus that of the right choice, which is one of them.
     """
     if not margins:
         return 1.0
-    width = max(len(margin) for margin in margins)
-    padded = np.full((len(margins), width), -np.inf)
+    padded = _padded(margins)
+    losses = [_loss(padded, temperature) for temperature in GRID]
+    return float(round(GRID[int(np.argmin(losses))], 4))
+
+
+def loss(margins: Sequence[np.ndarray], temperature: float) -> float:
+    """Return the mean cross-entropy of decisions, as `fit` takes them, at a temperature."""
+    return _loss(_padded(margins), temperature)
+
+
+def _padded(margins: Sequence[np.ndarray]) -> np.ndarray:
+    padded = np.full((len(margins), max(len(margin) for margin in margins)), -np.inf)
     for row, margin in zip(padded, margins, strict=True):
         row[: len(margin)] = margin
-    losses = [np.logaddexp.reduce(padded / temperature, axis=1).mean() for temperature in GRID]
-    return float(round(GRID[int(np.argmin(losses))], 4))
+    return padded
+
+
+def _loss(padded: np.ndarray, temperature: float) -> float:
+    return float(np.logaddexp.reduce(padded / temperature, axis=1).mean())
 
 
 def write(folder: Path, temperatures: Mapping[str, float]) -> None:
@@ -33,7 +46,7 @@ def write(folder: Path, temperatures: Mapping[str, float]) -> None:
 
 
 def read(folder: Path, slots: Sequence[str]) -> list[float]:
-    """The temperature of each of `slots`; 1.0 where the checkpoint says none."""
+    """Read the temperature of each of `slots`; 1.0 where the checkpoint has none."""
     path = folder / FILE
     known = json.loads(path.read_text())["temperatures"] if path.exists() else {}
     return [known.get(name, 1.0) for name in slots]

@@ -1,4 +1,4 @@
-"""The products that a message can name, and the form in which a model reads text. Pure but for reading the file it is given."""
+"""Read the products that a message can name, and normalize text for a model. Pure, except for reading the given file."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from intent.table import read_files, read_rows
 
 COLUMN = "name"
 KEYCAP, TEN, EMOJI = "\N{COMBINING ENCLOSING KEYCAP}", "\N{KEYCAP TEN}", "\N{VARIATION SELECTOR-16}"
-# Characters of a name, many times those of any product's, and how many of a kind of fault are named.
+# The most characters of a name, many times those of any product's, and how many faults of a kind are named.
 LONGEST, NAMED = 300, 3
 ENCLOSED = ("CIRCLED", "PARENTHESIZED", "FULL STOP")
 
@@ -23,22 +23,25 @@ class Catalog:
 
     @classmethod
     def of(cls, names: Iterable[object], source: str = "catalog") -> "Catalog":
-        """Refuses names that are missing, empty or too long, and those that repeat another but for spaces, case and digits'
-        script, with their row numbers, counted from 1.
+        """Check the names. Names that are missing, empty or too long, or that differ from another only in spaces, case or the
+        script of digits, are refused with their row numbers, counted from 1.
         """
         return cls._of(((f"row {number}", name) for number, name in enumerate(names, 1)), source, COLUMN)
 
     @classmethod
     def parse(cls, data: bytes, source: str, column: str = COLUMN) -> "Catalog":
-        """The names in `column` of a Parquet, CSV or JSON (array or lines) file; its kind is told by the ending of `source`."""
+        """Parse the names in `column` of a Parquet, CSV or JSON (array or lines) file. The ending of `source` tells
+        its kind.
+        """
         return cls._of(_names(data, source, column), source, column)
 
     @classmethod
     def read(cls, uri: str, column: str = COLUMN, options: StorageOptions = StorageOptions()) -> "Catalog":
-        """As `parse`, of a file or of all files of a folder, as Spark writes one."""
+        """Read and parse a file, or all files of a folder, as Spark writes it."""
         files = read_files(uri, options, "catalog")
         if any(uri.endswith(key) for key in files):
-            return cls.parse(*files.values(), uri, column)
+            [data] = files.values()
+            return cls.parse(data, uri, column)
         named = ((f"{key} {at}", name) for key, data in files.items() for at, name in _names(data, f"{uri}/{key}", column))
         return cls._of(named, uri, column)
 
@@ -62,7 +65,7 @@ class Catalog:
                 cleaned[key] = (place, name)
         faults = [f"{_places(empty)} no text in the column {column!r}; fill or delete it"] if empty else []
         faults += [f"{_places(long)} more than {LONGEST} characters in the column {column!r}; shorten it"] if long else []
-        # The most repeated first, but of as many the first.
+        # The most repeated first; among equals, the first in the file.
         for key, places in sorted(repeats.items(), key=lambda item: -len(item[1])):
             first, known = cleaned[key]
             faults.append(f"{_places(places, 'repeats', 'repeat')} {known!r} of {first}; keep one")
@@ -75,7 +78,7 @@ class Catalog:
 
 
 def _places(places: list[str], one: str = "has", several: str = "have") -> str:
-    """The first of some rows and how many there are more, as the beginning of a sentence."""
+    """Name the first rows and how many more there are, as the beginning of a sentence."""
     named, more = ", ".join(places[:NAMED]), f" and {len(places) - NAMED:,} more" if len(places) > NAMED else ""
     return f"{named}{more} {one if len(places) == 1 else several}"
 
@@ -85,12 +88,12 @@ def _names(data: bytes, source: str, column: str) -> Iterator[tuple[str, object]
 
 
 def normalize(text: str) -> str:
-    """The one line of ASCII digits that a model reads."""
+    """Return the text as a model reads it: one line, with ASCII digits."""
     return ascii_digits(one_line(text))
 
 
 def ascii_digits(text: str) -> str:
-    """Digits of every script, and numbers in circles or parentheses, in ASCII.
+    """Convert digits of every script, and numbers in circles or parentheses, to ASCII.
 
     Superscripts stay as they are: 5² is not 52.
     """
@@ -98,9 +101,9 @@ def ascii_digits(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """NFC, without control, surrogate and unassigned characters, runs of white space as one space.
+    """Return NFC text without control, surrogate and unassigned characters, and with runs of white space as one space.
 
-    A message or a name is therefore one line: it can never look like the end of its own row in a prompt.
+    So a message or a name is one line and can never look like the end of its own row in a prompt.
     """
     text = unicodedata.normalize("NFC", text)
     if text.isprintable():
@@ -110,7 +113,7 @@ def one_line(text: str) -> str:
 
 
 class _Digits(dict[int, str | int | None]):
-    """By code point, what stands for a number in ASCII; any other character as it is."""
+    """Map each code point to the ASCII number that it stands for, or to itself."""
 
     def __missing__(self, code: int) -> str | int | None:
         c, self[code] = chr(code), code

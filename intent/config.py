@@ -1,4 +1,4 @@
-"""Typed configuration of every job: what `conf/` may say, validated before any work.
+"""Define the typed configuration of every job, validated before any work.
 
 Knows nothing of Hydra but MISSING. Every value can be overridden on a job's command line.
 """
@@ -56,7 +56,7 @@ class Device(Enum):
     cuda = "cuda"
 
 
-# llama.cpp's limit is 256 sequences, and one of them is the prompt.
+# llama.cpp allows 256 sequences, and one of them is the prompt.
 MOST_SEQUENCES = 255
 LEAST_TOKENS = 16
 
@@ -86,7 +86,7 @@ class SlotConfig:
 
 @dataclass
 class SchemaConfig:
-    """`repeat`: 1 is one intent a message; more is a list of up to so many."""
+    """A schema. `repeat`: 1 means one intent per message; more means a list of up to so many intents."""
 
     name: str = MISSING
     instruction: str = MISSING
@@ -99,12 +99,12 @@ class SchemaConfig:
 
 @dataclass
 class DataConfig:
-    """Synthetic messages: how many of each split, in which languages (a file of intent/synth/languages each).
+    """Synthetic messages: how many per split, and in which languages (one file in intent/synth/languages each).
 
-    `catalogs`: about the job's own catalog, or about many sampled ones, so that a model learns to point at any.
-    `held_out`: evaluation messages differ from training ones by their text, or also by phrase templates (and, with
-    sampled catalogs, products) that no training message has. `phenomena`: weights of intent/synth/phenomena.py by name,
-    in place of its own; 0 is never.
+    `catalogs`: about the job's own catalog, or about many sampled ones, so that a model learns to point at any catalog.
+    `held_out`: evaluation messages differ from training messages in their text, or also in their phrase templates (and, with
+    sampled catalogs, their products). `phenomena`: weights that replace those of intent/synth/phenomena.py, by name; 0 means
+    never.
     """
 
     uri: str | None = None
@@ -125,11 +125,11 @@ class DataConfig:
 
 @dataclass
 class LabelledConfig:
-    """Labelled messages of your own in place of generated ones: `uri` is a Parquet, CSV or JSON lines file, or their folder.
+    """Your own labelled messages instead of generated ones. `uri`: a Parquet, CSV or JSON lines file, or a folder of them.
 
-    `message`, `language`, `split`: columns. `slots`: those of the schema's slots, in its order; empty: named as the slots. A
-    schema of lists has one column of them, as JSON or as a list; empty: `intents`. `split` says train, validation or test;
-    without it, a hash of the message does, with these shares.
+    `message`, `language`, `split`: columns. `slots`: the columns of the schema's slots, in its order; empty: the slots' names.
+    A schema of lists has one column of JSON or lists; empty: `intents`. The column `split` holds train, validation or test.
+    Without it, a hash of the message decides, with the shares `validation_share` and `test_share`.
     """
 
     uri: str | None = None
@@ -147,11 +147,11 @@ class LabelledConfig:
 
 @dataclass
 class EndpointConfig:
-    """A model behind an OpenAI-compatible API; the key is read from the environment variable `key_variable`.
+    """A model behind an OpenAI-compatible API. The key is read from the environment variable `key_variable`.
 
-    `url`: its base, such as http://127.0.0.1:8000/v1; None is OpenAI's own. `requests_per_minute`: None is no limit.
-    `attempts`: of each request. `timeout`: seconds. `options`: of each request, in place of a job's; null takes one away.
-    `input_price`, `output_price`: USD a million tokens.
+    `url`: its base, such as http://127.0.0.1:8000/v1; None: OpenAI's own. `requests_per_minute`: None: no limit. `attempts`:
+    per request. `timeout`: in seconds. `options`: replace a job's options of each request; null removes one. `input_price`,
+    `output_price`: USD per million tokens.
     """
 
     model: str | None = None
@@ -177,9 +177,9 @@ class EndpointConfig:
 
 @dataclass
 class TeacherConfig:
-    """A larger model that writes `variants` messages for each of so many training `messages`' intents; 0 of them: none.
+    """A larger model that writes `variants` messages for the intents of `messages` training messages; 0: no teacher.
 
-    `judge`: it must also label each of its messages as meant, without being shown the label.
+    `judge`: the model must also label each of its messages as intended, without seeing the label.
     """
 
     messages: int = 0
@@ -201,13 +201,13 @@ SHIPPED = "shipped:"
 
 @dataclass
 class ModelConfig:
-    """A base model: a Hugging Face id or a local path, or `package:NAME/FILE.gguf`, a GGUF inside an installed package.
+    """A base model. `source`: a Hugging Face id, a local path, or `package:NAME/FILE.gguf`, a GGUF in an installed package.
 
     A GGUF in several pieces is `package:NAME1/FILE1 NAME2/FILE2 ...`, in order. `sha256`: of the whole GGUF. `adapter`: a
-    folder with a LoRA to merge into it first; `shipped:NAME` is one of intent/adapters. `vocabulary`: `full`, or the file that
-    lists the tokens to keep, as jobs.vocabulary writes it; `shipped:NAME` is that of an adapter. `group_size`: of GPTQ, which
-    must divide the model's dimensions. `file_type`: of GGUF, fast for the model's rows and close to the unquantized model. The
-    groups engine/ and quant/ name their variants by these two.
+    folder with a LoRA to merge into the model first; `shipped:NAME` is one of intent/adapters. `vocabulary`: `full`, or the
+    file that lists the tokens to keep, as jobs.vocabulary writes it; `shipped:NAME` is that of an adapter. `group_size`: for
+    GPTQ; it must divide the model's dimensions. `file_type`: for GGUF; fast for the model's rows and close to the unquantized
+    model. The groups engine/ and quant/ use the last two in the names of their variants.
     """
 
     name: str = MISSING
@@ -229,11 +229,10 @@ class ModelConfig:
 class TrainConfig:
     """QLoRA (Dettmers et al., arXiv 2305.14314): NF4 base, LoRA on all linear layers, loss on the answer only.
 
-    `also`: further data sets, of this schema or of others, whose messages are trained on among those of the first.
-    `batch_messages`: of a step, shared equally by the `workers`. `pass_tokens`: of one forward pass, at most; a step of more
-    takes several, so that long catalogs fit into memory. `epochs`: 0 keeps the base as it is. `adapter`: one to go on
-    from, of the same rank, as `model.adapter` names one; with `model.adapter=null`, the result is an adapter of the plain base
-    again.
+    `also`: further data sets, of this or other schemas, mixed into the first. `batch_messages`: messages per step, shared
+    equally by the `workers`. `pass_tokens`: the most tokens of one forward pass; a larger step takes several passes, so that
+    long catalogs fit into memory. `epochs`: 0 keeps the base as it is. `adapter`: continue from this adapter, which has the
+    same rank and is named like `model.adapter`; with `model.adapter=null`, the result is an adapter of the plain base again.
     """
 
     uri: str | None = None
@@ -273,21 +272,25 @@ class TrainConfig:
 
     @property
     def worker_messages(self) -> int:
-        """How many messages of a step one worker has."""
+        """The messages per step of one worker."""
         return self.batch_messages // self.workers
 
 
 @dataclass
 class QuantConfig:
-    """Which variants to make, or to sweep; `{a,b}` in a name stands for both. `batches`: how many messages a sweep decodes
-    together, each in turn; empty: as many as the engine is set to. `allowed_loss`: of exact match against the reference.
-    `cascade_precision`: the share of the SVM's answers in a cascade that must be right, on validation messages.
+    """The variants to make or to sweep; `{a,b}` in a name stands for both.
+
+    `batches`: the batch sizes that a sweep measures; empty: the engine's setting. `allowed_loss`: of exact match, against the
+    reference. `cascade_precision`: the share of the SVM's answers in a cascade that must be right on validation messages.
+    `in_scope_accuracy`: the share of the validation messages in scope that must be answered right at the confidence below which
+    a message counts as out of scope.
     """
 
     variants: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     allowed_loss: float = 0.01
     cascade_precision: float = 0.99
+    in_scope_accuracy: float = 0.93
     calibration_messages: int = 128
     cpus: int = 2
 
@@ -297,8 +300,9 @@ class QuantConfig:
             VariantSpec.parse(name)
         require(all(size > 0 for size in self.batches), "quant.batches", self.batches, "use sizes of at least 1")
         require(0 <= self.allowed_loss < 1, "quant.allowed_loss", self.allowed_loss, "use a share in [0, 1), e.g. 0.01")
-        share = self.cascade_precision
-        require(0 < share <= 1, "quant.cascade_precision", share, "use a share in (0, 1], e.g. 0.99")
+        for name, usual in (("cascade_precision", 0.99), ("in_scope_accuracy", 0.93)):
+            share = getattr(self, name)
+            require(0 < share <= 1, f"quant.{name}", share, f"use a share in (0, 1], e.g. {usual}")
         for name in ("calibration_messages", "cpus"):
             require(getattr(self, name) > 0, f"quant.{name}", getattr(self, name), "use at least 1")
 
@@ -308,12 +312,11 @@ class QuantConfig:
 
 @dataclass
 class EngineConfig:
-    """Which variants classify, and how each kind of actor is shaped. `None` sizes: found from the machine.
+    """The variants that classify, and the size of each kind of actor. Sizes of None are found from the machine.
 
-    `parity_messages`: so many gold messages, at most 64, an actor labels before it starts (0: none); where more than a share
-    `parity_disagreement` of them are not labelled as the unquantized model did, it is refused.
-
-    No `variants`: those that a sweep selected for this hardware, or, without a selection, those in `otherwise`.
+    `variants`: empty: those that a sweep selected for this hardware or, without a selection, those in `otherwise`.
+    `parity_messages`: how many gold messages (at most 64) an actor labels before it starts; 0: none. `parity_disagreement`: an
+    actor is refused if a larger share of them is not labelled as the unquantized model did.
     """
 
     variants: list[str] = field(default_factory=list)
@@ -344,10 +347,10 @@ class EngineConfig:
 
 @dataclass
 class FleetConfig:
-    """Actors per engine (None: as many as the cluster has room for) and how a log is cut into shards.
+    """The number of actors per engine (None: as many as the cluster has room for), and the size of shards.
 
-    `rows_per_shard` None: some tens of seconds of work for the slowest kind of engine, from 256 to 20,000 rows. A night that
-    goes on keeps the shards that it was planned with.
+    `rows_per_shard`: None: some tens of seconds of work for the slowest kind of engine, from 256 to 20,000 rows. A run that
+    continues keeps the shards of its plan.
     """
 
     gguf_actors: int | None = None
@@ -381,8 +384,9 @@ class StorageConfig:
 
 @dataclass
 class ClusterConfig:
-    """`prices`: USD an hour of one "cpu" and of one "gpu" (None: not known); a model's own name, as a report gives it, goes
-    before these.
+    """The Ray cluster. `prices`: USD per hour of one "cpu" and one "gpu" (None: unknown).
+
+    A price under a processor's own name, as a report gives it, takes precedence.
     """
 
     mode: ClusterMode = ClusterMode.local
@@ -402,12 +406,12 @@ class ClusterConfig:
 
 @dataclass
 class JobConfig:
-    """The whole configuration; each job reads the parts it needs. `workspace` is where artifacts are kept.
+    """The whole configuration; each job reads the parts it needs. `workspace`: where artifacts are kept.
 
-    `catalog`: a Parquet, CSV or JSON file, or a folder of such, with the products' names in the column `catalog_column`.
-    `shelves_above`: a catalog of more products is cut into shelves of like ones, each with a prompt of its own.
-    `baseline`: a hosted model (`baseline.model`) that evaluate and sweep ask too.
-    `gold`: evaluate on this half of the hand-written gold set, instead of the data set's held-out messages.
+    `catalog`: a Parquet, CSV or JSON file, or a folder of them, with the products' names in the column `catalog_column`.
+    `shelves_above`: a catalog of more products is cut into shelves of like products, each with its own prompt. `baseline`: a
+    hosted model (`baseline.model`) that evaluate and sweep ask too. `gold`: evaluate on this half of the hand-written gold set
+    instead of the data set's held-out messages.
     """
 
     workspace: str = "artifacts"
@@ -433,13 +437,14 @@ class JobConfig:
         for part, name, told in self.places():
             if (uri := getattr(part, name)) is not None:
                 setattr(part, name, self._place(told, uri))
+        self.train.also = [self._place("train.also", uri) for uri in self.train.also]
         self.workspace = self.workspace.removesuffix("/")
         require(self.shelves_above > 0, "shelves_above", self.shelves_above, "use at least 1 product a prompt, e.g. 1000")
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
 
     def places(self) -> Iterator[tuple[Any, str, str]]:
-        """(owner, attribute, name on the command line) of every value that is a file, a folder or a prefix."""
+        """Yield (owner, attribute, name on the command line) of every value that is a file, a folder or a prefix."""
         if self.schema.schema().uses_catalog:
             yield self, "catalog", "catalog"
         yield self, "workspace", "workspace"
@@ -452,11 +457,11 @@ class JobConfig:
             yield self.model, "vocabulary", "model.vocabulary"
 
     def written(self) -> dict[str, str]:
-        """The places that the job writes to, by name."""
+        """Return the places that the job writes to, by name."""
         return {"workspace": self.workspace}
 
     def _place(self, told: str, uri: str) -> str:
-        """The same place from the folder of any worker. Raises ConfigError where only this machine knows it."""
+        """Return the same place as seen from any worker's folder. Raises ConfigError if only this machine knows it."""
         if uri.startswith(ICEBERG):
             return uri
         if uri.startswith(DELTA):
@@ -497,6 +502,17 @@ class RetrieverConfig(JobConfig):
         return super().written() | ({"output": self.output} if self.output else {})
 
 
+@dataclass
+class CalibrateConfig(JobConfig):
+    """`output`: the adapter's folder, whose temperatures are written."""
+
+    output: str = MISSING
+
+    def places(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().places()
+        yield self, "output", "output"
+
+
 class CacheVariants(Enum):
     same = "same"
     any = "any"
@@ -504,11 +520,11 @@ class CacheVariants(Enum):
 
 @dataclass
 class CacheConfig:
-    """The cache of labels in the workspace. `variants`: a label may serve the `same` variant, or `any` of its checkpoint that
-    is checked against the unquantized model. `gigabytes` and `days` since the last use: the most that is kept of one scope.
+    """The cache of labels in the workspace.
 
-    A share `sample` of the messages found is asked again; where less than a share `agreement` of them gets the same intent,
-    the cache is dropped.
+    `variants`: a label serves the `same` variant, or `any` variant of its checkpoint that is checked against the unquantized
+    model. `gigabytes`, `days` since the last use: the most that is kept per scope. `sample`: the share of the cached messages
+    that the engines see again. `agreement`: the cache is dropped if a smaller share of these gets the same intent.
     """
 
     enabled: bool = True
@@ -534,7 +550,7 @@ class CacheAction(Enum):
 
 @dataclass
 class CacheJobConfig(JobConfig):
-    """`action`: what `jobs.cache` does with the scope of this name, or with all (null)."""
+    """`action`: what `jobs.cache` does with the scope of this name, or with all scopes (null)."""
 
     action: CacheAction = CacheAction.stats
     scope: str | None = None
@@ -543,18 +559,18 @@ class CacheJobConfig(JobConfig):
 
 @dataclass
 class ClassifyConfig(JobConfig):
-    """`input`: a folder or prefix of Parquet, a Delta table by its folder, or `iceberg:CATALOG/NAMESPACE.TABLE`; of a table
-    also the rows of `/COLUMN=VALUE` below it. `input_version`: Delta's version or Iceberg's snapshot id. None: the present one,
-    or, where the run was begun before, the one that it was begun with.
+    """The input and the output of a labelling run.
 
-    `input_pattern`: what the names, or keys below `input`, of the log's objects look like, such as `part-*`. None: every
-    object is read that is Parquet by its name (.parquet, .parq, .pq) or, where that does not say, by its content.
-
-    `keep_columns`: of the objects, or of the folders `name=value` that they lie in. `explode`: where a schema's intents are
-    lists, the output has a row an item instead of a row a message.
-
-    `publish`: where labels go beside `output`, as one commit: `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder,
-    in partitions. `partition_by`: their columns, of the folder or of a table that is made.
+    `input`: a folder or prefix of Parquet files, a Delta table by its folder, or `iceberg:CATALOG/NAMESPACE.TABLE`; for a
+    table also the rows of a partition, with `/COLUMN=VALUE` after it. `input_version`: Delta's version or Iceberg's
+    snapshot id; None: the version that the run started with, or else the current one. `input_pattern`: names, or keys below
+    `input`, of the log's objects, such as `part-*`; None: every object that is Parquet by its name (.parquet, .parq, .pq)
+    or, if the name does not say, by its content. `keep_columns`: columns of the objects or of their folders `name=value`.
+    `explode`: if a schema's intents are lists, write one row per item instead of one per message. `models`: the file that
+    names the variants; None: the workspace's file, and the job makes what is missing if that needs no training
+    (`train.epochs=0`) and nothing in the workspace was trained. `publish`: where labels go beside `output`, as one commit:
+    `delta:FOLDER`, `iceberg:CATALOG/NAMESPACE.TABLE`, or a folder of partitions. `partition_by`: the partition columns of
+    the folder, or of a new table.
     """
 
     input: str = MISSING
@@ -598,7 +614,7 @@ class ClassifyConfig(JobConfig):
 
 @dataclass
 class InspectConfig(JobConfig):
-    """`output`: of the run that is looked at. `html`: the file that a page of it is written to; null: none."""
+    """`output`: of the run to inspect. `html`: the file for a page about it; null: none."""
 
     output: str = MISSING
     html: str | None = None
@@ -617,12 +633,12 @@ class InspectConfig(JobConfig):
 
 @dataclass
 class GateConfig:
-    """The limits of a night, against the last `nights` accepted ones. One that is over any of them is not published.
+    """The limits of a nightly run, against the last `nights` accepted ones. A run over any limit is not published.
 
-    `rejected`, `abstained`: most of all rows, a share. `change`: most that a share may differ from its mean. `distance`: most
-    that the mix of a slot's values may (Jensen-Shannon, in [0, 1]). `language`: a kept column by which mixes are compared
-    too. `gold`: a file of messages labelled by hand, of which every variant must get the share `agreement` right. `accept`:
-    publish this night, whatever it is over.
+    `rejected`, `abstained`: the largest share of all rows. `change`: the largest difference of a share from its mean.
+    `distance`: the largest distance of the distribution of a slot's values (Jensen-Shannon, in [0, 1]). `language`: a kept
+    column by which distributions are also compared. `gold`: a file of messages labelled by hand, of which every variant must
+    get the share `agreement` right. `accept`: publish this run even if it is over a limit.
     """
 
     nights: int = 7
@@ -646,10 +662,10 @@ YESTERDAY = "yesterday"
 
 @dataclass
 class NightlyConfig(ClassifyConfig):
-    """`input` and `output` hold the date: `{date}`, or `{year}`, `{month}`, `{day}`, and in `input` maybe `{hour}`, all
-    of which may be moved, as in `{date+1d}`. `date`: yesterday (UTC), one, or FIRST..LAST.
+    """`input` and `output` contain the date: `{date}`, or `{year}`, `{month}` and `{day}`; `input` may contain `{hour}`.
 
-    `arrival`: the object of the input, by its key, that says that all of it has come; waited for up to `arrival_hours`.
+    All placeholders may have an offset, as in `{date+1d}`. `date`: yesterday (UTC), a date, or FIRST..LAST. `arrival`: the key
+    of the input's object that says that the input is complete. `arrival_hours`: the longest wait for it.
     """
 
     date: str = YESTERDAY
@@ -684,18 +700,23 @@ class RowKind(StrEnum):
     engine = "engine"
     create_completion = "create_completion"
     generate = "generate"
+    pipeline = "pipeline"
+    server = "server"
+    vllm = "vllm"
+    ray_data = "ray_data"
+    encoder = "encoder"
     limit = "limit"
 
 
 @dataclass
 class BenchmarkConfig(JobConfig):
-    """What `jobs.benchmark` measures, at most `seconds` a row. `shape`: the configured model, or random weights.
+    """What `jobs.benchmark` measures, at most `seconds` per row. `shape`: the configured model, or random weights.
 
-    The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row; the others are levers,
-    each measured alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured
-    model's. With `night`, the fan-out of logs of so many rows and the plan of `objects` are measured instead. With `nights`,
-    so many nights of `messages` different ones each are, with the label cache, and lookups in a cache of `entries`. With
-    `products`, made-up catalogs of so many are, each with `messages` about it and the workspace's own engines.
+    The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row. The others are measured
+    alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured model's. `night`:
+    measure runs over logs of so many rows instead, and planning `objects` objects. `nights`: measure so many nights of
+    `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries. `products`:
+    measure generated catalogs of so many products, each with `messages` about it and the workspace's own engines.
     """
 
     shape: Shape = Shape.embedded

@@ -1,11 +1,11 @@
-"""Named errors. Each message names the field, its value and the remedy; each class has the exit code of its job."""
+"""Define the named errors. A message names the field, its value and the remedy. A class has the exit code of its job."""
 
 import traceback
 from pathlib import Path
 
 
 class IntentError(Exception):
-    """Base of every error that a job reports in one line instead of a traceback."""
+    """The base of every error that a job reports in one line instead of a traceback."""
 
     exit_code = 1
 
@@ -24,19 +24,19 @@ class ConfigError(IntentError):
 
 
 class MissingArtifact(IntentError):
-    """Something an earlier job makes is not there."""
+    """An artifact that an earlier job makes does not exist."""
 
     exit_code = 2
 
 
 class ShardsFailed(IntentError):
-    """Some shards failed after all others finished; a second run tries just those again."""
+    """Some shards failed, and all others finished. A second run tries just those again."""
 
     exit_code = 3
 
 
 class ManifestLost(IntentError):
-    """Another run's manifest for the same output won."""
+    """Another run wrote its manifest for the same output first."""
 
     exit_code = 4
 
@@ -48,23 +48,23 @@ class StoreUnfit(IntentError):
 
 
 class RunMismatch(ConfigError):
-    """The output holds a run of other models, prompts, schemas or inputs; they are never mixed."""
+    """The output holds a run of other models, prompts, schemas or inputs. They are never mixed."""
 
 
 class Quarantined(IntentError):
-    """A night is labelled and outside its limits; it is not published."""
+    """A nightly run is labelled but outside its limits. It is not published."""
 
     exit_code = 7
 
 
 class NotArrived(IntentError):
-    """The night's input is not complete in time."""
+    """The input of a nightly run is not complete in time."""
 
     exit_code = 8
 
 
 class CorruptData(IntentError):
-    """Bytes do not match their SHA-256, or a file cannot be read as what it claims to be."""
+    """Bytes do not match their SHA-256, or a file is not what it claims to be."""
 
 
 class Disagreement(IntentError):
@@ -74,13 +74,13 @@ class Disagreement(IntentError):
 
 
 class EngineHung(IntentError):
-    """An actor has done nothing for far too long, at loading its engine or at work; it is killed."""
+    """An actor finished nothing for far too long, while loading its engine or at work. It is killed."""
 
     exit_code = 3
 
 
 class EngineFailed(IntentError):
-    """An engine raised what it does not raise by itself. Says what and where, not its words, which may quote messages."""
+    """An engine raised an unexpected error. Says its kind and place but not its text, which may quote messages."""
 
     def __init__(self, variant: str, error: Exception):
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -89,5 +89,5 @@ class EngineFailed(IntentError):
         )
 
     def __reduce__(self):
-        # No traceback goes to another process.
+        # Tracebacks do not travel to other processes.
         return IntentError, self.args

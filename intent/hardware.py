@@ -1,4 +1,4 @@
-"""What a machine is, as far as speed goes, and the energy that it counts itself. Knows nothing of models."""
+"""Describe a machine's speed-relevant hardware, and measure its energy and its load by others. Knows nothing of models."""
 
 import platform
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Hardware:
-    """A hardware class: a model of processor, and how many of it there are to work with; of one that is shared, the share."""
+    """A hardware class: a processor's model, and how many of it there are; for a shared one, the share."""
 
     kind: str
     model: str
@@ -20,7 +20,9 @@ class Hardware:
 
 
 def price(prices: Mapping[str, float | None], hardware: Hardware) -> float | None:
-    """USD an hour of one such processor: by its model's own name, else by its kind. None where neither has a price."""
+    """Return USD per hour of one such processor: the price of its model's name, else of its kind; None if neither
+    has a price.
+    """
     named = prices.get(hardware.model)
     return prices.get(hardware.kind) if named is None else named
 
@@ -35,7 +37,7 @@ def cpu(count: float) -> Hardware:
 
 
 def gpu(count: float = 1) -> Hardware | None:
-    """The first GPU that NVML lists, or None. A measurement uses one GPU."""
+    """Return the first GPU that NVML lists, or None. A measurement uses one GPU."""
     with _nvml() as nvml:
         if nvml is None or nvml.nvmlDeviceGetCount() == 0:
             return None
@@ -43,7 +45,7 @@ def gpu(count: float = 1) -> Hardware | None:
 
 
 class EnergyMeter:
-    """The joules that a block of code took: of this process' GPU (NVML), else of all CPU packages (RAPL), else None.
+    """Measure the joules of a block of code: of this process's GPU (NVML), else of all CPU packages (RAPL), else None.
 
     Both count everything that the processor does meanwhile.
     """
@@ -60,19 +62,19 @@ class EnergyMeter:
     def __exit__(self, *error) -> None:
         after = self._read()
         if self.before.keys() == after.keys() and after:
-            # A RAPL counter starts again from 0 at its range.
+            # A RAPL counter starts again from 0 at the end of its range.
             spent = [(after[zone][0] - self.before[zone][0]) % after[zone][1] for zone in after]
             self.joules = sum(spent) / 1e6
 
     def _read(self) -> dict[str, tuple[int, int]]:
-        """Zone -> (microjoules so far, the range of the counter)."""
+        """Return zone -> (microjoules so far, the range of the counter)."""
         return _gpu_energy() if self.on_gpu else _rapl(self.powercap)
 
 
 class CrowdMeter:
-    """The share of the machine's CPU time that went to others while a block of code ran: other processes, other guests.
+    """Measure the share of the machine's CPU time that others used during a block of code: other processes and other guests.
 
-    As /proc counts it, in ticks of a hundredth of a second; a clean measurement has next to none.
+    /proc counts it in ticks of a hundredth of a second. In a clean measurement it is almost zero.
     """
 
     share: float = 0.0
@@ -87,17 +89,17 @@ class CrowdMeter:
 
 
 def _cpu_seconds() -> tuple[float, float, float]:
-    """Since the start, of all CPUs: in all, idle, and of this process."""
+    """Return the CPU seconds since the start, of all CPUs: total, idle, and of this process."""
     import psutil
 
     cpu, own = psutil.cpu_times(), psutil.Process().cpu_times()
-    # Guests' time is part of the user's.
+    # The user time includes the guests' time.
     total = sum(getattr(cpu, name, 0.0) for name in ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"))
     return total, cpu.idle + getattr(cpu, "iowait", 0.0), own.user + own.system
 
 
 def _rapl(powercap: Path) -> dict[str, tuple[int, int]]:
-    """By package: "psys" is a zone of all of them, and "intel-rapl-mmio" lists the packages of "intel-rapl" again."""
+    """Return the packages' zones. "psys" covers all of them, and "intel-rapl-mmio" lists the packages of "intel-rapl" again."""
     zones = {}
     for folder in sorted(powercap.glob("*-rapl*:*")):
         with suppress(OSError, ValueError):
@@ -122,7 +124,7 @@ def _gpu_energy() -> dict[str, tuple[int, int]]:
 
 
 class _nvml:
-    """NVML where there is a driver, else None."""
+    """Return NVML if there is a driver, else None."""
 
     def __enter__(self):
         import pynvml

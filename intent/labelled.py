@@ -1,4 +1,4 @@
-"""Labelled messages that people wrote, from a file or folder of Parquet, CSV or JSON lines, as the splits of a data set.
+"""Read messages that people labelled, from a file or folder of Parquet, CSV or JSON lines, into the splits of a data set.
 
 Every row becomes an example or is counted under the reason why not. Knows columns and schemas; knows nothing of models.
 """
@@ -30,9 +30,9 @@ NAMES = {name: split for split, names in SAID.items() for name in names}
 MAX_CHARACTERS = 4096  # of a message, as in a night
 UNKNOWN_LANGUAGE = "und"
 GENERATOR = "labelled"
-NONE, IN_SCOPE, OUT_OF_SCOPE = "none", "in_scope", "out_of_scope"
+IN_SCOPE, OUT_OF_SCOPE = "in_scope", "out_of_scope"
 MOST_REFUSED = 0.1
-# Longer text in the place of a label is not one, and is not for logs.
+# Longer text in the place of a label is not a label, and must not be logged.
 LABEL_CHARACTERS, LABELS = 64, 200
 
 Row = Mapping[str, object]
@@ -40,14 +40,12 @@ Numbered = Iterator[tuple[int, Row | None]]
 
 
 class BadRow(ValueError):
-    """Why a row is no example, in words that hold none of its text."""
+    """Why a row is not an example, without any of its text."""
 
 
 @dataclass
 class Imported:
-    """Examples by split; rows that are none, by reason, and where the first of each stands; by slot, what stands there and is
-    no value of the schema.
-    """
+    """The imported rows: examples by split, refused rows by reason with the place of the first, and unknown values by slot."""
 
     splits: dict[str, list[Example]] = field(default_factory=lambda: {name: [] for name in SPLITS})
     refused: Counter = field(default_factory=Counter)
@@ -56,7 +54,7 @@ class Imported:
 
 
 def read_files(uri: str, options: StorageOptions = StorageOptions()) -> dict[str, bytes]:
-    """The data files at `uri`, a file or a folder, by key. Raises ConfigError where there is none, or another file."""
+    """Read the data files at `uri`, a file or a folder, by key. Raises ConfigError if there is none, or one of another kind."""
     return read_tables(uri, options, "labelled.uri", sorted(READERS))
 
 
@@ -67,9 +65,9 @@ def fingerprint_of(files: Mapping[str, bytes]) -> str:
 def examples_of(
     files: Mapping[str, bytes], config: LabelledConfig, schema: IntentSchema, catalog: Sequence[str] = ()
 ) -> Imported:
-    """All rows of `files`, before any check of one row against another.
+    """Read all rows of `files`, before rows are compared with each other.
 
-    Raises ConfigError where a file cannot be read or lacks a column.
+    Raises ConfigError if a file cannot be read or lacks a column.
     """
     wanted = schema.names if schema.repeat == 1 else [INTENTS]
     imported, slots = Imported(), config.slots or wanted
@@ -90,7 +88,7 @@ def examples_of(
 
 
 def require_most(imported: Imported, uri: str) -> None:
-    """Raises ConfigError where MOST_REFUSED of the rows or more are no examples: it is the file that is wrong, not they."""
+    """Raise ConfigError if MOST_REFUSED or more of the rows are not examples: then the file is wrong, not the rows."""
     refused = imported.refused.total()
     rows = refused + sum(map(len, imported.splits.values()))
     if refused and refused >= MOST_REFUSED * rows:
@@ -101,10 +99,10 @@ def require_most(imported: Imported, uri: str) -> None:
 
 
 def keep_apart(imported: Imported, evaluation: Iterable[str] = ()) -> None:
-    """Keeps the first of the messages that repeat each other, and none that nearly repeats one of a split kept before it.
+    """Keep the first of repeated messages, and no message that nearly repeats one of a split kept before it.
 
-    Test messages are kept before validation's, those before training's, and `evaluation` before all. Each split is then in
-    the order of a hash, so that its first messages are of all kinds.
+    Test messages are kept before validation's, those before training's, and `evaluation` before all. Each split is then in the
+    order of a hash, so that its first messages are of all kinds.
     """
     known = list(evaluation)
     for split in reversed(SPLITS):
@@ -131,14 +129,13 @@ def _example(
         raise BadRow(f"message over {MAX_CHARACTERS} characters")
     intent = _intent(row, config, schema, catalog, unknown)
     language = (_text(row, config.language) if config.language else "") or UNKNOWN_LANGUAGE
-    return _split(row, message, config), Example(id, message, intent, language, "", _scope(intent, schema, catalog), GENERATOR)
+    return _split(row, message, config), Example(id, message, intent, language, "", _scope(intent, schema), GENERATOR)
 
 
-def _scope(intent: Intent, schema: IntentSchema, catalog: Sequence[str]) -> tuple[str, ...]:
+def _scope(intent: Intent, schema: IntentSchema) -> tuple[str, ...]:
     if schema.repeat > 1:
         return (IN_SCOPE if items_of(intent) else OUT_OF_SCOPE,)
-    first = intent[schema.names[0]]
-    return (OUT_OF_SCOPE if first == NONE else IN_SCOPE,) if NONE in schema.slots[0].domain(catalog) else ()
+    return (OUT_OF_SCOPE if intent[schema.names[0]] in schema.nothing else IN_SCOPE,) if schema.nothing else ()
 
 
 def _intent(
@@ -146,7 +143,8 @@ def _intent(
 ) -> Intent:
     if schema.repeat == 1:
         return schema.intent(_values(row, config.slots or schema.names, schema, catalog, unknown))
-    items = _items(row, *(config.slots or [INTENTS]), schema)
+    [column] = config.slots or [INTENTS]
+    items = _items(row, column, schema)
     values = [value for item in items for value in _values(item, schema.names, schema, catalog, unknown)]
     return schema.check(schema.intent(values), catalog)
 
@@ -164,7 +162,7 @@ def _items(row: Row, column: str, schema: IntentSchema) -> Sequence[Row]:
 def _values(
     row: Row, columns: Sequence[str], schema: IntentSchema, catalog: Sequence[str], unknown: dict[str, set[str]]
 ) -> list[str | int]:
-    """An empty cell is null after a value that ends the intent, and a Count's default before that."""
+    """Read the slots' values. An empty cell is null after a value that ends the intent, and a Count's default before it."""
     values: list[str | int] = []
     for slot, column in zip(schema.slots, columns, strict=True):
         raw = _text(row, column)
@@ -184,7 +182,7 @@ def _values(
 
 
 def _split(row: Row, message: str, config: LabelledConfig) -> str:
-    """As the row says, or by a hash of what makes the message its own, so that it is in the same split in any file."""
+    """Return the split that the row names, or that a hash of the message's text gives, so that it is the same in any file."""
     if config.split:
         said = NAMES.get(_text(row, config.split).casefold())
         if said is None:
@@ -197,12 +195,12 @@ def _split(row: Row, message: str, config: LabelledConfig) -> str:
 
 
 def _place(message: str) -> float:
-    """Where a message falls in [0, 1), whatever the others are."""
+    """Return a message's place in [0, 1), whatever the other messages are."""
     return int.from_bytes(blake2b(message_key(message).encode(), digest_size=8).digest(), "big") / 2**64
 
 
 def _text(row: Row, column: str) -> str:
-    """A cell as text without white space around it; empty where there is none. A whole number may come as a float."""
+    """Return a cell as text without white space around it; empty if there is none. A whole number may come as a float."""
     value = row.get(column)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -219,7 +217,7 @@ def _text(row: Row, column: str) -> str:
 
 
 def _rows(key: str, data: bytes, columns: Sequence[str]) -> Numbered:
-    """The file's rows with their line or number; None for one that is not a row at all."""
+    """Yield the file's rows with their line or number; None for an entry that is not a row."""
     try:
         yield from READERS[ending_of(key)](data, columns)
     except Lacking as error:
@@ -240,7 +238,7 @@ def _parquet(data: bytes, columns: Sequence[str]) -> Numbered:
 
 
 def _bytes(column: pa.Array) -> pa.Array:
-    """Text as bytes: nothing before `_text` may trust a string column to be UTF-8."""
+    """Convert text to bytes: a string column is not known to be UTF-8 before `_text`."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = _binary(column.type)
@@ -248,7 +246,7 @@ def _bytes(column: pa.Array) -> pa.Array:
 
 
 def _binary(kind: pa.DataType) -> pa.DataType:
-    """The type with bytes for text, in the items of a list too."""
+    """Return the type with bytes for text, also in the items of a list."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(kind.value_field.with_type(_binary(kind.value_type)))
     if pa.types.is_struct(kind):

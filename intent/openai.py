@@ -1,7 +1,7 @@
-"""Any OpenAI-compatible endpoint (a hosted model, vLLM, llama.cpp's server): many chats at once, each paid for once.
+"""Ask any OpenAI-compatible endpoint (a hosted model, vLLM, llama.cpp's server): many chats at once, each paid for once.
 
-Knows nothing of what is asked. The API key comes from the environment and goes nowhere but into the request; answers are
-kept in a store under the hash of what was asked, so that an interrupted run goes on where it stopped.
+Knows nothing of the content. The API key comes from the environment and goes only into the request. Answers are stored under
+the hash of the question, so that an interrupted run continues where it stopped.
 """
 
 import json
@@ -23,7 +23,7 @@ HOPELESS = 10
 
 @dataclass(frozen=True)
 class Chat:
-    """What is asked: (role, text) turns, and options of the request such as temperature; both decide the answer."""
+    """A question: (role, text) turns, and options of the request such as temperature. Both determine the answer."""
 
     turns: Sequence[tuple[str, str]]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -31,7 +31,9 @@ class Chat:
 
 @dataclass(frozen=True)
 class Reply:
-    """`text` is None where the endpoint gave no answer, and `error` says why. `seconds`: of the request, with its retries."""
+    """An answer. `text` is None if the endpoint gave none, and `error` says why. `seconds`: of the request, with
+    its retries.
+    """
 
     text: str | None
     input_tokens: int = 0
@@ -43,7 +45,7 @@ class Reply:
 
 @dataclass
 class Usage:
-    """Sums over replies. `cost`: USD of all tokens; `spent`: of those not answered from the store."""
+    """Sums over replies. `cost`: USD of all tokens. `spent`: USD of those that were not answered from the store."""
 
     asked: int = 0
     cached: int = 0
@@ -55,11 +57,11 @@ class Usage:
 
 
 class EndpointFailed(IntentError):
-    """The endpoint keeps failing after all retries. What it answered before is kept."""
+    """The endpoint keeps failing after all retries. Earlier answers are kept."""
 
 
 class Endpoint:
-    """`config.model` at `config.url`, with `cache` for its answers (None: nothing is kept)."""
+    """`config.model` at `config.url`, with `cache` for its answers (None: none are kept)."""
 
     def __init__(self, config: EndpointConfig, cache: Store | None = None):
         if not config.model:
@@ -69,9 +71,9 @@ class Endpoint:
         self._failures, self._lock, self._over = 0, threading.Lock(), threading.Event()
 
     def ask(self, chats: Iterable[Chat]) -> Iterator[Reply]:
-        """A reply to each chat, in order, `config.concurrency` of them under way at once.
+        """Return a reply to each chat, in order, with `config.concurrency` requests at once.
 
-        Raises ConfigError where the endpoint refuses the key or the model, EndpointFailed where it fails time and again.
+        Raises ConfigError if the endpoint refuses the key or the model, EndpointFailed if it fails repeatedly.
         """
         self._client = self._connect()
         self._over.clear()
@@ -112,7 +114,7 @@ class Endpoint:
             return None
 
     def _send(self, request: Mapping) -> Reply:
-        """Errors are told by kind and status alone: a server's text may repeat the key or the message."""
+        """Send one chat. Errors carry only their kind and status: a server's text may repeat the key or the message."""
         import openai
 
         refused = {
@@ -131,16 +133,17 @@ class Endpoint:
             status = getattr(error, "status_code", None)
             return self._failed(type(error).__name__ + (f" {status}" if status else ""), status)
         except (ValueError, AttributeError):
-            # A page of HTML, say: a wrong path, or a proxy that answers to anything.
+            # For example a page of HTML: a wrong path, or a proxy that answers everything.
             return self._failed("its answer is no chat completion", None)
         with self._lock:
             self._failures = 0
         tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        return Reply(text, *tokens, error="" if text is not None else "empty answer")
+        read, written = tokens
+        return Reply(text, read, written, error="" if text is not None else "empty answer")
 
     def _failed(self, reason: str, status: int | None) -> Reply:
         with self._lock:
-            # What the server refuses by itself (too long a prompt) says nothing about the other chats.
+            # A refusal of one chat, such as a too long prompt, says nothing about the others.
             self._failures += status is None or status == 429 or status >= 500
             hopeless = self._failures >= HOPELESS
         if hopeless:
@@ -163,7 +166,7 @@ class Endpoint:
         usage.spent += 0.0 if reply.cached else cost
 
     def _connect(self):
-        """Retries with exponential backoff and jitter, and waits as long as a Retry-After header asks."""
+        """Create the client. It retries with exponential backoff and jitter, and waits as long as a Retry-After header asks."""
         from openai import OpenAI
 
         key = require_key(self.config)
@@ -172,7 +175,7 @@ class Endpoint:
 
 
 def require_key(config: EndpointConfig) -> str | None:
-    """The API key. Raises ConfigError where a model of OpenAI's own is to be asked and there is none."""
+    """Return the API key. Raises ConfigError if OpenAI's own endpoint is to be asked and there is no key."""
     key = os.environ.get(config.key_variable)
     if config.model and not config.url and not key:
         raise ConfigError(config.key_variable, "", f"set this environment variable to the API key for {config.model}")
@@ -180,7 +183,7 @@ def require_key(config: EndpointConfig) -> str | None:
 
 
 class _Pace:
-    """At most so many requests a minute begin, evenly spaced."""
+    """Start at most so many requests per minute, evenly spaced."""
 
     def __init__(self, per_minute: float | None):
         self._gap = 60 / per_minute if per_minute else 0.0

@@ -1,6 +1,6 @@
-"""Progress of counted work: what is done, how fast, and how long the rest will take.
+"""Show the progress of counted work: what is done, how fast, and how long the rest will take.
 
-A bar on a terminal, else lines, from the first second on and whether or not the work says anything meanwhile.
+Shows a bar on a terminal and lines elsewhere, from the first second on, even while the work reports nothing.
 """
 
 import sys
@@ -9,27 +9,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 TICK_SECONDS = 1.0
-# Between two lines: at first, and where the work takes hours.
+# Between two lines: at first, and when the work takes hours.
 LEAST_SECONDS, MOST_SECONDS, LINES = 10.0, 60.0, 30
-# A speed is that of the last minutes.
+# A rate is measured over the last minutes.
 WINDOW_SECONDS = 300.0
 
-# Called with how much is done, of how much, what is counted ("row"; "" where nothing can be), and what is going on.
+# Called with how much is done, of how much, the unit ("row"; "" if nothing can be counted), and a note.
 Report = Callable[[int, int, str, str], None]
 
 
 def unreported(done: int, total: int, unit: str, note: str = "") -> None:
-    """A `Report` to nobody."""
+    """Do nothing: a `Report` to nobody."""
 
 
 class Count:
-    """Counted work of one kind. `total` 0: what is to be done cannot be counted.
+    """Counted work of one kind. `total` 0: the amount of work is unknown.
 
-    Its speed is measured from the first update on, with `warms_up` from the first unit's end: a unit that compiles says
-    nothing of the others.
+    Its rate is measured from the first update on. With `warms_up` it is measured from the end of the first unit: a unit that
+    compiles says nothing about the others.
     """
 
     def __init__(self, unit: str = "", clock: Callable[[], float] = time.monotonic, warms_up: bool = False):
@@ -46,7 +46,7 @@ class Count:
         changed, first = done != self.done, self.total == 0
         self.done, self.total, self.note = done, total, note
         if first:
-            # What an earlier run did is no speed of this one.
+            # Work of an earlier run is not part of this one's rate.
             self._begin()
         elif changed and self.warms_up:
             self.warms_up = False
@@ -61,18 +61,20 @@ class Count:
         return 0 < self.total <= self.done
 
     def rate(self) -> float | None:
-        """Units a second, of finished work on the whole, else of the last minutes; None before any was measured."""
+        """Return units per second: overall if the work is finished, else of the last minutes; None before anything was
+        measured.
+        """
         since, before = self._begun if self.finished else self._samples[0]
         until = self._until()
         return (self.done - before) / (until - since) if self.done > before and until > since else None
 
     def left(self) -> float | None:
-        """Seconds that the rest will take; None before any was measured."""
+        """Return the seconds that the rest will take; None before anything was measured."""
         rate = self.rate()
         return max(0.0, (self.total - self.done) / rate - (self.clock() - self._until())) if rate else None
 
     def _until(self) -> float:
-        """When what is done was done; now, where what comes next is late."""
+        """Return when the last work was done, or now if the next is late."""
         first, last, now = self._samples[0][0], self._samples[-1][0], self.clock()
         usual = (last - first) / max(1, len(self._samples) - 1)
         return last if self.finished or now - last <= 2 * usual else now
@@ -85,13 +87,13 @@ class Count:
         counted = f"{self.done:,} of {self.total:,} {_plural(self.unit)}".rstrip() if self.total else ""
         if self.finished:
             return [f"{counted} in {time_of(passed)}", speed(rate, self.unit)]
-        if rate:
-            return [counted, speed(rate, self.unit), f"{time_of(self.left())} left"]
+        if rate and (left := self.left()) is not None:
+            return [counted, speed(rate, self.unit), f"{time_of(left)} left"]
         return [counted, f"{time_of(passed)} so far" if passed >= 1 else ""]
 
 
 def speed(rate: float | None, unit: str) -> str:
-    """Units a second; of slow ones, seconds a unit."""
+    """Format units per second or, for slow work, seconds per unit."""
     if not rate or not unit:
         return ""
     if rate < 1:
@@ -104,16 +106,16 @@ def _plural(unit: str) -> str:
 
 
 def time_of(seconds: float) -> str:
-    """Hours, minutes and seconds, as 0:01:30."""
+    """Format hours, minutes and seconds as 0:01:30."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 class Steps:
-    """Shows the progress of work, or of several parts of it side by side.
+    """Show the progress of work, or of several parts of it side by side.
 
-    On a terminal a bar for each part. Elsewhere a line at its start and end, and between them every ten seconds, of work
-    that takes longer every minute.
+    On a terminal, each part has a bar. Elsewhere, each has a line at its start and end, and between them one every ten seconds,
+    or every minute if the work takes longer.
     """
 
     def __init__(
@@ -152,7 +154,7 @@ class Steps:
                     self._print(part, count)
 
     def update(self, done: int, total: int, note: str = "", part: str = "", unit: str | None = None) -> None:
-        """So much of `part` is done. Another `unit` than before: it is something else that is counted from now on."""
+        """Report how much of `part` is done. If the `unit` changes, something else is counted from now on."""
         with self._lock:
             unit = self.unit if unit is None else unit
             count = self._counts.get(part)
@@ -170,11 +172,11 @@ class Steps:
                 self.show_due()
 
     def report(self, done: int, total: int, unit: str, note: str = "") -> None:
-        """A `Report` of the work as a whole."""
+        """Report the progress of the work as a whole, as a `Report`."""
         self.update(done, total, note, unit=unit)
 
     def end(self, part: str = "", note: str = "done") -> None:
-        """Nothing more is to be done for `part`, whatever was counted last. Without a `note` nothing is said of it."""
+        """End `part`, whatever was counted last. Without a `note`, nothing is printed."""
         with self._lock:
             self._counts.pop(part, None)
             said = f"{note or 'done'} in {time_of(self.clock() - self._began.pop(part, self.clock()))}"
@@ -188,7 +190,7 @@ class Steps:
             self._bars.say(line) if self._bars else write(line, self.stream)
 
     def show_due(self) -> None:
-        """Prints a line of each part of which none was printed for a while."""
+        """Print a line for each part that has printed none for a while."""
         with self._lock:
             for part, count in self._counts.items():
                 wait = min(MOST_SECONDS, max(LEAST_SECONDS, (self.clock() - count.started) / LINES))
@@ -208,13 +210,13 @@ class Steps:
 
 
 def write(line: str, stream: TextIO | None = None) -> None:
-    """A line for whoever looks on; that nobody does is no reason to fail."""
+    """Print a line. If nobody reads it, that is not a failure."""
     with suppress(OSError, ValueError):
         print(line, file=stream or sys.stderr, flush=True)
 
 
 def counted(items: Iterable, total: int, report: Report, unit: str, note: str = "") -> Iterator:
-    """The items, each reported when the next one is asked for."""
+    """Yield the items. Each is reported when the next one is requested."""
     report(0, total, unit, note)
     for number, item in enumerate(items, 1):
         yield item
@@ -223,7 +225,7 @@ def counted(items: Iterable, total: int, report: Report, unit: str, note: str = 
 
 @contextmanager
 def polled(done: Callable[[], int], total: int, report: Report, unit: str, note: str = "") -> Iterator[None]:
-    """Reports `done()` of `total` every second, for work in the block that reports nothing itself."""
+    """Report `done()` of `total` every second, for work in the block that reports nothing itself."""
     over = threading.Event()
 
     def poll() -> None:
@@ -242,7 +244,7 @@ def polled(done: Callable[[], int], total: int, report: Report, unit: str, note:
 
 
 class _Bars:
-    """Bars on a terminal, drawn anew several times a second. Text is never read as markup."""
+    """Bars on a terminal, redrawn several times per second. Text is never read as markup."""
 
     def __init__(self, stream: TextIO):
         from rich.console import Console
@@ -255,11 +257,11 @@ class _Bars:
 
         columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), Said()
         self._progress = Progress(*columns, console=Console(file=stream))
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, Any] = {}
         self._progress.start()
 
     def show(self, title: str, said: Count | str, done: int, total: int) -> None:
-        """`said`: what stands beside the bar, made anew whenever it is drawn."""
+        """Draw a bar. `said`: the text beside it, formatted whenever the bar is drawn."""
         if title not in self._tasks:
             self._tasks[title] = self._progress.add_task(title, total=None, said=said)
         self._progress.update(self._tasks[title], total=total or None, completed=done, said=said)

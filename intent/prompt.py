@@ -1,7 +1,7 @@
-"""How a message is asked: one shared prefix, then the message, one separator, the answer.
+"""Build the prompt of a message: one shared prefix, then the message, one separator, and the answer.
 
-Pure: text and token ids, no model. The same token ids reach every engine and the training, because all of them come
-from here, through the checkpoint's own `tokenizer.json`. A message costs its own tokens and one more.
+Pure: text and token ids, no model. Every engine and the training get the same token ids, because all ids come from here,
+through the checkpoint's own `tokenizer.json`. A message costs its own tokens and one more.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SEPARATOR = "\n"
-# Bumped when the same message or catalog is asked in other words: what was trained or labelled by others is not mixed with it.
+# Raise it when the prompt's text changes. Labels and models of another version are never mixed with this one's.
 VERSION = 2
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text around a message for a schema and a catalog's names (empty where the schema uses none)."""
+    """The text around a message for a schema and a catalog's names (empty if the schema uses none)."""
 
     schema: IntentSchema
     catalog: Sequence[str] = ()
@@ -39,14 +39,16 @@ class Prompt:
         return tokenizer.encode(self.prefix).ids
 
     def message_ids(self, tokenizer: "Tokenizer", messages: Sequence[str]) -> list[list[int]]:
-        """Token ids of each normalized message and the separator. Text that looks like a special token stays text."""
+        """Return the token ids of each normalized message and the separator. Text that looks like a special token
+        stays text.
+        """
         encoded = tokenizer.encode_batch([normalize(message) for message in messages], add_special_tokens=False)
         separator = tokenizer.encode(SEPARATOR, add_special_tokens=False).ids
         return [entry.ids + separator for entry in encoded]
 
 
 def load_tokenizer(folder: Path) -> "Tokenizer":
-    """The checkpoint's tokenizer, set to read special tokens in text as plain text."""
+    """Load the checkpoint's tokenizer, set to read special tokens in text as plain text."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

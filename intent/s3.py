@@ -1,4 +1,6 @@
-"""An S3 bucket as a `Store`, over boto3. Credentials come from the environment or the instance role, never from config."""
+"""Access an S3 bucket as a `Store`, through boto3. Credentials come from the environment or the instance role, never from
+config.
+"""
 
 import io
 import os
@@ -13,18 +15,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from intent.errors import ConfigError, CorruptData, IntentError, StoreUnfit
-from intent.storage import Blob, StorageOptions, changed, check_endpoint, sha256
+from intent.store import Blob, StorageOptions, changed, check_endpoint, sha256
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 OWNER, SHA256 = "intent-owner", "intent-sha256"
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 BODY_ATTEMPTS, CONFLICT_ATTEMPTS, UPDATE_ATTEMPTS = 5, 6, 30
-# Larger files go in parts of so many bytes: one PUT takes at most 5 GiB.
+# Larger files are sent in parts of this many bytes. One PUT accepts at most 5 GiB.
 PART_BYTES = 64 << 20
 
 
 class S3Store:
-    """A prefix of a bucket, over boto3. `put_if_absent` is one PUT with `If-None-Match: *`."""
+    """A prefix of a bucket. `put_if_absent` is one PUT with `If-None-Match: *`."""
 
     parallel = 16
 
@@ -55,7 +57,7 @@ class S3Store:
         return boto3.client("s3", endpoint_url=self.options.endpoint, region_name=self.options.region, config=config)
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Leaves out the empty objects that stand for folders."""
+        """Yield the objects, without the empty objects that stand for folders."""
         with self._named():
             pages = self.client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
@@ -71,7 +73,7 @@ class S3Store:
         return self.get(key)
 
     def get(self, key: str, **conditions: str) -> bytes:
-        """The object's bytes, all that were promised. `conditions` are of GetObject: Range, IfMatch."""
+        """Return all of the object's bytes. `conditions`: of GetObject, such as Range and IfMatch."""
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         for attempt in range(BODY_ATTEMPTS):
@@ -79,7 +81,7 @@ class S3Store:
             try:
                 return reply["Body"].read()
             except (IncompleteReadError, HTTPClientError) as error:
-                # The client itself tries requests again, but not the reading of a reply that breaks off.
+                # The client retries requests, but not the reading of a reply that breaks off.
                 if attempt == BODY_ATTEMPTS - 1:
                     raise IntentError(
                         f"{self.uri}/{key}: the store's reply broke off {BODY_ATTEMPTS} times: {error}"
@@ -112,15 +114,15 @@ class S3Store:
             except ClientError as error:
                 if _status(error) not in (409, 412):
                     raise
-                # A reply lost on the way makes the client's own retry see its own object: that is a success.
+                # If a reply is lost, the client's own retry sees its own object. That is a success.
                 if head := self._head(key):
                     return head["Metadata"].get(OWNER) == owner
-                # 409: another's write was under way, and may yet fail. 412: the object was deleted since.
+                # 409: another write was in progress and may still fail. 412: the object was deleted since.
                 time.sleep(0.05 * 2**attempt)
         raise IntentError(f"{self.uri}/{key}: conditional writes keep conflicting; run again")
 
     def put_file(self, key: str, path: Path) -> None:
-        """A large file as a multipart upload, which is aborted where it fails."""
+        """Write the file. A large one is a multipart upload, which is aborted if it fails."""
         with self._named(), self._transfers() as transfers:
             transfers.upload(str(path), self.bucket, self._key(key)).result()
 
@@ -146,7 +148,7 @@ class S3Store:
         return create_transfer_manager(self.client, parts)
 
     def update(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
-        """One PUT with `If-Match`, or with `If-None-Match: *` where there is no object."""
+        """Update by one PUT with `If-Match`, or with `If-None-Match: *` if there is no object."""
         for attempt in range(UPDATE_ATTEMPTS):
             version = self.stat(key)
             try:
@@ -164,11 +166,11 @@ class S3Store:
 
         owner = uuid.uuid4().hex
         try:
-            # AWS takes an ETag without its quotes, Ceph in no other way.
+            # AWS accepts an ETag without its quotes. Ceph accepts nothing else.
             self._call("put_object", key, Body=data, IfMatch=version.etag.strip('"'), Metadata={OWNER: owner})
             return True
         except (CorruptData, FileNotFoundError):
-            # As in put_if_absent: after a lost reply the client's own retry finds its own object.
+            # As in put_if_absent: after a lost reply, the client's own retry finds its own object.
             head = self._head(key)
             return head is not None and head["Metadata"].get(OWNER) == owner
         except ClientError as error:
@@ -180,7 +182,7 @@ class S3Store:
         self._call("delete_object", key)
 
     def tidy(self) -> None:
-        """Nothing: objects are whole or not there. Parts of a killed upload are for the bucket's lifecycle rule."""
+        """Do nothing: objects are whole or absent. The bucket's lifecycle rule removes parts of a killed upload."""
 
     def _head(self, key: str) -> dict | None:
         try:
@@ -189,7 +191,7 @@ class S3Store:
             return None
 
     def _call(self, operation: str, key: str, **arguments) -> dict:
-        """One request about one object. Raises FileNotFoundError, CorruptData where it changed, or a named error."""
+        """Send one request about one object. Raises FileNotFoundError, CorruptData if the object changed, or a named error."""
         from botocore.exceptions import ClientError
 
         try:
@@ -204,7 +206,7 @@ class S3Store:
 
     @contextmanager
     def _named(self):
-        """What the operator can mend, said so."""
+        """Turn what the operator can correct into a named error."""
         from botocore.exceptions import (
             BotoCoreError,
             ClientError,
@@ -240,12 +242,12 @@ class S3Store:
             why = f"the store does not answer ({type(error).__name__})"
             raise IntentError(f"{self.uri}: {why}; check storage.endpoint and the network, or run again later") from error
         except (BotoCoreError, ValueError) as error:
-            # Half a pair of keys, a role or a profile that is not there, a region or a host that can be none.
+            # Half a pair of keys, a missing role or profile, or an impossible region or host.
             remedy = "correct storage, the AWS variables or the instance role"
             raise ConfigError("uri", self.uri, f"{str(error).rstrip('.')}; {remedy}") from error
 
     def _key(self, key: str) -> str:
-        """Every key that S3 has, but those that a client or a proxy might take for another's path."""
+        """Check the key. Accepts every key of S3, except those that a client or a proxy could take for another's path."""
         if not key or any(part in (".", "..") for part in key.split("/")):
             raise ConfigError("key", key, "a key is a name without '..' or '.' for a part; rename the object")
         return self.prefix + key

@@ -1,4 +1,4 @@
-"""What a message can mean: slots, schemas, and everything that follows from them.
+"""Define what a message can mean: slots, schemas, and everything derived from them.
 
 Pure: knows nothing of prompts, tokens, models or storage.
 """
@@ -7,24 +7,27 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
 from intent.errors import ConfigError
 
-# The one key of an intent that is a list, and its column.
+# The only key of an intent that is a list, and the name of its column.
 INTENTS = "intents"
 CONFIDENCE = "confidence"
-# Columns of a labelled or rejected row beside those of the slots, and of examples.
+# The value for a message that no other value of the schema fits.
+NONE = "none"
+# Columns of labelled and rejected rows, and of examples, beside those of the slots.
 RESERVED = ("id", "message", CONFIDENCE, "status", "variant", "reason", INTENTS)
-# An item's number and confidence, where every item has a row of its own.
+# An item's number and confidence, if every item has its own row.
 ITEM, ITEM_CONFIDENCE = "item", "item_confidence"
-# More items would take more room than a message has.
+# More items would need more room than a message has.
 MOST_ITEMS = 32
 
 Value = str | int
 Item = dict[str, Value | None]
-# Of a schema that repeats: {INTENTS: [item, ...]}, in the order said.
+# With a schema that repeats: {INTENTS: [item, ...]}, in the order of the message.
 Intent = Item | dict[str, list[Item]]
 
 
@@ -59,7 +62,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class Count:
-    """A whole number from `min` to `max`, both included; `default` is meant where none is stated."""
+    """A whole number from `min` to `max`, both included. `default` is meant if the message states none."""
 
     name: str
     min: int = 1
@@ -81,8 +84,8 @@ Slot = Choice | Entity | Count
 
 
 def _slot(fields: Mapping) -> Slot:
-    """The slot whose `asdict` this is, maybe read from JSON."""
-    named = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    """Return the slot whose `asdict` this is, possibly read from JSON."""
+    named: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return (Choice if "values" in named else Count if "min" in named else Entity)(**named)
 
 
@@ -90,8 +93,8 @@ def _slot(fields: Mapping) -> Slot:
 class IntentSchema:
     """An ordered list of slots, with the instruction that explains them to a model.
 
-    `repeat` 1: a message means one item, a value for each slot. More: it means a list of up to so many items,
-    `{"intents": [item, ...]}`, and the empty list where it asks for nothing.
+    `repeat`: 1 means that a message has one item, with a value for each slot. More means that it has a list of up to so many
+    items, `{"intents": [item, ...]}`, and the empty list if it asks for nothing.
     """
 
     name: str
@@ -125,6 +128,14 @@ class IntentSchema:
         """The name of the slot that holds a product of the catalog; the first, where there are several."""
         return next((slot.name for slot in self.slots if isinstance(slot, Entity)), None)
 
+    @cached_property
+    def nothing(self) -> tuple[str, ...]:
+        """The labels of the first slot that mean none of its others: `none`, or in a schema without it, what `ends` lists."""
+        first = self.slots[0]
+        if not isinstance(first, Choice):
+            return ()
+        return (NONE,) if NONE in first.values else first.ends
+
     @classmethod
     def of(cls, identity: Mapping) -> "IntentSchema":
         """Return the schema whose `identity` this is."""
@@ -132,24 +143,24 @@ class IntentSchema:
         return cls(identity["name"], identity["instruction"], slots, identity.get("repeat", 1))
 
     def identity(self) -> dict:
-        """What tells it from other schemas. One that does not repeat is named as before there were others."""
+        """Return what distinguishes this schema from others. Without `repeat`, it is the same as before lists existed."""
         fields = asdict(self)
         if self.repeat == 1:
             del fields["repeat"]
         return fields
 
-    def intent(self, values: Sequence[Value]) -> Intent:
-        """The intent of the slots' values, one item's after another's; slots after an ending value are null."""
+    def intent(self, values: Sequence[Value | None]) -> Intent:
+        """Return the intent for the slots' values, one item after another. Slots after an ending value are null."""
         if self.repeat == 1:
             return self._item(values)
         width = len(self.slots)
         return {INTENTS: [self._item(values[at : at + width]) for at in range(0, len(values), width)]}
 
-    def _item(self, values: Sequence[Value]) -> Item:
+    def _item(self, values: Sequence[Value | None]) -> Item:
         return dict(zip(self.names, list(values) + [None] * (len(self.slots) - len(values)), strict=True))
 
     def values(self, intent: Intent) -> list[Value]:
-        """The inverse of `intent`: each item's values, up to and with an ending one."""
+        """Return each item's values, up to and including an ending one: the inverse of `intent`."""
         return [value for item in items_of(intent) for value in self._values(item)]
 
     def _values(self, item: Item) -> list[Value]:
@@ -164,9 +175,9 @@ class IntentSchema:
         return values
 
     def check(self, intent: Mapping, catalog: Sequence[str] = ()) -> Intent:
-        """`intent` with exactly the schema's slots, in order, and items that differ in their counts alone as one.
+        """Return `intent` with exactly the schema's slots, in order. Items that differ only in their counts become one.
 
-        Raises ValueError, naming the slot, when it is not valid.
+        Raises ValueError, naming the slot, if it is not valid.
         """
         if self.repeat == 1:
             return self._check_item(intent, catalog)
@@ -185,9 +196,9 @@ class IntentSchema:
         return {INTENTS: [item for item, _ in self.summed(items)]}
 
     def items_in(self, cell: object, column: str) -> list[Mapping]:
-        """The items of a cell as people and nights write them: a list, or its JSON. An item may have a confidence, too.
+        """Return the items of a cell as people and runs write them: a list, or its JSON. An item may have a confidence.
 
-        Raises ValueError, in words that hold none of the cell's text, where it is no list of such objects or too long.
+        Raises ValueError, without the cell's text, if it is not a list of such objects or is too long.
         """
         if isinstance(cell, str):
             if not cell.strip():
@@ -206,13 +217,14 @@ class IntentSchema:
         return cell
 
     def summed(self, items: Sequence[Item]) -> list[tuple[Item, list[int]]]:
-        """Each distinct item, and which of `items` say it. Those that differ in counts alone are one, with the counts' sums.
+        """Return each distinct item, with the indexes of `items` that say it. Items that differ only in counts become one, with
+        the sums.
 
         A sum is at most its slot's `max`.
         """
         counts = [slot for slot in self.slots if isinstance(slot, Count)]
         names = [slot.name for slot in self.slots if not isinstance(slot, Count)]
-        found: dict[tuple, tuple[Item, list[int]]] = {}
+        found: dict[tuple, tuple[dict[str, Any], list[int]]] = {}
         for number, item in enumerate(items):
             whole, said = found.setdefault(tuple(item[name] for name in names), (dict(item), []))
             for slot in counts if said else ():
@@ -236,7 +248,7 @@ class IntentSchema:
         return checked
 
     def json_schema(self, catalog: Sequence[str] = ()) -> dict:
-        """A JSON Schema (draft 2020-12) that accepts exactly the valid intents."""
+        """Return a JSON Schema (draft 2020-12) that accepts exactly the valid intents."""
         if self.repeat == 1:
             return {"title": self.name, **self._item_schema(catalog)}
         items = {"type": "array", "items": self._item_schema(catalog), "maxItems": self.repeat}
@@ -258,25 +270,25 @@ class IntentSchema:
         return {"anyOf": variants}
 
     def arrow_fields(self) -> list[pa.Field]:
-        """The output columns, all nullable: one a slot, or the list of items, each with its confidence."""
+        """Return the output columns, all nullable: one per slot, or the list of items with their confidences."""
         slots = self.slot_fields()
         if self.repeat == 1:
             return slots
         return [pa.field(INTENTS, pa.list_(pa.struct([*slots, pa.field(CONFIDENCE, pa.float32())])))]
 
     def label_fields(self, exploded: bool = False) -> list[pa.Field]:
-        """What a labelled row has behind its id. `exploded`: an item of a list has a row of its own."""
+        """Return the columns of a labelled row after its id. `exploded`: each item of a list has its own row."""
         items = [pa.field(ITEM, pa.int32()), *self.slot_fields(), pa.field(ITEM_CONFIDENCE, pa.float32())]
         rest = {CONFIDENCE: pa.float32(), "status": pa.string(), "variant": pa.string()}
         return [*(items if exploded else self.arrow_fields()), *(pa.field(name, kind) for name, kind in rest.items())]
 
     def slot_fields(self) -> list[pa.Field]:
-        """One field a slot, as an item has them."""
+        """Return one field per slot, as an item has them."""
         return [pa.field(slot.name, pa.int32() if isinstance(slot, Count) else pa.string()) for slot in self.slots]
 
 
-def items_of(intent: Intent | None) -> list[Item]:
-    """The items of an intent: those of its list, else itself; none of an answer that was withheld."""
+def items_of(intent: dict | None) -> list[Item]:
+    """Return the items of an intent: those of its list, else the intent itself; none for an answer that was withheld."""
     if intent is None:
         return []
     if INTENTS in intent:
@@ -285,12 +297,12 @@ def items_of(intent: Intent | None) -> list[Item]:
 
 
 def same(one: Intent | None, other: Intent | None) -> bool:
-    """Whether two intents mean the same: a list's items count in any order."""
+    """Return whether two intents mean the same. The order of a list does not matter."""
     return answer_key(one) == answer_key(other)
 
 
 def answer_key(intent: Intent | None) -> tuple | None:
-    """What intents that mean the same have in common."""
+    """Return a key that is equal for intents that mean the same."""
     if intent is None:
         return None
     if intent.get(INTENTS, ()) is None:

@@ -1,13 +1,12 @@
-"""Where bytes live: one interface over a local folder and (in `s3.py`) an S3 bucket, told apart by the URI.
+"""Open a store by its URI: a local folder, or an S3 bucket (`s3.py`). `store.py` defines the interface.
 
-Knows nothing of what the bytes mean. Credentials come from the environment or the instance role, never from config.
-Keys are relative, with forward slashes. The commit protocol rests on `put_if_absent`: exactly one writer of a key wins,
-and an object that exists is whole.
+Knows nothing of what the bytes mean. Credentials come from the environment or the instance role, never from config. Keys are
+relative, with forward slashes. The commit protocol rests on `put_if_absent`: exactly one writer of a key wins, and an object
+that exists is whole.
 """
 
 import errno
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -16,106 +15,26 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
-from urllib.parse import urlsplit
+from typing import BinaryIO
 
 import pyarrow as pa
 
-from intent.errors import ConfigError, CorruptData, StoreUnfit
+from intent.errors import ConfigError, StoreUnfit
+from intent.store import NO_SECRETS, Blob, StorageOptions, Store, changed
+from intent.store import sha256 as sha256
 
 _HIDDEN = "."
 _ASIDE, _ASIDE_SECONDS = ".aside-", 24 * 3600
 _COPIED = 1 << 20  # bytes at once
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
-_NO_SECRETS = "holds credentials; take them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use an instance role"
-
-
-@dataclass(frozen=True)
-class StorageOptions:
-    """Of S3 only: `endpoint` as a URL and `region`; None means the standard AWS variables and defaults."""
-
-    endpoint: str | None = None
-    region: str | None = None
-
-    def __post_init__(self):
-        if self.endpoint is not None:
-            check_endpoint("storage.endpoint", self.endpoint)
-
-
-def check_endpoint(field: str, url: str) -> None:
-    """Raises ConfigError for what is no endpoint, without repeating one that may hold a secret."""
-    # Anywhere: without its scheme all of `key:secret@host` is a path.
-    if "@" in url:
-        raise ConfigError(field, "(hidden)", _NO_SECRETS)
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigError(field, url, "give a URL, such as https://HOST or http://HOST:PORT")
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A stored object: its key, its size in bytes, and an ETag that changes when its bytes do."""
-
-    key: str
-    size: int
-    etag: str
-
-
-class Store(Protocol):
-    """`parallel`: how many requests at once serve a reader best."""
-
-    uri: str
-    parallel: int
-
-    def list(self, prefix: str = "") -> Iterator[Blob]:
-        """All objects whose key starts with `prefix`, in the order of their keys."""
-
-    def stat(self, key: str) -> Blob | None: ...
-
-    def read(self, key: str) -> bytes:
-        """Raises FileNotFoundError."""
-
-    def read_tail(self, blob: Blob, length: int) -> bytes:
-        """The last `length` bytes, or all. Raises CorruptData where the object is no longer that one."""
-
-    def open(self, key: str, version: Blob | None = None) -> pa.NativeFile:
-        """Random access, for Parquet. With `version`, raises CorruptData where the object is no longer that one."""
-
-    def put(self, key: str, data: bytes) -> None:
-        """Whole or not at all; replaces."""
-
-    def put_if_absent(self, key: str, data: bytes, notes: Mapping[str, str] = {}) -> bool:
-        """Whole or not at all; False where the key already exists and this call did not make it.
-
-        `notes` go into the object's metadata, where the store has such.
-        """
-
-    def put_file(self, key: str, path: Path) -> None:
-        """The bytes of a file of any size, never all of them in memory. Whole or not at all; replaces."""
-
-    def get_file(self, key: str, path: Path) -> None:
-        """Write an object of any size to a file, never all of it in memory. Raises FileNotFoundError."""
-
-    def update(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
-        """Replace an object by what `change` makes of its bytes (None where there is no object).
-
-        Of concurrent updates none is lost: `change` is called again where another one came first.
-        """
-
-    def delete(self, key: str) -> None: ...
-
-    def tidy(self) -> None:
-        """Remove what writers that were killed a day ago or longer left beside the objects."""
-
 
 def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
-    """The store below a folder path, a `file://` or an `s3://bucket/prefix` URI.
+    """Open the store below a folder path, a `file://` or an `s3://bucket/prefix` URI.
 
-    What follows the scheme is taken as it is written, since keys and paths are not URLs: `#`, `?` and `%` are characters like
-    any other, and `s3://bucket/a//` holds the keys that start with `a//`. Raises ConfigError for any other address.
+    The text after the scheme is used as written, since keys and paths are not URLs: `#`, `?` and `%` are characters like any
+    other, and `s3://bucket/a//` holds the keys that start with `a//`. Raises ConfigError for any other address.
     """
     if not uri:
         raise ConfigError("uri", uri, "give a folder or an s3://bucket/prefix")
@@ -127,9 +46,9 @@ def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
     bucket, _, prefix = rest.partition("/")
     if not bucket:
         raise ConfigError("uri", uri, "name a bucket: s3://bucket/prefix")
-    # A secret may hold a slash. The only bucket with a colon is the ARN of an access point.
+    # A secret may contain a slash. The only bucket with a colon is the ARN of an access point.
     if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
-        raise ConfigError("uri", "(hidden)", _NO_SECRETS)
+        raise ConfigError("uri", "(hidden)", NO_SECRETS)
     if any(part in (".", "..") for part in prefix.split("/")):
         raise ConfigError("uri", uri, "has a part '.' or '..', which a bucket takes for a name; write the prefix without it")
     from intent.s3 import S3Store
@@ -138,13 +57,13 @@ def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
 
 
 def _split_scheme(uri: str) -> tuple[str, str]:
-    """(scheme in lower case, the rest as it is written); no scheme for a path."""
+    """Return (scheme in lower case, the rest as written). A path has no scheme."""
     found = _SCHEME.match(uri)
     return (found[1].lower(), uri[found.end() :]) if found else ("", uri)
 
 
 def absolute(uri: str) -> str:
-    """The same place from any working directory: a local one as an absolute path, any other as it is.
+    """Return the same place for any working directory: a local path as an absolute path, any other URI unchanged.
 
     Raises ConfigError for a `file://` URI of another machine.
     """
@@ -157,26 +76,22 @@ def absolute(uri: str) -> str:
 
 
 def inside(inner: Store, outer: Store) -> bool:
-    """Whether a listing of `outer` shows what lies in `inner`."""
+    """Return whether a listing of `outer` shows the objects of `inner`."""
     return f"{inner.uri}/".startswith(outer.uri if outer.uri == "/" else f"{outer.uri}/")
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """(parent URI, last name)."""
+    """Return (parent URI, last name)."""
     parent, slash, name = uri.removesuffix("/").rpartition("/")
     if not parent:
         return slash or ".", name
-    # Of s3://bucket/a//b the parent holds the keys that start with a//.
+    # The parent of s3://bucket/a//b holds the keys that start with a//.
     return (f"{parent}/" if parent.endswith("/") else parent), name
 
 
 def read_uri(uri: str, options: StorageOptions = StorageOptions()) -> bytes:
     parent, name = split_uri(uri)
     return open_store(parent, options).read(name)
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def checked(key: str) -> str:
@@ -186,7 +101,9 @@ def checked(key: str) -> str:
 
 
 class LocalStore:
-    """A folder. Atomic by writing aside, fsync and rename or link; files that start with a dot are not listed."""
+    """A local folder. Writes are atomic: write aside, fsync, then rename or link. Files that start with a dot are
+    not listed.
+    """
 
     parallel = 2
 
@@ -195,8 +112,9 @@ class LocalStore:
         self.root = Path(uri)
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Raises ConfigError for what cannot be listed, so that nothing is left out silently: a folder that may not be read,
-        a link to a folder, a broken link, a file that is not a regular one.
+        """Yield the objects below `prefix`. Raises ConfigError for what cannot be listed, so that nothing is left out silently.
+
+        That is a folder without read permission, a link to a folder, a broken link, or a file that is not regular.
         """
         try:
             if self.root.is_file():
@@ -225,7 +143,7 @@ class LocalStore:
             yield from (key for key in keys if key.startswith(prefix))
 
     def stat(self, key: str) -> Blob | None:
-        """None for a folder too: in a bucket there are only objects."""
+        """Return the object; None for a folder, because a bucket has only objects."""
         try:
             info = os.stat(self._path(key))
         except OSError as error:
@@ -265,7 +183,7 @@ class LocalStore:
         try:
             os.link(aside, path)
         except FileExistsError:
-            # A file server's reply that was lost makes the client's own retry see its own file: that is a success.
+            # If a file server's reply is lost, the client's own retry sees its own file. That is a success.
             if not os.path.samefile(aside, path):
                 return False
         except OSError as error:
@@ -332,7 +250,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _unless_gone(error: OSError) -> None:
-    """What is removed while it is listed is not there; all else must not look like that."""
+    """Ignore that a file was removed while it was listed. Any other error is raised."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
@@ -347,7 +265,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def changed(uri: str, key: str) -> CorruptData:
-    return CorruptData(f"{uri}/{key} changed since it was planned; start a new run with a new output")

@@ -1,6 +1,6 @@
-"""Tables that a user made: Parquet, CSV or JSON (an array, or lines), told apart by their ending, and read strictly.
+"""Read a user's tables strictly: Parquet, CSV or JSON (an array, or lines), told apart by their ending.
 
-A cell is never guessed: what does not fit the header, or is not UTF-8, is refused with its line.
+Cells are never guessed. A row that does not fit the header, or is not UTF-8, is refused with its line.
 """
 
 import codecs
@@ -25,7 +25,7 @@ class Unreadable(ValueError):
 
 
 class Lacking(Unreadable):
-    """A file has no such columns."""
+    """A file lacks these columns."""
 
     def __init__(self, wanted: Sequence[str], found: Sequence[str]):
         self.column = next(name for name in wanted if name not in found)
@@ -34,10 +34,10 @@ class Lacking(Unreadable):
 
 
 def read_files(uri: str, options: StorageOptions, field: str, endings: Sequence[str] | None = None) -> dict[str, bytes]:
-    """The data files at `uri`, a file or a folder as Spark writes one, by key.
+    """Read the data files at `uri`, by key: one file, or a folder as Spark writes it.
 
-    Hidden files and those whose names begin with '_' are not data. Raises ConfigError, naming the configuration's `field`,
-    where there is no file and for one that is of another kind.
+    Hidden files and names that begin with '_' are not data. Raises ConfigError, naming the setting `field`, if there is no
+    file, or if a file is of another kind.
     """
     endings = endings or sorted(READERS)
     if "://" not in uri or ending_of(uri) in endings:
@@ -56,10 +56,9 @@ def read_files(uri: str, options: StorageOptions, field: str, endings: Sequence[
 
 
 def read_rows(data: bytes, source: str, columns: Sequence[str], field: str, setting: str | None = None) -> Rows:
-    """(where it stands, the row) of each row, with `columns` at least; an entry of a JSON array that is text is the first.
+    """Yield (location, row) for each row, with at least `columns`. A text in a JSON array is a row whose first column it is.
 
-    CSV gives text only. `setting`: the one that names the first column. Raises ConfigError, naming the configuration's
-    `field`.
+    CSV gives text only. `setting`: the setting that names the first column. Raises ConfigError, naming the setting `field`.
     """
     if (ending := ending_of(source)) not in READERS:
         raise ConfigError(field, source, f"name a file that ends in one of {sorted(READERS)}")
@@ -71,13 +70,13 @@ def read_rows(data: bytes, source: str, columns: Sequence[str], field: str, sett
     except Unreadable as error:
         raise ConfigError(field, source, str(error)) from None
     except (ValueError, OSError) as error:
-        # As pyarrow's own are.
+        # pyarrow's own errors end so.
         raise ConfigError(field, source, f"cannot be read as {ending}: {str(error).splitlines()[0]}") from error
 
 
 @dataclass(frozen=True)
 class CsvFile:
-    """A CSV file's text, its header, and the delimiter with which the header has the columns that were asked for."""
+    """A CSV file: its text, its header, and the delimiter that gives the requested columns."""
 
     text: str
     delimiter: str
@@ -85,7 +84,7 @@ class CsvFile:
 
     @classmethod
     def of(cls, text: str, columns: Sequence[str]) -> "CsvFile":
-        """Raises Lacking where no delimiter gives the columns, Unreadable where one is named twice."""
+        """Parse the text. Raises Lacking if no delimiter gives the columns, Unreadable if a column is named twice."""
         headers = {delimiter: _header(text, delimiter) for delimiter in DELIMITERS}
         fits = [delimiter for delimiter, header in headers.items() if set(columns) <= set(header)]
         if not fits:
@@ -96,18 +95,20 @@ class CsvFile:
         return cls(text, fits[0], header)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """(line, cells) of each row behind the header, blank lines apart. Raises Unreadable for quotes that do not match."""
+        """Yield (line, cells) of each row after the header, except blank lines. Raises Unreadable for quotes that
+        do not match.
+        """
         lines = _lines(self.text, self.delimiter)
         next(lines)
         return lines
 
     def named(self, cells: Sequence[str]) -> dict[str, str] | None:
-        """The row by column; None where it has more or fewer cells than the header."""
+        """Return the row by column; None if it has more or fewer cells than the header."""
         return dict(zip(self.header, cells, strict=True)) if len(cells) == len(self.header) else None
 
 
 def decoded(data: bytes, errors: str = "strict") -> str:
-    """Text of UTF-8, or of UTF-16 with its mark. Raises Unreadable, with the line, for any other."""
+    """Decode UTF-8, or UTF-16 with its byte order mark. Raises Unreadable, with the line, for anything else."""
     if data.startswith(UTF_16):
         return data.decode("utf-16", errors)
     try:
@@ -125,7 +126,7 @@ def ending_of(key: str) -> str:
 
 
 def _lines(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of each row that has any."""
+    """Yield (line, cells) of each row with cells."""
     reader, line = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1
     try:
         for cells in reader:

@@ -3,7 +3,6 @@
 import ast
 import runpy
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from intent.errors import ConfigError
@@ -19,8 +18,8 @@ def usage() -> str:
 
 def purpose(job: str) -> str:
     """The first line of the job's docstring. The job itself is not imported, which takes a second."""
-    source = Path(find_spec(f"jobs.{job}").origin).read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)).splitlines()[0]
+    source = (Path(__file__).parent / f"{job}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 
 
 def main() -> None:

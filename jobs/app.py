@@ -1,4 +1,4 @@
-"""What every job shares: its configuration, its errors and exit codes, its cluster, and how it shows progress."""
+"""Run every job: its configuration, its errors and exit codes, its cluster, and its progress."""
 
 import functools
 import io
@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -22,11 +22,11 @@ from intent.errors import ConfigError, IntentError
 from intent.progress import Steps as Steps
 from jobs import terminal, written
 
-# Beside this package, in a clone and where it is installed.
+# Next to this package, both in a clone and in an installation.
 CONFIGS = Path(__file__).parents[1] / "conf"
 INTERRUPTED = 130
 UNPICKLES = "RAY_DATA_AUTOLOAD_"
-# They say at every start where credentials come from and where the cluster is.
+# At every start these loggers report where credentials come from and where the cluster is.
 NOISY = ("botocore", "ray")
 log = logging.getLogger(__name__)
 _records = False
@@ -34,10 +34,10 @@ OmegaConf.register_new_resolver("conf", lambda path: str(CONFIGS / path), replac
 
 
 def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
-    """Makes a function of a validated `config` the entry point that reads conf/`name`.yaml and the command line.
+    """Make a function of a validated `config` the entry point that reads conf/`name`.yaml and the command line.
 
-    A refused configuration exits with 2, any other named error with its own code, both with one line on stderr. Of several
-    runs (`-m`) each is made, whatever becomes of the others; the code is the highest.
+    A refused configuration exits with 2, and any other named error with its own code; both print one line to stderr. With
+    several runs (`-m`), each is made even if others fail, and the highest code counts.
     """
     _declare(name, config)
 
@@ -71,8 +71,8 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
     return wrap
 
 
-def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> JobConfig:
-    """The configuration that the command line `python -m jobs.NAME OVERRIDES` would have."""
+def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> Any:
+    """Return the configuration of the command line `python -m jobs.NAME OVERRIDES`."""
     _declare(name, config)
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
         return _validated(hydra.compose(name, written.arguments(overrides, config)))
@@ -98,7 +98,7 @@ def _validated(raw: DictConfig, environment: Mapping[str, str] = {}) -> JobConfi
 
 
 def _placed(config: JobConfig) -> JobConfig:
-    """Raises ConfigError where the job's folders cannot be written to: before it works for hours."""
+    """Raise ConfigError if the job cannot write to its folders, before it works for hours."""
     for name, uri in config.written().items():
         if "://" in uri:
             continue
@@ -114,11 +114,11 @@ def _exit_code(run: Callable[[], None]) -> int:
     try:
         run()
     except IntentError as error:
-        # An error of a Ray task has the task's whole traceback for its text; its cause is the error itself.
+        # The text of a Ray task's error is the task's whole traceback. Its cause is the error itself.
         complain(str(getattr(error, "cause", None) or error), exit_code=error.exit_code)
         return error.exit_code
     except SystemExit as exit_:
-        return exit_.code or 0
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -126,7 +126,7 @@ def _exit_code(run: Callable[[], None]) -> int:
 
 
 def reason_of(error: Exception) -> str:
-    """An error as a row of a report gives it: its kind and its first line."""
+    """Return an error as one line for a report: its kind and its first line."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:300]
@@ -134,7 +134,7 @@ def reason_of(error: Exception) -> str:
 
 @contextmanager
 def cluster(config: ClusterConfig) -> Iterator[None]:
-    """A mini-cluster in this process, or the running one that RAY_ADDRESS or this job belongs to."""
+    """Start a mini-cluster in this process, or attach to the running cluster of RAY_ADDRESS or of this job."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     import ray
@@ -150,17 +150,17 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
 
 
 def for_machines(config: ClusterConfig) -> bool:
-    """What is said of the work, beside the result, is JSON lines: on a cluster, where nobody sits at a terminal."""
+    """Return whether messages are JSON lines: on a cluster, where nobody sits at a terminal."""
     return config.mode is ClusterMode.attach and not sys.stderr.isatty()
 
 
 def watcher(config: ClusterConfig) -> TextIO | None:
-    """Where progress goes: into the log of JSON lines, or (None) to stderr."""
+    """Return where progress goes: to the log of JSON lines or, if None, to stderr."""
     return LogLines() if for_machines(config) else None
 
 
-class LogLines(io.TextIOBase):
-    """A stream whose every line is a log record."""
+class LogLines(io.StringIO):
+    """A stream that turns every line into a log record."""
 
     def write(self, text: str) -> int:
         if line := text.rstrip():
@@ -169,7 +169,7 @@ class LogLines(io.TextIOBase):
 
 
 def complain(text: str, **facts) -> None:
-    """An error: a record where this process's log is JSON lines, else a line for people."""
+    """Report an error: as a record if this process logs JSON lines, else as a line for people."""
     if _records:
         log.error(text, extra=facts)
     else:
@@ -178,7 +178,7 @@ def complain(text: str, **facts) -> None:
 
 def _start(ray, config: ClusterConfig) -> None:
     global _records
-    # What workers print stays in Ray's own logs; what goes wrong there comes back as an exception.
+    # What workers print stays in Ray's own logs. Their errors come back as exceptions.
     if config.mode is ClusterMode.local:
         try:
             ray.init(
@@ -212,7 +212,7 @@ def _start(ray, config: ClusterConfig) -> None:
 
 
 def command() -> str:
-    """The command line of this process, as a user writes it."""
+    """Return the command line of this process as a user writes it."""
     return shlex.join(["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
 
 

@@ -11,6 +11,7 @@ from intent.artifacts import Artifact, ArtifactRecord, Files, file_sha256, libra
 from intent.artifacts.lineage import Lineage
 from intent.config import BenchmarkConfig, RowKind, Shape
 from intent.errors import ConfigError
+from intent.evaluate import peers
 from intent.evaluate.benchmark import Bench, Result, Row, compared, plan, result, tokens_needed
 from intent.evaluate.benchmark_report import render_json, render_markdown, render_text
 from intent.evaluate.machine import machine
@@ -36,7 +37,7 @@ def prepare(lineage: Lineage) -> tuple[dict[str, Artifact], dict[str, str]]:
     return made, {name: str(error) for name, error in (refused | failed).items()}
 
 
-def _shape(lineage: Lineage) -> Artifact:
+def _shape(lineage: Lineage[BenchmarkConfig]) -> Artifact:
     import ray
 
     config = lineage.config
@@ -64,6 +65,7 @@ def _make_shape(
     def build(folder: Path) -> None:
         if config.shape is Shape.embedded:
             return write_base(config.model, folder)
+        assert tokenizer is not None, "other shapes have one"
         where = artifacts.fetch(tokenizer, options) if isinstance(tokenizer, Artifact) else tokenizer
         return write_shape(config.shape.value, where, folder)
 
@@ -77,7 +79,11 @@ def workload(lineage: Lineage) -> Workload:
 
 
 def measure(
-    row: Row, variant: Artifact, work: Workload, lineage: Lineage, tell: Callable[[str], None] = lambda what: None
+    row: Row,
+    variant: Artifact | None,
+    work: Workload,
+    lineage: Lineage[BenchmarkConfig],
+    tell: Callable[[str], None] = lambda what: None,
 ) -> tuple[Result, dict]:
     """The row's result and the machine that gave it; the actors of a row share the messages and run side by side.
 
@@ -88,7 +94,9 @@ def measure(
     from intent.night.fleet import reason_of
 
     environment = {"env_vars": {"OMP_NUM_THREADS": str(row.threads)}}
-    remote = ray.remote(Bench).options(num_cpus=row.threads, num_gpus=int(row.device == "cuda"), runtime_env=environment)
+    # Ray Data starts actors of its own, which take the processors.
+    takes = {} if row.kind is RowKind.ray_data else {"num_cpus": row.threads, "num_gpus": int(row.device == "cuda")}
+    remote = ray.remote(Bench).options(**{"num_cpus": 0} | takes, runtime_env=environment)
     actors = [remote.remote() for _ in range(row.actors)]
     parts = [work.part(i, row.actors) for i in range(row.actors)]
     try:
@@ -105,12 +113,12 @@ def measure(
             ray.kill(actor)
 
 
-def _disk_bytes(variant: Artifact, row: Row) -> int:
-    files = variant.record.files.items()
+def _disk_bytes(variant: Artifact | None, row: Row) -> int:
+    files = variant.record.files.items() if variant else ()
     return sum(entry["bytes"] for key, entry in files if key.endswith(WEIGHTS) and "/" not in key)
 
 
-def measure_all(lineage: Lineage) -> tuple[dict, list[Result]]:
+def measure_all(lineage: Lineage[BenchmarkConfig]) -> tuple[dict, list[Result]]:
     """What the results hold for, and the results."""
     rows, results, where = _rows(lineage.config), [], {}
     work = workload(lineage)
@@ -118,8 +126,9 @@ def measure_all(lineage: Lineage) -> tuple[dict, list[Result]]:
     with Steps("benchmark", "row") as steps:
         for row in rows:
             tell = lambda what: steps.update(len(results), len(rows), f"{row.name} {what}")  # noqa: B023, E731
-            reason = reasons.get(row.variant) or ("" if row.device == "cpu" or _gpus() else "the cluster has no GPU")
-            done, found = (Result(row, reason), {}) if reason else measure(row, variants[row.variant], work, lineage, tell)
+            reason = reasons.get(row.variant) or peers.lacks(row.kind)
+            reason = reason or ("" if row.device == "cpu" or _gpus() else "the cluster has no GPU")
+            done, found = (Result(row, reason), {}) if reason else measure(row, variants.get(row.variant), work, lineage, tell)
             results.append(done)
             say(f"{row.name}: {done.reason or f'{done.tokens_per_second:,.0f} tokens/s'}")
             where |= found
@@ -155,7 +164,7 @@ def _gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def _head(lineage: Lineage, where: dict, messages: str) -> dict:
+def _head(lineage: Lineage[BenchmarkConfig], where: dict, messages: str) -> dict:
     config = lineage.config
     return {
         "shape": f"{config.shape.value} ({'random weights' if config.shape is Shape.llama32_1b else config.model.name})",

@@ -12,19 +12,19 @@ from jobs.caching import limits
 
 
 def caches(config: CacheJobConfig) -> list[LabelCache]:
-    """Of the scope that is named, or all. Raises ConfigError where there is none of that name."""
+    """Return the caches of the named scope, or all. Raises ConfigError if there is none of that name."""
     options = config.storage.options()
     found = list(scopes(open_store(config.workspace, options)))
     if config.scope is not None and config.scope not in found:
         raise ConfigError("scope", config.scope, f"there is none of this name; there are {found}")
     names = found if config.scope is None else [config.scope]
     stores = {name: open_store(f"{config.workspace}/{FOLDER}/{name}", options) for name in names}
-    # What is looked after here needs no key.
+    # These actions need no key.
     return [LabelCache(store, Scope(name), limits(config.cache)) for name, store in stores.items()]
 
 
 def run(config: CacheJobConfig) -> int:
-    """Does the action. Returns the exit code."""
+    """Do the action. Returns the exit code."""
     found = caches(config)
     if not found:
         say(f"no label cache in {config.workspace}")

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from intent import calibration, prompt
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
-from intent.artifacts.variant import CASCADE, SVM, VariantSpec
+from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
 from intent.config import CacheConfig, CacheVariants
 from intent.engine import parity
 from intent.errors import ConfigError, CorruptData, IntentError
@@ -22,6 +22,7 @@ from jobs.app import Steps, reason_of, say, watcher
 GIGABYTE = 10**9
 # A night is done without its cache: a task whose process hangs must not hold the job.
 MOST_SECONDS = 1800
+RESTARTS = 3
 
 
 def label_cache(lineage: Lineage, name: str, variant: Artifact) -> LabelCache | None:
@@ -82,22 +83,45 @@ def _facts(lineage: Lineage, name: str, variant: Artifact) -> dict[str, object]:
 
 def _checked(lineage: Lineage, name: str, variant: Artifact) -> bool:
     """Whether its actors start only where it labels the gold set as the unquantized model did."""
-    alone = VariantSpec.parse(name).engine not in (SVM, CASCADE) and "checkpoint" in variant.record.inputs
+    alone = VariantSpec.parse(name).engine not in (*LINEAR, CASCADE) and "checkpoint" in variant.record.inputs
     return alone and parity.GOLD in variant.record.files and lineage.config.engine.parity_messages > 0
 
 
 @contextmanager
-def tending(lineage: Lineage, variants: Mapping[str, Artifact]) -> Iterator[None]:
+def tending(lineage: Lineage, variants: Mapping[str, Artifact]) -> Iterator[Callable[[str], None]]:
     """While a night is labelled, its caches are merged, evicted from and rid of what does not count. Nothing waits for it,
     and what fails is told and no more.
+
+    Yields what is to be called with the output of the night that is finished, for the caches to learn its labels.
     """
     import ray
 
     mine = _caches(lineage, variants)
-    call = ray.remote(num_cpus=0, max_retries=0)(_tend).remote(mine, lineage) if mine else None
-    yield
-    if call:
+    options = {"num_cpus": 0, "max_concurrency": 2, "max_restarts": RESTARTS, "max_task_retries": RESTARTS}
+    start = partial(ray.remote(Keeper).options(**options).remote, mine, lineage)
+    if not mine:
+        yield lambda output: _learn(lineage, start, output)
+        return
+    keeper = start()
+    try:
+        call = keeper.tend.remote()
+        yield lambda output: _learn(lineage, lambda: keeper, output)
         _try("is not tended", lambda: ray.get(call, timeout=MOST_SECONDS))
+    finally:
+        ray.kill(keeper)
+
+
+class Keeper:
+    """Looks after caches beside the labelling, in one process: at the end it is up, and what was learnt is read at once."""
+
+    def __init__(self, mine: Sequence[LabelCache], lineage: Lineage):
+        self.mine, self.lineage = mine, lineage
+
+    def tend(self) -> None:
+        _tend(self.mine, self.lineage)
+
+    def learn(self, output: Store) -> int:
+        return fresh.learn(output, self.mine)
 
 
 def _tend(mine: Sequence[LabelCache], lineage: Lineage) -> None:
@@ -113,16 +137,16 @@ def _tend(mine: Sequence[LabelCache], lineage: Lineage) -> None:
                 other.collect()
 
 
-def learn_labels(lineage: Lineage, variants: Mapping[str, Artifact], output: str) -> None:
+def _learn(lineage: Lineage, keeper: Callable, output: str) -> None:
     """What a finished night left in `output` goes into the caches. A night is no less done where this fails."""
     import ray
 
-    store, caches = open_store(output, lineage.options), _caches(lineage, variants)
+    store = open_store(output, lineage.options)
 
     def learn() -> None:
         with Steps("label cache", "label", watcher(lineage.config.cluster)) as steps:
             steps.update(0, 0, "learns what is new")
-            learnt = ray.get(ray.remote(num_cpus=0)(fresh.learn).remote(store, caches), timeout=MOST_SECONDS)
+            learnt = ray.get(keeper().learn.remote(store), timeout=MOST_SECONDS)
             steps.update(learnt, learnt)
 
     if next(store.list(f"{fresh.FOLDER}/"), None):

@@ -1,4 +1,6 @@
-"""What `jobs.quantize` makes beside quantized checkpoints: the SVM, and cascades of it and a language model."""
+"""Make what `jobs.quantize` makes beside quantized checkpoints: linear classifiers, and cascades of the SVM and a language
+model.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -10,23 +12,28 @@ import numpy as np
 from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
-from intent.artifacts.variant import CASCADE, SVM, VariantSpec
+from intent.artifacts.variant import CASCADE, LINEAR, SVM, VariantSpec
 from intent.engine.cascade import Threshold
-from intent.engine.svm import load_svm, require_one_choice, write_svm
+from intent.engine.embedding import write_embedding
+from intent.engine.linear import require_one_choice
+from intent.engine.svm import load_svm, write_svm
 from intent.errors import ConfigError
 from intent.evaluate.metrics import is_right
 from intent.progress import Steps
 from intent.schema import IntentSchema
 from intent.storage import StorageOptions
 from intent.synth import dataset
+from intent.train.linear import fit_embedding, fit_svm
 
+MADE_HERE = (*LINEAR, CASCADE)
 Errors = dict[str, Exception]
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What a task needs to make the SVM, or from it and `model` a cascade; small enough to travel."""
+    """What a task needs to make a linear classifier, or a cascade of the SVM and `model`; small enough to send."""
 
+    spec: VariantSpec
     workspace: str
     options: StorageOptions
     schema: IntentSchema
@@ -38,41 +45,50 @@ class _Work:
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
-    """Those that the schema cannot have, by name."""
-    try:
-        require_one_choice(lineage.schema)
-        return {}
-    except ConfigError as error:
-        return {spec.name: error for spec in specs if spec.engine in (SVM, CASCADE)}
+    """Return the variants that the schema cannot have, by name."""
+    refused = {}
+    for spec in specs:
+        try:
+            if spec.engine in MADE_HERE:
+                require_one_choice(lineage.schema, spec.engine if spec.model else spec.name)
+        except ConfigError as error:
+            refused[spec.name] = error
+    return refused
 
 
 def attempt(lineage: Lineage, specs: list[VariantSpec], models: Mapping[str, Artifact]) -> tuple[dict[str, Artifact], Errors]:
-    """The SVM and cascades among `specs` that could be made, and why others could not. `models`: of the cascades."""
-    wanted = [spec for spec in specs if spec.engine in (SVM, CASCADE)]
-    if not wanted:
-        return {}, {}
-    made, failed = _run({SVM: (_make_svm, _work(lineage, lineage.svm_record()))})
+    """Make the linear classifiers and cascades among `specs`. Returns those made and why others could not be.
+
+    `models`: the language models of the cascades.
+    """
+    cascades = [spec for spec in specs if spec.engine == CASCADE]
+    linear = [spec for spec in [*([VariantSpec(SVM, SVM)] if cascades else []), *specs] if spec.linear]
+    made, failed = _run({spec.name: (_make_linear, _work(lineage, spec, lineage.linear_record(spec))) for spec in linear})
     svm = made.get(SVM)
-    whole = {spec.name: spec for spec in wanted if spec.model and svm and spec.model.name in models}
     works = {
-        name: _work(lineage, lineage.cascade_record(spec, svm, models[spec.model.name]), svm, models[spec.model.name])
-        for name, spec in whole.items()
+        spec.name: _work(lineage, spec, lineage.cascade_record(spec, svm, model), svm, model)
+        for spec in cascades
+        if svm and (model := models.get(spec.model.name))
     }
     more, wrong = _run({name: (_make_cascade, work) for name, work in works.items()})
     if not svm:
-        wrong |= {spec.name: failed[SVM] for spec in wanted}
+        wrong |= {spec.name: failed[SVM] for spec in cascades}
     return made | more, failed | wrong
 
 
-def _work(lineage: Lineage, record: ArtifactRecord, svm: Artifact | None = None, model: Artifact | None = None) -> _Work:
+def _work(
+    lineage: Lineage, spec: VariantSpec, record: ArtifactRecord, svm: Artifact | None = None, model: Artifact | None = None
+) -> _Work:
     config = lineage.config
-    kept = (config.workspace, lineage.options, lineage.schema, lineage.data(), record, config.quant.cascade_precision)
+    kept = (spec, config.workspace, lineage.options, lineage.schema, lineage.data(), record, config.quant.cascade_precision)
     return _Work(*kept, svm, model)
 
 
 def _run(tasks: dict) -> tuple[dict[str, Artifact], Errors]:
     import ray
 
+    if not tasks:
+        return {}, {}
     running = {name: ray.remote(num_cpus=1, max_retries=1)(make).remote(work) for name, (make, work) in tasks.items()}
     made, failed = {}, {}
     with Steps("quantize") as steps:
@@ -86,19 +102,20 @@ def _run(tasks: dict) -> tuple[dict[str, Artifact], Errors]:
     return made, failed
 
 
-def _make_svm(work: _Work) -> Artifact:
+def _make_linear(work: _Work) -> Artifact:
     def build(folder: Path) -> None:
-        from intent.train.svm import fit
-
         files = Files(work.data, work.options)
-        training, validation = (dataset.read_split(files, split) for split in ("train", "validation"))
-        write_svm(folder, fit(training, validation, work.schema))
+        examples = [dataset.read_split(files, split) for split in ("train", "validation")]
+        if work.spec.engine == SVM:
+            write_svm(folder, fit_svm(*examples, work.schema))
+        else:
+            write_embedding(folder, fit_embedding(work.spec, folder, *examples, work.schema))
 
     return artifacts.make(work.workspace, work.record, build, work.options)
 
 
 def _make_cascade(work: _Work) -> Artifact:
-    """A folder with the files of both and the threshold, so that whoever loads it needs nothing else."""
+    """Make a folder with the files of both models and the threshold, so that loading needs nothing else."""
 
     def build(folder: Path) -> dict:
         for part in (work.model, work.svm):

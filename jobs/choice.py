@@ -1,4 +1,4 @@
-"""Which variants classify: the ones that are named, or what a sweep selected for the hardware of the cluster."""
+"""Choose which variants classify: those that are named, or those that a sweep selected for the cluster's hardware."""
 
 import json
 import sys
@@ -16,15 +16,17 @@ from intent.storage import Store, open_store, split_uri
 from jobs.context import require_fitting
 from jobs.nodes import places
 from jobs.shelving import make_shelves
+from jobs.untrained import find_or_make
 
-Serving = tuple[dict[str, Artifact], dict[str, int | None]]
+Serving = tuple[dict[str, Artifact], dict[str, int]]
 
 
 def serving(lineage: Lineage, models: str | None, begun: Sequence[Store] = ()) -> Serving:
-    """The variants by name, from the file `models` (None: the workspace's), and the batch size that each was selected with.
+    """Return the variants by name, from the file `models` (None: the workspace's), and the batch size selected for each.
 
-    What was begun with some of them, in the output or in one of `begun`, goes on with these. Raises ConfigError where the
-    variants are no longer those that were selected, or the catalog is too long for one.
+    A run that was started with some variants, in the output or in one of `begun`, keeps them. Missing variants that need no
+    training are made. Raises ConfigError if the variants are no longer those that were selected, or if the catalog is too long
+    for one.
     """
     variants, batches = _chosen(lineage, models, begun)
     require_fitting(lineage, variants.values())
@@ -36,28 +38,32 @@ def _chosen(lineage: Lineage, models: str | None, begun: Sequence[Store]) -> Ser
     config, options = lineage.config, lineage.options
     models = models or f"{config.workspace}/{MODELS}"
     if config.engine.variants:
-        return find_models(models, config.engine.variants, options), {}
+        return find_or_make(lineage, models, config.engine.variants), {}
     everything = selection.choose(split_uri(models)[0], [], options)
     output = [open_store(config.output, options)] if isinstance(config, ClassifyConfig) else []
     for place in (*output, *begun):
-        # What is no longer there the ledger refuses by name.
+        # The ledger refuses by name what no longer exists.
         with suppress(ConfigError):
             planned = _planned(place)
-            variants = find_models(models, list(planned), options)
+            variants = find_or_make(lineage, models, list(planned)) if planned else {}
             if planned and (place in output or planned == {name: variant.fingerprint for name, variant in variants.items()}):
                 return variants, _batches(variants, everything)
     return _selected(lineage, models)
 
 
 def _selected(lineage: Lineage, models: str) -> Serving:
-    """What was selected for the nodes that are up, or, where none is up yet, for any; without a selection, the default."""
+    """Return what was selected for the nodes that are up or, if none is up, for all hardware; without a selection,
+    the default.
+    """
     options, workspace = lineage.options, split_uri(models)[0]
     found = [place.hardware.model for place in places()]
     chosen = selection.choose(workspace, found, options)
     if lacking := [model for model in found if model not in chosen]:
         print(f"nothing is selected for {', '.join(lacking)} (jobs.sweep does that)", file=sys.stderr)
     if not chosen:
-        return find_models(models, _otherwise(lineage), options), {}
+        variants = find_or_make(lineage, models, _otherwise(lineage), some=True)
+        print(f"using {', '.join(variants)}", file=sys.stderr)
+        return variants, {}
     selection.require_checkpoint(workspace, models, checkpoint_at(models, options), options)
     variants = find_models(models, list(dict.fromkeys(selected.variant for selected in chosen.values())), options)
     for selected in chosen.values():
@@ -69,17 +75,18 @@ def _otherwise(lineage: Lineage) -> list[str]:
     names = lineage.config.engine.otherwise
     if not names:
         raise ConfigError("engine.otherwise", names, "nothing is selected, and no variant is named; name engine.variants")
-    print(f"using {', '.join(names)}", file=sys.stderr)
     return names
 
 
-def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -> dict[str, int | None]:
+def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -> dict[str, int]:
     same = [s for s in chosen.values() if s.variant in variants and variants[s.variant].fingerprint == s.fingerprint]
-    return {selected.variant: selected.batch for selected in same}
+    return {selected.variant: selected.batch for selected in same if selected.batch is not None}
 
 
 def _planned(place: Store) -> dict[str, str]:
-    """The variants that `place` is planned with, and their fingerprints: what is resumed keeps them, whichever nodes are up."""
+    """Return the variants that `place` is planned with, and their fingerprints. A resumed run keeps them, whichever nodes are
+    up.
+    """
     try:
         return json.loads(place.read(PLAN))["run"]["models"]
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from intent import observe, prompt
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import RouterLoader, classifier_loader
-from intent.artifacts.variant import SVM, VariantSpec
+from intent.artifacts.variant import EMBEDDING, LINEAR, SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
 from intent.lake import DELTA, ICEBERG
 from intent.lake.target import open_target
@@ -22,13 +22,14 @@ from intent.night.publish import Publication
 from intent.night.run import classify_night, require_apart
 from intent.storage import open_store
 from jobs.app import cluster, job, say, watcher
-from jobs.caching import label_cache, learn_labels, tending
+from jobs.caching import label_cache, tending
 from jobs.choice import serving
 from jobs.nodes import room
 
-# Messages a second to expect at least: of a CPU with a language model (docs/engines.md: 4 to 13) or the SVM (docs/labels.md),
-# and of a GPU, which is a guess until one is measured. They size shards, nothing else.
-CPU_RATE, SVM_RATE, GPU_RATE = 8.0, 1_000.0, 500.0
+# Messages a second to expect at least: of a CPU with a language model (docs/engines.md: 4 to 13) or a linear classifier
+# (docs/labels.md), and of a GPU, which is a guess until one is measured. They size shards, nothing else.
+CPU_RATE, GPU_RATE = 8.0, 500.0
+LINEAR_RATE = {SVM: 1_000.0, EMBEDDING: 100.0}
 
 
 def classify(config: ClassifyConfig) -> Summary:
@@ -38,10 +39,10 @@ def classify(config: ClassifyConfig) -> Summary:
     variants, batches = serving(lineage, config.models)
     what = subject(lineage, f"classify {config.output}", [config.input], config.output)
     with observe.run(what, teller(config)) as observed:
-        with tending(lineage, variants):
+        with tending(lineage, variants) as learn:
             rest = {"publication": published, "listener": observed.hear}
             observed.summary = label(lineage, [config.input], config.output, variants, batches, **rest)
-            learn_labels(lineage, variants, config.output)
+            learn(config.output)
         if published:
             say(f"published: {published.commit(open_store(config.output, lineage.options))}")
     return observed.summary
@@ -147,7 +148,7 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         loader = classifier_loader(lineage, name, variant, **how)
         takes = {"cpus": each, "gpus": int(on_gpu), "prices": config.cluster.prices}
         takes |= {"abstain_below": config.engine.abstain_below, "cache": label_cache(lineage, name, variant)}
-        takes["rate"] = GPU_RATE if on_gpu else each * (SVM_RATE if spec.runs == SVM else CPU_RATE)
+        takes["rate"] = GPU_RATE if on_gpu else each * (LINEAR_RATE[spec.runs] if spec.runs in LINEAR else CPU_RATE)
         specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
     return specs
 

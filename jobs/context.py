@@ -1,4 +1,4 @@
-"""Whether a job's catalog fits into the context of its model, looked at before the job does any work."""
+"""Check that a job's catalog fits into its model's context, before the job does any work."""
 
 from collections.abc import Callable, Iterable
 
@@ -13,7 +13,7 @@ CONTEXT = "context"
 
 
 def require_fitting(lineage: Lineage, models: Iterable[Artifact]) -> None:
-    """Raises ConfigError where a message about the catalog cannot be put to one of `models`: bases, checkpoints, variants."""
+    """Raise ConfigError if one of `models` (bases, checkpoints, variants) cannot be asked about the catalog."""
     if _is_short(lineage):
         return
     for model in models:
@@ -23,19 +23,20 @@ def require_fitting(lineage: Lineage, models: Iterable[Artifact]) -> None:
 
 
 def require_trainable(lineage: Lineage, model: Callable[[], Artifact | None]) -> None:
-    """As `require_fitting`, for what is, or is to be, trained on the catalog. `model`: called where it has to be looked at."""
-    sampled = lineage.config.data.catalogs is CatalogSource.sampled
-    if lineage.has_shelves and not sampled and not lineage.config.data.uri:
+    """Check the same for a model that is, or will be, trained on the catalog. `model`: called only if it must be inspected."""
+    data, epochs = lineage.config.data, lineage.config.train.epochs
+    elsewhere = data.catalogs is CatalogSource.sampled or data.uri or not epochs
+    if lineage.has_shelves and not elsewhere:
         told = (
             f"the catalog has {len(lineage.catalog.names):,} products, more than shelves_above={lineage.config.shelves_above}"
         )
         raise ConfigError("data.catalogs", "given", f"{told}; train on sampled catalogs: data.catalogs=sampled, in every job")
-    if not (sampled or lineage.config.data.uri or _is_short(lineage)) and (found := model()):
+    if not (elsewhere or _is_short(lineage)) and (found := model()):
         require_fitting(lineage, [found])
 
 
 def _is_short(lineage: Lineage) -> bool:
-    # What is asked about shelf by shelf is never in one prompt.
+    # If messages are asked about one shelf at a time, the whole catalog is never in one prompt.
     return (
         not lineage.schema.uses_catalog
         or lineage.has_shelves
@@ -44,7 +45,7 @@ def _is_short(lineage: Lineage) -> bool:
 
 
 def _context(lineage: Lineage, model: Artifact) -> Context | None:
-    """None for a model that reads no prompt."""
+    """Return the context; None for a model that reads no prompt."""
     if TOKENIZER not in model.record.files:
         return None
     files = Files(model, lineage.options)

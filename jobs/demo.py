@@ -1,4 +1,4 @@
-"""The whole job on this machine: generate, train, quantize, evaluate, then classify a query log with two engines."""
+"""Run the whole job on this machine: generate, train, quantize, evaluate, then classify a query log with two engines."""
 
 import os
 import random
@@ -25,19 +25,19 @@ from jobs.train import train
 
 LOG_SEED = 2026
 FILES, ROWS, DISTINCT = 4, 20_000, 3_000
-# What the default model reaches, in exact match, and what quantizing it may cost.
+# The exact match that the default model reaches, and the most that quantizing may cost.
 LEAST, MOST_LOST = 0.9, 0.02
 
 
 def write_log(store: Store, lineage: Lineage, data: DataConfig) -> None:
-    """A query log as a shop has it: a few messages are frequent, most are rare, and some rows cannot be read."""
+    """Write a realistic query log: a few messages are frequent, most are rare, and some rows cannot be read."""
     if store.stat(f"part-{FILES - 1}.parquet"):
         return
     corpus = Corpus(lineage.schema, data.languages, LOG_SEED, lineage.catalog)
-    messages: list[str | None] = list(dict.fromkeys(example.message for example in corpus.examples(0, 2 * DISTINCT)))[:DISTINCT]
+    messages = list(dict.fromkeys(example.message for example in corpus.examples(0, 2 * DISTINCT)))[:DISTINCT]
     rng = random.Random(LOG_SEED)
     weights = [1 / (rank + 10) for rank in range(len(messages))]
-    rows = rng.choices(messages, weights, k=ROWS - len(messages)) + messages
+    rows: list[str | None] = [*rng.choices(messages, weights, k=ROWS - len(messages)), *messages]
     rng.shuffle(rows)
     rows[17], rows[4_711], rows[12_345] = None, "", " \n "
     size = ROWS // FILES
@@ -48,7 +48,7 @@ def write_log(store: Store, lineage: Lineage, data: DataConfig) -> None:
 
 
 class Phases:
-    """The demo's phases, one after the other: each ends by saying how long it took."""
+    """Run the demo's phases in turn. Each says at its end how long it took."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.clock, self.took = clock, {}
@@ -63,13 +63,13 @@ class Phases:
         return result
 
     def __str__(self) -> str:
-        """All of them, and the total, which has the cluster's start in it."""
+        """Show all phases and the total, which includes the cluster's start."""
         each = ", ".join(f"{name} {time_of(seconds)}" for name, seconds in self.took.items())
         return f"all of it took {time_of(self.clock() - self.started)}: {each}"
 
 
 def weak(results: Mapping[str, Mapping]) -> str:
-    """Which rows are less exact than they should be, in one line; empty where none is."""
+    """Return, in one line, the rows that are less exact than they should be; "" if there are none."""
     measured = {name: (r["score"]["exact"], (r["loss"] or [None])[0]) for name, r in results.items() if "score" in r}
     compared = {name for name, (_, lost) in measured.items() if lost is not None and name != "reference"}
     found = [

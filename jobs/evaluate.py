@@ -1,7 +1,7 @@
 """Score every variant and the unquantized checkpoint on held-out messages, each alone on its hardware."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,16 +10,17 @@ from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.selection import select
-from intent.artifacts.variant import SVM, VariantSpec
+from intent.artifacts.variant import VariantSpec
 from intent.config import Device, JobConfig, require
 from intent.errors import IntentError
-from intent.evaluate import hosted, measurement
+from intent.evaluate import hosted, measurement, scope
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
-from intent.evaluate.results import Measured, Sources, hosted_result, reference_of, results_of
+from intent.evaluate.results import Asked, Measured, Sources, hosted_result, reference_of, results_of
 from intent.hardware import CPU, GPU, price
 from intent.openai import require_key
 from intent.storage import StorageOptions
+from intent.synth import dataset
 from jobs.app import Steps, cluster, command, job, reason_of, say
 from jobs.nodes import Place, alone, fitting, places
 from jobs.reports import Reports
@@ -30,7 +31,7 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """A trial under the name of its row, and where it runs."""
+    """A trial, with the name of its row and where it runs."""
 
     name: str
     trial: Trial
@@ -38,12 +39,12 @@ class Plan:
 
 
 def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] | None = None) -> Artifact:
-    """The evaluation of the reference and `specs`, made where it is not there yet. `failed`: a sweep's rows without figures,
-    to which comes what cannot be measured; else that raises.
+    """Return the evaluation of the reference and `specs`, made if it does not exist. `failed`: rows of a sweep without figures.
 
-    The SVM alone needs no reference, so that it can be looked at before any language model is trained.
+    What cannot be measured is added to `failed` or, without it, raises. Variants without a language model need no reference, so
+    that they can be evaluated before any language model is trained.
     """
-    if any(spec.engine != SVM for spec in specs) or not specs:
+    if any(not spec.linear for spec in specs) or not specs:
         specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
     require_key(lineage.config.baseline)
     planned, unplanned = plans(lineage, specs)
@@ -55,7 +56,8 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.held_out().fingerprint}
     inputs |= {"baseline": asked.fingerprint} if asked else {}
     config = lineage.config
-    settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 3}
+    settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 4}
+    settings |= {"in_scope_accuracy": config.quant.in_scope_accuracy} if scope.has_outside(lineage.schema) else {}
     record = ArtifactRecord("evaluation", settings, inputs)
     rows = {plan.name: _read(lineage, plan, made) for plan, made in measured}
     return artifacts.make(
@@ -64,7 +66,7 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
 
 
 def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
-    """The measurement of the hosted model that is configured, if any, or its row's reason."""
+    """Return the measurement of the configured hosted model, if there is one, or its row's reason."""
     baseline = lineage.config.baseline
     if not baseline.model:
         return None, {}
@@ -77,7 +79,9 @@ def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
 
 
 def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[str, IntentError]]:
-    """Each variant with each batch size on each model of processor that it is meant for; and, by name, why one has none."""
+    """Plan each variant with each batch size on each model of processor that it is for. Returns also, by name, why one has
+    none.
+    """
     found, device = places(), lineage.config.engine.device
     planned, failed = [], {}
     for spec in specs:
@@ -93,12 +97,13 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[
 def _plans(lineage: Lineage, spec: VariantSpec, where: list[Place]) -> Iterator[Plan]:
     data, variant, sizes = lineage.held_out(), lineage.variant(spec), lineage.config.quant.batches
     for place in where:
-        # A node with GPUs does not hide them from what is to be measured on its CPUs.
+        # A node with GPUs must hide them from what is measured on its CPUs.
         device = Device.cpu if place.hardware.kind == CPU and len(where) > 1 else None
-        # The SVM decodes nothing.
-        for batch in [1] if spec.engine == SVM else sizes or [_batch(lineage, spec)]:
+        # A linear variant decodes nothing.
+        batches: Sequence[int | None] = [1] if spec.linear else sizes or [_batch(lineage, spec)]
+        for batch in batches:
             loader = classifier_loader(lineage, spec.name, variant, place.cpus, batch, device=device)
-            name = spec.name + (f" x{batch}" if len(sizes) > 1 and spec.engine != SVM else "")
+            name = spec.name + (f" x{batch}" if len(sizes) > 1 and not spec.linear else "")
             name += f" on {place.hardware.model}" if len(where) > 1 else ""
             yield Plan(name, Trial(loader, data, place.hardware, batch), place)
 
@@ -109,14 +114,15 @@ def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
 
 
 def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Artifact]], dict[str, str]]:
-    """The measurements, those missing made now, one at a time on a node; and, by row, why there is none."""
+    """Return the measurements, made now if missing, one at a time per node; and, by row, why there is none."""
     workspace, options = lineage.config.workspace, lineage.options
     done = {p.name: artifacts.find(artifacts.artifact_uri(workspace, p.trial.record), options) for p in planned}
     missing = [plan for plan in planned if done[plan.name] is None]
     made, failed = _measure_now(missing, workspace, options) if missing else ({}, {})
     done |= made
     names = [plan.name for plan in planned]
-    return [(plan, done[plan.name]) for plan in planned if done[plan.name]], {n: failed[n] for n in names if n in failed}
+    measured = [(plan, found) for plan in planned if (found := done[plan.name])]
+    return measured, {name: failed[name] for name in names if name in failed}
 
 
 def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> tuple[dict[str, Artifact], dict[str, str]]:
@@ -144,12 +150,15 @@ def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> 
 def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
     predictions, speed = measurement.read(made, lineage.options)
     units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.place.cpus
-    return Measured(plan.trial, predictions, speed, _price(lineage, plan.trial.hardware, units))
+    price, validation = _price(lineage, plan.trial.hardware, units), measurement.read_validation(made, lineage.options)
+    return Measured(plan.trial, predictions, speed, price, validation)
 
 
 def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, failed: dict[str, str], folder: Path) -> dict:
-    sources = Sources.read(lineage, command(), trained=any(row.trial.loader.name != SVM for row in rows.values()))
-    results = results_of(lineage.schema, sources.examples, rows)
+    sources = Sources.read(
+        lineage, command(), trained=any(not VariantSpec.parse(row.trial.loader.name).linear for row in rows.values())
+    )
+    results = results_of(lineage.schema, sources.examples, rows, _asked(lineage))
     if asked:
         row = hosted_result(lineage.schema, sources.examples, asked, lineage.options, reference_of(rows))
         results[row["variant"]] = row
@@ -160,8 +169,15 @@ def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, 
     return {name: {"exact": result["score"]["exact"]} for name, result in results.items() if "score" in result}
 
 
-def _price(lineage: Lineage, hardware, units: int) -> float | None:
-    """USD an hour of all processors that a measurement had to itself."""
+def _asked(lineage: Lineage) -> Asked | None:
+    if not scope.has_outside(lineage.schema):
+        return None
+    validation = dataset.read_split(Files(lineage.held_out(), lineage.options), "validation")
+    return Asked(validation, lineage.config.quant.in_scope_accuracy)
+
+
+def _price(lineage: Lineage, hardware, units: float) -> float | None:
+    """Return USD per hour of all processors that a measurement used alone."""
     each = price(lineage.config.cluster.prices, hardware)
     return None if each is None else each * units
 

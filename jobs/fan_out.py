@@ -1,4 +1,4 @@
-"""`jobs.benchmark night=...`: a night's fan-out with engines that cost nothing, and with the workspace's own."""
+"""Measure a run's fan-out (`jobs.benchmark night=...`) with engines that cost nothing and with the workspace's own."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,9 +21,9 @@ from jobs.classify import engines, identity
 EACH_ONCE = 1_000_000
 
 
-def measure_night(lineage: Lineage, head: dict) -> str:
-    """Measure, publish beside the workspace's models, and return the table. `head`: what the figures hold for."""
-    config: BenchmarkConfig = lineage.config
+def measure_night(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
+    """Measure, publish beside the workspace's models, and return the table. `head`: the conditions of the figures."""
+    config = lineage.config
     with TemporaryDirectory(prefix="intent-night-") as scratch:
         folder, actors = Path(scratch), _cpus()
         nights = [benchmark.measure_fan_out(folder, rows, config.fleet.rows_per_shard, actors) for rows in config.night]
@@ -36,16 +36,16 @@ def measure_night(lineage: Lineage, head: dict) -> str:
             overheads = []
             say(f"no engine but the stub was measured: {error}")
         store = open_store(config.workspace, lineage.options)
-        results = {"nights": nights, "planning": [planning], "overheads": overheads}
+        results: dict[str, list] = {"nights": nights, "planning": [planning], "overheads": overheads}
         found = head | {name: [asdict(result) for result in values] for name, values in results.items()}
         key = f"night-{head['date'].replace(':', '')}.json"
         store.put(key, json.dumps(found, indent=1).encode())
         return f"{benchmark.render(nights, planning, overheads)}\n\n{store.uri}/{key}"
 
 
-def measure_cached_nights(lineage: Lineage, head: dict) -> str:
-    """As `measure_night`, of nights with the label cache: lookups alone, engines that cost nothing, and the workspace's own."""
-    config: BenchmarkConfig = lineage.config
+def measure_cached_nights(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
+    """Measure runs with the label cache in the same way: lookups alone, engines that cost nothing, and the workspace's own."""
+    config = lineage.config
     with TemporaryDirectory(prefix="intent-nights-") as scratch:
         folder, actors = Path(scratch), _cpus()
         lookups = cache_benchmark.measure_lookups(folder, config.entries, actors)
@@ -62,14 +62,14 @@ def measure_cached_nights(lineage: Lineage, head: dict) -> str:
             pool = _messages(lineage, cache_benchmark.different(config.nights, config.messages))
             nights += cache_benchmark.measure_nights(folder, spec, lineage.schema, run, pool, config.nights, config.messages)
         store = open_store(config.workspace, lineage.options)
-        results = {"lookups": [lookups], "fan_out": fan_out, "nights": nights}
+        results: dict[str, list] = {"lookups": [lookups], "fan_out": fan_out, "nights": nights}
         found = head | {name: [asdict(result) for result in values] for name, values in results.items()}
         key = f"nights-{head['date'].replace(':', '')}.json"
         store.put(key, json.dumps(found, indent=1).encode())
         return f"{cache_benchmark.render(lookups, fan_out, nights)}\n\n{store.uri}/{key}"
 
 
-def _overheads(lineage: Lineage, folder: Path) -> Iterator[Overhead]:
+def _overheads(lineage: Lineage[BenchmarkConfig], folder: Path) -> Iterator[Overhead]:
     config = lineage.config
     variants, batches = serving(lineage, None)
     for name, variant in variants.items():
@@ -81,7 +81,7 @@ def _overheads(lineage: Lineage, folder: Path) -> Iterator[Overhead]:
 
 
 def _messages(lineage: Lineage, number: int) -> Sequence[str]:
-    """The first `number` different messages of a corpus that no data set is made of."""
+    """Return the first `number` different messages of a corpus that no data set is made of."""
     data = lineage.config.data
     corpus = Corpus(lineage.schema, data.languages, data.seed + 1, lineage.catalog, "all")
     different: dict[str, None] = {}

@@ -1,6 +1,6 @@
-"""Make the data set: synthetic labelled messages, written in parallel, or labelled messages of the user's own.
+"""Make the data set: synthetic labelled messages, written in parallel, or your own labelled messages.
 
-The same seed gives the same data whatever the number of workers.
+The same seed gives the same data, whatever the number of workers.
 """
 
 import json
@@ -32,7 +32,7 @@ from jobs.train import make_base
 
 # Whole blocks, so that no sampled catalog is in two tasks.
 PER_TASK = 20 * BLOCK
-# A corpus that gives nothing new in so many tasks in a row has nothing left.
+# A corpus that gives nothing new in so many tasks in a row is exhausted.
 BARREN_TASKS = 50
 CARD_EXAMPLES = 20_000
 ANSWERS = "endpoint"
@@ -40,7 +40,7 @@ NONE = np.empty(0, np.int64)
 
 
 def generate(lineage: Lineage, config: DataConfig) -> artifacts.Artifact:
-    """The data set that `lineage` names, made where it is not there yet."""
+    """Return the data set that `lineage` names, made if it does not exist."""
     record = lineage.data_record()
     if made := artifacts.find(artifacts.artifact_uri(lineage.config.workspace, record), lineage.options):
         return made
@@ -50,7 +50,9 @@ def generate(lineage: Lineage, config: DataConfig) -> artifacts.Artifact:
 
 
 def _base(lineage: Lineage) -> artifacts.Artifact | None:
-    """The model that the data is for; None where it cannot be had here: data can be made without, and `jobs.train` says so."""
+    """Return the model that the data is for; None if it cannot be loaded here. Data needs no model, and `jobs.train` will say
+    so.
+    """
     try:
         return make_base(lineage)
     except ConfigError:
@@ -58,9 +60,9 @@ def _base(lineage: Lineage) -> artifacts.Artifact | None:
 
 
 def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
-    """The messages that `labelled` names. Raises ConfigError where too few rows are examples to train and measure on."""
+    """Write the messages that `labelled` names. Raises ConfigError if too few rows are examples to train and measure on."""
     found = labelled.examples_of(lineage.labelled_files, lineage.config.labelled, lineage.schema, lineage.catalog.names)
-    labelled.require_most(found, lineage.config.labelled.uri)
+    labelled.require_most(found, str(lineage.config.labelled.uri))
     labelled.keep_apart(found, gold.messages())
     told = {"refused": dict(found.refused), "unknown": {slot: sorted(values) for slot, values in found.unknown.items()}}
     if empty := [split for split, examples in found.splits.items() if not examples]:
@@ -73,7 +75,7 @@ def _build(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
     catalog = lineage.catalog if config.catalogs is CatalogSource.given else None
     catalogs: dict[str, tuple[str, ...]] = {"": catalog.names} if catalog else {}
     splits: dict[str, pa.Table] = {}
-    # Evaluation messages come first: where a training message repeats one, the training message is dropped.
+    # Evaluation messages come first. If a training message repeats one, the training message is dropped.
     for number, split in enumerate(reversed(dataset.SPLITS)):
         by_template = config.held_out is HeldOut.templates
         seed = config.seed if by_template else config.seed * len(dataset.SPLITS) + number
@@ -111,11 +113,11 @@ def _unique(corpus: Corpus, split: str, count: int, earlier: np.ndarray, catalog
     rows = barren = 0
     with Steps(f"generate {split}", "message") as steps:
         steps.update(0, count)
-        for table, more in _in_order(corpus, count, earlier):
+        for table, hashes, more in _in_order(corpus, count, earlier):
             catalogs.update(more)
             if not corpus.catalog:
                 seen.clear()
-            fresh = _fresh(keys(table), seen)[: count - rows]
+            fresh = _fresh(hashes, seen)[: count - rows]
             found.append(table.take(pa.array(fresh, pa.int64())))
             rows += len(fresh)
             barren = 0 if fresh else barren + 1
@@ -138,8 +140,8 @@ def _fresh(hashes: np.ndarray, seen: set[int]) -> list[int]:
     return fresh
 
 
-def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple[pa.Table, dict]]:
-    """Blocks of examples by number, computed by Ray tasks a few blocks ahead."""
+def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple[pa.Table, np.ndarray, dict]]:
+    """Yield blocks of examples by number as `_block` returns them, computed by Ray tasks a few blocks ahead."""
     import ray
 
     task = ray.remote(num_cpus=1)(_block)
@@ -153,11 +155,15 @@ def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple
         start += 1
 
 
-def _block(shared: tuple[Corpus, Evaluation, np.ndarray], start: int, stop: int) -> tuple[pa.Table, dict]:
-    """The block's examples whose text is in no evaluation set and no earlier split, as rows, and the catalogs of all."""
+def _block(shared: tuple[Corpus, Evaluation, np.ndarray], start: int, stop: int) -> tuple[pa.Table, np.ndarray, dict]:
+    """Return the block's examples whose text is in no evaluation set and no earlier split, their keys, and all catalogs.
+
+    The keys are made here, because the driver takes in blocks of all tasks.
+    """
     corpus, evaluation, earlier = shared
     table = to_table(evaluation.without(corpus.examples(start, stop)))
-    return table.filter(pa.array(~np.isin(text_keys(table), earlier))), corpus.catalogs(start, stop)
+    table = table.filter(pa.array(~np.isin(text_keys(table), earlier)))
+    return table, keys(table), corpus.catalogs(start, stop)
 
 
 def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict) -> dict:

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import TextIO
 
 from intent import observe
@@ -30,17 +29,17 @@ from intent.night.run import identify, require_apart
 from intent.schema import Intent
 from intent.storage import Store, inside, open_store, read_uri, sha256
 from jobs.app import Steps, cluster, complain, job, say, watcher
-from jobs.caching import learn_labels, tending
+from jobs.caching import tending
 from jobs.choice import serving
 from jobs.classify import columns, describe, engines, identity, label, publication, subject, teller
 
-# Exit codes from the least to the most urgent: the end of a range is that of its most urgent night.
+# Exit codes from the least to the most urgent. A range ends with that of its most urgent night.
 URGENCY = (0, 8, 7, 4, 3, 6, 5, 2, 1)
 HOUR = 3600
 
 
 def resolve(text: str, today: date) -> list[date]:
-    """The dates that `text` names, in order. Raises ConfigError."""
+    """Return the dates that `text` names, in order. Raises ConfigError."""
     if text == YESTERDAY:
         return [today - timedelta(days=1)]
     ends = text.split("..")
@@ -58,7 +57,9 @@ def resolve(text: str, today: date) -> list[date]:
 
 
 def open_journal(config: NightlyConfig) -> Journal:
-    """Of this output, in the workspace. Raises ConfigError where who reads all of the output would read the journal too."""
+    """Open the journal of this output, in the workspace. Raises ConfigError if readers of the output would read the journal
+    too.
+    """
     options = config.storage.options()
     place = output_place(open_store(config.output, options).uri)
     base = f"{config.workspace}/nights/{fingerprint(place.address)}"
@@ -69,12 +70,12 @@ def open_journal(config: NightlyConfig) -> Journal:
     return Journal(
         store=open_store(base, options),
         below=lambda path: open_store(f"{base}/{path}", options),
-        output=lambda day: open_store(*place.of(date.fromisoformat(day)), options),
+        output=lambda day: open_store(place.of(date.fromisoformat(day))[0], options),
     )
 
 
-def examination(lineage: Lineage, fleet: Callable[[], list[EngineSpec]]) -> Examination:
-    """How the gate judges. The gold set is read, and refused, before any work. Raises ConfigError."""
+def examination(lineage: Lineage[NightlyConfig], fleet: Callable[[], list[EngineSpec]]) -> Examination:
+    """Return how the gate judges. The gold set is read, and possibly refused, before any work. Raises ConfigError."""
     config = lineage.config
     if config.gate.gold is None:
         return Examination(lineage.schema, config.gate)
@@ -88,7 +89,7 @@ def examination(lineage: Lineage, fleet: Callable[[], list[EngineSpec]]) -> Exam
 
 
 def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream: TextIO | None = None) -> dict[str, float]:
-    """The share of the gold set that each variant gets right, on the kind of node where it labels the night."""
+    """Return the share of the gold set that each variant gets right, on the kind of node where it labels the log."""
     import ray
     from ray.exceptions import RayTaskError
 
@@ -120,7 +121,7 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream
 def answer(
     variant: str, load: Callable[[], Classifier], messages: Sequence[str], abstain_below: float = 0.0
 ) -> list[Prediction]:
-    """Raises EngineFailed: what an engine says itself may quote a message."""
+    """Label the gold messages. Raises EngineFailed without an engine's own text, which may quote a message."""
     try:
         return [abstain(found, abstain_below) for found in classify_each(load(), messages)]
     except IntentError:
@@ -130,7 +131,7 @@ def answer(
 
 
 def expired(inputs: Sequence[str], config: NightlyConfig, output: Store) -> bool:
-    """Whether the log is no longer there, or the version of its table: as where a store deletes what is old."""
+    """Return whether the log, or the version of its table, no longer exists, for example because the store deletes old data."""
     options, begun = config.storage.options(), begun_versions([output])
     try:
         list_input(inputs, options, config.input_pattern, config.input_version, begun)
@@ -140,7 +141,7 @@ def expired(inputs: Sequence[str], config: NightlyConfig, output: Store) -> bool
 
 
 def night(config: NightlyConfig, day: date, deadline: float) -> str:
-    """One night, from wherever it stands. Returns what the operator should know; raises every way that it can end."""
+    """Complete one night, from wherever it stands. Returns what the operator should know. Raises every other way of ending."""
     journal, options = open_journal(config), config.storage.options()
     inputs, [output] = Place("input", config.input).of(day), output_place(config.output).of(day)
     require_apart(open_store(output, options), inputs, options)
@@ -165,9 +166,8 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     def into(uri: str) -> None:
         label(lineage, inputs, uri, variants, batches, version, published, observed.hear)
 
-    learn = partial(learn_labels, lineage, variants)
     with observe.run(subject(lineage, name, inputs, output, day), teller(config)) as observed:
-        with tending(lineage, variants):
+        with tending(lineage, variants) as learn:
             settled = settle_night(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
         where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
         observed.summary = settled
@@ -177,12 +177,12 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:
-    """The exit code of the night of `day`, reported whatever becomes of it: one night does not stop the others."""
+    """Return the exit code of the night of `day`, and report it. One night does not stop the others."""
     try:
         say(night(config, day, deadline))
         return 0
     except IntentError as error:
-        # As in `jobs.app`: of a Ray task's error the cause is the error itself.
+        # As in `jobs.app`: the cause of a Ray task's error is the error itself.
         complain(f"night of {day}: {getattr(error, 'cause', None) or error}", night=day.isoformat(), exit_code=error.exit_code)
         return error.exit_code
     except Exception:
@@ -195,7 +195,7 @@ def worst(codes: Sequence[int]) -> int:
 
 
 def run(config: NightlyConfig) -> int:
-    """Every night that `config` names, in turn. Returns the exit code of the most urgent."""
+    """Label every night that `config` names, in turn. Returns the exit code of the most urgent one."""
     days = resolve(config.date, datetime.now(UTC).date())
     Place("input", config.input)
     open_journal(config)

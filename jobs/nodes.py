@@ -1,4 +1,4 @@
-"""The hardware of the cluster's nodes, and how something runs alone on one of them."""
+"""Find the hardware of the cluster's nodes, and run something alone on one of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from intent.hardware import CPU, GPU, Hardware
 
 @dataclass(frozen=True)
 class Place:
-    """A node that stands for its hardware class, with all its CPUs."""
+    """A node that represents its hardware class, with all its CPUs."""
 
     hardware: Hardware
     node: str
@@ -19,7 +19,7 @@ class Place:
 
 
 def places() -> list[Place]:
-    """One place for each model of processor in the cluster: the node with the most CPUs."""
+    """Return one place for each model of processor in the cluster: the node with the most CPUs."""
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
@@ -38,9 +38,9 @@ def places() -> list[Place]:
 
 
 def fitting(found: list[Place], spec: VariantSpec, device: Device = Device.auto) -> list[Place]:
-    """Where a variant is measured: GGUF and the SVM on CPUs, the others on GPUs or, in a cluster without one, on CPUs.
+    """Return where a variant is measured: GGUF and the SVM on CPUs, the others on GPUs or, in a cluster without one, on CPUs.
 
-    The reference is measured on both: what others gain and lose is told on their own hardware.
+    The reference is measured on both, so that gains and losses are compared on the same hardware.
     """
     gpus, cpus = ([place for place in found if place.hardware.kind == kind] for kind in (GPU, CPU))
     if spec.only_cpus or device is Device.cpu:
@@ -51,16 +51,16 @@ def fitting(found: list[Place], spec: VariantSpec, device: Device = Device.auto)
 
 
 def room(config: ClusterConfig, cpus: int) -> int:
-    """`cpus` of a task; of a local cluster, which no node will join, at most what it has."""
+    """Return `cpus` for a task; in a local cluster, which no node will join, at most what it has."""
     import ray
 
     return min(cpus, int(ray.cluster_resources().get("CPU", cpus))) if config.mode is ClusterMode.local else cpus
 
 
 def alone(place: Place, name: str, function: Callable):
-    """`function` as a remote one with all CPUs of the place, in a fresh process: peaks and rates are its own.
+    """Return `function` as a remote function with all CPUs of the place, in a fresh process with its own peaks and rates.
 
-    `name`: of this run. Ray starts a process of its own for an environment that no other task has.
+    `name`: of this run. Ray starts a new process for an environment that no other task has.
     """
     import ray
 

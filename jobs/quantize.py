@@ -1,4 +1,4 @@
-"""Make variants: of the checkpoint by GPTQ and GGUF, one Ray task each, in parallel; the SVM, and cascades of it and these."""
+"""Make variants: GPTQ and GGUF from the checkpoint, one Ray task each, in parallel; the SVM, embeddings and cascades."""
 
 import shutil
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
-from intent.artifacts.variant import CASCADE, SVM, VariantSpec
+from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
 from intent.config import JobConfig
 from intent.engine import parity
 from intent.engine.context import config_tokens
@@ -24,14 +24,25 @@ from intent.synth import dataset
 from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
 from jobs.context import CONFIG, CONTEXT, require_trainable
+from jobs.generate import generate
 from jobs.nodes import room
 from jobs.reports import Reports
 
+# The metric, of a checkpoint and its variants, that counts the messages the checkpoint was trained on.
+TRAINED_ON = "messages"
+
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
-    """The variants, by name, each made where it is not there yet; they become the workspace's models.
+    """Make the variants, as `make` does, and make them the workspace's models."""
+    made = make(lineage, specs)
+    publish_variants(lineage, made)
+    return {spec.name: made[spec.name] for spec in specs if spec.name in made}
 
-    Every one is tried before the first error is raised; then the workspace's models stay as they were.
+
+def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
+    """Return the variants and the parts of cascades, by name, made if they do not exist.
+
+    All are tried before the first error is raised.
     """
     require_context(lineage, specs)
     if refused := refusals(lineage, specs):
@@ -39,33 +50,32 @@ def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
     made, failed = attempt(lineage, specs)
     if failed:
         raise next(iter(failed.values()))
-    publish_variants(lineage, made)
-    return {spec.name: made[spec.name] for spec in specs if spec.name in made}
+    return made
 
 
 def publish_variants(lineage: Lineage, made: dict[str, Artifact]) -> None:
-    """Make what `attempt` made the workspace's models. Variants of another checkpoint are no longer among them."""
-    of_checkpoint = any(name != SVM for name in made)
+    """Make the result of `attempt` the workspace's models, without variants of other checkpoints."""
+    of_checkpoint = any(not VariantSpec.parse(name).linear for name in made)
     checkpoint = lineage.checkpoint().fingerprint if of_checkpoint else None
     publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
 
 
 def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
-    """Raises ConfigError where the catalog is too long for the checkpoint that `specs` are made of."""
-    if any(spec.engine not in (SVM, "base") for spec in specs):
+    """Raise ConfigError if the catalog is too long for the checkpoint of `specs`."""
+    if any(not spec.linear and spec.engine != "base" for spec in specs):
         require_trainable(lineage, lineage.checkpoint)
 
 
 def attempt(
     lineage: Lineage, specs: list[VariantSpec], with_gold: bool = True
 ) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """The variants that could be made, with the parts of cascades, and why others of `specs` could not. Publishes nothing.
+    """Make variants and the parts of cascades. Returns those made and why others of `specs` could not be. Publishes nothing.
 
     `with_gold`: with the gold set that an actor is checked by.
     """
     specs = [spec for spec in specs if spec.engine != "base"]
     needed = list(dict.fromkeys(part for spec in specs for part in [*spec.parts, spec]))
-    models = [spec for spec in needed if spec.engine not in (SVM, CASCADE)]
+    models = [spec for spec in needed if spec.engine not in (*LINEAR, CASCADE)]
     made, failed = _attempt_models(lineage, models, with_gold) if models else ({}, {})
     more, wrong = cascade.attempt(lineage, specs, made)
     made, failed = made | more, failed | wrong
@@ -78,17 +88,20 @@ def attempt(
 def _attempt_models(
     lineage: Lineage, specs: list[VariantSpec], with_gold: bool
 ) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """What comes from the checkpoint, in parallel."""
+    """Make the variants of the checkpoint, in parallel."""
     import ray
 
     checkpoint = lineage.checkpoint()
     cpus, gpus = _cpus(lineage), int(ray.cluster_resources().get("GPU", 0) > 0)
     task = ray.remote(max_retries=1)(make_variant)
-    made = {spec.name: checkpoint for spec in specs if spec.engine == "reference"}
+    made = _made(lineage, checkpoint, specs)
+    if len(made) == len(specs):
+        return made, {}
     failed: dict[str, Exception] = {}
     waiting = {}
     try:
-        gold = _gold(lineage, checkpoint, gpus) if with_gold and len(made) < len(specs) else None
+        data = _messages(lineage, checkpoint) if with_gold or any(spec.calibrated for spec in specs) else None
+        gold = _gold(lineage, checkpoint, data, gpus) if with_gold else None
     except ray.exceptions.RayError as error:
         why = IntentError(f"the gold set that variants are checked against could not be made: {reason_of(error)}")
         return made, {spec.name: why for spec in specs if spec.name not in made}
@@ -97,8 +110,7 @@ def _attempt_models(
             if spec.name in made:
                 continue
             resources = {"num_cpus": cpus, "num_gpus": gpus if spec.engine == "gptq" else 0}
-            data = lineage.data() if spec.engine == "gptq" or spec.imatrix else None
-            work = _Work(lineage, checkpoint, data, spec)
+            work = _Work(lineage, checkpoint, data if spec.calibrated else None, spec)
             steps.update(0, 0, "waits for its turn", spec.name)
             waiting[task.options(**resources).remote(work, gold, reports.of(spec.name))] = spec
         while waiting:
@@ -112,8 +124,24 @@ def _attempt_models(
     return made, failed
 
 
+def _made(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> dict[str, Artifact]:
+    """Return those of `specs` that exist."""
+    made = {}
+    for spec in specs:
+        where = artifacts.artifact_uri(lineage.config.workspace, lineage.variant_record(checkpoint, spec))
+        if found := checkpoint if spec.engine == "reference" else artifacts.find(where, lineage.options):
+            made[spec.name] = found
+    return made
+
+
+def _messages(lineage: Lineage, checkpoint: Artifact) -> Artifact:
+    """Return the messages that calibrate and check the variants of `checkpoint`. Makes them if training needed no data set."""
+    own = lineage.of_messages(checkpoint)
+    return lineage.data() if own is lineage else generate(own, own.config.data)
+
+
 class _Work:
-    """What a task needs to make one variant; small enough to travel."""
+    """What a task needs to make one variant; small enough to send."""
 
     def __init__(self, lineage: Lineage, checkpoint: Artifact, data: Artifact | None, spec: VariantSpec):
         self.workspace, self.options = lineage.config.workspace, lineage.options
@@ -128,7 +156,7 @@ def _cpus(lineage: Lineage) -> int:
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
-    """The variants that this checkpoint cannot have, by name, known before any work."""
+    """Return the variants that this checkpoint cannot have, by name, known before any work."""
     from intent.engine.reference import check_precision
     from intent.quantize.gptq import check_group_size
 
@@ -159,11 +187,11 @@ class _GoldWork:
     threads: int
 
 
-def _gold(lineage: Lineage, checkpoint: Artifact, gpus: int) -> Artifact:
-    """The gold set of `checkpoint`, made on the cluster where it is not there yet."""
+def _gold(lineage: Lineage, checkpoint: Artifact, data: Artifact, gpus: int) -> Artifact:
+    """Return the gold set of `checkpoint`, made on the cluster if it does not exist."""
     import ray
 
-    data, cpus = lineage.data(), _cpus(lineage)
+    cpus = _cpus(lineage)
     record = lineage.parity_record(checkpoint, data)
     work = _GoldWork(lineage.config.workspace, record, checkpoint, data, lineage.schema, lineage.options, cpus)
     if made := artifacts.find(artifacts.artifact_uri(work.workspace, record), work.options):
@@ -176,19 +204,23 @@ def _gold(lineage: Lineage, checkpoint: Artifact, gpus: int) -> Artifact:
 
 
 def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
-    """Validation messages about one catalog, with the unquantized model's labels."""
+    """Label validation messages about one catalog with the unquantized model."""
 
     def build(folder: Path) -> None:
         files = Files(work.data, work.options)
         examples = dataset.read_split(files, "validation")
-        catalog = examples[0].catalog
+        catalogs = dataset.read_catalogs(files)
+        # Every actor computes this prompt before it labels, so take a short one of several catalogs.
+        catalog = min((example.catalog for example in examples), key=lambda id: len(catalogs.get(id, ())))
         messages = dict.fromkeys(example.message for example in examples if example.catalog == catalog)
-        prompt = Prompt(work.schema, dataset.read_catalogs(files).get(catalog, ()))
+        prompt = Prompt(work.schema, catalogs.get(catalog, ()))
         options = EngineOptions(work.checkpoint.record.config["codec"], threads=work.threads)
         report(0, 0, "", "loads the unquantized model")
         reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
         asked = list(messages)[: parity.CANDIDATES]
-        with polled(lambda: reference.answered, len(asked), report, "message", "labels them with the unquantized model"):
+        with polled(
+            lambda: getattr(reference, "answered", 0), len(asked), report, "message", "labels them with the unquantized model"
+        ):
             gold = GoldSet.of(reference, prompt, asked)
         gold.write(folder)
 
@@ -213,15 +245,17 @@ def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported
         copy_calibration(checkpoint, folder)
         if gold:
             shutil.copy(artifacts.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
-        return metrics | {CONTEXT: config_tokens((checkpoint / CONFIG).read_bytes())}
+        context = config_tokens((checkpoint / CONFIG).read_bytes())
+        return metrics | {CONTEXT: context, TRAINED_ON: work.checkpoint.record.metrics.get(TRAINED_ON)}
 
     return artifacts.make(work.workspace, work.record, build, work.options)
 
 
 def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list[list[int]]:
-    """Whole training prompts with their answers: a few messages share each prefix, as they do when served."""
+    """Return whole training prompts with their answers. A few messages share each prefix, as they do when served."""
     from intent.train.batches import calibration_sequences, encode
 
+    assert work.data, "calibration reads training messages"
     files = Files(work.data, options)
     examples = dataset.read_split(files, "train")[: work.messages]
     groups = encode(examples, dataset.read_catalogs(files), work.schema, load_tokenizer(checkpoint), work.codec)
@@ -229,7 +263,7 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
 
 
 def describe(name: str, variant: Artifact) -> str:
-    """Where a variant is, how large, and of a GGUF which tensor types it has."""
+    """Describe where a variant is, its size, and a GGUF's tensor types."""
     size = sum(entry["bytes"] for entry in variant.record.files.values())
     held = contents.describe(variant.record.metrics)
     return f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {held}' if held else ''})"

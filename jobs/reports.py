@@ -1,4 +1,4 @@
-"""Brings what tasks on the cluster report of their progress to the `Steps` that this process shows."""
+"""Show the progress that tasks on the cluster report, in the `Steps` of this process."""
 
 import threading
 import time
@@ -6,12 +6,12 @@ from contextlib import suppress
 
 from intent.progress import TICK_SECONDS, Report, Steps
 
-# Two reports of one task are at least so far apart.
+# The shortest time between two reports of one task.
 BETWEEN_SECONDS = 0.5
 
 
 class Reports:
-    """A board on the cluster that tasks write on, and a thread here that reads it."""
+    """A board on the cluster that tasks write to, and a thread here that reads it."""
 
     def __init__(self, steps: Steps):
         import ray
@@ -34,11 +34,11 @@ class Reports:
         ray.kill(self._board)
 
     def of(self, part: str = "") -> Report:
-        """What a task calls to report of `part` of the work; it can be sent to the task."""
+        """Return what a task calls to report on `part` of the work. It can be sent to the task."""
         return _Reporter(self._board, part)
 
     def end(self, part: str = "", note: str = "done") -> None:
-        """The task of `part` has ended."""
+        """End the task of `part`."""
         with self._lock:
             self._ended.add(part)
             self.steps.end(part, note)
@@ -46,14 +46,14 @@ class Reports:
     def _read(self) -> None:
         over = False
         while not over:
-            # Once more at the end: the last that was said.
+            # Once more at the end, for the last report.
             over = self._over.wait(TICK_SECONDS)
             self._show()
 
     def _show(self) -> None:
         import ray
 
-        # Progress that cannot be had fails no work.
+        # Missing progress fails no work.
         with suppress(ray.exceptions.RayError):
             said = ray.get(self._board.read.remote(), timeout=TICK_SECONDS)
             with self._lock:
@@ -75,7 +75,8 @@ class _Board:
 
 class _Reporter:
     def __init__(self, board, part: str):
-        self.board, self.part, self.said, self.last = board, part, 0.0, ()
+        self.board, self.part, self.said = board, part, 0.0
+        self.last: tuple = ()
 
     def __call__(self, done: int, total: int, unit: str, note: str = "") -> None:
         now, kind = time.monotonic(), (total, unit, note)

@@ -1,8 +1,8 @@
 """Send a job to a running cluster, follow its log, and end with its exit code.
 
-Where the same command is under way there, that job is followed and none is sent; a nightly without a date has yesterday's.
-Interrupted, or ended by SIGTERM, it leaves the job running.
-The token is Ray's own: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or the file ~/.ray/auth_token.
+If the same command runs there already, that job is followed and none is sent. A nightly job without a date gets yesterday's.
+After an interrupt or SIGTERM, the job keeps running. The token is Ray's own: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN,
+RAY_AUTH_TOKEN_PATH or the file ~/.ray/auth_token.
 """
 
 import argparse
@@ -39,15 +39,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def entrypoint(job: str, overrides: Sequence[str]) -> str:
-    """The command as the cluster's shell has to read it: every override arrives as it was given here."""
+    """Return the command for the cluster's shell, so that every override arrives as it was given here."""
     attach = [] if any(override.startswith("cluster=") for override in overrides) else ["cluster=attach"]
     return shlex.join(["python", "-m", f"jobs.{job}", *attach, *overrides])
 
 
 def dated(overrides: Sequence[str], today: date) -> list[str]:
-    """The overrides of a nightly with the date in them: what is sent means the same night whenever it runs."""
+    """Add the date to the overrides of a nightly job, so that it means the same night whenever it runs."""
     named = [override for override in overrides if override != f"date={YESTERDAY}"]
-    # Who accepts a night by hand has to name it, which the job insists on.
+    # To accept a night by hand you must name it; the job insists on that.
     if any(override.startswith(("date=", "gate.accept=")) for override in named):
         return list(overrides)
     return [*named, f"date={today - timedelta(days=1)}"]
@@ -61,12 +61,12 @@ def environment(names: Sequence[str]) -> dict[str, str]:
 
 
 def connect(address: str | None):
-    """A client of the cluster at `address`, whose head may be starting. Raises ConfigError where it refuses the token."""
+    """Connect to the cluster at `address`, whose head may be starting. Raises ConfigError if it refuses the token."""
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     if address:
-        # Ray lets its variables overrule the argument.
+        # Ray's variables override the argument.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
     where = os.environ.setdefault("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265")
     deadline, told = time.monotonic() + PATIENCE, False
@@ -88,7 +88,7 @@ def connect(address: str | None):
 
 
 def submit(client, command: str, runtime_env: dict) -> str:
-    """The job's id. Waits for a head that has just started, and can run no jobs yet."""
+    """Submit the job and return its id. Waits for a head that has just started and cannot run jobs yet."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -100,13 +100,13 @@ def submit(client, command: str, runtime_env: dict) -> str:
 
 
 def under_way(client, command: str) -> str | None:
-    """The id of a job with this command that has not ended: whoever is tried again has sent it already."""
+    """Return the id of a running job with this command, which an earlier try has sent."""
     jobs = (job for job in client.list_jobs() if job.submission_id and job.entrypoint == command)
     return next((job.submission_id for job in jobs if not job.status.is_terminal()), None)
 
 
 class Log:
-    """A job's log on this side: printed as it grows, each character once, whatever becomes of the connection."""
+    """A job's log on this side, printed as it grows, each character once, even if the connection breaks."""
 
     def __init__(self, client, job_id: str):
         self.client, self.job_id, self.printed = client, job_id, 0
@@ -114,7 +114,7 @@ class Log:
     async def tail(self) -> None:
         seen = 0
         async for text in self.client.tail_job_logs(self.job_id):
-            # Every tail begins with the log's beginning.
+            # Every tail begins with the beginning of the log.
             seen += len(text)
             self._show(text[max(0, len(text) - max(0, seen - self.printed)) :])
 
@@ -127,14 +127,14 @@ class Log:
 
 
 def follow(client, job_id: str) -> int:
-    """Print the job's log until it ends. Returns its exit code; 128 + the signal's number where one ended it."""
+    """Print the job's log until the job ends. Returns its exit code, or 128 + the number of the signal that ended it."""
     log, lost = Log(client, job_id), None
     while True:
         try:
             if (details := client.get_job_info(job_id)).status.is_terminal():
                 log.rest()
                 break
-            # It answers: that its log breaks off is no loss of the job.
+            # The cluster answers, so a log that breaks off does not mean that the job is lost.
             lost = None
             asyncio.run(log.tail())
         except Exception as error:
@@ -151,7 +151,7 @@ def follow(client, job_id: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     runtime_env: dict = {"env_vars": environment(arguments.env)}
-    # Where the project is installed, its folder holds all other packages too.
+    # In an installation, the package's folder also holds all other packages.
     if not arguments.installed and (ROOT / "pyproject.toml").exists():
         runtime_env["working_dir"] = str(ROOT)
     overrides = arguments.overrides
@@ -172,7 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main() -> None:
     arguments = parse(sys.argv[1:])
-    # As Kubernetes ends a pod; as its first process Python would not heed it.
+    # Kubernetes ends a pod like this. As the first process, Python would ignore the signal.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(run(arguments))

@@ -1,4 +1,4 @@
-"""What a job prints is never a reason to fail: not for a letter that a terminal lacks, a closed pipe or a full disk."""
+"""Keep printing from failing a job: a character that a terminal lacks, a closed pipe or a full disk is ignored."""
 
 import io
 import sys
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 class Terminal(io.TextIOWrapper):
-    """Text to whoever still reads."""
+    """A stream that ignores readers that are gone."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -19,10 +19,10 @@ class Terminal(io.TextIOWrapper):
 
 
 def take_over() -> None:
-    """From now on this process prints to `Terminal`s."""
+    """Make this process print to `Terminal`s from now on."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if type(stream) is io.TextIOWrapper:
             stream.flush()
-            how = {"encoding": stream.encoding, "errors": "backslashreplace", "line_buffering": stream.line_buffering}
-            setattr(sys, name, Terminal(stream.buffer, **how))
+            buffered = stream.line_buffering
+            setattr(sys, name, Terminal(stream.buffer, stream.encoding, "backslashreplace", line_buffering=buffered))

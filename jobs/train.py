@@ -23,12 +23,14 @@ def train(lineage: Lineage) -> artifacts.Artifact:
     config, record = lineage.config, lineage.checkpoint_record()
     if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
         return made
+    if not config.train.epochs:
+        return _keep(lineage, make_base(lineage))
     _require_room(config)
     data, base = lineage.data(), make_base(lineage)
     same = data.record.inputs.get("schema") == lineage.schema_fingerprint
     require(same, "data.uri", data.uri, f"has answers of another schema than {lineage.schema.name}; use that one: schema=...")
     require_trainable(lineage, lambda: base)
-    return _fit(lineage, base, data) if config.train.epochs else _keep(lineage, base)
+    return _fit(lineage, base, data)
 
 
 def _require_room(config: JobConfig) -> None:

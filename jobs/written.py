@@ -1,6 +1,6 @@
-"""Settings as they are written: text stays text, where YAML or Hydra would read a number or a boolean.
+"""Read settings as they are written: text stays text where YAML or Hydra would read a number or a boolean.
 
-`output=2026_11_23` names that folder, not 20261123; a label `no` is no boolean.
+`output=2026_11_23` names that folder, not 20261123. A label `no` is not a boolean.
 """
 
 import json
@@ -19,27 +19,27 @@ from intent.errors import ConfigError
 TEXT_TAG, NULL_TAG = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "null"))
 _names: set[str] = set()
 _omegaconfs_loader = _utils.get_yaml_loader
-# What these mean in a value without quotes depends on Hydra's grammar: such a value is never guessed.
+# Their meaning in a value without quotes depends on Hydra's grammar, so such a value is never guessed.
 GRAMMAR = set("=[]{}()'\"\\")
 
 
 def arguments(given: Sequence[str], config: type) -> list[str]:
-    """A command line with quotes around what Hydra would not read as written, for settings of `config` that are text.
+    """Quote the values of a command line that Hydra would not read as written, for text settings of `config`.
 
-    Raises ConfigError, with the quotes to use, for what is no override at all.
+    Raises ConfigError, with the quotes to use, for what is not an override.
     """
     return [_override(each, config) if "=" in each and not each.startswith(("-", "hydra.")) else each for each in given]
 
 
 def keep_text(config: type) -> None:
-    """From now on YAML files are read with every value of a setting of `config` that is text as the text that it is."""
+    """Read every value of a text setting of `config` in YAML files as text from now on."""
     _names.update(_texts(config))
-    # OmegaConf has no other way in.
+    # OmegaConf offers no other way.
     _utils.get_yaml_loader = _loader
 
 
 def _loader() -> type:
-    class Loader(_omegaconfs_loader()):
+    class Loader(_omegaconfs_loader()):  # type: ignore[misc]  # OmegaConf makes the class in a function
         def construct_mapping(self, node: yaml.Node, deep: bool = False) -> Any:
             for key, value in node.value:
                 if key.value in _names:
@@ -50,7 +50,7 @@ def _loader() -> type:
 
 
 def _retag(node: yaml.Node) -> None:
-    """A plain value is text, but for null; in a list, where null is none of the values, it is text too."""
+    """Make a plain value text, except null. In a list, where null is not a value, it becomes text too."""
     if isinstance(node, yaml.SequenceNode):
         for each in node.value:
             if isinstance(each, yaml.ScalarNode) and each.style is None:
@@ -75,7 +75,7 @@ def _override(override: str, config: type) -> str:
 
 
 def _written(value: str) -> str:
-    """A value, or a list or sweep of values, each in quotes where Hydra would read another text or none."""
+    """Quote a value, or each value of a list or sweep, if Hydra would read another text or none."""
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     if not inner or GRAMMAR & set(inner):
         return value
@@ -93,7 +93,9 @@ def _item(text: str) -> str:
 
 
 def _is_text(config: type, path: Sequence[str]) -> bool:
-    """Whether a path of names and list indexes in the configuration class `config` leads to text, or a list of it."""
+    """Return whether a path of names and list indexes in the configuration class `config` leads to text, or to a
+    list of text.
+    """
     kind: Any = config
     for name in path:
         kind = _plain(kind)
@@ -107,7 +109,7 @@ def _is_text(config: type, path: Sequence[str]) -> bool:
 
 
 def _texts(kind: Any) -> Iterator[str]:
-    """The names of all fields that are text or lists of it, at any depth."""
+    """Return the names of all fields that are text or lists of text, at any depth."""
     for name, hint in get_type_hints(kind).items():
         inner = _plain(hint)
         if inner in (str, list[str]):
@@ -118,7 +120,7 @@ def _texts(kind: Any) -> Iterator[str]:
 
 
 def _plain(kind: Any) -> Any:
-    """The type without None."""
+    """Return the type without None."""
     if get_origin(kind) is UnionType:
         kinds = [each for each in get_args(kind) if each is not NoneType]
         return kinds[0] if len(kinds) == 1 else kind

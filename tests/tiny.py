@@ -67,6 +67,18 @@ def write_checkpoint(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def write_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
+    """A LoRA of rank 2 with random weights for the model in `base`."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(folder)
+    return folder
+
+
 def write_pieces(folder: Path, texts: tuple[str, ...] = NAMES, vocabulary: int = 500):
     """A tokenizer like Gemma's: spaces are ▁, unknown characters are bytes, and every way to make a token is a merge."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers

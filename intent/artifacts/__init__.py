@@ -1,6 +1,6 @@
-"""What jobs make and how it is found again: records, names by content, builds, a node's cache, the registry, selections.
+"""Store what jobs make and find it again: records, fingerprints, builds, a node's cache, the registry, selections.
 
-Knows where bytes live (`storage`) and what a configuration says; knows nothing of Ray or of how anything is computed.
+Knows where bytes are stored (`storage`) and what a configuration says; knows nothing of Ray or of how anything is computed.
 """
 
 from intent.artifacts.build import make

@@ -1,7 +1,8 @@
-"""Building an artifact: its files first, its record last, so that an artifact with a record is whole.
+"""Build an artifact: its files first, its record last, so an artifact with a record is complete.
 
-Several builders of one artifact may run at once, as Ray starts a task again after a partition, and their bytes may differ.
-Each puts its files into a folder of its own, and the record, written with one conditional put, names the winner's.
+Several builders of one artifact may run at once, for example when Ray restarts a task after a network partition, and their
+bytes may differ. Each writes its files to its own folder. The record, written with one conditional put, names the winner's
+files.
 """
 
 import json
@@ -26,10 +27,10 @@ def make(
     build: Callable[[Path], Mapping | None],
     options: StorageOptions = StorageOptions(),
 ) -> Artifact:
-    """Build into a scratch folder, publish below `parent`, write the record last; or find it already made.
+    """Build into a scratch folder, publish below `parent`, and write the record last; or find the artifact already made.
 
-    `build` fills the folder it is given and returns metrics for the record, or None. Where another builder's record came
-    first, that builder's artifact is returned.
+    `build` fills the folder that it gets and returns metrics for the record, or None. If another builder's record came first,
+    that builder's artifact is returned.
     """
     uri = artifact_uri(parent, record)
     if made := find(uri, options):
@@ -43,10 +44,10 @@ def make(
         except BaseException:
             _discard(store, lambda key: key.startswith(f"{attempt}/"))
             raise
-    how = {"code": code_version(), "libraries": libraries(), "machine": platform.processor()}
-    done = replace(record, files=files, metrics=dict(metrics), attempt=attempt, **how)
+    made = replace(record, code=code_version(), libraries=libraries(), machine=platform.processor())
+    done = replace(made, files=files, metrics=dict(metrics), attempt=attempt)
     if store.put_if_absent(RECORD, json.dumps(asdict(done), indent=1, ensure_ascii=False).encode()):
-        # No other builder's files can be named by a record anymore.
+        # From now on, no record can name another builder's files.
         _discard(store, lambda key: not key.startswith(f"{attempt}/"))
         return Artifact(uri, done)
     _discard(store, lambda key: key.startswith(f"{attempt}/"))
@@ -63,7 +64,7 @@ def _publish(store: Store, key: str, path: Path) -> dict:
 
 
 def _discard(store: Store, unwanted: Callable[[str], bool]) -> None:
-    """Delete builders' files; what cannot be deleted is in nobody's way."""
+    """Delete builders' files. A file that cannot be deleted does no harm."""
     with suppress(Exception):
         for blob in list(store.list(ATTEMPT)):
             if unwanted(blob.key):

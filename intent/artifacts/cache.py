@@ -1,6 +1,7 @@
-"""A node's copies of artifacts: a folder each, with exactly the files of the record, checked before anything parses them.
+"""Keep a node's copies of artifacts: one folder each, with exactly the files of the record, checked before anything parses
+them.
 
-They lie below the temp folder, in a folder of this user's own. What lies on this node already is linked, not copied.
+The copies are in a folder of this user below the temp folder. Files that are on this node already are linked, not copied.
 """
 
 import fcntl
@@ -23,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Path:
-    """A local folder with exactly the files that the record lists, each with the record's SHA-256.
+    """Return a local folder with exactly the files that the record lists, each with the record's SHA-256.
 
-    One process of a node downloads and the others wait for it. A copy that was damaged since is fetched again. Raises
-    CorruptData, naming the file, where the artifact's own file is damaged.
+    One process of a node downloads while the others wait. A copy that was damaged since is downloaded again. Raises
+    CorruptData, naming the file, if the artifact's own file is damaged.
     """
     store, files = open_store(artifact.uri, options), artifact.record.files
     target = cache_folder() / _name(artifact, store)
@@ -49,7 +50,7 @@ def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Pat
 
 
 def cache_folder() -> Path:
-    """Raises ConfigError where another user can write to it, or could have."""
+    """Return the cache folder. Raises ConfigError if another user can write to it, or could have."""
     folder = Path(tempfile.gettempdir()) / f"intent-artifacts-{os.getuid()}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -61,13 +62,13 @@ def cache_folder() -> Path:
 
 
 def _name(artifact: Artifact, store: Store) -> str:
-    # Links are to one place. Copies are the same wherever they come from.
+    # Links point to one place. Copies are the same wherever they come from.
     place = f"-{fingerprint(store.uri)}" if isinstance(store, LocalStore) else ""
     return f"{artifact.record.kind}-{artifact.fingerprint}{place}"
 
 
 def _wrong(target: Path, files: Mapping[str, Mapping]) -> list[str]:
-    """The listed files that are missing, damaged or unreadable."""
+    """Return the listed files that are missing, damaged or unreadable."""
     return [key for key, entry in files.items() if not _is(target / checked(key), entry["sha256"])]
 
 
@@ -84,7 +85,7 @@ def _unlisted(target: Path, files: Mapping[str, Mapping]) -> list[Path]:
 
 
 def _place(artifact: Artifact, store: Store, key: str, target: Path) -> None:
-    """Put one checked file into `target`, whole or not at all."""
+    """Put one checked file into `target`, completely or not at all."""
     path, part = target / key, target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Names for content: the SHA-256 of a file, and a short fingerprint of settings and of other fingerprints."""
+"""Name content: the SHA-256 of a file, and a short fingerprint of settings and of other fingerprints."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from intent.storage import sha256
 
 
 def fingerprint(value: object) -> str:
-    """SHA-256 of the canonical JSON of `value`, the first 16 hex digits."""
+    """Return the first 16 hex digits of the SHA-256 of the canonical JSON of `value`."""
     return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode())[:16]
 
 

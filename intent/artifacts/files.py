@@ -1,4 +1,4 @@
-"""The files of an artifact as its record lists them, read from where they lie; no other file of its folder is seen."""
+"""Read the files of an artifact that its record lists, from where they are stored. Other files in its folder are ignored."""
 
 from intent.artifacts.record import Artifact
 from intent.errors import CorruptData
@@ -6,7 +6,7 @@ from intent.storage import StorageOptions, open_store, sha256
 
 
 class Files:
-    """Reads an artifact's files into memory, each checked against its SHA-256. For models use `fetch`."""
+    """Read an artifact's files into memory, each checked against its SHA-256. For models use `fetch`."""
 
     def __init__(self, artifact: Artifact, options: StorageOptions = StorageOptions()):
         self.artifact, self.store = artifact, open_store(artifact.uri, options)
@@ -16,7 +16,9 @@ class Files:
         return sorted(key for key in self.artifact.record.files if key.startswith(prefix))
 
     def read(self, key: str) -> bytes:
-        """Raises FileNotFoundError where the record lists no such file, CorruptData where the bytes are not the record's."""
+        """Return a file's bytes. Raises FileNotFoundError if the record does not list it, CorruptData if the bytes differ from
+        the record.
+        """
         entry = self.artifact.record.files.get(key)
         if entry is None:
             raise FileNotFoundError(f"{self.uri} has no {key}")

@@ -1,22 +1,24 @@
-"""Which artifact a configuration names: the same configuration finds, in every job, what an earlier job made of it.
+"""Find the artifact that a configuration names: every job finds what an earlier job made with the same configuration.
 
-data -> checkpoint <- base, checkpoint -> variant. Each has a fingerprint of its own settings and of its inputs, and lies
-in the workspace under it. Inputs are named by content, never by where they lie. An explicit `data.uri` or `train.uri`
-stands for what would be made.
+data -> checkpoint <- base, checkpoint -> variant. Each artifact has a fingerprint of its own settings and its inputs, and is
+stored in the workspace under it. Inputs are named by content, never by location. An explicit `data.uri` or `train.uri` replaces
+what would be made. Without training (train.epochs=0) the checkpoint is the base, and neither it nor its variants depend on the
+catalog.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from intent import calibration, labelled
 from intent.artifacts import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.artifacts.source import pinned, source_content
-from intent.artifacts.variant import CASCADE, SVM, VariantSpec
+from intent.artifacts.variant import SVM, VariantSpec
 from intent.catalog import Catalog
-from intent.config import JobConfig, ModelConfig, TeacherConfig
+from intent.config import CatalogSource, DataConfig, JobConfig, ModelConfig, TeacherConfig
 from intent.engine import parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
@@ -24,38 +26,43 @@ from intent.prompt import Prompt
 from intent.retrieve import retriever
 from intent.retrieve.index import BORDER, CORE
 from intent.retrieve.retriever import SHIPPED
+from intent.synth import language
 from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
+from intent.train.linear import SOURCES
 from intent.train.merge import ADAPTER_FILES
 
-# Bumped when the same settings give other bytes.
-VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 2, "variant": 2, "svm": 2, "shelves": 1}
+# Raise a version when the same settings produce other bytes.
+VERSIONS = {"base": 2, "data": 12, "checkpoint": 6, "parity": 3, "variant": 2, "svm": 2, "embedding": 1, "shelves": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
-# What decides where a thing is made, or of what others are made, and not what it is; and where what it is made of lies,
-# whose content is an input.
+# Fields that do not affect an artifact's content, and locations of inputs, whose content is an input itself.
 PLACES = (
     "uri", "also", "device", "cpus", "workers", "pass_tokens", "group_size", "file_type", "adapter", "vocabulary", "source",
     "revision", "sha256",
 )  # fmt: skip
+# Of the messages that variants of a model without training are calibrated and checked with.
+MANY_CATALOGS = {"train": 1024, "validation": 480, "test": 1}
+
+C = TypeVar("C", bound=JobConfig)
 
 
-class Lineage:
+class Lineage(Generic[C]):
     """The artifacts of one configuration."""
 
-    def __init__(self, config: JobConfig):
+    def __init__(self, config: C):
         self.config = config
         self.options = config.storage.options()
         self.schema = config.schema.schema()
 
     @cached_property
     def catalog(self) -> Catalog:
-        """Raises ConfigError where `catalog` cannot be read. Empty for a schema that uses none."""
+        """The catalog; empty for a schema that uses none. Raises ConfigError if it cannot be read."""
         if not self.schema.uses_catalog:
             return Catalog(())
         return Catalog.read(self.config.catalog, self.config.catalog_column, self.options)
 
     def check(self) -> None:
-        """What a job reads itself, so that it is refused before a cluster is up. Raises ConfigError."""
+        """Check what a job reads itself, so that it is refused before a cluster starts. Raises ConfigError."""
         _ = self.catalog
 
     @property
@@ -80,8 +87,8 @@ class Lineage:
 
     @cached_property
     def labelled_files(self) -> dict[str, bytes]:
-        """The files of `labelled.uri`, by key. Raises ConfigError where it holds none."""
-        return labelled.read_files(self.config.labelled.uri, self.options)
+        """The files of `labelled.uri`, by key. Raises ConfigError if there are none."""
+        return labelled.read_files(str(self.config.labelled.uri), self.options)
 
     @property
     def schema_fingerprint(self) -> str:
@@ -89,7 +96,7 @@ class Lineage:
 
     @cached_property
     def model(self) -> ModelConfig:
-        """The base model, as the job's tasks are to load it: from one commit, and from a folder by its absolute path."""
+        """The base model as the job's tasks load it: from one commit, or from a folder by its absolute path."""
         return pinned(self.config.model)
 
     @cached_property
@@ -105,17 +112,22 @@ class Lineage:
         return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:
-        inputs = {"schema": self.schema_fingerprint, "catalog": self._catalog_fingerprint()}
+        inputs = {"schema": self.schema_fingerprint}
         if self.config.labelled.uri:
-            inputs["labelled"] = labelled.fingerprint_of(self.labelled_files)
+            inputs |= {"catalog": self._catalog_fingerprint(), "labelled": labelled.fingerprint_of(self.labelled_files)}
             return self._record("data", self.config.labelled, inputs)
+        if self.config.data.catalogs is CatalogSource.given:
+            inputs["catalog"] = self._catalog_fingerprint()
         if self.config.teacher.messages:
             inputs["teacher"] = fingerprint(_saying(self.config.teacher))
         return self._record("data", self.config.data, inputs)
 
     def checkpoint_record(self) -> ArtifactRecord:
-        data = self.data().fingerprint if self.config.data.uri else self.data_record().fingerprint
-        inputs = {"base": self.base_record().fingerprint, "data": data, "schema": self.schema_fingerprint}
+        inputs = {"base": self.base_record().fingerprint, "schema": self.schema_fingerprint}
+        if not self.config.train.epochs:
+            kept = {"epochs": 0, "codec": self.config.codec.value, "version": VERSIONS["checkpoint"]}
+            return ArtifactRecord("checkpoint", kept, inputs)
+        inputs["data"] = self._data_fingerprint()
         if adapter := self.config.train.adapter:
             inputs["adapter"] = _content(adapter_folder(adapter, "train.adapter"), ADAPTER_FILES)
         if self.config.train.also:
@@ -124,14 +136,18 @@ class Lineage:
 
     def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:
         settings = {"name": spec.name, "version": VERSIONS["variant"], "codec": checkpoint.record.config["codec"]}
-        if spec.engine == "gptq" or spec.imatrix:
-            settings["calibration_messages"] = self.config.quant.calibration_messages
         inputs = {"checkpoint": checkpoint.fingerprint, "schema": checkpoint.record.inputs["schema"]}
+        if spec.calibrated:
+            settings["calibration_messages"] = self.config.quant.calibration_messages
+            if not is_trained(checkpoint):
+                inputs["data"] = self.of_messages(checkpoint)._data_fingerprint()
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
-    def svm_record(self) -> ArtifactRecord:
-        settings = {"name": SVM, "version": VERSIONS["svm"], "codec": SVM}
-        return ArtifactRecord(f"variant-{SVM}", settings, {"data": self.data().fingerprint, "schema": self.schema_fingerprint})
+    def linear_record(self, spec: VariantSpec) -> ArtifactRecord:
+        settings = {"name": spec.name, "version": VERSIONS[spec.engine], "codec": spec.engine}
+        inputs = {"data": self.data().fingerprint, "schema": self.schema_fingerprint}
+        inputs |= {"source": SOURCES[spec.source].sha256} if spec.source else {}
+        return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def cascade_record(self, spec: VariantSpec, svm: Artifact, model: Artifact) -> ArtifactRecord:
         settings = {"name": spec.name, "version": VERSIONS["svm"], "codec": model.record.config["codec"]}
@@ -143,18 +159,31 @@ class Lineage:
         settings = {"codec": checkpoint.record.config["codec"], "messages": parity.MESSAGES, "version": VERSIONS["parity"]}
         return ArtifactRecord("parity", settings, {"checkpoint": checkpoint.fingerprint, "data": data.fingerprint})
 
+    def of_messages(self, checkpoint: Artifact) -> "Lineage":
+        """The lineage whose data set variants of `checkpoint` are calibrated and checked with.
+
+        It is the one that the checkpoint was trained on, or that is named. Of a checkpoint without training it is otherwise
+        one about many catalogs: it is the same whatever the job's own catalog is.
+        """
+        if is_trained(checkpoint) or self.config.data.uri or self.config.labelled.uri:
+            return self
+        data = DataConfig(catalogs=CatalogSource.sampled, languages=language.available(), **MANY_CATALOGS)
+        return Lineage(replace(self.config, data=data, teacher=TeacherConfig()))
+
     def data(self) -> Artifact:
         return self._find(self.config.data.uri, self.data_record, "data.uri", "jobs.generate")
 
     def also(self) -> list[Artifact]:
-        """The data sets of `train.also`. Raises ConfigError where one is none."""
+        """Return the data sets of `train.also`. Raises ConfigError if one of them is not a data set."""
         return [self._find(uri, self.data_record, "train.also", "jobs.generate") for uri in self.config.train.also]
 
     def base(self) -> Artifact:
         return self._find(None, self.base_record, "", "jobs.train")
 
     def held_out(self) -> Artifact:
-        """What variants are measured on: the data set's own held-out messages, or with `gold` a half of the gold set."""
+        """Return what variants are measured on: the data set's own held-out messages or, with `gold`, one half of
+        the gold set.
+        """
         if self.config.gold is None:
             return self.data()
         if self.schema.names != GOLD_SLOTS:
@@ -173,9 +202,9 @@ class Lineage:
         return self._find(None, lambda: self._variant_record(spec), "", f"jobs.quantize quant.variants=[{spec.name}]")
 
     def _variant_record(self, spec: VariantSpec) -> ArtifactRecord:
-        if spec.engine == SVM:
-            return self.svm_record()
-        if spec.engine == CASCADE:
+        if spec.linear:
+            return self.linear_record(spec)
+        if spec.model:
             return self.cascade_record(spec, self.variant(VariantSpec.parse(SVM)), self.variant(spec.model))
         return self.variant_record(self.checkpoint(), spec)
 
@@ -188,30 +217,43 @@ class Lineage:
         where = artifact_uri(self.config.workspace, record())
         return load(where, f"run python -m {job} with the same settings first", self.options)
 
-    def _record(self, kind: str, settings: object, inputs: dict, **more) -> ArtifactRecord:
+    def _record(self, kind: str, settings: Any, inputs: dict, **more) -> ArtifactRecord:
         named = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(settings).items()}
         kept = {key: value for key, value in named.items() if key not in PLACES}
         return ArtifactRecord(kind, kept | more | {"version": VERSIONS[kind]}, inputs)
+
+    def _data_fingerprint(self) -> str:
+        return self.data().fingerprint if self.config.data.uri else self.data_record().fingerprint
 
     def _catalog_fingerprint(self) -> str:
         return fingerprint(self.catalog.names)
 
 
 def _content(folder: Path, names: Sequence[str]) -> str:
-    """Of those of the files `names` that the folder has."""
+    """Return a fingerprint of those of the files `names` that the folder has."""
     return fingerprint({name: file_sha256(folder / name) for name in names if (folder / name).exists()})
 
 
 def _saying(teacher: TeacherConfig) -> dict:
-    """What decides a teacher's answers; how fast it is asked, and at what price, does not."""
+    """Return what determines a teacher's answers. Its speed and its price do not."""
     endpoint = teacher.endpoint
     asked = {"model": endpoint.model, "url": endpoint.url, "options": endpoint.options}
     return {**asdict(teacher), "endpoint": asked}
 
 
+def is_trained(checkpoint: Artifact) -> bool:
+    """Whether it is more than the base as it is."""
+    return "data" in checkpoint.record.inputs
+
+
+def matches(artifact: Artifact, lineage: Lineage) -> bool:
+    """Whether it is for the job's schema; a base is for any."""
+    return artifact.record.kind == "base" or artifact.record.inputs.get("schema") == lineage.schema_fingerprint
+
+
 def require_matching(artifact: Artifact, lineage: Lineage) -> None:
-    """Raises ConfigError where a variant was trained for another schema than the job's; a base was trained for none."""
-    if artifact.record.kind != "base" and artifact.record.inputs.get("schema") != lineage.schema_fingerprint:
+    """Raise ConfigError if a variant was trained for another schema than the job's. A base was trained for none."""
+    if not matches(artifact, lineage):
         raise ConfigError(
             "schema", lineage.schema.name, f"{artifact.uri} was trained for another schema; use that one or train again"
         )

@@ -1,4 +1,4 @@
-"""From a variant to a classifier that an actor can load: what travels to a worker instead of a model."""
+"""Describe a classifier so that an actor can load it. This travels to a worker instead of a model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from intent.storage import StorageOptions
 
 @dataclass(frozen=True)
 class ClassifierLoader:
-    """Call it on a worker: fetches the variant, checks every file's SHA-256, and loads the engine.
+    """Load the variant on a worker: fetch it, check every file's SHA-256, and load the engine.
 
     `index`: of a catalog that is asked about shelf by shelf; the prompt's own catalog is then empty.
     """
@@ -68,10 +68,10 @@ def classifier_loader(
     abstains: bool = True,
     index: Artifact | None = None,
 ) -> ClassifierLoader:
-    """`batch` and `device`: instead of the engine's own settings. `checked`: against its gold set. `abstains`: else it labels
-    whatever it is unsure of, too. `index`: of the job's catalog, where it is asked about shelf by shelf.
+    """Return the loader of a variant. Raises ConfigError if the variant was trained for another schema.
 
-    Raises ConfigError where the variant was trained for another schema.
+    `batch`, `device`: override the engine's settings. `checked`: check it against its gold set. `abstains`: if false, it also
+    labels what it is unsure of. `index`: of the job's catalog, if the model is asked about it shelf by shelf.
     """
     require_matching(variant, lineage)
     engine = lineage.config.engine

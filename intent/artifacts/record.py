@@ -1,6 +1,7 @@
-"""What a produced thing is and where it came from: a folder of files with a record, written last.
+"""Record what an artifact is and where it came from. An artifact is a folder of files with a record, written last.
 
-The fingerprint of kind, config and inputs names the folder, so the same inputs give the same path and are made once.
+The fingerprint of kind, config and inputs names the folder. So the same inputs give the same path, and an artifact is made
+once.
 """
 
 import json
@@ -22,9 +23,10 @@ LIBRARIES = ("ray", "torch", "transformers", "peft", "bitsandbytes", "gptqmodel"
 
 @dataclass(frozen=True)
 class ArtifactRecord:
-    """`config` and `inputs` (name -> fingerprint or SHA-256) decide the fingerprint; the rest says how it went.
+    """A record. `config` and `inputs` (name -> fingerprint or SHA-256) determine the fingerprint. The rest says how it was
+    made.
 
-    `attempt`: the folder, below the artifact's, that one builder put the `files` into; "": the artifact's own.
+    `attempt`: the subfolder into which one builder put the `files`; "": the artifact's own folder.
     """
 
     kind: str
@@ -51,21 +53,21 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        """Of the record's fingerprint and of the files: the same inputs can give other bytes (GPTQ, training)."""
+        """The fingerprint of the record's fingerprint and the files: the same inputs can give other bytes (GPTQ, training)."""
         return fingerprint([self.record.fingerprint, {key: entry["sha256"] for key, entry in self.record.files.items()}])
 
     @property
     def files_uri(self) -> str:
-        """The folder that the files lie in. Read them with `Files` or `fetch`, which check them."""
+        """The folder of the files. Read them with `Files` or `fetch`, which check them."""
         return f"{self.uri}/{self.record.attempt}".rstrip("/")
 
     def path(self, key: str) -> str:
-        """The key of one of the files in the store at `uri`."""
+        """Return the key of one of the files in the store at `uri`."""
         return f"{self.record.attempt}/{key}".lstrip("/")
 
 
 def find(uri: str, options: StorageOptions = StorageOptions()) -> Artifact | None:
-    """The artifact at `uri`, or None where it is absent or unfinished. Raises CorruptData where its record is none."""
+    """Return the artifact at `uri`, or None if it is absent or unfinished. Raises CorruptData if its record is invalid."""
     try:
         data = open_store(uri, options).read(RECORD)
     except FileNotFoundError:
@@ -77,7 +79,7 @@ def find(uri: str, options: StorageOptions = StorageOptions()) -> Artifact | Non
 
 
 def load(uri: str, remedy: str, options: StorageOptions = StorageOptions()) -> Artifact:
-    """`find` that raises MissingArtifact with `remedy`."""
+    """Return the artifact at `uri`. Raises MissingArtifact, with `remedy`, if there is none."""
     artifact = find(uri, options)
     if artifact is None:
         raise MissingArtifact(f"nothing finished at {uri}: {remedy}")
@@ -90,7 +92,7 @@ def artifact_uri(parent: str, record: ArtifactRecord) -> str:
 
 @cache
 def code_version(package: Path = Path(intent.__file__).parent) -> str:
-    """The version with the git commit of the clone that the package is in, or else with a hash of its sources."""
+    """Return the version with the git commit of the clone that holds the package, or else with a hash of its sources."""
     clone = package.parent
     if (clone / ".git").exists():
         with suppress(OSError, subprocess.CalledProcessError):

@@ -1,11 +1,11 @@
-"""A workspace's current variants by name, in its file models.json: what `classify` finds."""
+"""Keep a workspace's current variants by name, in its file models.json, where `classify` finds them."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from intent.artifacts.record import Artifact, load
-from intent.artifacts.variant import SVM
+from intent.artifacts.variant import LINEAR
 from intent.errors import ConfigError, CorruptData, MissingArtifact
 from intent.storage import StorageOptions, open_store, split_uri
 
@@ -14,7 +14,7 @@ MODELS = "models.json"
 
 @dataclass(frozen=True)
 class Models:
-    """A workspace's current variants, by name, as URIs, and the fingerprint of the checkpoint that they are of."""
+    """A workspace's current variants, by name, as URIs, and the fingerprint of their checkpoint."""
 
     checkpoint: str | None = None
     variants: dict[str, str] = field(default_factory=dict)
@@ -23,39 +23,45 @@ class Models:
 def publish_models(
     workspace: str, variants: dict[str, Artifact], storage: StorageOptions, checkpoint: str | None = None
 ) -> None:
-    """Make these the workspace's current variants of their names; `classify` finds them there.
+    """Make these the workspace's current variants of their names, for `classify`.
 
-    With the fingerprint of their `checkpoint`, variants of any other are no longer current. What lies in the workspace is
-    named relative to it, so that it can be moved.
+    Variants of any other checkpoint than `checkpoint` are no longer current. Artifacts in the workspace are named relative to
+    it, so that it can be moved.
     """
     here = f"{workspace.rstrip('/')}/"
 
     def change(data: bytes | None) -> bytes:
         before = _parse(data, f"{here}{MODELS}")
         same = checkpoint in (None, before.checkpoint)
-        kept = {name: uri for name, uri in before.variants.items() if same or name == SVM}
+        kept = {name: uri for name, uri in before.variants.items() if same or name.split("-")[0] in LINEAR}
         kept |= {name: variant.uri.removeprefix(here) for name, variant in variants.items()}
         return json.dumps(asdict(Models(before.checkpoint if same else checkpoint, kept)), indent=1).encode()
 
     open_store(workspace, storage).update(MODELS, change)
 
 
+def read_models(uri: str, storage: StorageOptions) -> Models:
+    """What the file at `uri` names, with whole URIs; nothing where there is no such file."""
+    parent, name = split_uri(uri)
+    found = _read(parent, name, storage)
+    whole = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in found.variants.items()}
+    return Models(found.checkpoint, whole)
+
+
 def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict[str, Artifact]:
-    """The variants of these names listed in the file at `uri`. Raises MissingArtifact with the remedy."""
-    parent, _ = split_uri(uri)
-    current = _read(*split_uri(uri), storage).variants
+    """Return the variants of these names from the file at `uri`. Raises MissingArtifact with the remedy."""
+    current = read_models(uri, storage).variants
     if not current:
         raise MissingArtifact(f"no models at {uri}: run make demo, or python -m jobs.train and python -m jobs.quantize")
     for name in names:
         if name not in current:
             raise ConfigError("engine.variants", name, f"{uri} has {sorted(current)}; make it with python -m jobs.quantize")
     remedy = f"{uri} names it; run python -m jobs.quantize"
-    where = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in current.items()}
-    return {name: load(where[name], remedy, storage) for name in names}
+    return {name: load(current[name], remedy, storage) for name in names}
 
 
 def checkpoint_at(uri: str, storage: StorageOptions) -> str | None:
-    """The fingerprint of the checkpoint that the variants in the file at `uri` are of, if any."""
+    """Return the fingerprint of the checkpoint of the variants in the file at `uri`, if there is one."""
     return _read(*split_uri(uri), storage).checkpoint
 
 
@@ -67,12 +73,12 @@ def _read(parent: str, name: str, storage: StorageOptions) -> Models:
 
 
 def _parse(data: bytes | None, uri: str) -> Models:
-    """Raises CorruptData where the file at `uri` is no registry."""
+    """Parse the file at `uri`. Raises CorruptData if it is not a registry."""
     if data is None:
         return Models()
     try:
         found = json.loads(data)
-        # Before checkpoints were kept, a file was its variants alone.
+        # Older files without a checkpoint hold the variants alone.
         return Models(**found) if "variants" in found else Models(None, found)
     except (ValueError, TypeError) as error:
         raise CorruptData(f"{uri}: names no models ({error}); delete it and run python -m jobs.quantize") from error

@@ -1,4 +1,6 @@
-"""Which variant classifies on which hardware: chosen by what a sweep measured, kept beside the workspace's models."""
+"""Select a variant for each kind of hardware by what a sweep measured. The selection is stored beside the
+workspace's models.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,7 @@ MEASURED_ONLY = ("base", "endpoint")
 
 @dataclass(frozen=True)
 class Selected:
-    """The variant for one model of processor, by its name and fingerprint, with the batch it was measured at, and why.
+    """The variant for one model of processor: its name and fingerprint, the batch it was measured with, and why.
 
     `batch` None: as many as the engine finds memory for.
     """
@@ -26,10 +28,10 @@ class Selected:
 
 
 def select(results: Mapping[str, Mapping], allowed_loss: float) -> dict[str, Selected]:
-    """The cheapest result of each hardware class whose exact match is at most `allowed_loss` below the reference's.
+    """Select, by model of processor, the cheapest result whose exact match is at most `allowed_loss` below the reference's.
 
-    By model of processor. Where none is that good, the most accurate. All of a class cost the same an hour, so the
-    cheapest is the fastest. A result that was compared with no reference is none to select.
+    If none is that good, select the most accurate. All results of one kind of hardware cost the same per hour, so the cheapest
+    is the fastest. A result without a reference to compare with is not selected.
     """
     classes: dict[str, list[Mapping]] = {}
     for result in results.values():
@@ -56,7 +58,7 @@ def _select(measured: list[Mapping], allowed_loss: float) -> Selected:
 def publish(
     workspace: str, checkpoint: str, evaluation: str, selected: Mapping[str, Selected], storage: StorageOptions
 ) -> None:
-    """Make these the workspace's selection. What was selected for other hardware stays, if for the same checkpoint."""
+    """Make these the workspace's selection. Selections for other hardware stay if they are for the same checkpoint."""
 
     def change(data: bytes | None) -> bytes:
         before = json.loads(data) if data else None
@@ -68,7 +70,7 @@ def publish(
 
 
 def read(workspace: str, storage: StorageOptions) -> dict | None:
-    """`checkpoint` (a fingerprint) and `hardware` (model of processor -> a `Selected` and its `evaluation`)."""
+    """Read `checkpoint` (a fingerprint) and `hardware` (model of processor -> a `Selected` and its `evaluation`)."""
     try:
         return json.loads(open_store(workspace, storage).read(SELECTION))
     except FileNotFoundError:
@@ -76,14 +78,14 @@ def read(workspace: str, storage: StorageOptions) -> dict | None:
 
 
 def choose(workspace: str, hardware: Sequence[str], storage: StorageOptions) -> dict[str, Selected]:
-    """What was selected for these models of processor, by model; for all that are known where none is named."""
+    """Return what was selected for these models of processor, by model. If none is named, return all selections."""
     known = (read(workspace, storage) or {}).get("hardware", {})
     names = [field.name for field in fields(Selected)]
     return {model: Selected(**{n: known[model][n] for n in names}) for model in hardware or known if model in known}
 
 
 def require_checkpoint(workspace: str, models: str, checkpoint: str | None, storage: StorageOptions) -> None:
-    """Raises ConfigError where the selection is for another checkpoint than the variants in the file `models` are of."""
+    """Raise ConfigError if the selection is for another checkpoint than that of the variants in the file `models`."""
     kept = read(workspace, storage)
     if kept and checkpoint and kept["checkpoint"] != checkpoint:
         raise ConfigError(
@@ -95,7 +97,7 @@ def require_checkpoint(workspace: str, models: str, checkpoint: str | None, stor
 
 
 def require_same(models: str, selected: Selected, found: str) -> None:
-    """Raises ConfigError where the variant of a selected name, by its fingerprint, is not the one that was selected."""
+    """Raise ConfigError if the variant of a selected name does not have the selected fingerprint."""
     if found != selected.fingerprint:
         raise ConfigError(
             "engine.variants",

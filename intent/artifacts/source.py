@@ -1,4 +1,4 @@
-"""What `model.source` names, by content: a folder's files, a package's file, or a commit of a repository on the Hub."""
+"""Name the content of `model.source`: a folder's files, a package's file, or a commit of a repository on the Hub."""
 
 import importlib.util
 import logging
@@ -11,7 +11,7 @@ from intent.artifacts.content import file_sha256, fingerprint
 from intent.config import PACKAGE, ModelConfig
 from intent.errors import ConfigError
 
-# What transformers may read of a folder, code and pickles apart, which are never read.
+# What transformers may read from a folder, without code and pickles, which are never read.
 READ = {".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken"}
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_SECONDS = 20.0
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 def pinned(model: ModelConfig) -> ModelConfig:
-    """The model with `source` as an absolute folder, or with `revision` as the commit that it is on the Hub now.
+    """Return the model with `source` as an absolute folder, or with `revision` as the commit that it has on the Hub now.
 
-    So all tasks of a job load the same files, and a fingerprint names them. Raises ConfigError where no commit is known.
+    So all tasks of a job load the same files, and a fingerprint names them. Raises ConfigError if no commit is known.
     """
     if model.source.startswith(PACKAGE):
         return model
@@ -34,7 +34,7 @@ def pinned(model: ModelConfig) -> ModelConfig:
 
 
 def source_content(model: ModelConfig) -> str:
-    """A name for the content of a `pinned` model's source: a SHA-256, a fingerprint of SHA-256s, or a commit."""
+    """Return a name for the content of a `pinned` model's source: a SHA-256, a fingerprint of SHA-256s, or a commit."""
     if model.source.startswith(PACKAGE):
         return model.sha256 or _package_sha256(model.source)
     folder = Path(model.source)
@@ -59,7 +59,7 @@ def _in_package(source: str, package: str, file: str) -> Path:
 
 @cache
 def _commit(source: str, revision: str | None) -> str:
-    """The commit of a branch or tag (None: the main one): the Hub's, or the last that this machine has loaded."""
+    """Return the commit of a branch or tag (None: the main one): the Hub's, or the last one that this machine has loaded."""
     if revision and COMMIT.fullmatch(revision):
         return revision
     found = _on_hub(source, revision) or _loaded(source, revision)
@@ -77,7 +77,7 @@ def _commit(source: str, revision: str | None) -> str:
 
 
 def _on_hub(source: str, revision: str | None) -> str | None:
-    """None where the Hub is out of reach. Raises ConfigError where it says that there is no such model or revision."""
+    """Return the Hub's commit; None if the Hub cannot be reached. Raises ConfigError if it has no such model or revision."""
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -91,12 +91,12 @@ def _on_hub(source: str, revision: str | None) -> str | None:
     except RevisionNotFoundError as error:
         raise ConfigError("model.revision", revision, f"{source} has no such revision on the Hub; correct it") from error
     except Exception:
-        # Whichever client the Hub's library uses: offline, refused, no answer.
+        # Errors of whichever client the Hub's library uses: offline, refused, no answer.
         return None
 
 
 def _loaded(source: str, revision: str | None) -> str | None:
-    """The commit that the Hub's cache on this machine has for a branch or tag."""
+    """Return the commit of a branch or tag in the Hub's cache on this machine."""
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import repo_folder_name
 

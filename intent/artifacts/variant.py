@@ -1,4 +1,4 @@
-"""What a variant's name says: the engine, and how the checkpoint was quantized for it. Pure."""
+"""Parse a variant's name: the engine, and how the checkpoint was quantized for it. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -6,8 +6,11 @@ from enum import Enum
 
 from intent.errors import ConfigError
 
-SVM, CASCADE = "svm", "cascade"
-# llama.cpp's file types, and the tensor types that it mixes in each by design.
+SVM, EMBEDDING, CASCADE = "svm", "embedding", "cascade"
+# Variants that need no language model, and the sources of vectors for the second.
+LINEAR = (SVM, EMBEDDING)
+EMBEDDINGS = ("wordllama", "minilm")
+# llama.cpp's file types, and the tensor types that each mixes by design.
 GGUF_TYPES = {
     "F16": {"F16"},
     "BF16": {"BF16"},
@@ -22,7 +25,7 @@ GGUF_TYPES = {
     "Q2_K": {"Q2_K", "Q3_K", "Q4_K", "Q6_K"},
 }
 PLAIN_TYPES = ("F16", "BF16")
-# Parts of a model whose type a name can set apart, and the types for them: their blocks fit the rows of every model.
+# Parts of a model for which a name can set another type, and the possible types. Their blocks fit the rows of every model.
 GGUF_PARTS = ("embed", "down", "ends")
 PART_TYPES = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
 
@@ -35,7 +38,7 @@ class Precision(Enum):
 
 
 def expand(pattern: str) -> list[str]:
-    """Shell braces: `gptq-w{8,4}g64{,-act}` is four names."""
+    """Expand shell braces: `gptq-w{8,4}g64{,-act}` is four names."""
     if (match := re.search(r"\{([^{}]*)\}", pattern)) is None:
         return [pattern]
     head, tail = pattern[: match.start()], pattern[match.end() :]
@@ -44,13 +47,18 @@ def expand(pattern: str) -> list[str]:
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """What a variant's name says: `gptq-w4g64[-act]` (act-order), `gguf-Q4_K_M[-PART-TYPE...][-imatrix]`,
-    `reference[-float16]`, `svm`, or `cascade-NAME`: the SVM where it is sure, else the language model `model`, which is the
-    variant NAME.
+    """What a variant's name says.
 
-    `part_types`: of a GGUF, (part, tensor type) of the parts that the name sets apart from the file type; see `parse`.
+        gptq-w4g64[-act]                       GPTQ: bits, group size, act-order
+        gguf-Q4_K_M[-PART-TYPE...][-imatrix]   GGUF: file type, other types for parts, importance matrix
+        reference[-float16]                    the unquantized checkpoint
+        svm                                    the linear SVM
+        embedding-SOURCE                       vectors of SOURCE with a linear classifier
+        cascade-NAME                           the SVM if it is sure, else the language model `model`, the variant NAME
+        base                                   the model before fine-tuning; it is measured but never classifies
 
-    `base` is the model before fine-tuning: to be measured, never to classify.
+    `part_types`: for a GGUF, (part, tensor type) of the parts with a type of their own; see `parse`.
+    `source`: what embeds, for an `embedding`.
     """
 
     name: str
@@ -62,39 +70,52 @@ class VariantSpec:
     part_types: tuple[tuple[str, str], ...] = ()
     imatrix: bool = False
     precision: Precision = Precision.auto
+    source: str = ""
     model: "VariantSpec | None" = None
 
     @property
     def runs(self) -> str:
-        """The engine that decides which hardware it is for."""
+        """The engine that decides which hardware the variant is for."""
         return self.model.engine if self.model else self.engine
 
     @property
     def only_cpus(self) -> bool:
-        return self.runs in ("gguf", SVM)
+        return self.runs in ("gguf", *LINEAR)
+
+    @property
+    def linear(self) -> bool:
+        """Whether it needs no language model."""
+        return self.engine in LINEAR
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether messages decide its weights."""
+        return self.engine == "gptq" or self.imatrix
 
     @property
     def parts(self) -> list["VariantSpec"]:
-        """What must be made before it: of a cascade its two models, else nothing."""
+        """The variants that must be made first: the two models of a cascade, else none."""
         return [VariantSpec(SVM, SVM), self.model] if self.model else []
 
     @classmethod
     def parse(cls, name: str, field_name: str = "quant.variants") -> "VariantSpec":
-        """Read a name. Raises ConfigError, naming `field_name`, where it is none.
+        """Parse a name. Raises ConfigError, naming `field_name`, if it is invalid.
 
-        A GGUF's name is `gguf-FILETYPE`, then any number of `-PART-TYPE`, then `-imatrix` where an importance matrix is used.
-        PART is `embed` (the token embedding and the output layer), `down` (every layer's ffn_down) or `ends` (the first and
-        the last layer); the first that a tensor belongs to counts. `gguf-Q4_0-embed-Q8_0-imatrix` has layers in Q4_0 and the
-        embedding in Q8_0. The layers of F16 and BF16 files have one type: only `embed` can be set apart.
+        A GGUF's name is `gguf-FILETYPE`, then any number of `-PART-TYPE`, then `-imatrix` if an importance matrix is used. PART
+        is `embed` (the token embedding and the output layer), `down` (every layer's ffn_down) or `ends` (the first and the last
+        layer). The first part that a tensor belongs to counts. `gguf-Q4_0-embed-Q8_0-imatrix` has layers in Q4_0 and the
+        embedding in Q8_0. The layers of F16 and BF16 files have one type, so only `embed` can differ.
         """
         if name == SVM:
             return cls(SVM, SVM)
-        if name.startswith(f"{CASCADE}-") and not name.removeprefix(f"{CASCADE}-").startswith((SVM, CASCADE, "base")):
+        if name.startswith(f"{CASCADE}-") and not name.removeprefix(f"{CASCADE}-").startswith((*LINEAR, CASCADE, "base")):
             return cls(name, CASCADE, model=cls.parse(name.removeprefix(f"{CASCADE}-"), field_name))
         if match := re.fullmatch(r"reference(?:-(bfloat16|float16|float32))?", name):
             return cls(name, "reference", precision=Precision(match[1] or "auto"))
         if name == "base":
             return cls(name, "base")
+        if match := re.fullmatch(rf"embedding-({'|'.join(EMBEDDINGS)})", name):
+            return cls(name, EMBEDDING, source=match[1])
         if match := re.fullmatch(r"gptq-w([2348])g([1-9]\d*)(-act)?", name):
             return cls(name, "gptq", int(match[1]), int(match[2]), bool(match[3]))
         part = rf"-(?:{'|'.join(GGUF_PARTS)})-(?:{'|'.join(PART_TYPES)})"
@@ -108,5 +129,6 @@ class VariantSpec:
             name,
             "use gptq-w<2|3|4|8>g<group size>[-act], reference[-bfloat16|-float16|-float32], "
             f"gguf-<type>[-<part>-<part's type>][-imatrix] with a type of {list(GGUF_TYPES)}, parts of {list(GGUF_PARTS)} "
-            f"(F16 and BF16: embed) and their types of {list(PART_TYPES)}, svm, or cascade-<one of these but svm>",
+            f"(F16 and BF16: embed) and their types of {list(PART_TYPES)}, svm, embedding-<one of {list(EMBEDDINGS)}>, "
+            "or cascade-<one of these but svm and embedding>",
         )

@@ -1,8 +1,9 @@
-"""A loaded model that classifies messages.
+"""Classify messages with a loaded model.
 
-`automaton.py` has the valid answers and `decode.py` walks them, shared by all. `batch.py` runs many messages through one
-forward pass at a time. `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `svm.py` answers without a language
-model, `cascade.py` before one. Knows nothing of shards, Ray or storage.
+`automaton.py` builds the valid answers and `decode.py` walks through them, for every engine. `batch.py` runs many messages
+through one forward pass at a time. `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `shelved.py` asks about a
+large catalog, one shelf after the other. `svm.py` and `embedding.py` answer without a language model. `cascade.py` asks the SVM
+before a language model. Knows nothing of shards, Ray or storage.
 """
 
 from collections.abc import Sequence
@@ -22,11 +23,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a message means. `confidence` is of the whole intent, `slots` of each decided slot, in order; all in [0, 1].
-    Of a list, `confidence` is of all its items and of where it ends, `slots` of each item.
+    """What a message means. Confidences are in [0, 1].
 
-    A rejected message has no intent and a `reason`. `variant`: which model answered, where a classifier has several.
-    `message`: the one that is answered, so that an answer cannot be taken for another message's.
+    `confidence`: of the whole intent; for a list, of all its items and of where it ends. `slots`: of each decided slot, in
+    order; for a list, of each item. A rejected message has no intent but a `reason`. `variant`: the model that answered, if a
+    classifier has several. `message`: the message that is answered, so that an answer cannot be taken for another message's.
     """
 
     intent: Intent | None
@@ -42,24 +43,24 @@ class Classifier(Protocol):
     variant: str
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
-        """One prediction a message, in order, each with its message. Never raises for what a message says."""
+        """Return one prediction per message, in order, each with its message. Never raises because of a message's content."""
 
 
 def abstain(prediction: Prediction, below: float) -> Prediction:
-    """The prediction, or an abstention without an intent where its confidence is below the threshold."""
-    if prediction.status is not Status.OK or prediction.confidence >= below:
+    """Return the prediction, or an abstention without an intent if its confidence is below the threshold."""
+    if prediction.status is not Status.OK or prediction.intent is None or prediction.confidence >= below:
         return prediction
     return replace(prediction, intent=dict.fromkeys(prediction.intent), status=Status.ABSTAINED)
 
 
 def classify_each(classifier: Classifier, messages: Sequence[str]) -> list[Prediction]:
-    """The predictions of `messages`. Raises IntentError where they are not of each message, once and in order."""
+    """Return the predictions of `messages`. Raises IntentError unless there is one for each message, in order."""
     predictions = classifier.classify(messages)
     if len(predictions) != len(messages):
         raise IntentError(f"{classifier.variant} gave {len(predictions)} predictions for {len(messages)} messages")
     for number, (prediction, message) in enumerate(zip(predictions, messages, strict=True), 1):
         if prediction.message != message:
-            # By number: a message's text is not for logs.
+            # By number, because logs must not contain messages.
             said = f"gave the answer of another message for message {number} of {len(messages)}"
             raise IntentError(f"{classifier.variant} {said}; its labels cannot be trusted, leave it out of engine.variants")
     return predictions

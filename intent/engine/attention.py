@@ -1,10 +1,10 @@
-"""Compute attention of many rows behind one shared prefix, whose keys and values are read in place and copied for no row.
+"""Compute attention of many rows behind one shared prefix, whose keys and values are read in place and never copied.
 
-The fed tokens of all rows are laid end to end, as if they were one row, so that nothing is padded. To the prefix, their
-queries are one product, or one call of FlashAttention on a GPU (the shared part of Hydragen, Juravsky et al., arXiv
-2402.05099). To its own tokens, each row attends by a call of FlashAttention for rows of different lengths, or in one padded
+The fed tokens of all rows are concatenated, as if they were one row, so that nothing is padded. Their queries attend to the
+prefix in one product, or in one call of FlashAttention on a GPU (the shared part of Hydragen, Juravsky et al., arXiv
+2402.05099). Each row attends to its own tokens in a call of FlashAttention for rows of different lengths, or in one padded
 product. The two parts are joined by the logsumexps of their scores. A layer with a sliding window keeps only the end of the
-prefix, and each query sees the part of it that its window reaches. Knows nothing of messages.
+prefix, and each query sees the part of it that is in its window. Knows nothing of messages.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ NAME = "behind_prefix"
 
 @dataclass
 class Pool:
-    """The keys and values of the rows' own tokens: `room` of each row, by layer [rows * room, kv heads, size]."""
+    """Keys and values of the rows' own tokens, with `room` for each row, by layer [rows * room, kv heads, size]."""
 
     rows: int
     room: int
@@ -70,7 +70,9 @@ class Behind:
     join: Callable
 
     def hidden_prefix(self, window: int | None, kept: int) -> "torch.Tensor | None":
-        """Return where a token does not see one of the prefix's last `kept` tokens, bool [tokens, kept], or None."""
+        """Return, as bool [tokens, kept], which of the prefix's last `kept` tokens each token does not see; None if it sees
+        all.
+        """
         import torch
 
         if not window or self.length + self.longest <= window:
@@ -79,7 +81,7 @@ class Behind:
 
     @cached_property
     def padded(self) -> "torch.Tensor":
-        """The fed tokens by row, int64 [rows, widest]; past a row's end, other rows' tokens."""
+        """The fed tokens by row, int64 [rows, widest]. After the end of a row come other rows' tokens."""
         import torch
 
         columns = torch.arange(self.widest, device=self.starts.device)
@@ -87,7 +89,7 @@ class Behind:
 
     @cached_property
     def unpadded(self) -> "torch.Tensor":
-        """Where in `padded`, laid end to end, each fed token is, int64 [tokens]."""
+        """The index of each fed token in the flattened `padded`, int64 [tokens]."""
         import torch
 
         counts = (self.starts[1:] - self.starts[:-1]).long()
@@ -96,29 +98,29 @@ class Behind:
 
 
 def install(model) -> None:
-    """Let a transformers model take `behind=`, what all rows are behind, in its forward pass."""
+    """Make a transformers model accept `behind=` in its forward pass: what all rows are behind."""
     import torch
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    # A compiled layer calls it as it is: what it writes belongs to no layer.
+    # A compiled layer calls it uncompiled: what it writes belongs to no layer.
     AttentionInterface.register(NAME, torch.compiler.disable(behind_prefix))
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
 
 
 def require_no_cap(module, options: dict) -> None:
-    """Raises ConfigError where the model caps its scores."""
+    """Raise ConfigError if the model caps its attention scores."""
     if options.get("softcap"):
         remedy = "caps its attention scores, which shared prefixes do not; use another model"
         raise ConfigError("model.source", module.config.model_type, remedy)
 
 
 def behind_prefix(module, query, key, value, attention_mask, scaling=None, behind: Behind | None = None, **kwargs):
-    """Compute attention as transformers' attention functions do, or, given `behind`, behind its prefix.
+    """Compute attention like transformers' attention functions or, if `behind` is given, behind its prefix.
 
-    Then query is [1, heads, tokens, size], key and value [1, kv heads, tokens, size], of the fed tokens of all rows. Returns
-    ([1, tokens, heads, size], None).
+    With `behind`, query is [1, heads, tokens, size], and key and value are [1, kv heads, tokens, size], of the fed tokens of
+    all rows. Returns ([1, tokens, heads, size], None).
     """
     if behind is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -132,8 +134,8 @@ def behind_prefix(module, query, key, value, attention_mask, scaling=None, behin
     flash = _flash(query)
     prefix = behind.prefix[module.layer_idx]
     far = behind.hidden_prefix(window, prefix[0].shape[2])
-    to_prefix = _flash_prefix if flash and far is None else _dense_prefix
-    to_own = _flash_own if flash else _dense_own
+    to_prefix: Callable = _flash_prefix if flash and far is None else _dense_prefix
+    to_own: Callable = _flash_own if flash else _dense_own
     parts = (*to_prefix(query, *prefix, scaling, far), *to_own(query, keys, values, scaling, window, behind))
     return behind.join(*parts, value.dtype)[None], None
 
@@ -145,10 +147,10 @@ def join(
     own_mass: "torch.Tensor",
     dtype: "torch.dtype",
 ) -> "torch.Tensor":
-    """Return attention [tokens, heads, size] to both parts, of its outputs and their logsumexps [tokens, heads]."""
+    """Join two parts of attention, from their outputs [tokens, heads, size] and their logsumexps [tokens, heads]."""
     import torch
 
-    # In 16 bits a share near 1 would leave nothing of the other.
+    # In 16 bits, a share near 1 would leave nothing of the other part.
     share = (prefix_mass - own_mass).sigmoid()[..., None]
     return torch.lerp(of_own.float(), of_prefix.float(), share).to(dtype)
 
@@ -157,7 +159,9 @@ Part = tuple["torch.Tensor", "torch.Tensor"]
 
 
 def _flash_prefix(query, key, value, scaling: float, far: None) -> Part:
-    """(outputs [tokens, heads, size], logsumexps [tokens, heads]); query [tokens, heads, size], key as in `Behind.prefix`."""
+    """Return (outputs [tokens, heads, size], logsumexps [tokens, heads]). query: [tokens, heads, size]; key as in
+    `Behind.prefix`.
+    """
     import torch
 
     asking = query[None].transpose(1, 2)
@@ -166,9 +170,9 @@ def _flash_prefix(query, key, value, scaling: float, far: None) -> Part:
 
 
 def _dense_prefix(query, key, value, scaling: float, far: "torch.Tensor | None") -> Part:
-    """As `_flash_prefix`; `far`: bool [tokens, kept], where a query sees no key."""
+    """Do the same as `_flash_prefix`. `far`: bool [tokens, kept], keys that a query does not see."""
     groups, (tokens, heads, size) = key.shape[1], query.shape
-    # The heads of a group share its keys: they are more queries of the same product.
+    # The heads of a group share keys, so they are more queries of the same product.
     asking = query.view(tokens, groups, -1, size).permute(1, 2, 0, 3).reshape(groups, -1, size)
     hidden = None if far is None else far.repeat(heads // groups, 1)[None]
     out, mass, _ = weighted(asking, key[0], value[0], scaling, hidden)
@@ -177,7 +181,7 @@ def _dense_prefix(query, key, value, scaling: float, far: "torch.Tensor | None")
 
 
 def _flash_own(query, keys, values, scaling: float, window: int | None, behind: Behind) -> Part:
-    """As `_flash_prefix`, each row to its own tokens in `keys` and `values` [slots, kv heads, size]."""
+    """Attend from each row to its own tokens in `keys` and `values` [slots, kv heads, size]. Returns as `_flash_prefix`."""
     import torch
 
     local = {"window_size_left": window - 1} if window and behind.longest > window else {}
@@ -200,7 +204,7 @@ def _flash_own(query, keys, values, scaling: float, window: int | None, behind: 
 
 
 def _dense_own(query, keys, values, scaling: float, window: int | None, behind: Behind) -> Part:
-    """As `_flash_own`, in one product of all rows, padded to the widest and to the longest."""
+    """Do the same as `_flash_own` in one product of all rows, padded to the widest and to the longest."""
     import torch
 
     heads, size = query.shape[1:]
@@ -220,7 +224,7 @@ def _dense_own(query, keys, values, scaling: float, window: int | None, behind: 
 
 
 def _flash(query: "torch.Tensor") -> bool:
-    """Whether FlashAttention has a kernel: on GPUs since Ampere, in 16 bits, for heads of 8, 16 ... 256."""
+    """Return whether FlashAttention has a kernel: on GPUs since Ampere, in 16 bits, for head sizes 8, 16 ... 256."""
     import torch
 
     halves = query.dtype in (torch.bfloat16, torch.float16)
@@ -231,9 +235,10 @@ def _flash(query: "torch.Tensor") -> bool:
 def weighted(
     query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scaling: float, hidden: "torch.Tensor | None" = None
 ) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
-    """Return (attention's output, logsumexp of its scores [..., 1] in float32, weights); `hidden`: where a query sees no key.
+    """Return (attention output, logsumexp of its scores [..., 1] in float32, weights). `hidden`: keys that a query does not
+    see.
 
-    A query that sees no key has the least logsumexp there is, so that it takes nothing of this part.
+    A query that sees no key has the lowest possible logsumexp, so it takes nothing from this part.
     """
     import torch
 

@@ -1,17 +1,17 @@
-"""The automaton of valid answers over an engine's own tokens.
+"""Build the automaton of valid answers over an engine's own tokens.
 
-Each slot's values form a trie of token sequences; the slots' tries follow one another. Only a node with two or more
-children is a state: there the model decides, by its logits restricted to the children, and the softmax over just those
-is the confidence. Tokens between states are forced and cost no forward pass of their own. Three codecs write an answer:
+The values of each slot form a trie of token sequences, and the tries of the slots follow one another. Only a node with two or
+more children is a state. There the model decides by its logits restricted to the children, and the softmax over these is the
+confidence. Tokens between states are forced and cost no forward pass of their own. There are three output formats (codecs):
 
 - `json`: the paper's text, `{"action": "add", "product": "Whole Milk 1L", "quantity": 2}` and a newline.
-- `compact`: the decisions alone. Every forced token is left out, so the product is as many tokens of its name as tell
-  it apart in this catalog, and an answer costs one forward pass of one token per further decision.
-- `pointing`: as compact, but what the message points at is decided first, with "nothing", which ends the answer, among its
-  options: whether any product fits is asked together with which one.
+- `compact`: the decisions alone. Forced tokens are left out. A product is the tokens of its name that distinguish it in this
+  catalog. An answer costs one forward pass of one token per decision after the first.
+- `pointing`: like compact, but the product is decided first. One of its options is "nothing", which ends the answer. So one
+  decision says whether any product fits and which one.
 
-Where a schema repeats, the automaton is a loop. The slot that is decided first has the end of the list among its options, so
-whether another item follows is asked together with what it begins with. After as many items as there may be, nothing is asked.
+If a schema repeats, the automaton is a loop. The slot that is decided first has the end of the list among its options. So one
+decision says whether another item follows and how it begins. After the maximum number of items, nothing is decided.
 
 Knows token ids and schemas; knows nothing of models.
 """
@@ -20,7 +20,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 END = -1
 UNDECIDED = -1
-# How JSON writes the empty list, told by the same decision as what the first item begins with, and closes any.
+# How JSON writes the empty list, and how it closes a list. The decision about the first item's beginning also chooses the empty
+# list.
 NOTHING, JSON_CLOSE = "none", "]}\n"
 
 _Sequences = list[tuple[int, ...]]
@@ -40,18 +41,18 @@ _Sequences = list[tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Ended:
-    """Among the options of the slot that is decided first: the first slot has this value, which ends the answer.
+    """An option of the slot that is decided first: the first slot has this value, which ends the answer.
 
-    None is the end of a list.
+    The value None is the end of a list.
     """
 
     value: Value | None
 
 
 class Target(NamedTuple):
-    """What a model is trained to answer: `tokens`, and which of them are `decisions` (positions).
+    """The answer that a model is trained to give: `tokens`, and the positions of its `decisions` among them.
 
-    `states` and `choices`: of each decision, the automaton's state and which of its edges is taken.
+    `states` and `choices`: for each decision, the automaton's state and the number of its edge.
     """
 
     tokens: list[int]
@@ -61,12 +62,11 @@ class Target(NamedTuple):
 
 
 class Automaton:
-    """States in compressed sparse rows: the edges of state s are `edges(s)`, with a token, a feed and a next state each.
+    """States in compressed sparse rows. The edges of state s are `edges(s)`, each with a token, a feed and a next state.
 
-    `head` is forced before the first decision. An edge's feed is its token and what is forced behind it. No answer has more
-    than `longest` tokens, of which `beyond` are for the items of a list after its first.
-
-    `again`: the state that an item of a list leads to; there the next item is begun or the list ended. None without lists.
+    `head`: tokens that are forced before the first decision. An edge's feed is its token and the forced tokens after it.
+    `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the first. `again`: the state
+    after an item of a list, in which the next item begins or the list ends; None without lists.
     """
 
     def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", codec: str):
@@ -90,37 +90,39 @@ class Automaton:
         self.longest = len(self.head) + item + self.beyond
 
     def _add_slots(self, order: Sequence[int], after: tuple[tuple, int]) -> tuple[tuple, int]:
-        """Adds the slots' states, one slot after another; returns as `_add_slot`."""
+        """Add the slots' states, one slot after another. Returns as `_add_slot`."""
         for i in reversed(order):
             after = self._add_slot(i, self._sequences[i], after)
         return after
 
     def _add_loop(self, tokenizer: "Tokenizer") -> tuple[tuple, int]:
-        """Adds an item's states, the last of which lead to the item's first; returns as `_add_slot`."""
+        """Add the states of an item, the last of which lead back to the first. Returns as `_add_slot`."""
         first, *rest = self.order
         sequences = self._sequences[first]
         if self.codec == "json":
-            # What separates items is written before all but the first.
+            # Every item but the first is preceded by a separator.
             sequences = _encode(tokenizer, _json_again(self.schema, self.options[0]))
             self._close = _encode(tokenizer, [JSON_CLOSE])[0]
-        # Nothing is forced here: the end of the list and its next item begin with other characters.
+        # Nothing is forced here: the end of the list and the next item begin with different characters.
         self.again = self._add_state(first, 0, sequences)
         item = self._add_slots(rest, ((), self.again))
         self._add_slot(first, sequences, item, self.again)
         return self._add_slot(first, self._sequences[first], item) if self.codec == "json" else ((), self.again)
 
     def _longest(self, slot: int) -> int:
-        """Of the slot's options: whole where forced tokens are written too, else as far as decisions go."""
+        """Return the most tokens of the slot's options: all of them if forced tokens are written too, else those up to the last
+        decision.
+        """
         if self.codec == "json":
             return max(len(sequence) for said in (self._sequences[slot], *self._begun(slot)) for sequence in said)
         return max((depth + 1 for depth, of in zip(self._depth, self._slot, strict=True) if of == slot), default=0)
 
     def _begun(self, slot: int) -> list["_Sequences"]:
-        """What the slot's options are written as where they begin another item of a list."""
+        """Return the tokens of the slot's options where they begin another item of a list."""
         return [self._said[self.again]] if self.again is not None and self._slot[self.again] == slot else []
 
     def allowed(self, state: int) -> np.ndarray:
-        """Token ids of a state's edges, int32."""
+        """Return the token ids of a state's edges, int32."""
         first, stop = self._edges[state]
         return self._tokens[first:stop]
 
@@ -128,16 +130,18 @@ class Automaton:
         return self._slot[state]
 
     def edge(self, state: int, choice: int) -> tuple[tuple[int, ...], int, int]:
-        """(feed, next state or END, index of the slot's option or UNDECIDED) of the state's edge number `choice`."""
+        """Return (feed, next state or END, index of the slot's option or UNDECIDED) of the state's edge `choice`."""
         edge = self._edges[state][0] + choice
         return self._feed[edge], self._next[edge], self._value[edge]
 
     def intent(self, chosen: Sequence[int]) -> Intent:
-        """The intent of option indexes by slot; a slot that had only one option has it where it was reached."""
+        """Return the intent for option indexes by slot. A slot that had only one option gets it if the answer
+        reached the slot.
+        """
         first = self._option(chosen, self.order[0])
         if isinstance(first, Ended):
             return self.schema.intent([first.value])
-        decided: list[Value] = []
+        decided: list = []
         for i, slot in enumerate(self.schema.slots):
             decided.append(self._option(chosen, i))
             if decided[-1] in slot.ends:
@@ -145,14 +149,14 @@ class Automaton:
         return self.schema.intent(decided)
 
     def item(self, chosen: Sequence[int]) -> Item:
-        """An item of a list, as `intent`."""
+        """Return an item of a list for option indexes by slot."""
         return {name: self._option(chosen, i) for i, name in enumerate(self.schema.names)}
 
-    def _option(self, chosen: Sequence[int], slot: int) -> "Value | Ended":
+    def _option(self, chosen: "Sequence[int] | np.ndarray", slot: int) -> Any:
         return self.options[slot][0 if chosen[slot] == UNDECIDED else chosen[slot]]
 
     def credit(self, chosen: np.ndarray, confidences: np.ndarray) -> np.ndarray:
-        """Confidences by slot: that of an answer which ends at its first decision is the first slot's."""
+        """Return confidences by slot. If the first decision ends the answer, its confidence goes to the first slot."""
         first = self.order[0]
         if first != 0 and isinstance(self._option(chosen, first), Ended):
             confidences = confidences.copy()
@@ -160,7 +164,7 @@ class Automaton:
         return confidences
 
     def target(self, intent: Intent) -> Target:
-        """The path to `intent`. Raises ValueError where it is not valid."""
+        """Return the path to `intent`. Raises ValueError if the intent is not valid."""
         items = self._wanted(intent)
         tokens, decisions, states, choices = list(self.head), [], [], []
         state, item = self.start, 0
@@ -183,8 +187,8 @@ class Automaton:
                     state = END
         return Target(tokens, decisions, states, choices)
 
-    def _wanted(self, intent: Intent) -> list[list["Value | Ended"]]:
-        """The option of each slot, by item; behind the last item of a list its end."""
+    def _wanted(self, intent: Intent) -> list[list]:
+        """Return the option of each slot, by item. The end of a list follows its last item."""
         if self.schema.repeat > 1:
             items, ended = items_of(intent), [Ended(None)] * len(self.order)
             if len(items) > self.schema.repeat:
@@ -198,7 +202,7 @@ class Automaton:
     def _add_slot(
         self, slot: int, sequences: "_Sequences", after: tuple[tuple, int], root: int | None = None
     ) -> tuple[tuple, int]:
-        """Adds a slot's states; returns (tokens forced on entering the slot, its first state). `root`: that state, if known."""
+        """Add a slot's states. Returns (tokens forced on entering the slot, its first state). `root`: that state, if known."""
         ends = self.schema.slots[slot].ends
         forced = self.codec == "json"
 
@@ -243,7 +247,7 @@ class Automaton:
 
 
 def answer_text(schema: IntentSchema, intent: Intent) -> str:
-    """The json codec's text, without its newline. The empty list is written as one item of `none`."""
+    """Return the json codec's text without its newline. The empty list is written as one item of `none`."""
     if schema.repeat > 1 and not items_of(intent):
         intent = {INTENTS: [{schema.names[0]: NOTHING}]}
     else:
@@ -252,12 +256,12 @@ def answer_text(schema: IntentSchema, intent: Intent) -> str:
 
 
 def _json_head(schema: IntentSchema) -> str:
-    """What every answer begins with."""
+    """Return the text that every answer begins with."""
     return (f'{{"{INTENTS}": [' if schema.repeat > 1 else "") + _json_key(schema, 0)
 
 
 def _json_again(schema: IntentSchema, options: Sequence["Value | Ended"]) -> list[str]:
-    """The texts of the first slot's options where another item may follow."""
+    """Return the texts of the first slot's options where another item may follow."""
     opening = f", {_json_key(schema, 0)}"
     return [
         JSON_CLOSE if isinstance(each, Ended) else opening + text
@@ -270,7 +274,7 @@ def _json_key(schema: IntentSchema, slot: int) -> str:
 
 
 def _order(schema: IntentSchema) -> list[int]:
-    """The slots as they are decided: the first Entity before a first slot whose values can end the answer, or the list."""
+    """Return the order in which slots are decided: the first Entity before a first slot that can end the answer or the list."""
     slots = schema.slots
     if schema.repeat > 1:
         entity = next((i for i, slot in enumerate(slots) if isinstance(slot, Entity)), 0)
@@ -284,7 +288,9 @@ def _order(schema: IntentSchema) -> list[int]:
 
 
 def _options(schema: IntentSchema, i: int, domain: Sequence[Value], order: Sequence[int]) -> Sequence["Value | Ended"]:
-    """What slot `i` is decided among. Where another slot comes before the first, the first slot's endings are its options."""
+    """Return the options of slot `i`. If another slot is decided before the first, it has the first slot's ending values as
+    options.
+    """
     if schema.repeat > 1:
         return [*domain, Ended(None)] if i == order[0] else domain
     if order[0] == 0 or i not in (0, order[0]):
@@ -294,9 +300,9 @@ def _options(schema: IntentSchema, i: int, domain: Sequence[Value], order: Seque
 
 
 def _sequences(schema: IntentSchema, i: int, options: Sequence["Value | Ended"], tokenizer: "Tokenizer", codec: str) -> list:
-    """The tokens of each option of slot `i`, with what closes it; none is the beginning of another.
+    """Return the tokens of each option of slot `i` with what closes it. No option is a prefix of another.
 
-    A name is written as the prompt lists it.
+    A name is written as in the prompt.
     """
     if isinstance(schema.slots[i], Entity):
         options = [ascii_digits(option) if isinstance(option, str) else option for option in options]
@@ -306,7 +312,7 @@ def _sequences(schema: IntentSchema, i: int, options: Sequence["Value | Ended"],
 
 
 def _json(schema: IntentSchema, i: int, options: Sequence["Value | Ended"]) -> list[str]:
-    """The json codec's text of each option of slot `i`, with what closes it."""
+    """Return the json codec's text of each option of slot `i` with what closes it."""
     rest = [_json_key(schema, later) for later in range(i + 1, len(schema.slots))]
     close = "}" if schema.repeat > 1 else "}\n"
     closings = (rest[0] if rest else close, "".join(f"{key} null" for key in rest) + close)
@@ -331,14 +337,14 @@ def _encode(tokenizer: "Tokenizer", texts: list[str]) -> list[tuple[int, ...]]:
 
 
 def _prefix_free(sequences: list[tuple[int, ...]], stop: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """`sequences` with `stop` behind each that begins another."""
+    """Append `stop` to each of `sequences` that is a prefix of another."""
     ordered = sorted(sequences)
     begins = {a for a, b in itertools.pairwise(ordered) if b[: len(a)] == a}
     return [sequence + stop if sequence in begins else sequence for sequence in sequences]
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens `a` and `b` begin with alike."""
+    """Return the length of the common prefix of `a` and `b`."""
     length = 0
     for x, y in zip(a, b, strict=False):
         if x != y:
@@ -348,7 +354,7 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def _runs(ordered: list[tuple[int, ...]], low: int, high: int, depth: int) -> Iterator[tuple[int, int]]:
-    """The ranges within [low, high) of sequences that share their token at `depth`."""
+    """Yield the ranges within [low, high) of sequences that share their token at `depth`."""
     start = low
     for i in range(low + 1, high + 1):
         if i == high or ordered[i][depth] != ordered[start][depth]:

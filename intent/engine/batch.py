@@ -1,8 +1,8 @@
-"""Run many messages through one model: the scheduling that every engine shares.
+"""Schedule many messages through one model. Every engine shares this scheduler.
 
-An engine supplies `Forward`: it holds the prompt's prefix in its cache once, extends sequences behind it by some tokens
-each, and gives logits for the last token of each. Messages that begin alike, or are of like length, run together. A waiting
-message takes the place of a finished one at once, so that a pass has new messages beside answers under way.
+An engine supplies `Forward`. It holds the prompt's prefix in its cache once, extends sequences behind it by some tokens each,
+and gives the logits after the last token of each. Messages that begin alike, or have similar lengths, run together. A waiting
+message takes the place of a finished one at once, so a pass has new messages beside answers in progress.
 """
 
 import logging
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Feed = tuple[int, Sequence[int]]
-# Messages tokenised at once.
+# The number of messages that are tokenized at once.
 PIECE = 4096
 
 logger = logging.getLogger(__name__)
 
 
 class Forward(Protocol):
-    """A forward pass with room for `places` sequences behind the prefix, each of at most `room` tokens, `capacity` in all.
+    """A forward pass with `places` sequences behind the prefix, each of at most `room` tokens, and `capacity` tokens in all.
 
-    `lanes`: that many times, independent of one another, so that one is computed while another's answers are read.
-    `usual`: so many tokens a sequence has in nearly all cases; longer ones come apart. `max_tokens`: the most one `extend`
-    takes. `shares`: what neighbours begin with alike is computed once. `computed`: tokens so far, prefixes apart.
+    `lanes`: the number of independent sets of places; one is computed while another's answers are read. `usual`: the tokens of
+    a sequence in nearly all cases; longer ones run separately. `max_tokens`: the most that one `extend` accepts. `shares`:
+    neighbors that begin alike compute their beginning once. `computed`: tokens so far, without prefixes.
     """
 
     lanes: int
@@ -47,21 +47,22 @@ class Forward(Protocol):
     computed: int
 
     def extend(self, feeds: Sequence[Feed], tokens: np.ndarray, lane: int = 0) -> Take:
-        """Append tokens to the sequences at some places of a lane; return their logits after the last token of each.
+        """Append tokens to the sequences at some places of a lane. Returns the logits after the last token of each.
 
-        `tokens`: ids, in order, of which logits may be asked. What is returned is valid until the lane's next call, and may
-        wait for the result only when it is asked. Raises MemoryError where the machine has none left; every sequence of every
-        lane is then gone.
+        `tokens`: sorted ids whose logits may be requested. The result is valid until the lane's next call, and it may wait for
+        the computation only when it is read. Raises MemoryError if memory runs out; then all sequences of all lanes are lost.
         """
 
     def begin(self, prefix: Sequence[int]) -> None:
-        """Hold another prefix from now on; no sequence is under way."""
+        """Hold another prefix from now on. No sequence may be in progress."""
 
     def arrange(self, room: int) -> None:
-        """Give every place so much room from now on, which may change how many there are; no sequence is under way."""
+        """Give every place this much room from now on, which may change the number of places. No sequence may be in
+        progress.
+        """
 
     def halve(self) -> None:
-        """Take half as many sequences, and tokens a pass, from now on; no sequence is under way."""
+        """Halve the number of sequences, and the tokens of a pass, from now on. No sequence may be in progress."""
 
     def release(self, place: int, lane: int = 0) -> None:
         """Forget a place's sequence."""
@@ -72,10 +73,10 @@ class Forward(Protocol):
 
 @dataclass
 class _Lane:
-    """What is under way in one lane.
+    """The work in progress of one lane.
 
-    free: places that no sequence has. running: by row, its place and next feed. sequences: by row, all that it is asked.
-    step, take: the rows of the pass that was started, and what it gives.
+    free: places without a sequence. running: by row, its place and next feed. sequences: by row, all of its tokens. step, take:
+    the rows of the started pass, and its result.
     """
 
     number: int
@@ -87,13 +88,13 @@ class _Lane:
 
 
 class _Waiting:
-    """Rows with their sequences, taken from the front; what was taken can be put back."""
+    """Rows with their sequences, taken from the front. Taken rows can be put back."""
 
     def __init__(self, rows: Iterator[tuple[int, Sequence[int]]]):
         self.rows, self.ahead = rows, deque()
 
     def first(self) -> tuple[int, Sequence[int]] | None:
-        """The next one, which stays; None where there is none."""
+        """Return the next row without taking it; None if there is none."""
         if not self.ahead and (row := next(self.rows, None)):
             self.ahead.append(row)
         return self.ahead[0] if self.ahead else None
@@ -102,14 +103,14 @@ class _Waiting:
         return self.ahead.popleft()
 
     def put_back(self, rows: Mapping[int, Sequence[int]]) -> None:
-        self.ahead.extendleft(reversed(rows.items()))
+        self.ahead.extendleft(reversed(list(rows.items())))
 
 
 @dataclass
 class BatchClassifier:
-    """A `Classifier` over a `Forward`. Messages longer than `max_message_tokens` are rejected.
+    """A `Classifier` on top of a `Forward`. Rejects messages longer than `max_message_tokens`.
 
-    `walk`: makes the walk through the automaton of the messages with these numbers in a call. `answered`: messages so far.
+    `walk`: creates the walk through the automaton for the messages with these numbers in a call. `answered`: messages so far.
     """
 
     variant: str
@@ -123,7 +124,7 @@ class BatchClassifier:
     answered: int = 0
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
-        # What shares a beginning, or is of one length, meets within a piece; the next piece is tokenised meanwhile.
+        # Sort so that similar messages share a chunk. The next chunk is tokenized meanwhile.
         order = sorted(range(len(messages)), key=messages.__getitem__ if self.forward.shares else lambda i: len(messages[i]))
         pieces = [order[at : at + PIECE] for at in range(0, len(order), PIECE)]
         tokenised = _ahead(lambda piece: self.prompt.message_ids(self.tokenizer, [messages[i] for i in piece]), pieces)
@@ -132,7 +133,9 @@ class BatchClassifier:
         long: list[tuple[int, Sequence[int]]] = []
 
         def usual() -> Iterator[tuple[int, Sequence[int]]]:
-            """Sequences to decode, alike ones together. Rejects what it meets that has none, and lays aside the long."""
+            """Yield sequences to decode, similar ones together. Rejects messages that cannot be asked, and sets long ones
+            aside.
+            """
             for piece, sequences in zip(pieces, tokenised, strict=True):
                 for i, sequence in sorted(zip(piece, sequences, strict=True), key=self._alike):
                     predictions[i] = self._refusal(sequence, limit)
@@ -157,7 +160,7 @@ class BatchClassifier:
         return self.forward.computed
 
     def ask(self, prompt: Prompt) -> None:
-        """Ask messages by `prompt` from now on."""
+        """Ask messages with `prompt` from now on."""
         if prompt != self.prompt:
             self.forward.begin(prompt.prefix_ids(self.tokenizer))
             self.automaton = Automaton(prompt.schema, prompt.catalog, self.tokenizer, self.automaton.codec)
@@ -174,19 +177,19 @@ class BatchClassifier:
             return Prediction(None, status=Status.REJECTED, reason=reason)
         return None
 
-    def _alike(self, row: tuple[int, Sequence[int]]) -> Sequence[int] | int:
-        """Where beginnings are shared, alike ones are neighbours; elsewhere like lengths are."""
+    def _alike(self, row: tuple[int, Any]) -> Any:
+        """Sort key: by tokens if the engine shares beginnings, else by length."""
         return row[1] if self.forward.shares else len(row[1])
 
     def _need(self, sequence: Sequence[int]) -> int:
-        """How much room a sequence and its answer need."""
+        """Return the room that a sequence and its answer need."""
         return len(sequence) + self.automaton.longest - len(self.automaton.head)
 
     def _decode(self, walk: Walk, rows: Iterator[tuple[int, Sequence[int]]]) -> None:
         waiting, lanes = _Waiting(rows), self._lanes()
         while waiting.first() or any(lane.running for lane in lanes):
             if self.automaton.start == END:
-                # Nothing is decided: a message is only accepted or refused.
+                # There is nothing to decide: a message is only accepted or refused.
                 waiting.take()
                 continue
             try:
@@ -202,7 +205,7 @@ class BatchClassifier:
         return [_Lane(number, list(range(self.forward.places))) for number in range(self.forward.lanes)]
 
     def _read(self, lane: _Lane, walk: Walk) -> None:
-        """Decide by what the lane's pass gives, once it is done."""
+        """Decide by the result of the lane's pass, once it is done."""
         if lane.take is None:
             return
         for row, feed in zip(lane.step, walk.advance(np.asarray(lane.step), lane.take), strict=True):
@@ -229,13 +232,13 @@ class BatchClassifier:
             room, tokens = room - self._need(sequence), tokens - len(sequence)
 
     def _start(self, lane: _Lane, walk: Walk) -> None:
-        """Start a forward pass of what the lane has."""
+        """Start a forward pass for the lane."""
         if lane.running:
             lane.step = self._fitting(lane.running)
             lane.take = self.forward.extend([lane.running[row] for row in lane.step], walk.allowed(lane.step), lane.number)
 
     def _halve(self, walk: Walk, lanes: Sequence[_Lane], waiting: _Waiting) -> None:
-        """Half the places from now on; what was under way begins again."""
+        """Halve the places from now on. Sequences in progress start again."""
         if self.forward.places == 1:
             raise
         self.forward.halve()
@@ -246,7 +249,7 @@ class BatchClassifier:
             waiting.put_back(lane.sequences)
 
     def _fitting(self, running: dict[int, Feed]) -> list[int]:
-        """The rows whose feeds go into one forward pass, oldest first."""
+        """Return the rows whose feeds go into one forward pass, oldest first."""
         rows, tokens = [], 0
         for row, (_, feed) in running.items():
             tokens += len(feed)
@@ -257,11 +260,12 @@ class BatchClassifier:
 
 
 def _ahead(function: Callable, items: Sequence) -> Iterator:
-    """`function` of each item, in order; the next one is under way while one is used."""
+    """Yield `function` of each item, in order. The next one is computed while the caller uses one."""
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(function, items[0]) if items else None
+        if not items:
+            return
+        following = pool.submit(function, items[0])
         for item in items[1:]:
             found, following = following.result(), pool.submit(function, item)
             yield found
-        if following:
-            yield following.result()
+        yield following.result()

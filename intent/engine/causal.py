@@ -1,11 +1,11 @@
-"""The forward pass of any Hugging Face causal LM behind a shared prefix, on CPU or CUDA.
+"""Run the forward pass of any Hugging Face causal LM behind a shared prefix, on CPU or CUDA.
 
-The keys and values of the prefix are held once and read by every row (`attention.py`). Each place has room for those of a
-row's own tokens. A pass takes the fed tokens of all rows laid end to end, each at the position that it has alone, so that
-nothing is padded. Logits are computed of the tokens that may be asked for, and no others (`output.py`).
+The keys and values of the prefix are stored once and read by every row (`attention.py`). Each place has room for those of a
+row's own tokens. A pass takes the concatenated fed tokens of all rows, each at the position that it has in its row, so that
+nothing is padded. Logits are computed only for tokens that may be requested (`output.py`).
 
-A GPU has two lanes of rows: while it computes one, the CPU reads the answers of the other. A pass is queued and not waited
-for; what it gives is copied to pinned memory behind it.
+A GPU has two lanes of rows. While the GPU computes one, the CPU reads the answers of the other. A pass is queued without
+waiting, and its result is copied to pinned memory after it.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
     from intent.engine.attention import KeysValues
 
-# Tokens of a message with its answer, in nearly all cases.
+# The tokens of a message with its answer, in nearly all cases.
 USUAL = 64
 MOST_PLACES, CPU_PLACES = 4096, 64
-# Tokens a pass: as many as keep a GPU's multipliers busy while the CPU prepares the next.
+# Tokens per pass: enough to keep a GPU busy while the CPU prepares the next pass.
 GPU_TOKENS, CPU_TOKENS = 16_384, 1024
-# Tokens after which a run is long enough for its layers to be compiled, which takes about a minute.
+# After this many tokens a run is long enough to compile its layers, which takes about a minute.
 COMPILED_FROM = 2_000_000
 
 
 class CausalForward:
     """`model` with `prefix` in its cache, decoding up to `places` sequences together in each lane.
 
-    `places` None: on a GPU as many as its free memory holds, on a CPU, where more gain nothing, 64. `beyond`: tokens that an
-    answer of several items may have more than one of a single item.
+    `places` None: on a GPU, as many as its free memory holds; on a CPU, 64, because more gain nothing. `beyond`: the extra
+    tokens of an answer with several items, compared with one item.
     """
 
     shares = False
@@ -58,7 +58,9 @@ class CausalForward:
         self.arrange(self.usual)
 
     def begin(self, prefix: Sequence[int]) -> None:
-        """Raises ConfigError where the prompt and a message's room are longer than what the model was trained on."""
+        """Hold another prefix. Raises ConfigError if prompt and message are longer than the context that the model was trained
+        on.
+        """
         self._load_prefix(prefix)
         self.arrange(self.usual)
 
@@ -117,7 +119,7 @@ class CausalForward:
             )
             hidden = self.model.get_decoder()(
                 input_ids=ids[None],
-                # No mask is made of one that is whole; `behind` says what each token sees.
+                # No mask is made from a full one. `behind` says what each token sees.
                 attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device),
                 position_ids=self._prefix_length + positions[None],
                 behind=behind,
@@ -133,7 +135,9 @@ class CausalForward:
         return take
 
     def compile(self) -> None:
-        """Fuse what each layer does between its products, where there is a compiler. A layer that fails runs as it is."""
+        """Fuse what each layer does between its products, if there is a compiler. If a layer fails to compile, it runs as it
+        is.
+        """
         import torch
 
         torch._dynamo.config.suppress_errors = True
@@ -149,7 +153,7 @@ class CausalForward:
         """Nothing is held outside of Python."""
 
     def _sent(self, arrays: Sequence[np.ndarray]) -> Sequence["torch.Tensor"]:
-        """int64 `arrays` on the device, in one copy; on a GPU without waiting for what it computes."""
+        """Copy int64 `arrays` to the device in one transfer, without waiting for a GPU's computation."""
         import torch
 
         whole = torch.from_numpy(np.concatenate(arrays).astype(np.int64, copy=False))
@@ -157,7 +161,7 @@ class CausalForward:
         return whole.split([len(array) for array in arrays])
 
     def _fetched(self, found: "torch.Tensor") -> tuple["torch.Tensor", "torch.cuda.Event | None"]:
-        """`found` in the CPU's memory, and what to wait for before it is read."""
+        """Copy `found` to the CPU's memory. Returns the copy and what to wait for before reading it."""
         import torch
 
         if not self.on_gpu:
@@ -175,10 +179,10 @@ def _free_bytes() -> int:
 
 
 def fitting(free: int, config, usual: int, prefix: int) -> int:
-    """Return how many sequences of `usual` tokens behind a prefix a model has memory for, of `free` bytes: 1 to 4,096.
+    """Return how many sequences of `usual` tokens behind a prefix fit into `free` bytes: 1 to 4,096.
 
-    Reckoned in 16 bits, beside a pass of GPU_TOKENS. One of four is left out, for what kernels take and the allocator splits.
-    Should it be too many after all, the batch is halved.
+    Assumes 16 bits and a pass of GPU_TOKENS. Leaves out one in four for kernels and fragmentation. If it is still too many, the
+    batch is halved.
     """
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -189,7 +193,7 @@ def fitting(free: int, config, usual: int, prefix: int) -> int:
 
 
 def prefix_cache(model, prefix: Sequence[int], device) -> list["KeysValues"]:
-    """Return by layer the keys and values of a prefix, [1, kv heads, kept, size]; a windowed layer keeps its last tokens."""
+    """Return, by layer, the keys and values of a prefix, [1, kv heads, kept, size]. A windowed layer keeps its last tokens."""
     import torch
     from transformers import DynamicCache
 

@@ -1,4 +1,4 @@
-"""Whether a prompt, a message and its answer fit into a model's context: known from its tokenizer, before any weights load."""
+"""Check whether a prompt, a message and its answer fit into a model's context, from its tokenizer, before any weights load."""
 
 import json
 import tempfile
@@ -14,46 +14,46 @@ from intent.prompt import Prompt, load_tokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Tokens of an answer, where the catalog's longest name does not need more.
+# The tokens of an answer, unless the catalog's longest name needs more.
 ANSWER_ROOM = 96
-# Where less is left for a message, a lower limit is no remedy for a long catalog.
+# If less is left for a message, a lower message limit does not help: the catalog is too long.
 MESSAGE_ROOM = 256
-# A causal language model with a shorter context is not known.
+# No known causal language model has a shorter context.
 SMALLEST = 2048
 
 
 @dataclass(frozen=True)
 class Context:
-    """A model's tokenizer and the tokens of its context; None where its configuration does not say."""
+    """A model's tokenizer and its context in tokens; None if its configuration does not say."""
 
     tokenizer: "Tokenizer"
     tokens: int | None
 
     @classmethod
     def parse(cls, tokenizer: bytes, tokens: int | None) -> "Context":
-        """Of the bytes of a tokenizer.json."""
+        """Create the context from the bytes of a tokenizer.json."""
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "tokenizer.json").write_bytes(tokenizer)
             return cls(load_tokenizer(Path(folder)), tokens)
 
     def check(self, prompt: Prompt, codec: str, max_message_tokens: int) -> None:
-        """Raises ConfigError, naming what is too long, where the model cannot be asked."""
+        """Raise ConfigError, naming what is too long, if the model cannot be asked."""
         answer = answer_room([Automaton(prompt.schema, prompt.catalog, self.tokenizer, codec)])
         require_room(len(prompt.prefix_ids(self.tokenizer)), max_message_tokens + answer, self.tokens, answer)
 
 
 def config_tokens(config: bytes) -> int | None:
-    """The context that a config.json names."""
+    """Return the context that a config.json names."""
     return json.loads(config).get("max_position_embeddings")
 
 
 def answer_room(automata: Sequence[Automaton]) -> int:
-    """Tokens for the longest answer that any of `automata` can give."""
+    """Return the tokens of the longest answer of any of `automata`."""
     return max(ANSWER_ROOM, *(automaton.longest for automaton in automata))
 
 
 def require_room(prefix: int, room: int, context: int | None, answer: int = ANSWER_ROOM) -> None:
-    """Raises ConfigError where a prompt of `prefix` tokens and `room` for a message and its `answer` are too many."""
+    """Raise ConfigError if `prefix` tokens of prompt, with `room` for a message and its `answer`, are too many."""
     if context is None or prefix + room <= context:
         return
     if (left := context - prefix - answer) >= MESSAGE_ROOM:
@@ -64,6 +64,6 @@ def require_room(prefix: int, room: int, context: int | None, answer: int = ANSW
 
 
 def surely_fits(prompt: Prompt, max_message_tokens: int) -> bool:
-    """Whether any model takes the prompt: a token is a byte of text or more."""
+    """Return whether every model accepts the prompt: a token has one byte of text or more."""
     answer = prompt.schema.repeat * (ANSWER_ROOM + max((len(name.encode()) for name in prompt.catalog), default=0))
     return len(prompt.prefix.encode()) + max_message_tokens + answer <= SMALLEST

@@ -1,29 +1,29 @@
-"""The walk of many messages through the automaton of valid answers.
+"""Walk many messages through the automaton of valid answers.
 
-At each state the logits of the allowed tokens decide, and the softmax over just these is the confidence.
+At each state, the logits of the allowed tokens decide, and the softmax over these is the confidence.
 
 Knows states and logits; knows nothing of models.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from intent.engine import Prediction, Status
+from intent.engine import Prediction, abstain
 from intent.engine.automaton import END, UNDECIDED, Automaton
 from intent.schema import INTENTS
 
-# Rows and token ids to the float32 logits of their cross product, shape [rows, tokens].
+# Maps rows and token ids to the float32 logits of their cross product, shape [rows, tokens].
 Take = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass
 class Walk:
-    """`n` messages on their way through an automaton. `temperatures`: by slot, what its logits are divided by; () is 1.
+    """`n` messages on their way through an automaton. `temperatures`: by slot, the divisor of its logits; () means 1.
 
-    values, confidences: [n, slots], the index of each slot's option and the probability of its decisions. A list has them for
-    each of its items, one item's slots after another's; what ends it is in the place of the item that does not follow.
+    values, confidences: [n, slots], the index of each slot's option and the probability of its decisions. A list has one group
+    of slots for each item. The decision that ends it is stored in the group after its last item.
     """
 
     automaton: Automaton
@@ -39,18 +39,18 @@ class Walk:
         self.states = np.full(self.n, self.automaton.start, np.int32)
         self.values = np.full((self.n, columns), UNDECIDED, np.int32)
         self.confidences = np.ones((self.n, columns), np.float64)
-        # By row, the first column of the item that is decided.
+        # By row, the first column of the item that is being decided.
         self._column = [0] * self.n
 
     def allowed(self, rows: Sequence[int]) -> np.ndarray:
-        """Return the token ids that some of `rows` is allowed next, in order."""
+        """Return the sorted token ids that are allowed next for any of `rows`."""
         states = np.unique(self.states[np.asarray(rows)])
         return np.unique(np.concatenate([self.automaton.allowed(state) for state in states]))
 
     def advance(self, rows: np.ndarray, take: Take) -> list[tuple[int, ...]]:
-        """Decide once for each of `rows` by the logits that `take` gives of them, in their order.
+        """Make one decision for each of `rows`, by the logits that `take` returns for them in order.
 
-        Returns what each row must be fed next; () where its answer is complete.
+        Returns what each row must be fed next; () if its answer is complete.
         """
         feeds: list[tuple[int, ...]] = [()] * len(rows)
         states, again = self.states[rows], self.automaton.again
@@ -74,12 +74,13 @@ class Walk:
         return feeds
 
     def _next_item(self, row: int) -> int:
-        """The state behind a whole item of a list."""
+        """Return the state after a complete item of a list."""
         self._column[row] += self._width
-        return END if self._column[row] == self.values.shape[1] else self.automaton.again
+        again = self.automaton.again
+        return END if again is None or self._column[row] == self.values.shape[1] else again
 
     def restart(self, rows: np.ndarray) -> None:
-        """Take back every decision of `rows`."""
+        """Undo every decision of `rows`."""
         self.states[rows] = self.automaton.start
         self.values[rows] = UNDECIDED
         self.confidences[rows] = 1.0
@@ -87,11 +88,9 @@ class Walk:
             self._column[row] = 0
 
     def prediction(self, row: int, abstain_below: float = 0.0) -> Prediction:
-        """The prediction of a message whose answer is complete."""
+        """Return the prediction of a message whose answer is complete."""
         found = self._intent(row) if self.automaton.again is None else self._list(row)
-        if found.confidence < abstain_below:
-            return replace(found, intent=dict.fromkeys(found.intent), status=Status.ABSTAINED)
-        return found
+        return abstain(found, abstain_below)
 
     def _intent(self, row: int) -> Prediction:
         intent = self.automaton.intent(self.values[row].tolist())
@@ -99,7 +98,7 @@ class Walk:
         return Prediction(intent, float(np.prod(slots)), slots)
 
     def _list(self, row: int) -> Prediction:
-        """Items that repeat each other are one, as sure as all of them."""
+        """Return a list's prediction. Items that repeat each other become one, with the product of their confidences."""
         whole = self._column[row] // self._width
         chosen = self.values[row].reshape(-1, self._width)[:whole].tolist()
         chances = self.confidences[row].reshape(-1, self._width).prod(axis=1)
@@ -109,7 +108,7 @@ class Walk:
 
 
 def decide(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best choice of each row of logits [rows, choices] and its probability among the choices."""
+    """Return the best choice of each row of logits [rows, choices] and its probability among the choices."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     weights = np.exp(shifted)
     return weights.argmax(axis=1), 1.0 / weights.sum(axis=1)

@@ -1,8 +1,8 @@
-"""GGUF on CPU: llama.cpp through the low-level API of llama-cpp-python.
+"""Run GGUF files on CPUs: llama.cpp through the low-level API of llama-cpp-python.
 
-The prefix is decoded once as sequence 0 and shared by every other sequence through the unified KV cache, as is what new
-messages of one batch begin with; a batch mixes new messages with answers under way; logits are computed only where a
-decision is made; weights are memory-mapped, so the actors of a node share them.
+The prefix is decoded once as sequence 0. Every other sequence shares it through the unified KV cache. New messages of one batch
+share their common beginnings in the same way. A batch mixes new messages with answers in progress. Logits are computed only
+where a decision is made. Weights are memory-mapped, so the actors of a node share them.
 """
 
 import ctypes
@@ -20,16 +20,15 @@ from intent.engine.decode import Take
 from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0
-# Tokens that a message and its answer are given on average. llama.cpp writes its whole cache at the start, used or not.
+# The average room for a message and its answer, in tokens. llama.cpp writes its whole cache at the start, used or not.
 USUAL_ROOM = 64
 
 
 class GgufForward:
     """A GGUF file with `prefix` in its cache and room for `places` sequences of `room` tokens.
 
-    `beyond`: tokens that an answer of several items may have more than one of a single item.
-
-    Raises CorruptData where llama.cpp cannot load the file, ConfigError where the prompt does not fit its context.
+    `beyond`: the extra tokens of an answer with several items, compared with one item. Raises CorruptData if llama.cpp cannot
+    load the file, ConfigError if the prompt does not fit its context.
     """
 
     shares = True
@@ -39,14 +38,14 @@ class GgufForward:
         import llama_cpp
 
         self._api = llama_cpp
-        # One of them is the prefix.
+        # One sequence is the prefix.
         if places >= (most := llama_cpp.llama_max_parallel_sequences()):
             raise ConfigError("engine.gguf_sequences", places, f"llama.cpp decodes at most {most - 1} messages together")
         _silence()
         _load_kernels()
         llama_cpp.llama_backend_init()
         self.places, self.room, self.max_tokens, self.computed = places, room, max(512, room), 0
-        # The cache is one for all sequences: each takes what it needs.
+        # All sequences share one cache, and each takes what it needs.
         self.usual = room
         self.capacity = max(room, places * min(room, USUAL_ROOM + beyond))
         self._threads = threads or len(os.sched_getaffinity(0))
@@ -57,7 +56,7 @@ class GgufForward:
         self.begin(prefix)
 
     def begin(self, prefix: Sequence[int]) -> None:
-        """In a new context: the cache is as long as the prefix and its sequences need."""
+        """Create a new context: the cache is as long as the prefix and its sequences need."""
         self._prefix = list(prefix)
         self._api.llama_free(self._context)
         self._context = self._new_context(self._threads)
@@ -66,7 +65,7 @@ class GgufForward:
         self._decode_prefix()
 
     def extend(self, feeds: Sequence[Feed], wanted: np.ndarray, lane: int = 0) -> Take:
-        """New sequences that begin alike, one behind the other in `feeds`, compute what they share once."""
+        """Extend the sequences. New sequences that begin alike and are neighbors in `feeds` compute their beginning once."""
         batch, last, path = self._batch, (), []
         batch.n_tokens = 0
         for place, tokens in feeds:
@@ -87,7 +86,7 @@ class GgufForward:
         return lambda among, tokens: logits[np.ix_(among, tokens)]
 
     def arrange(self, room: int) -> None:
-        """Nothing is arranged: the cache is one for all sequences."""
+        """Nothing to arrange: all sequences share one cache."""
 
     def halve(self) -> None:
         self.places = self.places // 2
@@ -117,7 +116,8 @@ class GgufForward:
         params.n_seq_max = self.places + 1
         params.kv_unified = True
         if self._architecture() == "gemma3":
-            # Flash attention put Gemma's logits up to 0.13 from transformers', plain attention 0.02, in the same time.
+            # With flash attention, Gemma's logits differ by up to 0.13 from transformers'; with plain attention by 0.02, in the
+            # same time.
             params.flash_attn_type = self._api.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
@@ -144,7 +144,7 @@ class GgufForward:
         return len(self._prefix)
 
     def _put(self, token: int, position: int, sequence: int, logits: bool) -> int:
-        """Where in the batch the token is."""
+        """Put a token into the batch. Returns its index."""
         batch, at = self._batch, self._batch.n_tokens
         batch.token[at], batch.pos[at], batch.logits[at] = token, position, logits
         batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
@@ -152,7 +152,7 @@ class GgufForward:
         return at
 
     def _join(self, at: int, sequence: int) -> None:
-        """The token there is this sequence's too."""
+        """Let the token at this index belong to this sequence too."""
         batch, joined = self._batch, self._batch.n_seq_id[at]
         batch.seq_id[at][joined] = sequence
         batch.n_seq_id[at] = joined + 1
@@ -165,7 +165,9 @@ class GgufForward:
 
 @cache
 def _silence() -> object:
-    """llama.cpp logs every tensor it loads; errors come back as return codes. The callback must outlive the process."""
+    """Silence llama.cpp, which logs every tensor. Errors come as return codes. The callback must live as long as
+    the process.
+    """
     import llama_cpp
 
     callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
@@ -175,7 +177,7 @@ def _silence() -> object:
 
 @cache
 def _load_kernels() -> None:
-    """A llama.cpp built for any CPU (infra/Dockerfile) has its kernels in libraries of their own: the best for this one."""
+    """Load the best kernels for this CPU. A llama.cpp built for any CPU (infra/Dockerfile) has them in separate libraries."""
     from llama_cpp._ggml import libggml, libggml_base_path
 
     if not libggml.ggml_backend_reg_count():

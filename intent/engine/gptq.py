@@ -1,4 +1,4 @@
-"""A GPTQ checkpoint through GPTQModel: its kernels on CPUs, weights unpacked for each pass on GPUs."""
+"""Run a GPTQ checkpoint through GPTQModel: its kernels on CPUs, weights that are unpacked for each pass on GPUs."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,21 @@ from intent.engine import unpacked
 
 
 def load_gptq(folder: Path, spec: VariantSpec, device: str):
-    """The transformers module with quantized linear layers, which compute in bfloat16, or where that is faster in float32."""
+    """Return the transformers module with quantized linear layers. They compute in bfloat16, or in float32 if that
+    is faster.
+    """
     import torch
 
-    from intent.engine.load import pick_precision
+    from intent.engine.device import pick_precision
     from intent.quantize.gptq import quiet_gptqmodel
 
-    # The only float32 kernel, of CPUs, has 4 bits and groups of up to 128.
+    # The only float32 kernel is for CPUs, 4 bits and groups of up to 128.
     fused = device == "cpu" and spec.bits == 4 and spec.group_size <= 128
     dtype = pick_precision(Precision.auto, device) if fused else torch.bfloat16
     symmetric = json.loads((folder / "quantize_config.json").read_text()).get("sym", True)
     own = device == "cuda" and spec.bits in unpacked.BITS and symmetric and not spec.act_order
     with quiet_gptqmodel() as gptqmodel:
-        # Other kernels are compiled when an actor first starts, one with sources from the network.
+        # Other kernels are compiled when an actor first starts; one downloads its sources.
         backend = gptqmodel.BACKEND.GPTQ_TORCH if own else gptqmodel.BACKEND.AUTO
         model = gptqmodel.GPTQModel.load(str(folder), device=device, dtype=dtype, backend=backend).model.eval()
     if own:

@@ -1,13 +1,12 @@
-"""From a variant's folder to a classifier: the one place that knows which engine a variant's name asks for."""
+"""Load a classifier from a variant's folder. This is the only place that maps a variant's name to an engine."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intent import calibration
-from intent.artifacts.variant import CASCADE, SVM, Precision, VariantSpec
+from intent.artifacts.variant import EMBEDDING, SVM, VariantSpec
 from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.automaton import Automaton
@@ -15,9 +14,10 @@ from intent.engine.batch import BatchClassifier, Forward
 from intent.engine.cascade import Cascade, Threshold
 from intent.engine.context import answer_room
 from intent.engine.decode import Walk
+from intent.engine.device import pick_device, set_threads
+from intent.engine.embedding import load_embedding
 from intent.engine.parity import GoldSet
 from intent.engine.svm import load_svm
-from intent.errors import ConfigError
 from intent.prompt import Prompt, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -25,14 +25,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine runs: sequences together per kind, threads of its CPU kernels, where, and what it refuses.
+    """How an engine runs: its batch sizes, its CPU threads, its device, and its checks.
 
-    `gptq_batch` None: as many as the GPU has memory for, on a CPU 64.
-
-    Below `cascade_below` the cheap model of a cascade leaves a message to the other, whatever its own threshold.
-
-    `parity_messages`: how many of its gold messages it must label as the reference did, but for a share
-    `parity_disagreement`, before it is given out; 0: none.
+    `gptq_batch` None: as many as the GPU has memory for; 64 on a CPU. `cascade_below`: below this confidence a cascade's SVM
+    leaves a message to the language model, whatever its own threshold. `parity_messages`: how many gold messages it must label
+    like the reference before it is returned; 0: none. `parity_disagreement`: the share of these that may differ.
     """
 
     codec: str
@@ -48,15 +45,18 @@ class EngineOptions:
 
 
 def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineOptions) -> Classifier:
-    """The classifier of the files in `folder`, which must have been checked against their record.
+    """Load the classifier from `folder`, whose files must have been checked against their record.
 
-    Raises Disagreement where its model does not label its gold set as the reference did.
+    Raises Disagreement if the model does not label its gold set like the reference.
     """
     spec = VariantSpec.parse(variant, "engine.variants")
     if spec.engine == SVM:
         return load_svm(folder, prompt.schema, options.abstain_below)
-    if spec.engine == CASCADE:
-        # A cascade's folder holds the files of both.
+    if spec.engine == EMBEDDING:
+        set_threads(options.threads)
+        return load_embedding(folder, variant, prompt.schema, options.abstain_below)
+    if spec.model:
+        # A cascade's folder holds the files of both models.
         threshold = max(Threshold.read(folder).confidence, options.abstain_below, options.cascade_below)
         other = load_classifier(folder, spec.model.name, prompt, options)
         return Cascade(variant, load_svm(folder, prompt.schema), other, threshold)
@@ -66,7 +66,7 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
     if gold is None:
         logger.warning("%s was made without a gold set: its labels are not checked against the reference's", variant)
         return _load(spec, folder, prompt, options)
-    # An abstention is no disagreement: the threshold counts from here on.
+    # The threshold applies from here on: an abstention is not a disagreement.
     classifier = _load(spec, folder, gold.prompt(prompt.schema), replace(options, abstain_below=0.0), prompt)
     gold.check(classifier, options.parity_messages, options.parity_disagreement)
     classifier.ask(prompt)
@@ -77,7 +77,7 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
 def _load(
     spec: VariantSpec, folder: Path, prompt: Prompt, options: EngineOptions, later: Prompt | None = None
 ) -> BatchClassifier:
-    """A classifier that is asked by `prompt`, with room for the answers of another that it is asked by `later`."""
+    """Load a classifier that asks with `prompt`, with room for the answers of the prompt `later`."""
     tokenizer = load_tokenizer(folder)
     automata = [Automaton(each.schema, each.catalog, tokenizer, options.codec) for each in (prompt, later) if each]
     room = options.max_message_tokens + answer_room(automata)
@@ -105,30 +105,3 @@ def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], room: int, 
     from intent.engine.reference import load_reference
 
     return CausalForward(load_reference(folder, device, spec.precision), prefix, room, options.gptq_batch, beyond)
-
-
-def pick_device(device: Device, field: str = "engine.device") -> str:
-    """ "cuda" or "cpu". Raises ConfigError, naming the configuration's `field`, where CUDA is asked for and absent."""
-    import torch
-
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise ConfigError(field, "cuda", f"this machine has no CUDA device; use {field}=auto or {field}=cpu")
-    return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
-
-
-def pick_precision(precision: Precision, device: str):
-    """The torch dtype: bfloat16 where the device has instructions for it, else float32."""
-    import torch
-
-    if precision is not Precision.auto:
-        return getattr(torch, precision.value)
-    fast = (
-        torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    )
-    return torch.bfloat16 if fast else torch.float32
-
-
-def set_threads(threads: int | None) -> None:
-    import torch
-
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))

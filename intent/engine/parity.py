@@ -1,6 +1,6 @@
-"""Whether an engine labels as the unquantized model does: a gold set of messages that a variant carries from its making.
+"""Check that an engine labels like the unquantized model, on a gold set of messages that each variant carries.
 
-A build, driver, kernel or file that computes something else shows here, before it labels a row. Knows no engine.
+A build, driver, kernel or file that computes something else fails here before it labels a row. Knows no engine.
 """
 
 import json
@@ -21,17 +21,18 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class GoldSet:
-    """Messages about one catalog's names, and the intents that the unquantized model gave them."""
+    """Messages about one catalog's names, and the unquantized model's intents for them."""
 
     catalog: Sequence[str]
     messages: Sequence[str]
-    intents: Sequence[Intent]
+    intents: Sequence[Intent | None]
 
     @classmethod
     def of(cls, reference: Classifier, prompt: Prompt, messages: Sequence[str]) -> "GoldSet":
-        """Up to MESSAGES of those that `reference`, asked by `prompt`, is sure of; where too few, the surest besides.
+        """Select up to MESSAGES messages that `reference`, asked with `prompt`, is sure of; if there are too few, also its
+        surest others.
 
-        What the model itself wavers at, any rounding decides: it tells nothing of an engine.
+        Where the model itself is unsure, rounding decides, so such a message says nothing about an engine.
         """
         found = classify_each(reference, messages)
         kept = sorted(range(len(found)), key=lambda i: -min(found[i].confidence, SURE))[:MESSAGES]
@@ -39,7 +40,7 @@ class GoldSet:
 
     @classmethod
     def read(cls, folder: Path) -> "GoldSet | None":
-        """The gold set in a variant's folder; None where it has none."""
+        """Read the gold set from a variant's folder; None if it has none."""
         path = folder / GOLD
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
@@ -50,14 +51,14 @@ class GoldSet:
         return Prompt(schema, tuple(self.catalog))
 
     def check(self, classifier: Classifier, count: int, allowed: float) -> None:
-        """Raises Disagreement where more than a share `allowed` of the first `count` labels are not the reference's.
+        """Raise Disagreement if more than a share `allowed` of the first `count` labels differ from the reference's.
 
-        `classifier` asks by this set's prompt.
+        `classifier` must ask with this set's prompt.
         """
         found = classify_each(classifier, self.messages[:count])
         wrong = [i for i, given in enumerate(found) if not same(given.intent, self.intents[i])]
         if len(wrong) > allowed * len(found):
-            # By number: a message's text is not for logs.
+            # By number, because logs must not contain messages.
             said = "; ".join(f"#{i} {_said(found[i].intent)}, not {_said(self.intents[i])}" for i in wrong[:NAMED])
             raise Disagreement(
                 f"{classifier.variant}: {len(wrong)} of {len(found)} gold messages are labelled otherwise than by the "

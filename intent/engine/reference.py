@@ -1,4 +1,4 @@
-"""The unquantized checkpoint: the baseline of every comparison and the judge of parity."""
+"""Run the unquantized checkpoint: the baseline of every comparison and the reference of the parity check."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from intent.artifacts.variant import Precision
 from intent.errors import ConfigError
 
-# Models whose activations overflow in float16, by their model_type. Their weights may be stored in it.
+# Models whose activations overflow in float16, by model_type. Their weights may be stored in it.
 OVERFLOWING = ("gemma3_text",)
 
 
 def load_reference(folder: Path, device: str, precision: Precision = Precision.auto):
-    """By default bfloat16 on CUDA, float32 on CPU. Raises ConfigError where `check_precision` does."""
+    """Load the checkpoint, by default in bfloat16 on CUDA and float32 on CPU. Raises ConfigError as `check_precision` does."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -22,9 +22,9 @@ def load_reference(folder: Path, device: str, precision: Precision = Precision.a
 
 
 def check_precision(checkpoint: Path, precision: Precision, field: str = "engine.variants", prefix: str = "reference-") -> None:
-    """Raise ConfigError where the model overflows in `precision`.
+    """Raise ConfigError if the model overflows in `precision`.
 
-    The error names the configuration's `field`, where a precision is written behind `prefix`.
+    The error names the setting `field`, in which `prefix` precedes the precision.
     """
     if precision is not Precision.float16:
         return

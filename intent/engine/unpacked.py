@@ -1,8 +1,8 @@
-"""A GPTQ linear layer that unpacks its weights for each pass and multiplies them as dense ones.
+"""A GPTQ linear layer that unpacks its weights for each pass and multiplies them as dense weights.
 
-A pass of this project's engines has thousands of tokens, so that unpacking costs little of it. Plain PyTorch operations do
-it: nothing is compiled or downloaded when an actor starts, and a compiled layer fuses them into one kernel. Weights of 4 bits
-are held two to a byte, those of the first half of the input beside those of the second.
+A pass has thousands of tokens, so unpacking costs little. Plain PyTorch operations do it. So nothing is compiled or downloaded
+when an actor starts, and a compiled layer fuses them into one kernel. Weights of 4 bits are stored two per byte: one of the
+first half of the inputs with one of the second half.
 """
 
 from typing import TYPE_CHECKING
@@ -14,11 +14,11 @@ BITS = (4, 8)
 
 
 def unpacked_class() -> type:
-    """Return the module class; torch is imported first."""
+    """Return the module class. torch must be imported first."""
     import torch
 
     class Unpacked(torch.nn.Module):
-        """Holds weights as int8 [inputs / (8 / bits), outputs] and scales [groups, outputs]."""
+        """Hold weights as int8 [inputs / (8 / bits), outputs] and scales [groups, outputs]."""
 
         def __init__(self, weights: torch.Tensor, scales: torch.Tensor, bits: int, bias: torch.Tensor | None):
             super().__init__()
@@ -46,7 +46,7 @@ def unpacked_class() -> type:
 
 
 def replace_linears(model, bits: int, dtype: "torch.dtype") -> None:
-    """Put unpacked layers in place of a model's GPTQ ones, which must be symmetric and without act-order.
+    """Replace a model's GPTQ layers, which must be symmetric and without act-order, by unpacked ones.
 
     A GPTQ layer has `qweight` int32 [inputs * bits / 32, outputs] and `scales` [groups, outputs].
     """
@@ -65,7 +65,7 @@ def replace_linears(model, bits: int, dtype: "torch.dtype") -> None:
 
 
 def levels(qweight: "torch.Tensor", bits: int) -> "torch.Tensor":
-    """Return symmetric weights as signed levels, int8 [inputs, outputs], of `qweight`, which packs inputs from the low bits."""
+    """Return symmetric weights as signed levels, int8 [inputs, outputs]. `qweight` packs inputs from the low bits."""
     import torch
 
     shifts = torch.arange(0, 32, bits, device=qweight.device, dtype=torch.int32)

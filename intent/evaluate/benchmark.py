@@ -16,7 +16,7 @@ from intent.artifacts.variant import Precision, VariantSpec
 from intent.config import Device, RowKind
 from intent.engine.automaton import Automaton
 from intent.engine.load import EngineOptions, load_classifier, pick_device, set_threads
-from intent.evaluate import meters
+from intent.evaluate import meters, peers
 from intent.evaluate.machine import machine
 from intent.evaluate.meters import Meter, Reading, Workload
 from intent.evaluate.speed import gpu_peak_bytes, peak_bytes
@@ -24,6 +24,8 @@ from intent.prompt import load_tokenizer
 from intent.storage import StorageOptions
 
 GPU_BATCHES = (512, 128, 1024)
+# Of a server, each with a request.
+SLOTS = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Row:
             RowKind.engine: f"{self.codec}, {self.batch} together",
             RowKind.create_completion: "create_completion loop",
             RowKind.generate: f"generate, batches of {self.batch}" if self.batch > 1 else "generate, one by one",
+            RowKind.pipeline: f"transformers pipeline, batches of {self.batch}",
+            RowKind.server: f"llama.cpp's server, {self.batch} requests at once",
+            RowKind.vllm: "vLLM offline",
+            RowKind.ray_data: f"Ray Data LLM, batches of {self.batch}",
+            RowKind.encoder: "encoder classifier, heads not trained",
             RowKind.limit: f"limit: {self.batch} x 512 tokens",
         }[self.kind]
         actors = f", {self.actors} actors of {self.threads}" if self.actors > 1 else ""
@@ -95,8 +102,9 @@ def plan(
 ) -> Iterator[Row]:
     """Rows of every variant at the first codec, batch and threads, then with one of these changed at a time.
 
-    On a CPU, batches and threads are changed for the first GGUF variant alone. A row with fewer threads than CPUs fills
-    them with actors. Without CUDA a variant that could use it has one row that says so. `device`: no other has rows.
+    Last comes a sentence encoder, which is of no variant. On a CPU, batches and threads are changed for the first GGUF variant
+    alone. A row with fewer threads than CPUs fills them with actors. Without CUDA a variant that could use it has one row that
+    says so, and so have the peers that need it. `device`: no other has rows.
     """
     swept = next((spec.name for spec in specs if spec.engine == "gguf"), None)
     wanted = [(spec, where) for spec in specs for where in _devices(spec) if device.value in ("auto", where)]
@@ -106,6 +114,7 @@ def plan(
         base = Row(RowKind.engine, spec.name, where, threads[0], codecs[0], GPU_BATCHES[0] if on_gpu else batches[0], actors)
         if on_gpu and not cuda:
             yield base
+            yield from (row for row in _on_gpu_alone(spec, base) if row.kind in kinds)
             continue
         changed = [base, *(replace(base, codec=codec) for codec in codecs[1:])]
         if on_gpu:
@@ -115,6 +124,8 @@ def plan(
             changed += [replace(base, threads=n, actors=max(1, cpus // n)) for n in threads[1:]]
         rows = changed + list(_compared_with(spec, replace(base, batch=1, actors=1, threads=cpus), on_gpu))
         yield from (row for row in rows if row.kind in kinds)
+    if RowKind.encoder in kinds and device is not Device.cuda:
+        yield Row(RowKind.encoder, peers.ENCODER, "cpu", cpus)
 
 
 def _devices(spec: VariantSpec) -> tuple[str, ...]:
@@ -126,34 +137,48 @@ def _devices(spec: VariantSpec) -> tuple[str, ...]:
 def _compared_with(spec: VariantSpec, alone: Row, on_gpu: bool) -> Iterator[Row]:
     if spec.engine == "gguf":
         yield replace(alone, kind=RowKind.create_completion)
+        yield replace(alone, kind=RowKind.server, batch=SLOTS)
     if spec.engine == "reference":
         yield from (replace(alone, kind=RowKind.generate, batch=n) for n in ((1, 64) if on_gpu else (1, 8)))
+        yield replace(alone, kind=RowKind.pipeline, batch=64 if on_gpu else 8)
+        yield from _on_gpu_alone(spec, alone)
     yield from (replace(alone, kind=RowKind.limit, batch=n) for n in ((1, 32) if on_gpu else (1,)))
+
+
+def _on_gpu_alone(spec: VariantSpec, row: Row) -> Iterator[Row]:
+    if spec.engine == "reference" and row.device == "cuda":
+        yield from (replace(row, kind=kind, batch=GPU_BATCHES[0]) for kind in (RowKind.vllm, RowKind.ray_data))
 
 
 class Bench:
     """One row, in a process of its own; `load` before `run`."""
 
-    def load(self, row: Row, variant: Artifact, storage: StorageOptions, workload: Workload) -> dict:
-        """Returns what machine this is."""
+    def load(self, row: Row, variant: Artifact | None, storage: StorageOptions, workload: Workload) -> dict:
+        """Returns what machine this is. `variant` None: the row needs none."""
         self.row = row
         start = time.perf_counter()
-        self.meter = _meter(row, artifacts.fetch(variant, storage), workload)
+        self.meter = _meter(row, artifacts.fetch(variant, storage) if variant else None, workload)
         self.load_seconds = time.perf_counter() - start
         return machine()
 
     def run(self, seconds: float) -> tuple[Reading, dict]:
         """The reading, and what the process took so far."""
         reading = meters.measure(self.meter, seconds, first=1 if self.row.kind is RowKind.limit else self.row.batch)
+        rss_bytes = peak_bytes(getattr(self.meter, "pid", "self"))
+        if hasattr(self.meter, "close"):
+            self.meter.close()
         return reading, {
             "load_seconds": self.load_seconds,
-            "rss_bytes": peak_bytes(),
+            "rss_bytes": rss_bytes,
             "vram_bytes": gpu_peak_bytes() if self.row.device == "cuda" else None,
             "weight_bytes": _weight_bytes(self.meter),
         }
 
 
-def _meter(row: Row, folder: Path, workload: Workload) -> Meter:
+def _meter(row: Row, folder: Path | None, workload: Workload) -> Meter:
+    if row.kind is RowKind.encoder:
+        set_threads(row.threads)
+        return peers.EncoderMeter(workload)
     spec = VariantSpec.parse(row.variant)
     if spec.engine != "gguf":
         set_threads(row.threads)
@@ -165,6 +190,14 @@ def _meter(row: Row, folder: Path, workload: Workload) -> Meter:
         return meters.CompletionMeter(folder / "model.gguf", workload, row.threads)
     if row.kind is RowKind.generate:
         return meters.GenerateMeter(folder, workload, precision(spec, row.device), row.device, row.batch)
+    if row.kind is RowKind.pipeline:
+        return peers.PipelineMeter(folder, workload, precision(spec, row.device), row.device, row.batch)
+    if row.kind is RowKind.server:
+        return peers.ServerMeter(folder / "model.gguf", workload, row.threads, row.batch)
+    if row.kind is RowKind.vllm:
+        return peers.VllmMeter(folder, workload, precision(spec, row.device))
+    if row.kind is RowKind.ray_data:
+        return peers.RayDataMeter(folder, workload, precision(spec, row.device), row.batch)
     if spec.engine == "gguf":
         return meters.PrefillMeter(folder / "model.gguf", row.threads)
     return meters.ForwardMeter(lambda: load().forward.model, row.batch)

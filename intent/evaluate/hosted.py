@@ -20,7 +20,7 @@ from intent.engine import Prediction, Status
 from intent.evaluate.measurement import PREDICTIONS, SPLIT, from_table, to_table
 from intent.openai import Chat, Endpoint, EndpointFailed, Reply
 from intent.progress import Report, counted, unreported
-from intent.schema import IntentSchema
+from intent.schema import NONE, IntentSchema
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from intent.synth.example import Example
@@ -127,7 +127,8 @@ def _require_answers(replies: Sequence[Reply], config: EndpointConfig) -> None:
 
 
 def _instruction(schema: IntentSchema) -> str:
-    return SYSTEM.replace("{outside}", 'labelled "none"' if schema.repeat == 1 else "left out of the list")
+    nothing = schema.nothing[0] if schema.nothing else NONE
+    return SYSTEM.replace("{outside}", f'labelled "{nothing}"' if schema.repeat == 1 else "left out of the list")
 
 
 def _system(schema: IntentSchema, names: Sequence[str]) -> str:

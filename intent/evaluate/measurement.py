@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,17 +20,19 @@ from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint
 from intent.artifacts.loader import ClassifierLoader
 from intent.engine import Prediction, Status
 from intent.errors import IntentError
-from intent.evaluate.speed import Speed
+from intent.evaluate.scope import has_outside
+from intent.evaluate.speed import Load, Speed
 from intent.evaluate.speed import measure as measure_speed
 from intent.hardware import GPU, Hardware
 from intent.progress import Report, unreported
 from intent.storage import StorageOptions
 from intent.synth import dataset
+from intent.synth.example import Example
 
 # Bumped when the same settings are measured in another way.
 VERSION = 1
 LIMIT = 2 * 3600.0
-PREDICTIONS, SPEED = "predictions.parquet", "speed.json"
+PREDICTIONS, VALIDATION, SPEED = "predictions.parquet", "validation.parquet", "speed.json"
 SPLIT = "test"
 
 
@@ -46,11 +49,22 @@ class Trial:
     batch: int | None
 
     @property
+    def validates(self) -> bool:
+        """Whether validation messages are labelled too: a threshold for what is out of scope is set on them."""
+        return has_outside(self.loader.prompt.schema)
+
+    @property
     def record(self) -> ArtifactRecord:
         loader = self.loader
-        settings = {"variant": loader.name, "batch": self.batch, "hardware": asdict(self.hardware), "split": SPLIT}
+        settings: dict[str, Any] = {
+            "variant": loader.name,
+            "batch": self.batch,
+            "hardware": asdict(self.hardware),
+            "split": SPLIT,
+        }
         engine = {"device": loader.options.device.value, "max_message_tokens": loader.options.max_message_tokens}
         settings |= engine | {"abstain_below": loader.options.abstain_below, "version": VERSION}
+        settings |= {"validation": True} if self.validates else {}
         inputs = {"variant": loader.variant.fingerprint, "data": self.data.fingerprint}
         return ArtifactRecord("measurement", settings, inputs | {"schema": fingerprint(loader.prompt.schema.identity())})
 
@@ -65,11 +79,24 @@ def measure(trial: Trial, workspace: str, options: StorageOptions, report: Repor
         with time_limit(LIMIT):
             load = lambda names: trial.loader.with_catalog(names)()  # noqa: E731
             predictions, speed = measure_speed(load, examples, catalogs, on_gpu, report)
+            if trial.validates:
+                found = _label(load, dataset.read_split(files, "validation"), report)
+                (folder / VALIDATION).write_bytes(dataset.parquet(to_table(found)))
         (folder / PREDICTIONS).write_bytes(dataset.parquet(to_table(predictions)))
         (folder / SPEED).write_text(json.dumps(asdict(speed), indent=1))
         return asdict(speed)
 
     return artifacts.make(workspace, trial.record, build, options)
+
+
+def _label(load: Load, examples: Sequence[Example], report: Report) -> list[Prediction]:
+    """A prediction of each example of a schema without a catalog."""
+    report(0, 0, "", "labels validation messages")
+    classifier = load(())
+    try:
+        return classifier.classify([example.message for example in examples])
+    finally:
+        classifier.close()
 
 
 @contextmanager
@@ -90,7 +117,16 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 def read(measurement: Artifact, options: StorageOptions) -> tuple[list[Prediction], Speed]:
     files = Files(measurement, options)
-    return from_table(pq.read_table(io.BytesIO(files.read(PREDICTIONS)))), Speed(**json.loads(files.read(SPEED)))
+    return _read(files, PREDICTIONS), Speed(**json.loads(files.read(SPEED)))
+
+
+def read_validation(measurement: Artifact, options: StorageOptions) -> list[Prediction] | None:
+    """The predictions of the validation messages; None where a measurement has none."""
+    return _read(Files(measurement, options), VALIDATION) if VALIDATION in measurement.record.files else None
+
+
+def _read(files: Files, key: str) -> list[Prediction]:
+    return from_table(pq.read_table(io.BytesIO(files.read(key))))
 
 
 def to_table(predictions: Sequence[Prediction]) -> pa.Table:

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def _none(examples: Sequence[Example], said: np.ndarray, meant: np.ndarray) -> d
     return {name: values for name, values in (found | dict(sorted(kinds.items()))).items() if values}
 
 
-def bootstrap(values: Sequence[float]) -> tuple[float, float]:
+def bootstrap(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval of the mean under resampling with replacement (Efron 1979); the same each time.
 
     Few values are distinct, so a resample is drawn as how often each of them comes: the same distribution, at once.
@@ -181,7 +182,7 @@ def aligned(schema: IntentSchema, meant: Intent | None, said: Intent | None) -> 
     An intent that is no list is one pair.
     """
     if schema.repeat == 1:
-        return [(meant or {}, said or {})]
+        return [(cast(Item, meant or {}), cast(Item, said or {}))]
     ours, theirs = items_of(meant), items_of(said)
     alike = [
         (-sum(a[name] == b[name] for name in schema.names), i, j) for i, a in enumerate(ours) for j, b in enumerate(theirs)
@@ -205,9 +206,9 @@ def _sure_items(pairs: Sequence[tuple[Example, Prediction]]) -> tuple[np.ndarray
     """The confidence of each item that is answered with one, and whether it is meant."""
     found = []
     for example, prediction in pairs:
-        meant = answer_key(example.intent)
+        meant = answer_key(example.intent) or ()
         for item, sure in zip(items_of(prediction.intent), prediction.slots, strict=False):
-            found += [(sure, answer_key(item)[0] in meant)] if prediction.status is Status.OK else []
+            found += [(sure, (answer_key(item) or ("",))[0] in meant)] if prediction.status is Status.OK else []
     confidence, right = np.array(found, np.float64).reshape(-1, 2).T
     return confidence, right
 
@@ -216,7 +217,8 @@ def _ratios(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall and F1 of (right, said, meant) [3, ...]; 1 where there is nothing to be right about."""
     right, said, meant = counts
     shares = [(right, said), (right, meant), (2 * right, said + meant)]
-    return tuple(np.where(whole > 0, part / np.maximum(whole, 1), 1.0) for part, whole in shares)
+    precision, recall, f1 = (np.where(whole > 0, part / np.maximum(whole, 1), 1.0) for part, whole in shares)
+    return precision, recall, f1
 
 
 def _bootstrap_f1(counts: np.ndarray) -> tuple[float, float]:
@@ -228,10 +230,10 @@ def _bootstrap_f1(counts: np.ndarray) -> tuple[float, float]:
 
 
 def _is_nothing(schema: IntentSchema, intent: Intent | None) -> bool:
-    """Whether an answer says that nothing is asked for: `none`, or the empty list."""
+    """Whether an answer says that nothing is asked for: `none` or what the schema has in its place, or the empty list."""
     if schema.repeat > 1:
         return intent is not None and intent[INTENTS] == []
-    return (intent or {}).get(schema.names[0]) == "none"
+    return (intent or {}).get(schema.names[0]) in schema.nothing
 
 
 def _slot(prediction: Prediction, name: str):

@@ -41,7 +41,7 @@ def confusion_table(pairs: Sequence[Sequence]) -> Table:
     return Table(("meant, said as", *map(_value, values)), rows)
 
 
-def _intent(intent: Mapping | None) -> str:
+def _intent(intent: dict | None) -> str:
     if intent is not None and intent.get(INTENTS) == []:
         return "an empty list"
     items = [", ".join(str(value) for value in item.values() if value is not None) for item in items_of(intent)]

@@ -1,6 +1,7 @@
 """A gold set of the user's own: a file of messages labelled by hand, about the user's catalog and schema."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from intent.catalog import one_line
 from intent.errors import ConfigError
@@ -34,7 +35,7 @@ def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str],
 
 def _item(row: Mapping, schema: IntentSchema) -> Item:
     """A row's values; raises ValueError where a count is no number."""
-    given = {slot.name: None if row.get(slot.name) == "" else row.get(slot.name) for slot in schema.slots}
+    given: dict[str, Any] = {slot.name: None if row.get(slot.name) == "" else row.get(slot.name) for slot in schema.slots}
     for slot in schema.slots:
         if isinstance(slot, Entity | Count) and isinstance(given[slot.name], str):
             given[slot.name] = one_line(given[slot.name]) if isinstance(slot, Entity) else int(given[slot.name])

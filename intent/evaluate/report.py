@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from intent.evaluate import mistakes, paper
 from intent.evaluate.plots import Point, tradeoff
 from intent.evaluate.results import HOSTED, Sources
-from intent.evaluate.tables import Share, Table, escape_markdown
+from intent.evaluate.tables import Cell, Share, Table, escape_markdown
 
 REPORT, MARKDOWN, PARQUET, CONFUSION = "report.html", "report.md", "results.parquet", "confusion.parquet"
 COLUMNS = (
@@ -34,8 +34,18 @@ NONE_EXPLAINED = (
     "Precision: of the messages answered none, the share that mean it. Recall: of those that mean none, the share answered so, "
     "over all and by phenomenon. Wrong: of those with the phenomenon that mean something, the share answered none all the same."
 )
+SCOPE_EXPLAINED = (
+    "In scope: of the messages that mean one of the labels, the share answered right; macro F1: the mean F1 of these labels. "
+    "Out-of-scope recall: of the messages that mean none, the share answered so; precision: of those answered so, the share "
+    "that mean none. Below: answers less sure than this confidence count as none. It is the highest at which the share asked "
+    "for of the validation messages in scope is still answered right; engine.abstain_below= leaves such answers empty."
+)
 KINDS = {"base": "before fine-tuning", "reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", HOSTED: "hosted model"}
-KINDS |= {"svm": "linear SVM, no language model", "cascade": "the SVM where it is sure, else a language model"}
+KINDS |= {
+    "svm": "linear SVM, no language model",
+    "embedding": "logistic regression on embeddings",
+    "cascade": "the SVM where it is sure, else a language model",
+}
 # What a quiet machine's own services take of its CPUs, and no more.
 ALONE = 0.05
 
@@ -61,7 +71,8 @@ def render_text(results: Results) -> str:
     """The results as a terminal shows them."""
     wanted = [COLUMNS.index(name) for name in SUMMARY]
     rows = [row if len(row) == 2 else [row[i] for i in wanted] for row in trade_off(results).rows]
-    return "\n".join(part for part in (Table(SUMMARY, rows).text(), crowded(results)) if part)
+    labels = "\n" + _scope(measured).text() if (measured := _of_labels(results)) else ""
+    return "\n".join(part for part in (Table(SUMMARY, rows).text(), labels, crowded(results)) if part)
 
 
 def render_markdown(results: Results, selected: Results, sources: Sources) -> str:
@@ -113,7 +124,7 @@ def trade_off(results: Results) -> Table:
     return Table(COLUMNS, [[n, r["reason"]] if "reason" in r else _row(n, r) for n, r in results.items()])
 
 
-def _row(name: str, result: Mapping) -> list[str]:
+def _row(name: str, result: Mapping) -> list[Cell]:
     score = result["score"]
     low, high = score["intervals"]["exact"]
     return [
@@ -169,6 +180,8 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
     if held := _file_types(measured):
         note = "The weights of each GGUF by tensor type. llama.cpp takes another type where rows do not fit the one asked for."
         yield "Types in the files", note, Table(("variant", "tensor types", "in a type not asked for"), held)
+    if labels := _of_labels(results):
+        yield "In scope and out of scope", SCOPE_EXPLAINED, _scope(labels)
     yield "Beside the paper", paper.ABOUT, paper.side_by_side(results)
     lists = {name: result for name, result in measured.items() if result["score"].get("items")}
     if lists:
@@ -185,7 +198,7 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
     yield "Where it came from", "Artifacts by fingerprint, the code and the libraries.", _lineage(measured, sources)
 
 
-def _file_types(measured: Results) -> list[list[str]]:
+def _file_types(measured: Results) -> list[list[Cell]]:
     """A row a GGUF: its tensor types with their bytes, and how many bytes are in a type that its name does not ask for."""
     files = {result["variant"]: result for result in measured.values() if "types" in result}
     return [
@@ -198,8 +211,37 @@ def _file_types(measured: Results) -> list[list[str]]:
     ]
 
 
+def _of_labels(results: Results) -> Results:
+    return {name: result for name, result in _measured(results).items() if "scope" in result}
+
+
+def _scope(labels: Results) -> Table:
+    """Two rows a variant: as it answers, and with the threshold."""
+    columns = ("variant", "below", "in scope", "macro F1", "out-of-scope recall", "precision", "messages/s", "$ per million")
+    rows: list[list[Cell]] = []
+    for name, result in labels.items():
+        found, cost = result["scope"], [f"{result['messages_per_second']:,.1f}"]
+        cost.append(_or_none("{:,.2f}", result["price_per_million"]))
+        rows.append([name, None, *_scope_cells(found["answered"]), *cost])
+        if "thresholded" in found:
+            cells = found["thresholded"]
+            rows.append([name, f"{cells['threshold']:.3f}", *_scope_cells(cells), *cost])
+        elif "asked" in found:
+            right, asked = f"{found['most']:.3f}", f"{found['asked']:g}"
+            rows.append([name, f"no threshold: {right} of the validation messages in scope are right, {asked} is asked for"])
+    return Table(columns, rows)
+
+
+def _scope_cells(found: Mapping) -> list[Cell]:
+    shares = [
+        None if found[name] is None else Share(found[name], *found["intervals"][name])
+        for name in ("accuracy", "recall", "precision")
+    ]
+    return [shares[0], found["macro_f1"], *shares[1:]]
+
+
 def _items(lists: Results) -> Table:
-    rows = []
+    rows: list[list[Cell]] = []
     for name, result in lists.items():
         found, interval = result["score"]["items"], result["score"]["intervals"]["items.f1"]
         rows.append(

@@ -9,7 +9,7 @@ from intent.artifacts import Artifact, ArtifactRecord, Files, code_version, find
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import VariantSpec
 from intent.engine import Prediction
-from intent.evaluate import hosted
+from intent.evaluate import hosted, scope
 from intent.evaluate.measurement import SPLIT, Trial
 from intent.evaluate.metrics import agreement, agreement_by_slot, confusion, is_right, loss, score
 from intent.evaluate.speed import Speed
@@ -25,12 +25,25 @@ WEIGHTS = (".safetensors", ".gguf")
 
 @dataclass(frozen=True)
 class Measured:
-    """A trial's outcome. `hourly_price`: USD of the hardware that it had to itself, or None."""
+    """A trial's outcome. `hourly_price`: USD of the hardware that it had to itself, or None. `validation`: predictions of the
+    validation messages, where a threshold is set on them.
+    """
 
     trial: Trial
     predictions: Sequence[Prediction]
     speed: Speed
     hourly_price: float | None
+    validation: Sequence[Prediction] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a threshold for messages out of scope is set on: validation messages, and the share of those in scope that must
+    still be answered right.
+    """
+
+    validation: Sequence[Example]
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -66,15 +79,41 @@ def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
         named = str(checkpoint.record.inputs.get(kind))
         given = lineage.config.data.uri if kind == "data" else None
         found = find(given or f"{lineage.config.workspace}/{kind}-{named}", lineage.options)
-        same = found and named in (found.fingerprint, found.record.fingerprint)
-        if same and found.fingerprint != lineage.held_out().fingerprint:
+        if found is None or named not in (found.fingerprint, found.record.fingerprint):
+            continue
+        if found.fingerprint != lineage.held_out().fingerprint:
             records[what] = (found.uri, found.record)
     return records
 
 
-def results_of(schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured]) -> dict[str, dict]:
+def results_of(
+    schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured], asked: Asked | None = None
+) -> dict[str, dict]:
     """A result by row name. Each is compared with the unquantized reference, where that was measured."""
-    return {name: _result(schema, examples, row, reference_of(measured, row)) for name, row in measured.items()}
+    return {
+        name: _result(schema, examples, row, reference_of(measured, row))
+        | _scope(schema, examples, row.predictions, row.validation, asked)
+        for name, row in measured.items()
+    }
+
+
+def _scope(
+    schema: IntentSchema,
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    validation: Sequence[Prediction] | None = None,
+    asked: Asked | None = None,
+) -> dict:
+    """Of labels, the figures in and out of scope: as answered, and with the threshold that keeps the accuracy asked for."""
+    if not scope.of_labels(schema):
+        return {}
+    found: dict = {"answered": asdict(scope.measure(schema, examples, predictions))}
+    if asked and validation is not None:
+        threshold, most = scope.threshold_at(schema, asked.validation, validation, asked.accuracy)
+        found |= {"asked": asked.accuracy, "most": most}
+        if threshold is not None:
+            found["thresholded"] = asdict(scope.measure(schema, examples, predictions, threshold))
+    return {"scope": found}
 
 
 def reference_of(measured: Mapping[str, Measured], row: Measured | None = None) -> Measured | None:
@@ -126,6 +165,7 @@ def hosted_result(
         "hardware": {"kind": HOSTED, "model": config["url"] or "api.openai.com", "count": 1},
         "threads": None,
         **_quality(schema, examples, found, reference),
+        **_scope(schema, examples, found),
         **dict.fromkeys(field.name for field in fields(Speed)),
         **asdict(figures),
         "file_bytes": None,

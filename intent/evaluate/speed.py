@@ -7,8 +7,10 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +60,8 @@ def measure(
         messages = [examples[i].message for i in rows]
         report(0, 0, "", "loads the model")
         start = time.perf_counter()
-        classifier = load(catalogs[key])
+        # An engine, which counts tokens and can be closed.
+        classifier: Any = load(catalogs[key])
         loading.append(time.perf_counter() - start)
         # The first pass of a kernel may compile or repack.
         classifier.classify(messages[:WARM_UP])
@@ -86,7 +89,7 @@ def measure(
         load_seconds=loading[0],
         peak_bytes=peak_bytes(),
         gpu_peak_bytes=gpu_peak_bytes() if on_gpu else None,
-        joules_per_message=None if None in joules else sum(joules) / len(examples),
+        joules_per_message=None if None in joules else sum(filter(None, joules)) / len(examples),
         others=crowd / spent,
     )
     return [predictions[i] for i in range(len(examples))], speed
@@ -107,12 +110,27 @@ def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:
     return seconds
 
 
-def peak_bytes() -> int:
-    """This process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+def peak_bytes(pid: int | str = "self") -> int:
+    """A process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
+    return _status("VmHWM", pid)
+
+
+def resident_bytes() -> int:
+    """This process' resident memory now, mapped pages within."""
+    return _status("VmRSS")
+
+
+def forget_peak() -> None:
+    """From now on `peak_bytes` is of what comes. Where the system allows no reset, it stays an upper bound."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(name: str, pid: int | str = "self") -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status names no VmHWM")
+    raise OSError(f"/proc/{pid}/status names no {name}")
 
 
 def gpu_peak_bytes() -> int | None:

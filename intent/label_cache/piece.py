@@ -67,11 +67,19 @@ def merge(tables: Iterable[pa.Table]) -> pa.Table:
     """All entries, sorted by hash. Of several with one hash the first table's stays."""
     table = pa.concat_tables([ENTRIES.empty_table(), *tables]).unify_dictionaries().combine_chunks()
     high, low = (table[name].to_numpy() for name in ("high", "low"))
-    order = np.lexsort((low, high))
+    order = order_of(high, low)
     high, low = high[order], low[order]
     first = np.ones(len(order), bool)
     first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
     return table.take(pa.array(order[first]))
+
+
+def order_of(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """The places of the hashes, sorted; equal ones stay in their order."""
+    order = np.argsort(high)
+    found = high[order]
+    # Two hashes seldom have the same upper half, and one key is sorted in a third of the time of two.
+    return order if (found[1:] != found[:-1]).all() else np.lexsort((low, high))
 
 
 def dump(table: pa.Table) -> bytes:

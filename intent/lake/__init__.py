@@ -1,11 +1,11 @@
-"""Tables of a data lake, Delta and Iceberg: one version of one as an input, a night's labels as one commit of one.
+"""Read one version of a Delta or Iceberg table as input, and write a run's labels as one commit of a table.
 
     delta:s3://shop/log            a Delta table by its folder; as an input it is recognized without `delta:`
     iceberg:prod/shop.log          the table `log` of the namespace `shop`, in the catalog that PyIceberg knows as `prod`
-    iceberg:prod/shop.log/dt=7     as an input: of the table only these rows; of a Delta table's folder likewise
+    iceberg:prod/shop.log/dt=7     as an input: only these rows of the table; likewise for a Delta table's folder
 
-Which files count, and which of their rows, is said by the libraries, deltalake and pyiceberg. Both are optional.
-Knows stores and Arrow; nothing of nights, shards or labels.
+The libraries, deltalake and pyiceberg, say which files count, and which of their rows. Both are optional. Knows stores and
+Arrow; nothing of runs, shards or labels.
 """
 
 import importlib
@@ -24,15 +24,15 @@ from intent.s3 import ENDPOINTS
 from intent.storage import Blob, StorageOptions
 
 DELTA, ICEBERG = "delta:", "iceberg:"
-# As Hive and Spark name the folder of a null.
+# Hive and Spark give this name to the folder of a null.
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-# By the names of columns; None is null.
+# Values by column name; None is null.
 Where = Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of a table or, with `wheres`, of its rows that any of these fits. Goes to any node that reaches the table.
+    """One version of a table or, with `wheres`, its rows that match any of these. Any node that reaches the table can use it.
 
     `version`: Delta's version, Iceberg's snapshot id. Raises ConfigError for what the library cannot read.
     """
@@ -43,38 +43,38 @@ class Snapshot:
     options: StorageOptions = StorageOptions()
 
     def __getstate__(self) -> dict:
-        # What the libraries hold stays in the process.
+        # The libraries' objects stay in the process.
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def etag(self, table: str) -> str:
-        """Of each of its files, so that other versions or rows of `table`, its id, are another input."""
+        """The ETag of each of its files. Other versions or rows of `table` (its id) are another input."""
         return f"v{self.version}-{fingerprint([table, self.wheres])}"
 
     def files(self) -> list[Blob]:
-        """The data files that hold its rows, by key."""
+        """Return the data files that hold its rows, by key."""
         raise NotImplementedError
 
     def schema(self) -> pa.Schema:
         raise NotImplementedError
 
     def rows(self, blob: Blob) -> int:
-        """How many of its rows a file holds. Reads the file only where the table does not say."""
+        """Return the number of its rows in a file. Reads the file only if the table does not say."""
         raise NotImplementedError
 
     def batches(self, blob: Blob, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Its rows in a file, always in the same order. Raises FileNotFoundError where the file has been deleted since."""
+        """Yield its rows in a file, always in the same order. Raises FileNotFoundError if the file was deleted since."""
         raise NotImplementedError
 
 
 def is_table(uri: str) -> bool:
-    """Whether the address says that it is a table's."""
+    """Return whether the address names a table."""
     return uri.startswith((DELTA, ICEBERG))
 
 
 def split(uri: str, root: str = "") -> tuple[str, dict[str, str | None]]:
-    """(a table's own address, the values that columns must have) of the address of a table or of a part of it.
+    """Split the address of a table or of a part of it into (the table's own address, the values that columns must have).
 
-    `root`: the table's own address, where it is known. Raises ConfigError.
+    `root`: the table's own address, if known. Raises ConfigError.
     """
     if uri.startswith(ICEBERG):
         catalog, _, rest = uri.removeprefix(ICEBERG).strip("/").partition("/")
@@ -91,9 +91,9 @@ def split(uri: str, root: str = "") -> tuple[str, dict[str, str | None]]:
 
 
 def open_snapshot(uri: str, wheres: Sequence[Where], version: int | None, options: StorageOptions) -> Snapshot:
-    """The table at `uri`, or its rows that any of `wheres` fits, at `version` or as it is now.
+    """Open the table at `uri`, or its rows that match any of `wheres`, at `version` or at the current version.
 
-    Raises ConfigError where the table, the version or what the table needs of its readers is not there.
+    Raises ConfigError if the table, the version, or a feature that the table requires of its readers is missing.
     """
     if uri.startswith(ICEBERG):
         from intent.lake.iceberg import IcebergSnapshot
@@ -105,7 +105,7 @@ def open_snapshot(uri: str, wheres: Sequence[Where], version: int | None, option
 
 
 def need(module: str, extra: str, field: str, uri: str) -> ModuleType:
-    """The optional library. Raises ConfigError with the command that installs it."""
+    """Import the optional library. Raises ConfigError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -114,17 +114,17 @@ def need(module: str, extra: str, field: str, uri: str) -> ModuleType:
 
 
 def endpoint_of(options: StorageOptions) -> str | None:
-    """S3's, as `S3Store` has it; the libraries do not read every variable that boto3 does."""
+    """Return S3's endpoint as `S3Store` uses it. The libraries do not read every variable that boto3 does."""
     return options.endpoint or next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
 
 
 def one_line(error: Exception | None) -> str:
-    """What a library says, without what an address may hold before its host."""
+    """Return a library's message without the part of an address before its host, which may hold credentials."""
     return (re.sub(r"\S+@", "(hidden)@", " ".join(str(error).split())) or type(error).__name__)[:300]
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """Without metadata, and with one type for text, one for bytes and one for lists."""
+    """Remove metadata, and use one type for text, one for bytes and one for lists."""
     return pa.schema([(field.name, _plain(field.type)) for field in schema])
 
 

@@ -1,4 +1,4 @@
-"""Delta tables, by deltalake: one version as an input."""
+"""Read one version of a Delta table as input, with deltalake."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -16,8 +16,8 @@ from intent.storage import Blob, StorageOptions
 
 EXTRA = "delta"
 MOST_READER_VERSION = 3
-# What tables may need of their readers: types that are read as Arrow has them, what deltalake itself applies, and what only
-# concerns the log.
+# Features that tables may require of their readers: types that are read as Arrow has them, what deltalake itself applies, and
+# what only concerns the log.
 READ = {"timestampNtz", "deletionVectors", "v2Checkpoint", "vacuumProtocolCheck", "columnMapping"}
 PURGE = "write it anew without that, or name another table"
 
@@ -78,12 +78,12 @@ class DeltaSnapshot(Snapshot):
         table = pa.table(self._table.get_add_actions())
         wanted = [name for name in ("path", "size_bytes", "num_records", "partition") if name in table.column_names]
         found = table.select(wanted).to_pylist()
-        # The log has paths as URLs have them.
+        # The log writes paths as URLs.
         return {unquote(entry["path"]): {"num_records": None, "partition": {}} | entry for entry in found}
 
     @cached_property
     def _keeps(self) -> dict[str, np.ndarray]:
-        """Of the files with removed rows, which stay."""
+        """Return, for a file with removed rows, which rows stay."""
         if "deletionVectors" not in (self._table.protocol().reader_features or ()):
             return {}
         root, found, table = self._table.table_uri, {}, pa.table(self._table.deletion_vectors())
@@ -115,7 +115,7 @@ class DeltaSnapshot(Snapshot):
 
 
 def open_table(uri: str, version: int | None, options: StorageOptions, field: str):
-    """The DeltaTable; None where there is none. Raises ConfigError where it cannot be read, by name of the version."""
+    """Open the DeltaTable; None if there is none. Raises ConfigError, naming the version, if it cannot be read."""
     deltalake = need("deltalake", EXTRA, field, uri)
     try:
         return deltalake.DeltaTable(uri, version=version, storage_options=storage_options(uri, options))
@@ -131,7 +131,7 @@ def open_table(uri: str, version: int | None, options: StorageOptions, field: st
 
 
 def require_readable(table, uri: str) -> None:
-    """Raises ConfigError where the table needs of its readers what this one does not know."""
+    """Raise ConfigError if the table requires an unknown feature of its readers."""
     protocol, mode = table.protocol(), table.metadata().configuration.get("delta.columnMapping.mode", "none")
     if protocol.min_reader_version > MOST_READER_VERSION:
         told = f"needs readers of Delta's version {protocol.min_reader_version}; {MOST_READER_VERSION} is known"
@@ -144,7 +144,7 @@ def require_readable(table, uri: str) -> None:
 
 
 def storage_options(uri: str, options: StorageOptions) -> dict[str, str]:
-    """deltalake's own, for S3; it finds credentials itself, as boto3 does."""
+    """Return deltalake's options for S3. It finds credentials itself, as boto3 does."""
     if not uri.startswith("s3://"):
         return {}
     found = {"conditional_put": "etag"}

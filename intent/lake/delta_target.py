@@ -1,7 +1,7 @@
-"""A run's labels as one commit of a Delta table.
+"""Write a run's labels as one commit of a Delta table.
 
-The commit carries two of Delta's application transactions: one of the run, one of the night. The log keeps them, and of two
-writers that race with the same one only one commits, whatever else is appended meanwhile.
+The commit carries two of Delta's application transactions: one for the run and one for the night. The log keeps them. If two
+writers race with the same transaction, only one commits, whatever else is appended meanwhile.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from intent.lake.target import NIGHT, RUN, Labels, aligned, other_run, require_f
 from intent.storage import StorageOptions
 
 ATTEMPTS = 20
-# What a table may ask of its writers.
+# Features that a table may require of its writers.
 WRITTEN = {
     "appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "timestampNtz", "deletionVectors",
     "columnMapping", "v2Checkpoint", "vacuumProtocolCheck",
@@ -26,7 +26,7 @@ WRITTEN = {
 
 @dataclass(frozen=True)
 class DeltaTarget:
-    """`partition_by`: of a table that is made; of one that is there, what it must be partitioned by already."""
+    """A Delta table. `partition_by`: for a new table; an existing one must be partitioned so already."""
 
     uri: str
     partition_by: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class DeltaTarget:
         self._published(table, night, run)
 
     def stage(self, labels: Labels) -> str:
-        """Delta has no branches."""
+        """Return "": Delta has no branches."""
         return ""
 
     def commit(self, labels: Labels) -> str:
@@ -69,7 +69,7 @@ class DeltaTarget:
             try:
                 write_deltalake(table, rows.reader(), mode="append", commit_properties=properties)
             except CommitFailedError as error:
-                # Another driver's commit of the same night; or a rule of the table that the rows break.
+                # Another driver committed the same night, or the rows break a rule of the table.
                 refused = error
                 continue
             except Exception as error:
@@ -77,7 +77,7 @@ class DeltaTarget:
         raise IntentError(f"{self.uri}: the commit is refused again and again ({one_line(refused)}); mend that and run again")
 
     def _open(self, fields: pa.Schema):
-        """The table, made where it is not there: by one of those who try at once."""
+        """Open the table. If it does not exist, one of those that try at once creates it."""
         from deltalake import DeltaTable, Schema
 
         if (table := open_table(self.uri, None, self.options, "publish")) is None:
@@ -92,7 +92,7 @@ class DeltaTarget:
         return table
 
     def _published(self, table, night: str, run: str) -> bool:
-        """Whether the run is there. Raises RunMismatch where another run of the same night is."""
+        """Return whether the run is published. Raises RunMismatch if another run of the same night is."""
         if table.transaction_version(_app(RUN, run)) is not None:
             return True
         if table.transaction_version(_app(NIGHT, night)) is not None:
@@ -101,16 +101,17 @@ class DeltaTarget:
         return False
 
     def _version(self, run: str) -> str:
-        """An empty text where the table's log no longer names it."""
+        """Return the version; "" if the table's log no longer names it."""
         table = open_table(self.uri, None, self.options, "publish")
         return str(next((entry.get("version", "") for entry in table.history() if entry.get(RUN) == run), ""))
 
 
 class _Rows:
-    """The rows for one try. `error`: what reading them raised, which the library says in its own words only."""
+    """The rows for one try. `error`: what reading them raised; the library reports it only in its own words."""
 
     def __init__(self, labels: Labels, fields: pa.Schema):
-        self.labels, self.fields, self.error = labels, fields, None
+        self.labels, self.fields = labels, fields
+        self.error: IntentError | None = None
 
     def reader(self) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(self.fields, self._batches())

@@ -1,6 +1,7 @@
-"""A run's labels as Hive partitions of a folder, `dt=2026-11-23/labels.parquet`: one object each, which is replaced as a whole.
+"""Write a run's labels as Hive partitions of a folder, `dt=2026-11-23/labels.parquet`: one object each, replaced as a whole.
 
-`_intent/<night>.json`, written last, lists a night's partitions: what another run of the same night has no rows for is removed.
+`_intent/<night>.json`, written last, lists a night's partitions. Partitions that another run of the same night has no rows for
+are removed.
 """
 
 import json
@@ -45,11 +46,11 @@ class FolderTarget:
             raise ConfigError("partition_by", list(self.partition_by), "leaves no column for the files")
 
     def stage(self, labels: Labels) -> str:
-        """Folders have no branches."""
+        """Return "": folders have no branches."""
         return ""
 
     def commit(self, labels: Labels) -> str:
-        """Raises ConfigError, before it writes, where a partition has rows that are not of this night."""
+        """Publish the labels. Raises ConfigError, before it writes, if a partition has rows that are not of this night."""
         store, index = open_store(self.uri, self.options), f"_intent/{fingerprint(labels.night)}.json"
         before = _read(store, index)
         if before.get("run") == labels.run:
@@ -113,7 +114,7 @@ class _Files:
 
 
 def _write(labels: Labels, columns: tuple[str, ...], scratch: Path) -> dict[str, Path]:
-    """A local file of each partition, by folder. The same labels give the same bytes."""
+    """Write a local file for each partition, by folder. The same labels give the same bytes."""
     with ExitStack() as stack:
         files = _Files(labels, columns, scratch, stack)
         for batch in labels.batches():
@@ -129,7 +130,7 @@ def _split(rows: pa.Table, columns: tuple[str, ...]) -> Iterator[tuple[str, pa.T
 
 
 def _folders(column: pa.ChunkedArray, name: str) -> pa.Array:
-    """`name=value` of each row, as Hive writes it."""
+    """Return `name=value` of each row, as Hive writes it."""
     encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
     values = [HIVE_NULL if value is None else quote(value, safe=" ") for value in encoded.dictionary.to_pylist()]
     folders = pa.array([f"{quote(name, safe=' ')}={value}" for value in [*values, HIVE_NULL]])

@@ -1,7 +1,7 @@
-"""Iceberg tables, by pyiceberg: one snapshot as an input.
+"""Read one snapshot of an Iceberg table as input, with pyiceberg.
 
-Which catalogs there are, and how they are reached, pyiceberg knows from its own configuration: `PYICEBERG_CATALOG__PROD__URI`
-and the like in the environment, or `~/.pyiceberg.yaml`, on every node.
+Pyiceberg's own configuration lists the catalogs and how to reach them: `PYICEBERG_CATALOG__PROD__URI` and similar variables, or
+`~/.pyiceberg.yaml`, on every node.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ class IcebergSnapshot(Snapshot):
 
     @cached_property
     def _table(self):
-        """With the columns that it had then, by their names of then."""
+        """Return the table with the columns of that snapshot, under their names of that time."""
         table = load_table(self.uri, self.options, "input")
         if table is None or (snapshot := table.snapshot_by_id(self.version)) is None:
             raise ConfigError(
@@ -75,7 +75,9 @@ class IcebergSnapshot(Snapshot):
 
     @cached_property
     def _tasks(self) -> dict:
-        """The library's scan tasks by their files' keys: below the table's own folder, where they lie there."""
+        """Return the library's scan tasks by their files' keys, which are relative to the table's own folder if
+        they are in it.
+        """
         try:
             tasks = list(self._scan().plan_files())
         except ValueError as error:
@@ -95,7 +97,7 @@ class IcebergSnapshot(Snapshot):
         return reduce(Or, each) if each else AlwaysTrue()
 
     def _equal(self, schema, name: str, told: str | None):
-        """The rows with this value; of a column of times, those of this day in UTC."""
+        """Match the rows with this value; in a timestamp column, the rows of this day in UTC."""
         from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, IsNull, LessThan, literal
         from pyiceberg.types import TimestampType, TimestamptzType
 
@@ -117,7 +119,7 @@ class IcebergSnapshot(Snapshot):
 
 
 def load_table(uri: str, options: StorageOptions, field: str):
-    """The table; None where the catalog does not have it. Raises ConfigError."""
+    """Load the table; None if the catalog does not have it. Raises ConfigError."""
     catalog, identifier = open_catalog(uri, options, field)
     from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
@@ -130,7 +132,7 @@ def load_table(uri: str, options: StorageOptions, field: str):
 
 
 def open_catalog(uri: str, options: StorageOptions, field: str):
-    """(the catalog, the table's name in it). Raises ConfigError where pyiceberg is not configured for it."""
+    """Return (the catalog, the table's name in it). Raises ConfigError if pyiceberg is not configured for it."""
     need("pyiceberg.catalog", EXTRA, field, uri)
     from pyiceberg.catalog import load_catalog
 

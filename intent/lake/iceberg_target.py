@@ -1,8 +1,8 @@
-"""A run's labels as one snapshot of an Iceberg table; before the gate has judged them, on a branch (write-audit-publish).
+"""Write a run's labels as one snapshot of an Iceberg table; before the gate has judged them, on a branch (write-audit-publish).
 
-Data files are written first and belong to nothing. One commit adds them, on the condition that the branch's head is still the
-one that was looked at: who commits has seen every commit before, and the table's property with the run's fingerprint, which
-the same commit sets, ends the matter.
+Data files are written first and belong to nothing. One commit adds them, on the condition that the branch's head has not
+changed. So a writer that commits has seen every earlier commit. The same commit sets a table property with the run's
+fingerprint, which records the publication.
 """
 
 import uuid
@@ -23,13 +23,13 @@ from intent.storage import StorageOptions
 
 ATTEMPTS = 20
 MAIN = "main"
-# A file's rows are in memory once.
+# The rows of one file are in memory at a time.
 FILE_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
 class IcebergTarget:
-    """`partition_by`: of a table that is made; of one that is there, what it must be partitioned by already."""
+    """An Iceberg table. `partition_by`: for a new table; an existing one must be partitioned so already."""
 
     uri: str
     partition_by: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class IcebergTarget:
         self._published(table, night, run)
 
     def stage(self, labels: Labels) -> str:
-        """Commit to a branch of the table, from where `commit` takes the data files."""
+        """Commit to a branch of the table. `commit` takes the data files from there."""
         branch, files = _branch(labels), None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
@@ -56,18 +56,18 @@ class IcebergTarget:
             if staged := _snapshot(table, branch, labels.run):
                 if _is_of(table, staged, labels):
                     return f"{self.uri}, branch {branch}"
-                # The night was labelled anew, once its folder was deleted.
+                # The staged folder was deleted and the night labelled again.
                 with _one_try():
                     table.manage_snapshots().remove_branch(branch).commit()
                 continue
             files = self._write(table, labels) if files is None else files
             if (head := table.current_snapshot()) is None:
-                # Without a first snapshot a table has no branches but `main`.
+                # Without a first snapshot, a table has no branches but `main`.
                 with _one_try():
                     table.add_files([])
                 continue
             if table.snapshot_by_name(branch) is None:
-                # So that who reads the branch sees the table as it would be.
+                # So that a reader of the branch sees the table as it would be.
                 with _one_try():
                     table.manage_snapshots().create_branch(head.snapshot_id, branch).commit()
                 continue
@@ -84,17 +84,19 @@ class IcebergTarget:
                 return found
             if files is None:
                 staged = _snapshot(table, _branch(labels), labels.run)
-                reuse = staged is not None and _is_of(table, staged, labels)
-                files = _files_of(table, staged) if reuse else self._write(table, labels)
+                if staged is not None and _is_of(table, staged, labels):
+                    files = _files_of(table, staged)
+                else:
+                    files = self._write(table, labels)
             with _one_try(), table.transaction() as transaction:
                 _add(transaction, files, labels, MAIN)
                 transaction.set_properties({_property(labels.night): labels.run})
         raise self._refused()
 
     def _open(self, fields: pa.Schema):
-        """The table, made where it is not there: by one of those who try at once."""
+        """Open the table. If it does not exist, one of those that try at once creates it."""
         if (table := load_table(self.uri, self.options, "publish")) is None:
-            # Of several that make it at once, catalogs tell all but one in words of their own.
+            # If several create it at once, catalogs tell all but one in their own words.
             try:
                 self._make(fields)
             except Exception as error:
@@ -118,7 +120,7 @@ class IcebergTarget:
                 spec.add_identity(name)
 
     def _require_columns(self, fields: pa.Schema) -> None:
-        # What `create_table` itself calls.
+        # `create_table` itself calls this.
         from pyiceberg.io.pyarrow import _pyarrow_to_schema_without_ids
 
         try:
@@ -127,9 +129,9 @@ class IcebergTarget:
             raise ConfigError("publish", self.uri, f"Iceberg has no such column: {one_line(error)}") from error
 
     def _published(self, table, night: str, run: str) -> str | None:
-        """The snapshot that has the run's labels. Raises RunMismatch where another run of the same night is there.
+        """Return the snapshot with the run's labels. Raises RunMismatch if another run of the same night is published.
 
-        The table's own property says it, since snapshots expire.
+        The table's own property is the record, because snapshots expire.
         """
         if (theirs := table.properties.get(key := _property(night))) is None:
             return None
@@ -138,7 +140,7 @@ class IcebergTarget:
         return str(_snapshot(table, MAIN, run) or "(expired)")
 
     def _write(self, table, labels: Labels) -> list[str]:
-        """The data files, each of one partition. Until a commit adds them no reader sees them."""
+        """Write the data files, each of one partition. No reader sees them until a commit adds them."""
         fields, folder = _schema(table), f"{table.location().rstrip('/')}/data/intent-{labels.run[:16]}-{uuid.uuid4().hex}"
         files = []
         for rows in _chunks(labels.batches(), fields):
@@ -149,7 +151,7 @@ class IcebergTarget:
         return files
 
     def _forget_branches(self, table, night: str) -> None:
-        """Those of this night; also what other runs of it have left."""
+        """Delete the branches of this night, including those of other runs of it."""
         for name, ref in list(table.refs().items()):
             if name.startswith("intent-") and _said(table.snapshot_by_id(ref.snapshot_id)).get(NIGHT) == night:
                 with _one_try():
@@ -160,10 +162,10 @@ class IcebergTarget:
 
 
 class _OneTry:
-    """A catalog whose refusal of a commit is taken for a reply that may be wrong.
+    """A catalog whose refusal of a commit is treated as a reply that may be wrong.
 
-    The library would try again on top of whatever came first, which may be this night; and would delete the manifests of a
-    commit that landed, where what was refused is a proxy's second try.
+    The library would retry on top of whatever came first, which may be this night. It would also delete the manifests of a
+    commit that succeeded if a proxy's second try was refused.
     """
 
     def __init__(self, catalog):
@@ -182,7 +184,7 @@ class _OneTry:
 
 
 def _one_try() -> suppress:
-    """After it the table is looked at again: the commit may have lost, or its reply may have been lost."""
+    """Try once. The caller then reads the table again: the commit may have lost, or its reply may have been lost."""
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 
     return suppress(CommitFailedException, CommitStateUnknownException)
@@ -197,7 +199,7 @@ def _property(night: str) -> str:
 
 
 def _snapshot(table, branch: str, run: str) -> int | None:
-    """The snapshot of the run, of those that the head of `branch` descends from."""
+    """Return the run's snapshot among the ancestors of the head of `branch`."""
     from pyiceberg.table.snapshots import ancestors_of
 
     found = ancestors_of(table.snapshot_by_name(branch), table.metadata)
@@ -217,7 +219,7 @@ def _is_of(table, snapshot_id: int, labels: Labels) -> bool:
 
 
 def _files_of(table, snapshot_id: int) -> list[str]:
-    """The data files that a snapshot added."""
+    """Return the data files that a snapshot added."""
     snapshot = table.snapshot_by_id(snapshot_id)
     manifests = [found for found in snapshot.manifests(table.io) if found.added_snapshot_id == snapshot_id]
     entries = [entry for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io)]
@@ -230,7 +232,7 @@ def _schema(table) -> pa.Schema:
 
 
 def _partitions(table, uri: str) -> list[str]:
-    """Raises ConfigError where rows are not partitioned by values of columns."""
+    """Return the partition columns. Raises ConfigError if rows are not partitioned by values of columns."""
     from pyiceberg.transforms import IdentityTransform
 
     spec = table.spec()
@@ -253,7 +255,7 @@ def _chunks(batches: Iterator[pa.RecordBatch], fields: pa.Schema) -> Iterator[pa
 
 
 def _split(rows: pa.Table, columns: list[str]) -> Iterator[pa.Table]:
-    """The rows of each combination of values, in the order of the first."""
+    """Yield the rows of each combination of values, in order of first occurrence."""
     if not columns:
         yield rows
         return

@@ -1,4 +1,6 @@
-"""Where a run's labels are published, once, and whether they fit there. Knows Arrow; each target's module knows its library."""
+"""Define where a run's labels are published, once, and check that they fit. Knows Arrow; each target's module knows its
+library.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +12,17 @@ from intent.errors import ConfigError, RunMismatch
 from intent.lake import DELTA, ICEBERG, split
 from intent.storage import StorageOptions
 
-# What a commit says of itself.
+# The properties of a commit.
 RUN, NIGHT, PARTS = "intent.run", "intent.night", "intent.parts"
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A run's labelled rows, to be published once. `night`: whose they are, by the input's address. `run`: its fingerprint.
+    """A run's labelled rows, to be published once.
 
-    `name`: for people, in the names of branches. `parts`: fingerprint of the files that hold the rows. `facts`: what the commit
-    says beside these. `batches` gives the rows, each time anew and in the same order.
+    `night`: the address of their input. `run`: the run's fingerprint. `name`: for people, in the names of branches. `parts`:
+    fingerprint of the files that hold the rows. `facts`: further properties of the commit. `batches`: yields the rows, each
+    time from the start and in the same order.
     """
 
     night: str
@@ -37,21 +40,25 @@ class Labels:
 
 
 class Target(Protocol):
-    """Where a run's labels are published, once: a table, or a folder of partitions."""
+    """A place where a run's labels are published, once: a table, or a folder of partitions."""
 
-    uri: str
+    @property
+    def uri(self) -> str:
+        """The table or folder."""
 
     def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
-        """Refuse, by ConfigError, what can be known before any work: the library, the table, its columns, another run's night.
+        """Raise ConfigError for what can be known before any work: the library, the table, its columns, another run's labels.
 
         `fields`: of the labels, once they are known.
         """
 
     def stage(self, labels: Labels) -> str:
-        """Put the labels where only who asks for them reads them. Returns where; an empty text where there is no such place."""
+        """Put the labels where only those who ask for them read them. Returns where; "" if the target has no such place."""
 
     def commit(self, labels: Labels) -> str:
-        """Publish the labels, or find them published. Returns the version. Raises RunMismatch where another run's are there."""
+        """Publish the labels, or find them published. Returns the version. Raises RunMismatch if another run's labels are
+        there.
+        """
 
 
 def open_target(uri: str, partition_by: Sequence[str], options: StorageOptions) -> Target:
@@ -74,7 +81,7 @@ def other_run(uri: str, night: str, theirs: str, more: str = "") -> RunMismatch:
 
 
 def require_fits(uri: str, table: pa.Schema, fields: pa.Schema) -> None:
-    """Raises ConfigError, by name of the columns, where rows of `fields` do not fit into a table."""
+    """Raise ConfigError, naming the columns, if rows of `fields` do not fit into a table."""
     if lacking := [field.name for field in fields if field.name not in table.names]:
         remedy = f"the table has no column {lacking}, but {table.names}; add it, or publish to another table"
         raise ConfigError("publish", uri, remedy)
@@ -88,7 +95,7 @@ def require_fits(uri: str, table: pa.Schema, fields: pa.Schema) -> None:
 
 
 def require_partitions(uri: str, wanted: Sequence[str], has: Sequence[str], fields: pa.Schema | None) -> None:
-    """Raises ConfigError where a table has other partitions, or the labels have no such column."""
+    """Raise ConfigError if a table has other partitions, or if the labels do not have such a column."""
     if fields is not None and (lacking := [name for name in wanted if name not in fields.names]):
         raise ConfigError("partition_by", lacking, f"labels have the columns {fields.names}; add it to keep_columns")
     if fields is not None and (nested := [name for name in wanted if pa.types.is_nested(fields.field(name).type)]):
@@ -98,7 +105,7 @@ def require_partitions(uri: str, wanted: Sequence[str], has: Sequence[str], fiel
 
 
 def aligned(batch: pa.RecordBatch, fields: pa.Schema) -> pa.RecordBatch:
-    """The rows with the columns of `fields`: cast, or null. Raises ConfigError where the table takes no null."""
+    """Return the rows with the columns of `fields`: cast, or null. Raises ConfigError if the table does not accept null."""
     for field in fields:
         if not field.nullable and field.name in batch.schema.names and (nulls := batch.column(field.name).null_count):
             remedy = f"the table wants a value in every row, and {nulls} rows or more have none; make the column optional"
@@ -111,7 +118,7 @@ def aligned(batch: pa.RecordBatch, fields: pa.Schema) -> pa.RecordBatch:
 
 
 def _widens(kind: pa.DataType, wide: pa.DataType) -> bool:
-    """Whether every value of one type is one of the other."""
+    """Return whether every value of one type is a value of the other."""
     if kind == wide:
         return True
     families = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)

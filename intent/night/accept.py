@@ -1,4 +1,4 @@
-"""A night in two places: labelled where no reader looks, and, if it is within its limits, published where readers do.
+"""Label a nightly run where no reader looks, and publish it to its readers if it is within limits.
 
 Knows the journal, the gate and the ledger; nothing of Ray, dates or the command line.
 """
@@ -23,7 +23,9 @@ from intent.storage import Store
 
 @dataclass(frozen=True)
 class Examination:
-    """How a night is judged. `gold`: gives the share of the gold set that each variant gets right; `of` names that set."""
+    """How a nightly run is judged. `gold`: returns the share of the gold set that each variant gets right. `of`: names that
+    gold set.
+    """
 
     schema: IntentSchema
     limits: GateConfig
@@ -40,13 +42,14 @@ def settle_night(
     learn: Callable[[str], object] = lambda place: None,
     publication: Publication | None = None,
 ) -> Summary:
-    """The night of `day`, from wherever an earlier run of it stopped. `label` labels it into a place, once. `learn` is told
-    that place once the night is accepted: what is outside its limits must teach the label cache nothing.
+    """Complete the nightly run of `day`, from wherever an earlier try stopped.
 
-    `publication`: where labels go beside the output: before the night is judged to a branch, if there are such, then for all.
+    `label`: labels the log into the given place, once. `learn`: called with that place once the run is accepted; a run outside
+    its limits must teach the label cache nothing. `publication`: where the labels go beside the output: to a branch before the
+    run is judged, if the target has branches, and then to all readers.
 
-    Raises Quarantined where the night is outside its limits, ConfigError where what is to be accepted as it is was never
-    labelled, and what `label` raises.
+    Raises Quarantined if the run is outside its limits, ConfigError if a run that was never labelled is to be accepted, and
+    what `label` raises.
     """
     output = journal.output(day)
     ledger = Ledger(output, run)
@@ -71,7 +74,7 @@ def settle_night(
             raise Quarantined(_describe(portrait, staged, journal.draw(day, exam.limits.nights), branch))
         summary = publish(labelled, output)
     except (ManifestLost, FileNotFoundError) as error:
-        # Another driver publishes the same night, and may have cleared it away already.
+        # Another driver is publishing the same night and may have deleted the staged copy.
         if not journal.accepted(day):
             raise
         learn(staged.uri)
@@ -85,9 +88,9 @@ def settle_night(
 
 
 def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Portrait:
-    """The night's portrait with its findings, kept; counted anew only where it was not counted from the same before."""
+    """Return the run's profile with its findings, and store it. Counts again only if the parts or the settings changed."""
     language = exam.limits.language
-    # A night that is labelled anew, once its folder was deleted, has other parts.
+    # If the staged folder was deleted and the night labelled again, it has other parts.
     parts = [entry["sha256"] for entry in staged.parts.values()]
     of = fingerprint([staged.ledger.run.fingerprint, language, exam.of, parts])
     portrait = journal.portrait(day)
@@ -102,10 +105,10 @@ def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Port
 
 
 def publish(staged: Staged, output: Store) -> Summary:
-    """Copy a labelled night to where readers look, by the same protocol: parts by conditional writes, the manifest last.
+    """Copy a labelled run to where readers look, by the same protocol: parts by conditional writes, the manifest last.
 
-    The summary is of the parts that are there: one that an earlier try left stays, and may count otherwise than the staged.
-    Raises CorruptData, StoreUnfit, ManifestLost.
+    The summary describes the parts that are there. A part of an earlier try stays, and may have other counts than the staged
+    one. Raises CorruptData, StoreUnfit or ManifestLost.
     """
     here = Ledger(output, staged.ledger.run)
     probe(output)
@@ -115,7 +118,7 @@ def publish(staged: Staged, output: Store) -> Summary:
         part = open_part(data, uri)
         return part.receipt.classified, here.publish(part)
 
-    # What models saw for no part, such as the most frequent messages, only the staged summary knows.
+    # Only the staged summary counts what models saw outside parts, such as the most frequent messages.
     parts, tally = {}, Tally(classified=staged.summary["classified"])
     for classified, part in staged.map(copy):
         parts[part.receipt.shard] = part
@@ -127,7 +130,7 @@ def publish(staged: Staged, output: Store) -> Summary:
 
 
 def _timed(summary: Summary, labelling: dict) -> Summary:
-    """With the times of the labelling instead of the copying, and with what was asked again for no part."""
+    """Use the times of the labelling, not of the copying, and add the messages that were asked again outside parts."""
     rates = {name: entry["rows_per_second"] for name, entry in labelling["variants"].items()}
     variants = {name: entry | {"rows_per_second": rates.get(name, 0.0)} for name, entry in summary.variants.items()}
     asked = {name: labelling.get(name, 0) for name in ("asked_again", "agreed")}
@@ -135,7 +138,7 @@ def _timed(summary: Summary, labelling: dict) -> Summary:
 
 
 def finish(journal: Journal, day: str, limits: GateConfig) -> None:
-    """What is left to do once a night is accepted; done again it changes nothing."""
+    """Do the rest once a run is accepted. Repeating it changes nothing."""
     journal.clear(day)
     journal.draw(day, limits.nights)
 

@@ -1,7 +1,7 @@
-"""What runs in an actor's process: a loaded classifier that takes shards from reading to publishing.
+"""Take shards from reading to publishing, in an actor's process, with a loaded classifier.
 
-Knows nothing of Ray or of the queue. Its calls come from several threads, so that the next shard is read while one is
-computed and the last is written; one at a time computes.
+Knows nothing of Ray or the queue. Calls come from several threads: one shard is read while another is computed and a third is
+written. Only one thread computes at a time.
 """
 
 import logging
@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Night:
-    """What every actor of a night needs to know. `types`: of the id and the kept columns in every part.
+    """What every actor of a run needs to know. `types`: the types of the id and the kept columns in every part.
 
-    `router`: called on a worker, of a catalog of shelves; gives what says which of them a message is asked about.
+    `router`: for a catalog of shelves; called on a worker, it returns what says which shelves a message is asked about.
     """
 
     source: Store | Snapshot
@@ -51,9 +51,9 @@ class Night:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a shard went: `part` where it is committed, else the `reason`; `final` where trying again cannot help.
+    """The result of a shard: the committed `part`, or the `reason` why there is none. `final`: a retry cannot help.
 
-    `seconds`: of computing alone, without reading and writing.
+    `seconds`: the time of computing alone, without reading and writing.
     """
 
     part: Committed | None = None
@@ -64,7 +64,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The processors that an actor takes up, and what of the label cache it ignores, and why."""
+    """The processors that an actor occupies, and which files of the label cache it ignores, and why."""
 
     uses: tuple[Hardware, ...]
     ignored: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class Actor:
         self.computing = threading.Lock()
 
     def arrive(self) -> str:
-        """Returns the name of this host, at once: from now on the actor has a node, and its loading is timed."""
+        """Return this host's name at once. From now on the actor has a node, and its loading is timed."""
         return platform.node()
 
     def load(
@@ -96,7 +96,7 @@ class Actor:
         return Loaded(uses, tuple(reader.notes) if reader else ())
 
     def label(self, shard: Shard, known: pa.Table | None, distrusted: Collection[str] = ()) -> Outcome:
-        """`distrusted`: the tokens of label caches that the night goes on without."""
+        """Label and publish a shard. `distrusted`: tokens of the label caches that the run no longer uses."""
         return _outcome(lambda: self._label(shard, known, distrusted))
 
     def label_frequent(self, chunk: Shard, known: None, distrusted: Collection[str] = ()) -> Outcome:
@@ -118,7 +118,7 @@ class Actor:
         ledger = self.night.ledger
         rows = self.reader.read(shard)
         with self.computing:
-            # A double elsewhere, or another driver's actor, may have been quicker.
+            # A speculative copy, or another driver's actor, may have finished first.
             if ledger.holds(shard):
                 return ledger.committed(shard.id), 0.0
             log.info("labelling", extra={"run": ledger.run.fingerprint, "shard": shard.id, "rows": shard.rows})

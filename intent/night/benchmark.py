@@ -1,6 +1,6 @@
-"""What a night costs beside its models: with an engine that costs nothing, and with a real one beside itself alone.
+"""Measure what a run costs beside its models: with an engine that costs nothing, and with a real engine against itself alone.
 
-Everything is on a local disk; Ray is initialized.
+Everything is on a local disk. Ray must be initialized.
 """
 
 import time
@@ -31,17 +31,17 @@ from intent.storage import StorageOptions, open_store
 
 IDENTITY = RunIdentity({"stub": "1"}, "stub", "stub", "stub")
 DISTINCT = 100_000
-# Of `seconds` each: a shard has to be many batches, or an engine spends it on filling up and running dry.
+# Each shard takes `seconds`. It must be many batches, or the engine spends most of it filling and draining its batches.
 SHARDS_PER_ACTOR = 3
 WARM_UP = 64
 
 
 @dataclass(frozen=True)
 class FanOut:
-    """A night of stub engines. `distinct`: messages that the log holds; `seen`: those given to an engine.
+    """A run with stub engines. `distinct`: different messages in the log. `seen`: messages given to an engine.
 
-    `seconds`: from the listing of the input to the manifest, the actors' start within; `driver_bytes`: the driver's peak
-    resident memory, so far.
+    `seconds`: from listing the input to the manifest, including the start of the actors. `driver_bytes`: the driver's peak
+    resident memory so far.
     """
 
     rows: int
@@ -63,9 +63,9 @@ class Planning:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Messages a second of `actors` of an engine on messages that occur once: `bare`, before and after, and in a `night`.
+    """Messages per second of `actors` actors on messages that occur once: alone (`bare`, before and after) and in a `night`.
 
-    The night counts from the first message that an engine gets to the manifest.
+    The run counts from the first message of an engine to the manifest.
     """
 
     variant: str
@@ -80,10 +80,12 @@ class Overhead:
 
 
 def measure_fan_out(folder: Path, rows: int, rows_per_shard: int | None, actors: int, repeated: bool = True) -> FanOut:
-    """`repeated`: drawn from DISTINCT messages by Zipf's law, exponent 1.1; else each message is there once."""
+    """Measure a run. `repeated`: draw from DISTINCT messages by Zipf's law, exponent 1.1; otherwise each message
+    occurs once.
+    """
     name = f"{rows}-{'repeated' if repeated else 'different'}"
     source, output = folder / f"log-{name}", folder / f"labels-{name}"
-    # In a worker, so that its memory is not taken for the driver's.
+    # In a worker, so that its memory does not count as the driver's.
     log = (source, rows, DISTINCT) if repeated else (source, rows, rows, None)
     with Steps("log") as steps:
         steps.update(0, 0, f"writes {rows:,} rows")
@@ -95,7 +97,7 @@ def measure_fan_out(folder: Path, rows: int, rows_per_shard: int | None, actors:
 
 
 def measure_planning(folder: Path, objects: int) -> Planning:
-    """From an input of many small objects to its plan in the store."""
+    """Measure planning an input of many small objects."""
     source = folder / f"objects-{objects}"
     with Steps("log") as steps:
         steps.update(0, 0, f"writes {objects:,} objects")
@@ -117,7 +119,9 @@ def measure_overhead(
     messages: Callable[[int], Sequence[str]],
     seconds: float,
 ) -> Overhead:
-    """`messages(n)`: that many, all different; as many are taken as make shards of about `seconds`."""
+    """Measure an engine in a run and alone. `messages(n)`: returns n different messages; enough are taken for shards of about
+    `seconds`.
+    """
     rate = _bare(spec, messages(WARM_UP * 4 * spec.actors))
     asked = messages(int(rate * seconds * SHARDS_PER_ACTOR))
     before = _bare(spec, asked)
@@ -126,9 +130,9 @@ def measure_overhead(
 
 
 def _bare(spec: EngineSpec, messages: Sequence[str]) -> float:
-    """Messages a second of the engine's actors, side by side, each given its share in one call."""
+    """Return messages per second of the engine's actors side by side, each given its share in one call."""
     options = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "runtime_env": {"env_vars": dict(spec.env_vars)}}
-    actors = [_Bare.options(**options).remote(spec.load) for _ in range(spec.actors)]
+    actors = [_Bare.options(**options).remote(spec.load) for _ in range(spec.actors)]  # type: ignore[attr-defined]  # by Ray
     parts = [messages[number :: spec.actors] for number in range(spec.actors)]
     try:
         with Steps(f"{spec.variant} alone") as steps:
@@ -163,7 +167,7 @@ def _night(folder: Path, spec: EngineSpec, schema: IntentSchema, identity: RunId
 
 
 class _Clocked:
-    """A classifier that leaves the time of its first message in the file `clock`."""
+    """Write the time of a classifier's first message to the file `clock`."""
 
     def __init__(self, load: Callable[[], Classifier], clock: Path):
         self.classifier, self.clock = load(), clock

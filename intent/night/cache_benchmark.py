@@ -14,7 +14,7 @@ import ray
 
 from intent.config import FleetConfig
 from intent.evaluate.benchmark_report import align
-from intent.evaluate.speed import peak_bytes
+from intent.evaluate.speed import forget_peak, peak_bytes, resident_bytes
 from intent.label_cache import LabelCache, Reader, Scope, piece
 from intent.label_cache.merge import ALL, PIECE_ROWS
 from intent.night import fresh, stub
@@ -23,7 +23,7 @@ from intent.night.fleet import EngineSpec
 from intent.night.ledger import RunIdentity
 from intent.night.run import classify_night
 from intent.schema import IntentSchema
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions, Store, open_store
 
 # Of the different messages of a night: this share was there in an earlier one.
 SEEN = 0.7
@@ -34,9 +34,10 @@ LOOKED_UP, ROWS_AT_ONCE = 400_000, 20_000
 
 @dataclass(frozen=True)
 class Lookups:
-    """Of `workers` side by side: messages a second in all, and the most memory that one took for the cache, in bytes.
+    """Of `workers` side by side: messages a second in all.
 
-    `file_bytes`: of its files. `opened`: seconds until a worker could look up, its own check of the files within.
+    `memory`: the most that lookups add to a process of their own, in bytes, mapped pages within. `file_bytes`: of the cache's
+    files. `opened`: seconds until a worker could look up, its own check of the files within.
     """
 
     entries: int
@@ -75,21 +76,38 @@ def label_cache(folder: Path, name: str) -> LabelCache:
 
 def measure_lookups(folder: Path, entries: int, workers: int) -> Lookups:
     """Of messages of which 70 % are in a cache of so many entries."""
-    cache, messages = label_cache(folder, "lookups"), _messages(LOOKED_UP)
+    cache, messages = label_cache(folder, "lookups"), _messages(0, LOOKED_UP)
     ray.get(ray.remote(fill).remote(cache, entries, messages[: int(SEEN * LOOKED_UP)]))
-    actors = [_Looking.remote(cache) for _ in range(workers)]
+    actors = [_Looking.remote(cache) for _ in range(workers)]  # type: ignore[attr-defined]  # Ray adds `remote`
     opened = max(ray.get([actor.open.remote() for actor in actors]))
     ray.get([actor.look.remote(ROWS_AT_ONCE) for actor in actors])
     started = time.monotonic()
-    grown = ray.get([actor.look.remote(LOOKED_UP) for actor in actors])
+    ray.get([actor.look.remote(LOOKED_UP) for actor in actors])
     seconds = time.monotonic() - started
     for actor in actors:
         ray.kill(actor)
-    return Lookups(entries, cache.read().bytes, workers, workers * len(messages) / seconds, max(grown), opened)
+    memory = ray.get(ray.remote(max_calls=1)(memory_of).remote(cache))
+    return Lookups(entries, cache.read().bytes, workers, workers * len(messages) / seconds, memory, opened)
 
 
-def _messages(count: int) -> list[str]:
-    return [f"put {n % 97} bottles of milk number {n} on the list, please" for n in range(count)]
+def memory_of(cache: LabelCache) -> int:
+    """By how much lookups raise this process' memory at most, in bytes.
+
+    Its messages are made as many at a time as are looked up together, and are there before it is measured: so no memory that
+    they took and gave back hides what the cache takes.
+    """
+    texts = pa.array(_messages(0, ROWS_AT_ONCE))
+    before = resident_bytes()
+    forget_peak()
+    reader = Reader.open(cache, "benchmark")
+    for start in range(0, LOOKED_UP, ROWS_AT_ONCE):
+        texts = pa.array(_messages(start, start + ROWS_AT_ONCE))
+        reader.look(texts)
+    return peak_bytes() - before
+
+
+def _messages(start: int, stop: int) -> list[str]:
+    return [f"put {n % 97} bottles of milk number {n} on the list, please" for n in range(start, stop)]
 
 
 def fill(cache: LabelCache, entries: int, messages: Sequence[str]) -> None:
@@ -99,9 +117,9 @@ def fill(cache: LabelCache, entries: int, messages: Sequence[str]) -> None:
     intents = [{"action": "add", "product": f"Product {n // 9}", "quantity": n % 9} for n in range(1_800)]
     answers, files = pa.array([piece.answer(intent, "stub") for intent in intents]), []
     for part in range(count):
-        edges = [np.uint64(min(ALL * at // count, ALL - 1)) for at in (part, part + 1)]
-        mine, rows = (high >= edges[0]) & (high < edges[1]), entries // count
-        upper = np.concatenate([drawn.integers(*edges, rows, np.uint64), high[mine]])
+        first, last = (np.uint64(min(ALL * at // count, ALL - 1)) for at in (part, part + 1))
+        mine, rows = (high >= first) & (high < last), entries // count
+        upper = np.concatenate([drawn.integers(int(first), int(last), rows, np.uint64), high[mine]])
         lower = np.concatenate([drawn.integers(0, ALL - 1, rows, np.uint64), low[mine]])
         columns = [
             pa.array(upper),
@@ -124,16 +142,14 @@ class _Looking:
 
     def open(self) -> float:
         # The messages are not the cache's.
-        self.texts = pa.array(_messages(LOOKED_UP))
-        started, self.before = time.monotonic(), peak_bytes()
+        self.texts = pa.array(_messages(0, LOOKED_UP))
+        started = time.monotonic()
         self.reader = Reader.open(self.cache, "benchmark")
         return time.monotonic() - started
 
-    def look(self, count: int) -> int:
-        """Returns by how much this process' peak of memory has grown since the cache was opened, in bytes."""
+    def look(self, count: int) -> None:
         for start in range(0, count, ROWS_AT_ONCE):
             self.reader.look(self.texts.slice(start, ROWS_AT_ONCE))
-        return peak_bytes() - self.before
 
 
 def measure_fan_out(folder: Path, rows: int, actors: int) -> list[CachedNight]:
@@ -182,6 +198,14 @@ def measure_nights(
     return found
 
 
+@ray.remote(num_cpus=0)
+class _Learner:
+    """As a job has one: up before it is needed."""
+
+    def learn(self, output: Store, caches: Sequence[LabelCache]) -> int:
+        return fresh.learn(output, caches)
+
+
 def _night(
     name: str,
     source: Path,
@@ -191,12 +215,14 @@ def _night(
     identity: RunIdentity,
     distinct: int,
 ) -> CachedNight:
+    learner = _Learner.remote()
     started = time.monotonic()
     summary = classify_night(str(source), str(output), StorageOptions(), identity, schema, engines, FleetConfig())
     caches = [spec.cache for spec in engines if spec.cache]
     if caches:
-        ray.get(ray.remote(num_cpus=0)(fresh.learn).remote(open_store(str(output)), caches))
+        ray.get(learner.learn.remote(open_store(str(output)), caches))
     seconds = time.monotonic() - started
+    ray.kill(learner)
     processors = seconds * sum(spec.actors * (spec.cpus + spec.gpus) for spec in engines)
     prices = [spec.prices.get(kind) for spec in engines for kind in (("gpu", "cpu") if spec.gpus else ("cpu",))]
     cost = None if None in prices or not prices else seconds / 3600 * sum(map(_hourly, engines))
@@ -212,7 +238,7 @@ def render(lookups: Lookups, fan_out: Sequence[CachedNight], nights: Sequence[Ca
     head = ["night", "rows", "messages", "cached rows", "duplicates", "seen", "seconds", "rows/s", "processor s", "USD"]
     said = [
         f"{lookups.entries:,} entries in {lookups.file_bytes / 1e6:,.0f} MB, {lookups.workers} workers: "
-        f"{lookups.rate:,.0f} messages/s looked up, {lookups.memory / 1e6:,.0f} MB of memory a worker, "
+        f"{lookups.rate:,.0f} messages/s looked up, at most {lookups.memory / 1e6:,.0f} MB of memory a worker, "
         f"opened in {lookups.opened:.1f} s",
         "",
         align([head, *map(_line, [*fan_out, *nights])]),

@@ -1,4 +1,4 @@
-"""The columns of a night's input: which are read, which type each has in every part, and those that only folders name.
+"""Decide which columns of the input are read, which type each has in every part, and which come from folder names.
 
 Knows Arrow types and paths; nothing of stores, shards or labels.
 """
@@ -17,7 +17,7 @@ from intent.schema import IntentSchema
 
 @dataclass(frozen=True)
 class Columns:
-    """The input's columns: its id, its message, and those passed through to the output. `explode`: a row an item there."""
+    """The input's columns: its id, its message, and those copied to the output. `explode`: the output has one row per item."""
 
     id: str = "id"
     message: str = "message"
@@ -34,16 +34,17 @@ class Columns:
             raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
 
     def one_schema(self, types: Mapping[str, Mapping[pa.DataType, str]]) -> pa.Schema:
-        """The type that the id and each kept column has in every part. `types`: of each, an object that has it.
+        """Return the type that the id and each kept column has in every part. `types`: the types of each, with an object that
+        has it.
 
-        Raises ConfigError, naming two objects, where no type holds what both have.
+        Raises ConfigError, naming two objects, if no type can hold the values of both.
         """
         fields = {name: "keep_columns" for name in self.keep} | {self.id: "id_column"}
         return pa.schema([(name, _one_type(field, name, self._held(name, types))) for name, field in fields.items()])
 
     def _held(self, name: str, types: Mapping[str, Mapping[pa.DataType, str]]) -> Mapping[pa.DataType, str]:
         found = types.get(name, {})
-        # Messages that are all missing have the type of numbers in some files.
+        # In some files, a message column without any value has a numeric type.
         return {kind: key for kind, key in found.items() if not (name == self.message and pa.types.is_floating(kind))}
 
 
@@ -53,7 +54,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def may_be_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds text or nothing: one without any value may have any of these types."""
+    """Return whether a column of this type holds text or nothing. A column without values may have any of these types."""
     return is_text(kind) or pa.types.is_null(kind) or pa.types.is_floating(kind)
 
 
@@ -62,7 +63,7 @@ def storage(kind: pa.DataType) -> pa.DataType:
 
 
 def partitions(path: str) -> dict[str, str | None]:
-    """The Hive partition columns of an object: the folders `name=value` of its path, as text; None for Hive's own null."""
+    """Return an object's Hive partition columns, from the folders `name=value` of its path, as text. Hive's null is None."""
     found = {}
     for folder in path.split("/")[:-1]:
         name, equals, value = folder.partition("=")
@@ -72,21 +73,21 @@ def partitions(path: str) -> dict[str, str | None]:
 
 
 def typed(rows: pa.Table, types: pa.Schema) -> pa.Table:
-    """`rows`, with the columns that `types` names as it has them. Raises ArrowInvalid where a value does not fit."""
+    """Cast the columns that `types` names. Raises ArrowInvalid if a value does not fit."""
     for name in set(types.names) & set(rows.column_names):
         rows = rows.set_column(rows.column_names.index(name), name, cast(rows[name], types.field(name).type))
     return rows
 
 
 def cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """The column as `kind`. Raises ArrowInvalid where a value does not fit."""
+    """Cast the column to `kind`. Raises ArrowInvalid if a value does not fit."""
     if pa.types.is_floating(column.type) and not pa.types.is_floating(kind):
         column = missing(column)
     return column if column.type == kind else column.cast(kind)
 
 
 def missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Nulls, for a column of numbers without any. Raises ArrowInvalid where there is a number."""
+    """Return nulls for a numeric column without values. Raises ArrowInvalid if it has a value."""
     if not pc.all(pc.is_null(column, nan_is_null=True), min_count=0).as_py():
         raise pa.ArrowInvalid(f"holds numbers ({column.type}) where text is wanted")
     return pa.chunked_array([pa.nulls(len(column))])
@@ -100,7 +101,7 @@ _TEXT: tuple[Callable[[pa.DataType], bool], ...] = (
     pa.types.is_large_binary,
     pa.types.is_binary_view,
 )
-# Within a family the widest type holds what every other has.
+# Within a family, the widest type can hold the values of all others.
 _FAMILIES: tuple[Callable[[pa.DataType], bool], ...] = (
     is_text,
     pa.types.is_integer,

@@ -1,6 +1,6 @@
-"""What a run tells whoever listens: its plan, its engines, its shards and its commit, each once it has ended.
+"""Tell listeners what a run did: its plan, its engines, its shards and its commit, each after it ended.
 
-Pure. A listener is called on the driver's own thread, so it must be quick, and it never raises.
+Pure. A listener runs on the driver's own thread, so it must be quick. It must never raise.
 """
 
 import time
@@ -12,9 +12,10 @@ from intent.night.shard import Plan
 
 @dataclass(frozen=True)
 class Event:
-    """`name`: plan, engine, shard, frequent or commit. It took `seconds` up to `ended`, in Unix time. `error`: why it failed.
+    """One event. `name`: plan, engine, shard, frequent or commit. `seconds`: its duration. `ended`: Unix time. `error`: why it
+    failed.
 
-    Facts are names and counts, never text from the log.
+    `facts` are names and counts, never text from the log.
     """
 
     name: str
@@ -29,7 +30,7 @@ Listener = Callable[[Event], None]
 
 
 def unheard(event: Event) -> None:
-    """A `Listener` that does nothing."""
+    """Do nothing: the `Listener` that nobody hears."""
 
 
 def planned(plan: Plan, source: str, seconds: float) -> Event:

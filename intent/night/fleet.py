@@ -1,14 +1,17 @@
-"""The cluster's part in a night: actors of several kinds pull shards from one queue, each at its own speed.
+"""Run the actors of a labelling run: actors of several kinds pull shards from one queue, each at its own speed.
 
-With survey.py and metrics.py the only module of the night that knows Ray. Actors may die and nodes may come and go; what
-is done is known from the store alone.
+This module, `survey.py`, `metrics.py` and the benchmarks are the only ones of the package that use Ray. Actors may die and
+nodes may come and go. The store alone records what is done.
 """
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import ray
@@ -28,24 +31,25 @@ from intent.night.queue import Queue
 from intent.night.shard import Shard
 from intent.storage import Store
 
-# One shard is read, one computed, one written.
+# While one shard is computed, the next is read and the last is written.
 DEPTH = 3
-TICK_SECONDS = 1.0
+TICK_SECONDS, MEANWHILE_SECONDS = 1.0, 0.1
 SEAT_PATIENCE = 3
 GROW_SECONDS = 10.0
-# An engine may download its model and compile its kernels. None that was measured took a tenth of this.
+# An engine may download its model and compile its kernels. Every engine that was measured took less than a tenth of this.
 LOADING_SECONDS = 30 * 60
 _STUCK = "its engine was not loaded within {:g} minutes on {!r}; see that host's log, its way to the store and its GPU's driver"
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A kind of actor: how to load its classifier (called inside the actor), how many, and what each takes of a node.
+    """Describe one kind of actor: how to load its classifier (inside the actor), how many actors, and their resources.
 
-    `prices`: USD an hour of one processor, by its model or kind. `grows`: more of them, where nodes that join the cluster
-    have room. `rate`: messages a second to expect of one, at least. The classifier does not abstain by itself: what is below
-    `abstain_below` the night abstains from. `cache`: of labels that this kind of actor may take.
+    `prices`: USD per hour of one processor, by its model or kind. `grows`: start more actors if nodes that join the cluster
+    have room. `rate`: the lowest expected messages per second of one actor. `abstain_below`: the run abstains from answers
+    below this confidence; the classifier itself does not abstain. `cache`: the label cache that this kind of actor may use.
     """
 
     variant: str
@@ -64,14 +68,15 @@ class EngineSpec:
 
 @dataclass(eq=False)
 class _Seat:
-    """A place for one actor, and for its successors should it die. `deaths` of actors and `misses` of calls: in a row.
+    """One actor slot: an actor, and its successors if it dies.
 
-    `loading`: since when its actor, which has a node, loads its engine. `refused`: why its last engine does not start at all:
-    it labels otherwise than the reference, or by its configuration.
+    `deaths`: consecutive deaths of actors. `misses`: consecutive lost calls. `loading`: the time at which the actor, which has
+    a node, began to load its engine. `refused`: why the last engine must not start: its labels differ from the reference's, or
+    its configuration is invalid.
     """
 
     spec: EngineSpec
-    actor: object = None
+    actor: Any = None
     ready: bool = False
     loading: float | None = None
     node: str = ""
@@ -83,7 +88,7 @@ class _Seat:
 
 
 class Fleet:
-    """Actors, and the calls under way on them. An actor that no node has room for yet joins once one has."""
+    """Own the actors and their pending calls. An actor that no node has room for yet joins when one has."""
 
     def __init__(
         self,
@@ -95,10 +100,11 @@ class Fleet:
         distrusted: Collection[str] = (),
         listener: Listener = unheard,
     ):
-        """`distrusted`: tokens of label caches that are not to be used, of which there may be more later."""
+        """`distrusted`: tokens of label caches that must not be used. The caller may add more while the fleet runs."""
         self.night, self.engines, self.attempts, self.progress, self.meters = night, engines, attempts, progress, meters
         self.listener, self.doing = listener, "shard"
-        self.distrusted, self.ignored = distrusted, set()
+        self.distrusted = distrusted
+        self.ignored: set[str] = set()
         self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
         self.looked = time.monotonic()
@@ -115,8 +121,10 @@ class Fleet:
                 ray.kill(seat.actor)
 
     def run(self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed], None] | None = None) -> None:
-        """Until every shard of `queue` is done or failed. Raises where no engine is left before that: ShardsFailed, or, where
-        each was refused, Disagreement for its labels or ConfigError for its configuration.
+        """Work until every shard of `queue` is done or has failed.
+
+        Raises ShardsFailed if no engine is left before that. If every engine was refused, raises Disagreement (its labels) or
+        ConfigError (its configuration) instead.
         """
         self.doing = "shard" if method == "label" else "frequent"
         while queue.open:
@@ -130,10 +138,10 @@ class Fleet:
             self._grow(queue)
             self._feed(queue, method, known)
             for ref in self._finished():
-                # A call on an actor that died with another call is gone already.
+                # If an actor died with another call, its calls were removed already.
                 if ref in self.calls:
                     self._settle(ref, queue, done)
-            for seat in queue.overdue(time.monotonic()):
+            for seat in cast(list[_Seat], queue.overdue(time.monotonic())):
                 self._died(seat, self._queues(seat) | {queue}, EngineHung("it hung: nothing was done for far too long"))
             for seat in self._stuck(time.monotonic()):
                 self._died(seat, self._queues(seat) | {queue}, EngineHung(_STUCK.format(LOADING_SECONDS / 60, seat.node)))
@@ -143,8 +151,26 @@ class Fleet:
             loading = "" if ready else f"waits for the first of {len(self.seats)} actors; {self._loading()}"
             self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}", loading)
 
+    def load_while(self, work: Callable[[], T]) -> T:
+        """What `work`, which takes no CPU of the cluster, returns; meanwhile the actors get their nodes and load."""
+        none, made = Queue([], self.attempts), Future()
+
+        def run() -> None:
+            try:
+                made.set_result(work())
+            except BaseException as error:
+                made.set_exception(error)
+
+        # A daemon: whoever interrupts the night does not wait for it.
+        threading.Thread(target=run, daemon=True).start()
+        while not made.done():
+            for ref in self._finished(MEANWHILE_SECONDS):
+                if ref in self.calls:
+                    self._settle(ref, none, None)
+        return made.result()
+
     def _loading(self) -> str:
-        """What the actors that are not ready are at, by variant."""
+        """Describe what the actors that are not ready wait for, by variant."""
         said = {}
         for seat in self.seats:
             if seat.actor is not None and not seat.ready:
@@ -167,7 +193,7 @@ class Fleet:
         for note in set(loaded.ignored) - self.ignored:
             self.ignored.add(note)
             self.progress.say(f"the label cache of {seat.spec.variant} is ignored as far as it is damaged: {note}")
-        self._tell("engine", time.monotonic() - seat.loading, seat)
+        self._tell("engine", time.monotonic() - (seat.loading or 0.0), seat)
         self._price(seat, loaded.uses)
         self._log("actor ready", seat)
 
@@ -181,11 +207,11 @@ class Fleet:
             self.progress.say(f"the cost leaves out {', '.join(map(repr, sorted(unknown)))}: cluster.prices has no price of it")
 
     def _stuck(self, now: float) -> list[_Seat]:
-        """The seats whose actors hang at loading. One that waits for a node does not load yet."""
+        """Return the slots whose actors hang while they load. An actor that waits for a node is not loading."""
         return [seat for seat in self.seats if seat.loading is not None and now - seat.loading > LOADING_SECONDS]
 
     def _grow(self, queue: Queue) -> None:
-        """Seats for what nodes that joined have room for, of the kinds of which no actor was given up."""
+        """Add slots for which joined nodes have room, of the kinds that have not given up any actor."""
         if not queue.waiting or time.monotonic() - self.looked < GROW_SECONDS:
             return
         self.looked = time.monotonic()
@@ -200,7 +226,7 @@ class Fleet:
             self.progress.say(f"the cluster has room for {len(joining)} actors more: they join")
 
     def _free(self) -> dict[str, float]:
-        """What the cluster has left. Ray's own count lags seconds behind actors that have just started."""
+        """Return the free resources of the cluster. Ray's own count lags seconds behind actors that have just started."""
         left, free = ray.cluster_resources(), ray.available_resources()
         for spec in (seat.spec for seat in self.seats if seat.ready):
             left |= {name: left.get(name, 0) - amount for name, amount in needs(spec).items()}
@@ -208,18 +234,18 @@ class Fleet:
 
     def _feed(self, queue: Queue, method: str, known) -> None:
         ready = [seat for seat in self.seats if seat.ready]
-        # Near the end nobody reads ahead what another could compute now.
+        # Near the end, do not let one actor read ahead what another could compute now.
         depth = 1 + min(DEPTH - 1, queue.waiting // (2 * max(1, len(ready))))
         for level in range(depth):
             for seat in ready:
                 if len(queue.held(seat)) <= level and (shard := queue.take(seat, time.monotonic())):
                     self.calls[getattr(seat.actor, method).remote(shard, known, tuple(self.distrusted))] = (seat, shard, queue)
 
-    def _finished(self) -> list[ray.ObjectRef]:
+    def _finished(self, timeout: float = TICK_SECONDS) -> list[ray.ObjectRef]:
         if not self.calls:
-            time.sleep(TICK_SECONDS)
+            time.sleep(timeout)
             return []
-        ready, rest = ray.wait(list(self.calls), num_returns=1, timeout=TICK_SECONDS)
+        ready, rest = ray.wait(list(self.calls), num_returns=1, timeout=timeout)
         return ready + (ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else [])
 
     def _settle(self, ref: ray.ObjectRef, current: Queue, done: Callable[[Shard, Committed], None] | None) -> None:
@@ -227,19 +253,19 @@ class Fleet:
         try:
             outcome = ray.get(ref)
         except ActorUnavailableError as error:
-            # A call was lost, not the actor, which may hold a model that took minutes to load.
+            # Only a call was lost. The actor may hold a model that took minutes to load, so keep it.
             seat.misses += 1
-            if shard is None or seat.misses >= SEAT_PATIENCE:
-                self._died(seat, self._queues(seat) | {queue, current}, error)
+            if shard is None or queue is None or seat.misses >= SEAT_PATIENCE:
+                self._died(seat, self._queues(seat) | {queue or current, current}, error)
             else:
                 queue.excuse(shard, seat, reason_of(error))
             return
         except RayError as error:
-            self._died(seat, self._queues(seat) | {queue, current}, error)
+            self._died(seat, self._queues(seat) | {queue or current, current}, error)
             return
         if shard is None and seat.loading is None:
             self._load(seat, outcome)
-        elif shard is None:
+        elif shard is None or queue is None:
             self._ready(seat, outcome)
         elif outcome.reason:
             self._log("shard failed", seat, shard, reason=outcome.reason, final=outcome.final)
@@ -258,32 +284,33 @@ class Fleet:
         self._tell(self.doing, outcome.seconds, seat, shard)
 
     def _tell(self, name: str, seconds: float, seat: _Seat, shard: Shard | None = None, error: str = "") -> None:
-        facts = {"variant": seat.spec.variant, "engine": seat.spec.kind, "node": seat.node}
+        facts: dict[str, str | int | float] = {"variant": seat.spec.variant, "engine": seat.spec.kind, "node": seat.node}
         if shard:
             facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
         self.listener(Event(name, seconds, facts, error))
 
     def _log(self, message: str, seat: _Seat, shard: Shard | None = None, **facts) -> None:
-        """For machines: what the progress lines say to people is said there."""
+        """Log for machines. The progress lines tell people the same."""
         facts |= {"run": self.night.ledger.run.fingerprint, "variant": seat.spec.variant, "node": seat.node}
         if shard:
             facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
         log.info(message, extra=facts)
 
-    def _queues(self, seat: _Seat) -> set[Queue | None]:
-        return {queue for holder, _, queue in self.calls.values() if holder is seat}
+    def _queues(self, seat: _Seat) -> set[Queue]:
+        return {queue for holder, _, queue in self.calls.values() if holder is seat and queue}
 
-    def _died(self, seat: _Seat, queues: set[Queue | None], error: Exception) -> None:
-        """Its shards go back, and a new actor takes its seat, unless too many died there in a row."""
+    def _died(self, seat: _Seat, queues: set[Queue], error: Exception) -> None:
+        """Return the dead actor's shards to the queue and start a new actor, unless too many died in a row."""
         ray.kill(seat.actor)
         self.meters.died(seat)
-        queues, seat.misses, seat.loading = queues - {None}, 0, None
+        seat.misses, seat.loading = 0, None
         self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not seat}
         reason, excused = reason_of(error), _is_node_loss(error)
         lost = [shard for queue in queues for shard in queue.lost(seat, f"killed its actor: {reason}", excused)]
         guilty = any(shard in queue.failed for queue in queues for shard in lost)
         seat.deaths = 0 if guilty else seat.deaths + (not excused)
-        # What kills at work may be the shards, each of which has its own limit; what kills at loading is the engine.
+        # An actor that died at work may have been killed by its shards, which have their own limit. One that died while loading
+        # was killed by its engine.
         limit = SEAT_PATIENCE * self.attempts if seat.ready else self.attempts
         seat.trouble = f"{seat.spec.variant}: {reason}"
         cause = getattr(error, "cause", None)
@@ -303,7 +330,9 @@ def needs(spec: EngineSpec) -> dict[str, float]:
 
 
 def room(free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequence[EngineSpec] = ()) -> list[EngineSpec]:
-    """The actors that fit into `free` resources, of each kind in turn, beside those that are on their way and fit too."""
+    """Return the actors that fit into `free` resources, one of each kind in turn, in addition to those that are starting and
+    fit too.
+    """
     left, found = dict(free), []
 
     def fits(spec: EngineSpec) -> bool:
@@ -321,7 +350,7 @@ def room(free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequenc
 
 
 def _is_node_loss(error: Exception) -> bool:
-    """The actor's node went away or is out of reach: no fault of what it computed."""
+    """Return whether the actor's node was lost or is unreachable. Then the shard is not to blame."""
     return isinstance(error, RayActorError) and (not isinstance(error, ActorDiedError) or "its node has died" in str(error))
 
 
@@ -333,7 +362,7 @@ def reason_of(error: Exception) -> str:
 
 
 def load_known(store: Store) -> ray.ObjectRef:
-    """A reference to the answers of the frequent messages: the driver never holds them."""
+    """Return a reference to the answers of the frequent messages. The driver never holds the answers themselves."""
     return _load_known.remote(store)
 
 
@@ -342,6 +371,6 @@ def _load_known(store: Store) -> pa.Table | None:
     try:
         return frequent.load(store)
     except Exception as error:
-        # Without the table the night is slower, and no less right.
+        # Without the table the run is slower but still correct.
         log.warning("goes on without the table of frequent messages: %s", reason_of(error))
         return None

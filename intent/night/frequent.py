@@ -1,11 +1,11 @@
-"""The night's most frequent messages, found in a first pass and labelled once for every worker.
+"""Find the run's most frequent messages in a first pass, and label each once for all workers.
 
-Within a shard a message is classified once anyway, so what counts is in how many shards it is found. Below the output:
-`frequent/messages.parquet`, then `frequent/answers-<range>.parquet`, each made once.
+A shard labels equal messages once anyway, so a message is frequent if it is in many shards. The output gets
+`frequent/messages.parquet`, then `frequent/answers-<range>.parquet`, each written once.
 
-With a catalog of shelves, every message counts, and the table has a row for each shelf that a message is asked about, shelf by
-shelf: a shelf's prompt is computed for all its messages of the night at once. A message's answers come together when the table
-is loaded.
+If the catalog is cut into shelves, every message counts. The table then has a row for each shelf that a message is asked about,
+ordered by shelf, so that a shelf's prompt is computed once for all its messages of the run. A message's answers are joined when
+the table is loaded.
 """
 
 import io
@@ -26,6 +26,7 @@ from intent.errors import CorruptData
 from intent.night import fresh
 from intent.night.part import RECEIPT, Receipt
 from intent.night.rows import ShardReader, distinct, groups_of, refuse
+from intent.night.scan import TableReader
 from intent.night.shard import Shard
 from intent.night.worker import CACHED, Worker
 from intent.retrieve.route import Asks
@@ -34,21 +35,25 @@ from intent.storage import Store
 FOLDER = "frequent"
 MESSAGES = f"{FOLDER}/messages.parquet"
 COUNTS = pa.schema([("message", pa.string()), ("shards", pa.int64()), ("rows", pa.int64())])
-# While counting, memory is bounded by this many times the table's size; what is pruned was found least often so far.
+# While counting, memory holds at most this many times the table's size. The messages with the lowest counts so far are dropped.
 SLACK = 8
 CHUNKS, LEAST, MOST = 64, 64, 1_000
 # Of an ask: its shelf, whether it is its message's first, of how many; of its answer: whether it names a product.
 SHELF, FIRST, ASKS, NAMED = "shelf", "first", "asks", "named"
 
 
-def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int, max_characters: int) -> pa.Table:
-    """(message, shards, rows): in how many of `shards`, and rows, each is found, for the `limit` most frequent or more."""
+def count(
+    reader: "ShardReader | TableReader", column: str, shards: Iterable[Shard], limit: int, max_characters: int
+) -> pa.Table:
+    """Count in how many of `shards`, and in how many rows, each message is. Returns columns (message, shards, rows) of at least
+    the `limit` most frequent messages.
+    """
     tables, size = [COUNTS.empty_table()], 0
     for shard in shards:
         try:
             messages, places = distinct(reader.read(shard)[column])
         except CorruptData:
-            # Its own turn will report it.
+            # The shard itself will report this.
             continue
         texts, reasons = refuse(messages, max_characters)
         rows = pa.array(np.bincount(places, minlength=len(texts))[: len(texts)])
@@ -62,7 +67,7 @@ def count(reader: ShardReader, column: str, shards: Iterable[Shard], limit: int,
 
 
 def merge(tables: Sequence[pa.Table], limit: int) -> pa.Table:
-    """Sums of counts, pruned to the most frequent where they are more than SLACK / 2 times `limit`."""
+    """Add up counts. Keeps only the most frequent messages if there are more than SLACK / 2 times `limit`."""
     table = pa.concat_tables(tables)
     summed = table.group_by("message", use_threads=False).aggregate([("shards", "sum"), ("rows", "sum")])
     summed = summed.rename_columns(COUNTS.names)
@@ -70,7 +75,7 @@ def merge(tables: Sequence[pa.Table], limit: int) -> pa.Table:
 
 
 def choose(counts: pa.Table, limit: int, least: int = 2) -> pa.Array:
-    """At most `limit` messages that are in `least` shards or more, most frequent first."""
+    """Return at most `limit` messages that are in `least` shards or more, most frequent first."""
     return _most(counts.filter(pc.greater_equal(counts["shards"], least)), limit)["message"].combine_chunks()
 
 
@@ -93,9 +98,12 @@ def publish_asks(store: Store, messages: pa.Array, asks: Asks) -> None:
 
 
 def chunks(store: Store) -> list[Shard]:
-    """The table's messages as shards by which the fleet labels them: large ones where there are many messages, and enough
-    of them for every actor where there are few. The same whatever the fleet."""
-    blob, data = store.stat(MESSAGES), store.read(MESSAGES)
+    """Cut the table's messages into shards for the fleet: large ones if there are many messages, and enough for every actor if
+    there are few. The result does not depend on the fleet.
+    """
+    if (blob := store.stat(MESSAGES)) is None:
+        raise FileNotFoundError(f"{store.uri} has no {MESSAGES}")
+    data = store.read(MESSAGES)
     metadata = pq.read_metadata(io.BytesIO(data))
     rows = metadata.num_rows
     size = min(max(LEAST, rows // CHUNKS), MOST)
@@ -116,7 +124,7 @@ def _edges(shelves: np.ndarray, size: int) -> list[int]:
 
 
 def label(store: Store, worker: Worker, chunk: Shard) -> Receipt:
-    """Publish a chunk's answers, unless they are there. Returns where they came from, as the receipt of no rows."""
+    """Publish a chunk's answers unless they exist. Returns where they came from, as the receipt of no rows."""
     rows = _rows_of(store, chunk)
     messages = rows["message"].combine_chunks()
     if SHELF in rows.column_names:
@@ -139,16 +147,16 @@ def missing(store: Store, planned: Sequence[Shard]) -> list[Shard]:
 
 
 def answered(store: Store) -> list[tuple[int, Receipt | None]]:
-    """Of each chunk that has its answers in the store, how many messages it has, and the receipt of its making."""
+    """For each chunk whose answers are in the store, yield the number of its messages and the receipt of its answers."""
     return [(_rows(blob.key), _receipt(store, blob.key)) for blob in store.list(f"{FOLDER}/answers-")]
 
 
 def load(store: Store) -> pa.Table | None:
-    """All answers there are, by message; None where there are none."""
+    """Return all answers by message, or None if there are none."""
     keys = [blob.key for blob in store.list(f"{FOLDER}/answers-")]
     with ThreadPoolExecutor(store.parallel) as pool:
         tables = list(pool.map(lambda key: _table(store, key), keys))
-    # Made before there was a cache.
+    # An older version without a label cache made it.
     tables = [t if CACHED in t.column_names else t.append_column(CACHED, pa.repeat(False, len(t))) for t in tables]
     if not tables:
         return None
@@ -168,7 +176,7 @@ def _one_each(answers: pa.Table) -> pa.Table:
 
 
 def forget(store: Store) -> None:
-    """Delete the table: it holds messages, and a night that has its manifest needs it no more."""
+    """Delete the table: it holds messages, and a run that has its manifest no longer needs it."""
     for blob in list(store.list(f"{FOLDER}/")):
         store.delete(blob.key)
 
@@ -183,12 +191,12 @@ def _rows_of(store: Store, chunk: Shard) -> pa.Table:
 
 
 def _table(store: Store, key: str) -> pa.Table:
-    # Not read_table, which first imports pyarrow.dataset: 0.6 seconds of every actor's start.
+    # Not read_table: it imports pyarrow.dataset first, which adds 0.6 seconds to every actor's start.
     return pq.ParquetFile(io.BytesIO(store.read(key)), page_checksum_verification=True).read()
 
 
 def _receipt(store: Store, key: str) -> Receipt | None:
-    """None where it was made by an older version."""
+    """Return the receipt, or None if an older version wrote the file."""
     found = pq.read_metadata(io.BytesIO(store.read(key))).metadata or {}
     return Receipt(**json.loads(found[RECEIPT])) if RECEIPT in found else None
 

@@ -1,7 +1,7 @@
-"""What engines have newly said in a run, beside its parts, until the label cache has learnt it.
+"""Keep a run's new labels beside its parts until the label cache has learned them.
 
-Below the output: `fresh/<scope>/<part>.arrow` has labels that an engine made, `fresh/<scope>/<part>-<epoch>.copy` what the
-cache itself said and is to be kept longer. Each is written before its part. No file holds a message.
+In the output, `fresh/<scope>/<part>.arrow` has labels that an engine made. `fresh/<scope>/<part>-<epoch>.copy` has labels of
+the cache that are to be kept longer. Each is written before its part. No file holds a message.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ from intent.storage import Blob, Store
 
 FOLDER, LEARNT = "fresh", "fresh/learnt"
 ATTEMPTS = 3
-# So many files are read ahead.
+# The number of files that are read ahead.
 AHEAD = 64
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """Entries for the cache of `scope`, as files: `labels` of engines, and `copies` of what it said in `epoch`."""
+    """Entries for the cache of `scope`, as files: new `labels` of engines, and `copies` of what the cache said in `epoch`."""
 
     scope: str
     epoch: str
@@ -33,14 +33,14 @@ class Fresh:
 
     @classmethod
     def of(cls, scope: str, epoch: str, labels: pa.Table, copies: Sequence[pa.Table]) -> "Fresh | None":
-        """None where there is nothing to learn."""
+        """Return the entries, or None if there is nothing to learn."""
         made = piece.dump(piece.merge([labels])) if len(labels) else None
         copied = piece.dump(piece.merge(copies)) if copies else None
         return cls(scope, epoch, made, copied) if made or copied else None
 
 
 def keep(store: Store, name: str, fresh: Fresh | None) -> None:
-    """Write what is to be learnt from the part `name`, unless it is there."""
+    """Write the entries of the part `name`, unless they exist."""
     if fresh and fresh.labels:
         store.put_if_absent(f"{FOLDER}/{fresh.scope}/{name}.arrow", fresh.labels)
     if fresh and fresh.copies:
@@ -48,9 +48,9 @@ def keep(store: Store, name: str, fresh: Fresh | None) -> None:
 
 
 def learn(output: Store, caches: Sequence[LabelCache]) -> int:
-    """Add what a run has left to the caches, once, and delete it there. Returns how many labels were added.
+    """Add a run's entries to the caches, once, and delete them from the run. Returns how many labels were added.
 
-    May be called again after it stopped anywhere, and by two drivers at once. What is damaged is left out.
+    It may be repeated after it stopped anywhere, and two drivers may call it at once. Damaged files are left out.
     """
     blobs, added = list(output.list(f"{FOLDER}/")), 0
     if not any(blob.key == LEARNT for blob in blobs):
@@ -58,7 +58,7 @@ def learn(output: Store, caches: Sequence[LabelCache]) -> int:
             mine = [blob for blob in blobs if blob.key.startswith(f"{FOLDER}/{cache.scope.name}/")]
             added += _add(output, mine, cache) if mine else 0
         if blobs:
-            # From here on a part of these files is no longer a run of its own.
+            # While the files are deleted, the rest of them must not be learned as if they were another run.
             output.put_if_absent(LEARNT, b"")
     with ThreadPoolExecutor(output.parallel) as pool:
         list(pool.map(output.delete, [blob.key for blob in blobs if blob.key != LEARNT]))
@@ -73,7 +73,7 @@ def _add(output: Store, blobs: Sequence[Blob], cache: LabelCache) -> int:
         if night in pointer.nights:
             return 0
         copies = f"-{pointer.epoch}.copy"
-        # Of one message the first entry counts: what an engine says now before what the cache said.
+        # The first entry of a message counts: a new answer of an engine precedes an old answer of the cache.
         keys = [blob.key for ending in (".arrow", copies) for blob in blobs if blob.key.endswith(ending)]
         try:
             files = list(_files(_tables(output, keys), cache))
@@ -85,7 +85,7 @@ def _add(output: Store, blobs: Sequence[Blob], cache: LabelCache) -> int:
 
 
 def _files(tables: Iterator[pa.Table], cache: LabelCache) -> Iterator[File]:
-    """The tables as files of the cache, of about PIECE_ROWS entries each; memory is bounded by one."""
+    """Make files of the cache of about PIECE_ROWS entries each. Memory holds one file."""
     held: list[pa.Table] = []
     for table in tables:
         if held and sum(map(len, held)) + len(table) > merge.PIECE_ROWS:
@@ -101,7 +101,7 @@ def _tables(output: Store, keys: Sequence[str]) -> Iterator[pa.Table]:
         try:
             return piece.load(output.read(key), f"{output.uri}/{key}")
         except (CorruptData, FileNotFoundError):
-            # Another driver has learnt it, or it is damaged: a label less.
+            # Another driver has learned it, or it is damaged. Then the cache has one file less.
             return None
 
     with ThreadPoolExecutor(output.parallel) as pool:

@@ -1,4 +1,4 @@
-"""A labelled night against the last ones: what no single row shows, such as half of the messages being `none` at once.
+"""Compare a labelled run with the last ones. This shows what no single row shows, such as `none` for half of the messages.
 
 Knows parts and Arrow; nothing of Ray, stores, dates or pages.
 """
@@ -22,23 +22,23 @@ from intent.night.progress import Summary
 from intent.schema import INTENTS, ITEM, Choice, Entity, IntentSchema
 
 NONE, NO_LANGUAGE, OTHERS = "none", "no language", "other languages"
-# The mix of how many items messages have, where intents are lists.
+# The distribution of the number of items per message, if intents are lists.
 ITEMS = "items a message"
 LANGUAGE = "gate.language"
 MOST_LANGUAGES, MOST_LETTERS = 24, 40
-# Counts of so many parts are held at a time.
+# The number of parts whose counts are held at a time.
 MOST_COUNTS = 64
-# The share of nights like the last ones that chance alone must not turn away: 99.9 %.
+# The quantile for chance: 99.9 % of the runs that are like the last ones must pass.
 Z = 3.09
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """What a night looks like. `of`: the fingerprint of what it was counted from. `shares` of all rows, in [0, 1].
+    """The profile of a nightly run. `of`: the fingerprint of what was counted. `shares`: of all rows, in [0, 1].
 
-    `mixes`: how often each value is answered, by slot, and by slot and language where a column names it. Of lists they count
-    items, and one more counts messages by how many items they have. `gold`: the share
-    of the gold set that each variant gets right. `findings`: why the night is outside its limits.
+    `mixes`: how often each value is answered, per slot, and per slot and language if a column names the language. For lists
+    they count items, and one more counts messages by their number of items. `gold`: the share of the gold set that each variant
+    gets right. `findings`: why the run is outside its limits.
     """
 
     night: str
@@ -51,13 +51,13 @@ class Portrait:
 
     @property
     def mean_items(self) -> float | None:
-        """Items of a message that is answered; None where intents are no lists."""
+        """Return the mean number of items of an answered message; None if intents are not lists."""
         mix = self.mixes.get(ITEMS)
         return sum(int(number) * count for number, count in mix.items()) / sum(mix.values()) if mix else None
 
 
 def paint(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Portrait:
-    """The portrait of a night from the `count` of each of its parts; its gold and findings are not known here."""
+    """Make a run's profile from the `count` of each of its parts. Its gold and findings are still unknown."""
     slots = _named_slots(schema)
     if schema.repeat > 1:
         mixes = _mixes(_summed(counts), [*slots, ITEMS])
@@ -70,7 +70,9 @@ def paint(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema,
 
 
 def count(part: bytes, schema: IntentSchema, language: str | None) -> pa.Table:
-    """How often a labelled part has each intent, by language where a column names it. Raises ConfigError for a useless one."""
+    """Count how often a labelled part has each intent, per language if a column names it. Raises ConfigError if that column is
+    not text.
+    """
     slots = _named_slots(schema)
     file = pq.ParquetFile(io.BytesIO(part), page_checksum_verification=True)
     exploded = ITEM in file.schema_arrow.names
@@ -97,7 +99,9 @@ def _named_slots(schema: IntentSchema) -> list[str]:
 
 
 def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The log's own words for languages, as bytes: they may be anything, and, by a wrong column, as many as there are rows."""
+    """Return the log's own names for languages, as bytes. They may be anything, and a wrong column may have as many as there
+    are rows.
+    """
     try:
         words = column.cast(pa.string()).cast(pa.binary())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -110,7 +114,7 @@ def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _summed(counts: Iterable[pa.Table]) -> pa.Table:
-    """One count of all, added up as they come: a night of many parts takes no more memory than one of few."""
+    """Add up counts as they come, so that many parts take no more memory than a few."""
     held: list[pa.Table] = []
     for table in counts:
         held.append(table)
@@ -142,7 +146,7 @@ def _mixes(counts: pa.Table, slots: Sequence[str]) -> dict[str, dict[str, int]]:
                 if languages:
                     word = row[LANGUAGE] if row[LANGUAGE] in kept else OTHERS
                     mixes[f"{slot} in {word}"][value] += row["count_all"]
-    # By slot first, then by slot and language.
+    # Slots first, then slots per language.
     return {name: dict(sorted(mixes[name].items())) for name in sorted(mixes, key=lambda name: (name not in slots, name))}
 
 
@@ -151,7 +155,7 @@ def _name(word: bytes | None) -> str:
 
 
 def findings(night: Portrait, last: Sequence[Portrait], limits: GateConfig) -> list[str]:
-    """Every limit that `night` is over, in words. Without `last` nights only those that need none."""
+    """Describe every limit that the run `night` is over. Without `last` runs, only the limits that need none apply."""
     rows, shares = night.summary.rows, night.shares
     found = [] if rows else ["it has no rows"]
     for name, most in (("rejected", limits.rejected), ("abstained", limits.abstained)):
@@ -194,9 +198,9 @@ def shares_of(mix: Mapping[str, int]) -> dict[str, float]:
 
 
 def distance(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """Jensen-Shannon distance (Endres and Schindelin 2003, base 2) of two distributions given by counts.
+    """Return the Jensen-Shannon distance (Endres and Schindelin 2003, base 2) of two distributions given by counts.
 
-    0 where they are the same, 1 where disjoint.
+    It is 0 for equal and 1 for disjoint distributions.
     """
     keys = sorted({*one, *other})
     p, q = (np.array([mix.get(key, 0) for key in keys], float) for mix in (one, other))
@@ -210,9 +214,9 @@ def _divergence(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def noise(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """The distance that two samples of one distribution, of these sizes, stay under in 99.9 % of cases.
+    """Return the distance that two samples of one distribution, of these sizes, stay under in 99.9 % of cases.
 
-    Their divergence is a scaled chi-square (Lin 1991), whose quantile is approximated as by Wilson and Hilferty (1931).
+    Their divergence is a scaled chi-square (Lin 1991). Its quantile is approximated as by Wilson and Hilferty (1931).
     """
     sizes = 1 / max(1, sum(one.values())) + 1 / max(1, sum(other.values()))
     if not (freedom := len({*one, *other}) - 1):
@@ -222,6 +226,6 @@ def noise(one: Mapping[str, int], other: Mapping[str, int]) -> float:
 
 
 def noise_of_share(share: float, rows: int, usual: float, before: int) -> float:
-    """The difference that two samples' shares stay under in 99.9 % of cases, by the normal approximation."""
+    """Return the difference that two samples' shares stay under in 99.9 % of cases, by the normal approximation."""
     pooled = (share * rows + usual * before) / max(1, rows + before)
     return float(Z * np.sqrt(pooled * (1 - pooled) * (1 / max(1, rows) + 1 / max(1, before))))

@@ -1,4 +1,4 @@
-"""What a run did, read back from its output alone: counts, confidence, the slowest shards, what was rejected, what is damaged.
+"""Read from a run's output what it did: counts, confidence, the slowest shards, rejected rows, and damage.
 
 Reads, never writes. Knows the ledger and parts; nothing of Ray, engines or pages.
 """
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,17 +23,17 @@ from intent.night.shard import Plan
 from intent.schema import CONFIDENCE, ITEM
 from intent.storage import Store
 
-# Finer where most answers are.
+# Bins are finer where most answers are.
 EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 SURE = (Status.OK, Status.ABSTAINED)
 SLOWEST, EXAMPLES, MOST_LETTERS = 10, 3, 80
-# A reason that holds a number, such as a message's length, is one reason.
+# Reasons that differ only in a number, such as a message's length, count as one.
 NUMBER = "[0-9]+"
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A shard of `rows` rows, from row `start` of `object` on, and the `seconds` that an engine labelled it."""
+    """A shard of `rows` rows, from row `start` of `object` on, and the `seconds` that an engine took to label it."""
 
     object: str
     start: int
@@ -42,7 +43,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why `rows` rows were rejected, with the ids of the first of them."""
+    """Why `rows` rows were rejected, with the ids of the first ones."""
 
     text: str
     rows: int
@@ -51,15 +52,15 @@ class Reason:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the output at `uri` holds. `shards` are planned and `done` of them are there, whose rows `counts` has.
+    """What the output at `uri` holds. `shards`: planned. `done`: of these, the shards that are there. `counts`: their rows.
 
-    `confidence`: rows by bin of EDGES, for each status that has a confidence. `variants`: rows by the variant that labelled
-    them. `failed`: the shards that a run gave up. `faults`: what is not as the manifest or a part's own checksum says.
-    `summary`: the run's own, empty while it is not finished.
+    `confidence`: rows per bin of EDGES, for each status that has a confidence. `variants`: rows per variant that labelled them.
+    `failed`: the shards that a run gave up. `faults`: differences from the manifest or from a part's own checksum. `summary`:
+    the run's own; empty until the run is finished.
     """
 
     uri: str
-    run: Mapping[str, object]
+    run: Mapping[str, Any]
     finished: bool
     shards: int
     done: int
@@ -71,7 +72,7 @@ class Inspection:
     failed: Sequence[Mapping[str, object]] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[str] = ()
-    summary: Mapping[str, object] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class _Look:
 def inspect_run(store: Store) -> Inspection:
     """Read and check every part of the run in `store`, finished or not.
 
-    Raises ConfigError where there is no run, CorruptData where its plan or its manifest cannot be read.
+    Raises ConfigError if there is no run, CorruptData if its plan or its manifest cannot be read.
     """
     ledger = Ledger(store, RunIdentity({}, "", "", ""))
     try:
@@ -131,7 +132,7 @@ def _unfinished(ledger: Ledger, plan: Plan) -> Inspection:
 
 
 def _peek(ledger: Ledger, shard: str) -> _Look | str:
-    """What the part of a shard holds, or what is wrong with it."""
+    """Return what the part of a shard holds, or what is wrong with it."""
     key = part_key(LABELLED, shard)
     uri = f"{ledger.store.uri}/{key}"
     try:
@@ -145,15 +146,15 @@ def _peek(ledger: Ledger, shard: str) -> _Look | str:
 def _sum(
     ledger: Ledger, looks: Sequence[_Look], where: Mapping[str, tuple[str, int]], counts: Mapping[str, int], **rest
 ) -> Inspection:
-    """`where`: the object and the first row of each shard that is planned."""
+    """Add up the parts. `where`: the object and the first row of each planned shard."""
     variants: Counter[str] = Counter()
     confidence = {str(status): np.zeros(len(EDGES) - 1, np.int64) for status in SURE}
     for look in looks:
         variants.update(look.receipt.variants)
         for status, bins in look.confidence.items():
             confidence[status] += bins
-    receipts = [look.receipt for look in looks if look.receipt.seconds is not None]
-    timed = [Timed(*where[receipt.shard], receipt.rows, receipt.seconds) for receipt in receipts]
+    receipts = [look.receipt for look in looks]
+    timed = [Timed(*where[r.shard], r.rows, r.seconds) for r in receipts if r.seconds is not None]
     return Inspection(
         uri=ledger.store.uri,
         run=asdict(ledger.run),
@@ -173,7 +174,7 @@ def _look(part: Part) -> _Look:
     exploded = ITEM in file.schema_arrow.names
     table = file.read(columns=[CONFIDENCE, "status", *([ITEM] if exploded else [])])
     if exploded:
-        # A message has a row for each item, or one without any.
+        # A message has one row per item, or one row without an item.
         table = table.filter(pc.less_equal(pc.fill_null(table[ITEM], 0), 1))
     confidence = {}
     for status in SURE:
@@ -183,7 +184,7 @@ def _look(part: Part) -> _Look:
 
 
 def _rejected(data: bytes) -> dict[str, tuple[int, list[str]]]:
-    """(rows, the first ids) by reason."""
+    """Return (rows, the first ids) by reason."""
     table = pq.read_table(io.BytesIO(data), columns=["id", "reason"], page_checksum_verification=True)
     reasons = pc.replace_substring_regex(table["reason"], NUMBER, "N", max_replacements=1)
     found = {}
@@ -204,7 +205,7 @@ def _reasons(found: Iterable[Mapping[str, tuple[int, list[str]]]]) -> list[Reaso
 
 
 def _shown(id_: pa.Scalar) -> str:
-    """An id as a terminal can show it: it is the log's own text, which may be anything."""
+    """Return an id in a form that a terminal can show. It is text from the log, which may be anything."""
     try:
         value = id_.as_py()
     except UnicodeDecodeError:

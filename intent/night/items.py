@@ -1,4 +1,4 @@
-"""A row a message, with its list of items, and a row an item: two forms of the same labels.
+"""Convert between two forms of the same labels: one row per message with a list of items, and one row per item.
 
 Arrow kernels; knows nothing of stores, shards or models.
 """
@@ -11,9 +11,9 @@ from intent.schema import CONFIDENCE, INTENTS, ITEM, ITEM_CONFIDENCE, IntentSche
 
 
 def explode(table: pa.Table, schema: IntentSchema) -> pa.Table:
-    """One row an item, numbered from 1 in `item`, with all other columns of its message.
+    """Return one row per item, numbered from 1 in `item`, with all other columns of its message.
 
-    A message without items has one row, whose `item` and slots are null: no id is lost.
+    A message without items has one row whose `item` and slots are null, so no id is lost.
     """
     lists = table[INTENTS].combine_chunks()
     lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
@@ -32,12 +32,12 @@ def explode(table: pa.Table, schema: IntentSchema) -> pa.Table:
 
 
 def lengths(lists: pa.Array) -> np.ndarray:
-    """How many items each list has; 0 for null."""
+    """Return the number of items of each list; 0 for null."""
     return pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def counts(exploded: pa.Table) -> pa.Table:
-    """Of a table with a row an item, the last row of each message, and in `item` how many items it has."""
+    """Return the last row of each message of a table with one row per item. Its `item` is the message's number of items."""
     numbers = exploded[ITEM].fill_null(0).to_numpy()
     last = np.append(numbers[1:] <= 1, True)[: len(numbers)]
     return exploded.filter(pa.array(last)).set_column(

@@ -1,10 +1,10 @@
-"""What is kept of the nights of one output, apart from it: portraits, pages, and labels that no reader may see yet.
+"""Keep the history of one output's nightly runs, apart from the output: profiles, pages, and labels that no reader may see yet.
 
-    portraits/<date>.json           of every night that was labelled
-    <date>.html, index.html         a page a night, and the run of nights
-    staged/<date>/<run>/            a night while it is labelled; a quarantined one stays
+    portraits/<date>.json           the profile of every run that was labelled
+    <date>.html, index.html         one page per run, and one of all runs
+    staged/<date>/<run>/            a run while it is labelled; a quarantined run stays here
 
-A night is accepted if and only if its own output has a manifest. Knows stores and portraits; nothing of Ray or clocks.
+A run is accepted if and only if its own output has a manifest. Knows stores and profiles; nothing of Ray or clocks.
 """
 
 import json
@@ -24,20 +24,23 @@ MOST_NIGHTS = 92
 
 @dataclass(frozen=True)
 class Journal:
-    """`below`: the store of a folder of this one. `output`: the store that a date's readers read."""
+    """`below`: opens the store of a subfolder. `output`: opens the store that a date's readers read."""
 
     store: Store
     below: Callable[[str], Store]
     output: Callable[[str], Store]
 
     def staged(self, day: str, run: str) -> Store:
-        """Where the run with this fingerprint labels: another model or input never meets what an earlier one left."""
+        """Return where the run with this fingerprint labels. Another model or input has another place, so it finds no
+        leftovers.
+        """
         return self.below(f"{STAGED}/{day}/{run}")
 
     def begun(self, day: str, accept: bool = False) -> list[Store]:
-        """Where runs have been planned for this date; of a quarantined night not the finished ones, but to `accept` one.
+        """Return where runs of this date were planned. A finished run that was quarantined is left out unless it is to be
+        accepted.
 
-        Other variants may have been selected since. What is finished and was not judged yet goes on.
+        Other variants may have been selected since. A finished run that was not judged yet continues.
         """
         keys, portrait = {blob.key for blob in self.store.list(f"{STAGED}/{day}/")}, self.portrait(day)
         quarantined = bool(portrait and portrait.findings)
@@ -59,12 +62,12 @@ class Journal:
         return Portrait(**fields | {"summary": Summary(**fields["summary"])})
 
     def days(self) -> list[str]:
-        """The dates of all portraits, oldest first."""
+        """Return the dates of all profiles, oldest first."""
         keys = (blob.key for blob in self.store.list(f"{PORTRAITS}/"))
         return sorted(key.removeprefix(f"{PORTRAITS}/").removesuffix(".json") for key in keys)
 
     def last(self, day: str, count: int) -> list[Portrait]:
-        """Of the accepted nights before `day`, the `count` last, oldest first."""
+        """Return the `count` last accepted runs before `day`, oldest first."""
         found: list[Portrait] = []
         for earlier in reversed([known for known in self.days() if known < day]):
             if len(found) == count:
@@ -74,7 +77,7 @@ class Journal:
         return found
 
     def clear(self, day: str) -> None:
-        """Delete what is staged of an accepted night. A manifest goes before the parts that it lists."""
+        """Delete the staged copy of an accepted run: first the manifest, then the parts that it lists."""
         keys = sorted((blob.key for blob in self.store.list(f"{STAGED}/{day}/")), key=lambda key: not key.endswith(MANIFEST))
         manifests = [key for key in keys if key.endswith(MANIFEST)]
         for key in manifests:
@@ -83,7 +86,7 @@ class Journal:
             list(pool.map(self.store.delete, keys[len(manifests) :]))
 
     def draw(self, day: str, last: int) -> str:
-        """Make the page of the night, and that of all nights, from what is kept. Returns the night's URI."""
+        """Make the page of the run and the page of all runs from what is stored. Returns the run's URI."""
         days = self.days()[-MOST_NIGHTS:]
         if not days:
             return self.store.uri

@@ -1,7 +1,7 @@
-"""What a night has planned and what it has committed, in the store alone: any driver can go on from here.
+"""Record what a run has planned and committed. The store alone holds this, so any driver can continue a run.
 
-Below the output: `plan.json` first, then one `labelled/part-<shard>.parquet` a shard (and its `rejected/` copy), then
-`manifest.json`, last. Each is made once, by one conditional write. Knows nothing of engines, actors or Ray.
+The output gets `plan.json` first, then one `labelled/part-<shard>.parquet` per shard (and its `rejected/` copy), and
+`manifest.json` last. Each is created once, by one conditional write. Knows nothing of engines, actors or Ray.
 """
 
 import base64
@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """Everything that decides a night's labels. `models`: variant -> fingerprint; the others are fingerprints.
+    """Everything that determines a run's labels. `models`: variant -> fingerprint; the other fields are fingerprints.
 
-    `input` and `columns` are filled in by the night itself.
+    The run itself fills in `input` and `columns`.
     """
 
     models: Mapping[str, str]
@@ -56,13 +56,13 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class Ledger:
-    """One run's ledger. Safe to use from many processes at once."""
+    """The ledger of one run. Many processes may use it at once."""
 
     store: Store
     run: RunIdentity
 
     def plan(self, cut: Callable[[], Plan]) -> Plan:
-        """The run's plan: the one made before, or else `cut()`. Raises RunMismatch, naming what differs."""
+        """Return the run's plan: the existing one, or else the result of `cut()`. Raises RunMismatch with the differences."""
         found = self._read(PLAN)
         if found is None:
             self.store.put_if_absent(PLAN, _dump({"run": asdict(self.run), **_packed(cut())}))
@@ -77,12 +77,12 @@ class Ledger:
         return _unpacked(found)
 
     def planned(self) -> tuple[RunIdentity, Plan] | None:
-        """What is planned there, of whichever run."""
+        """Return the identity and plan of the run in the store, whichever run it is."""
         found = self._read(PLAN)
         return None if found is None else (RunIdentity(**found["run"]), _unpacked(found))
 
     def require_same(self) -> None:
-        """Raises RunMismatch where the output already holds another run, without writing anything."""
+        """Raise RunMismatch if the output holds another run. Writes nothing."""
         if found := self._read(PLAN):
             self._require_same(found)
 
@@ -90,14 +90,14 @@ class Ledger:
         return self._read(MANIFEST)
 
     def committed_ids(self) -> set[str]:
-        """The ids of the shards whose parts are in the store."""
+        """Return the ids of the shards whose parts are in the store."""
         return {blob.key.split("part-")[-1].removesuffix(".parquet") for blob in self.store.list(f"{LABELLED}/")}
 
     def holds(self, shard: Shard) -> bool:
         return self.store.stat(part_key(LABELLED, shard.id)) is not None
 
     def publish(self, part: Part) -> Committed:
-        """Commit a shard, or find it committed: the first part wins, and what the loser made is dropped."""
+        """Commit a shard, or find it committed. The first part wins; a later one is discarded."""
         key = part_key(LABELLED, part.receipt.shard)
         notes = {name: str(getattr(part.receipt, name)) for name in (*COUNTS, "fingerprint")}
         if not self.store.put_if_absent(key, part.data, notes):
@@ -106,7 +106,7 @@ class Ledger:
         return Committed(part.receipt, len(part.data), sha256(part.data))
 
     def committed(self, shard_id: str) -> Committed:
-        """The part of a committed shard, read back and verified, its rejected copy made where a crash left it out."""
+        """Read back and verify the part of a committed shard. Creates its rejected copy if a crash left it out."""
         key = part_key(LABELLED, shard_id)
         data = self.store.read(key)
         part = open_part(data, f"{self.store.uri}/{key}")
@@ -120,7 +120,7 @@ class Ledger:
             yield from pool.map(self.committed, shard_ids)
 
     def commit(self, plan: Plan, parts: Mapping[str, Committed], summary: dict) -> None:
-        """Write the manifest, last. Raises ManifestLost where another driver's is there."""
+        """Write the manifest, last. Raises ManifestLost if another driver's manifest exists."""
         totals = {name: sum(getattr(part.receipt, name) for part in parts.values()) for name in COUNTS}
         head = {"fingerprint": self.run.fingerprint, "run": asdict(self.run), **totals, "summary": summary}
         entries = [_entry(shard, parts[shard.id]) for shard in plan.shards]
@@ -131,41 +131,41 @@ class Ledger:
         self.close(summary)
 
     def close(self, summary: dict) -> None:
-        """What is left to do once the manifest is there. Changes nothing where it was done before."""
+        """Do the rest once the manifest exists. Repeating it changes nothing."""
         self.store.put_if_absent(SUMMARY, _dump(summary))
         if self.store.stat(FAILED):
             self.store.delete(FAILED)
 
     def record_failed(self, failed: Mapping[Shard, str]) -> None:
-        """For the operator: the shards that keep the night from its manifest, and why."""
+        """Write for the operator which shards keep the run from its manifest, and why."""
         entries = [{"object": s.blob.key, "start": s.start, "rows": s.counted, "reason": why} for s, why in failed.items()]
         if self.store.stat(MANIFEST) is None:
             self.store.put(FAILED, _dump(entries))
 
     def failed(self) -> list[dict]:
-        """What `record_failed` left for the operator."""
-        return self._read(FAILED) or []
+        """Return what `record_failed` wrote."""
+        return list(self._read(FAILED) or [])
 
     def verify(self) -> dict:
-        """Check every file of a finished night against its manifest. Returns the manifest; raises CorruptData."""
+        """Check every file of a finished run against its manifest. Returns the manifest; raises CorruptData."""
         manifest = self.manifest()
         if manifest is None:
             raise CorruptData(f"{self.store.uri}: has no {MANIFEST}; the night is not finished, run it again")
-        faults = self.strays(manifest) + [fault for found, _ in self.examine(manifest) for fault in found]
+        faults = self.strays(manifest) + [fault for found, _ in self.examine(manifest, lambda part: None) for fault in found]
         if faults:
             raise CorruptData("; ".join(faults[:5]))
         return manifest
 
-    def examine(self, manifest: dict, look: Callable[[Part], T] = lambda part: None) -> Iterator[tuple[list[str], T | None]]:
-        """Of each entry of the manifest: what of its files is not as it says and, where nothing is, `look` of its part.
+    def examine(self, manifest: dict, look: Callable[[Part], T]) -> Iterator[tuple[list[str], T | None]]:
+        """For each entry of the manifest, yield the faults of its files and, if there are none, `look(part)`.
 
-        `look` is called from several threads. Changes nothing.
+        Calls `look` from several threads. Changes nothing.
         """
         with ThreadPoolExecutor(self.store.parallel) as pool:
             yield from pool.map(lambda entry: self._examine(entry, manifest["fingerprint"], look), manifest["parts"])
 
     def strays(self, manifest: dict) -> list[str]:
-        """How the manifest as a whole differs from the store and from its own entries."""
+        """Return how the manifest as a whole differs from the store and from its own entries."""
         entries, uri = manifest["parts"], f"{self.store.uri}/{MANIFEST}"
         counts = [_entry_counts(entry) for entry in entries]
         sums = {name: sum(count[name] for count in counts) for name in COUNTS}
@@ -220,7 +220,7 @@ class Ledger:
 
 
 def begun_versions(places: Iterable[Store]) -> dict[str, int]:
-    """The version of each table, by its address, that a run in one of `places` was planned with: it goes on with that one."""
+    """Return the table versions, by table address, that runs in `places` were planned with. A run keeps its version."""
     found = {}
     for place in places:
         with suppress(FileNotFoundError, ValueError, AttributeError):
@@ -230,9 +230,10 @@ def begun_versions(places: Iterable[Store]) -> dict[str, int]:
 
 
 def probe(store: Store) -> None:
-    """Refuse, by StoreUnfit, a store without the guarantees that the ledger rests on.
+    """Raise StoreUnfit if the store lacks the guarantees that the ledger needs.
 
-    Those are: of many conditional writes of a key one wins, whole, and a listing shows what is written and nothing else.
+    They are: of many conditional writes of one key exactly one wins, and it is stored whole; a listing shows every object that
+    is written and nothing else.
     """
     _forget_probes(store)
     for _ in range(ROUNDS):
@@ -246,7 +247,7 @@ def probe(store: Store) -> None:
 
 
 def _forget_probes(store: Store) -> None:
-    """Delete what drivers that were killed a day ago or longer left; another driver may be probing now."""
+    """Delete the probes of drivers that were killed at least a day ago. Another driver may be probing now."""
     for blob in list(store.list(PROBE)):
         began = blob.key.split("-")[1]
         if began.isdigit() and int(began) < time.time() - PROBE_SECONDS:
@@ -307,7 +308,7 @@ def _entry(shard: Shard, part: Committed) -> dict:
 
 
 def _entry_counts(entry: dict) -> dict[str, int]:
-    """COUNTS of a manifest's entry, which names the files `labelled` and `rejected`."""
+    """Return the COUNTS of a manifest's entry, which uses the names `labelled` and `rejected` for its files."""
     rows, abstained = entry["rows"], entry["abstained"]
     rejected = entry[REJECTED]["rows"] if entry[REJECTED] else 0
     return {"rows": rows, "labelled": rows - abstained - rejected, "abstained": abstained, "rejected": rejected}

@@ -1,8 +1,8 @@
-"""What a night's input holds: the objects that are data, and by name what is left out; or the files of a table's version.
+"""List a run's input: the objects that are data, and those that are left out; or the files of a table's version.
 
 Knows stores and names, not Parquet.
 
-As in Hive and Spark, keys with a part that starts with '.' or '_' are not data; of those a folder `_name=value` is.
+As in Hive and Spark, keys with a part that starts with '.' or '_' are not data, except for a folder `_name=value`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from intent.storage import Blob, LocalStore, StorageOptions, Store, open_store, 
 
 ENDINGS = (".parquet", ".parq", ".pq")
 UNMATCHED = "does not match input_pattern"
-# Where table formats keep which files, and which rows of them, count.
+# Where table formats keep which files count, and which of their rows.
 DELTA, HUDI, ICEBERG = "_delta_log/", ".hoodie/hoodie.properties", "metadata/"
 ICEBERG_ENDING = ".metadata.json"
 NAMED = 5
@@ -30,9 +30,9 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Listing:
-    """The objects of an input, by key. Whether one is data its name says or, where `pattern` is None, its content.
+    """The objects of an input, by key. An object's name says whether it is data or, if `pattern` is None, its content does.
 
-    `left_out`: why an object is not among them, by key.
+    `left_out`: objects that are not listed, by key, and why.
     """
 
     store: Store | Snapshot
@@ -42,11 +42,13 @@ class Listing:
 
     @property
     def table(self) -> tuple[str, int] | None:
-        """(address, version) of the table that is read."""
+        """Return (address, version) of the table that is read, or None."""
         return (self.store.uri, self.store.version) if isinstance(self.store, Snapshot) else None
 
     def is_named_data(self, key: str) -> bool:
-        """Whether the object is data by its name: then one that cannot be read is a fault, and is not left out."""
+        """Return whether the object is data by its name. If it is, being unreadable is a fault, not a reason to
+        leave it out.
+        """
         return self.pattern is not None or key.lower().endswith(ENDINGS)
 
 
@@ -57,10 +59,10 @@ def list_input(
     version: int | None = None,
     begun: Mapping[str, int] = {},
 ) -> Listing:
-    """Of one file, of all that lies below a folder or prefix, or of all that lies below several of them; or of a table.
+    """List one file, everything below a folder or prefix or below several of them, or the files of a table.
 
-    `pattern`: what the keys or names of data look like. `version`: of the table; None: the one in `begun`, by the table's
-    address, or else the present one. Raises ConfigError where there is no data, and where not every row of a file counts.
+    `pattern`: keys or names of the data. `version`: of the table; None: the one in `begun`, by the table's address, or else the
+    current one. Raises ConfigError if there is no data, or if only some rows of a file count.
     """
     uris = [uri] if isinstance(uri, str) else uri
     if roots := [root for each in uris if (root := _table_root(each, options))]:
@@ -100,11 +102,11 @@ def _list_table(
 
 
 def _table_root(uri: str, options: StorageOptions) -> str:
-    """The address of the Delta or Iceberg table that this is, or is a part of; an empty text where it is of none."""
+    """Return the address of the Delta or Iceberg table that `uri` is, or is a part of; "" if there is none."""
     if uri.startswith(lake.ICEBERG):
         return lake.split(uri)[0]
     for place in _folders_above(uri.removeprefix(lake.DELTA), options):
-        # What may not be listed cannot be known.
+        # Without permission to list, the format cannot be known.
         with suppress(ConfigError):
             if next(open_store(f"{place}/", options).list(DELTA), None):
                 return place
@@ -114,7 +116,7 @@ def _table_root(uri: str, options: StorageOptions) -> str:
 
 
 def named(keys: Iterable[str]) -> str:
-    """The first of them, and how many more there are."""
+    """Return the first keys as text, and how many more there are."""
     listed = list(keys)
     more = f" and {len(listed) - NAMED:,} more" if len(listed) > NAMED else ""
     return ", ".join(map(repr, listed[:NAMED])) + more
@@ -124,27 +126,28 @@ def _one(uri: str, options: StorageOptions) -> tuple[Store, list[Blob]]:
     store = open_store(uri, options)
     is_file = isinstance(store, LocalStore) and store.root.is_file()
     below = [] if is_file else list(store.list())
-    above, alone = _object(uri, options)
-    # Some tools mark a folder by an empty object of its name.
-    if alone is None or (below and not alone.size):
+    alone = _object(uri, options)
+    # Some tools mark a folder by an empty object of the folder's name.
+    if alone is None or (below and not alone[1].size):
         return store, below
     if below:
         raise ConfigError("input", uri, f"is an object and a prefix; name the prefix as {uri}/, or move the object")
-    return above, [alone]
+    return alone[0], [alone[1]]
 
 
-def _object(uri: str, options: StorageOptions) -> tuple[Store | None, Blob | None]:
-    """The object of that name and its store; None where there is none, or where only folders may be read."""
+def _object(uri: str, options: StorageOptions) -> tuple[Store, Blob] | None:
+    """Return the store and the object of that name, or None if it does not exist or if only folders may be read."""
     if not uri.endswith("/"):
         parent, name = split_uri(uri)
         with suppress(ConfigError):
             store = open_store(parent, options)
-            return store, store.stat(name)
-    return None, None
+            if blob := store.stat(name):
+                return store, blob
+    return None
 
 
 def _several(uris: Sequence[str], options: StorageOptions) -> tuple[Store, list[Blob]]:
-    """What lies below each of `uris`, or is one of them, by its key below the folder that they share."""
+    """List what is below each of `uris`, or the object that it names, by keys below the folder that they share."""
     paths = [open_store(uri, options).uri.split("/") for uri in uris]
     shared = next(at for at, parts in enumerate(zip(*paths, strict=True)) if len({*parts}) > 1)
     store = open_store("/".join(paths[0][:shared]) + "/", options)
@@ -168,7 +171,7 @@ def _refuse_tables(uris: Sequence[str], store: Store, blobs: Iterable[Blob], opt
         f"{store.uri}/{folder}".rstrip("/"): kind for folder, kind in map(_table_of, (blob.key for blob in blobs)) if kind
     }
     for place in {folder for uri in uris for folder in _folders_above(uri, options)}:
-        # What may not be listed cannot be known.
+        # Without permission to list, the format cannot be known.
         with suppress(ConfigError):
             if kind := _table_at(open_store(f"{place}/", options)):
                 tables[place] = kind
@@ -179,7 +182,7 @@ def _refuse_tables(uris: Sequence[str], store: Store, blobs: Iterable[Blob], opt
 
 
 def _table_of(key: str) -> tuple[str, str]:
-    """(folder, format) of the table whose own file this is; two empty texts where it is none's."""
+    """Return (folder, format) of the table whose own file this is; two empty texts if it is not a table's."""
     for mark, kind in ((DELTA, "Delta"), (HUDI, "Hudi"), (ICEBERG, "Iceberg")):
         folder, found, rest = f"/{key}".rpartition(f"/{mark}")
         if found and (mark != ICEBERG or ("/" not in rest and rest.endswith(ICEBERG_ENDING))):
@@ -196,7 +199,7 @@ def _table_at(store: Store) -> str:
 
 
 def _folders_above(uri: str, options: StorageOptions) -> Iterator[str]:
-    """The folder, and those above it of which it is a partition."""
+    """Yield the folder, and the folders above it of which it is a partition."""
     place = open_store(uri, options).uri
     while place:
         yield place

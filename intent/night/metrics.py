@@ -1,7 +1,7 @@
-"""What Prometheus sees of a night, through Ray's own metrics agent on the driver's node: names that begin with ray_intent_.
+"""Export a run's metrics to Prometheus through Ray's metrics agent on the driver's node. Their names begin with ray_intent_.
 
-Counters are of this driver's run and each shard's first part; the gauges are of the night. Labels are names of engines,
-variants, hosts and the run's fingerprint, never text from the log.
+Counters belong to this driver's run and count each shard's first part. Gauges describe the whole run. Labels are names of
+engines, variants and hosts, and the run's fingerprint, never text from the log.
 """
 
 import time
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ray.util.metrics import Counter, Gauge
 
 from intent.night.actor import Outcome
+from intent.night.part import Receipt
 from intent.night.progress import Progress, Stage
 from intent.night.queue import Queue
 
@@ -18,11 +19,11 @@ STAGE = ("run", "stage")
 
 
 class Meters:
-    """A night's counters and gauges. `node` is the name of the host that an actor runs on."""
+    """A run's counters and gauges. `node`: the name of an actor's host."""
 
     def __init__(self, run: str):
         self.run, self._began, self._charged = {"run": run}, time.time(), time.monotonic()
-        # By variant, seconds computed and messages that it saw.
+        # By variant: the seconds that engines computed, and the messages that they saw.
         self._paces: dict[str, list] = {}
         self.rows = Counter("intent_rows", "Rows committed", (*ENGINE, "status"))
         self.classified = Counter("intent_classified_messages", "Messages that a model saw", ENGINE)
@@ -48,7 +49,7 @@ class Meters:
         self.survey_retries = Gauge("intent_survey_retries", "Tasks before labelling that were begun again", STAGE)
 
     def survey(self, stage: Stage) -> None:
-        """How far a stage before labelling is: footers, parts of an earlier run, or messages."""
+        """Report the progress of a stage before labelling: footers, parts of an earlier run, or messages."""
         tags = self.run | {"stage": stage.name}
         self.started.set(self._began, self.run)
         self.surveyed.set(stage.done, tags)
@@ -56,18 +57,19 @@ class Meters:
         self.survey_retries.set(stage.retries, tags)
 
     def done(self, seat, messages: int, outcome: Outcome) -> None:
-        """A shard's part, or a chunk of `messages` frequent ones, was made by the actor on `seat`."""
+        """Count a shard's part, or a chunk of `messages` frequent messages, that the actor on `seat` made."""
         tags = self._tags(seat)
         self._add(self.seconds, outcome.seconds, tags)
         self._add(self.classified, outcome.part.receipt.classified if outcome.part else messages, tags)
-        if outcome.part:
-            self._spare(seat, outcome, tags)
-        for status in ("labelled", "abstained", "rejected") if outcome.part else ():
+        if not outcome.part:
+            return
+        self._spare(seat, outcome, outcome.part.receipt, tags)
+        for status in ("labelled", "abstained", "rejected"):
             self._add(self.rows, getattr(outcome.part.receipt, status), tags | {"status": status})
 
-    def _spare(self, seat, outcome: Outcome, tags: dict[str, str]) -> None:
-        """Count what the label cache answered, at the price of what this kind of engine has taken for a message so far."""
-        receipt, pace = outcome.part.receipt, self._paces.setdefault(seat.spec.variant, [0.0, 0])
+    def _spare(self, seat, outcome: Outcome, receipt: Receipt, tags: dict[str, str]) -> None:
+        """Count what the label cache saved, at the price that this kind of engine has taken per message so far."""
+        pace = self._paces.setdefault(seat.spec.variant, [0.0, 0])
         if receipt.classified:
             pace[0] += outcome.seconds
             pace[1] += receipt.classified
@@ -79,7 +81,7 @@ class Meters:
         self._add(self.deaths, 1, self._tags(seat))
 
     def observe(self, seats: Sequence, queue: Queue, progress: Progress) -> None:
-        """Sets every gauge anew, also what has not changed: Ray drops those that were not set for a minute."""
+        """Set every gauge, even if unchanged: Ray drops gauges that were not set for a minute."""
         counts, now = progress.tally.counts, time.monotonic()
         for gauge, value in (
             (self.started, self._began),
@@ -115,6 +117,6 @@ class Meters:
 
 
 def report_end(night: str, code: int) -> None:
-    """The night of this date ended with this exit code. Ray sends it on at the latest when the driver leaves the cluster."""
+    """Report the exit code of the nightly run of this date. Ray sends it at the latest when the driver leaves the cluster."""
     ended = Gauge("intent_night_exit_code", "Exit code with which the night of a date ended last", ("night",))
     ended.set(code, {"night": night})

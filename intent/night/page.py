@@ -1,6 +1,6 @@
-"""A night, the run of nights, and a single run, as pages without scripts or outside resources. Knows what they show only.
+"""Render one nightly run, all nightly runs, and a single run as HTML pages without scripts or outside resources.
 
-Whatever is shown comes through `html.escape`: products and languages are other people's words.
+Every text goes through `html.escape`: products and languages come from other people.
 """
 
 import html
@@ -20,7 +20,7 @@ MEAN_ITEMS = "mean items a message"
 
 
 def night_page(night: Portrait, last: Sequence[Portrait], accepted: bool) -> str:
-    """One night: the verdict, its counts, and each mix beside that of the last nights."""
+    """Render one nightly run: the verdict, its counts, and each distribution beside that of the last runs."""
     summary = night.summary
 
     def mean(counts: Iterable[int]) -> str:
@@ -51,7 +51,7 @@ def night_page(night: Portrait, last: Sequence[Portrait], accepted: bool) -> str
 
 
 def trend_page(nights: Sequence[Portrait], accepted: Collection[str]) -> str:
-    """All `nights`, oldest first, of which those with a date in `accepted` are published."""
+    """Render all `nights`, oldest first. Those with a date in `accepted` are published."""
     kinds = {night.night: state(night, night.night in accepted) for night in nights}
     newest = nights[-1]
     charts = [_lines("rows", nights, kinds, {"": [float(night.summary.rows) for night in nights]}, "{:,.0f}")]
@@ -85,7 +85,9 @@ def trend_page(nights: Sequence[Portrait], accepted: Collection[str]) -> str:
 
 
 def run_page(found: Inspection) -> str:
-    """One run: whether it is whole, its counts, its confidence, what took longest, and what was rejected or given up."""
+    """Render one run: whether it is whole, its counts, its confidence, its slowest shards, and what was rejected or
+    given up.
+    """
     rows = max(1, found.counts["rows"])
     counts = [(name, f"{count:,}", f"{count / rows:.2%}") for name, count in found.counts.items()]
     counts += [(f"rows by {name}", f"{count:,}", f"{count / rows:.2%}") for name, count in found.variants.items()]
@@ -155,7 +157,9 @@ def _verdict(night: Portrait, accepted: bool) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], links: bool = False, words: bool = False) -> str:
-    """`links`: the first column is of nights, the last two are words. `words`: the last column is."""
+    """Render a table. `links`: the first column links to runs and the last two hold words. `words`: the last column holds
+    words.
+    """
     last = len(head) - (2 if links else words)
 
     def cell(text: str, at: int, kind: str) -> str:
@@ -171,16 +175,17 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], links: bool = Fal
 
 
 def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> str:
-    """The most frequent values' shares: this night's bar above the last nights'."""
+    """Render the most frequent values: this run's share above the last runs' share."""
     now, before = shares_of(mix), shares_of(usual)
     every = sorted({*now, *before}, key=lambda key: (-max(now.get(key, 0), before.get(key, 0)), key))
     most = max([*now.values(), *before.values()], default=1)
     drawn = []
     for key in every[:MOST_BARS]:
-        shares = (now.get(key, 0.0), before.get(key, 0.0)) if before else (now.get(key, 0.0),)
-        bars = "".join(f'<i style="width:{100 * share / most:.1f}%"></i>' for share in shares)
-        title = html.escape(f"{key}: {shares[0]:.2%}" + (f", the last nights {shares[1]:.2%}" if before else ""))
-        said = f"<span>{html.escape(key)}</span><span>{bars}</span><span>{shares[0]:.1%}</span>"
+        share, earlier = now.get(key, 0.0), before.get(key, 0.0)
+        shares = [share, earlier] if before else [share]
+        bars = "".join(f'<i style="width:{100 * width / most:.1f}%"></i>' for width in shares)
+        title = html.escape(f"{key}: {share:.2%}" + (f", the last nights {earlier:.2%}" if before else ""))
+        said = f"<span>{html.escape(key)}</span><span>{bars}</span><span>{share:.1%}</span>"
         drawn.append(f'<div class="bar" title="{title}">{said}</div>')
     left = "" if len(every) <= MOST_BARS else f", the {MOST_BARS} most frequent of {len(every)}"
     keys = '<span class="key"></span>this night<span class="key usual"></span>the last nights' if before else ""
@@ -194,7 +199,7 @@ def _lines(
     series: Mapping[str, Sequence[float | None]],
     form: str = "{:.1%}",
 ) -> str:
-    """One line a series over the nights' dates; None is a night without a value."""
+    """Render one line per series over the dates. None is a date without a value."""
     first = date.fromisoformat(nights[0].night).toordinal()
     days = [date.fromisoformat(night.night).toordinal() - first for night in nights]
     most = max((value for values in series.values() for value in values if value is not None), default=0) or 1

@@ -1,7 +1,7 @@
-"""A part: the Parquet bytes that hold one shard's labels, and the receipt inside them.
+"""Build and open parts: the Parquet bytes of one shard's labels, with their receipt inside.
 
-The labelled part is the shard's only commit marker. Rows that were rejected are committed with it, embedded in its
-metadata; `rejected/part-*.parquet` is a copy that anyone can make from it, so the two can never disagree.
+The labelled part is the shard's only commit marker. Its metadata embeds the rejected rows, so they are committed with it.
+`rejected/part-*.parquet` is a copy that anyone can make from the part, so the two can never disagree.
 """
 
 import base64
@@ -22,14 +22,18 @@ RECEIPT, RECEIPT_SHA256, REJECTED_ROWS = b"intent.receipt", b"intent.receipt_sha
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a part accounts for: `rows` in = labelled + abstained + rejected. `variants`: labelled and abstained rows of each.
+    """The account of a part: `rows` in = labelled + abstained + rejected.
 
-    `lines`: the file's rows, where each item of an intent has its own; None: a row a message. `classified` counts the messages
-    that the model saw for it, `refused` the rejected rows that no model was asked about. `cached` counts the rows whose answers
-    are the label cache's, `found` the messages that were looked up in it for this part. `asked` of those were asked again, and
-    `agreed` got the same intent. `cache`: the scope and epoch of that cache. `seconds`: of labelling,
-    without reading and writing; None in a part of an older version.
-    `pages_sha256` is of the file's bytes before its footer.
+    variants        labelled and abstained rows of each variant
+    lines           rows of the file if each item of an intent has its own row; None: one row per message
+    classified      messages that the model saw for this part
+    refused         rejected rows that no model was asked about
+    cached          rows whose answers came from the label cache
+    found           messages that the cache answered
+    asked, agreed   messages that the cache had and the model saw again, and of these, those that got the same intent
+    cache           scope and epoch of the cache
+    seconds         time of labelling, without reading and writing; None in a part of an older version
+    pages_sha256    of the file's bytes before its footer
     """
 
     shard: str
@@ -57,13 +61,13 @@ class Receipt:
 
     @property
     def file_rows(self) -> int:
-        """Rows of the labelled file."""
+        """Return the number of rows of the labelled file."""
         return self.labelled + self.abstained if self.lines is None else self.lines
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part's file, and the file of its rejected rows where there are any. `fresh`: what the label cache is to learn."""
+    """A part's file, and the file of its rejected rows if there are any. `fresh`: what the label cache must learn."""
 
     receipt: Receipt
     data: bytes
@@ -73,7 +77,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Committed:
-    """A part that is in the store: its receipt, and the file's size in bytes and SHA-256."""
+    """A part in the store: its receipt, and the file's size in bytes and SHA-256."""
 
     receipt: Receipt
     bytes: int
@@ -81,15 +85,14 @@ class Committed:
 
 
 def build_part(counts: dict, labelled: pa.Table, rejected: pa.Table) -> Part:
-    """`counts` has the fields of a Receipt but for the SHA-256s. Everything is in memory: nothing partial is published."""
+    """Build a part in memory, so that nothing incomplete is published. `counts`: a Receipt's fields without the SHA-256s."""
     refused = b""
     if rejected.num_rows:
         with _Writer(rejected) as writer:
             pass
         refused = writer.data
     with _Writer(labelled) as writer:
-        digests = {"rejected_sha256": sha256(refused) if refused else "", "pages_sha256": sha256(writer.data)}
-        receipt = Receipt(**counts, **digests)
+        receipt = Receipt(**counts, rejected_sha256=sha256(refused) if refused else "", pages_sha256=sha256(writer.data))
         text = json.dumps(asdict(receipt), sort_keys=True).encode()
         writer.metadata[RECEIPT], writer.metadata[RECEIPT_SHA256] = text, sha256(text)
         if refused:
@@ -98,7 +101,7 @@ def build_part(counts: dict, labelled: pa.Table, rejected: pa.Table) -> Part:
 
 
 class _Writer:
-    """A Parquet file in memory: `data` has its pages on entry, all of it on exit, `metadata` goes into its footer."""
+    """A Parquet file in memory. `data` holds its pages on entry and the whole file on exit. `metadata` goes into the footer."""
 
     def __init__(self, table: pa.Table):
         self._sink, self.metadata = io.BytesIO(), {}
@@ -119,7 +122,7 @@ class _Writer:
 
 
 def open_part(data: bytes, source: str) -> Part:
-    """The part that `data` is, with every checksum verified. Raises CorruptData, naming `source`."""
+    """Read `data` as a part and verify every checksum. Raises CorruptData, naming `source`."""
     try:
         file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
         entries = file.metadata.metadata

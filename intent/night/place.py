@@ -1,9 +1,9 @@
-"""Where a night's input and output lie: an address with the night's date, and in the input its hours, left open.
+"""Find the addresses of a nightly run: an address with placeholders for the date and, in the input, for the hours.
 
     s3://shop/log/dt={date}                              {date} is 2026-11-23
-    s3://shop/log/{year}/{month}/{day}/{hour}            as Firehose lays folders out: each of the 24 hours of the night
+    s3://shop/log/{year}/{month}/{day}/{hour}            as Firehose lays out folders: each of the 24 hours of the night
     s3://shop/log/year={year}/month={month:d}            :d without leading zeros
-    s3://shop/log/dt={date+1d}, .../{day-2h}/{hour-2h}   days or hours later or earlier, alike in the whole address
+    s3://shop/log/dt={date+1d}, .../{day-2h}/{hour-2h}   days or hours later or earlier, the same in the whole address
 
 Pure.
 """
@@ -24,7 +24,7 @@ HOURS = 24
 
 @dataclass(frozen=True)
 class Place:
-    """An address of configuration `field`. Raises ConfigError where it does not give each night a place of its own."""
+    """The address of the configuration value `field`. Raises ConfigError unless each night has its own place."""
 
     field: str
     address: str
@@ -43,7 +43,7 @@ class Place:
 
     @property
     def stem(self) -> str:
-        """The folder that holds the places of all nights."""
+        """Return the folder that contains the places of all nights."""
         return self.address.partition("{")[0].rpartition("/")[0]
 
     @property
@@ -51,7 +51,7 @@ class Place:
         return any(hole["name"] == "hour" for hole in self._holes)
 
     def of(self, night: date) -> list[str]:
-        """The addresses of a night: one, or one for each of its hours."""
+        """Return the addresses of a night: one, or one for each of its hours."""
         start = datetime.combine(night, time())
         return [self._at(start + timedelta(hours=hour)) for hour in range(HOURS if self.has_hours else 1)]
 
@@ -73,7 +73,7 @@ class Place:
 
 
 def output_place(address: str) -> Place:
-    """Raises ConfigError where a night would lie in several places."""
+    """Return the place of an output. Raises ConfigError if a night would have several places."""
     place = Place("output", address)
     if place.has_hours:
         raise ConfigError("output", address, "holds {hour}, but a night has one output; leave it out")

@@ -1,10 +1,10 @@
-"""What the operator sees of a night: bars or plain lines while it is surveyed and labelled, and one summary at its end."""
+"""Show the operator a run's progress, as bars or plain lines, and one summary at its end."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TextIO
+from typing import Any, TextIO
 
 from intent.night.part import Committed, Receipt
 from intent.progress import Steps, write
@@ -15,13 +15,13 @@ COUNTED = ("rows", "labelled", "abstained", "rejected", "classified", "refused",
 
 @dataclass(frozen=True)
 class Summary:
-    """A night's totals. `rows` = labelled + abstained + rejected; `duplicates_saved`: rows that a model answered without
-    seeing them, since another row has the same message. `cached`: rows whose answers earlier nights made. Of the messages
-    that the label cache had, `asked_again` were asked again, and `agreed` got the same intent.
+    """A run's totals: `rows` = labelled + abstained + rejected.
 
-    `variants`: rows (of the whole night) and rows a second (of this run) by the variant that labelled them.
-    `objects_left_out`: how many objects of the input were not read; `left_out`: the first of them, and why. The manifest has
-    all of them.
+    `duplicates_saved`: rows that were answered without a model because another row has the same message. `cached`: rows whose
+    answers earlier runs made. `asked_again`: messages of the label cache that the model saw again. `agreed`: of these, the
+    messages that got the same intent. `variants`: rows (of the whole run) and rows per second (of this try) per variant.
+    `objects_left_out`: the number of input objects that were not read. `left_out`: the first of them, and why; the manifest has
+    all.
     """
 
     rows: int
@@ -43,7 +43,7 @@ class Summary:
 
     @property
     def agreement(self) -> float | None:
-        """The share that agreed; None where nothing was asked again."""
+        """Return the share that agreed, or None if nothing was asked again."""
         return self.agreed / self.asked_again if self.asked_again else None
 
     def leaving_out(self, left_out: Mapping[str, str]) -> "Summary":
@@ -55,7 +55,7 @@ class Summary:
 
 
 class Tally:
-    """Counts of the parts committed so far, and when this run's came. `classified`: frequent messages that have answers."""
+    """Count the parts committed so far, and when this try's parts came. `classified`: frequent messages that have answers."""
 
     def __init__(self, classified: int = 0):
         self.counts: Counter[str] = Counter(classified=classified)
@@ -73,7 +73,7 @@ class Tally:
             self.fresh.update(receipt.variants)
 
     def answer(self, messages: int, receipt: Receipt | None = None) -> None:
-        """So many frequent messages more have their answers, from a model where no `receipt` says otherwise."""
+        """Count frequent messages that now have answers, from a model unless `receipt` says otherwise."""
         self.frequent += messages
         self.counts["classified"] += receipt.classified if receipt else messages
         for name in ("found", "asked", "agreed") if receipt else ():
@@ -96,7 +96,9 @@ class Tally:
             name: {"rows": rows, "rows_per_second": round(rates.get(name, 0.0), 1)}
             for name, rows in sorted(self.variants.items())
         }
-        counts = {name: self.counts[name] for name in ("rows", "labelled", "abstained", "rejected", "classified", "cached")}
+        counts: dict[str, Any] = {
+            name: self.counts[name] for name in ("rows", "labelled", "abstained", "rejected", "classified", "cached")
+        }
         counts |= {"asked_again": self.counts["asked"], "agreed": self.counts["agreed"]}
         return Summary(
             **counts,
@@ -109,9 +111,9 @@ class Tally:
 
 
 class Stage:
-    """Progress of what is found out about the input before anything is labelled: of `total` objects or shards, the `unit`.
+    """Progress of a stage before labelling, over `total` objects or shards. `unit`: which of these.
 
-    `watch` is called at every update.
+    `watch`: called at every update.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class Stage:
         self._steps.__exit__(*error)
 
     def update(self, done: int, retries: int = 0, note: str = "") -> None:
-        """So many of all are done, and so many tasks were begun again."""
+        """Report how many are done and how many tasks were started again."""
         self.done, self.retries = done, retries
         if self.watch:
             self.watch(self)
@@ -146,7 +148,7 @@ class Stage:
 
 
 class Progress:
-    """Progress of labelling: of the night's `total` rows and, before them, of its most frequent messages."""
+    """Progress of labelling: of the run's `total` rows and, before them, of its most frequent messages."""
 
     FREQUENT = "the most frequent messages"
 
@@ -164,23 +166,23 @@ class Progress:
         self._steps.__exit__(*error)
 
     def frequent(self, total: int) -> None:
-        """From now on the `total` most frequent messages are labelled."""
+        """Begin to count the `total` most frequent messages."""
         self._messages = total
 
     def rows(self) -> None:
-        """From now on rows are labelled."""
+        """Begin to count rows."""
         if self._messages:
             self._steps.end(self.FREQUENT, "")
         self._messages = 0
         self._since, self._before = self.clock(), Counter(self.tally.fresh)
 
     def update(self, retries: int, fleet: str, loading: str = "") -> None:
-        """`fleet`: what it has and does. `loading`: what its engines, none of which is ready, wait for."""
+        """Update the display. `fleet`: the state of the actors. `loading`: what the engines wait for while none is ready."""
         part, unit, done, total = "rows", "row", self.tally.counts["rows"], self.total
         if self._messages:
             part, unit, done, total = self.FREQUENT, "message", self.tally.frequent, self._messages
         if loading:
-            # No part of how fast they are.
+            # Parts of an earlier try say nothing about this try's speed.
             unit, done, total = "", 0, 0
         self._steps.update(done, total, loading or self._note(retries, fleet), part, unit)
 
@@ -198,5 +200,5 @@ class Progress:
 
 
 def say(line: str, stream=None) -> None:
-    """What there is nothing to count of."""
+    """Print a line for work that has nothing to count."""
     write(line, stream)

@@ -1,7 +1,7 @@
-"""A finished run's labels in one more place: as one commit of a table, or as partitions of a folder. Once, whoever tries.
+"""Publish a finished run's labels to one more place, once: as one commit of a table, or as partitions of a folder.
 
-The output is the truth, and `published-<target>.json` in it, written last, says that it was published there. Between the commit
-and that file the commit itself says so: it carries the run's fingerprint. Knows ledger and targets; nothing of Ray.
+The output is the source of truth. `published-<target>.json` in it, written last, records the publication. Between the commit
+and that file, the commit itself is the record: it carries the run's fingerprint. Knows ledger and targets; nothing of Ray.
 """
 
 import io
@@ -26,7 +26,7 @@ COUNTS = ("rows", "labelled", "abstained", "rejected")
 
 @dataclass(frozen=True)
 class Publication:
-    """`night`: the address of the input, whose labels a table has once. `name`: for people, such as the date."""
+    """`night`: the input's address. A table has the labels of an input once. `name`: for people, such as the date."""
 
     target: Target
     schema: IntentSchema
@@ -35,15 +35,15 @@ class Publication:
     name: str
 
     def check(self, run: RunIdentity, types: pa.Schema | None = None) -> None:
-        """Raises ConfigError for what can be refused before labelling. `types`: of the id and the kept columns."""
+        """Raise ConfigError for everything that can be refused before labelling. `types`: of the id and the kept columns."""
         self.target.check(types and self.fields(types), self.night, run.fingerprint)
 
     def stage(self, staged: Staged) -> str:
-        """Put a night that is not judged yet on a branch. Returns where; an empty text where there is no such place."""
+        """Put a run that is not judged yet on a branch. Returns the branch, or "" if the target has no branches."""
         return self.target.stage(self._labels(staged))
 
     def commit(self, output: Store) -> str:
-        """Publish the night that is finished in `output`, or find it published. Returns what of the target has it."""
+        """Publish the finished run in `output`, or find it published. Returns the target's version."""
         key = f"published-{fingerprint(self.target.uri)}.json"
         if (found := _read(output, key)) is None:
             staged = Staged(output)
@@ -53,10 +53,10 @@ class Publication:
         return f"{found['to']}, version {found['version']}"
 
     def fields(self, types: pa.Schema) -> pa.Schema:
-        """The columns of labelled parts. `types`: of the id and the kept columns."""
+        """Return the columns of labelled parts. `types`: of the id and the kept columns."""
         made, kept = self.schema.label_fields(self.columns.explode), [types.field(name) for name in self.columns.keep]
         fields = pa.schema([("id", types.field(self.columns.id).type), *made, *kept])
-        # A column without any value is text: no table has a type for that.
+        # A column without any value becomes text, because tables have no type for it.
         return pa.schema([(field.name, pa.string() if pa.types.is_null(field.type) else field.type) for field in fields])
 
     def _labels(self, staged: Staged) -> Labels:

@@ -1,6 +1,6 @@
-"""Which shard an actor gets next: the fleet's decisions, without the fleet.
+"""Decide which shard an actor gets next: retries, suspects, and speculative copies near the end.
 
-Pure state, no clock of its own and no Ray, so that every decision can be tested and simulated.
+Pure state without a clock or Ray, so that every decision can be tested and simulated.
 """
 
 from collections import defaultdict, deque
@@ -11,13 +11,14 @@ from intent.night.shard import Shard
 
 Actor = Hashable
 EXCUSES = 10
-# An actor that has done nothing for longer than all of these hangs. No engine that was measured is as slow as a second a row.
+# An actor hangs if it has finished nothing for longer than all three. Every engine that was measured is faster than a row per
+# second.
 HANGING_SECONDS, HANGING_SECONDS_PER_ROW, HANGING_PACES = 30 * 60, 1.0, 20
 
 
 @dataclass
 class _Flight:
-    """A shard under way: which actors hold it, and since when."""
+    """A shard in progress: the actors that hold it, and since when."""
 
     holders: dict[Actor, float]
     suspect: bool = False
@@ -25,11 +26,12 @@ class _Flight:
 
 @dataclass(eq=False)
 class Queue:
-    """Shards to do, under way, done and failed. An attempt is a time that a shard failed or its actor died.
+    """Track shards that wait, are in progress, are done, and have failed.
 
-    After an actor's death what it held is suspect and runs alone, on another actor where there is one, so that a shard
-    that kills its actors is told from those that were only near it, and from an actor that nothing survives. `final`: how
-    many failed so that another try cannot help.
+    An attempt ends when a shard fails or its actor dies. After `attempts` of them the shard has failed. When an actor dies, its
+    shards become suspects. A suspect runs alone, on another actor if there is one. This tells a shard that kills its actors
+    from a shard that was only near one, and from an actor that nothing survives. `final`: how many shards failed in a way that
+    a retry cannot help.
     """
 
     shards: Sequence[Shard]
@@ -52,7 +54,7 @@ class Queue:
         self._present: set[Actor] = set()
         self._held: dict[Actor, list[Shard]] = {}
         self._open: set[Shard] = set(self.shards)
-        # Seconds a row, and when the last shard was done: an actor computes one shard after the other.
+        # Seconds per row of each actor, and when its last shard was done. An actor computes one shard at a time.
         self._pace: dict[Actor, float] = {}
         self._last: dict[Actor, float] = {}
 
@@ -65,13 +67,16 @@ class Queue:
         return len(self._open)
 
     def held(self, actor: Actor) -> list[Shard]:
-        """What `actor` is at, in the order in which it took it."""
+        """Return the shards that `actor` holds, in the order in which it took them."""
         return list(self._held.get(actor, ()))
 
     def take(self, actor: Actor, now: float) -> Shard | None:
-        """A shard for `actor`, at `now` seconds: a suspect, its own row group's next, a fresh row group, the last piece of
-        the largest that another works on, or, when nothing waits, a double of one that is late or that this actor should
-        finish first."""
+        """Give `actor` a shard at the time `now`, in seconds. Returns None if there is nothing for it.
+
+        The order of preference: a suspect; the next shard of the actor's own row group; the first of a new row group; the last
+        shard of the largest row group that another actor works on; if nothing waits, a speculative copy of a shard that is late
+        or that this actor should finish first.
+        """
         self._present.add(actor)
         held = self.held(actor)
         if any(self._flights[shard].suspect for shard in held):
@@ -88,7 +93,7 @@ class Queue:
         return self._start(shard, actor, now) if shard else None
 
     def done(self, shard: Shard, actor: Actor, now: float) -> bool:
-        """False where the shard was done before: its double came first."""
+        """Record that a shard is done. Returns False if it was done before: a speculative copy came first."""
         flight = self._land(shard)
         if flight and actor in flight.holders:
             took = (now - max(flight.holders[actor], self._last.get(actor, 0.0))) / shard.rows
@@ -99,12 +104,12 @@ class Queue:
         return first
 
     def fail(self, shard: Shard, actor: Actor, reason: str, final: bool = False) -> None:
-        """The shard was tried and failed; `final` where another try cannot help."""
+        """Record a failed attempt. `final`: a retry cannot help."""
         if shard not in self._open or not self._release(shard, actor):
             return
         self._tries[shard].append(actor)
         if shard in self._flights:
-            # Its double may still do it. Whoever ends last decides.
+            # The other copy may still succeed. The copy that ends last decides.
             self._flights[shard].suspect = True
         elif final or len(self._tries[shard]) >= self.attempts:
             self._open.discard(shard)
@@ -114,7 +119,7 @@ class Queue:
             self._give_back(shard)
 
     def excuse(self, shard: Shard, actor: Actor, reason: str) -> None:
-        """The shard goes back and is not blamed for it, up to EXCUSES times."""
+        """Return the shard to the queue without counting an attempt, at most EXCUSES times."""
         self._excused[shard] += 1
         if self._excused[shard] > EXCUSES:
             self.fail(shard, actor, reason)
@@ -122,7 +127,7 @@ class Queue:
             self._give_back(shard)
 
     def lost(self, actor: Actor, reason: str, excused: bool = False) -> list[Shard]:
-        """The actor died: what it held goes back, and is returned. `excused`: it was its node that went away."""
+        """Return a dead actor's shards to the queue, and to the caller. `excused`: the actor died with its node."""
         held = self.held(actor)
         self._present.discard(actor)
         for shard in held:
@@ -132,7 +137,7 @@ class Queue:
         return held
 
     def overdue(self, now: float) -> list[Actor]:
-        """The actors that hang."""
+        """Return the actors that hang."""
         return [actor for actor, held in self._held.items() if held and self._hangs(actor, held, now)]
 
     def _hangs(self, actor: Actor, held: list[Shard], now: float) -> bool:
@@ -155,7 +160,7 @@ class Queue:
         return shard
 
     def _land(self, shard: Shard) -> _Flight | None:
-        """Nobody is at the shard any more."""
+        """Take the shard from every actor that holds it."""
         flight = self._flights.pop(shard, None)
         for holder in flight.holders if flight else ():
             self._held[holder].remove(shard)
@@ -181,15 +186,17 @@ class Queue:
         if run is None:
             return None
         self.waiting -= 1
-        # A piece that is taken from another's row group is its last, far from where the other works.
+        # Take the last shard of another actor's row group: it is the furthest from where that actor works.
         shard = self._runs[run].popleft() if run == self._own.get(actor) else self._runs[run].pop()
         if not self._runs[run]:
             del self._runs[run]
         return shard
 
     def _slowest(self, actor: Actor, now: float) -> Shard | None:
-        """The shard that will take its only holder the longest from now on, where the holder is late or slower than this
-        actor. A double that can only come second would take a machine's memory bandwidth from the first."""
+        """Return the shard with the longest expected time left, if its only holder is late or slower than this actor.
+
+        A speculative copy that could only finish second would take memory bandwidth from the first, so none is started.
+        """
         best, most = None, 0.0
         for shard, flight in self._flights.items():
             if len(flight.holders) > 1 or flight.suspect or actor in flight.holders:
@@ -198,14 +205,14 @@ class Queue:
             if (mine := self._pace.get(actor, self._pace.get(holder))) is None:
                 continue
             since, due = self._due(holder, shard, self._pace.get(holder, mine))
-            # One that is late is taken to need as long again.
+            # Assume that a late shard needs as long again.
             late, left = now >= due, now - since if now >= due else due - now
             if left >= most and (late or left > mine * shard.rows):
                 best, most = shard, left
         return best
 
     def _due(self, holder: Actor, shard: Shard, pace: float) -> tuple[float, float]:
-        """When `holder` began with what it is at, and when it should be done with `shard`."""
+        """Return when `holder` began its current work, and when it should be done with `shard`."""
         queued = self._held[holder]
         since = max(self._flights[queued[0]].holders[holder], self._last.get(holder, 0.0))
         return since, since + pace * sum(other.rows for other in queued[: queued.index(shard) + 1])

@@ -1,4 +1,4 @@
-"""A shard's rows as Arrow, and the messages among them that no model needs to see.
+"""Read a shard's rows as Arrow, and find the messages that no model needs to see.
 
 Knows storage and Parquet; nothing of labels or classifiers. No Python loop over rows.
 """
@@ -18,18 +18,19 @@ from intent.storage import Blob, Store
 
 
 class ShardReader:
-    """Reads shards one at a time, each column as `types` has it where it does, and keeps for the next shard of the same object
-    its footer, and the row group that the last shard was cut from.
+    """Read shards one at a time, with columns cast as `types` says.
+
+    Keeps the object's footer, and the row group that the last shard was cut from, for the next shard of the same object.
     """
 
     def __init__(self, source: Store, columns: Sequence[str], types: pa.Schema | None = None):
         self.source, self.columns, self.types = source, list(columns), types or pa.schema([])
         self._lock = threading.Lock()
         self._footer: tuple[Blob | None, pq.FileMetaData | None, np.ndarray] = (None, None, np.zeros(1, np.int64))
-        self._kept: tuple[object, pa.Table | None] = (None, None)
+        self._kept: tuple[object, pa.Table] = (None, pa.table({}))
 
     def read(self, shard: Shard) -> pa.Table:
-        """The shard's rows. Raises CorruptData where the object is not what was planned."""
+        """Return the shard's rows. Raises CorruptData if the object is not what was planned."""
         with self._lock:
             try:
                 rows = self._rows(shard)
@@ -37,7 +38,7 @@ class ShardReader:
                 raise CorruptData(f"{shard.blob.key}: is gone since it was planned") from error
             except (pa.ArrowException, OSError) as error:
                 if isinstance(error, MemoryError) or getattr(error, "errno", None):
-                    # This machine's trouble, which may pass. What Arrow finds wrong in a file has no errno.
+                    # This is trouble of the machine and may pass. What Arrow finds wrong in a file has no errno.
                     raise
                 said = str(error).splitlines()[0]
                 raise CorruptData(f"{shard.blob.key}: {ENCRYPTED_FILE if 'decrypt' in said else said}") from error
@@ -52,13 +53,13 @@ class ShardReader:
         if key != (shard.blob, groups):
             table = self._read_groups(shard.blob, metadata, groups)
         cut = len(groups) == 1 and len(table) > shard.rows
-        self._kept = ((shard.blob, groups), table) if cut else (None, None)
+        self._kept = ((shard.blob, groups), table) if cut else (None, pa.table({}))
         return self._typed(shard.blob, table.slice(offset, shard.rows))
 
     def _read_footer(self, blob: Blob) -> tuple[pq.FileMetaData, np.ndarray]:
-        """The object's footer and the first row of each of its row groups, and last the number of its rows.
+        """Return the object's footer, and the first row of each row group followed by the number of rows.
 
-        Parsing one of 20,000 row groups takes longer than reading the rows of a shard.
+        Kept, because parsing the footer of 20,000 row groups takes longer than reading the rows of a shard.
         """
         known, metadata, edges = self._footer
         if known != blob:
@@ -74,7 +75,7 @@ class ShardReader:
             return file.read_row_groups(groups, columns=self.columns, use_threads=False)
 
     def _typed(self, blob: Blob, rows: pa.Table) -> pa.Table:
-        """With the columns that only the object's folders name, and with the types that every part has."""
+        """Add the columns from the object's folders, and cast to the types of every part."""
         folders = partitions(f"{self.source.uri}/{blob.key}")
         for name in self.columns:
             if name not in rows.column_names and name in folders:
@@ -83,16 +84,16 @@ class ShardReader:
 
 
 def groups_of(edges: np.ndarray, shard: Shard) -> tuple[list[int], int]:
-    """The row groups that hold the shard's rows, and the place of the shard's first row in the first of them."""
+    """Return the row groups that hold the shard's rows, and the index of its first row in the first of them."""
     first, last = np.searchsorted(edges, [shard.start, shard.start + shard.rows - 1], "right") - 1
     groups = [*range(first, min(last + 1, len(edges) - 1))]
     return groups, int(shard.start - edges[first])
 
 
 def distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """(the distinct messages as bytes, each row's place among them, their number for null).
+    """Return (the distinct messages as bytes, each row's index among them). The index of null is their number.
 
-    Bytes, because nothing before validation may trust a string column to be UTF-8. Raises CorruptData where it is not text.
+    Bytes, because a string column is not known to be UTF-8 before validation. Raises CorruptData if the column is not text.
     """
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], storage(column.type))
@@ -114,7 +115,7 @@ def distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
 
 
 def refuse(messages: pa.Array, max_characters: int) -> tuple[pa.Array, pa.Array]:
-    """(texts, reasons) of distinct messages: each as a string, and why no model should see it, or null."""
+    """Return (texts, reasons) of distinct messages: each as a string, and why no model should see it, or null."""
     invalid = _invalid_utf8(messages)
     if invalid.any():
         messages = pc.if_else(pa.array(invalid), pa.scalar(b"", messages.type), messages)

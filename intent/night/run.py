@@ -1,12 +1,14 @@
-"""A night from beginning to end: plan, label, account, and the manifest last.
+"""Run one labelling run: plan, label, account, and write the manifest last.
 
-The driver holds shards and receipts, never rows. Knows the fleet, not Ray.
+The driver holds shards and receipts, never rows. This module uses the fleet but not Ray.
 """
 
+import io
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TextIO
 
 from intent.artifacts import fingerprint
@@ -26,7 +28,7 @@ from intent.night.progress import Progress, Stage, Summary, Tally, say
 from intent.night.publish import Publication
 from intent.night.queue import Queue
 from intent.night.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
-from intent.night.survey import find_frequent, read_footers_on_cluster
+from intent.night.survey import find_frequent, is_short, read_footers_on_cluster
 from intent.night.trust import Trust
 from intent.retrieve.route import Asks
 from intent.schema import IntentSchema
@@ -54,13 +56,13 @@ def classify_night(
     listener: Listener = unheard,
     router: Callable[[], Callable[[Sequence[str]], Asks]] | None = None,
 ) -> Summary:
-    """Label every row below `input_uri`, or below several, into `output_uri`, once; Ray is initialized.
+    """Label every row of the objects below `input_uri` (one or several) into `output_uri`, exactly once.
 
-    `pattern`: what the names of data look like; None: read what is Parquet by its name or its content. `version`: of the
-    table that is read; None: the one that the run was begun with, or else the present one. `publication`: where the caller will
-    publish the labels; asked, before the run is planned, whether it takes them. `router`: see `Night`.
+    Ray must be initialized. `pattern`: names of the data objects; None: every object that is Parquet by name or content.
+    `version`: of the table to read; None: the version that the run started with, or else the current one. `publication`: where
+    the caller will publish the labels; it is checked before the run is planned. `router`: see `Night`.
 
-    Raises RunMismatch, StoreUnfit, ManifestLost, or, after all others finished, ShardsFailed.
+    Raises RunMismatch, StoreUnfit or ManifestLost. Raises ShardsFailed after all other shards are done.
     """
     columns.check(schema)
     store = open_store(output_uri, options)
@@ -103,7 +105,7 @@ def _cut(
     meters: Meters,
     stream: TextIO | None,
 ) -> Plan:
-    """The listing's rows as shards, each of so many rows as the slowest engine labels in good time."""
+    """Cut the listed rows into shards that the slowest engine labels in good time."""
 
     def footers(source: Store | Snapshot, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
         title = f"plans {len(blobs):,} objects of {source.uri}"
@@ -119,7 +121,7 @@ def _cut(
 def require_apart(
     output: Store, input_uri: str | Sequence[str], options: StorageOptions, field: str = "output", of: str = "the input"
 ) -> None:
-    """Raises ConfigError where a listing of the input would show the output."""
+    """Raise ConfigError if a listing of the input would show the output."""
     for uri in [input_uri] if isinstance(input_uri, str) else input_uri:
         if not uri.startswith(ICEBERG) and inside(output, open_store(uri.removeprefix(DELTA), options)):
             raise ConfigError(field, output.uri, f"is inside {of}; name a place outside of it")
@@ -134,9 +136,9 @@ def identify(
     version: int | None = None,
     begun: Sequence[Store] = (),
 ) -> tuple[Listing, RunIdentity]:
-    """The input's objects, and the run that they and `identity` make. Raises ConfigError where there are none.
+    """List the input and return it with the identity of the run on it. Raises ConfigError if there are no objects.
 
-    `begun`: where the run may have been planned before, with a version of the table that it goes on with.
+    `begun`: stores in which the run may have been planned before. It keeps the table version of that plan.
     """
     listing = list_input(input_uri, options, pattern, version, begun_versions(begun))
     folders = {} if listing.table else partitions(f"{listing.store.uri}/")
@@ -176,13 +178,17 @@ def run_night(
         tally.add(part)
         trust.weigh(part.receipt)
 
-    # Before the fleet takes the cluster's CPUs.
-    chunks = _frequent_chunks(night, shards, frequent_messages, attempts, meters, stream) if todo else []
+    find = partial(_frequent_chunks, night, shards, frequent_messages, attempts, meters, stream)
+    # While the engines load if the log is short. For a long log, before the fleet occupies the cluster's CPUs.
+    beside = is_short(shards)
+    chunks = find() if todo and not beside else []
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
         trust.tell = progress.say
         if todo:
-            first = Queue(frequent.missing(ledger.store, chunks), attempts)
             with Fleet(night, engines, attempts, progress, meters, trust.distrusted, listener) as fleet:
+                if beside:
+                    chunks = fleet.load_while(partial(find, quiet=True))
+                first = Queue(frequent.missing(ledger.store, chunks), attempts)
                 progress.frequent(sum(chunk.rows for chunk in chunks))
                 fleet.run(first, "label_frequent", done=answered)
                 progress.rows()
@@ -193,7 +199,7 @@ def run_night(
         trust.close()
     if queue.failed:
         with suppress(IntentError, OSError):
-            # A store that fails too must not hide which shards did.
+            # If the store fails too, the error must still say which shards failed.
             ledger.record_failed(queue.failed)
         raise ShardsFailed(_describe(queue.failed, queue.final, len(parts), ledger.store.uri))
     summary = tally.summary(queue.retries, ledger.store.uri).leaving_out(plan.left_out)
@@ -209,7 +215,7 @@ def run_night(
 
 
 def _earlier_parts(ledger: Ledger, shards: Sequence[Shard], meters: Meters, stream: TextIO | None) -> dict[str, Committed]:
-    """What earlier runs of the night have made, by shard, each checked."""
+    """Return the parts of earlier tries, by shard, each verified."""
     made = ledger.committed_ids()
     if not (ids := [shard.id for shard in shards if shard.id in made]):
         return {}
@@ -234,9 +240,9 @@ def _describe(failed: dict[Shard, str], final: int, done: int, uri: str) -> str:
 
 
 def _remedy(failed: dict[Shard, str], final: int) -> str:
-    """What can help. A plan never changes: what could not be read when it was made, no later run of it tries.
+    """Say what can help. A plan never changes, so a later try cannot read what planning could not read.
 
-    `final`: how many of the others another try cannot help, as their objects are.
+    `final`: how many of the other shards a retry cannot help while their objects stay as they are.
     """
     unread = sum(bool(shard.reason) for shard in failed)
     told = []
@@ -249,19 +255,29 @@ def _remedy(failed: dict[Shard, str], final: int) -> str:
 
 
 def _frequent_chunks(
-    night: Night, shards: Sequence[Shard], limit: int, attempts: int, meters: Meters, stream: TextIO | None
+    night: Night,
+    shards: Sequence[Shard],
+    limit: int,
+    attempts: int,
+    meters: Meters,
+    stream: TextIO | None,
+    quiet: bool = False,
 ) -> list[Shard]:
-    """The night's most frequent messages, as chunks for the fleet to label; none where a table cannot save work."""
+    """Return the run's most frequent messages as chunks to label. Returns no chunks if a table cannot save work.
+
+    `quiet`: without progress of its own, beside another's.
+    """
     store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
     if limit < 1 or len(readable) < 2:
         return []
     try:
         if store.stat(frequent.MESSAGES) is None:
             title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
-            with Stage("messages", title, "shard", len(readable), stream, meters.survey) as stage:
+            shown = io.StringIO() if quiet else stream
+            with Stage("messages", title, "shard", len(readable), shown, meters.survey) as stage:
                 find_frequent(night, readable, limit, stage, attempts)
         return frequent.chunks(store)
     except Exception as error:
-        # Without the table the night is slower, and no less right.
+        # Without the table the run is slower but still correct.
         say(f"goes on without the table of frequent messages: {reason_of(error)}", stream)
         return []

@@ -1,6 +1,6 @@
-"""Reading a night's rows from a table of a data lake: the same footers and shards as of Parquet objects.
+"""Read a run's rows from a table of a data lake, with the same footers and shards as for Parquet objects.
 
-A data file is cut into windows where an object has row groups. What is in a file, and which of its rows count, the table says.
+A data file is cut into windows instead of row groups. The table says what is in a file and which of its rows count.
 """
 
 import threading
@@ -16,12 +16,12 @@ from intent.night.rows import ShardReader, groups_of
 from intent.night.shard import Footer, Shard, read_footers
 from intent.storage import Blob, Store
 
-# A reader holds so many rows of a file, and decodes those before them again for a shard from elsewhere.
+# A reader holds this many rows of a file. For a shard elsewhere in the file, it decodes the rows before them again.
 WINDOW_ROWS = 1 << 20
 
 
 def read_table_footers(snapshot: Snapshot, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
-    """What the table says of `columns` in its files. Raises ConfigError where it has not all of them."""
+    """Return what the table says of `columns` in its files. Raises ConfigError if it lacks one."""
     schema = snapshot.schema()
     if lacking := [name for name in columns if name not in schema.names]:
         where = f"{snapshot.uri} has no such column at version {snapshot.version}; it has {schema.names}"
@@ -36,15 +36,15 @@ def windows(rows: int) -> tuple[int, ...]:
 
 
 class TableReader:
-    """Reads shards one at a time, as ShardReader does of objects, and keeps the window that the last shard was cut from."""
+    """Read shards one at a time, like ShardReader, and keep the window that the last shard was cut from."""
 
     def __init__(self, snapshot: Snapshot, columns: Sequence[str], types: pa.Schema | None = None):
         self.snapshot, self.columns, self.types = snapshot, list(columns), types or pa.schema([])
         self._lock = threading.Lock()
-        self._kept: tuple[tuple | None, pa.Table | None] = (None, None)
+        self._kept: tuple[tuple | None, pa.Table] = (None, pa.table({}))
 
     def read(self, shard: Shard) -> pa.Table:
-        """The shard's rows. Raises CorruptData where the table's file is not what was planned."""
+        """Return the shard's rows. Raises CorruptData if the table's file is not what was planned."""
         name = f"{self.snapshot.uri}: {shard.blob.key}"
         with self._lock:
             try:
@@ -61,18 +61,18 @@ class TableReader:
         return rows
 
     def _rows(self, shard: Shard) -> pa.Table:
-        # Up to the window behind the shard.
+        # Up to the window after the shard.
         edges = np.arange(0, shard.start + shard.rows + WINDOW_ROWS, WINDOW_ROWS)
         groups, offset = groups_of(edges, shard)
         start, stop = int(edges[groups[0]]), int(edges[groups[-1] + 1])
         key, table = self._kept
         if key != (shard.blob, start, stop):
             table = typed(self._window(shard.blob, start, stop), self.types)
-        self._kept = ((shard.blob, start, stop), table) if len(table) > shard.rows else (None, None)
+        self._kept = ((shard.blob, start, stop), table) if len(table) > shard.rows else (None, pa.table({}))
         return table.slice(offset, shard.rows)
 
     def _window(self, blob: Blob, start: int, stop: int) -> pa.Table:
-        """The file's rows from `start` on, before `stop` or until its end."""
+        """Return the file's rows from `start` up to `stop` or the end of the file."""
         found, at = [], 0
         for batch in self.snapshot.batches(blob, self.columns):
             first, last = max(start - at, 0), min(stop - at, len(batch))
@@ -87,10 +87,14 @@ class TableReader:
 
 
 def read_source_footers(source: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
-    return (read_table_footers if isinstance(source, Snapshot) else read_footers)(source, blobs, columns)
+    if isinstance(source, Snapshot):
+        return read_table_footers(source, blobs, columns)
+    return read_footers(source, blobs, columns)
 
 
 def open_reader(
     source: Store | Snapshot, columns: Sequence[str], types: pa.Schema | None = None
 ) -> "ShardReader | TableReader":
-    return (TableReader if isinstance(source, Snapshot) else ShardReader)(source, columns, types)
+    if isinstance(source, Snapshot):
+        return TableReader(source, columns, types)
+    return ShardReader(source, columns, types)

@@ -1,4 +1,4 @@
-"""Cutting a night's input into shards: row ranges of Parquet objects, each with the version (ETag) it was planned from.
+"""Cut a run's input into shards: row ranges of Parquet objects, each with the version (ETag) that it was planned from.
 
 Knows storage and Parquet footers; nothing of labels, parts or actors.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,11 +22,11 @@ from intent.storage import Blob, Store, sha256
 TAIL_BYTES = 1 << 16
 MAGIC, ENCRYPTED = b"PAR1", b"PARE"
 NOT_PARQUET, ENCRYPTED_FILE = "not a Parquet file", "is encrypted, which is not read; decrypt it first"
-# A file's key for the schema that Arrow wrote, behind its length, and one that Arrow does not look for.
+# The footer's key for the schema that Arrow wrote, preceded by its length, and a key that Arrow does not look for.
 ARROW_SCHEMA, NO_SCHEMA = b"\x0cARROW:schema", b"\x0cARROW.schema"
 UNKNOWN = -1
 SHARD_SECONDS, LEAST_ROWS, MOST_ROWS = 30, 256, 20_000
-# Plan and manifest name every shard, and whoever goes on with a night reads each part.
+# The plan and the manifest name every shard, and a driver that continues a run reads each part.
 MOST_SHARDS = 100_000
 
 
@@ -33,8 +34,8 @@ MOST_SHARDS = 100_000
 class Shard:
     """Rows `start` to `start + rows` of one version of an input object.
 
-    `run` numbers the row groups that shards are cut from: shards of one object and run share decoding. `reason` is set
-    where the object cannot be read, and `rows` is then UNKNOWN.
+    `run`: the number of the row groups that it is cut from. Shards of one object with the same `run` share decoding. `reason`:
+    why the object cannot be read; then `rows` is UNKNOWN.
     """
 
     blob: Blob
@@ -54,10 +55,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Footer:
-    """What an object's Parquet footer says: rows of each row group, and the types of the columns that were asked for.
+    """What an object's Parquet footer says: the rows of each row group and the types of the requested columns.
 
-    `reason`: why it cannot be read. `foreign`: it does not even begin as Parquet does. `others`: the names of all its columns,
-    where one that was asked for is missing.
+    `reason`: why the object cannot be read. `foreign`: it does not begin like Parquet. `others`: the names of all its columns,
+    if a requested column is missing.
     """
 
     blob: Blob
@@ -74,8 +75,8 @@ class Footer:
 
 @dataclass(frozen=True)
 class Plan:
-    """A night's shards. `types`: of the id and the kept columns in every part. `left_out`: the objects that are not read, by
-    key, and why. `table`: address and version, where the input is one of a table.
+    """A run's shards. `types`: the types of the id and the kept columns in every part. `left_out`: objects that are not read,
+    by key, and why. `table`: address and version, if the input is a table.
     """
 
     shards: Sequence[Shard] = ()
@@ -84,7 +85,7 @@ class Plan:
     table: tuple[str, int] | None = None
 
 
-FooterReader = Callable[[Store, Sequence[Blob], Sequence[str]], list[Footer]]
+FooterReader = Callable[[Any, Sequence[Blob], Sequence[str]], list[Footer]]
 
 
 def input_fingerprint(blobs: Iterable[Blob]) -> str:
@@ -97,7 +98,7 @@ def _digest(value: list) -> str:
 
 
 def shard_rows(rate: float) -> int:
-    """Rows that keep an engine of `rate` messages a second busy for some tens of seconds, where no message repeats itself."""
+    """Return how many rows keep an engine of `rate` messages per second busy for some tens of seconds if no message repeats."""
     return int(min(max(SHARD_SECONDS * rate, LEAST_ROWS), MOST_ROWS))
 
 
@@ -108,11 +109,12 @@ def plan_shards(
     read: FooterReader | None = None,
     most_shards: int | None = None,
 ) -> Plan:
-    """Every row of every object in exactly one shard; larger ones where a long log would make more than `most_shards`.
+    """Put every row of every object into exactly one shard. Shards are larger if there would be more than `most_shards`.
 
-    Raises ConfigError where no object is readable Parquet with the columns, or where a column's types do not go together.
+    Raises ConfigError if no object is readable Parquet with the columns, or if the types of a column do not fit together.
     """
-    footers = (read or read_footers)(listing.store, listing.blobs, columns.read)
+    reader: FooterReader = read or read_footers
+    footers = reader(listing.store, listing.blobs, columns.read)
     foreign = {f.blob.key: f.reason for f in footers if f.foreign and not listing.is_named_data(f.blob.key)}
     if len(foreign) == len(footers):
         remedy = f"holds no Parquet, but {named(foreign)}; name the folder or prefix of the query log"
@@ -133,7 +135,7 @@ def plan_shards(
 
 
 def _misfit(footer: Footer, columns: Columns) -> str:
-    """Why its rows cannot be labelled. An object without rows has none that could be lost."""
+    """Return why the object's rows cannot be labelled. An object without rows has none to lose."""
     if not footer.rows:
         return ""
     if lacking := [name for name in columns.read if name not in footer.types]:
@@ -145,7 +147,7 @@ def _misfit(footer: Footer, columns: Columns) -> str:
 
 
 def _require_one(footers: Sequence[Footer], faults: Mapping[str, str], columns: Columns) -> None:
-    """Raises ConfigError where each object with rows has the operator's fault, not its own."""
+    """Raise ConfigError if every object with rows fails because of the configuration, not because of the object."""
     full = [footer for footer in footers if footer.reason or footer.rows]
     readable = [footer for footer in full if not footer.reason]
     if full and all(footer.reason == ENCRYPTED_FILE for footer in full):
@@ -157,7 +159,7 @@ def _require_one(footers: Sequence[Footer], faults: Mapping[str, str], columns: 
 
 
 def _types(footers: Iterable[Footer]) -> dict[str, dict[pa.DataType, str]]:
-    """The types of each column, and the first object that has it so."""
+    """Return the types of each column, each with the first object that has it."""
     found: dict[str, dict[pa.DataType, str]] = defaultdict(dict)
     for footer in footers:
         for name, kind in footer.types.items() if footer.rows else ():
@@ -166,7 +168,7 @@ def _types(footers: Iterable[Footer]) -> dict[str, dict[pa.DataType, str]]:
 
 
 def _cut(footer: Footer, rows_per_shard: int) -> list[Shard]:
-    """Small row groups are put together, a large one is cut evenly, and no shard holds parts of two large ones."""
+    """Combine small row groups and cut a large one evenly. No shard has parts of two large row groups."""
     shards, start, pending = [], 0, 0
     for run, rows in enumerate(footer.groups):
         if rows + pending < 1.5 * rows_per_shard:
@@ -194,10 +196,10 @@ def read_footers(store: Store, blobs: Sequence[Blob], columns: Sequence[str]) ->
 
 
 def read_footer(store: Store, blob: Blob, columns: Sequence[str]) -> Footer:
-    """What its footer says of `columns`; those that it lacks may be named by its folders.
+    """Read what an object's footer says of `columns`. The object's folders may name columns that it lacks.
 
-    Never raises for what the object holds, only for a store that does not answer: that must not be planned as a fault
-    of the object.
+    Never raises for the object's content. Raises if the store does not answer, because that must not be planned as a fault of
+    the object.
     """
     if blob.size == 0:
         return Footer(blob, reason="is empty", foreign=True)
@@ -210,7 +212,8 @@ def read_footer(store: Store, blob: Blob, columns: Sequence[str]) -> Footer:
     except (CorruptData, FileNotFoundError) as error:
         return Footer(blob, reason=str(error))
     except PermissionError as error:
-        # As a bucket's refusal is: the operator can mend it, so it must not be planned as a fault of the object.
+        # For example, the bucket refuses access. The operator can correct that, so it must not be planned as a fault of the
+        # object.
         raise ConfigError("input", f"{store.uri}/{blob.key}", "may not be read; change its permissions or the user") from error
     except pa.ArrowException as error:
         return Footer(blob, reason=f"its columns cannot be read: {error}".splitlines()[0][:300])
@@ -222,15 +225,14 @@ def read_footer(store: Store, blob: Blob, columns: Sequence[str]) -> Footer:
 
 
 class NotParquet(CorruptData):
-    """Bytes that neither begin nor end as Parquet does."""
+    """The bytes neither begin nor end like Parquet."""
 
 
 def read_metadata(store: Store, blob: Blob) -> pq.FileMetaData:
-    """An object's footer, in one ranged read where it is under 64 KiB, as nearly all are.
+    """Read an object's footer, with one ranged read if it is under 64 KiB, as nearly all are.
 
-    Without the schema that Arrow itself may have written: columns have the types of Parquet alone, which every reader knows
-    and every kernel takes, and a type that is not known yet refuses no file for a column that nobody reads. Raises
-    CorruptData.
+    Removes the schema that Arrow may have written. Then columns have plain Parquet types, which every reader knows and every
+    kernel accepts, and an unknown type refuses no file for a column that nobody reads. Raises CorruptData.
     """
     try:
         tail = store.read_tail(blob, TAIL_BYTES)

@@ -1,4 +1,4 @@
-"""A night that is labelled: its parts, each checked against the manifest as it is read. Knows ledger and store."""
+"""Read a labelled run: its parts, each checked against the manifest. Knows ledger and store."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +9,12 @@ from intent.night.ledger import LABELLED, Ledger, RunIdentity
 from intent.storage import Store, sha256
 
 T = TypeVar("T")
-# So many parts are asked for ahead of who reads them.
+# The number of parts that are read ahead.
 AHEAD = 64
 
 
 class Staged:
-    """A night that is labelled and not published. Raises FileNotFoundError where it is not, or no longer, there."""
+    """A run that is labelled but not published. Raises FileNotFoundError if it does not exist, or no longer exists."""
 
     def __init__(self, store: Store):
         self.store = store
@@ -27,7 +27,9 @@ class Staged:
         self.parts = {entry["shard"]: entry[LABELLED] for entry in manifest["parts"]}
 
     def map(self, function: Callable[[bytes, str], T]) -> Iterator[T]:
-        """Of every labelled part and its URI, as they are asked for. Raises CorruptData where one is not the manifest's."""
+        """Yield the result of a function for every labelled part and its URI. Raises CorruptData if a part is not the
+        manifest's.
+        """
 
         def call(entry: dict) -> T:
             data, uri = self.store.read(entry["key"]), f"{self.store.uri}/{entry['key']}"

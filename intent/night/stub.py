@@ -1,4 +1,4 @@
-"""A made-up night: logs of any size, and an engine that costs nothing."""
+"""Make up a run: logs of any size, and an engine that costs nothing."""
 
 import time
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ CART = IntentSchema(
 )
 ROWS_PER_FILE, ROWS_PER_GROUP = 1_000_000, 200_000
 OBJECTS_PER_FOLDER = 1_000
-_WORDS = np.array(
+WORDS = np.array(
     ["add", "put", "remove", "get", "milk", "eggs", "bread", "butter", "two", "three", "litres", "please", "thanks"]
 )
 
 
 @dataclass
 class StubClassifier:
-    """Answers by the message's length alone, after `seconds` for each message."""
+    """Answer by the message's length alone, after `seconds` for each message."""
 
     variant: str = "stub"
     seconds: float = 0.0
@@ -46,12 +46,15 @@ def stub_engines(actors: int, seconds: float = 0.0) -> list[EngineSpec]:
 
 
 def write_log(folder: Path, rows: int, distinct: int, exponent: float | None = 1.1, seed: int = 7) -> int:
-    """A query log of `rows` messages with columns id, message, drawn from `distinct` ones by Zipf's law, or, without an
-    exponent, one after the other. Returns how many different messages it holds."""
+    """Write a query log of `rows` messages with the columns id and message.
+
+    Draws from `distinct` messages by Zipf's law; without an exponent, takes one after the other. Returns the number of distinct
+    messages in the log.
+    """
     generator = np.random.default_rng(seed)
     edges = np.cumsum(np.arange(1, distinct + 1) ** -(exponent or 0.0))
-    words = generator.integers(0, len(_WORDS), (distinct, 5))
-    messages = pa.array([" ".join(_WORDS[row]) + f" {i}" for i, row in enumerate(words)])
+    words = generator.integers(0, len(WORDS), (distinct, 5))
+    messages = pa.array([" ".join(WORDS[row]) + f" {i}" for i, row in enumerate(words)])
     found = np.zeros(distinct, bool)
     folder.mkdir(parents=True)
     for number, start in enumerate(range(0, rows, ROWS_PER_FILE)):
@@ -64,13 +67,13 @@ def write_log(folder: Path, rows: int, distinct: int, exponent: float | None = 1
 
 
 def write_messages(folder: Path, messages: Sequence[str]) -> None:
-    """A query log of these messages, each once."""
+    """Write a query log with each of these messages once."""
     folder.mkdir(parents=True)
     pq.write_table(pa.table({"id": range(len(messages)), "message": messages}), folder / "log.parquet")
 
 
 def write_objects(folder: Path, objects: int) -> None:
-    """That many Parquet objects of two rows each."""
+    """Write that many Parquet objects of two rows each."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"id": ["1", "2"], "message": ["milk", "two eggs"]}), sink)
     data = sink.getvalue().to_pybytes()

@@ -1,11 +1,11 @@
-"""What the cluster finds out about a night's input before anything is labelled: its footers and its most frequent messages.
+"""Find out about a run's input on the cluster, before labelling: its footers and its most frequent messages.
 
-Work is cut by its amount, never by the CPUs of the moment: a cluster that has no worker yet grows by the tasks that wait.
+Tasks are sized by their work, not by the CPUs of the moment, so a cluster without workers grows for the waiting tasks.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import ray
@@ -21,11 +21,12 @@ from intent.night.scan import open_reader, read_source_footers
 from intent.night.shard import Footer, Shard
 from intent.storage import Blob, Store
 
-# The driver itself reads the footers of so many objects, a few at a time. More are tasks of so many each.
+# The driver itself reads the footers of up to this many objects, a few at a time. If there are more, tasks of so many objects
+# read them.
 FOOTERS_PER_TASK, FOOTERS_AT_ONCE = 1_000, 100
-# A shard takes about as long to open as so many rows take to count.
+# Opening a shard takes about as long as counting this many rows.
 ROWS_PER_TASK, ROWS_PER_SHARD = 1_000_000, 5_000
-# So many tables of counts are merged at once.
+# The number of count tables that are merged at once.
 MERGED = 8
 TICK_SECONDS = 1.0
 T = TypeVar("T")
@@ -34,12 +35,12 @@ T = TypeVar("T")
 def read_footers_on_cluster(
     store: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage, attempts: int
 ) -> list[Footer]:
-    """The footers of `blobs`, in their order, with the types of `columns`. Raises what the last attempt at a task raised."""
+    """Return the footers of `blobs`, in order, with the types of `columns`. Raises what the last attempt of a task raised."""
     if len(blobs) <= FOOTERS_PER_TASK:
         return [footer for piece in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, piece, columns, stage)]
     pieces = _slices(blobs, FOOTERS_PER_TASK)
     tasks = _Tasks(pieces, lambda piece: [_footers.remote(store, piece, columns)], stage, attempts)
-    found: dict[int, list[Footer]] = {}
+    found: dict[int, Any] = {}
     while tasks.flying:
         found |= {number: footers for [number], footers, _ in tasks.finished()}
     return [footer for number in range(len(pieces)) for footer in found[number]]
@@ -48,10 +49,13 @@ def read_footers_on_cluster(
 def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stage, attempts: int) -> None:
     """Count the messages of `shards` on the cluster, where the counts stay, and publish the `limit` most frequent.
 
-    Raises what the last attempt at a task raised.
+    Raises what the last attempt of a task raised.
     """
     pieces = cut(shards)
-    tasks = _Tasks(pieces, lambda piece: _count.remote(night, piece, limit), stage, attempts)
+    # The tasks of a short log wait for no CPU: actors may have them all.
+    options = {"num_cpus": 0 if len(pieces) < 2 else 1}
+    count, merge = _count.options(**options), _merge.options(**options)
+    tasks = _Tasks(pieces, lambda piece: count.remote(night, piece, limit), stage, attempts)
     tables: deque[tuple[list[int], ray.ObjectRef]] = deque()
     while True:
         for numbers, published, (_, table) in tasks.finished():
@@ -62,11 +66,16 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
             some = [tables.popleft() for _ in range(min(MERGED, len(tables)))]
             numbers = [number for counted, _ in some for number in counted]
             publish = night if len(numbers) == len(pieces) else None
-            tasks.add(numbers, _merge.remote(publish, limit, *(table for _, table in some)))
+            tasks.add(numbers, merge.remote(publish, limit, *(table for _, table in some)))
+
+
+def is_short(shards: Sequence[Shard]) -> bool:
+    """Whether one task counts them all, in a second or two."""
+    return len(cut(shards)) < 2
 
 
 def cut(shards: Sequence[Shard]) -> list[Sequence[Shard]]:
-    """`shards`, in their order, in pieces that take a task about the same time to count."""
+    """Split `shards`, in order, into pieces that take a task about equally long to count."""
     pieces, start, work = [], 0, 0
     for stop, shard in enumerate(shards, 1):
         work += shard.rows + ROWS_PER_SHARD
@@ -77,10 +86,10 @@ def cut(shards: Sequence[Shard]) -> list[Sequence[Shard]]:
 
 
 class _Tasks(Generic[T]):
-    """Ray tasks under way, one for each of `pieces` by `begin`, and others that go on with what these made.
+    """Track Ray tasks: one for each of `pieces`, started by `begin`, and follow-up tasks on their results.
 
-    A task's first result comes to the driver; the others stay on the cluster. The pieces of a task that fails are begun
-    again: what was made of them may be lost with a node. Ray itself tries nothing again, so every retry is counted.
+    A task's first result comes to the driver; the others stay on the cluster. If a task fails, its pieces start again, because
+    their results may be lost with a node. Ray itself retries nothing, so every retry is counted.
     """
 
     def __init__(
@@ -97,7 +106,7 @@ class _Tasks(Generic[T]):
         self.flying[results[0]] = numbers, results
 
     def finished(self) -> Iterator[tuple[list[int], object, list[ray.ObjectRef]]]:
-        """(pieces, first result, all results) of the tasks that have ended since, after at most TICK_SECONDS."""
+        """Yield (pieces, first result, all results) of each task that has ended. Waits at most TICK_SECONDS."""
         self._tell()
         ready, rest = ray.wait(list(self.flying), timeout=TICK_SECONDS)
         ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else []
@@ -115,7 +124,7 @@ class _Tasks(Generic[T]):
     def _again(self, numbers: list[int], error: RayError) -> None:
         self.tries.update(numbers)
         self.done.difference_update(numbers)
-        # A node that goes away is no fault of what ran there.
+        # A lost node is not the fault of the task that ran there.
         limit = self.attempts if isinstance(error, RayTaskError) else EXCUSES
         if isinstance(error, IntentError) or max(self.tries[number] for number in numbers) >= limit:
             raise error
@@ -150,7 +159,7 @@ def _count(night: Night, shards: Sequence[Shard], limit: int) -> tuple[bool, pa.
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
 def _merge(night: Night | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
-    """The sum of counts; or, where these are all there are, the most frequent messages published in the night's output."""
+    """Add up counts. If these are all counts, publish the most frequent messages in the run's output instead."""
     counts = frequent.merge(tables, limit)
     if night is None:
         return False, counts

@@ -1,6 +1,6 @@
-"""Whether the label cache still says what the engines say: by the messages that it has and that were asked again.
+"""Check whether the label cache still agrees with the engines, on a sample of its messages that the engines see again.
 
-One that agrees too seldom is dropped, and the night goes on without it. Knows receipts and caches; nothing of Ray.
+A cache that agrees too seldom is dropped, and the run continues without it. Knows receipts and caches; nothing of Ray.
 """
 
 import math
@@ -11,12 +11,12 @@ from intent.errors import IntentError
 from intent.label_cache import LabelCache
 from intent.night.part import Receipt
 
-# While a night is under way it is looked at many times: below the limit by chance alone, 99.9 % of samples are not.
+# The quantile for chance. The check runs many times during a run, so chance alone must not fail it in 99.9 % of the samples.
 Z = 3.09
 
 
 class Trust:
-    """`distrusted`: the tokens (scope and epoch) that were dropped. `tell`: called with what the operator should know."""
+    """`distrusted`: tokens (scope and epoch) of dropped caches. `tell`: called with what the operator should know."""
 
     def __init__(self, caches: Sequence[LabelCache], tell: Callable[[str], None]):
         self.caches = {cache.scope.name: cache for cache in caches}
@@ -25,14 +25,14 @@ class Trust:
         self.agreed: Counter[str] = Counter()
 
     def weigh(self, receipt: Receipt | None) -> None:
-        """Count a part's sample; drop its cache where that agrees too seldom by more than chance."""
+        """Count a part's sample. Drop its cache if it agrees too seldom by more than chance."""
         if receipt and receipt.asked:
             self.asked[receipt.cache] += receipt.asked
             self.agreed[receipt.cache] += receipt.agreed
             self._judge(receipt.cache, chance=True)
 
     def close(self) -> None:
-        """At the end of the labelling: one look more, without any allowance for chance."""
+        """Check once more at the end of labelling, without an allowance for chance."""
         for token in list(self.asked):
             self._judge(token, chance=False)
 
@@ -41,7 +41,7 @@ class Trust:
         if cache is None or token in self.distrusted:
             return
         least, share = cache.agreement, self.agreed[token] / asked
-        # Of so few that one alone would decide, nothing is said.
+        # With so few messages, a single one would decide. Do nothing.
         if asked * (1 - least) < 1 - 1e-9 or share >= least:
             return
         if chance and share >= least - Z * math.sqrt(least * (1 - least) / asked):

@@ -1,12 +1,13 @@
-"""Labelling one shard: rows in, one part out, each row labelled, abstained or rejected, exactly once.
+"""Label one shard: rows in, one part out, and each row labelled, abstained or rejected exactly once.
 
-Everything about rows is Arrow kernels; Python loops only over distinct messages. Knows a classifier, never Ray.
+Arrow kernels process rows; Python loops only over distinct messages. Knows a classifier, but not Ray.
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,17 +28,18 @@ from intent.schema import CONFIDENCE, INTENTS, IntentSchema, Item, same
 
 MAX_CHARACTERS = 4096
 NULL = "null message"
-# Of an answer: whether the label cache gave it. No slot has this name.
+# Whether the label cache gave an answer. No slot has this name.
 CACHED = "intent.cached"
 NOT_LABELLED = ("reason", CACHED)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """`table`: answers; `position`: the place among them of the answer of each distinct message and, last, of null.
+    """The answers to distinct messages, and where they came from.
 
-    `classified`: messages that the model saw. `found`: messages that the label cache answered. `asked` of those that it had
-    were asked again, and `agreed` got the same intent. `fresh`: what the cache is to learn.
+    `table`: the answers. `position`: the index in `table` of each distinct message's answer and, last, of null's. `classified`:
+    messages that the model saw. `found`: messages that the label cache answered. `asked`: how many of the cached messages the
+    model saw again. `agreed`: how many of those got the same intent. `fresh`: what the cache must learn.
     """
 
     table: pa.Table
@@ -51,9 +53,9 @@ class Answers:
 
 @dataclass
 class Worker:
-    """Labels shards with one classifier, for the run with the fingerprint `run`.
+    """Label shards with one classifier, for the run whose fingerprint is `run`.
 
-    An answer below `abstain_below` is abstained here, wherever it comes from. `reader`: of the label cache.
+    Answers below `abstain_below` are abstained here, whatever their source. `reader`: of the label cache.
     """
 
     classifier: Classifier
@@ -65,7 +67,7 @@ class Worker:
     reader: Reader | None = None
 
     def label(self, shard: Shard, rows: pa.Table, known: pa.Table | None = None) -> Part:
-        """The shard's part. `known`: answers, by message, that need no model."""
+        """Return the shard's part. `known`: answers by message that need no model."""
         started = time.monotonic()
         messages, places = distinct(rows[self.columns.message])
         found = self.answer(messages, known)
@@ -76,7 +78,7 @@ class Worker:
         labelled = self._labelled(rows, answers)
         if rejected.num_rows:
             labelled = labelled.filter(pc.invert(refused))
-        # Whatever a model rejected names that model.
+        # A rejection by a model names that model.
         unasked = pc.sum(pc.and_(refused, pc.is_null(answers["variant"]))).as_py() or 0
         cached = pc.sum(answers[CACHED]).as_py() or 0
         counts = self._counts(shard, labelled, rejected.num_rows, found, {"refused": unasked, "cached": cached})
@@ -87,7 +89,7 @@ class Worker:
         return replace(build_part(counts, labelled, rejected), fresh=found.fresh)
 
     def answer(self, messages: pa.Array, known: pa.Table | None = None) -> Answers:
-        """The answers of distinct messages, from what is known, the label cache or the model."""
+        """Answer distinct messages from `known`, from the label cache, or by the model."""
         texts, reasons = refuse(messages, self.max_characters)
         position = np.full(len(messages) + 1, -1, np.int64)
         open_ = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
@@ -116,7 +118,7 @@ class Worker:
             return Answers(pa.concat_tables(tables), position, len(open_))
         kept = self.reader.look(texts.take(pa.array(open_)))
         asked, sure = ~kept.hit | kept.again, ~kept.again[kept.hit]
-        # The places of all answers of one order: the cache's first, then the model's.
+        # The answers have one order: first the cache's, then the model's.
         position[open_[~asked]] = sum(map(len, tables)) + np.arange(sure.sum())
         tables.append(self._cached(kept, sure))
         position[open_[asked]] = sum(map(len, tables)) + np.arange(asked.sum())
@@ -183,7 +185,7 @@ class Worker:
         return pa.schema([*self.schema.arrow_fields(), *(pa.field(*kind) for kind in [*kinds, (CACHED, pa.bool_())])])
 
     def _classify(self, messages: Sequence[str], shelves: np.ndarray | None = None) -> tuple[Sequence[Prediction], pa.Table]:
-        """What the model says of each message, about its shelf where there are `shelves`, and the answers made of that."""
+        """Return the model's predictions for the messages, each about its shelf if there are `shelves`, and their answers."""
         try:
             if shelves is not None:
                 predictions = self.classifier.classify_asks(messages, shelves)
@@ -197,16 +199,16 @@ class Worker:
             raise EngineFailed(self.classifier.variant, error) from None
 
     def _cached(self, found: Found, sure: np.ndarray) -> pa.Table:
-        """The answers of the hits `sure`."""
+        """Return the answers of the hits selected by `sure`."""
         if self.schema.repeat > 1:
-            # Each item has its own confidence: no two answers are alike.
+            # Each item has its own confidence, so no two answers are equal.
             answers = [found.answers[code] for code in found.codes[sure]]
             rest = found.confidence[sure].tolist(), found.slots.filter(pa.array(sure)).to_pylist()
             made = [
                 Prediction(a[0], confidence, slots, variant=a[1]) for a, confidence, slots in zip(answers, *rest, strict=True)
             ]
             return self._answers([abstain(each, self.abstain_below) for each in made], cached=True)
-        # From one row for each different answer and one for it abstained.
+        # Expand from one row per distinct answer, and one for it abstained.
         kinds = [Prediction(intent, variant=variant) for intent, variant in found.answers]
         abstained = [abstain(kind, 1.0) for kind in kinds]
         confidence = found.confidence[sure]
@@ -216,7 +218,7 @@ class Worker:
         return table.set_column(at, table.schema.field(at), pa.array(confidence.astype(np.float32)))
 
     def _agreed(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
-        """[predictions] bool: those of hits that were asked again which have the same intent."""
+        """Return, as bool [predictions], which of the hits that the model saw again got the same intent."""
         agree = np.zeros(len(predictions), bool)
         before = [found.answers[code][0] for code in found.codes[found.again[found.hit]]]
         for i, old in zip(np.flatnonzero(found.again[asked]), before, strict=True):
@@ -225,6 +227,7 @@ class Worker:
         return agree
 
     def _fresh(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction], new: np.ndarray) -> Fresh | None:
+        assert self.reader is not None, "only what was looked up can be new"
         sure = new & np.array([p.status is Status.OK for p in predictions], bool)
         made = [predictions[i] for i in np.flatnonzero(sure)]
         hashes = found.high[asked][sure], found.low[asked][sure]
@@ -234,7 +237,7 @@ class Worker:
     def _answers(self, predictions: Sequence[Prediction], cached: bool = False) -> pa.Table:
         intents = [p.intent if p.status is Status.OK else None for p in predictions]
         names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
-        slots = [[intent[name] if intent else None for intent in intents] for name in names]
+        slots: list[list[Any]] = [[intent[name] if intent else None for intent in intents] for name in names]
         if self.schema.repeat > 1:
             slots = [[given and _sure(given, p.slots) for given, p in zip(slots[0], predictions, strict=True)]]
         rest = [
@@ -273,11 +276,11 @@ class Worker:
         }
 
     def asked(self, found: Answers) -> dict:
-        """Where the answers came from, as a receipt's fields."""
+        """Return where the answers came from, as fields of a receipt."""
         counts = {name: getattr(found, name) for name in ("classified", "found", "asked", "agreed")}
         return counts | ({"cache": self.reader.token} if self.reader else {})
 
 
 def _sure(given: Sequence[Item], confidences: Sequence[float]) -> list[dict]:
-    """Each item with its confidence, null where the classifier says none."""
+    """Add each item's confidence to it, or null if the classifier gives none."""
     return [item | {CONFIDENCE: sure} for item, sure in zip_longest(given, confidences)]

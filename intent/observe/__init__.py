@@ -1,7 +1,7 @@
-"""A run as others see it: OpenLineage events and OpenTelemetry spans, through the official clients.
+"""Report runs to other systems: OpenLineage events and OpenTelemetry spans, through the official clients.
 
-Both are off unless their standard variables are set. What a collector does never fails a run: everything is sent from other
-threads, and a run's end waits `PATIENCE` seconds at most for them. Knows the run's events; nothing of Ray or stores.
+Both are off unless their standard variables are set. A collector never fails a run: everything is sent from other threads, and
+the end of a run waits at most `PATIENCE` seconds for them. Knows the run's events; nothing of Ray or stores.
 """
 
 import os
@@ -26,7 +26,7 @@ PATIENCE = 10.0
 class Subject:
     """What runs: `name`, the same every night, from `inputs` to `output`. `fields`: of the labels. `night`: its date.
 
-    `publish`: the table or folder that the labels go to as well.
+    `publish`: the table or folder that also gets the labels.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Subject:
 
 
 def said(error: BaseException) -> str:
-    """An error's kind and, where it is one of ours, its words: those of libraries may quote a message."""
+    """Return an error's kind and, if it is one of this project's, its text. A library's text may quote a message."""
     cause = getattr(error, "cause", None) or error
     return f"{type(cause).__name__}: {cause}" if isinstance(cause, IntentError) else type(cause).__name__
 
 
 class Observer(Protocol):
-    """Hears of a run in this order; `close` sends what is left."""
+    """Hears of a run, in this order. `close` sends what is left."""
 
     def start(self) -> None: ...
 
@@ -57,7 +57,7 @@ class Observer(Protocol):
 
 
 class Observed:
-    """A run under way. `summary`: how it ended, once it has."""
+    """A run in progress. `summary`: its result, once it has ended."""
 
     def __init__(self, observers: Sequence[Observer], tell: Callable[[str], None]):
         self.observers, self.tell = list(observers), tell
@@ -67,7 +67,7 @@ class Observed:
         self.each("hear", event)
 
     def each(self, method: str, *arguments) -> None:
-        """An observer that fails is left out from then on, and said so once."""
+        """Call every observer. One that fails is left out from then on, and the log says so once."""
         for observer in list(self.observers):
             try:
                 getattr(observer, method)(*arguments)
@@ -83,7 +83,7 @@ def run(
     environment: Mapping[str, str] = os.environ,
     patience: float = PATIENCE,
 ) -> Iterator[Observed]:
-    """Observes what is done inside. `tell` gets a line for the operator. Raises only what is raised inside."""
+    """Observe what happens inside the block. `tell` gets a line for the operator. Raises only what is raised inside."""
     from intent.observe import lineage, traces
 
     observed = Observed([], tell)
@@ -106,7 +106,7 @@ def run(
         observed.each("end", observed.summary, None)
     finally:
         if observed.observers:
-            # A daemon: a collector that hangs does not keep the process.
+            # A daemon thread, so that a collector that hangs does not keep the process alive.
             closing = threading.Thread(target=observed.each, args=("close",), daemon=True)
             closing.start()
             closing.join(patience)

@@ -1,6 +1,6 @@
-"""OpenLineage: a run's start and its end, with its data sets, their columns and their rows.
+"""Send OpenLineage events: a run's start and end, with its data sets, their columns and their row counts.
 
-On where OPENLINEAGE_URL or OPENLINEAGE_CONFIG is set; the client reads all of its settings itself.
+On if OPENLINEAGE_URL or OPENLINEAGE_CONFIG is set. The client reads all its settings itself.
 """
 
 import queue
@@ -23,7 +23,7 @@ SWITCHES = ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG")
 
 
 def observer(subject: Subject, environment: Mapping[str, str], tell: Callable[[str], None]) -> "OpenLineage | None":
-    """None where it is off. Raises ImportError where the client is missing."""
+    """Return the observer; None if it is off. Raises ImportError if the client is missing."""
     if not any(environment.get(name) for name in SWITCHES) or environment.get("OPENLINEAGE_DISABLED", "").lower() == "true":
         return None
     from openlineage.client import set_producer
@@ -34,7 +34,7 @@ def observer(subject: Subject, environment: Mapping[str, str], tell: Callable[[s
 
 
 class OpenLineage:
-    """Sends the events of one run, with its id `run`, from a thread of its own."""
+    """Send the events of one run, with the id `run`, from its own thread."""
 
     def __init__(self, subject: Subject, namespace: str, run: str, tell: Callable[[str], None]):
         self.subject, self.namespace, self.run, self.tell = subject, namespace, run, tell
@@ -79,7 +79,7 @@ class OpenLineage:
         self._events.put(event)
 
     def _send(self) -> None:
-        """The client's own retries take as long as they do; nobody waits for them here."""
+        """Send one event. The client's own retries may take long; nothing waits for them here."""
         try:
             from openlineage.client import OpenLineageClient
 
@@ -132,7 +132,7 @@ class OpenLineage:
         kept = [(name, kinds.get(name)) for name in columns.keep]
         rows = {LABELLED: None, REJECTED: None}
         if summary:
-            # Where each item has a row of its own, nobody has counted those.
+            # With one row per item, these rows were not counted.
             labelled = None if columns.explode else summary.labelled + summary.abstained
             rows = {LABELLED: labelled, REJECTED: summary.rejected}
         output, made = self.subject.output.rstrip("/"), [id_, *labels, *kept]
@@ -151,7 +151,7 @@ class OpenLineage:
 
 
 def dataset(uri: str) -> tuple[str, str]:
-    """(namespace, name) as OpenLineage names data sets."""
+    """Return (namespace, name) as OpenLineage names data sets."""
     uri = uri.removeprefix("delta:").removeprefix("file://")
     scheme, separator, rest = uri.partition("://")
     if separator:

@@ -1,6 +1,7 @@
-"""OpenTelemetry: a span a run, and below it one for its plan, each engine that was loaded, each shard, and its commit.
+"""Send OpenTelemetry spans: one per run, and below it one each for its plan, every engine that was loaded, every shard, and its
+commit.
 
-On where OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_TRACES_EXPORTER is set. The SDK reads all other
+On if OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_TRACES_EXPORTER is set. The SDK reads all other
 settings itself.
 """
 
@@ -19,7 +20,7 @@ NANOSECONDS = 1_000_000_000
 
 
 def exporters(environment: Mapping[str, str]) -> list[str]:
-    """The names of the exporters that are asked for, as the SDK's packages register them."""
+    """Return the names of the requested exporters, as the SDK's packages register them."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
     told = environment.get("OTEL_TRACES_EXPORTER", "") or ("otlp" if any(map(environment.get, ENDPOINTS)) else "")
@@ -30,7 +31,7 @@ def exporters(environment: Mapping[str, str]) -> list[str]:
 
 
 def observer(subject: Subject, environment: Mapping[str, str], tell: Callable[[str], None]) -> "OpenTelemetry | None":
-    """None where it is off. Raises ImportError where the SDK is missing."""
+    """Return the observer; None if it is off. Raises ImportError if the SDK is missing."""
     found = []
     for name in exporters(environment):
         if entry := next(iter(entry_points(group=EXPORTERS, name=name)), None):
@@ -43,7 +44,7 @@ def observer(subject: Subject, environment: Mapping[str, str], tell: Callable[[s
 
 
 class OpenTelemetry:
-    """Spans of one run, which a thread of the SDK sends; it drops those that a slow collector does not take."""
+    """Spans of one run. A thread of the SDK sends them and drops those that a slow collector does not accept."""
 
     def __init__(self, subject: Subject, exporters: list[Any]):
         from opentelemetry.sdk.resources import Resource
@@ -53,7 +54,7 @@ class OpenTelemetry:
         resource = Resource.create()
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "intent"}))
-        # Of its own: Ray, which runs in this process, may have another.
+        # Its own provider, because Ray, which runs in this process, may have another.
         self.subject, self.provider = subject, TracerProvider(resource=resource, shutdown_on_exit=False)
         for exporter in exporters:
             self.provider.add_span_processor(BatchSpanProcessor(exporter))

@@ -59,7 +59,7 @@ def quantize(
 
     `act_order`: columns by decreasing activation, with a group index for each (desc_act), instead of group-aware order.
     """
-    from intent.engine.load import pick_precision
+    from intent.engine.device import pick_precision
 
     check_group_size(checkpoint, group_size)
     calibration = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in sequences]

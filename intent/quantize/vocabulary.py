@@ -117,8 +117,9 @@ def _refuse_merges(token: str, why: str) -> None:
 def _check_spaces(spec: dict) -> None:
     """llama.cpp writes a space as ▁ and splits nothing else."""
     normalizer, pre = spec.get("normalizer"), spec.get("pre_tokenizer")
-    same = normalizer and normalizer["type"] == "Replace" and normalizer["pattern"] == {"String": " "}
-    if not same or normalizer["content"] != SPACE or (pre and pre.get("pattern") != {"String": " "}):
+    marked = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    same = normalizer is not None and {name: normalizer.get(name) for name in marked} == marked
+    if not same or (pre and pre.get("pattern") != {"String": " "}):
         described = json.dumps({"normalizer": normalizer, "pre_tokenizer": pre}, ensure_ascii=False)
         raise ConfigError("model.source", described[:200], "GGUF is written for spaces that become ▁; quantize to gptq")
 

@@ -53,7 +53,7 @@ class Corpus:
         split: str = "train",
         phenomena: Mapping[str, float] | None = None,
     ):
-        _require_cart(schema)
+        require_cart(schema)
         if split not in SPLITS:
             raise ConfigError("split", split, f"use one of {list(SPLITS)}")
         if not languages:
@@ -179,7 +179,8 @@ def held_out(texts: Sequence[str], split: str) -> list[str]:
     return {"test": ordered[:share], "validation": ordered[share : 2 * share], "train": ordered[2 * share :]}[split]
 
 
-def _require_cart(schema: IntentSchema) -> None:
+def require_cart(schema: IntentSchema) -> None:
+    """Raises ConfigError for a schema that no messages can be generated for."""
     choice = schema.slots[0]
     is_cart = [type(slot) for slot in schema.slots] == [Choice, Entity, Count]
     ends = () if schema.repeat > 1 else (NOTHING,)

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def write_base(model: ModelConfig, target: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with _located(model) as (where, options):
+    with _located(model) as (where, options), _gguf_read_once():
         try:
             loaded = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True, **options)
             tokenizer = AutoTokenizer.from_pretrained(where, **options)
@@ -120,6 +121,20 @@ def _located(model: ModelConfig) -> Iterator[tuple[str, dict]]:
             named = ", ".join(map(str, pieces))
             raise CorruptData(f"{named}: SHA-256 is {found}, model.sha256 says {model.sha256}; install the packages again")
         yield str(path.parent), {"gguf_file": path.name}
+
+
+@contextmanager
+def _gguf_read_once() -> Iterator[None]:
+    """Give transformers the same reader of a GGUF each time: it makes three, which take 10 s each for 262,144 tokens."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    once = cache(reader)
+    gguf.GGUFReader = lambda path, *more: once(str(path), *more)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
 
 
 def _piece(model: ModelConfig, piece: str) -> Path:

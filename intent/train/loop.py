@@ -16,7 +16,7 @@ import numpy as np
 
 from intent import calibration
 from intent.config import TrainConfig, require
-from intent.engine.load import pick_device, pick_precision, set_threads
+from intent.engine.device import pick_device, pick_precision, set_threads
 from intent.engine.reference import check_precision
 from intent.errors import ConfigError, IntentError
 from intent.train import attention

@@ -168,7 +168,8 @@ def _encoded(request: TrainRequest, split: str, reporter: "_RayReporter", worker
     reporter.step(0, 0, f"reads the {split} messages")
     if len(keys) == 1:
         return _encode(request, *keys[0], worker, workers)
-    task = ray.remote(num_cpus=0)(_encode)
+    # A task for each CPU: a tokenizer with threads of its own in each would have them wait for one another.
+    task = ray.remote(num_cpus=0, runtime_env={"env_vars": {"TOKENIZERS_PARALLELISM": "false"}})(_encode)
     at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // request.config.workers)
     waiting = deque(task.remote(request, data, key, worker, workers) for data, key in keys[:at_once])
     groups: list[Group] = []

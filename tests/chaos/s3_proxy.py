@@ -3,6 +3,7 @@
 import http.client
 import random
 import re
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -31,12 +32,13 @@ class Rule:
 
 @dataclass
 class S3Proxy:
-    """Rules may change at any time. `hits` counts the harm that was done."""
+    """Rules may change at any time. `requests` counts what was asked, `hits` the harm that was done."""
 
     upstream: str
     seed: int = 0
     rules: list[Rule] = field(default_factory=list)
     hits: int = 0
+    requests: int = 0
 
     def __post_init__(self):
         self.random, self.lock = random.Random(self.seed), threading.Lock()
@@ -46,8 +48,7 @@ class S3Proxy:
             def handle_harmed(self):
                 _forward(proxy, self)
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -57,12 +58,22 @@ class S3Proxy:
 
     def harm(self, request: str) -> Rule | None:
         with self.lock:
+            self.requests += 1
             for rule in self.rules:
                 if rule.count > 0 and re.search(rule.pattern, request) and self.random.random() < rule.share:
                     rule.count -= 1
                     self.hits += 1
                     return rule
         return None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """A client that is killed hangs up: no news in a test that kills it."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

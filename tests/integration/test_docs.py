@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs/runbook.md"
 # What the runbook labels, the page on upgrades compares with.
 PAGES = [RUNBOOK, *sorted(set((ROOT / "docs").glob("*.md")) - {RUNBOOK}, reverse=True)]
-OTHERS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "intent").rglob("*.md"))]
+OTHERS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "intent").rglob("*.md"))]
 FENCE = re.compile(r"(?ms)^```(.*?)\n(.*?)^```$")
 # Run; run, and ends with an exit code of its own; run where Prometheus is installed; takes long; needs an account.
 KINDS = r"sh|sh fails \d+|sh promtool|sh long|sh cloud"

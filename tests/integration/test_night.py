@@ -21,7 +21,7 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
 from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
-from intent.night import metrics
+from intent.night import metrics, run
 from intent.night.columns import Columns
 from intent.night.ledger import Ledger, RunIdentity
 from intent.night.run import classify_night
@@ -77,6 +77,28 @@ def test_every_row_is_labelled_abstained_or_rejected(root):
     assert reasons["0-3"] == "null message" and reasons["0-4"] == "empty message"
     assert reasons["0-6"] == "message of 5000 characters is over the limit of 4096"
     assert json.loads(out.read("summary.json"))["rows"] == 300
+
+
+def test_a_short_logs_frequent_messages_are_counted_while_the_engines_load(tmp_path, monkeypatch):
+    root, loads, counted = str(tmp_path), tmp_path / "loads", tmp_path / "counted"
+    nights.write_log(open_store(f"{root}/in"), files=2, rows=60)
+
+    def count(*args):
+        nights.wait_until(loads.exists)
+        found = find_frequent(*args)
+        counted.touch()
+        return found
+
+    def before():
+        loads.touch()
+        nights.wait_until(counted.exists)
+
+    find_frequent = run.find_frequent
+    monkeypatch.setattr(run, "find_frequent", count)
+    # They take every CPU of the cluster.
+    summary = nights.run(root, [nights.engine(cpus=1, actors=2, before=before)])
+    nights.check_night(root)
+    assert summary.classified < summary.rows
 
 
 def test_lists_are_a_column_or_a_row_an_item_and_every_id_is_there(root):

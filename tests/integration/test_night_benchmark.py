@@ -47,6 +47,7 @@ def test_seven_nights_of_which_most_messages_were_seen_before(tmp_path):
 def test_lookups_are_measured_beside_made_up_entries(tmp_path):
     made = cache_benchmark.measure_lookups(tmp_path, 50_000, workers=1)
     assert made.rate > 0 and made.file_bytes > 1_000_000
+    assert 1_000_000 < made.memory < 200_000_000
     assert cache_benchmark.label_cache(tmp_path, "lookups").read().rows == 50_000 + 280_000
 
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import nights
 import pyarrow as pa
 import pytest
 
-from intent import artifacts
+from intent import artifacts, calibration
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import find_models
 from intent.config import ClassifyConfig
@@ -16,12 +17,13 @@ from intent.errors import ConfigError, CorruptData, MissingArtifact
 from intent.storage import open_store
 from intent.synth import dataset
 from jobs.app import load_config
+from jobs.calibrate import margins
 from jobs.classify import classify
 from jobs.evaluate import evaluate
 from jobs.generate import generate
 from jobs.quantize import quantize
 from jobs.train import train
-from tests.tiny import write_checkpoint
+from tests.tiny import NAMES, write_adapter, write_checkpoint
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
 VARIANTS = ["gptq-w4g64", "gguf-Q4_K_M"]
@@ -61,11 +63,39 @@ def config(base, workspace, *more) -> ClassifyConfig:
 
 def test_without_training_the_checkpoint_is_the_base(base, tmp_path):
     lineage = Lineage(config(base, tmp_path, "train.epochs=0", "input=in", "output=out"))
-    generate(lineage, lineage.config.data)
     made = train(lineage)
     weights = [entry["sha256"] for key, entry in made.record.files.items() if key.endswith(".safetensors")]
     assert weights == [lineage.base().record.files["model.safetensors"]["sha256"]]
     assert made == train(lineage) == lineage.checkpoint()
+
+
+def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_nothing(base, tmp_path, capfd):
+    """In an empty workspace, with the settings of a first user."""
+    adapter = write_adapter(tmp_path / "adapter", base)
+    nights.write_log(open_store(f"{tmp_path}/0/in"), files=2, rows=30)
+    shutil.copytree(tmp_path / "0/in", tmp_path / "1/in")
+    stamps = []
+    for number, products in enumerate((NAMES, ("Bread", "Butter", "Crisps"))):
+        root = tmp_path / str(number)
+        Path(f"{root}.json").write_text(json.dumps([{"name": name} for name in products]))
+        job = load_config(
+            "classify",
+            [
+                *(f"workspace={tmp_path}/w", f"catalog={root}.json", f"input={root}/in", f"output={root}/out"),
+                *(f"model.source={base}", "model.sha256=null", f"model.adapter={adapter}", "model.vocabulary=full"),
+                # A model that nobody trained is sure of nothing, so its quantized variants waver.
+                *("model.group_size=64", "quant.cpus=1", "engine.gguf_sequences=8", "engine.parity_disagreement=0.95"),
+            ],
+            ClassifyConfig,
+        )
+        summary = classify(job)
+        nights.check_night(str(root))
+        assert summary.rows == 60 and list(summary.variants) == ["gguf-Q8_0"]
+        workspace = open_store(f"{tmp_path}/w")
+        stamps.append({b.key: b.etag for b in workspace.list() if not b.key.startswith("cache")})
+    assert stamps[0] == stamps[1]
+    said = capfd.readouterr().err
+    assert said.count("has no models yet: makes gguf-Q8_0") == 1 and "quantize gguf-Q8_0: done" in said
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +115,15 @@ def test_training_moves_the_model_and_keeps_its_adapter(finished, base):
     assert checkpoint.record.metrics["messages"] == 64
     before = artifacts.file_sha256(base / "model.safetensors")
     assert checkpoint.record.files["model.safetensors"]["sha256"] != before
+
+
+def test_temperatures_fitted_on_held_out_messages_make_them_likelier(finished):
+    lineage = Lineage(finished)
+    held_out = lineage.data()
+    found = margins(lineage.checkpoint(), held_out, lineage.schema, finished.codec.value, lineage.options, 1)
+    assert set(found) == set(lineage.schema.names) and len(found["action"]) <= held_out.record.metrics["test"]
+    for decided in found.values():
+        assert calibration.loss(decided, calibration.fit(decided)) <= calibration.loss(decided, 1.0)
 
 
 def test_nothing_is_made_again(finished):

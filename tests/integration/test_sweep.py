@@ -29,6 +29,7 @@ def lineage(workspace, *more) -> Lineage:
     overrides = [
         *(f"workspace={workspace}", f"model.source={workspace}/base", "model.sha256=null", "model.adapter=null"),
         "model.vocabulary=full",
+        "train.epochs=1",
         *("data.train=16", "data.validation=4", "data.test=24", "quant.cpus=1", "engine.gguf_sequences=8"),
         # A model that nobody trained is sure of nothing, so its quantized variants waver.
         *("input=x", "output=y", "cluster.prices.cpu=0.04", "engine.parity_disagreement=0.95", *more),

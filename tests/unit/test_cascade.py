@@ -10,14 +10,15 @@ from intent.artifacts.variant import VariantSpec
 from intent.config import Device
 from intent.engine import Prediction, Status
 from intent.engine.cascade import NEVER, Cascade, Threshold
+from intent.engine.linear import require_one_choice
 from intent.engine.load import EngineOptions, load_classifier
-from intent.engine.svm import load_svm, require_one_choice, write_svm
+from intent.engine.svm import load_svm, write_svm
 from intent.errors import ConfigError
 from intent.night.columns import Columns
 from intent.night.worker import Worker
 from intent.prompt import Prompt
 from intent.synth.example import Example
-from intent.train.svm import fit
+from intent.train.linear import fit_svm
 from tests.tiny import CART, LABELS, write_checkpoint
 
 TALK = {
@@ -35,7 +36,7 @@ def examples(things):
 
 @pytest.fixture(scope="module")
 def svm():
-    return fit(examples(THINGS[:6]), examples(THINGS[6:8]), LABELS)
+    return fit_svm(examples(THINGS[:6]), examples(THINGS[6:8]), LABELS)
 
 
 def test_it_labels_what_it_has_not_seen_and_its_files_say_the_same(svm, tmp_path):
@@ -61,12 +62,12 @@ def test_no_message_makes_it_raise_and_what_is_unsure_is_left(svm, tmp_path):
 
 def test_two_labels_are_told_apart_one_is_refused_and_so_are_carts():
     two = [example for example in examples(THINGS) if example.intent["label"] != "none"]
-    model = fit(two, two, LABELS)
+    model = fit_svm(two, two, LABELS)
     assert np.mean([p.intent == e.intent for p, e in zip(model.classify([e.message for e in two]), two, strict=True)]) == 1
     with pytest.raises(ConfigError, match="at least two labels"):
-        fit([two[0]], two, LABELS)
+        fit_svm([two[0]], two, LABELS)
     with pytest.raises(ConfigError, match="one choice, not 'cart'"):
-        fit(two, two, CART)
+        fit_svm(two, two, CART)
 
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.97, 1.0])
@@ -143,4 +144,4 @@ def test_a_schema_of_lists_has_no_svm_and_is_told_so():
     with pytest.raises(
         ConfigError, match=r"quant.variants='svm': labels a message with one intent, not with a list as 'labels'"
     ):
-        require_one_choice(lists)
+        require_one_choice(lists, "svm")

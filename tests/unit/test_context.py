@@ -29,7 +29,7 @@ def lineage(tmp_path) -> Lineage:
     """Of a workspace where everything is made that a job needs, for a catalog of 1,500 products and a context of 8,192."""
     (tmp_path / "long.csv").write_text("name\n" + "".join(f"Whole Milk Number {i} of the Farm\n" for i in range(1500)))
     overrides = [f"workspace={tmp_path}/w", f"catalog={tmp_path}/long.csv", "engine=gguf", "input=in", "output=out"]
-    overrides += ["model=smollm2_135m", "shelves_above=2000"]
+    overrides += ["model=smollm2_135m", "train.epochs=1", "shelves_above=2000"]
     lineage = Lineage(load_config("classify", overrides, ClassifyConfig))
 
     def build(folder):

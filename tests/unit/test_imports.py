@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RAY_MODULES = {f"intent/night/{name}.py" for name in ("fleet", "survey", "metrics", "benchmark", "cache_benchmark")} | {
-    "intent/train/runner.py"
+    "intent/train/runner.py",
+    "intent/evaluate/peers.py",
 }
 DRIVERS = ["generate", "train", "quantize", "evaluate", "sweep", "classify", "nightly"]
 HEAVY = {"torch", "transformers", "llama_cpp", "peft", "bitsandbytes", "gptqmodel"}

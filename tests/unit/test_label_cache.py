@@ -354,3 +354,9 @@ def test_how_deep_a_pointer_is(cache):
     assert pointer.Pointer().depth == 0
     assert pointer.Pointer(files=[file(0, 4), file(5, 9), file(10, 12)]).depth == 1
     assert pointer.Pointer(files=[file(0, 9), file(5, 9), file(9, 12)]).depth == 3
+
+
+def test_hashes_are_sorted_by_both_halves_and_equal_ones_stay_in_their_order():
+    high, low = (np.array(values, np.uint64) for values in ([7, 2, 7, 7, 1], [5, 9, 3, 5, 0]))
+    assert piece.order_of(high, low).tolist() == [4, 1, 2, 0, 3]
+    assert piece.order_of(high[[0, 1, 4]], low[[0, 1, 4]]).tolist() == [2, 1, 0]

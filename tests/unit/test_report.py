@@ -22,7 +22,7 @@ from intent.evaluate import paper
 from intent.evaluate.measurement import Trial
 from intent.evaluate.plots import Point, front
 from intent.evaluate.report import numbers, render_html, render_markdown, render_text, write_report
-from intent.evaluate.results import Measured, Sources, results_of
+from intent.evaluate.results import Asked, Measured, Sources, results_of
 from intent.evaluate.speed import Speed
 from intent.hardware import CPU, GPU, Hardware
 from intent.prompt import Prompt
@@ -32,7 +32,7 @@ from jobs import evaluate
 from jobs.app import load_config
 from jobs.nodes import Place
 from jobs.sweep import describe
-from tests.tiny import BASKET, CART
+from tests.tiny import BASKET, CART, LABELS
 
 XEON, T4 = Hardware(CPU, "Xeon", 2), Hardware(GPU, "Tesla T4", 1)
 NASTY = "<img src=//x onerror=alert(1)> ![p](http://x/y.png) | `add` </td>"
@@ -240,3 +240,28 @@ def test_lists_have_their_items_and_lengths_in_the_report_and_mistakes_are_told_
     assert "an empty list" in page and "add, Eggs, 2" in page
     assert "## Items of the lists" not in render_markdown(results_of(CART, EXAMPLES, ROWS), {}, SOURCES)
     assert numbers(results)["score.items.f1"].to_pylist() == [results["reference"]["score"]["items"]["f1"]]
+
+
+def test_labels_have_two_rows_a_variant_in_scope_and_out_of_scope_or_say_that_no_threshold_will_do():
+    examples = [Example(str(i), f"m{i}", {"label": "none" if i % 4 == 0 else "order_status"}, "en") for i in range(40)]
+    # Sure and right of two thirds of the messages in scope; unsure of all others.
+    sure = [Prediction({"label": "order_status"}, 0.9 if i % 4 in (1, 2) else 0.3) for i in range(40)]
+    found = {}
+    for name, asked, price in (("svm", 0.6, 0.08), ("embedding-wordllama", 1.0, None)):
+        row = replace(measured("reference", XEON, 0, 500, 30, price), predictions=sure, validation=sure)
+        wrong = [replace(p, intent={"label": "return_item"}) if i == 1 else p for i, p in enumerate(sure)]
+        row = row if name == "svm" else replace(row, predictions=wrong, validation=wrong)
+        loader = replace(row.trial.loader, name=name, prompt=Prompt(LABELS))
+        row = replace(row, trial=replace(row.trial, loader=loader))
+        found |= results_of(LABELS, examples, {name: row}, Asked(examples, asked))
+    scope = json.loads(json.dumps(found))["svm"]["scope"]
+    assert (scope["answered"]["accuracy"], scope["answered"]["recall"], scope["answered"]["precision"]) == (1.0, 0.0, None)
+    thresholded = scope["thresholded"]
+    assert (thresholded["threshold"], thresholded["recall"]) == (0.9, 1.0) and thresholded["accuracy"] == 2 / 3
+    assert thresholded["precision"] == 0.5 and 0 < thresholded["macro_f1"] < 1
+    text = render_markdown(found, {}, SOURCES)
+    assert "| svm | 0.900 | 0.667 (" in text and "| 500.0 | 0.04 |" in text
+    assert "no threshold: 0.967 of the validation messages in scope are right, 1 is asked for" in text
+    assert "In scope and out of scope" in "".join(Reader(render_html(found, {}, SOURCES)).said)
+    assert "out-of-scope recall" in render_text(found)
+    assert "scope.thresholded.threshold" in numbers(found).column_names

@@ -22,3 +22,4 @@ def test_tasks_are_of_about_the_same_work():
     work = [sum(shard.rows + survey.ROWS_PER_SHARD for shard in piece) for piece in survey.cut(mixed)]
     assert max(work) <= 1.05 * survey.ROWS_PER_TASK and min(work[:-1]) >= survey.ROWS_PER_TASK
     assert len(survey.cut(shards(3, 5))) == 1 and survey.cut([]) == []
+    assert survey.is_short(shards(3, 5)) and survey.is_short([]) and not survey.is_short(mixed)

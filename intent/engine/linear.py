@@ -1,0 +1,75 @@
+"""A linear classifier of one Choice: numbers that a message's text gives, times weights.
+
+Its `features` give the numbers: `svm.py` counts n-grams, `embedding.py` has vectors that others learnt. Knows nothing of
+prompts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from intent.catalog import normalize
+from intent.engine import Prediction, Status
+from intent.engine.decode import decide
+from intent.errors import ConfigError
+from intent.schema import Choice, IntentSchema
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+EMPTY = Prediction(None, status=Status.REJECTED, reason="empty message")
+# Normalized texts to their numbers, [texts, features].
+Features = Callable[[Sequence[str]], "np.ndarray | csr_matrix"]
+
+
+@dataclass
+class LinearClassifier:
+    """A `Classifier`. `weights` [features, labels] and `bias` [labels] are float32.
+
+    Confidence is the softmax of the margins over `temperature`, which was fitted on validation messages.
+    """
+
+    variant: str
+    schema: IntentSchema
+    labels: Sequence[str]
+    features: Features
+    weights: np.ndarray
+    bias: np.ndarray
+    temperature: float = 1.0
+    abstain_below: float = 0.0
+    tokens_computed: int = 0
+    answered: int = 0
+
+    def classify(self, messages: Sequence[str]) -> list[Prediction]:
+        texts = [normalize(message) for message in messages]
+        full = [text for text in texts if text]
+        self.answered += len(messages)
+        decided = zip(*decide(self.margins(full) / self.temperature), strict=True) if full else iter(())
+        predictions = [self._prediction(*next(decided)) if text else EMPTY for text in texts]
+        return [replace(prediction, message=message) for prediction, message in zip(predictions, messages, strict=True)]
+
+    def margins(self, texts: Sequence[str]) -> np.ndarray:
+        """[texts, labels]: the greatest is the answer."""
+        return self.features(texts) @ self.weights + self.bias
+
+    def close(self) -> None:
+        """Nothing is held outside of Python."""
+
+    def _prediction(self, choice: int, confidence: float) -> Prediction:
+        intent, confidence = self.schema.intent([self.labels[choice]]), float(confidence)
+        if confidence < self.abstain_below:
+            return Prediction(dict.fromkeys(intent), confidence, (confidence,), Status.ABSTAINED)
+        return Prediction(intent, confidence, (confidence,))
+
+
+def require_one_choice(schema: IntentSchema, variant: str) -> Choice:
+    """The schema's only slot. Raises ConfigError where there are others, it is no Choice, or a message may mean several."""
+    slot = schema.slots[0]
+    if len(schema.slots) > 1 or not isinstance(slot, Choice):
+        raise ConfigError("quant.variants", variant, f"labels schemas of one choice, not {schema.name!r} with {schema.names}")
+    if schema.repeat > 1:
+        told = f"labels a message with one intent, not with a list as {schema.name!r} does; leave it and its cascades out"
+        raise ConfigError("quant.variants", variant, f"{told}, or use schema.repeat=1")
+    return slot

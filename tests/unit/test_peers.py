@@ -1,0 +1,70 @@
+"""What a user would pick instead of our engines: which rows there are, and that they measure what they say."""
+
+import subprocess
+import sys
+
+import pytest
+
+from intent.artifacts.variant import VariantSpec
+from intent.config import Device, RowKind
+from intent.evaluate import peers
+from intent.evaluate.benchmark import plan
+from intent.evaluate.meters import OUTPUT_TOKENS, Workload, measure
+from intent.prompt import Prompt
+from tests.tiny import LABELS, write_checkpoint
+
+WORK = Workload(Prompt(LABELS), [f"where is my thing{i}" for i in range(12)], [{"label": "order_status"}] * 12)
+PEERS = (RowKind.pipeline, RowKind.server, RowKind.vllm, RowKind.ray_data, RowKind.encoder)
+
+
+def rows(names, cuda, device=Device.auto):
+    specs = [VariantSpec.parse(name) for name in names]
+    found = plan(specs, list(RowKind), ["compact"], [8], [2], 2, cuda, device)
+    return [(row.kind, row.variant, row.device) for row in found if row.kind in PEERS]
+
+
+def test_each_peer_has_a_row_of_the_files_that_it_reads():
+    assert rows(["gguf-Q8_0", "reference-float32"], cuda=False) == [
+        (RowKind.server, "gguf-Q8_0", "cpu"),
+        (RowKind.pipeline, "reference-float32", "cpu"),
+        (RowKind.encoder, "embedding-minilm", "cpu"),
+    ]
+    gpu = [(kind, "reference-bfloat16", "cuda") for kind in (RowKind.pipeline, RowKind.vllm, RowKind.ray_data)]
+    assert rows(["reference-bfloat16"], cuda=True, device=Device.cuda) == gpu
+    assert rows(["reference-bfloat16"], cuda=False, device=Device.cuda) == gpu[1:], "rows that say that there is no GPU"
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(peers.shutil, "which", lambda name: None)
+    assert peers.lacks(RowKind.vllm) == peers.lacks(RowKind.ray_data) == "the Python package vllm is not installed"
+    assert "llama-server" in peers.lacks(RowKind.server)
+    assert peers.lacks(RowKind.pipeline) == peers.lacks(RowKind.engine) == ""
+
+
+def test_a_pipeline_generates_what_the_other_baselines_do(tmp_path):
+    write_checkpoint(tmp_path)
+    meter = peers.PipelineMeter(tmp_path, WORK, "float32", "cpu", batch=4)
+    reading = measure(meter, 60.0, first=4)
+    assert reading.messages == len(reading.latencies) == 12
+    assert reading.tokens > 12 * OUTPUT_TOKENS
+
+
+def test_a_server_ends_with_the_process_that_started_it(tmp_path):
+    script = (
+        "import subprocess, sys, os, signal\n"
+        "from intent.evaluate.peers import _end_with_parent\n"
+        "child = subprocess.Popen(['sleep', '60'], preexec_fn=_end_with_parent)\n"
+        "print(child.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    pid = int(found.stdout)
+    for _ in range(100):
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+        if not state or state.startswith("Z"):
+            return
+        import time
+
+        time.sleep(0.05)
+    pytest.fail("the child lives on")
