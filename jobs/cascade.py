@@ -50,7 +50,7 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
     for spec in specs:
         try:
             if spec.engine in MADE_HERE:
-                require_one_choice(lineage.schema, spec.engine if spec.model else spec.name)
+                require_one_choice(lineage.schema, spec.name)
         except ConfigError as error:
             refused[spec.name] = error
     return refused

@@ -131,7 +131,7 @@ class Worker:
     def ask(self, texts: pa.Array, asks: Asks) -> Answers:
         """The answer of each of `asks` to its text, none of them abstained. An earlier night's to the same shelf serves.
 
-        Messages are counted by their first shelves.
+        Messages are counted by their first shelves. One that is asked about nothing counts as seen by a model.
         """
         somewhere = np.flatnonzero(asks.shelves != NOWHERE)
         nowhere = np.flatnonzero(asks.shelves == NOWHERE)
@@ -150,7 +150,7 @@ class Worker:
         predictions, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
         order = np.argsort(np.concatenate(places), kind="stable")
         whole = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
-        seen, position = int(first[open_].sum()), np.arange(len(asks))
+        seen, position = int(first[open_].sum()) + len(nowhere), np.arange(len(asks))
         if kept is None:
             return Answers(whole, position, seen)
         agreed = self._agreed(kept, asked, predictions)

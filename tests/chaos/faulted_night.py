@@ -187,7 +187,7 @@ def _store() -> Iterator[StorageOptions]:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         options = StorageOptions(endpoint=f"http://127.0.0.1:{port}", region="us-east-1")
-        wait_for(f"{options.endpoint}/moto-api/")
+        wait_for(f"{options.endpoint}/moto-api/", 120)
         open_store(f"s3://{BUCKET}", options).client.create_bucket(Bucket=BUCKET)
         yield options
     finally:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -15,6 +16,11 @@ from tests.tiny import LABELS, write_checkpoint
 
 WORK = Workload(Prompt(LABELS), [f"where is my thing{i}" for i in range(12)], [{"label": "order_status"}] * 12)
 PEERS = (RowKind.pipeline, RowKind.server, RowKind.vllm, RowKind.ray_data, RowKind.encoder)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 def rows(names, cuda, device=Device.auto):
@@ -50,6 +56,17 @@ def test_a_pipeline_generates_what_the_other_baselines_do(tmp_path):
     assert reading.tokens > 12 * OUTPUT_TOKENS
 
 
+@pytest.mark.slow
+def test_a_server_is_asked_many_things_at_once_and_ends(f16):
+    if reason := peers.lacks(RowKind.server):
+        pytest.skip(reason)
+    meter = peers.ServerMeter(f16, WORK, threads=1, slots=4)
+    reading = measure(meter, 60.0, first=4)
+    meter.close()
+    assert reading.messages == len(reading.latencies) == 12 and reading.tokens >= 12
+    assert meter.process.poll() is not None
+
+
 def test_a_server_ends_with_the_process_that_started_it(tmp_path):
     script = (
         "import subprocess, sys, os, signal\n"
@@ -60,11 +77,9 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path):
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     pid = int(found.stdout)
-    for _ in range(100):
+    for _ in range(200):
         state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
         if not state or state.startswith("Z"):
             return
-        import time
-
         time.sleep(0.05)
     pytest.fail("the child lives on")
