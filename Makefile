@@ -1,4 +1,4 @@
-# `make demo` shows the whole job on this machine; `make test` runs the tests. Both install what they need.
+# `make demo` runs the whole job on this machine. `make test` runs the tests. Both install what they need.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,14 +7,14 @@ CONSTRAINTS := infra/constraints.txt
 WHEELS := $(VENV)/wheels
 # Only the libraries that llama-cpp-python loads, without the one for images and sound.
 LLAMA_CPP := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/infra/llama-cpp.cmake
-# What the tests need beside the jobs; an image leaves it out.
+# The tests need this in addition to the jobs. An image leaves it out.
 EXTRAS := [dev]
 
 .PHONY: install demo sweep test lint chaos faulted-night multihost clean
 
 install: $(STAMP)
 
-# llama.cpp is compiled while the packages come; each part has its own stamp, so that a second try goes on after an error.
+# llama.cpp is compiled while the packages are downloaded. Each part has its own stamp, so a second try continues after an error.
 $(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt infra/packages.py infra/llama-cpp.cmake
 	@command -v $${CXX:-c++} > /dev/null || { echo 'error: no C++ compiler; install one (Debian: g++)' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -25,8 +25,8 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt infra/packages.py inf
 	rm -rf $(WHEELS)
 	touch $@
 
-# Each is one command, which ends although the other has failed. The compiler has low priority: what comes over the network is
-# installed by one process, which takes longer.
+# Each part is one command that ends even if the other has failed. The compiler has low priority because the downloads, which one
+# process installs, take longer.
 $(VENV)/.compiled: $(CONSTRAINTS) infra/llama-cpp.cmake
 	CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" nice $(BIN)/pip wheel --no-deps --constraint $(CONSTRAINTS) \
 	  --progress-bar off --wheel-dir $(WHEELS) llama-cpp-python \
@@ -41,13 +41,13 @@ $(VENV)/.packages: pyproject.toml $(CONSTRAINTS) infra/embedded.txt infra/packag
 demo: install
 	$(BIN)/python -m jobs.demo
 
-# A short sweep of the demo's model, made first where it is not there yet.
+# A short sweep of the demo's model, which is made first if it does not exist.
 sweep: install
 	$(BIN)/python -m jobs.generate
 	$(BIN)/python -m jobs.train
 	$(BIN)/python -m jobs.sweep quant=short
 
-# More processes than cores: tests that start clusters mostly wait.
+# More processes than cores, because tests that start clusters mostly wait.
 test: install
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --durations=10
 

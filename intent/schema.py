@@ -125,12 +125,14 @@ class IntentSchema:
 
     @cached_property
     def entity(self) -> str | None:
-        """The name of the slot that holds a product of the catalog; the first, where there are several."""
+        """The name of the slot that holds a product of the catalog; if there are several, the first."""
         return next((slot.name for slot in self.slots if isinstance(slot, Entity)), None)
 
     @cached_property
     def nothing(self) -> tuple[str, ...]:
-        """The labels of the first slot that mean none of its others: `none`, or in a schema without it, what `ends` lists."""
+        """The labels of the first slot that mean none of its others: `none` or, in a schema without it, the values
+        in `ends`.
+        """
         first = self.slots[0]
         if not isinstance(first, Choice):
             return ()

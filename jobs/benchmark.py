@@ -29,7 +29,7 @@ WEIGHTS = (".safetensors", ".gguf")
 
 
 def prepare(lineage: Lineage) -> tuple[dict[str, Artifact], dict[str, str]]:
-    """The variants of the shape, made where they are not there yet, and why others could not be."""
+    """Make the shape's missing variants. Returns the variants, and why others could not be made."""
     lineage.config.train.uri = _shape(lineage).uri
     specs = lineage.config.quant.specs()
     refused = refusals(lineage, specs)
@@ -85,7 +85,7 @@ def measure(
     lineage: Lineage[BenchmarkConfig],
     tell: Callable[[str], None] = lambda what: None,
 ) -> tuple[Result, dict]:
-    """The row's result and the machine that gave it; the actors of a row share the messages and run side by side.
+    """Return the row's result and the machine that gave it. The actors of a row share the messages and run side by side.
 
     `tell`: called with what is going on.
     """
@@ -119,7 +119,7 @@ def _disk_bytes(variant: Artifact | None, row: Row) -> int:
 
 
 def measure_all(lineage: Lineage[BenchmarkConfig]) -> tuple[dict, list[Result]]:
-    """What the results hold for, and the results."""
+    """Return the conditions of the results, and the results."""
     rows, results, where = _rows(lineage.config), [], {}
     work = workload(lineage)
     variants, reasons = prepare(lineage)
@@ -147,7 +147,7 @@ def _rows(config: BenchmarkConfig) -> list[Row]:
     codecs, threads = [codec.value for codec in config.codecs], config.threads or [cpus]
     sizes = (config.sequences, threads, cpus)
     rows = list(plan(config.quant.specs(), config.rows, codecs, *sizes, _gpus() > 0, config.engine.device))
-    # What a row says are together must be there.
+    # The messages of a row's batch must exist.
     there = [replace(row, batch=min(row.batch, config.messages)) if row.kind is RowKind.engine else row for row in rows]
     rows = list(dict.fromkeys(there))
     if not rows:

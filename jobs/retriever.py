@@ -1,4 +1,4 @@
-"""Learn the retriever that finds a large catalog's shelves, from generated messages, and measure it."""
+"""Train the retriever that finds a large catalog's shelves, from generated messages, and measure it."""
 
 import json
 import shutil
@@ -19,13 +19,13 @@ from jobs.app import cluster, job, say
 from jobs.generate import generate
 from jobs.nodes import room
 
-# Bumped when the same data and recipe give other vectors.
+# Raise it when the same data and recipe give other vectors.
 VERSION = 1
 PRODUCTS, MESSAGES = 10_000, 4_000
 
 
 def train(lineage: Lineage) -> Artifact:
-    """The retriever of the data set that `lineage` names, made where it is not there yet."""
+    """Return the retriever of the data set that `lineage` names, made if it does not exist."""
     import ray
 
     config, recipe = lineage.config, Recipe()
@@ -56,7 +56,9 @@ def _train(
 
 
 def measure(retriever, lineage: Lineage) -> dict:
-    """The share of messages about a made-up catalog whose product is on an asked shelf, and how many shelves are asked."""
+    """Return the share of messages about a made-up catalog whose product is on an asked shelf, and the number of
+    asked shelves.
+    """
     from intent.evaluate.large_catalog import LargeCorpus, asked, products
     from intent.retrieve.index import Index
 

@@ -1,4 +1,4 @@
-"""The shelves of a job's catalog: made once in the workspace, where the catalog is too large for one prompt."""
+"""Make the shelves of a job's catalog, once in the workspace, if the catalog is too large for one prompt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ CPUS = 2
 
 
 def make_shelves(lineage: Lineage) -> Artifact | None:
-    """The index of the catalog that `lineage` names; None where its products are in one prompt."""
+    """Return the index of the catalog that `lineage` names; None if one prompt holds its products."""
     import ray
 
     if not lineage.has_shelves:

@@ -1,6 +1,6 @@
-"""Models without training: the base with its adapter serves any catalog, so a job that finds no models makes these, once.
+"""Make models without training: the base with its adapter serves any catalog, so a job that finds no models makes these, once.
 
-What lies in the workspace goes first, and models that somebody trained are never replaced.
+Models in the workspace take precedence, and models that somebody trained are never replaced.
 """
 
 import sys
@@ -22,9 +22,9 @@ from jobs.train import make_base, train
 
 
 def find_or_make(lineage: Lineage, models: str, names: Sequence[str], some: bool = False) -> dict[str, Artifact]:
-    """The variants of these names in the file `models`. Where it lacks them and nothing in it was trained, they are made.
+    """Return the variants of these names in the file `models`. Missing ones are made if nothing in it was trained.
 
-    `some`: those for GPUs are not made where the job has none. Raises what `find_models` raises where nothing may be made.
+    `some`: if the job has no GPU, the variants for GPUs are not made. Raises as `find_models` if nothing may be made.
     """
     here = read_models(models, lineage.options)
     fit = _fitting(lineage, _there(lineage, here, names))
@@ -44,7 +44,7 @@ def find_or_make(lineage: Lineage, models: str, names: Sequence[str], some: bool
 
 
 def _there(lineage: Lineage, here: Models, names: Iterable[str]) -> dict[str, Artifact]:
-    """Those of the variants that the workspace names which are there."""
+    """Return those of the variants in the workspace's file that exist."""
     where = {name: here.variants[name] for name in names if name in here.variants}
     return {name: found for name, uri in where.items() if (found := artifacts.find(uri, lineage.options))}
 
@@ -54,7 +54,7 @@ def _fitting(lineage: Lineage, variants: Mapping[str, Artifact]) -> dict[str, Ar
 
 
 def _serves_any_catalog(lineage: Lineage) -> bool:
-    """Whether the job's configuration names a model that needs no training: by its adapter, and for carts."""
+    """Return whether the job's configuration names a model that needs no training: one with an adapter, for carts."""
     config = lineage.config
     if config.train.epochs or config.train.uri or not config.model.adapter or getattr(config, "models", None):
         return False
@@ -66,14 +66,14 @@ def _serves_any_catalog(lineage: Lineage) -> bool:
 
 
 def _is_untrained(lineage: Lineage, here: Models, there: Mapping[str, Artifact]) -> bool:
-    """Whether nothing that the workspace names was trained, nor, where it names nothing, a checkpoint that it has."""
+    """Return whether the workspace names nothing that was trained or, if it names nothing, has no trained checkpoint."""
     if here.variants and not there:
         return _is_mine(lineage, here)
     return all(each.record.metrics.get(TRAINED_ON) == 0 for each in list(there.values()) or _checkpoints(lineage))
 
 
 def _checkpoints(lineage: Lineage) -> list[Artifact]:
-    """Those of the workspace that are finished."""
+    """Return the finished checkpoints of the workspace."""
     workspace = lineage.config.workspace
     keys = [blob.key for blob in open_store(workspace, lineage.options).list("checkpoint-")]
     folders = [folder for folder, _, name in (key.rpartition("/") for key in keys) if name == RECORD]
@@ -81,7 +81,7 @@ def _checkpoints(lineage: Lineage) -> list[Artifact]:
 
 
 def _is_mine(lineage: Lineage, here: Models) -> bool:
-    """Whether the workspace names no models yet, or those of the checkpoint that the configuration names."""
+    """Return whether the workspace names no models yet, or those of the checkpoint that the configuration names."""
     if not here.variants:
         return True
     own = artifacts.find(artifacts.artifact_uri(lineage.config.workspace, lineage.checkpoint_record()), lineage.options)
@@ -97,13 +97,13 @@ def _has_hardware(lineage: Lineage, name: str) -> bool:
 
 
 def _make(lineage: Lineage, specs: list[VariantSpec], publish: bool) -> dict[str, Artifact]:
-    """As jobs.train and jobs.quantize make them. `publish`: they become the workspace's models."""
+    """Make the models as jobs.train and jobs.quantize do. `publish`: they become the workspace's models."""
     model, workspace = lineage.config.model, lineage.config.workspace
     names = ", ".join(spec.name for spec in specs)
     if artifacts.find(artifacts.artifact_uri(workspace, lineage.checkpoint_record()), lineage.options) is None:
         told = f"makes {names} of {model.name} with the adapter {model.adapter}, without training"
         print(f"{workspace} has no models yet: {told}; they serve every catalog", file=sys.stderr, flush=True)
-    # Before the rest is made: a catalog that is too long is refused.
+    # Before the rest is made, because a catalog that is too long is refused.
     require_fitting(lineage, [make_base(lineage)])
     train(lineage)
     made = make(lineage, specs)

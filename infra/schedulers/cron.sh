@@ -1,12 +1,12 @@
 #!/bin/sh
-# Labels last night (UTC), or the night that is named: cron.sh [YYYY-MM-DD]. Tries again what another try may mend, and ends
-# with the last try's exit code.
+# Label the log of yesterday (UTC), or of the given date: cron.sh [YYYY-MM-DD]. Retries what a retry can help, and exits with the
+# last try's exit code.
 #
 #   CRON_TZ=UTC
 #   30 1 * * *  intent  /opt/intent/infra/schedulers/cron.sh >> /var/log/intent-nightly.log 2>&1
 #
-# A cron without CRON_TZ (Debian's) starts by the machine's own clock: set that to UTC. Set BUCKET below, and the address and
-# the token of the cluster in /etc/default/intent.
+# A cron without CRON_TZ (Debian's) uses the machine's own clock, so set that to UTC. Set BUCKET below. Set the address and the token
+# of the cluster in /etc/default/intent.
 set -u
 
 PYTHON=${INTENT_PYTHON:-/opt/intent/.venv/bin/python}
@@ -22,7 +22,7 @@ if [ -r "$SETTINGS" ]; then
   set +a
 fi
 
-# One at a time: a night that takes longer than a day is not overtaken by the next.
+# One run at a time: a run that takes longer than a day is not overtaken by the next.
 exec 9> "$LOCK"
 if ! flock -n 9; then
   echo "night of $date: another night is under way (it holds $LOCK); run this one by hand once it has ended" >&2

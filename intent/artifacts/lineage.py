@@ -40,7 +40,7 @@ PLACES = (
     "uri", "also", "device", "cpus", "workers", "pass_tokens", "group_size", "file_type", "adapter", "vocabulary", "source",
     "revision", "sha256",
 )  # fmt: skip
-# Of the messages that variants of a model without training are calibrated and checked with.
+# The messages that calibrate and check the variants of a model without training.
 MANY_CATALOGS = DataConfig(catalogs=CatalogSource.sampled, train=1024, validation=480, test=1)
 
 C = TypeVar("C", bound=JobConfig)
@@ -67,22 +67,22 @@ class Lineage(Generic[C]):
 
     @property
     def has_shelves(self) -> bool:
-        """Whether the catalog is too large for one prompt, and so is asked about shelf by shelf."""
+        """Whether the catalog is too large for one prompt, so that messages are asked shelf by shelf."""
         return len(self.catalog.names) > self.config.shelves_above
 
     @cached_property
     def prompt(self) -> Prompt:
-        """Of the whole catalog; of none of it where it is asked about shelf by shelf."""
+        """The prompt with the whole catalog or, if messages are asked shelf by shelf, without products."""
         return Prompt(self.schema, () if self.has_shelves else self.catalog.names)
 
     def index_record(self) -> ArtifactRecord:
-        """Of the catalog's shelves."""
+        """Return the record of the catalog's shelves."""
         inputs = {"catalog": self._catalog_fingerprint(), "retriever": file_sha256(SHIPPED / retriever.FILE)}
         return ArtifactRecord("shelves", {"core": CORE, "border": BORDER, "version": VERSIONS["shelves"]}, inputs)
 
     @cached_property
     def index(self) -> Artifact | None:
-        """Raises MissingArtifact where the catalog's shelves are not made yet. None where it has none."""
+        """Return the catalog's shelves; None if it has none. Raises MissingArtifact if they are not made yet."""
         return self._find(None, self.index_record, "", "jobs.classify") if self.has_shelves else None
 
     @cached_property
@@ -160,10 +160,10 @@ class Lineage(Generic[C]):
         return ArtifactRecord("parity", settings, {"checkpoint": checkpoint.fingerprint, "data": data.fingerprint})
 
     def of_messages(self, checkpoint: Artifact) -> "Lineage":
-        """The lineage whose data set variants of `checkpoint` are calibrated and checked with.
+        """Return the lineage whose data set calibrates and checks the variants of `checkpoint`.
 
-        It is the one that the checkpoint was trained on, or that is named. Of a checkpoint without training it is otherwise
-        one about many catalogs: it is the same whatever the job's own catalog is.
+        It is the data set that the checkpoint was trained on, or the one that the configuration names. For a checkpoint without
+        training it is otherwise one about many catalogs, which does not depend on the job's own catalog.
         """
         if is_trained(checkpoint) or self.config.data.uri or self.config.labelled.uri:
             return self
@@ -242,12 +242,12 @@ def _saying(teacher: TeacherConfig) -> dict:
 
 
 def is_trained(checkpoint: Artifact) -> bool:
-    """Whether it is more than the base as it is."""
+    """Return whether the checkpoint is more than the base as it is."""
     return "data" in checkpoint.record.inputs
 
 
 def matches(artifact: Artifact, lineage: Lineage) -> bool:
-    """Whether it is for the job's schema; a base is for any."""
+    """Return whether the variant is for the job's schema. A base is for any schema."""
     return artifact.record.kind == "base" or artifact.record.inputs.get("schema") == lineage.schema_fingerprint
 
 

@@ -41,7 +41,7 @@ def publish_models(
 
 
 def read_models(uri: str, storage: StorageOptions) -> Models:
-    """What the file at `uri` names, with whole URIs; nothing where there is no such file."""
+    """Return what the file at `uri` names, with whole URIs; nothing if there is no such file."""
     parent, name = split_uri(uri)
     found = _read(parent, name, storage)
     whole = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in found.variants.items()}

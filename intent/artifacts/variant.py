@@ -84,12 +84,12 @@ class VariantSpec:
 
     @property
     def linear(self) -> bool:
-        """Whether it needs no language model."""
+        """Whether the variant needs no language model."""
         return self.engine in LINEAR
 
     @property
     def calibrated(self) -> bool:
-        """Whether messages decide its weights."""
+        """Whether messages determine its weights."""
         return self.engine == "gptq" or self.imatrix
 
     @property

@@ -1,8 +1,8 @@
-"""A logistic regression on a message's embedding, by vectors that others learnt on much text: the usual step beyond TF-IDF.
+"""Classify a message's embedding by logistic regression, with pretrained vectors: the usual step beyond TF-IDF.
 
 `embedding.json` has the labels and the temperature, `embedding.safetensors` the weights. `tokenizer.json` and
-`model.safetensors` are what embeds, copied whole: who loads the files needs no package for it. An encoder has its `config.json`
-too.
+`model.safetensors` are the embedding model, copied whole, so that loading needs no other package. An encoder also has its
+`config.json`.
 """
 
 import json
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 TEXT, NUMBERS = "embedding.json", "embedding.safetensors"
 VECTORS, TOKENIZER, CONFIG = "model.safetensors", "tokenizer.json", "config.json"
-# Of a text; the rest is not read.
+# The tokens of a text that are read; the rest is ignored.
 MOST_TOKENS = 256
 TOGETHER = 64
 
 
 @dataclass
 class Static:
-    """The `Features` of static vectors: the mean of a text's tokens' vectors, of length 1. `vectors`: [tokens, width]."""
+    """`Features` of static vectors: the normalized mean of the vectors of a text's tokens. `vectors`: [tokens, width]."""
 
     tokenizer: "Tokenizer"
     vectors: np.ndarray
@@ -44,7 +44,7 @@ class Static:
 
 @dataclass
 class Encoder:
-    """The `Features` of a sentence encoder (BERT): the mean of its last layer over a text's tokens, of length 1."""
+    """`Features` of a sentence encoder (BERT): the normalized mean of its last layer over a text's tokens."""
 
     tokenizer: "Tokenizer"
     folder: Path
@@ -58,7 +58,7 @@ class Encoder:
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         ids = [encoded.ids[:MOST_TOKENS] for encoded in self.tokenizer.encode_batch(list(texts))]
         found = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        # Texts of like length together: what fills up a shorter one is computed too.
+        # Texts of similar length together, because padding is computed too.
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         for start in range(0, len(order), TOGETHER):
             rows = order[start : start + TOGETHER]
@@ -81,7 +81,7 @@ def _normalized(vectors: np.ndarray) -> np.ndarray:
 
 
 def load_features(folder: Path) -> Features:
-    """What embeds, from its files."""
+    """Load the embedding model from its files."""
     from safetensors.numpy import load_file
 
     tokenizer = load_tokenizer(folder)
@@ -92,7 +92,7 @@ def load_features(folder: Path) -> Features:
 
 
 def write_embedding(folder: Path, model: LinearClassifier) -> None:
-    """The labels and weights of `model`, beside what embeds."""
+    """Write the labels and weights of `model`, beside the embedding model."""
     from safetensors.numpy import save_file
 
     said = {"labels": list(model.labels), "temperature": model.temperature}

@@ -1,7 +1,6 @@
-"""A linear classifier of one Choice: numbers that a message's text gives, times weights.
+"""Classify one Choice linearly: features of a message's text, times weights.
 
-Its `features` give the numbers: `svm.py` counts n-grams, `embedding.py` has vectors that others learnt. Knows nothing of
-prompts.
+`features` computes the features: `svm.py` counts n-grams, and `embedding.py` uses pretrained vectors. Knows nothing of prompts.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 EMPTY = Prediction(None, status=Status.REJECTED, reason="empty message")
-# Normalized texts to their numbers, [texts, features].
+# Maps normalized texts to their features, [texts, features].
 Features = Callable[[Sequence[str]], "np.ndarray | csr_matrix"]
 
 
 @dataclass
 class LinearClassifier:
-    """A `Classifier`. `weights` [features, labels] and `bias` [labels] are float32.
+    """A linear `Classifier`. `weights` [features, labels] and `bias` [labels] are float32.
 
     Confidence is the softmax of the margins over `temperature`, which was fitted on validation messages.
     """
@@ -51,7 +50,7 @@ class LinearClassifier:
         return [replace(prediction, message=message) for prediction, message in zip(predictions, messages, strict=True)]
 
     def margins(self, texts: Sequence[str]) -> np.ndarray:
-        """[texts, labels]: the greatest is the answer."""
+        """Return the margins [texts, labels]. The largest is the answer."""
         return self.features(texts) @ self.weights + self.bias
 
     def close(self) -> None:
@@ -65,7 +64,7 @@ class LinearClassifier:
 
 
 def require_one_choice(schema: IntentSchema, variant: str) -> Choice:
-    """The schema's only slot. Raises ConfigError where there are others, it is no Choice, or a message may mean several."""
+    """Return the schema's only slot. Raises ConfigError if there are others, if it is not a Choice, or if intents are lists."""
     slot = schema.slots[0]
     if len(schema.slots) > 1 or not isinstance(slot, Choice):
         raise ConfigError("quant.variants", variant, f"labels schemas of one choice, not {schema.name!r} with {schema.names}")

@@ -1,7 +1,7 @@
-"""A classifier of a catalog too large for one prompt: a message is asked about the one or two shelves that it may be about.
+"""Classify with a catalog too large for one prompt: the model is asked about the one or two shelves that fit a message.
 
-Each shelf has a prompt and an automaton of its own. One of them is held at a time, so memory does not grow with the catalog.
-What is asked at once is asked shelf by shelf: each prompt is computed once. Knows a classifier and an index, no engine.
+Each shelf has its own prompt and automaton. One of them is held at a time, so memory does not grow with the catalog. Messages
+are asked shelf by shelf, so each prompt is computed once per call. Knows a classifier and an index, no engine.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from intent.retrieve.index import Index
 from intent.retrieve.route import NOTHING, NOWHERE, Asks, route
 from intent.schema import Intent, IntentSchema, items_of
 
-# Of messages that no product is like, the share that asks for none of the catalog's: docs/catalogs.md.
+# The share of the messages near no product that really ask for none of the catalog's products (docs/catalogs.md).
 SURE_OF_NOTHING = 0.95
-# The variant that such an answer is from.
+# The variant of such an answer.
 RETRIEVER = "retriever"
 
 
@@ -36,9 +36,9 @@ class Asked(Classifier, Protocol):
 
 @dataclass
 class Shelved:
-    """A `Classifier` over another, which must not abstain by itself.
+    """A `Classifier` on top of another, which must not abstain by itself.
 
-    Raises ConfigError where the schema's messages are lists: their items may lie on many shelves.
+    Raises ConfigError if the schema's messages are lists, because their items may be on many shelves.
     """
 
     classifier: Asked
@@ -76,7 +76,7 @@ class Shelved:
         return route_for(self.schema, self.index, messages)
 
     def classify_asks(self, messages: Sequence[str], shelves: np.ndarray) -> list[Prediction]:
-        """What each message means, were its shelf the whole catalog."""
+        """Return what each message means if its shelf is the whole catalog."""
         found: dict[int, Prediction] = {}
         for shelf in np.unique(shelves).tolist():
             rows = np.flatnonzero(shelves == shelf).tolist()
@@ -96,28 +96,28 @@ class Shelved:
 
 
 def route_for(schema: IntentSchema, index: Index, messages: Sequence[str]) -> Asks:
-    """Return which shelves messages are asked about; none where no product is like one and the schema can say so."""
+    """Return which shelves messages are asked about: none if no product is near and the schema has a value for that."""
     return route(index, messages, nothing=NOTHING if nothing_of(schema) else None)
 
 
 def nothing_of(schema: IntentSchema) -> Intent | None:
-    """Return the intent that asks for none of the products, or None where the schema has no single one."""
+    """Return the intent that asks for none of the products, or None if the schema does not have exactly one."""
     ends = schema.slots[0].ends
     return schema.intent([ends[0]]) if len(ends) == 1 else None
 
 
 def require_one_intent(schema: IntentSchema, products: int) -> None:
-    """Raises ConfigError where messages of the schema are lists, which shelves cannot answer."""
+    """Raise ConfigError if messages of the schema are lists, which shelves cannot answer."""
     if schema.repeat > 1:
         told = f"has {products:,} products, which are asked about shelf by shelf, and {schema.name!r} means lists of them"
         raise ConfigError("catalog", schema.name, f"{told}; use schema=cart, or a catalog of at most shelves_above products")
 
 
 def surest(asks: Asks, fine: np.ndarray, named: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Of each message, in order, the ask whose answer counts.
+    """Return, for each message in order, the ask whose answer counts.
 
-    `fine`, `named` (bool) and `confidence`: of each ask's answer, that it is no rejection, that it names a product, and how
-    sure it is. A product goes before none, which only says that the product is not on that shelf; then the surer counts.
+    `fine` (bool): the answer is not a rejection. `named` (bool): it names a product. `confidence`: of the answer. A product
+    takes precedence over none, which only says that the product is not on that shelf. Then the higher confidence counts.
     """
     order = np.lexsort((asks.first, confidence, named, fine, asks.rows))
     return order[np.append(np.diff(asks.rows[order]) > 0, True)] if len(order) else order

@@ -1,1 +1,1 @@
-"""How good and how fast a variant is: metrics, benchmark, report. Knows classifiers by their interface only."""
+"""Measure how good and how fast a variant is: metrics, benchmark, report. Knows classifiers by their interface only."""

@@ -1,4 +1,6 @@
-"""The gold set: messages written by hand, in two halves. Their rule is in `gold/README.md`: the measure half only measures."""
+"""Read the gold set: messages written by hand, in two halves. `gold/README.md` has their rule: the measure half
+only measures.
+"""
 
 import json
 from importlib.resources import files
@@ -19,9 +21,9 @@ NONE = "none"
 
 
 def load(half: str, lists: bool = False) -> tuple[list[Example], dict[str, tuple[str, ...]]]:
-    """The examples of `half` ("guide" or "measure") and, by catalog id, the product names that they refer to.
+    """Return the examples of `half` ("guide" or "measure") and, by catalog id, the product names that they refer to.
 
-    `lists`: as a schema that repeats labels them, each with a list, and those that ask for several things with them.
+    `lists`: label them as a schema that repeats does, each with a list, and include messages that ask for several things.
     Raises ConfigError for any other half.
     """
     if half not in HALVES:
@@ -32,7 +34,7 @@ def load(half: str, lists: bool = False) -> tuple[list[Example], dict[str, tuple
 
 
 def publish(half: str, workspace: str, options: StorageOptions, lists: bool = False) -> Artifact:
-    """The half as a data set in `workspace`, to be measured on; its messages are the split `test`, and it has no other."""
+    """Publish the half as a data set in `workspace` to measure on. Its messages are the split `test`, its only one."""
     examples, catalogs = load(half, lists)
 
     def build(folder: Path) -> dict:
@@ -47,7 +49,7 @@ def publish(half: str, workspace: str, options: StorageOptions, lists: bool = Fa
 
 
 def messages() -> list[str]:
-    """The messages of both halves, those with lists too, for keeping them out of training."""
+    """Return the messages of both halves, including lists, to keep them out of training."""
     return [example.message for half in HALVES for example in load(half, lists=True)[0]]
 
 
@@ -60,7 +62,7 @@ def _rows(name: str) -> list[dict]:
 
 
 def _example(row: dict, lists: bool) -> Example:
-    """A row's example. `lists`: its list, where it has one beside its label; else the list of the one intent that it means."""
+    """Return a row's example. `lists`: use its list if it has one beside its label, else a list of its one intent."""
     one, several = row.pop("intent", None), row.pop(INTENTS, None)
     if lists:
         several = several if several is not None else [] if one["action"] == NONE else [one]

@@ -1,4 +1,4 @@
-"""What a machine is, as far as it decides how fast a model runs."""
+"""Describe a machine as far as it determines how fast a model runs."""
 
 import os
 import platform
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from intent import hardware
 
-# The instruction sets that the kernels of llama.cpp and of PyTorch choose by.
+# The instruction sets by which llama.cpp and PyTorch choose their kernels.
 FLAGS = ("avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "i8mm")
 
 
 def machine() -> dict:
-    """CPU, its flags among FLAGS, logical CPUs that this process may use, memory in GiB, GPU or None, system."""
+    """Return the CPU, its flags among FLAGS, the logical CPUs of this process, memory in GiB, GPU or None, and system."""
     cpus, gpu = len(os.sched_getaffinity(0)), hardware.gpu()
     return {
         "cpu": hardware.cpu(cpus).model,

@@ -1,6 +1,6 @@
-"""One variant measured on one kind of hardware, as an artifact: its predictions and its figures, made once.
+"""Measure one variant on one kind of hardware, as an artifact: its predictions and its figures, made once.
 
-Knows loaders and artifacts, never a cluster; `measure` is what a worker runs, alone.
+Knows loaders and artifacts, never a cluster. A worker runs `measure` alone.
 """
 
 import io
@@ -29,7 +29,7 @@ from intent.storage import StorageOptions
 from intent.synth import dataset
 from intent.synth.example import Example
 
-# Bumped when the same settings are measured in another way.
+# Raise it when the same settings are measured in another way.
 VERSION = 1
 LIMIT = 2 * 3600.0
 PREDICTIONS, VALIDATION, SPEED = "predictions.parquet", "validation.parquet", "speed.json"
@@ -38,7 +38,7 @@ SPLIT = "test"
 
 @dataclass(frozen=True)
 class Trial:
-    """What is to be measured: a variant on a data set's held-out messages, `batch` of them together, on some hardware.
+    """What to measure: a variant on a data set's held-out messages, `batch` of them together, on some hardware.
 
     `batch` None: as many as the engine finds memory for.
     """
@@ -50,7 +50,7 @@ class Trial:
 
     @property
     def validates(self) -> bool:
-        """Whether validation messages are labelled too: a threshold for what is out of scope is set on them."""
+        """Whether validation messages are labelled too, to set the threshold for messages out of scope."""
         return has_outside(self.loader.prompt.schema)
 
     @property
@@ -70,7 +70,7 @@ class Trial:
 
 
 def measure(trial: Trial, workspace: str, options: StorageOptions, report: Report = unreported) -> Artifact:
-    """The measurement, made in this process where it is not there yet."""
+    """Return the measurement, made in this process if it does not exist."""
 
     def build(folder: Path) -> dict:
         files = Files(trial.data, options)
@@ -90,7 +90,7 @@ def measure(trial: Trial, workspace: str, options: StorageOptions, report: Repor
 
 
 def _label(load: Load, examples: Sequence[Example], report: Report) -> list[Prediction]:
-    """A prediction of each example of a schema without a catalog."""
+    """Return a prediction of each example of a schema without a catalog."""
     report(0, 0, "", "labels validation messages")
     classifier = load(())
     try:
@@ -101,7 +101,7 @@ def _label(load: Load, examples: Sequence[Example], report: Report) -> list[Pred
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises IntentError in a block, on a process' main thread, that takes longer: the others wait for its CPUs."""
+    """Raise IntentError if a block on a process's main thread takes longer, because others wait for its CPUs."""
 
     def end(*_) -> None:
         raise IntentError(f"not measured in {seconds / 3600:g} hours; measure fewer messages (data.test), or on other hardware")
@@ -121,7 +121,7 @@ def read(measurement: Artifact, options: StorageOptions) -> tuple[list[Predictio
 
 
 def read_validation(measurement: Artifact, options: StorageOptions) -> list[Prediction] | None:
-    """The predictions of the validation messages; None where a measurement has none."""
+    """Return the predictions of the validation messages; None if a measurement has none."""
     return _read(Files(measurement, options), VALIDATION) if VALIDATION in measurement.record.files else None
 
 

@@ -1,6 +1,6 @@
-"""What a benchmark measures, each in a process of its own: our engines, what a user would write first, and the limit.
+"""Measure for a benchmark, each meter in its own process: our engines, the code that a user would write first, and the limit.
 
-A meter loads when it is made. `run(rows)` puts those messages through and counts tokens and latencies.
+A meter loads when it is created. `run(rows)` processes these messages and counts tokens and latencies.
 """
 
 import time
@@ -34,13 +34,13 @@ class Workload:
         return Workload(self.prompt, self.messages[number::of], self.intents[number::of])
 
     def text(self, row: int) -> str:
-        """The whole prompt of a message, as an engine reads it."""
+        """Return the whole prompt of a message, as an engine reads it."""
         return f"{self.prompt.prefix}{normalize(self.messages[row])}{SEPARATOR}"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """`messages` in `seconds`, warm; `tokens`: what the model computed for them; `latencies` in seconds, one a message."""
+    """`messages` in `seconds`, warm. `tokens`: computed by the model for them. `latencies`: in seconds, one per message."""
 
     messages: int
     seconds: float
@@ -49,7 +49,7 @@ class Reading:
 
 
 class Meter(Protocol):
-    """`step`: how many messages one `run` takes; None: as many as there is time for. `total`: how many there are."""
+    """A meter. `step`: the messages of one `run`; None: as many as there is time for. `total`: the number of messages."""
 
     step: int | None
     total: int
@@ -60,10 +60,12 @@ class Meter(Protocol):
 
 
 def measure(meter: Meter, seconds: float, first: int) -> Reading:
-    """For about `seconds`, at most every message once, after `first` that do not count: a first pass compiles and repacks."""
+    """Measure for about `seconds`, at most every message once, after `first` messages that do not count: a first pass compiles
+    and repacks.
+    """
     warm = _timed(meter, range(min(first, meter.total)))
     meter.tokens, meter.latencies = 0, []
-    # Never fewer at once than the row says are together.
+    # Never fewer at once than the row says.
     step = meter.step or min(meter.total, max(first, round(seconds * min(first, meter.total) / warm)))
     done, spent = 0, 0.0
     while done < meter.total and spent < seconds:
@@ -81,10 +83,10 @@ def _timed(meter: Meter, rows: Sequence[int]) -> float:
 
 @dataclass
 class GoldWalk(Walk):
-    """A walk to the gold answers: the logits are computed and read as ever, then the gold choice is made the best.
+    """A walk to the gold answers: the logits are computed and read as usual, then the gold choice is made the best.
 
-    So every engine, codec and file decides as often as a model that is right, whatever its weights. A message's latency
-    is from the start of the forward pass that it enters with to its last decision.
+    So every engine, codec and file makes as many decisions as a model that is always right, whatever its weights. A message's
+    latency runs from the start of the forward pass that it enters to its last decision.
     """
 
     targets: Sequence[Target] = ()
@@ -127,7 +129,7 @@ class GoldWalk(Walk):
 
 
 class EngineMeter:
-    """One of our engines, on its way to the gold answers."""
+    """One of our engines on its way to the gold answers."""
 
     step = None
 
@@ -150,7 +152,7 @@ class EngineMeter:
 
 
 class CompletionMeter:
-    """`Llama.create_completion`, one message after the other; llama.cpp keeps what a prompt shares with the last one."""
+    """`Llama.create_completion`, one message after the other. llama.cpp keeps what a prompt shares with the last one."""
 
     step = 1
 
@@ -208,7 +210,7 @@ class GenerateMeter:
 
 
 class PrefillMeter:
-    """llama.cpp's rate for one batch of 512 tokens (`llama-bench`'s pp512). A message here is one such batch."""
+    """llama.cpp's rate for one batch of 512 tokens (`llama-bench`'s pp512). Here a message is one such batch."""
 
     step, total = 1, 1000
 
@@ -228,7 +230,7 @@ class PrefillMeter:
 
 
 class ForwardMeter:
-    """A plain forward pass over `rows` times 512 tokens of a transformers model. A message here is one such pass."""
+    """A plain forward pass over `rows` times 512 tokens of a transformers model. Here a message is one such pass."""
 
     step, total = 1, 1000
 
@@ -249,5 +251,5 @@ class ForwardMeter:
 
 
 def _arbitrary(seed: int, rows: int) -> list[list[int]]:
-    """Token ids that every vocabulary has."""
+    """Return token ids that every vocabulary has."""
     return np.random.default_rng(seed).integers(3, 250, (rows, PREFILL_TOKENS)).tolist()

@@ -1,4 +1,4 @@
-"""How right a variant is: exact match, per slot, per language and phenomenon, calibration, confusion, and agreement."""
+"""Score how right a variant is: exact match, per slot, language and phenomenon, calibration, confusion, and agreement."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,18 +17,18 @@ DRAWS, LEVEL = 2000, 95
 
 @dataclass(frozen=True)
 class Score:
-    """Shares in [0, 1] over `messages`. `slots`: share right by slot; what is not answered is right in none. `ece`: expected
-    calibration error of the answers, equal-width bins.
+    """Shares in [0, 1] over `messages`.
 
-    `none`: how right the answer "none" is, over all and by phenomenon (`_none`); empty where it is never meant or said.
+        slots        share right by slot; an unanswered message is right in none
+        none         how right the answer "none" is, over all and by phenomenon (`_none`); empty if it is never meant or said
+        ece          expected calibration error of the answers, equal-width bins
+        kept_at_99   the largest share of answers, most confident first, of which 99 % are right
+        intervals    95 % bootstrap intervals of "exact", "slots.NAME", "languages.NAME", "phenomena.NAME", "none.NAME"
+        sizes        the messages of each of these
 
-    `kept_at_99`: the largest share of answers, most confident first, of which 99 % are right. `intervals`: 95 % bootstrap
-    intervals (low, high) of "exact" and of every "slots.NAME", "languages.NAME", "phenomena.NAME" and "none.NAME"; `sizes`:
-    the messages of each of these.
-
-    Of lists, "exact" is the whole list in any order, and `slots` is of the items that are matched with one that is meant.
-    `items`: precision, recall and F1 of whole items, and the calibration error of their confidence. `lengths`: share right by
-    how many items are meant. "items.f1" and "lengths.NAME" have intervals too. Both are empty where a message means one intent.
+    For lists, "exact" is the whole list in any order, and `slots` is about items that are matched with a meant item. `items`:
+    precision, recall and F1 of whole items, and the calibration error of their confidence. `lengths`: share right by the number
+    of meant items. "items.f1" and "lengths.NAME" have intervals too. Both are empty if a message means one intent.
     """
 
     messages: int
@@ -87,11 +87,11 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
 
 
 def _none(examples: Sequence[Example], said: np.ndarray, meant: np.ndarray) -> dict[str, list[bool]]:
-    """For each message that a name counts, whether it holds; a name that counts no message is left out.
+    """Return, for each message that a name counts, whether it holds. Names that count no message are left out.
 
-    "precision": of the messages answered "none", which mean it. "recall": of those that mean it, which are answered so.
-    "recall: KIND": the same of those with one phenomenon. "wrong: KIND": of those with one phenomenon that mean something,
-    which are answered "none" all the same.
+    "precision": of the messages answered "none", those that mean it. "recall": of the messages that mean it, those answered so.
+    "recall: KIND": the same for messages with one phenomenon. "wrong: KIND": of the messages with one phenomenon that mean
+    something, those answered "none".
     """
     found: dict[str, list[bool]] = {"precision": meant[said].tolist(), "recall": said[meant].tolist()}
     kinds: dict[str, list[bool]] = defaultdict(list)
@@ -102,9 +102,9 @@ def _none(examples: Sequence[Example], said: np.ndarray, meant: np.ndarray) -> d
 
 
 def bootstrap(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean under resampling with replacement (Efron 1979); the same each time.
+    """Return the 95 % percentile interval of the mean under resampling with replacement (Efron 1979). It is deterministic.
 
-    Few values are distinct, so a resample is drawn as how often each of them comes: the same distribution, at once.
+    Few values are distinct, so a resample is drawn as the count of each value: the same distribution, but faster.
     """
     distinct, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
     draws = np.random.default_rng(0).multinomial(len(values), counts / len(values), DRAWS)
@@ -113,13 +113,15 @@ def bootstrap(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 
 def loss(examples: Sequence[Example], ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> tuple[float, float, float]:
-    """How much exact match is lost from `theirs` to `ours` on the same messages, and its 95 % paired bootstrap interval."""
+    """Return the loss of exact match from `theirs` to `ours` on the same messages, and its 95 % paired bootstrap interval."""
     lost = [is_right(e.intent, b) - is_right(e.intent, a) for e, a, b in zip(examples, ours, theirs, strict=True)]
     return float(np.mean(lost)), *bootstrap(lost)
 
 
 def confusion(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, list]:
-    """By slot: [meant, said, how often], most frequent first; None is a slot that the intent leaves empty, or no such item."""
+    """Return by slot [meant, said, how often], most frequent first. None is a slot that the intent leaves empty, or a missing
+    item.
+    """
     answers = zip(examples, predictions, strict=True)
     pairs = [pair for example, p in answers for pair in aligned(schema, example.intent, p.intent)]
     counts = {name: Counter((meant.get(name), said.get(name)) for meant, said in pairs) for name in schema.names}
@@ -135,7 +137,7 @@ def slot_is_right(intent: Mapping, prediction: Prediction, name: str) -> bool:
 
 
 def agreement(a: Sequence[Prediction], b: Sequence[Prediction]) -> float:
-    """The share of messages that two variants label alike."""
+    """Return the share of messages that two variants label alike."""
     return float(np.mean([same(x.intent, y.intent) and x.status == y.status for x, y in zip(a, b, strict=True)]))
 
 
@@ -147,19 +149,19 @@ def agreement_by_slot(schema: IntentSchema, a: Sequence[Prediction], b: Sequence
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error (Naeini et al., AAAI 2015) with equal-width bins."""
+    """Return the expected calibration error (Naeini et al., AAAI 2015) with equal-width bins."""
     return float(sum(abs(true - said) * share for said, true, share in reliability(confidence, right)))
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:
-    """(mean confidence, share right, share of all) of each equal-width bin of the confidence that holds any."""
+    """Return (mean confidence, share right, share of all) of each non-empty equal-width bin of the confidence."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     among = [bins == b for b in np.unique(bins)]
     return [(float(confidence[rows].mean()), float(right[rows].mean()), float(rows.mean())) for rows in among]
 
 
 def kept_share(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """The largest share of answers above one confidence of which `precision` are right."""
+    """Return the largest share of answers above one confidence of which `precision` are right."""
     order = np.argsort(-confidence, kind="stable")
     found, shares = confidence[order], np.cumsum(right[order]) / np.arange(1, len(right) + 1)
     # A threshold keeps all answers of one confidence, or none.
@@ -168,7 +170,7 @@ def kept_share(confidence: np.ndarray, right: np.ndarray, precision: float) -> f
 
 
 def _slots(schema: IntentSchema, pairs: Sequence[tuple[Example, Prediction]]) -> dict[str, list[bool]]:
-    """By slot, whether it is right: of each message, or of each item of a list that is matched with one that is meant."""
+    """Return by slot whether it is right, for each message or for each item of a list that is matched with a meant item."""
     if schema.repeat == 1:
         return {name: [slot_is_right(example.intent, p, name) for example, p in pairs] for name in schema.names}
     found = [pair for example, p in pairs if p.status is Status.OK for pair in aligned(schema, example.intent, p.intent)]
@@ -177,9 +179,9 @@ def _slots(schema: IntentSchema, pairs: Sequence[tuple[Example, Prediction]]) ->
 
 
 def aligned(schema: IntentSchema, meant: Intent | None, said: Intent | None) -> list[tuple[Item, Item]]:
-    """Pairs of items that have most slots in common, at least one; then, beside an empty item, those that have no match.
+    """Pair items that have most slots in common, at least one. Items without a match are paired with an empty item, last.
 
-    An intent that is no list is one pair.
+    An intent that is not a list is one pair.
     """
     if schema.repeat == 1:
         return [(cast(Item, meant or {}), cast(Item, said or {}))]
@@ -196,14 +198,14 @@ def aligned(schema: IntentSchema, meant: Intent | None, said: Intent | None) -> 
 
 
 def _whole_items(meant: Intent, prediction: Prediction) -> tuple[int, int, int]:
-    """How many items of a list are right, said and meant."""
+    """Return how many items of a list are right, said and meant."""
     ours = Counter(answer_key(meant))
     theirs = Counter(answer_key(prediction.intent) if prediction.status is Status.OK else ())
     return (ours & theirs).total(), theirs.total(), ours.total()
 
 
 def _sure_items(pairs: Sequence[tuple[Example, Prediction]]) -> tuple[np.ndarray, np.ndarray]:
-    """The confidence of each item that is answered with one, and whether it is meant."""
+    """Return the confidence of each answered item that has one, and whether the item is meant."""
     found = []
     for example, prediction in pairs:
         meant = answer_key(example.intent) or ()
@@ -214,7 +216,7 @@ def _sure_items(pairs: Sequence[tuple[Example, Prediction]]) -> tuple[np.ndarray
 
 
 def _ratios(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and F1 of (right, said, meant) [3, ...]; 1 where there is nothing to be right about."""
+    """Return precision, recall and F1 of (right, said, meant) [3, ...]; 1 where there is nothing to be right about."""
     right, said, meant = counts
     shares = [(right, said), (right, meant), (2 * right, said + meant)]
     precision, recall, f1 = (np.where(whole > 0, part / np.maximum(whole, 1), 1.0) for part, whole in shares)
@@ -222,7 +224,7 @@ def _ratios(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _bootstrap_f1(counts: np.ndarray) -> tuple[float, float]:
-    """As `bootstrap`, of the F1 of resampled messages. `counts`: (right, said, meant) of each message."""
+    """Return the interval of the F1 of resampled messages, as `bootstrap`. `counts`: (right, said, meant) of each message."""
     distinct, times = np.unique(counts, axis=0, return_counts=True)
     draws = np.random.default_rng(0).multinomial(len(counts), times / len(counts), DRAWS)
     low, high = np.percentile(_ratios((draws @ distinct).T)[2], [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
@@ -230,7 +232,7 @@ def _bootstrap_f1(counts: np.ndarray) -> tuple[float, float]:
 
 
 def _is_nothing(schema: IntentSchema, intent: Intent | None) -> bool:
-    """Whether an answer says that nothing is asked for: `none` or what the schema has in its place, or the empty list."""
+    """Return whether an answer says that nothing is asked for: `none`, the schema's value for it, or the empty list."""
     if schema.repeat > 1:
         return intent is not None and intent[INTENTS] == []
     return (intent or {}).get(schema.names[0]) in schema.nothing

@@ -1,4 +1,6 @@
-"""What a variant gets wrong, for a report's page: the worst messages, what it takes for what, what its confidence is worth."""
+"""Show a variant's mistakes on a report's page: the worst messages, the confusions, and how well its confidence is
+calibrated.
+"""
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from intent.evaluate.tables import Table
 from intent.schema import INTENTS, items_of
 
-# A slot of more values than this is told by its most frequent confusions instead of a matrix.
+# A slot with more values than this gets its most frequent confusions instead of a matrix.
 MATRIX = 12
 PAIRS = 20
 
 
 def told(name: str, result: Mapping) -> Iterator[str]:
-    """The HTML of a result's `worst`, its confusion by slot and its reliability, each to be opened."""
+    """Return the HTML of a result's `worst`, its confusion by slot and its reliability, each collapsible."""
     worst = [[w["message"], _intent(w["meant"]), _intent(w["said"]), f"{w['confidence']:.3f}"] for w in result["worst"]]
     table = Table(("message", "meant", "said", "confidence"), worst)
     yield f"<details><summary>{html.escape(name)}: the {len(worst)} most confident mistakes</summary>"
@@ -27,7 +29,7 @@ def told(name: str, result: Mapping) -> Iterator[str]:
 
 
 def confusion_table(pairs: Sequence[Sequence]) -> Table:
-    """Of [meant, said, how often]: a matrix where the slot has few values, else the most frequent confusions."""
+    """Return a table of [meant, said, how often]: a matrix if the slot has few values, else the most frequent confusions."""
     values = list(dict.fromkeys(value for meant, said, _ in pairs for value in (meant, said)))
     if len(values) > MATRIX:
         wrong = [[_value(meant), _value(said), f"{n:,}"] for meant, said, n in pairs if meant != said]

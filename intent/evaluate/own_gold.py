@@ -1,4 +1,4 @@
-"""A gold set of the user's own: a file of messages labelled by hand, about the user's catalog and schema."""
+"""Read the user's own gold set: a file of messages labelled by hand, about the user's catalog and schema."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +10,10 @@ from intent.table import read_rows
 
 
 def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str], column: str, field: str) -> dict[str, Intent]:
-    """What each message of a file means: its `column`, and one column a slot, as in a night's output; empty is null.
+    """Return what each message of a file means. `column`: the messages; each slot has its own column; empty is null.
 
-    Lists stand in one column `intents`, as JSON text or as a list. Raises ConfigError, naming the configuration's `field` and
-    the row, for an intent that schema and catalog do not allow.
+    Lists are in one column `intents`, as JSON text or as a list. Raises ConfigError, naming the setting `field` and the row,
+    for an intent that the schema and the catalog do not allow.
     """
     meant: dict[str, Intent] = {}
     first = schema.names[0] if schema.repeat == 1 else INTENTS
@@ -34,7 +34,7 @@ def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str],
 
 
 def _item(row: Mapping, schema: IntentSchema) -> Item:
-    """A row's values; raises ValueError where a count is no number."""
+    """Return a row's values. Raises ValueError if a count is not a number."""
     given: dict[str, Any] = {slot.name: None if row.get(slot.name) == "" else row.get(slot.name) for slot in schema.slots}
     for slot in schema.slots:
         if isinstance(slot, Entity | Count) and isinstance(given[slot.name], str):
@@ -43,7 +43,7 @@ def _item(row: Mapping, schema: IntentSchema) -> Item:
 
 
 def _list(cell: object, schema: IntentSchema) -> Intent:
-    """The items of a cell, where a count may be left out for its default. Raises ValueError for what is no list of items."""
+    """Return the items of a cell. A missing count is its default. Raises ValueError if it is not a list of items."""
     items = [_item(item, schema) for item in schema.items_in(cell, INTENTS)]
     defaults = {slot.name: slot.default for slot in schema.slots if isinstance(slot, Count)}
     return {INTENTS: [item | {name: d for name, d in defaults.items() if item[name] is None} for item in items]}

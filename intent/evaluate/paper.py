@@ -1,4 +1,4 @@
-"""What "Performance Trade-offs of Optimizing Small Language Models for E-Commerce" found, beside what was measured here."""
+"""Compare what was measured here with "Performance Trade-offs of Optimizing Small Language Models for E-Commerce"."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ ABOUT = (
 )
 COLUMNS = ("of arXiv 2510.21970", "there", "here", "measured with")
 Result = Mapping
-# The paper's baseline is in 16 bits; so is what a GPU takes for "reference".
+# The paper's baseline uses 16 bits. So does "reference" on a GPU.
 BASES = ("reference-float16", "reference-bfloat16", "reference", "reference-float32")
 NOT_HERE = "not measured"
 
@@ -49,7 +49,9 @@ def _exact(what: str, there: str, found: Sequence[tuple[str, Result]]) -> list[C
 
 
 def _pairs(measured: Mapping[str, Result], engine: str, kind: str) -> list[tuple[str, Result, Result]]:
-    """(name, result, the reference of its hardware class nearest to 16 bits) of the engine's results on that kind."""
+    """Return (name, result, the reference of its hardware class nearest to 16 bits) of the engine's results on that
+    hardware.
+    """
     own = [result for result in measured.values() if result["engine"] == "reference"]
     own.sort(key=lambda result: BASES.index(result["variant"]), reverse=True)
     bases = {result["hardware"]["model"]: result for result in own}
@@ -61,7 +63,7 @@ def _pairs(measured: Mapping[str, Result], engine: str, kind: str) -> list[tuple
 
 
 def _ratio(what: str, there: str, pairs: Sequence[tuple], field: str, least: bool = False) -> list[Cell]:
-    """The best of the pairs: the least of the field, or the most, against its base."""
+    """Return the best ratio of the pairs: the lowest or the highest of the field against its base."""
     known = [(result[field] / base[field], name, base) for name, result, base in pairs if result[field] and base[field]]
     if not known:
         return [what, there, NOT_HERE, None]

@@ -1,4 +1,4 @@
-"""A report's plots: SVG without scripts, coloured by the page's own style. Knows points and names, never what they measure."""
+"""Draw a report's plots: SVG without scripts, colored by the page's own style. Knows points and names, not their meaning."""
 
 import html
 import math
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 40
 LETTER, LINE = 7.0, 13
-# More names than these, after those of the front, are noise.
+# More names than this, after those of the front, are left out.
 NAMES = 10
-# A range wider than this is drawn on a logarithmic axis.
+# A wider range gets a logarithmic axis.
 LOG_FROM = 5.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """`y` with its interval (low, high); `kind` is a class of the page's style."""
+    """A point. `y` has an interval (low, high). `kind` is a class of the page's style."""
 
     name: str
     x: float
@@ -26,7 +26,9 @@ class Point:
 
 
 def front(points: Sequence[Point], more: bool) -> list[Point]:
-    """The Pareto front, from its cheap end: points that no other equals or beats in both, `more` x (or less) and more y."""
+    """Return the Pareto front, from its cheap end: points that no other equals or beats in both x and y. `more`: more x is
+    better.
+    """
     best: list[Point] = []
     for point in sorted(points, key=lambda p: (-p.x if more else p.x, -p.y)):
         if not best or point.y > best[-1].y:
@@ -35,7 +37,7 @@ def front(points: Sequence[Point], more: bool) -> list[Point]:
 
 
 def tradeoff(title: str, axis: str, points: Sequence[Point], more: bool) -> str:
-    """A figure of y against x with the Pareto front; `more`: whether more x is better."""
+    """Draw y against x with the Pareto front. `more`: more x is better."""
     scale = _Scale([p.x for p in points])
     low, high = min(p.interval[0] for p in points), max(p.interval[1] for p in points)
     rise = _Rise(max(0.0, low - 0.02), min(1.0, high + 0.02))
@@ -55,7 +57,7 @@ def tradeoff(title: str, axis: str, points: Sequence[Point], more: bool) -> str:
 
 
 class _Scale:
-    """x to pixels, with room on both sides; logarithmic where values are far apart."""
+    """Map x to pixels, with room on both sides; logarithmic if values are far apart."""
 
     def __init__(self, values: Sequence[float]):
         low, high = min(values), max(values)
@@ -76,7 +78,7 @@ class _Scale:
 
 
 class _Rise:
-    """A share to pixels, upwards."""
+    """Map a share to pixels, upwards."""
 
     def __init__(self, low: float, high: float):
         self.low, self.high = low, max(high, low + 0.01)
@@ -86,7 +88,7 @@ class _Rise:
 
 
 def _even(low: float, high: float, about: int) -> list[float]:
-    """Round numbers from `low` to `high`, `about` so many."""
+    """Return about `about` round numbers from `low` to `high`."""
     step = 10 ** math.floor(math.log10((high - low) / about))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= about)
     return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
@@ -107,7 +109,7 @@ def _grid(scale: _Scale, rise: _Rise, axis: str) -> Iterator[str]:
 
 
 def _staircase(corners: Sequence[tuple[float, float]], scale: _Scale, more: bool) -> str:
-    """The best y that is to be had at each x: from the edge of the good side over every corner, downwards at the end."""
+    """Return the best reachable y at each x: from the good edge over every corner, downwards at the end."""
     path = [f"M{corners[0][0]:.1f},{HEIGHT - BOTTOM}", f"V{corners[0][1]:.1f}"]
     for x, y in corners[1:]:
         path += [f"H{x:.1f}", f"V{y:.1f}"]
@@ -116,7 +118,7 @@ def _staircase(corners: Sequence[tuple[float, float]], scale: _Scale, more: bool
 
 
 def _labels(wanted: Sequence[tuple[str, float, float]], points: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """Names beside their points, the first ones first; one that finds no free place is left to the point's title."""
+    """Put names beside their points, the first ones first. A name without free space stays in the point's title only."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     for name, x, y in wanted:
         wide = LETTER * len(name)

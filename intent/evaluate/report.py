@@ -1,7 +1,7 @@
-"""What a sweep found, as one HTML page for people, as Markdown and as Parquet.
+"""Render the result of a sweep as one HTML page, as Markdown and as Parquet.
 
-The page has no scripts and asks for nothing from elsewhere; all that comes from data is text in it. Knows results (a plain
-mapping a row, see `results.py`) and where they came from, never how they were measured.
+The page has no scripts and loads nothing. All data in it is text. Knows results (one plain mapping per row, see `results.py`)
+and where they came from, never how they were measured.
 """
 
 import html
@@ -46,14 +46,14 @@ KINDS |= {
     "embedding": "logistic regression on embeddings",
     "cascade": "the SVM where it is sure, else a language model",
 }
-# What a quiet machine's own services take of its CPUs, and no more.
+# The services of a quiet machine use at most this share of its CPUs.
 ALONE = 0.05
 
 Results = Mapping[str, Mapping]
 
 
 def write_report(folder: Path, results: Results, selected: Results, sources: Sources) -> None:
-    """`selected`: what was chosen, by model of processor, as plain `Selected`s."""
+    """Write the report. `selected`: the choice, by model of processor, as plain `Selected`s."""
     (folder / REPORT).write_text(render_html(results, selected, sources), encoding="utf-8")
     (folder / MARKDOWN).write_text(render_markdown(results, selected, sources), encoding="utf-8")
     pq.write_table(numbers(results), folder / PARQUET, compression="zstd")
@@ -61,14 +61,14 @@ def write_report(folder: Path, results: Results, selected: Results, sources: Sou
 
 
 def crowded(results: Results) -> str:
-    """Which rows were not measured alone, in words; empty where all were."""
+    """Return which rows were not measured alone, as text; "" if all were."""
     found = [(name, r.get("others") or 0.0) for name, r in _measured(results).items()]
     names = ", ".join(f"{name} ({share:.0%})" for name, share in found if share > ALONE)
     return f"Slower than it can be, because others used the CPUs meanwhile (their share): {names}." if names else ""
 
 
 def render_text(results: Results) -> str:
-    """The results as a terminal shows them."""
+    """Render the results for a terminal."""
     wanted = [COLUMNS.index(name) for name in SUMMARY]
     rows = [row if len(row) == 2 else [row[i] for i in wanted] for row in trade_off(results).rows]
     labels = "\n" + _scope(measured).text() if (measured := _of_labels(results)) else ""
@@ -88,14 +88,14 @@ def render_html(results: Results, selected: Results, sources: Sources) -> str:
 
 
 def numbers(results: Results) -> pa.Table:
-    """A row a result; nested figures as columns with dotted names ("score.languages.en"), lists left out."""
+    """Return one row per result. Nested figures become columns with dotted names ("score.languages.en"); lists are left out."""
     rows = [{"row": name} | dict(_flat(result)) for name, result in results.items()]
     names = dict.fromkeys(name for row in rows for name in row)
     return pa.Table.from_pydict({name: [row.get(name) for row in rows] for name in names})
 
 
 def confusions(results: Results) -> pa.Table:
-    """How often each row says what, as text, where what is meant; null is a slot that is left empty."""
+    """Return how often each row says what, where what is meant, as text. null is a slot that is left empty."""
     rows = [
         (name, slot, *(None if value is None else str(value) for value in pair), times)
         for name, result in _measured(results).items()
@@ -120,7 +120,7 @@ def _flat(values: Mapping, above: str = "") -> Iterator[tuple[str, object]]:
 
 
 def trade_off(results: Results) -> Table:
-    """Every row's figures; one that failed has its reason instead."""
+    """Return every row's figures. A row that failed has its reason instead."""
     return Table(COLUMNS, [[n, r["reason"]] if "reason" in r else _row(n, r) for n, r in results.items()])
 
 
@@ -162,13 +162,13 @@ def _title(results: Results, sources: Sources) -> str:
 
 
 def _how(results: Results, sources: Sources) -> str:
-    """What figures are quoted with: hardware, command and code."""
+    """Return what figures are quoted with: hardware, command and code."""
     machines = ", ".join(dict.fromkeys(_machine(result) for result in _measured(results).values()))
     return f"Measured on {machines or 'nothing'}, {sources.date}, by {sources.command}, intent {sources.code}."
 
 
 def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[tuple[str, str, Table]]:
-    """(heading, note, table) of everything that Markdown shows too."""
+    """Yield (heading, note, table) of everything that Markdown shows too."""
     chosen = [[model, choice["variant"], choice["reason"]] for model, choice in selected.items()]
     yield (
         "Selected",
@@ -199,7 +199,7 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
 
 
 def _file_types(measured: Results) -> list[list[Cell]]:
-    """A row a GGUF: its tensor types with their bytes, and how many bytes are in a type that its name does not ask for."""
+    """Return one row per GGUF: its tensor types with their bytes, and the bytes in a type that its name does not request."""
     files = {result["variant"]: result for result in measured.values() if "types" in result}
     return [
         [
@@ -216,7 +216,7 @@ def _of_labels(results: Results) -> Results:
 
 
 def _scope(labels: Results) -> Table:
-    """Two rows a variant: as it answers, and with the threshold."""
+    """Return two rows per variant: as it answers, and with the threshold."""
     columns = ("variant", "below", "in scope", "macro F1", "out-of-scope recall", "precision", "messages/s", "$ per million")
     rows: list[list[Cell]] = []
     for name, result in labels.items():
@@ -252,7 +252,7 @@ def _items(lists: Results) -> Table:
 
 
 def _shares(measured: Results, group: str) -> Table:
-    """A row a group's member, a column a variant."""
+    """Return one row per member of a group and one column per variant."""
     names = sorted({name for result in measured.values() for name in result["score"][group]})
     rows = [[_sized(measured, group, name), *(_share(r["score"], group, name) for r in measured.values())] for name in names]
     return Table((group, *measured), rows)
@@ -311,7 +311,7 @@ def _section(heading: str, note: str, table: Table, prose: bool = False) -> str:
 
 
 def _plots(measured: Results) -> Iterator[str]:
-    """Speed and memory by hardware class, in which alone they compare; price over all."""
+    """Plot speed and memory per hardware class, since they compare only there, and the price over all."""
     own = [result["hardware"] for result in measured.values() if result["engine"] != HOSTED]
     classes = dict.fromkeys((hardware["kind"], hardware["model"]) for hardware in own)
     for kind, model in classes:
@@ -335,14 +335,14 @@ def _plot(title: str, axis: str, measured: Results, field: str, more: bool = Fal
 
 
 def _telling(measured: Results, selected: Results) -> list[str]:
-    """The rows whose mistakes are told: the first, and what was selected."""
+    """Return the rows whose mistakes are shown: the first, and those selected."""
     chosen = {(choice["variant"], choice["batch"], model) for model, choice in selected.items()}
     found = [n for n, r in measured.items() if (r["variant"], r["batch"], r["hardware"]["model"]) in chosen]
     return list(dict.fromkeys([*list(measured)[:1], *found]))
 
 
 def _rendered(card: str) -> str:
-    """The data card's Markdown; HTML in it is text, and so are links and pictures: its samples are anybody's messages."""
+    """Render the data card's Markdown. HTML, links and pictures in it stay text: its samples are other people's messages."""
     from markdown_it import MarkdownIt
 
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")

@@ -1,4 +1,4 @@
-"""What was measured, as the rows of a report: plain values that JSON and Parquet can hold."""
+"""Turn measurements into the rows of a report: plain values that JSON and Parquet can hold."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ WEIGHTS = (".safetensors", ".gguf")
 
 @dataclass(frozen=True)
 class Measured:
-    """A trial's outcome. `hourly_price`: USD of the hardware that it had to itself, or None. `validation`: predictions of the
-    validation messages, where a threshold is set on them.
+    """A trial's result. `hourly_price`: USD per hour of the hardware that it used alone, or None. `validation`: predictions of
+    the validation messages, if a threshold is set on them.
     """
 
     trial: Trial
@@ -38,8 +38,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a threshold for messages out of scope is set on: validation messages, and the share of those in scope that must
-    still be answered right.
+    """The basis of a threshold for messages out of scope: validation messages, and the share of those in scope that must still
+    be answered right.
     """
 
     validation: Sequence[Example]
@@ -48,8 +48,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the measured came from: the held-out examples, the data's card, and the records it was made by; and how it was
-    measured: the day (UTC), the command, the code.
+    """Where the measurements came from: the held-out examples, the data's card and its records; and how they were made: the day
+    (UTC), the command, the code.
     """
 
     examples: list[Example]
@@ -61,7 +61,7 @@ class Sources:
 
     @classmethod
     def read(cls, lineage: Lineage, command: str, trained: bool = True) -> "Sources":
-        """`trained`: something that was measured comes from the checkpoint."""
+        """Read the sources. `trained`: something that was measured comes from the checkpoint."""
         data = lineage.held_out()
         files, records = Files(data, lineage.options), {"examples": (data.uri, data.record)}
         card = files.read(dataset.CARD).decode() if dataset.CARD in data.record.files else ""
@@ -72,7 +72,9 @@ class Sources:
 
 
 def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
-    """The checkpoint, and what it was made of, as far as that is here; its examples may be others than those held out."""
+    """Return the checkpoint and its inputs, as far as they exist here. Its examples may differ from the held-out ones' data
+    set.
+    """
     checkpoint = lineage.checkpoint()
     records = {"checkpoint": (checkpoint.uri, checkpoint.record)}
     for what, kind in (("base", "base"), ("training examples", "data")):
@@ -89,7 +91,7 @@ def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
 def results_of(
     schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured], asked: Asked | None = None
 ) -> dict[str, dict]:
-    """A result by row name. Each is compared with the unquantized reference, where that was measured."""
+    """Return a result by row name. Each is compared with the unquantized reference, if that was measured."""
     return {
         name: _result(schema, examples, row, reference_of(measured, row))
         | _scope(schema, examples, row.predictions, row.validation, asked)
@@ -104,7 +106,9 @@ def _scope(
     validation: Sequence[Prediction] | None = None,
     asked: Asked | None = None,
 ) -> dict:
-    """Of labels, the figures in and out of scope: as answered, and with the threshold that keeps the accuracy asked for."""
+    """Return, for labels, the figures in and out of scope: as answered, and with the threshold that keeps the requested
+    accuracy.
+    """
     if not scope.of_labels(schema):
         return {}
     found: dict = {"answered": asdict(scope.measure(schema, examples, predictions))}
@@ -117,7 +121,7 @@ def _scope(
 
 
 def reference_of(measured: Mapping[str, Measured], row: Measured | None = None) -> Measured | None:
-    """The first reference of the row's own hardware class, else the first of all; None where none was measured."""
+    """Return the first reference of the row's own hardware class, else the first of all; None if none was measured."""
     found = [other for other in measured.values() if other.trial.loader.name.startswith(REFERENCE)]
     same = [other for other in found if row and other.trial.hardware.model == row.trial.hardware.model]
     return next(iter(same + found), None)
@@ -146,7 +150,7 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
 
 
 def _answered(predictions: Sequence[Prediction]) -> dict:
-    """The share of the messages that each model of a cascade answered, by its variant."""
+    """Return the share of the messages that each model of a cascade answered, by its variant."""
     counts = Counter(found.variant for found in predictions if found.variant)
     return {"answered": {name: n / len(predictions) for name, n in counts.items()}} if counts else {}
 
@@ -154,7 +158,7 @@ def _answered(predictions: Sequence[Prediction]) -> dict:
 def hosted_result(
     schema: IntentSchema, examples: Sequence[Example], made: Artifact, options: StorageOptions, reference: Measured | None
 ) -> dict:
-    """The row of a model behind an endpoint, measured as `made`; what only its owner knows is None."""
+    """Return the row of a model behind an endpoint, measured as `made`. What only its owner knows is None."""
     found, figures = hosted.read(made, options)
     config = made.record.config
     return {
@@ -178,7 +182,7 @@ def hosted_result(
 def _quality(
     schema: IntentSchema, examples: Sequence[Example], found: Sequence[Prediction], reference: Measured | None
 ) -> dict:
-    """Without a reference there is neither agreement nor loss."""
+    """Return the figures of the answers. Without a reference there is neither agreement nor loss."""
     theirs = reference and reference.predictions
     return {
         "reference": reference and reference.trial.loader.name,
@@ -192,7 +196,7 @@ def _quality(
 
 
 def worst(examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[dict]:
-    """The wrong answers that were given with the most confidence."""
+    """Return the wrong answers with the highest confidence."""
     wrong = [(p.confidence, e, p) for e, p in zip(examples, predictions, strict=True) if not is_right(e.intent, p)]
     wrong.sort(key=lambda entry: (-entry[0], entry[1].id))
     return [

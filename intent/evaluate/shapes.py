@@ -1,6 +1,6 @@
-"""Models of a published shape with random weights: what speed and memory are measured on where the weights are not to be had.
+"""Make models of a published shape with random weights, to measure speed and memory without the real weights.
 
-A random model's answers mean nothing; a benchmark that wants real ones gives them (see `meters.GoldWalk`).
+A random model's answers mean nothing. A benchmark that needs real ones supplies them (see `meters.GoldWalk`).
 """
 
 import json
@@ -40,7 +40,9 @@ LLAMA3_SPLIT = (
 
 
 def write_shape(shape: str, tokenizer: Path, target: Path, seed: int = 0) -> None:
-    """A float16 checkpoint of `shape` with random weights and the tokenizer of the folder or vocabulary GGUF `tokenizer`."""
+    """Write a float16 checkpoint of `shape` with random weights and the tokenizer of the folder or vocabulary GGUF
+    `tokenizer`.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -60,7 +62,7 @@ def write_shape(shape: str, tokenizer: Path, target: Path, seed: int = 0) -> Non
 
 
 def llama3_tokenizer(vocabulary: Path) -> dict:
-    """The tokenizer.json of a Llama 3 vocabulary in GGUF form. Raises ConfigError where the file holds none."""
+    """Return the tokenizer.json of a Llama 3 vocabulary in GGUF form. Raises ConfigError if the file has none."""
     from gguf import GGUFReader, TokenType
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 

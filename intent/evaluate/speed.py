@@ -1,6 +1,6 @@
-"""How fast a classifier is and what it takes of the machine, in the process that calls, which should do nothing else.
+"""Measure a classifier's speed and resources in the calling process, which should do nothing else.
 
-Knows a classifier by its interface only; who wants clean figures gives it a fresh process and the CPUs to itself.
+Knows a classifier by its interface only. For clean figures, give it a fresh process and its own CPUs.
 """
 
 import gc
@@ -28,8 +28,8 @@ Load = Callable[[Sequence[str]], Classifier]
 class Speed:
     """Rates of all messages together; latency in seconds of a message alone; peaks in bytes.
 
-    `load_seconds`: of the model, once. `gpu_peak_bytes`: what PyTorch reserved (None: no GPU). `joules_per_message`: None
-    where the machine does not count. `others`: the share of the machine's CPU time that others had meanwhile.
+    `load_seconds`: of the model, once. `gpu_peak_bytes`: reserved by PyTorch (None: no GPU). `joules_per_message`: None if the
+    machine does not count them. `others`: the share of the machine's CPU time that others used meanwhile.
     """
 
     messages_per_second: float
@@ -50,7 +50,7 @@ def measure(
     on_gpu: bool = False,
     report: Report = unreported,
 ) -> tuple[list[Prediction], Speed]:
-    """A prediction of each example, in order, and what they took. `load` gives a classifier for a catalog's names."""
+    """Return a prediction of each example, in order, and the speed. `load` returns a classifier for a catalog's names."""
     predictions: dict[int, Prediction] = {}
     loading: list[float] = []
     spent, tokens, crowd, joules = 0.0, 0, 0.0, []
@@ -78,7 +78,7 @@ def measure(
             report(0, 0, "", "asks messages one by one")
             alone += _latencies(classifier, more)
         classifier.close()
-        # Before the next one loads: the peaks are of one alone.
+        # Before the next one loads: each peak is of one model alone.
         del classifier
         gc.collect()
     speed = Speed(
@@ -96,7 +96,7 @@ def measure(
 
 
 def _counter(classifier: Classifier, before: int) -> Callable[[], int]:
-    """How many messages are answered, `before` and from now on; of a classifier that does not count them, those before."""
+    """Return a counter of answered messages, starting at `before`. It stays there if the classifier does not count."""
     start = getattr(classifier, "answered", 0)
     return lambda: before + getattr(classifier, "answered", 0) - start
 
@@ -111,17 +111,17 @@ def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:
 
 
 def peak_bytes(pid: int | str = "self") -> int:
-    """A process' peak resident memory. Not getrusage's: that one also remembers what it was forked from."""
+    """Return this process's peak resident memory. getrusage's also includes the process that it was forked from."""
     return _status("VmHWM", pid)
 
 
 def resident_bytes() -> int:
-    """This process' resident memory now, mapped pages within."""
+    """Return this process's resident memory now, including mapped pages."""
     return _status("VmRSS")
 
 
 def forget_peak() -> None:
-    """From now on `peak_bytes` is of what comes. Where the system allows no reset, it stays an upper bound."""
+    """Reset `peak_bytes`. If the system allows no reset, it stays an upper bound."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -134,7 +134,7 @@ def _status(name: str, pid: int | str = "self") -> int:
 
 
 def gpu_peak_bytes() -> int | None:
-    """What this process' PyTorch reserved of its GPU at most."""
+    """Return the most GPU memory that this process's PyTorch has reserved."""
     # An engine that uses the GPU through PyTorch has imported it by now.
     torch = sys.modules.get("torch")
     return torch.cuda.max_memory_reserved() if torch and torch.cuda.is_available() else None

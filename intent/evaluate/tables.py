@@ -1,4 +1,4 @@
-"""A report's tables, the same cells as aligned text, as Markdown and as HTML. Whatever a cell says is text, never markup."""
+"""Render a report's tables as aligned text, Markdown and HTML. A cell is always text, never markup."""
 
 import html
 import re
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NONE = "-"
-# What would be markup, a link or another cell in a Markdown table.
+# Characters that would be markup, a link or another cell in a Markdown table.
 _ACTIVE = re.compile(r"([\\`*\[\]<>|])")
 
 
@@ -24,9 +24,9 @@ Cell = str | float | Share | None
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` under `columns`. A float or Share is in [0, 1], in HTML on a ground as deep as it is large; None is no value.
+    """`rows` under `columns`. A float or Share is in [0, 1]; in HTML a larger value has a darker background. None is no value.
 
-    The last cell of a row that is too short takes the place of those that it lacks.
+    The last cell of a row that is too short spans the missing cells.
     """
 
     columns: Sequence[str]

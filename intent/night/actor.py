@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 class Night:
     """What every actor of a run needs to know. `types`: the types of the id and the kept columns in every part.
 
-    `router`: for a catalog of shelves; called on a worker, it returns what says which shelves a message is asked about.
+    `router`: for a catalog of shelves; called on a worker, it returns a function that says which shelves messages are asked
+    about.
     """
 
     source: Store | Snapshot

@@ -152,7 +152,7 @@ class Fleet:
             self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}", loading)
 
     def load_while(self, work: Callable[[], T]) -> T:
-        """What `work`, which takes no CPU of the cluster, returns; meanwhile the actors get their nodes and load."""
+        """Return the result of `work`, which uses no CPU of the cluster. Meanwhile the actors get their nodes and load."""
         none, made = Queue([], self.attempts), Future()
 
         def run() -> None:

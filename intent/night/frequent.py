@@ -38,7 +38,8 @@ COUNTS = pa.schema([("message", pa.string()), ("shards", pa.int64()), ("rows", p
 # While counting, memory holds at most this many times the table's size. The messages with the lowest counts so far are dropped.
 SLACK = 8
 CHUNKS, LEAST, MOST = 64, 64, 1_000
-# Of an ask: its shelf, whether it is its message's first, of how many; of its answer: whether it names a product.
+# Of an ask: its shelf, whether it is its message's first, and the number of its message's asks. Of its answer: whether it names
+# a product.
 SHELF, FIRST, ASKS, NAMED = "shelf", "first", "asks", "named"
 
 
@@ -89,7 +90,7 @@ def publish_messages(store: Store, messages: pa.Array) -> None:
 
 
 def publish_asks(store: Store, messages: pa.Array, asks: Asks) -> None:
-    """The table of messages that are asked about shelves, shelf by shelf."""
+    """Publish the table of messages that are asked about shelves, shelf by shelf."""
     order = np.lexsort((asks.rows, asks.shelves))
     said = messages.take(pa.array(asks.rows[order]))
     shelves, many = asks.shelves[order].astype(np.int32), np.bincount(asks.rows)[asks.rows[order]].astype(np.int8)
@@ -114,7 +115,7 @@ def chunks(store: Store) -> list[Shard]:
 
 
 def _edges(shelves: np.ndarray, size: int) -> list[int]:
-    """Where chunks of about `size` rows begin: where a shelf does, or within one that is larger than a chunk."""
+    """Return where chunks of about `size` rows begin: where a shelf begins, or within a shelf that is larger than a chunk."""
     begins = np.flatnonzero(np.diff(shelves, prepend=-2)).tolist()
     edges: list[int] = []
     for start, stop in pairwise([*begins, len(shelves)]):
@@ -165,7 +166,7 @@ def load(store: Store) -> pa.Table | None:
 
 
 def _one_each(answers: pa.Table) -> pa.Table:
-    """Of the answers to a message about several shelves the one that counts; a message of which one is missing is left out."""
+    """Return the answer that counts for each message about several shelves. A message with a missing answer is left out."""
     rows = answers["message"].combine_chunks().dictionary_encode().indices.to_numpy()
     whole = np.bincount(rows)[rows] == answers[ASKS].to_numpy()
     answers, rows = answers.filter(pa.array(whole)), rows[whole]
@@ -182,7 +183,7 @@ def forget(store: Store) -> None:
 
 
 def _rows_of(store: Store, chunk: Shard) -> pa.Table:
-    """The chunk's rows of the table of messages; of the table little more than these is read."""
+    """Return the chunk's rows of the table of messages. Little more of the table is read."""
     with store.open(MESSAGES, chunk.blob) as source:
         file = pq.ParquetFile(source, page_checksum_verification=True)
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]

@@ -35,7 +35,7 @@ from intent.schema import IntentSchema
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 
 FREQUENT_MESSAGES = 100_000
-# With a catalog of shelves, where it is for all messages, so that each shelf's prompt is computed once.
+# With a catalog of shelves, the table holds all messages up to this number, so that each shelf's prompt is computed once.
 SHELVED_MESSAGES = 500_000
 
 

@@ -52,7 +52,7 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
     Raises what the last attempt of a task raised.
     """
     pieces = cut(shards)
-    # The tasks of a short log wait for no CPU: actors may have them all.
+    # The tasks of a short log do not wait for CPUs, because actors may have all of them.
     options = {"num_cpus": 0 if len(pieces) < 2 else 1}
     count, merge = _count.options(**options), _merge.options(**options)
     tasks = _Tasks(pieces, lambda piece: count.remote(night, piece, limit), stage, attempts)
@@ -70,7 +70,7 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
 
 
 def is_short(shards: Sequence[Shard]) -> bool:
-    """Whether one task counts them all, in a second or two."""
+    """Return whether a single task counts all messages in a second or two."""
     return len(cut(shards)) < 2
 
 

@@ -129,9 +129,10 @@ class Worker:
         return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(kept, asked, predictions, ~agreed))
 
     def ask(self, texts: pa.Array, asks: Asks) -> Answers:
-        """The answer of each of `asks` to its text, none of them abstained. An earlier night's to the same shelf serves.
+        """Return the answer of each of `asks` to its text, without abstaining. The label cache's answer for the same shelf
+        serves.
 
-        Messages are counted by their first shelves.
+        Messages are counted by their first shelves. A message that is asked about nothing counts as seen by a model.
         """
         somewhere = np.flatnonzero(asks.shelves != NOWHERE)
         nowhere = np.flatnonzero(asks.shelves == NOWHERE)
@@ -150,7 +151,7 @@ class Worker:
         predictions, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
         order = np.argsort(np.concatenate(places), kind="stable")
         whole = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
-        seen, position = int(first[open_].sum()), np.arange(len(asks))
+        seen, position = int(first[open_].sum()) + len(nowhere), np.arange(len(asks))
         if kept is None:
             return Answers(whole, position, seen)
         agreed = self._agreed(kept, asked, predictions)
@@ -160,11 +161,11 @@ class Worker:
 
     @property
     def _shelved(self) -> Shelved:
-        """The classifier of a catalog of shelves: what is asked about shelves is asked of no other."""
+        """Return the classifier of a catalog of shelves. No other classifier is asked about shelves."""
         return cast(Shelved, self.classifier)
 
     def weights(self, answers: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What `surest` weighs the answers of asks by."""
+        """Return what `surest` needs to compare the answers of asks."""
         fine = pc.not_equal(answers["status"], str(Status.REJECTED))
         named = pc.is_valid(answers[self.schema.entity])
         return fine.to_numpy(), named.to_numpy(), answers["confidence"].to_numpy()

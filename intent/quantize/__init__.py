@@ -1,4 +1,4 @@
-"""From a 16-bit checkpoint to the variants that classify: `gptq.py` for GPUs, `gguf.py` for CPUs.
+"""Turn a 16-bit checkpoint into the variants that classify: `gptq.py` for GPUs, `gguf.py` for CPUs.
 
-Knows nothing of Ray or storage: folders in, folders out.
+Folders in, folders out. Knows nothing of Ray or storage.
 """

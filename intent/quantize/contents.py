@@ -1,4 +1,4 @@
-"""Which tensor types a GGUF file really has: llama.cpp falls back to another where rows do not fit the one asked for."""
+"""Find the tensor types that a GGUF file really has: llama.cpp uses another type if rows do not fit the requested one."""
 
 import re
 from collections import Counter
@@ -12,14 +12,15 @@ DOWN = r"\.ffn_down\."
 
 
 def pattern(part: str, layers: int) -> str:
-    """A regular expression that finds the tensors of a part of a model with so many layers, by their GGUF names."""
+    """Return a regular expression for the GGUF tensor names of a part of a model with so many layers."""
     return {"embed": EMBED, "down": DOWN, "ends": rf"^blk\.(0|{layers - 1})\."}[part]
 
 
 def contents(file: Path, spec: VariantSpec) -> dict:
-    """Count the bytes of the weight matrices: {"types": by tensor type, "fell_back": those in a type not asked for}.
+    """Count the bytes of the weight matrices: {"types": by tensor type, "fell_back": those in a type that was not requested}.
 
-    A file type asks for each of the tensor types that it mixes by design, `spec` for those of the parts that it sets apart.
+    A file type requests each of the tensor types that it mixes by design. `spec` requests those of the parts with a type of
+    their own.
     """
     from gguf import GGUFReader
 
@@ -39,7 +40,7 @@ def contents(file: Path, spec: VariantSpec) -> dict:
 
 
 def describe(metrics: Mapping) -> str:
-    """The `contents` in a record's metrics, in words; empty where there are none."""
+    """Describe the `contents` in a record's metrics; "" if there are none."""
     if "types" not in metrics:
         return ""
     said = ", ".join(f"{kind} {size / 1e6:,.1f} MB" for kind, size in metrics["types"].items())

@@ -51,7 +51,7 @@ def make(
 
 
 def write_f16(checkpoint: Path, target: Path) -> None:
-    """Raises ConfigError for an architecture or tokenizer that is not known here."""
+    """Write an F16 GGUF. Raises ConfigError for an architecture or tokenizer that is not supported."""
     import gguf
 
     config = json.loads((checkpoint / "config.json").read_text())
@@ -169,7 +169,9 @@ def importance_matrix(checkpoint: Path, sequences: list[list[int]], report: Repo
 
 
 def _importance(matrix: ImportanceMatrix) -> tuple:
-    """The C array that the quantizer reads, ended by an entry without a name, and what it points to."""
+    """Return the C array that the quantizer reads, which ends with an entry without a name, and the objects that it
+    points to.
+    """
     import llama_cpp
 
     arrays = {name.encode(): np.ascontiguousarray(values, np.float32) for name, values in matrix.items()}
@@ -213,8 +215,8 @@ def _write_shape(writer, config: dict) -> None:
 
 
 def _write_windows(writer, config: dict, head_size: int) -> None:
-    """Which layers see a window only, how long it is, and their own base of rotary positions."""
-    # What llama.cpp takes for granted of a Gemma 3.
+    """Write which layers have a sliding window, how long it is, and their own base of rotary positions."""
+    # llama.cpp assumes this for every Gemma 3.
     for name, plain in (("query_pre_attn_scalar", head_size), ("attn_logit_softcapping", None)):
         if config.get(name, plain) != plain:
             raise ConfigError("model.source", f"{name}={config[name]}", f"llama.cpp computes with {plain}; quantize to gptq")
@@ -239,7 +241,7 @@ def _llama3_factors(rope: dict, head_size: int) -> np.ndarray:
 
 
 def _tensors(checkpoint: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor of the checkpoint's safetensors files as float32, one at a time."""
+    """Yield every tensor of the checkpoint's safetensors files as float32, one at a time."""
     import torch
     from safetensors import safe_open
 
@@ -250,7 +252,9 @@ def _tensors(checkpoint: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _for_llama_rope(name: str, tensor: np.ndarray, config: dict) -> np.ndarray:
-    """Query and key rows in llama.cpp's interleaved order (transformers holds each head's halves one after the other)."""
+    """Put query and key rows into llama.cpp's interleaved order (transformers stores each head's halves one after
+    the other).
+    """
     if ".q_proj." not in name and ".k_proj." not in name:
         return tensor
     heads = config["num_attention_heads"]

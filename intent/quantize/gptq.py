@@ -1,4 +1,4 @@
-"""A 16-bit checkpoint to GPTQ (Frantar et al., arXiv 2210.17323) through GPTQModel, calibrated on the task's own prompts."""
+"""Quantize a 16-bit checkpoint to GPTQ (Frantar et al., arXiv 2210.17323) with GPTQModel, calibrated on the task's prompts."""
 
 import json
 import os
@@ -15,10 +15,10 @@ GROUP_SIZES = (16, 32, 64, 128, 256)
 
 @contextmanager
 def quiet_gptqmodel() -> Iterator:
-    """The gptqmodel package, imported with a worker pool that fits this machine, its log kept to warnings."""
+    """Import gptqmodel with a worker pool that fits this machine and with its log reduced to warnings."""
     import logging
 
-    # With fewer workers than its loader asks for, gptqmodel refuses to start on one or two cores.
+    # With fewer workers than its loader requests, gptqmodel refuses to start on one or two cores.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, os.cpu_count() or 1)))
     logging.getLogger("gptqmodel").setLevel(logging.WARNING)
     import gptqmodel
@@ -33,7 +33,7 @@ def best_device() -> str:
 
 
 def check_group_size(checkpoint: Path, group_size: int) -> None:
-    """Raises ConfigError where `group_size` does not divide the input width of every linear layer, with those that do."""
+    """Raise ConfigError, with the sizes that fit, if `group_size` does not divide the input width of every linear layer."""
     config = json.loads((checkpoint / "config.json").read_text())
     heads = config["num_attention_heads"]
     attention = heads * (config.get("head_dim") or config["hidden_size"] // heads)
@@ -73,7 +73,7 @@ def quantize(
 
 
 class _Layers:
-    """GPTQModel's layer callback: it is called twice a layer, the second time when the layer is packed."""
+    """GPTQModel's layer callback. It is called twice per layer, the second time when the layer is packed."""
 
     def __init__(self, total: int, report: Report):
         self.done, self.total, self.report = set(), total, report

@@ -1,4 +1,4 @@
-"""How far llama.cpp's quantizer is, by the line that it logs for each tensor."""
+"""Show the progress of llama.cpp's quantizer by the line that it logs for each tensor."""
 
 import ctypes
 import re
@@ -12,7 +12,7 @@ LINE = re.compile(rb"\[ *(\d+)/ *(\d+)\]")
 
 @contextmanager
 def reported(report: Report) -> Iterator[None]:
-    """Reports each tensor that is quantized in the block."""
+    """Report each tensor that is quantized in the block."""
     import llama_cpp
 
     from intent.engine.gguf import _silence

@@ -1,7 +1,7 @@
-"""The vocabulary of a checkpoint's tokenizer.json as a GGUF file holds it.
+"""Write the vocabulary of a checkpoint's tokenizer.json into a GGUF file.
 
-A byte-level BPE keeps its merges. A BPE over characters with byte fallback, as Gemma has, becomes a SentencePiece vocabulary:
-llama.cpp merges the two neighbors whose joint text is the token with the highest score.
+A byte-level BPE keeps its merges. A BPE over characters with byte fallback, such as Gemma's, becomes a SentencePiece
+vocabulary: llama.cpp merges the two neighbors whose joint text is the token with the highest score.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from intent.errors import ConfigError
 
-# A part of the tokenizer's pre-tokenizer that tells it apart -> llama.cpp's name of it.
+# A distinctive part of the tokenizer's pre-tokenizer -> llama.cpp's name for it.
 PRE_TOKENIZERS = (
     (r"\\p{N}{1,3}", "llama-bpe"),
     (r"|\\p{N}|", "qwen2"),
@@ -22,7 +22,7 @@ BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def write_vocabulary(writer, checkpoint: Path, config: dict) -> None:
-    """Add the tokenizer of `checkpoint` to a GGUFWriter. Raises ConfigError where llama.cpp would not split text as it does."""
+    """Add the tokenizer of `checkpoint` to a GGUFWriter. Raises ConfigError if llama.cpp would split text differently."""
     spec = json.loads((checkpoint / "tokenizer.json").read_text())
     if spec["model"].get("type") != "BPE":
         raise ConfigError("model.source", spec["model"].get("type"), "GGUF is written for BPE tokenizers only")
@@ -70,7 +70,7 @@ def _write_scores(writer, spec: dict, config: dict) -> None:
 
 
 def _tokens(spec: dict, size: int) -> tuple[list[str], list[int]]:
-    """The text and llama.cpp's type of every id below `size`; an id that the tokenizer does not use is a [PAD] token."""
+    """Return the text and llama.cpp's type of every id below `size`. An unused id is a [PAD] token."""
     from gguf import TokenType
 
     added = {entry["id"]: entry for entry in spec["added_tokens"]}
@@ -88,10 +88,11 @@ def _merges(spec: dict) -> list[tuple[str, str]]:
 
 
 def _scores(spec: dict) -> dict[str, float]:
-    """Scores that make llama.cpp merge in the order of the tokenizer's merges: minus the rank of a token's first one.
+    """Return scores with which llama.cpp merges in the order of the tokenizer's merges: minus the rank of a token's first
+    merge.
 
-    Raises ConfigError where no scores do: llama.cpp knows tokens, not pairs, so every pair that makes a token must be a
-    merge, and the merges that make one token must follow one another.
+    Raises ConfigError if no such scores exist. llama.cpp knows tokens, not pairs. So every pair that makes a token must be a
+    merge, and the merges that make one token must be consecutive.
     """
     merges, vocabulary = _merges(spec), spec["model"]["vocab"]
     scores: dict[str, float] = {}
@@ -115,7 +116,7 @@ def _refuse_merges(token: str, why: str) -> None:
 
 
 def _check_spaces(spec: dict) -> None:
-    """llama.cpp writes a space as ▁ and splits nothing else."""
+    """Check that spaces become ▁ and that nothing else is split, because llama.cpp does just that."""
     normalizer, pre = spec.get("normalizer"), spec.get("pre_tokenizer")
     marked = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     same = normalizer is not None and {name: normalizer.get(name) for name in marked} == marked
