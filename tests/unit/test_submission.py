@@ -12,7 +12,7 @@ from intent.errors import ConfigError, IntentError
 from jobs import submit
 
 # Ray's job server takes 100 MiB.
-MOST = 30e6
+MOST = 34e6
 
 
 @pytest.mark.parametrize(
