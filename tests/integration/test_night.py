@@ -225,6 +225,8 @@ def test_a_missing_column_is_refused_before_any_write(tmp_path):
 def test_frequent_messages_are_classified_once_and_counted_once(tmp_path, monkeypatch):
     root, said = str(tmp_path), io.StringIO()
     nights.write_log(open_store(f"{root}/in"), files=4, rows=500, messages=[f"add {n} milks" for n in range(50)])
+    # The messages of a short log are counted while the engines load, without progress of its own.
+    monkeypatch.setattr(run, "is_short", lambda shards: False)
     with monkeypatch.context() as broken:
         broken.setattr(Ledger, "commit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):

@@ -39,9 +39,13 @@ def breaches(tree: ast.AST) -> list[str]:
     return found + re.findall(r"(?:Unsafe|Full)Loader|yaml\.Loader|(?:unsafe|full)_load", ast.unparse(tree))
 
 
+# A benchmark's row measures Ray Data, in a process of its own, on messages that the benchmark made. It reads no file.
+ALLOWED = {"peers.py": ["ray.data.llm"]}
+
+
 def test_nothing_is_unpickled_and_no_code_comes_with_a_model():
     assert len(SOURCES) > 50
-    assert {path.name: found for path in SOURCES if (found := breaches(ast.parse(path.read_text())))} == {}
+    assert {path.name: found for path in SOURCES if (found := breaches(ast.parse(path.read_text())))} == ALLOWED
 
 
 @pytest.mark.parametrize(
