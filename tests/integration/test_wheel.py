@@ -71,6 +71,8 @@ def test_all_that_the_clone_reads_is_installed(installed):
 def test_a_job_that_is_none_is_refused_with_the_names_of_those_there_are(installed, tmp_path):
     done = run([installed / "intent", "clasify"], tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: job='clasify': no such job; use one of benchmark, cache, calibrate, classify,"), done.stderr
+    assert done.stderr.startswith("error: job='clasify': no such job; use one of benchmark, cache, calibrate, classify,"), (
+        done.stderr
+    )
     listed = run([installed / "intent", "--help"], tmp_path)
     assert listed.returncode == 0 and re.search("classify +Classify a query log: Parquet in", listed.stdout), listed.stdout
