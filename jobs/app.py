@@ -197,6 +197,14 @@ def _start(ray, config: ClusterConfig) -> None:
             raise ConfigError(
                 name, where, "is too long for Ray's sockets; set RAY_TMPDIR to a short folder: RAY_TMPDIR=/tmp"
             ) from None
+        except Exception as error:
+            # Ray raises this without a type of its own, and waits 30 seconds whatever is configured.
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            raise IntentError(
+                "Ray did not start within 30 seconds: this machine is busy; run the same command again when it has free CPUs"
+            ) from None
         return
     said = {"logging_config": ray.LoggingConfig(encoding="JSON")} if for_machines(config) else {"logging_level": "error"}
     try:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -20,8 +21,8 @@ from intent.config import (
     QuantConfig,
     TrainConfig,
 )
-from intent.errors import ConfigError
-from jobs.app import _exit_code, _placed, cluster, load_config
+from intent.errors import ConfigError, IntentError
+from jobs.app import _exit_code, _placed, _start, cluster, load_config
 from jobs.nodes import room
 
 ROOT = Path(__file__).parents[2]
@@ -232,3 +233,15 @@ def test_nothing_fails_on_printing(output, tmp_path):
     assert done.returncode == 0
     if output == "ascii":
         assert (tmp_path / "said").read_bytes().startswith(rb"cr\xe8me")
+
+
+def test_a_machine_too_busy_to_start_ray_is_told_in_one_line():
+    ended = []
+
+    def init(**options):
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    busy = SimpleNamespace(init=init, shutdown=lambda: ended.append(True))
+    with pytest.raises(IntentError, match="Ray did not start within 30 seconds: this machine is busy"):
+        _start(busy, ClusterConfig())
+    assert ended
