@@ -14,8 +14,8 @@ from omegaconf import MISSING
 from intent.artifacts.variant import Precision, VariantSpec, expand
 from intent.errors import ConfigError
 from intent.lake import DELTA, ICEBERG, is_table
-from intent.schema import Choice, Count, Entity, IntentSchema, Slot
 from intent.storage import StorageOptions, absolute, split_uri
+from intent.task.schema import Choice, Count, Entity, IntentSchema, Slot
 
 
 class SlotKind(Enum):

@@ -9,13 +9,13 @@ from pathlib import Path
 from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files, file_sha256, libraries
 from intent.artifacts.lineage import Lineage
+from intent.benchmark import peers
+from intent.benchmark.engines import Bench, Result, Row, compared, plan, result, tokens_needed
+from intent.benchmark.meters import Workload
+from intent.benchmark.report import render_json, render_markdown, render_text
 from intent.config import BenchmarkConfig, RowKind, Shape
 from intent.errors import ConfigError
-from intent.evaluate import peers
-from intent.evaluate.benchmark import Bench, Result, Row, compared, plan, result, tokens_needed
-from intent.evaluate.benchmark_report import render_json, render_markdown, render_text
 from intent.evaluate.machine import machine
-from intent.evaluate.meters import Workload
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from jobs.app import Steps, cluster, job, say
@@ -59,7 +59,7 @@ def _shape(lineage: Lineage[BenchmarkConfig]) -> Artifact:
 def _make_shape(
     config: BenchmarkConfig, record: ArtifactRecord, tokenizer: Path | Artifact | None, options: StorageOptions
 ) -> Artifact:
-    from intent.evaluate.shapes import write_shape
+    from intent.benchmark.shapes import write_shape
     from intent.train.base import write_base
 
     def build(folder: Path) -> None:
@@ -91,7 +91,7 @@ def measure(
     """
     import ray
 
-    from intent.night.fleet import reason_of
+    from intent.run.actor_pool import reason_of
 
     environment = {"env_vars": {"OMP_NUM_THREADS": str(row.threads)}}
     # Ray Data starts actors of its own, which take the processors.

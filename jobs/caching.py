@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 
-from intent import calibration, prompt
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
 from intent.config import CacheConfig, CacheVariants
-from intent.engine import parity
+from intent.engine import calibration, parity
 from intent.errors import ConfigError, CorruptData, IntentError
 from intent.label_cache import LabelCache, Limits, Scope, find_secret, merge, scopes
 from intent.label_cache.key import VARIABLE
 from intent.label_cache.pointer import FOLDER
-from intent.night import fresh
+from intent.run import fresh
 from intent.storage import StorageOptions, Store, open_store
+from intent.task import prompt
 from jobs.app import Steps, reason_of, say, watcher
 
 GIGABYTE = 10**9

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from intent import artifacts, calibration
+from intent import artifacts
 from intent.artifacts import Artifact, Files
 from intent.artifacts.lineage import Lineage
 from intent.config import CalibrateConfig, require
-from intent.schema import IntentSchema
+from intent.engine import calibration
 from intent.storage import StorageOptions
 from intent.synth import dataset
+from intent.task.schema import IntentSchema
 from jobs.app import Steps, cluster, job, say
 from jobs.nodes import room
 from jobs.train import train
@@ -30,7 +31,7 @@ def margins(
     """Return the margins of every decision on the test split of `data`, by slot name, as `batches.decisions` gives them."""
     from intent.engine.load import set_threads
     from intent.engine.reference import load_reference
-    from intent.prompt import load_tokenizer
+    from intent.task.prompt import load_tokenizer
     from intent.train import attention
     from intent.train.batches import batches, decisions, encode, pack
 

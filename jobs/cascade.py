@@ -20,9 +20,9 @@ from intent.engine.svm import load_svm, write_svm
 from intent.errors import ConfigError
 from intent.evaluate.metrics import is_right
 from intent.progress import Steps
-from intent.schema import IntentSchema
 from intent.storage import StorageOptions
 from intent.synth import dataset
+from intent.task.schema import IntentSchema
 from intent.train.linear import fit_embedding, fit_svm
 
 MADE_HERE = (*LINEAR, CASCADE)

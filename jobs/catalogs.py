@@ -7,12 +7,12 @@ from typing import cast
 
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import ClassifierLoader, classifier_loader
+from intent.benchmark import catalog_sizes
+from intent.benchmark.catalog_sizes import Result
 from intent.config import BenchmarkConfig
 from intent.engine.shelved import Asked
-from intent.evaluate import catalog_benchmark
-from intent.evaluate.catalog_benchmark import Result
-from intent.schema import IntentSchema
 from intent.storage import open_store
+from intent.task.schema import IntentSchema
 from jobs.app import Steps
 from jobs.choice import serving
 
@@ -33,13 +33,13 @@ def measure_catalogs(lineage: Lineage, head: dict) -> str:
             remote = ray.remote(num_cpus=cpus, max_calls=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_measure)
             task = remote.remote(size, loader, lineage.schema, config.data.languages, config.messages, config.shelves_above)
             found[name].append(ray.get(task))
-            steps.say(catalog_benchmark.render(found[name]))
+            steps.say(catalog_sizes.render(found[name]))
         steps.update(len(runs), len(runs))
     store = open_store(config.workspace, lineage.options)
     key = f"catalogs-{head['date'].replace(':', '')}.json"
     results = head | {name: [asdict(result) for result in rows] for name, rows in found.items()}
     store.put(key, json.dumps(results, indent=1).encode())
-    tables = "\n\n".join(f"{name}:\n\n{catalog_benchmark.render(rows)}" for name, rows in found.items())
+    tables = "\n\n".join(f"{name}:\n\n{catalog_sizes.render(rows)}" for name, rows in found.items())
     return f"{tables}\n\n{store.uri}/{key}"
 
 
@@ -54,4 +54,4 @@ def _measure(
     def load(names: Sequence[str]) -> Asked:
         return cast(Asked, loader.with_catalog(names)())
 
-    return catalog_benchmark.measure(size, load, schema, languages, messages, shelves_above)
+    return catalog_sizes.measure(size, load, schema, languages, messages, shelves_above)

@@ -11,7 +11,7 @@ from intent.artifacts.registry import MODELS, checkpoint_at, find_models
 from intent.artifacts.selection import Selected
 from intent.config import ClassifyConfig
 from intent.errors import ConfigError
-from intent.night.ledger import PLAN
+from intent.run.ledger import PLAN
 from intent.storage import Store, open_store, split_uri
 from jobs.context import require_fitting
 from jobs.nodes import places

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
-from intent import observe, prompt
+from intent import observe
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import RouterLoader, classifier_loader
@@ -12,15 +12,16 @@ from intent.artifacts.variant import EMBEDDING, LINEAR, SVM, VariantSpec
 from intent.config import ClassifyConfig, ClusterMode, Device, require
 from intent.lake import DELTA, ICEBERG
 from intent.lake.target import open_target
-from intent.night import progress
-from intent.night.columns import Columns
-from intent.night.events import Listener, unheard
-from intent.night.fleet import EngineSpec
-from intent.night.ledger import MANIFEST, RunIdentity
-from intent.night.progress import Summary
-from intent.night.publish import Publication
-from intent.night.run import classify_night, require_apart
+from intent.run import progress
+from intent.run.actor_pool import EngineSpec
+from intent.run.columns import Columns
+from intent.run.driver import classify_night, require_apart
+from intent.run.events import Listener, unheard
+from intent.run.ledger import MANIFEST, RunIdentity
+from intent.run.progress import Summary
+from intent.run.publish import Publication
 from intent.storage import open_store
+from intent.task import prompt
 from jobs.app import cluster, job, say, watcher
 from jobs.caching import label_cache, tending
 from jobs.choice import serving

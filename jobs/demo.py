@@ -10,8 +10,8 @@ import pyarrow as pa
 from intent.artifacts.lineage import Lineage
 from intent.config import ClassifyConfig, DataConfig
 from intent.evaluate.report import REPORT, render_text
-from intent.night.progress import Summary
 from intent.progress import time_of
+from intent.run.progress import Summary
 from intent.storage import Store, open_store
 from intent.synth.corpus import Corpus
 from intent.synth.dataset import parquet

@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from intent.artifacts.lineage import Lineage
+from intent.benchmark import fan_out, label_cache
+from intent.benchmark.fan_out import Overhead
 from intent.config import BenchmarkConfig
 from intent.errors import MissingArtifact
-from intent.night import benchmark, cache_benchmark
-from intent.night.benchmark import Overhead
 from intent.storage import open_store
 from intent.synth.corpus import Corpus
 from jobs.app import say
@@ -26,10 +26,10 @@ def measure_night(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
     config = lineage.config
     with TemporaryDirectory(prefix="intent-night-") as scratch:
         folder, actors = Path(scratch), _cpus()
-        nights = [benchmark.measure_fan_out(folder, rows, config.fleet.rows_per_shard, actors) for rows in config.night]
+        nights = [fan_out.measure_fan_out(folder, rows, config.fleet.rows_per_shard, actors) for rows in config.night]
         if small := [rows for rows in config.night if rows <= EACH_ONCE]:
-            nights.append(benchmark.measure_fan_out(folder, max(small), config.fleet.rows_per_shard, actors, repeated=False))
-        planning = benchmark.measure_planning(folder, config.objects)
+            nights.append(fan_out.measure_fan_out(folder, max(small), config.fleet.rows_per_shard, actors, repeated=False))
+        planning = fan_out.measure_planning(folder, config.objects)
         try:
             overheads = list(_overheads(lineage, folder))
         except MissingArtifact as error:
@@ -40,7 +40,7 @@ def measure_night(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
         found = head | {name: [asdict(result) for result in values] for name, values in results.items()}
         key = f"night-{head['date'].replace(':', '')}.json"
         store.put(key, json.dumps(found, indent=1).encode())
-        return f"{benchmark.render(nights, planning, overheads)}\n\n{store.uri}/{key}"
+        return f"{fan_out.render(nights, planning, overheads)}\n\n{store.uri}/{key}"
 
 
 def measure_cached_nights(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
@@ -48,8 +48,8 @@ def measure_cached_nights(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
     config = lineage.config
     with TemporaryDirectory(prefix="intent-nights-") as scratch:
         folder, actors = Path(scratch), _cpus()
-        lookups = cache_benchmark.measure_lookups(folder, config.entries, actors)
-        fan_out = cache_benchmark.measure_fan_out(folder, EACH_ONCE, actors)
+        lookups = label_cache.measure_lookups(folder, config.entries, actors)
+        spread = label_cache.measure_fan_out(folder, EACH_ONCE, actors)
         nights = []
         try:
             variants, batches = serving(lineage, None)
@@ -59,14 +59,14 @@ def measure_cached_nights(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
         for name, variant in variants.items():
             [spec] = engines(lineage, {name: variant}, batches)
             run = identity(lineage, {name: variant})
-            pool = _messages(lineage, cache_benchmark.different(config.nights, config.messages))
-            nights += cache_benchmark.measure_nights(folder, spec, lineage.schema, run, pool, config.nights, config.messages)
+            pool = _messages(lineage, label_cache.different(config.nights, config.messages))
+            nights += label_cache.measure_nights(folder, spec, lineage.schema, run, pool, config.nights, config.messages)
         store = open_store(config.workspace, lineage.options)
-        results: dict[str, list] = {"lookups": [lookups], "fan_out": fan_out, "nights": nights}
+        results: dict[str, list] = {"lookups": [lookups], "fan_out": spread, "nights": nights}
         found = head | {name: [asdict(result) for result in values] for name, values in results.items()}
         key = f"nights-{head['date'].replace(':', '')}.json"
         store.put(key, json.dumps(found, indent=1).encode())
-        return f"{cache_benchmark.render(lookups, fan_out, nights)}\n\n{store.uri}/{key}"
+        return f"{label_cache.render(lookups, spread, nights)}\n\n{store.uri}/{key}"
 
 
 def _overheads(lineage: Lineage[BenchmarkConfig], folder: Path) -> Iterator[Overhead]:
@@ -75,7 +75,7 @@ def _overheads(lineage: Lineage[BenchmarkConfig], folder: Path) -> Iterator[Over
     for name, variant in variants.items():
         [spec] = engines(lineage, {name: variant}, batches)
         run = identity(lineage, {name: variant})
-        yield benchmark.measure_overhead(
+        yield fan_out.measure_overhead(
             folder, spec, lineage.schema, run, lambda number: _messages(lineage, number), config.seconds
         )
 

@@ -12,13 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from intent import artifacts, labelled
+from intent import artifacts
 from intent.artifacts.lineage import Lineage
 from intent.config import CatalogSource, DataConfig, HeldOut, JobConfig
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.openai import Endpoint
-from intent.schema import INTENTS, IntentSchema, items_of
 from intent.storage import open_store
 from intent.synth import dataset, teacher
 from intent.synth.card import card
@@ -26,6 +25,8 @@ from intent.synth.chart import picture
 from intent.synth.corpus import BLOCK, Corpus
 from intent.synth.example import from_table, to_table
 from intent.synth.quality import Evaluation, keys, text_keys
+from intent.task import labelled
+from intent.task.schema import INTENTS, IntentSchema, items_of
 from jobs.app import Steps, cluster, job, say
 from jobs.context import require_trainable
 from jobs.train import make_base

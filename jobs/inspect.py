@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from intent.config import InspectConfig
 from intent.errors import CorruptData, ShardsFailed
-from intent.night.inspection import EDGES, Inspection, inspect_run
-from intent.night.ledger import MANIFEST
-from intent.night.page import run_page
+from intent.nightly.pages import run_page
+from intent.run.inspection import EDGES, Inspection, inspect_run
+from intent.run.ledger import MANIFEST
 from intent.storage import open_store, split_uri
 from jobs.app import complain, job, say
 

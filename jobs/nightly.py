@@ -17,17 +17,17 @@ from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
 from intent.lake import DELTA
-from intent.night.accept import Examination, settle_night
-from intent.night.arrival import wait
-from intent.night.fleet import EngineSpec
-from intent.night.journal import Journal
-from intent.night.ledger import begun_versions
-from intent.night.listing import list_input
-from intent.night.metrics import report_end
-from intent.night.place import Place, output_place
-from intent.night.run import identify, require_apart
-from intent.schema import Intent
+from intent.nightly.addresses import Place, output_place
+from intent.nightly.arrival import wait
+from intent.nightly.journal import Journal
+from intent.nightly.promotion import Examination, settle_night
+from intent.run.actor_pool import EngineSpec
+from intent.run.driver import identify, require_apart
+from intent.run.ledger import begun_versions
+from intent.run.listing import list_input
+from intent.run.metrics import report_end
 from intent.storage import Store, inside, open_store, read_uri, sha256
+from intent.task.schema import Intent
 from jobs.app import Steps, cluster, complain, job, say, watcher
 from jobs.caching import tending
 from jobs.choice import serving

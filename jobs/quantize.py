@@ -16,11 +16,11 @@ from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.parity import GoldSet
 from intent.errors import ConfigError, IntentError
 from intent.progress import Report, polled, unreported
-from intent.prompt import Prompt, load_tokenizer
 from intent.quantize import contents
-from intent.schema import IntentSchema
 from intent.storage import StorageOptions
 from intent.synth import dataset
+from intent.task.prompt import Prompt, load_tokenizer
+from intent.task.schema import IntentSchema
 from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
 from jobs.context import CONFIG, CONTEXT, require_trainable

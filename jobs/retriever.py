@@ -12,9 +12,9 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.record import RECORD
 from intent.config import RetrieverConfig
 from intent.retrieve.training import Recipe
-from intent.schema import items_of
 from intent.storage import StorageOptions
 from intent.synth import dataset
+from intent.task.schema import items_of
 from jobs.app import cluster, job, say
 from jobs.generate import generate
 from jobs.nodes import room
@@ -59,7 +59,7 @@ def measure(retriever, lineage: Lineage) -> dict:
     """Return the share of messages about a made-up catalog whose product is on an asked shelf, and the number of
     asked shelves.
     """
-    from intent.evaluate.large_catalog import LargeCorpus, asked, products
+    from intent.benchmark.large_catalog import LargeCorpus, asked, products
     from intent.retrieve.index import Index
 
     stock = products(PRODUCTS)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from intent import artifacts, calibration
+from intent import artifacts
 from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.source import source_content
 from intent.config import ClusterMode, Device, JobConfig, ModelConfig, require
+from intent.engine import calibration
 from intent.storage import StorageOptions
 from intent.train.merge import ADAPTER_FILES
 from jobs.app import Steps, cluster, job, say

@@ -31,7 +31,7 @@ class CommandLines:
 
 
 def serve() -> None:
-    import intent.night.run  # noqa: F401
+    import intent.run.driver  # noqa: F401
     import jobs.app  # noqa: F401
 
     for line in sys.stdin:

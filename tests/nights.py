@@ -18,11 +18,11 @@ import ray
 from intent.config import FleetConfig
 from intent.engine import Prediction, Status
 from intent.errors import ManifestLost
-from intent.night.fleet import EngineSpec
-from intent.night.ledger import Ledger, RunIdentity
-from intent.night.run import classify_night
-from intent.schema import Choice, Count, Entity, IntentSchema
+from intent.run.actor_pool import EngineSpec
+from intent.run.driver import classify_night
+from intent.run.ledger import Ledger, RunIdentity
 from intent.storage import StorageOptions, Store, open_store
+from intent.task.schema import Choice, Count, Entity, IntentSchema
 
 CART = IntentSchema(
     "cart", "test", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity"))

@@ -9,12 +9,12 @@ from nights import CART
 
 from intent.engine import Prediction
 from intent.engine.shelved import Shelved, route_for
-from intent.night.fleet import EngineSpec
-from intent.prompt import Prompt
 from intent.retrieve.cells import Cells
 from intent.retrieve.index import Index
 from intent.retrieve.retriever import Retriever
 from intent.retrieve.vectors import Vectors, grams, words
+from intent.run.actor_pool import EngineSpec
+from intent.task.prompt import Prompt
 
 COLOURS = ("red", "green", "blue", "grey", "black", "white", "pink", "brown")
 THINGS = ("shoe", "lamp", "apple", "kettle", "carpet", "pencil", "hammer", "yoghurt", "curtain", "bicycle")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from intent.schema import Choice, Count, Entity, IntentSchema
+from intent.task.schema import Choice, Count, Entity, IntentSchema
 
 NAMES = (
     "Whole Milk 1L",

@@ -12,11 +12,11 @@ from intent.config import Device
 from intent.engine import Classifier
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.shelved import Asked, Shelved, route_for
-from intent.prompt import Prompt
 from intent.retrieve.index import Index
 from intent.retrieve.route import Asks
-from intent.schema import IntentSchema
 from intent.storage import StorageOptions
+from intent.task.prompt import Prompt
+from intent.task.schema import IntentSchema
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from intent.errors import IntentError
-from intent.schema import Intent
+from intent.task.schema import Intent
 
 
 class Status(StrEnum):

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from intent.catalog import ascii_digits
-from intent.schema import INTENTS, Entity, Intent, IntentSchema, Item, Value, items_of
+from intent.task.catalog import ascii_digits
+from intent.task.schema import INTENTS, Entity, Intent, IntentSchema, Item, Value, items_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

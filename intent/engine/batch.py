@@ -17,7 +17,7 @@ import numpy as np
 from intent.engine import Prediction, Status
 from intent.engine.automaton import END, Automaton
 from intent.engine.decode import Take, Walk
-from intent.prompt import Prompt
+from intent.task.prompt import Prompt
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

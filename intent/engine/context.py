@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from intent.engine.automaton import Automaton
 from intent.errors import ConfigError
-from intent.prompt import Prompt, load_tokenizer
+from intent.task.prompt import Prompt, load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

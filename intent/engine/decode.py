@@ -12,7 +12,7 @@ import numpy as np
 
 from intent.engine import Prediction, abstain
 from intent.engine.automaton import END, UNDECIDED, Automaton
-from intent.schema import INTENTS
+from intent.task.schema import INTENTS
 
 # Maps rows and token ids to the float32 logits of their cross product, shape [rows, tokens].
 Take = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intent.engine.linear import Features, LinearClassifier
-from intent.prompt import load_tokenizer
-from intent.schema import IntentSchema
+from intent.task.prompt import load_tokenizer
+from intent.task.schema import IntentSchema
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

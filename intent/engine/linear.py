@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from intent.catalog import normalize
 from intent.engine import Prediction, Status
 from intent.engine.decode import decide
 from intent.errors import ConfigError
-from intent.schema import Choice, IntentSchema
+from intent.task.catalog import normalize
+from intent.task.schema import Choice, IntentSchema
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

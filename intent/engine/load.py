@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from intent import calibration
 from intent.artifacts.variant import EMBEDDING, SVM, VariantSpec
 from intent.config import Device
-from intent.engine import Classifier
+from intent.engine import Classifier, calibration
 from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier, Forward
 from intent.engine.cascade import Cascade, Threshold
@@ -18,7 +17,7 @@ from intent.engine.device import pick_device, set_threads
 from intent.engine.embedding import load_embedding
 from intent.engine.parity import GoldSet
 from intent.engine.svm import load_svm
-from intent.prompt import Prompt, load_tokenizer
+from intent.task.prompt import Prompt, load_tokenizer
 
 logger = logging.getLogger(__name__)
 

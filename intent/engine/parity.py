@@ -10,8 +10,8 @@ from pathlib import Path
 
 from intent.engine import Classifier, classify_each
 from intent.errors import Disagreement
-from intent.prompt import Prompt
-from intent.schema import Intent, IntentSchema, same, to_json
+from intent.task.prompt import Prompt
+from intent.task.schema import Intent, IntentSchema, same, to_json
 
 GOLD = "parity.json"
 MESSAGES, CANDIDATES = 64, 192

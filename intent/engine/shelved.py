@@ -12,10 +12,10 @@ import numpy as np
 
 from intent.engine import Classifier, Prediction, Status, abstain, classify_each
 from intent.errors import ConfigError
-from intent.prompt import Prompt
 from intent.retrieve.index import Index
 from intent.retrieve.route import NOTHING, NOWHERE, Asks, route
-from intent.schema import Intent, IntentSchema, items_of
+from intent.task.prompt import Prompt
+from intent.task.schema import Intent, IntentSchema, items_of
 
 # The share of the messages near no product that really ask for none of the catalog's products (docs/catalogs.md).
 SURE_OF_NOTHING = 0.95

@@ -13,7 +13,7 @@ import numpy as np
 
 from intent.artifacts.variant import SVM
 from intent.engine.linear import LinearClassifier
-from intent.schema import IntentSchema
+from intent.task.schema import IntentSchema
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

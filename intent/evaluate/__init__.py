@@ -1,1 +1,1 @@
-"""Measure how good and how fast a variant is: metrics, benchmark, report. Knows classifiers by their interface only."""
+"""Measure how good a variant is: metrics, gold set, report. Knows classifiers by their interface only."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from intent.artifacts import Artifact, ArtifactRecord, make
 from intent.errors import ConfigError
-from intent.schema import INTENTS
 from intent.storage import StorageOptions, sha256
 from intent.synth import dataset
 from intent.synth.card import card
 from intent.synth.example import Example, to_table
+from intent.task.schema import INTENTS
 
 HALVES = ("guide", "measure")
 FOLDER = files("intent.evaluate") / "gold"

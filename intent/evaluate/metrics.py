@@ -8,8 +8,8 @@ from typing import cast
 import numpy as np
 
 from intent.engine import Prediction, Status
-from intent.schema import INTENTS, Intent, IntentSchema, Item, answer_key, items_of, same
 from intent.synth.example import Example
+from intent.task.schema import INTENTS, Intent, IntentSchema, Item, answer_key, items_of, same
 
 BINS = 10
 DRAWS, LEVEL = 2000, 95

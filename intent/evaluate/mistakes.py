@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 
 from intent.evaluate.tables import Table
-from intent.schema import INTENTS, items_of
+from intent.task.schema import INTENTS, items_of
 
 # A slot with more values than this gets its most frequent confusions instead of a matrix.
 MATRIX = 12

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from intent.catalog import one_line
 from intent.errors import ConfigError
-from intent.schema import INTENTS, Count, Entity, Intent, IntentSchema, Item
-from intent.table import read_rows
+from intent.storage.table import read_rows
+from intent.task.catalog import one_line
+from intent.task.schema import INTENTS, Count, Entity, Intent, IntentSchema, Item
 
 
 def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str], column: str, field: str) -> dict[str, Intent]:

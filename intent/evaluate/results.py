@@ -13,10 +13,10 @@ from intent.evaluate import hosted, scope
 from intent.evaluate.measurement import SPLIT, Trial
 from intent.evaluate.metrics import agreement, agreement_by_slot, confusion, is_right, loss, score
 from intent.evaluate.speed import Speed
-from intent.schema import IntentSchema
 from intent.storage import StorageOptions
 from intent.synth import dataset
 from intent.synth.example import Example
+from intent.task.schema import IntentSchema
 
 WORST = 20
 HOSTED, REFERENCE = "endpoint", "reference"

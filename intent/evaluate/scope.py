@@ -12,8 +12,8 @@ import numpy as np
 
 from intent.engine import Prediction, Status
 from intent.evaluate.metrics import bootstrap
-from intent.schema import Choice, Intent, IntentSchema, items_of
 from intent.synth.example import Example
+from intent.task.schema import Choice, Intent, IntentSchema, items_of
 
 
 @dataclass(frozen=True)

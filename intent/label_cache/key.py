@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from intent.artifacts import fingerprint
-from intent.catalog import normalize
 from intent.errors import ConfigError
 from intent.storage import Store
+from intent.task.catalog import normalize
 
 FILE, VARIABLE = "cache.key", "INTENT_CACHE_KEY"
 KEY_BYTES, LEAST_BYTES, MOST_BYTES = 32, 16, 64

@@ -13,7 +13,7 @@ from intent.errors import IntentError
 from intent.label_cache import node, piece
 from intent.label_cache.piece import Piece
 from intent.label_cache.pointer import LabelCache
-from intent.schema import Intent
+from intent.task.schema import Intent
 
 log = logging.getLogger(__name__)
 # An entry's day of last use is behind by at most this share of the days that it is kept.

@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from intent.artifacts import fingerprint
 from intent.errors import ConfigError
-from intent.s3 import ENDPOINTS
 from intent.storage import Blob, StorageOptions
+from intent.storage.s3 import ENDPOINTS
 
 DELTA, ICEBERG = "delta:", "iceberg:"
 # Hive and Spark give this name to the folder of a null.

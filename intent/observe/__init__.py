@@ -15,9 +15,9 @@ from typing import Protocol
 import pyarrow as pa
 
 from intent.errors import IntentError
-from intent.night.columns import Columns
-from intent.night.events import Event
-from intent.night.progress import Summary
+from intent.run.columns import Columns
+from intent.run.events import Event
+from intent.run.progress import Summary
 
 PATIENCE = 10.0
 

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from intent import __version__
-from intent.night.events import Event
-from intent.night.ledger import LABELLED, REJECTED
-from intent.night.progress import Summary
-from intent.night.shard import Plan
 from intent.observe import Subject, said
+from intent.run.events import Event
+from intent.run.ledger import LABELLED, REJECTED
+from intent.run.progress import Summary
+from intent.run.shard import Plan
 
 PRODUCER = f"urn:intent:{__version__}"
 SWITCHES = ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from intent.night.events import Event
-from intent.night.progress import Summary
 from intent.observe import Subject, said
+from intent.run.events import Event
+from intent.run.progress import Summary
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 EXPORTERS = "opentelemetry_traces_exporter"

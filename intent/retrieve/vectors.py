@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from intent.catalog import normalize
+from intent.task.catalog import normalize
 
 SHORTEST, LONGEST = 3, 5
 WORD = re.compile(r"\w+")

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache, partial
 from random import Random
 
-from intent.catalog import Catalog
 from intent.errors import ConfigError
-from intent.schema import INTENTS, Choice, Count, Entity, Intent, IntentSchema
 from intent.synth import market, noise
 from intent.synth.basket import Basket
 from intent.synth.example import Example
@@ -20,6 +18,8 @@ from intent.synth.lexicon import ODD, Pool, ideas, kinds
 from intent.synth.phenomena import LISTS, SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ontology
+from intent.task.catalog import Catalog
+from intent.task.schema import INTENTS, Choice, Count, Entity, Intent, IntentSchema
 
 GENERATOR = "grammar-17"
 BLOCK = 48

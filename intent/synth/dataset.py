@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from intent.artifacts.files import Files
 from intent.errors import MissingArtifact
-from intent.schema import IntentSchema
 from intent.synth.example import Example, from_table
+from intent.task.schema import IntentSchema
 
 SPLITS = ("train", "validation", "test")
 CATALOGS = "catalogs.parquet"

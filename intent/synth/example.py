@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from intent.schema import Intent, to_json
+from intent.task.schema import Intent, to_json
 
 ARROW = pa.schema(
     [

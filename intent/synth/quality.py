@@ -14,11 +14,11 @@ from hashlib import blake2b
 import numpy as np
 import pyarrow as pa
 
-from intent.schema import Intent, Item, items_of, same
 from intent.synth.example import Example
 from intent.synth.language import load
 from intent.synth.noise import without_accents
 from intent.synth.phenomena import LISTS
+from intent.task.schema import Intent, Item, items_of, same
 
 LEAK_OVERLAP = 0.85  # share of common words from which two messages of four words or more count as the same
 CERTAIN_ONLY = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # what the rules below cannot read

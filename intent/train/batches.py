@@ -19,9 +19,9 @@ import numpy as np
 
 from intent.engine import output
 from intent.engine.automaton import Automaton, Target
-from intent.prompt import Prompt
-from intent.schema import IntentSchema
 from intent.synth.example import Example
+from intent.task.prompt import Prompt
+from intent.task.schema import IntentSchema
 from intent.train.attention import PADDING, PREFIX, layout
 
 if TYPE_CHECKING:

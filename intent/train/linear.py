@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from intent import calibration
 from intent.artifacts import file_sha256
 from intent.artifacts.variant import SVM, VariantSpec
-from intent.catalog import normalize
-from intent.engine import embedding
+from intent.engine import calibration, embedding
 from intent.engine.linear import Features, LinearClassifier, require_one_choice
 from intent.engine.svm import Tfidf, vectorizers
 from intent.errors import ConfigError, CorruptData
-from intent.schema import IntentSchema
 from intent.synth.example import Example
+from intent.task.catalog import normalize
+from intent.task.schema import IntentSchema
 
 # An SVM's margins differ by about 1 where a language model's logits, and a logistic regression's, differ by this much.
 SCALE = 8.0

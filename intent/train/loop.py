@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from intent import calibration
 from intent.config import TrainConfig, require
+from intent.engine import calibration
 from intent.engine.device import pick_device, pick_precision, set_threads
 from intent.engine.reference import check_precision
 from intent.errors import ConfigError, IntentError

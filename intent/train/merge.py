@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from intent import calibration
+from intent.engine import calibration
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")

@@ -182,7 +182,7 @@ def _encoded(request: TrainRequest, split: str, reporter: "_RayReporter", worker
 
 
 def _encode(request: TrainRequest, data: Artifact, key: str, worker: int, workers: int) -> list["Group"]:
-    from intent.prompt import load_tokenizer
+    from intent.task.prompt import load_tokenizer
     from intent.train.batches import encode
 
     files = Files(data, request.storage)

@@ -19,9 +19,9 @@ from simulation import Client, Crash, Party, World, _error
 from intent.errors import IntentError
 from intent.label_cache import LabelCache, Limits, Scope, merge, piece
 from intent.label_cache.pointer import KEPT_SECONDS, ORPHAN_SECONDS, POINTER, Pointer, _parse
-from intent.night import fresh
-from intent.s3 import S3Store
+from intent.run import fresh
 from intent.storage import StorageOptions, sha256
+from intent.storage.s3 import S3Store
 
 SCOPE = Scope.of({"model": "simulated"}, caches.SECRET)
 # What no writer names is old after 15 steps, and what stopped to count is kept for 45: who stalls for 200 meets neither.

@@ -33,18 +33,18 @@ import ray
 from s3_proxy import Rule, S3Proxy
 from servers import BUCKET, free_port, wait_for
 
+from intent.benchmark import stub
+from intent.benchmark.fan_out import IDENTITY
 from intent.config import FleetConfig
 from intent.engine import Classifier
 from intent.engine.svm import load_svm, write_svm
 from intent.evaluate.machine import machine
-from intent.night import stub
-from intent.night.benchmark import IDENTITY
-from intent.night.fleet import EngineSpec
-from intent.night.ledger import LABELLED, REJECTED, Ledger
-from intent.night.run import classify_night
-from intent.schema import Choice, IntentSchema
+from intent.run.actor_pool import EngineSpec
+from intent.run.driver import classify_night
+from intent.run.ledger import LABELLED, REJECTED, Ledger
 from intent.storage import StorageOptions, Store, open_store
 from intent.synth.example import Example
+from intent.task.schema import Choice, IntentSchema
 from intent.train.linear import fit_svm
 
 ENGINES = ("stub", "svm")

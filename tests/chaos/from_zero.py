@@ -11,7 +11,7 @@ from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.cluster_utils import Cluster
 
 from intent import progress
-from intent.night import survey
+from intent.run import survey
 from intent.storage import open_store
 
 survey.FOOTERS_PER_TASK, survey.ROWS_PER_TASK = 1, 200 + survey.ROWS_PER_SHARD

@@ -10,10 +10,10 @@ import ray
 from node_loss import wait_for_parts
 from ray.cluster_utils import Cluster
 
-from intent.night import fleet
+from intent.run import actor_pool
 from intent.storage import open_store
 
-fleet.GROW_SECONDS = 1.0
+actor_pool.GROW_SECONDS = 1.0
 
 
 def main(root: str) -> None:

@@ -13,7 +13,7 @@ from node_loss import parts, wait_for_parts
 from partition import CUT_SECONDS, cut
 from servers import BUCKET, wait_for
 
-from intent.night.fleet import EngineSpec
+from intent.run.actor_pool import EngineSpec
 from intent.storage import open_store
 
 

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from intent.errors import CorruptData, IntentError, ManifestLost
-from intent.night.actor import Actor, Night
-from intent.night.columns import Columns
-from intent.night.ledger import LABELLED, MANIFEST, REJECTED, Ledger, part_key
-from intent.night.part import Part, build_part, open_part
-from intent.night.queue import Queue
-from intent.night.shard import Plan, Shard
-from intent.s3 import S3Store
+from intent.run.actor import Actor, Night
+from intent.run.columns import Columns
+from intent.run.ledger import LABELLED, MANIFEST, REJECTED, Ledger, part_key
+from intent.run.part import Part, build_part, open_part
+from intent.run.queue import Queue
+from intent.run.shard import Plan, Shard
 from intent.storage import Blob, StorageOptions
+from intent.storage.s3 import S3Store
 
 SHARDS = [Shard(Blob("log.parquet", 9, "e"), 4 * n, 4) for n in range(4)]
 REWRITTEN = ("summary.json", "failed.json")

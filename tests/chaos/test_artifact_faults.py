@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from s3_proxy import Rule
 
-from intent import artifacts, s3
+from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord
 from intent.errors import IntentError
-from intent.storage import StorageOptions, open_store
+from intent.storage import StorageOptions, open_store, s3
 
 pytestmark = pytest.mark.chaos
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from intent.errors import ShardsFailed
-from intent.night.columns import Columns
-from intent.night.listing import Listing
-from intent.night.shard import plan_shards, read_footers
+from intent.run.columns import Columns
+from intent.run.listing import Listing
+from intent.run.shard import plan_shards, read_footers
 from intent.storage import Blob, open_store
 
 pytestmark = pytest.mark.chaos

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from cache_simulation import simulate
 
-from intent import s3
 from intent.label_cache import LabelCache
 from intent.label_cache.pointer import FILES
-from intent.night import fresh
+from intent.run import fresh
+from intent.storage import s3
 
 
 @pytest.fixture(autouse=True)

@@ -19,9 +19,9 @@ from intent.config import ClusterConfig
 from intent.errors import IntentError
 from intent.label_cache import LabelCache, merge, piece
 from intent.label_cache.pointer import FOLDER, POINTER
-from intent.night import fresh
-from intent.night.ledger import Ledger
-from intent.night.progress import Tally
+from intent.run import fresh
+from intent.run.ledger import Ledger
+from intent.run.progress import Tally
 from intent.storage import StorageOptions, open_store
 from jobs import caching
 

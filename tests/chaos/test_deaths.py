@@ -13,14 +13,14 @@ import pytest
 import ray
 
 from intent.errors import ConfigError, Disagreement, ManifestLost, ShardsFailed
-from intent.night import fleet, queue, run
-from intent.night.fleet import DEPTH
-from intent.night.ledger import Ledger
-from intent.night.progress import Tally
-from intent.night.rows import ShardReader
-from intent.night.worker import Worker
-from intent.s3 import S3Store
+from intent.run import actor_pool, driver, queue
+from intent.run.actor_pool import DEPTH
+from intent.run.ledger import Ledger
+from intent.run.progress import Tally
+from intent.run.rows import ShardReader
+from intent.run.worker import Worker
 from intent.storage import LocalStore, open_store
+from intent.storage.s3 import S3Store
 
 pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("ray_cluster")]
 
@@ -121,8 +121,8 @@ def test_an_engine_that_cannot_load_is_named_and_the_others_go_on(tmp_path, caps
 def test_an_engine_that_hangs_while_it_loads_is_killed_counted_and_named(tmp_path, monkeypatch):
     root, killed = str(tmp_path), []
     nights.write_log(open_store(f"{root}/in"))
-    monkeypatch.setattr(fleet, "LOADING_SECONDS", 0.5)
-    monkeypatch.setattr(fleet.Meters, "died", lambda _, seat: killed.append(seat.spec.variant))
+    monkeypatch.setattr(actor_pool, "LOADING_SECONDS", 0.5)
+    monkeypatch.setattr(actor_pool.Meters, "died", lambda _, seat: killed.append(seat.spec.variant))
     hanging = nights.engine("bad", before=lambda: time.sleep(3600))
     with pytest.raises(ShardsFailed, match=r"no engine is left.*bad: EngineHung: .*not loaded within .* minutes on '.+'"):
         nights.run(root, [hanging], attempts=2, **NO_TABLE)
@@ -132,8 +132,8 @@ def test_an_engine_that_hangs_while_it_loads_is_killed_counted_and_named(tmp_pat
 def test_while_one_hangs_at_loading_the_others_go_on_and_who_waits_for_a_node_is_not_killed(tmp_path, monkeypatch):
     root, gone, said = str(tmp_path), tmp_path / "gone", io.StringIO()
     nights.write_log(open_store(f"{root}/in"))
-    monkeypatch.setattr(fleet, "LOADING_SECONDS", 5)
-    monkeypatch.setattr(fleet.Meters, "died", lambda *_: gone.touch())
+    monkeypatch.setattr(actor_pool, "LOADING_SECONDS", 5)
+    monkeypatch.setattr(actor_pool.Meters, "died", lambda *_: gone.touch())
 
     def later():
         """Its shards are there until the other engine has gone."""
@@ -153,7 +153,7 @@ def test_while_one_hangs_at_loading_the_others_go_on_and_who_waits_for_a_node_is
 
 def test_an_engine_that_cannot_load_gets_no_room_of_a_cluster_that_grows(tmp_path, monkeypatch):
     root, said, gone = str(tmp_path), io.StringIO(), tmp_path / "gone"
-    monkeypatch.setattr(fleet, "GROW_SECONDS", 0.1)
+    monkeypatch.setattr(actor_pool, "GROW_SECONDS", 0.1)
     nights.write_log(open_store(f"{root}/in"), files=2, rows=20)
 
     def broken():
@@ -193,8 +193,8 @@ def drive(root: str, before=lambda: None, log: str | None = None, **kwargs):
 DRIVER_STEPS = [
     (Ledger, "plan", False),
     (Ledger, "plan", True),
-    (run, "find_frequent", True),
-    (run, "load_known", False),
+    (driver, "find_frequent", True),
+    (driver, "load_known", False),
     (Tally, "add", True),
     (Ledger, "commit", False),
     (Ledger, "close", False),
@@ -205,7 +205,7 @@ DRIVER_STEPS = [
 def test_t3_a_killed_driver_is_followed_by_one_that_goes_on(tmp_path, harm, owner, name, after):
     root, log = str(tmp_path), str(tmp_path / "log")
     nights.write_log(open_store(f"{root}/in"), files=2, messages=UNIQUE)
-    table = {} if owner is run else NO_TABLE
+    table = {} if owner is driver else NO_TABLE
     harm.add(f"{name}_{'after' if after else 'before'}")
     with pytest.raises(ray.exceptions.WorkerCrashedError):
         ray.get(drive(root, functools.partial(nights.dying, harm, owner, name, after), log, **table))

@@ -7,10 +7,10 @@ from botocore.exceptions import ClientError
 from simulation import simulate
 
 from intent.errors import CorruptData
-from intent.night.ledger import LABELLED, Ledger, part_key
-from intent.night.part import Committed, Part
-from intent.s3 import S3Store
+from intent.run.ledger import LABELLED, Ledger, part_key
+from intent.run.part import Committed, Part
 from intent.storage import sha256
+from intent.storage.s3 import S3Store
 
 
 @pytest.mark.parametrize("nights", [500, pytest.param(6_000, marks=pytest.mark.rig)])

@@ -8,13 +8,12 @@ import nights
 import pytest
 from s3_proxy import Rule
 
-from intent import s3
 from intent.errors import ConfigError, IntentError, ShardsFailed, StoreUnfit
-from intent.night.columns import Columns
-from intent.night.listing import list_input
-from intent.night.rows import ShardReader
-from intent.night.shard import plan_shards
-from intent.storage import StorageOptions, open_store
+from intent.run.columns import Columns
+from intent.run.listing import list_input
+from intent.run.rows import ShardReader
+from intent.run.shard import plan_shards
+from intent.storage import StorageOptions, open_store, s3
 
 pytestmark = pytest.mark.chaos
 

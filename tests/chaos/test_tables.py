@@ -8,8 +8,8 @@ import ray
 import tables
 
 from intent.config import FleetConfig
-from intent.night.ledger import Ledger
-from intent.night.run import classify_night
+from intent.run.driver import classify_night
+from intent.run.ledger import Ledger
 from intent.storage import StorageOptions, open_store
 
 pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("ray_cluster")]

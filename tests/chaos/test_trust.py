@@ -17,8 +17,8 @@ from intent.config import ModelConfig
 from intent.engine import load
 from intent.engine.load import EngineOptions, load_classifier
 from intent.errors import ConfigError, CorruptData
-from intent.prompt import Prompt
 from intent.storage import open_store
+from intent.task.prompt import Prompt
 from intent.train.base import adapter_folder, write_base
 from tests.tiny import CART, NAMES, write_checkpoint, write_tokenizer
 
@@ -72,7 +72,7 @@ import resource
 from pathlib import Path
 from intent.engine.load import EngineOptions, load_classifier
 from intent.errors import CorruptData
-from intent.prompt import Prompt
+from intent.task.prompt import Prompt
 from tests.tiny import CART, NAMES
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 try:

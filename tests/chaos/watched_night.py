@@ -8,7 +8,7 @@ import nights
 
 from intent.config import ClusterConfig, ClusterMode
 from intent.errors import ShardsFailed
-from intent.night.metrics import report_end
+from intent.run.metrics import report_end
 from intent.storage import open_store
 from jobs.app import LogLines, cluster, for_machines
 

@@ -21,10 +21,10 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
 from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
-from intent.night import metrics, run
-from intent.night.columns import Columns
-from intent.night.ledger import Ledger, RunIdentity
-from intent.night.run import classify_night
+from intent.run import driver, metrics
+from intent.run.columns import Columns
+from intent.run.driver import classify_night
+from intent.run.ledger import Ledger, RunIdentity
 from intent.storage import StorageOptions, open_store
 from jobs.app import load_config
 from jobs.classify import describe
@@ -93,8 +93,8 @@ def test_a_short_logs_frequent_messages_are_counted_while_the_engines_load(tmp_p
         loads.touch()
         nights.wait_until(counted.exists)
 
-    find_frequent = run.find_frequent
-    monkeypatch.setattr(run, "find_frequent", count)
+    find_frequent = driver.find_frequent
+    monkeypatch.setattr(driver, "find_frequent", count)
     # They take every CPU of the cluster.
     summary = nights.run(root, [nights.engine(cpus=1, actors=2, before=before)])
     nights.check_night(root)
@@ -226,7 +226,7 @@ def test_frequent_messages_are_classified_once_and_counted_once(tmp_path, monkey
     root, said = str(tmp_path), io.StringIO()
     nights.write_log(open_store(f"{root}/in"), files=4, rows=500, messages=[f"add {n} milks" for n in range(50)])
     # The messages of a short log are counted while the engines load, without progress of its own.
-    monkeypatch.setattr(run, "is_short", lambda shards: False)
+    monkeypatch.setattr(driver, "is_short", lambda shards: False)
     with monkeypatch.context() as broken:
         broken.setattr(Ledger, "commit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -250,7 +250,7 @@ def test_frequent_messages_that_cannot_be_labelled_first_are_left_to_their_shard
     nights.write_log(open_store(f"{root}/in"), files=4, rows=500, messages=[f"add {n} milks" for n in range(50)])
 
     def refuse():
-        from intent.night import frequent
+        from intent.run import frequent
 
         def label(*args):
             raise OSError("the table cannot be written")

@@ -2,56 +2,57 @@
 
 import pytest
 
-from intent.night import benchmark, cache_benchmark, survey
-from intent.night.stub import CART, stub_engines
+from intent.benchmark import fan_out, label_cache
+from intent.benchmark.stub import CART, stub_engines
+from intent.run import survey
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow]
 
 
 def test_a_model_sees_hardly_a_message_twice(tmp_path):
-    zipf = benchmark.measure_fan_out(tmp_path, 60_000, 5_000, actors=2)
+    zipf = fan_out.measure_fan_out(tmp_path, 60_000, 5_000, actors=2)
     assert 10_000 < zipf.distinct <= zipf.seen <= 1.15 * zipf.distinct
-    once = benchmark.measure_fan_out(tmp_path, 10_000, 5_000, actors=2, repeated=False)
+    once = fan_out.measure_fan_out(tmp_path, 10_000, 5_000, actors=2, repeated=False)
     assert once.distinct == once.seen == 10_000
 
 
 def test_objects_are_planned(tmp_path, monkeypatch):
     monkeypatch.setattr(survey, "FOOTERS_PER_TASK", 100)
-    assert benchmark.measure_planning(tmp_path, 250).objects == 250
+    assert fan_out.measure_planning(tmp_path, 250).objects == 250
 
 
 def test_a_night_is_set_against_its_engine_alone(tmp_path):
     [spec] = stub_engines(actors=2, seconds=0.002)
-    made = benchmark.measure_overhead(tmp_path, spec, CART, benchmark.IDENTITY, lambda n: [f"m{i}" for i in range(n)], 0.3)
+    made = fan_out.measure_overhead(tmp_path, spec, CART, fan_out.IDENTITY, lambda n: [f"m{i}" for i in range(n)], 0.3)
     # Two actors that take 2 ms a message; a shared machine may be slower, never quicker.
     assert all(0 < rate <= 1000 for rate in made.bare) and 0 < made.messages <= 900
     assert 0 < made.night <= 1000 and made.share == made.night / (sum(made.bare) / 2)
-    assert "stub, 2 actors" in benchmark.render([], benchmark.Planning(1, 1.0), [made])
+    assert "stub, 2 actors" in fan_out.render([], fan_out.Planning(1, 1.0), [made])
 
 
 def test_seven_nights_of_which_most_messages_were_seen_before(tmp_path):
     [spec] = stub_engines(actors=1)
-    pool = [f"message {n}" for n in range(cache_benchmark.different(3, 200))]
-    made = cache_benchmark.measure_nights(tmp_path, spec, CART, benchmark.IDENTITY, pool, 3, 200)
+    pool = [f"message {n}" for n in range(label_cache.different(3, 200))]
+    made = label_cache.measure_nights(tmp_path, spec, CART, fan_out.IDENTITY, pool, 3, 200)
     assert [night.rows for night in made] == [1_000] * 3 and [night.distinct for night in made] == [200] * 3
     assert made[0].seen == 200 and made[0].cached == 0
     # 30 % are new, and of the others few are asked again.
     for night in made[1:]:
         assert 60 <= night.seen < 80 and night.cached > 500
         assert night.seen + night.cached + night.duplicates == night.rows
-    lookups = cache_benchmark.Lookups(1, 1, 2, 1.0, 1, 1.0)
-    said = cache_benchmark.render(lookups, [], made)
+    lookups = label_cache.Lookups(1, 1, 2, 1.0, 1, 1.0)
+    said = label_cache.render(lookups, [], made)
     assert f"stub, night 3 against the first: {made[0].seen / made[2].seen:.2f} times fewer messages" in said
 
 
 def test_lookups_are_measured_beside_made_up_entries(tmp_path):
-    made = cache_benchmark.measure_lookups(tmp_path, 50_000, workers=1)
+    made = label_cache.measure_lookups(tmp_path, 50_000, workers=1)
     assert made.rate > 0 and made.file_bytes > 1_000_000
     assert 1_000_000 < made.memory < 200_000_000
-    assert cache_benchmark.label_cache(tmp_path, "lookups").read().rows == 50_000 + 280_000
+    assert label_cache.label_cache(tmp_path, "lookups").read().rows == 50_000 + 280_000
 
 
 def test_a_fan_out_that_has_learnt_all_asks_for_nothing_but_its_sample(tmp_path):
-    none, learns, has = cache_benchmark.measure_fan_out(tmp_path, 5_000, actors=1)
+    none, learns, has = label_cache.measure_fan_out(tmp_path, 5_000, actors=1)
     assert (none.seen, learns.seen, none.cached, learns.cached) == (5_000, 5_000, 0, 0)
     assert has.seen + has.cached == 5_000 and has.seen < 100

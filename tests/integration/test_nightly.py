@@ -15,7 +15,7 @@ import tables
 from intent.artifacts import Artifact, ArtifactRecord
 from intent.config import NightlyConfig
 from intent.label_cache import LabelCache, Reader, Scope, find_secret, scopes
-from intent.night.ledger import Ledger
+from intent.run.ledger import Ledger
 from intent.storage import open_store
 from jobs import classify, nightly
 from jobs.app import load_config

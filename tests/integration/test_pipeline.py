@@ -9,10 +9,11 @@ import nights
 import pyarrow as pa
 import pytest
 
-from intent import artifacts, calibration
+from intent import artifacts
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import find_models
 from intent.config import ClassifyConfig
+from intent.engine import calibration
 from intent.errors import ConfigError, CorruptData, MissingArtifact
 from intent.storage import open_store
 from intent.synth import dataset

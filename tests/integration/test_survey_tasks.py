@@ -10,13 +10,13 @@ import pytest
 import ray
 
 from intent.errors import ConfigError
-from intent.night import metrics, survey
-from intent.night.actor import Night
-from intent.night.columns import Columns
-from intent.night.ledger import Ledger
-from intent.night.listing import list_input
-from intent.night.progress import Stage
-from intent.night.shard import plan_shards, read_footers
+from intent.run import metrics, survey
+from intent.run.actor import Night
+from intent.run.columns import Columns
+from intent.run.ledger import Ledger
+from intent.run.listing import list_input
+from intent.run.progress import Stage
+from intent.run.shard import plan_shards, read_footers
 from intent.storage import open_store
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

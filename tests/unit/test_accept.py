@@ -15,16 +15,17 @@ from intent.config import GateConfig
 from intent.engine import Status
 from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
 from intent.lake.target import open_target
-from intent.night import accept, staged
-from intent.night.accept import Examination, settle_night
-from intent.night.columns import Columns
-from intent.night.journal import Journal
-from intent.night.ledger import Ledger
-from intent.night.progress import Tally
-from intent.night.publish import Publication
-from intent.night.run import identify
-from intent.night.shard import plan_shards
-from intent.night.worker import Worker
+from intent.nightly import promotion
+from intent.nightly.journal import Journal
+from intent.nightly.promotion import Examination, settle_night
+from intent.run import staged
+from intent.run.columns import Columns
+from intent.run.driver import identify
+from intent.run.ledger import Ledger
+from intent.run.progress import Tally
+from intent.run.publish import Publication
+from intent.run.shard import plan_shards
+from intent.run.worker import Worker
 from intent.storage import StorageOptions, open_store
 
 MON, TUE, WED = "2026-11-23", "2026-11-24", "2026-11-25"
@@ -99,7 +100,7 @@ class Shop:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The stores of these tests are fit."""
-    monkeypatch.setattr(accept, "probe", lambda store: None)
+    monkeypatch.setattr(promotion, "probe", lambda store: None)
 
 
 @pytest.fixture
@@ -294,7 +295,7 @@ def test_of_two_drivers_the_second_changes_nothing_and_ends_with_its_own_code(sh
         with pytest.raises(ManifestLost) as lost:
             shop.night(TUE, between=lambda: other.night(TUE))
     else:
-        publish = accept.publish
+        publish = promotion.publish
 
         def overtaken(staged, output):
             monkeypatch.undo()
@@ -308,7 +309,7 @@ def test_of_two_drivers_the_second_changes_nothing_and_ends_with_its_own_code(sh
             monkeypatch.setattr(Ledger, "commit", later)
             publish(staged, output)
 
-        monkeypatch.setattr(accept, "publish", overtaken)
+        monkeypatch.setattr(promotion, "publish", overtaken)
         with pytest.raises(ManifestLost) as lost:
             shop.night(TUE)
     assert lost.value.exit_code == 4

@@ -12,16 +12,16 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from intent.night import metrics
-from intent.night.actor import Outcome
-from intent.night.part import Committed, Receipt
-from intent.night.progress import Progress, Stage, Tally
-from intent.night.queue import Queue
+from intent.run import metrics
+from intent.run.actor import Outcome
+from intent.run.part import Committed, Receipt
+from intent.run.progress import Progress, Stage, Tally
+from intent.run.queue import Queue
 
 ROOT = Path(__file__).parents[2]
 RULES = (ROOT / "infra/prometheus/rules.yaml").read_text()
 BOARD = (ROOT / "infra/grafana/night.json").read_text()
-MADE = re.findall(r'(Counter|Gauge)\(\s*"(intent_\w+)"', (ROOT / "intent/night/metrics.py").read_text())
+MADE = re.findall(r'(Counter|Gauge)\(\s*"(intent_\w+)"', (ROOT / "intent/run/metrics.py").read_text())
 
 
 def documents(name: str) -> list[dict]:

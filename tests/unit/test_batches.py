@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from intent.engine.reference import load_reference
-from intent.prompt import load_tokenizer
 from intent.synth.example import Example
+from intent.task.prompt import load_tokenizer
 from intent.train import attention
 from intent.train.batches import batches, decisions, encode, loss, pack, pieces
 from tests.tiny import BASKET, CART, NAMES, write_checkpoint, write_gemma
@@ -105,7 +105,7 @@ def test_exact_counts_what_the_decoder_would_get_right(checkpoint, schema):
     from intent.engine.automaton import Automaton
     from intent.engine.batch import BatchClassifier
     from intent.engine.causal import CausalForward
-    from intent.prompt import Prompt
+    from intent.task.prompt import Prompt
 
     model, tokenizer = load_reference(checkpoint, "cpu"), load_tokenizer(checkpoint)
     prompt, automaton = Prompt(schema, NAMES), Automaton(schema, NAMES, tokenizer, "compact")

@@ -8,17 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from intent.catalog import normalize
 from intent.errors import IntentError
 from intent.label_cache import Limits, Reader, node
 from intent.label_cache.pointer import LabelCache
-from intent.night import frequent, fresh
-from intent.night.columns import Columns
-from intent.night.part import Receipt
-from intent.night.shard import Shard
-from intent.night.trust import Trust
-from intent.night.worker import Worker
+from intent.run import frequent, fresh
+from intent.run.columns import Columns
+from intent.run.part import Receipt
+from intent.run.shard import Shard
+from intent.run.trust import Trust
+from intent.run.worker import Worker
 from intent.storage import Blob, open_store
+from intent.task.catalog import normalize
 
 MESSAGES = ["two milks", "hello", "two  milks", None, "refuse it", "", "three big milks", "hello"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from intent import calibration
+from intent.engine import calibration
 from intent.engine.automaton import Automaton
 from intent.engine.decode import Walk
 from intent.evaluate.metrics import calibration_error

@@ -14,10 +14,10 @@ from intent.engine.linear import require_one_choice
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.svm import load_svm, write_svm
 from intent.errors import ConfigError
-from intent.night.columns import Columns
-from intent.night.worker import Worker
-from intent.prompt import Prompt
+from intent.run.columns import Columns
+from intent.run.worker import Worker
 from intent.synth.example import Example
+from intent.task.prompt import Prompt
 from intent.train.linear import fit_svm
 from tests.tiny import CART, LABELS, write_checkpoint
 

@@ -5,13 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from intent import prompt
 from intent.artifacts.lineage import Lineage
-from intent.catalog import Catalog, normalize
 from intent.config import ClassifyConfig
 from intent.engine.automaton import Automaton
 from intent.errors import ConfigError
-from intent.prompt import Prompt
+from intent.task import prompt
+from intent.task.catalog import Catalog, normalize
+from intent.task.prompt import Prompt
 from jobs.app import load_config
 from jobs.classify import identity
 from tests.tiny import CART, write_tokenizer

@@ -11,8 +11,8 @@ from intent.artifacts.variant import VariantSpec
 from intent.config import CatalogSource, ClassifyConfig
 from intent.engine.context import Context
 from intent.errors import ConfigError
-from intent.prompt import Prompt
 from intent.storage import StorageOptions
+from intent.task.prompt import Prompt
 from jobs.app import load_config
 from jobs.choice import serving
 from jobs.context import _context, require_fitting, require_trainable

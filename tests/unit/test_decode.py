@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intent.catalog import ascii_digits
 from intent.engine import Status
 from intent.engine.automaton import END, Automaton, Ended, answer_text
 from intent.engine.decode import Walk, decide
-from intent.schema import Choice, Count, Entity, IntentSchema, items_of
+from intent.task.catalog import ascii_digits
+from intent.task.schema import Choice, Count, Entity, IntentSchema, items_of
 from tests.tiny import BASKET, CART, LABELS, NAMES, write_tokenizer
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12)

@@ -10,7 +10,7 @@ from intent.engine import Status
 from intent.engine.embedding import Encoder, load_embedding, write_embedding
 from intent.engine.load import EngineOptions, load_classifier
 from intent.errors import ConfigError, CorruptData
-from intent.prompt import Prompt, load_tokenizer
+from intent.task.prompt import Prompt, load_tokenizer
 from intent.train import linear
 from intent.train.linear import Source, fit_embedding
 from tests.tiny import LABELS, write_tokenizer

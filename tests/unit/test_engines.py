@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import shelves
 
+from intent.benchmark.meters import GoldWalk
+from intent.benchmark.shapes import SHAPES
 from intent.engine import Prediction, Status
 from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier
@@ -18,11 +20,9 @@ from intent.engine.parity import GoldSet
 from intent.engine.reference import load_reference
 from intent.engine.shelved import Shelved
 from intent.errors import ConfigError, CorruptData, Disagreement
-from intent.evaluate.meters import GoldWalk
-from intent.evaluate.shapes import SHAPES
-from intent.prompt import Prompt, load_tokenizer
 from intent.quantize import gguf
-from intent.schema import to_json
+from intent.task.prompt import Prompt, load_tokenizer
+from intent.task.schema import to_json
 from tests.tiny import BASKET, CART, LABELS, NAMES, write_checkpoint
 
 WORDS = "add two milk please remove eggs now three monitor the a of cart my we need no more stop".split()

@@ -11,8 +11,8 @@ from intent.artifacts.variant import VariantSpec
 from intent.config import ClassifyConfig, Device
 from intent.errors import ConfigError
 from intent.hardware import CPU, GPU, Hardware
-from intent.night.fleet import EngineSpec, room
-from intent.night.shard import shard_rows
+from intent.run.actor_pool import EngineSpec, room
+from intent.run.shard import shard_rows
 from jobs.app import load_config
 from jobs.classify import engines
 from jobs.nodes import Place, fitting

@@ -5,12 +5,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from intent.night import frequent
-from intent.night.columns import Columns
-from intent.night.listing import list_input
-from intent.night.rows import ShardReader
-from intent.night.shard import plan_shards
-from intent.night.worker import Worker
+from intent.run import frequent
+from intent.run.columns import Columns
+from intent.run.listing import list_input
+from intent.run.rows import ShardReader
+from intent.run.shard import plan_shards
+from intent.run.worker import Worker
 from intent.storage import open_store
 
 

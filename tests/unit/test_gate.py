@@ -9,13 +9,13 @@ import pytest
 
 from intent.config import GateConfig
 from intent.errors import ConfigError
-from intent.night.columns import Columns
-from intent.night.gate import ITEMS, Portrait, count, distance, findings, noise, paint
-from intent.night.page import night_page, trend_page
-from intent.night.part import build_part
-from intent.night.progress import Summary
-from intent.night.shard import Shard
-from intent.night.worker import Worker
+from intent.nightly.gate import ITEMS, Portrait, count, distance, findings, noise, paint
+from intent.nightly.pages import night_page, trend_page
+from intent.run.columns import Columns
+from intent.run.part import build_part
+from intent.run.progress import Summary
+from intent.run.shard import Shard
+from intent.run.worker import Worker
 from intent.storage import Blob
 
 LIMITS = GateConfig()

@@ -17,9 +17,9 @@ from intent.engine.gguf import GgufForward
 from intent.engine.gptq import load_gptq
 from intent.engine.load import EngineOptions, load_classifier
 from intent.errors import ConfigError
-from intent.prompt import Prompt, load_tokenizer
 from intent.quantize import gguf, gptq
-from intent.schema import to_json
+from intent.task.prompt import Prompt, load_tokenizer
+from intent.task.schema import to_json
 from intent.train.loop import train
 from tests.tiny import CART, NAMES, write_gemma
 

@@ -8,13 +8,13 @@ from omegaconf import OmegaConf
 
 from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
-from intent.catalog import Catalog, normalize
 from intent.config import SchemaConfig
 from intent.errors import ConfigError, MissingArtifact
 from intent.evaluate.gold import HALVES, load, messages, publish
-from intent.schema import INTENTS, items_of
 from intent.storage import StorageOptions
 from intent.synth.dataset import read_catalogs, read_split
+from intent.task.catalog import Catalog, normalize
+from intent.task.schema import INTENTS, items_of
 from jobs.app import load_config
 
 SCHEMAS = Path(__file__).parents[2] / "conf" / "schema"

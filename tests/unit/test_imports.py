@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RAY_MODULES = {f"intent/night/{name}.py" for name in ("fleet", "survey", "metrics", "benchmark", "cache_benchmark")} | {
+RAY_MODULES = {
+    "intent/run/actor_pool.py",
+    "intent/run/survey.py",
+    "intent/run/metrics.py",
+    "intent/benchmark/fan_out.py",
+    "intent/benchmark/label_cache.py",
     "intent/train/runner.py",
-    "intent/evaluate/peers.py",
+    "intent/benchmark/peers.py",
 }
 DRIVERS = ["generate", "train", "quantize", "evaluate", "sweep", "classify", "nightly"]
 HEAVY = {"torch", "transformers", "llama_cpp", "peft", "bitsandbytes", "gptqmodel"}

@@ -11,10 +11,10 @@ import pytest
 
 from intent.config import InspectConfig
 from intent.errors import ConfigError
-from intent.night.columns import Columns
-from intent.night.ledger import LABELLED, REJECTED, Ledger, part_key
-from intent.night.shard import Plan, Shard
-from intent.night.worker import Worker
+from intent.run.columns import Columns
+from intent.run.ledger import LABELLED, REJECTED, Ledger, part_key
+from intent.run.shard import Plan, Shard
+from intent.run.worker import Worker
 from intent.storage import Blob, open_store
 from jobs import inspect
 from jobs.app import load_config
@@ -168,7 +168,7 @@ def test_the_page_shows_the_same_and_runs_nothing(store, root, look, tmp_path):
 
 
 def test_ids_of_any_type_can_be_shown():
-    from intent.night.inspection import _shown
+    from intent.run.inspection import _shown
 
     strange = pa.array([b"ok \xff"]).cast(pa.binary()).view(pa.binary())
     assert _shown(strange[0]) == "ok �"

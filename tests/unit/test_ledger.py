@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from intent.errors import CorruptData, ManifestLost, RunMismatch
-from intent.night.ledger import LABELLED, Ledger, part_key, probe
-from intent.night.part import build_part
-from intent.night.shard import Plan, Shard
+from intent.run.ledger import LABELLED, Ledger, part_key, probe
+from intent.run.part import build_part
+from intent.run.shard import Plan, Shard
 from intent.storage import Blob
 
 SHARDS = [Shard(Blob(f"log-{n}", 1, "e"), 0, 3) for n in range(2)]

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 
 from intent.errors import ConfigError
-from intent.night.columns import Columns
-from intent.night.listing import list_input
-from intent.night.shard import plan_shards
+from intent.run.columns import Columns
+from intent.run.listing import list_input
+from intent.run.shard import plan_shards
 from intent.storage import open_store
 
 LOG = pa.table({"id": [1, 2], "message": ["milk", "eggs"]})

@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from intent.night.gate import Portrait
-from intent.night.page import night_page, trend_page
-from intent.night.progress import Summary
+from intent.nightly.gate import Portrait
+from intent.nightly.pages import night_page, trend_page
+from intent.run.progress import Summary
 
 EVIL = "<script>alert(1)</script>\"'&"
 SUMMARY = Summary(100, 90, 5, 5, variants={EVIL: {"rows": 95, "rows_per_second": 1.0}})

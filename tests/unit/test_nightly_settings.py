@@ -19,9 +19,9 @@ from ray.job_submission import JobStatus
 from intent.config import NightlyConfig
 from intent.errors import ConfigError, IntentError, NotArrived
 from intent.evaluate import own_gold
-from intent.night.arrival import wait
-from intent.night.fleet import EngineSpec
-from intent.night.place import Place, output_place
+from intent.nightly.addresses import Place, output_place
+from intent.nightly.arrival import wait
+from intent.run.actor_pool import EngineSpec
 from intent.storage import open_store
 from jobs import nightly, submit
 from jobs.app import _placed, load_config

@@ -12,11 +12,11 @@ import pytest
 
 from intent import observe
 from intent.errors import ShardsFailed
-from intent.night.columns import Columns
-from intent.night.events import Event, planned
-from intent.night.progress import Summary
-from intent.night.shard import Plan, Shard
 from intent.observe import lineage, traces
+from intent.run.columns import Columns
+from intent.run.events import Event, planned
+from intent.run.progress import Summary
+from intent.run.shard import Plan, Shard
 from intent.storage import Blob
 
 TYPES = pa.schema([("user", pa.int64()), ("shop", pa.string())])

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from intent.errors import CorruptData
-from intent.night.part import build_part, open_part
+from intent.run.part import build_part, open_part
 
 COUNTS = {"shard": "s", "fingerprint": "f", "rows": 300, "labelled": 290, "abstained": 0, "rejected": 10}
 

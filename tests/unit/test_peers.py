@@ -7,11 +7,11 @@ import time
 import pytest
 
 from intent.artifacts.variant import VariantSpec
+from intent.benchmark import peers
+from intent.benchmark.engines import plan
+from intent.benchmark.meters import OUTPUT_TOKENS, Workload, measure
 from intent.config import Device, RowKind
-from intent.evaluate import peers
-from intent.evaluate.benchmark import plan
-from intent.evaluate.meters import OUTPUT_TOKENS, Workload, measure
-from intent.prompt import Prompt
+from intent.task.prompt import Prompt
 from tests.tiny import LABELS, write_checkpoint
 
 WORK = Workload(Prompt(LABELS), [f"where is my thing{i}" for i in range(12)], [{"label": "order_status"}] * 12)
@@ -70,7 +70,7 @@ def test_a_server_is_asked_many_things_at_once_and_ends(f16):
 def test_a_server_ends_with_the_process_that_started_it(tmp_path):
     script = (
         "import subprocess, sys, os, signal\n"
-        "from intent.evaluate.peers import _end_with_parent\n"
+        "from intent.benchmark.peers import _end_with_parent\n"
         "child = subprocess.Popen(['sleep', '60'], preexec_fn=_end_with_parent)\n"
         "print(child.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from intent import progress
-from intent.night.part import Committed, Receipt
-from intent.night.progress import Progress, Stage, Tally
+from intent.run.part import Committed, Receipt
+from intent.run.progress import Progress, Stage, Tally
 
 
 def part(variant: str, rows: int, rejected: int = 0, classified: int = 0, refused: int = 0) -> Committed:

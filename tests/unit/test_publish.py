@@ -24,19 +24,19 @@ from intent.lake import iceberg_target
 from intent.lake.delta_target import DeltaTarget
 from intent.lake.iceberg_target import IcebergTarget
 from intent.lake.target import NIGHT, PARTS, RUN, Labels, open_target
-from intent.night.columns import Columns, partitions
-from intent.night.ledger import Ledger
-from intent.night.listing import list_input
-from intent.night.progress import Tally
-from intent.night.publish import Publication
-from intent.night.rows import ShardReader
-from intent.night.run import identify
-from intent.night.scan import open_reader, read_source_footers
-from intent.night.shard import plan_shards
-from intent.night.staged import Staged
-from intent.night.worker import Worker
-from intent.schema import Choice, Entity
+from intent.run.columns import Columns, partitions
+from intent.run.driver import identify
+from intent.run.ledger import Ledger
+from intent.run.listing import list_input
+from intent.run.progress import Tally
+from intent.run.publish import Publication
+from intent.run.rows import ShardReader
+from intent.run.scan import open_reader, read_source_footers
+from intent.run.shard import plan_shards
+from intent.run.staged import Staged
+from intent.run.worker import Worker
 from intent.storage import StorageOptions, open_store
+from intent.task.schema import Choice, Entity
 
 COLUMNS = Columns(keep=("dt", "shop"))
 NAMES = ["id", "action", "product", "quantity", "confidence", "status", "variant", "dt", "shop"]
@@ -180,7 +180,7 @@ def test_a_commit_that_landed_and_is_reported_as_refused_or_unknown_is_neither_r
 KILLED = """
 import os, pickle, sys
 from intent.lake import iceberg_target
-from intent.night import publish
+from intent.run import publish
 from intent.storage import LocalStore
 
 die, batches = lambda *_, **__: os._exit(137), publish._batches

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from intent import calibration
 from intent.artifacts import Artifact, ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import VariantSpec
 from intent.config import ModelConfig
+from intent.engine import calibration
 from intent.errors import ConfigError
-from intent.prompt import load_tokenizer
 from intent.quantize import contents, gguf, gptq
+from intent.task.prompt import load_tokenizer
 from intent.train.base import write_base
 from jobs.app import load_config
 from jobs.quantize import describe

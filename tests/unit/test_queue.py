@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from intent.night.queue import Queue
-from intent.night.run import _describe
-from intent.night.shard import Shard
+from intent.run.driver import _describe
+from intent.run.queue import Queue
+from intent.run.shard import Shard
 from intent.storage import Blob
 
 

@@ -25,9 +25,9 @@ from intent.evaluate.report import numbers, render_html, render_markdown, render
 from intent.evaluate.results import Asked, Measured, Sources, results_of
 from intent.evaluate.speed import Speed
 from intent.hardware import CPU, GPU, Hardware
-from intent.prompt import Prompt
 from intent.storage import StorageOptions
 from intent.synth.example import Example
+from intent.task.prompt import Prompt
 from jobs import evaluate
 from jobs.app import load_config
 from jobs.nodes import Place

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from intent.artifacts import fingerprint
 from intent.config import SchemaConfig
 from intent.errors import ConfigError
-from intent.schema import Choice, Count, Entity, IntentSchema, items_of, same
+from intent.task.schema import Choice, Count, Entity, IntentSchema, items_of, same
 from tests.tiny import BASKET, CART, LABELS, NAMES
 
 CONF = Path(__file__).parents[2] / "conf"

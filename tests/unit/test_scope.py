@@ -5,8 +5,8 @@ import pytest
 
 from intent.engine import Prediction, Status, abstain
 from intent.evaluate.scope import has_outside, macro_f1, measure, of_labels, threshold_at
-from intent.schema import Choice, IntentSchema
 from intent.synth.example import Example
+from intent.task.schema import Choice, IntentSchema
 from tests.tiny import BASKET, CART, LABELS
 
 DRINKS = IntentSchema("drinks", "Which drink?", (Choice("label", ("tea", "coffee", "weiß nicht"), ("weiß nicht",)),))

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intent.errors import ConfigError, CorruptData
-from intent.night import frequent
-from intent.night.columns import Columns
-from intent.night.listing import Listing, list_input
-from intent.night.rows import ShardReader, distinct
-from intent.night.shard import Footer, plan_shards, shard_rows
-from intent.night.worker import Worker
+from intent.run import frequent
+from intent.run.columns import Columns
+from intent.run.listing import Listing, list_input
+from intent.run.rows import ShardReader, distinct
+from intent.run.shard import Footer, plan_shards, shard_rows
+from intent.run.worker import Worker
 from intent.storage import Blob, open_store
 
 TYPES = {"id": pa.int64(), "message": pa.string()}

@@ -11,12 +11,12 @@ import shelves
 
 from intent.engine.shelved import RETRIEVER, Shelved
 from intent.label_cache import Reader
-from intent.night import frequent, fresh
-from intent.night.columns import Columns
-from intent.night.listing import list_input
-from intent.night.rows import ShardReader
-from intent.night.shard import plan_shards
-from intent.night.worker import Worker
+from intent.run import frequent, fresh
+from intent.run.columns import Columns
+from intent.run.listing import list_input
+from intent.run.rows import ShardReader
+from intent.run.shard import plan_shards
+from intent.run.worker import Worker
 from intent.storage import open_store
 
 MESSAGES = [*(f"please add one {name}" for name in shelves.NAMES), "?!", "not the red shoe small rather the blue hammer large"]

@@ -14,7 +14,7 @@ import pytest
 from servers import BUCKET
 
 from intent.errors import ConfigError, CorruptData, StoreUnfit
-from intent.night.ledger import probe
+from intent.run.ledger import probe
 from intent.storage import LocalStore, StorageOptions, inside, open_store, read_uri
 
 
@@ -73,7 +73,7 @@ def test_random_access_reads_the_version_that_was_planned(store):
 def test_a_large_file_goes_in_parts_from_disk_and_comes_back_whole(store, tmp_path, monkeypatch):
     """One PUT takes at most 5 GiB; here, 5 MiB."""
     part = 5 << 20
-    monkeypatch.setattr("intent.s3.PART_BYTES", part)
+    monkeypatch.setattr("intent.storage.s3.PART_BYTES", part)
     sent = []
     if hasattr(store, "client"):
         events = store.client.meta.events

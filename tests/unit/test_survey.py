@@ -1,7 +1,7 @@
 """How work is cut before anything is labelled, without a cluster."""
 
-from intent.night import survey
-from intent.night.shard import Shard
+from intent.run import survey
+from intent.run.shard import Shard
 from intent.storage import Blob
 
 

@@ -7,15 +7,15 @@ from random import Random
 
 import pytest
 
-from intent.catalog import Catalog
 from intent.errors import ConfigError
-from intent.schema import Choice, Count, Entity, IntentSchema
 from intent.synth import market
 from intent.synth.corpus import BLOCK, Corpus, held_out
 from intent.synth.language import available, load
 from intent.synth.lexicon import Pool, departments, ideas, kinds
 from intent.synth.phenomena import QUANTITY, SCENARIOS, SURFACE
 from intent.synth.shelf import Product, Shelf, alike, given, ontology
+from intent.task.catalog import Catalog
+from intent.task.schema import Choice, Count, Entity, IntentSchema
 
 CART = IntentSchema("cart", "x", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity")))
 GROCERY = Catalog.of(

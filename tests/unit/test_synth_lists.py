@@ -7,9 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from intent.catalog import Catalog
 from intent.errors import ConfigError
-from intent.schema import INTENTS, Choice, Count, Entity, IntentSchema, items_of
 from intent.synth import language as module
 from intent.synth import validate
 from intent.synth.card import card
@@ -19,6 +17,8 @@ from intent.synth.example import Example, from_table, to_table
 from intent.synth.language import available
 from intent.synth.phenomena import LIST_SURFACE, LISTING, LISTS, ONE_ONLY, SCENARIOS, SURFACE
 from intent.synth.quality import contradictions, deduplicate, leaks
+from intent.task.catalog import Catalog
+from intent.task.schema import INTENTS, Choice, Count, Entity, IntentSchema, items_of
 from jobs.generate import _shares
 
 BASKET = IntentSchema("basket", "x", (Choice("action", ("add", "remove")), Entity("product"), Count("quantity")), 8)

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from intent.catalog import Catalog
-from intent.schema import Choice, Count, Entity, IntentSchema
 from intent.synth.card import card
 from intent.synth.chart import picture
 from intent.synth.corpus import Corpus
 from intent.synth.example import Example, from_table, to_table
 from intent.synth.quality import contradictions, deduplicate, leaks
+from intent.task.catalog import Catalog
+from intent.task.schema import Choice, Count, Entity, IntentSchema
 
 CART = IntentSchema("cart", "x", (Choice("action", ("add", "remove", "none"), ("none",)), Entity("product"), Count("quantity")))
 CATALOG = {"": ("Whole Milk 1L", "Free Range Eggs", "27 inch Monitor")}

@@ -11,13 +11,13 @@ import tables
 from deltalake import DeltaTable
 
 from intent.errors import ConfigError, CorruptData
-from intent.night import scan
-from intent.night.columns import Columns
-from intent.night.ledger import Ledger, RunIdentity, begun_versions
-from intent.night.listing import list_input
-from intent.night.run import identify
-from intent.night.scan import open_reader, read_source_footers
-from intent.night.shard import plan_shards
+from intent.run import scan
+from intent.run.columns import Columns
+from intent.run.driver import identify
+from intent.run.ledger import Ledger, RunIdentity, begun_versions
+from intent.run.listing import list_input
+from intent.run.scan import open_reader, read_source_footers
+from intent.run.shard import plan_shards
 from intent.storage import StorageOptions, open_store
 
 RUN = RunIdentity({"rule": "1"}, "p", "s", "c")

@@ -14,11 +14,11 @@ import ray
 import torch
 from ray.train import ControllerError, WorkerGroupError
 
-from intent import calibration
 from intent.config import Device, TrainConfig
+from intent.engine import calibration
 from intent.errors import ConfigError, IntentError
-from intent.prompt import load_tokenizer
 from intent.synth.example import Example
+from intent.task.prompt import load_tokenizer
 from intent.train import loop, runner
 from intent.train.batches import encode
 from intent.train.loop import epochs, train

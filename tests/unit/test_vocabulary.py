@@ -8,7 +8,7 @@ import pytest
 
 from intent.config import ModelConfig
 from intent.errors import ConfigError, CorruptData
-from intent.prompt import load_tokenizer
+from intent.task.prompt import load_tokenizer
 from intent.train import base, vocabulary
 from tests.tiny import NAMES, write_gemma, write_pieces
 

@@ -8,12 +8,12 @@ import pytest
 
 from intent.config import ClassifyConfig, NightlyConfig
 from intent.errors import ConfigError, IntentError
-from intent.night import frequent
-from intent.night.columns import Columns
-from intent.night.part import open_part
-from intent.night.rows import distinct, refuse
-from intent.night.shard import Shard
-from intent.night.worker import Worker
+from intent.run import frequent
+from intent.run.columns import Columns
+from intent.run.part import open_part
+from intent.run.rows import distinct, refuse
+from intent.run.shard import Shard
+from intent.run.worker import Worker
 from intent.storage import Blob, open_store
 from jobs.app import load_config
 

@@ -1,0 +1,231 @@
+"""Compare a labelled run with the last ones. This shows what no single row shows, such as `none` for half of the messages.
+
+Knows parts and Arrow; nothing of Ray, stores, dates or pages.
+"""
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from intent.config import GateConfig
+from intent.engine import Status
+from intent.errors import ConfigError
+from intent.run import items
+from intent.run.progress import Summary
+from intent.task.catalog import normalize
+from intent.task.schema import INTENTS, ITEM, Choice, Entity, IntentSchema
+
+NONE, NO_LANGUAGE, OTHERS = "none", "no language", "other languages"
+# The distribution of the number of items per message, if intents are lists.
+ITEMS = "items a message"
+LANGUAGE = "gate.language"
+MOST_LANGUAGES, MOST_LETTERS = 24, 40
+# The number of parts whose counts are held at a time.
+MOST_COUNTS = 64
+# The quantile for chance: 99.9 % of the runs that are like the last ones must pass.
+Z = 3.09
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """The profile of a nightly run. `of`: the fingerprint of what was counted. `shares`: of all rows, in [0, 1].
+
+    `mixes`: how often each value is answered, per slot, and per slot and language if a column names the language. For lists
+    they count items, and one more counts messages by their number of items. `gold`: the share of the gold set that each variant
+    gets right. `findings`: why the run is outside its limits.
+    """
+
+    night: str
+    of: str
+    summary: Summary
+    shares: dict[str, float]
+    mixes: dict[str, dict[str, int]]
+    gold: dict[str, float] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def mean_items(self) -> float | None:
+        """Return the mean number of items of an answered message; None if intents are not lists."""
+        mix = self.mixes.get(ITEMS)
+        return sum(int(number) * count for number, count in mix.items()) / sum(mix.values()) if mix else None
+
+
+def paint(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Portrait:
+    """Make a run's profile from the `count` of each of its parts. Its gold and findings are still unknown."""
+    slots = _named_slots(schema)
+    if schema.repeat > 1:
+        mixes = _mixes(_summed(counts), [*slots, ITEMS])
+        nones = mixes.get(ITEMS, {}).get("0", 0)
+    else:
+        mixes = _mixes(_summed(counts), slots)
+        nones = next((mixes.get(slot.name, {}).get(NONE, 0) for slot in schema.slots if isinstance(slot, Choice)), 0)
+    counted = {"rejected": summary.rejected, "abstained": summary.abstained, NONE: nones}
+    return Portrait(night, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
+
+
+def count(part: bytes, schema: IntentSchema, language: str | None) -> pa.Table:
+    """Count how often a labelled part has each intent, per language if a column names it. Raises ConfigError if that column is
+    not text.
+    """
+    slots = _named_slots(schema)
+    file = pq.ParquetFile(io.BytesIO(part), page_checksum_verification=True)
+    exploded = ITEM in file.schema_arrow.names
+    made = slots if schema.repeat == 1 else [ITEM, *slots] if exploded else [INTENTS]
+    table = file.read(columns=[*made, *([language] if language else []), "status"])
+    sure = table.filter(pc.equal(table["status"], str(Status.OK)))
+    if schema.repeat == 1:
+        return _counted(sure, slots, language)
+    sure = sure if exploded else items.explode(sure, schema)
+    messages = items.counts(sure)
+    messages = messages.append_column(ITEMS, messages[ITEM].cast(pa.string()))
+    both = [_counted(sure.filter(pc.is_valid(sure[ITEM])), slots, language), _counted(messages, [ITEMS], language)]
+    keys = [*slots, ITEMS, *([LANGUAGE] if language else []), "count_all"]
+    return pa.concat_tables(both, promote_options="default").select(keys)
+
+
+def _counted(sure: pa.Table, names: Sequence[str], language: str | None) -> pa.Table:
+    counted = {name: sure[name] for name in names} | ({LANGUAGE: _words(sure[language])} if language else {})
+    return pa.table(counted).group_by([*counted]).aggregate([([], "count_all")])
+
+
+def _named_slots(schema: IntentSchema) -> list[str]:
+    return [slot.name for slot in schema.slots if isinstance(slot, Choice | Entity)]
+
+
+def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the log's own names for languages, as bytes. They may be anything, and a wrong column may have as many as there
+    are rows.
+    """
+    try:
+        words = column.cast(pa.string()).cast(pa.binary())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise ConfigError("gate.language", str(column.type), "the column does not hold words; name another") from None
+    counts = words.value_counts()
+    if len(counts) <= MOST_LANGUAGES:
+        return words
+    most = counts.field("values").take(pc.sort_indices(counts.field("counts"), sort_keys=[("", "descending")])[:MOST_LANGUAGES])
+    return pc.if_else(pc.is_in(words, most), words, OTHERS.encode())
+
+
+def _summed(counts: Iterable[pa.Table]) -> pa.Table:
+    """Add up counts as they come, so that many parts take no more memory than a few."""
+    held: list[pa.Table] = []
+    for table in counts:
+        held.append(table)
+        if len(held) == MOST_COUNTS:
+            held = [_sum(held)]
+    return _sum(held)
+
+
+def _sum(counts: Sequence[pa.Table]) -> pa.Table:
+    if not counts:
+        return pa.table({})
+    table = pa.concat_tables(counts)
+    keys = table.column_names[:-1]
+    return table.group_by(keys).aggregate([("count_all", "sum")]).rename_columns(table.column_names)
+
+
+def _mixes(counts: pa.Table, slots: Sequence[str]) -> dict[str, dict[str, int]]:
+    rows = counts.to_pylist()
+    languages: Counter[str] = Counter()
+    for row in rows if LANGUAGE in counts.column_names else []:
+        row[LANGUAGE] = _name(row[LANGUAGE])
+        languages[row[LANGUAGE]] += row["count_all"]
+    kept = {name for name, _ in languages.most_common(MOST_LANGUAGES)}
+    mixes: dict[str, Counter] = defaultdict(Counter)
+    for row in rows:
+        for slot in slots:
+            if (value := row[slot]) is not None:
+                mixes[slot][value] += row["count_all"]
+                if languages:
+                    word = row[LANGUAGE] if row[LANGUAGE] in kept else OTHERS
+                    mixes[f"{slot} in {word}"][value] += row["count_all"]
+    # Slots first, then slots per language.
+    return {name: dict(sorted(mixes[name].items())) for name in sorted(mixes, key=lambda name: (name not in slots, name))}
+
+
+def _name(word: bytes | None) -> str:
+    return (normalize(word.decode(errors="replace"))[:MOST_LETTERS] if word else "") or NO_LANGUAGE
+
+
+def findings(night: Portrait, last: Sequence[Portrait], limits: GateConfig) -> list[str]:
+    """Describe every limit that the run `night` is over. Without `last` runs, only the limits that need none apply."""
+    rows, shares = night.summary.rows, night.shares
+    found = [] if rows else ["it has no rows"]
+    for name, most in (("rejected", limits.rejected), ("abstained", limits.abstained)):
+        if shares[name] > most:
+            found.append(f"{name} is {shares[name]:.1%} of all rows, over gate.{name}={most}")
+    for variant, right in night.gold.items():
+        if right < limits.agreement:
+            found.append(f"{variant} gets {right:.1%} of the gold set right, under gate.agreement={limits.agreement}")
+    if not last or not rows:
+        return found
+    before = sum(portrait.summary.rows for portrait in last)
+    for name, share in shares.items():
+        usual = sum(portrait.shares[name] for portrait in last) / len(last)
+        if abs(share - usual) > limits.change + noise_of_share(share, rows, usual, before):
+            found.append(f"{name} is {share:.1%} of all rows, usually {usual:.1%}: more than gate.change={limits.change} apart")
+    for name, mix in night.mixes.items():
+        usual = total(portrait.mixes.get(name, {}) for portrait in last)
+        if usual and mix and (far := distance(mix, usual)) > limits.distance + (chance := noise(mix, usual)):
+            said = f"the mix of {name} is {far:.2f} from the last nights'"
+            found.append(f"{said}, over gate.distance={limits.distance} and {chance:.2f} for chance; {_most_moved(mix, usual)}")
+    return found
+
+
+def _most_moved(mix: Mapping[str, int], usual: Mapping[str, int]) -> str:
+    now, before = shares_of(mix), shares_of(usual)
+    key = max(sorted({*mix, *usual}), key=lambda key: abs(now.get(key, 0) - before.get(key, 0)))
+    return f"most: {key} from {before.get(key, 0):.1%} to {now.get(key, 0):.1%}"
+
+
+def total(mixes: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for mix in mixes:
+        counts.update(mix)
+    return dict(counts)
+
+
+def shares_of(mix: Mapping[str, int]) -> dict[str, float]:
+    rows = sum(mix.values())
+    return {key: count / rows for key, count in mix.items()}
+
+
+def distance(one: Mapping[str, int], other: Mapping[str, int]) -> float:
+    """Return the Jensen-Shannon distance (Endres and Schindelin 2003, base 2) of two distributions given by counts.
+
+    It is 0 for equal and 1 for disjoint distributions.
+    """
+    keys = sorted({*one, *other})
+    p, q = (np.array([mix.get(key, 0) for key in keys], float) for mix in (one, other))
+    p, q = p / p.sum(), q / q.sum()
+    return float(np.sqrt(max(0.0, (_divergence(p, (p + q) / 2) + _divergence(q, (p + q) / 2)) / 2)))
+
+
+def _divergence(p: np.ndarray, q: np.ndarray) -> float:
+    some = p > 0
+    return float((p[some] * np.log2(p[some] / q[some])).sum())
+
+
+def noise(one: Mapping[str, int], other: Mapping[str, int]) -> float:
+    """Return the distance that two samples of one distribution, of these sizes, stay under in 99.9 % of cases.
+
+    Their divergence is a scaled chi-square (Lin 1991). Its quantile is approximated as by Wilson and Hilferty (1931).
+    """
+    sizes = 1 / max(1, sum(one.values())) + 1 / max(1, sum(other.values()))
+    if not (freedom := len({*one, *other}) - 1):
+        return 0.0
+    spread = 2 / (9 * freedom)
+    return float(np.sqrt(freedom * (1 - spread + Z * np.sqrt(spread)) ** 3 * sizes / (8 * np.log(2))))
+
+
+def noise_of_share(share: float, rows: int, usual: float, before: int) -> float:
+    """Return the difference that two samples' shares stay under in 99.9 % of cases, by the normal approximation."""
+    pooled = (share * rows + usual * before) / max(1, rows + before)
+    return float(Z * np.sqrt(pooled * (1 - pooled) * (1 / max(1, rows) + 1 / max(1, before))))

@@ -1,0 +1,152 @@
+"""Label a nightly run where no reader looks, and publish it to its readers if it is within limits.
+
+Knows the journal, the gate and the ledger; nothing of Ray, dates or the command line.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from intent.artifacts import fingerprint
+from intent.config import GateConfig
+from intent.errors import ConfigError, ManifestLost, Quarantined
+from intent.nightly.gate import Portrait, count, findings, paint
+from intent.nightly.journal import Journal
+from intent.run.ledger import MANIFEST, Ledger, RunIdentity, probe
+from intent.run.part import Committed, open_part
+from intent.run.progress import Summary, Tally
+from intent.run.publish import Publication
+from intent.run.shard import Plan
+from intent.run.staged import Staged
+from intent.storage import Store
+from intent.task.schema import IntentSchema
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How a nightly run is judged. `gold`: returns the share of the gold set that each variant gets right. `of`: names that
+    gold set.
+    """
+
+    schema: IntentSchema
+    limits: GateConfig
+    gold: Callable[[], dict[str, float]] = dict
+    of: str = ""
+
+
+def settle_night(
+    journal: Journal,
+    day: str,
+    run: RunIdentity,
+    label: Callable[[str], object],
+    exam: Examination,
+    learn: Callable[[str], object] = lambda place: None,
+    publication: Publication | None = None,
+) -> Summary:
+    """Complete the nightly run of `day`, from wherever an earlier try stopped.
+
+    `label`: labels the log into the given place, once. `learn`: called with that place once the run is accepted; a run outside
+    its limits must teach the label cache nothing. `publication`: where the labels go beside the output: to a branch before the
+    run is judged, if the target has branches, and then to all readers.
+
+    Raises Quarantined if the run is outside its limits, ConfigError if a run that was never labelled is to be accepted, and
+    what `label` raises.
+    """
+    output = journal.output(day)
+    ledger = Ledger(output, run)
+    ledger.require_same()
+    if manifest := ledger.manifest():
+        ledger.close(manifest["summary"])
+        learn(journal.staged(day, run.fingerprint).uri)
+        if publication:
+            publication.commit(output)
+        finish(journal, day, exam.limits)
+        return Summary(**manifest["summary"] | {"already_done": True})
+    staged = journal.staged(day, run.fingerprint)
+    if exam.limits.accept and not staged.stat(MANIFEST):
+        remedy = "there is no night of these models and this input that was judged; run the same command without it first"
+        raise ConfigError("gate.accept", True, remedy)
+    label(staged.uri)
+    try:
+        labelled = Staged(staged)
+        branch = publication.stage(labelled) if publication else ""
+        portrait = judge(journal, day, labelled, exam)
+        if portrait.findings and not exam.limits.accept:
+            raise Quarantined(_describe(portrait, staged, journal.draw(day, exam.limits.nights), branch))
+        summary = publish(labelled, output)
+    except (ManifestLost, FileNotFoundError) as error:
+        # Another driver is publishing the same night and may have deleted the staged copy.
+        if not journal.accepted(day):
+            raise
+        learn(staged.uri)
+        journal.clear(day)
+        raise ManifestLost(f"{output.uri}: another driver finished this night first; its labels stand") from error
+    learn(staged.uri)
+    if publication:
+        publication.commit(output)
+    finish(journal, day, exam.limits)
+    return summary
+
+
+def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Portrait:
+    """Return the run's profile with its findings, and store it. Counts again only if the parts or the settings changed."""
+    language = exam.limits.language
+    # If the staged folder was deleted and the night labelled again, it has other parts.
+    parts = [entry["sha256"] for entry in staged.parts.values()]
+    of = fingerprint([staged.ledger.run.fingerprint, language, exam.of, parts])
+    portrait = journal.portrait(day)
+    if portrait is None or portrait.of != of:
+        counts = staged.map(lambda data, _: count(data, exam.schema, language))
+        summary = Summary(**staged.summary | {"output": journal.output(day).uri})
+        portrait = replace(paint(day, of, counts, exam.schema, summary), gold=exam.gold())
+    last = journal.last(day, exam.limits.nights)
+    portrait = replace(portrait, findings=findings(portrait, last, exam.limits))
+    journal.keep(portrait)
+    return portrait
+
+
+def publish(staged: Staged, output: Store) -> Summary:
+    """Copy a labelled run to where readers look, by the same protocol: parts by conditional writes, the manifest last.
+
+    The summary describes the parts that are there. A part of an earlier try stays, and may have other counts than the staged
+    one. Raises CorruptData, StoreUnfit or ManifestLost.
+    """
+    here = Ledger(output, staged.ledger.run)
+    probe(output)
+    plan = here.plan(lambda: staged.ledger.plan(Plan))
+
+    def copy(data: bytes, uri: str) -> tuple[int, Committed]:
+        part = open_part(data, uri)
+        return part.receipt.classified, here.publish(part)
+
+    # Only the staged summary counts what models saw outside parts, such as the most frequent messages.
+    parts, tally = {}, Tally(classified=staged.summary["classified"])
+    for classified, part in staged.map(copy):
+        parts[part.receipt.shard] = part
+        tally.counts["classified"] -= classified
+        tally.add(part)
+    summary = _timed(tally.summary(staged.summary["retries"], output.uri), staged.summary).leaving_out(plan.left_out)
+    here.commit(plan, parts, summary.as_dict())
+    return summary
+
+
+def _timed(summary: Summary, labelling: dict) -> Summary:
+    """Use the times of the labelling, not of the copying, and add the messages that were asked again outside parts."""
+    rates = {name: entry["rows_per_second"] for name, entry in labelling["variants"].items()}
+    variants = {name: entry | {"rows_per_second": rates.get(name, 0.0)} for name, entry in summary.variants.items()}
+    asked = {name: labelling.get(name, 0) for name in ("asked_again", "agreed")}
+    return replace(summary, variants=variants, seconds=labelling["seconds"], **asked)
+
+
+def finish(journal: Journal, day: str, limits: GateConfig) -> None:
+    """Do the rest once a run is accepted. Repeating it changes nothing."""
+    journal.clear(day)
+    journal.draw(day, limits.nights)
+
+
+def _describe(portrait: Portrait, staged: Store, page: str, branch: str) -> str:
+    reasons = "\n".join(f"  - {finding}" for finding in portrait.findings)
+    return (
+        f"outside its limits:\n{reasons}\n"
+        f"it is not published: its labels are in {staged.uri}{f' and in {branch}' if branch else ''}, its page is {page}\n"
+        f"to accept it as it is, run the same command with date={portrait.night} gate.accept=true"
+    )

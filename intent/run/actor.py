@@ -1,0 +1,142 @@
+"""Take shards from reading to publishing, in an actor's process, with a loaded classifier.
+
+Knows nothing of Ray or the queue. Calls come from several threads: one shard is read while another is computed and a third is
+written. Only one thread computes at a time.
+"""
+
+import logging
+import platform
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from intent import hardware
+from intent.engine import Classifier
+from intent.errors import CorruptData
+from intent.hardware import Hardware
+from intent.label_cache import LabelCache, Reader
+from intent.lake import Snapshot
+from intent.retrieve.route import Asks
+from intent.run import frequent, fresh
+from intent.run.columns import Columns
+from intent.run.ledger import Ledger
+from intent.run.part import Committed
+from intent.run.scan import open_reader
+from intent.run.shard import Shard
+from intent.run.worker import MAX_CHARACTERS, Worker
+from intent.storage import Store
+from intent.task.schema import IntentSchema
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Night:
+    """What every actor of a run needs to know. `types`: the types of the id and the kept columns in every part.
+
+    `router`: for a catalog of shelves; called on a worker, it returns a function that says which shelves messages are asked
+    about.
+    """
+
+    source: Store | Snapshot
+    ledger: Ledger
+    schema: IntentSchema
+    columns: Columns
+    types: pa.Schema | None = None
+    max_characters: int = MAX_CHARACTERS
+    router: Callable[[], Callable[[Sequence[str]], Asks]] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a shard: the committed `part`, or the `reason` why there is none. `final`: a retry cannot help.
+
+    `seconds`: the time of computing alone, without reading and writing.
+    """
+
+    part: Committed | None = None
+    reason: str = ""
+    final: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The processors that an actor occupies, and which files of the label cache it ignores, and why."""
+
+    uses: tuple[Hardware, ...]
+    ignored: tuple[str, ...] = ()
+
+
+class Actor:
+    def __init__(self, night: Night):
+        self.night = night
+        self.reader = open_reader(night.source, night.columns.read, night.types)
+        self.computing = threading.Lock()
+
+    def arrive(self) -> str:
+        """Return this host's name at once. From now on the actor has a node, and its loading is timed."""
+        return platform.node()
+
+    def load(
+        self,
+        load: Callable[[], Classifier],
+        cpus: float,
+        gpus: float,
+        abstain_below: float = 0.0,
+        cache: LabelCache | None = None,
+    ) -> Loaded:
+        night = self.night
+        run = night.ledger.run.fingerprint
+        reader = Reader.open(cache, run) if cache else None
+        self.worker = Worker(load(), night.schema, night.columns, run, night.max_characters, abstain_below, reader)
+        uses = tuple(found for found in (hardware.cpu(cpus), hardware.gpu(gpus) if gpus else None) if found)
+        return Loaded(uses, tuple(reader.notes) if reader else ())
+
+    def label(self, shard: Shard, known: pa.Table | None, distrusted: Collection[str] = ()) -> Outcome:
+        """Label and publish a shard. `distrusted`: tokens of the label caches that the run no longer uses."""
+        return _outcome(lambda: self._label(shard, known, distrusted))
+
+    def label_frequent(self, chunk: Shard, known: None, distrusted: Collection[str] = ()) -> Outcome:
+        def run() -> tuple[Committed, float]:
+            with self.computing:
+                started = time.monotonic()
+                self._trust(distrusted)
+                receipt = frequent.label(self.night.ledger.store, self.worker, chunk)
+                return Committed(receipt, 0, ""), time.monotonic() - started
+
+        return _outcome(run)
+
+    def _trust(self, distrusted: Collection[str]) -> None:
+        reader = self.worker.reader
+        if reader and reader.trusted and reader.token in distrusted:
+            reader.forget()
+
+    def _label(self, shard: Shard, known: pa.Table | None, distrusted: Collection[str]) -> tuple[Committed, float]:
+        ledger = self.night.ledger
+        rows = self.reader.read(shard)
+        with self.computing:
+            # A speculative copy, or another driver's actor, may have finished first.
+            if ledger.holds(shard):
+                return ledger.committed(shard.id), 0.0
+            log.info("labelling", extra={"run": ledger.run.fingerprint, "shard": shard.id, "rows": shard.rows})
+            started = time.monotonic()
+            if distrusted:
+                self._trust(distrusted)
+            part = self.worker.label(shard, rows, known)
+            seconds = time.monotonic() - started
+        fresh.keep(ledger.store, shard.id, part.fresh)
+        return ledger.publish(part), seconds
+
+
+def _outcome(run: Callable[[], tuple[Committed | None, float]]) -> Outcome:
+    try:
+        part, seconds = run()
+        return Outcome(part, seconds=seconds)
+    except CorruptData as error:
+        return Outcome(reason=str(error), final=True)
+    except Exception as error:
+        return Outcome(reason=f"{type(error).__name__}: {error}"[:500])

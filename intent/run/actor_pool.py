@@ -1,0 +1,376 @@
+"""Run the actors of a labelling run: actors of several kinds pull shards from one queue, each at its own speed.
+
+This module, `survey.py`, `metrics.py` and the benchmarks are the only ones of the package that use Ray. Actors may die and
+nodes may come and go. The store alone records what is done.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import pyarrow as pa
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
+
+from intent.engine import Classifier
+from intent.errors import ConfigError, Disagreement, EngineHung, ShardsFailed
+from intent.hardware import Hardware, price
+from intent.label_cache import LabelCache
+from intent.run import frequent
+from intent.run.actor import Actor, Loaded, Night, Outcome
+from intent.run.events import Event, Listener, unheard
+from intent.run.metrics import Meters
+from intent.run.part import Committed
+from intent.run.progress import Progress
+from intent.run.queue import Queue
+from intent.run.shard import Shard
+from intent.storage import Store
+
+# While one shard is computed, the next is read and the last is written.
+DEPTH = 3
+TICK_SECONDS, MEANWHILE_SECONDS = 1.0, 0.1
+SEAT_PATIENCE = 3
+GROW_SECONDS = 10.0
+# An engine may download its model and compile its kernels. Every engine that was measured took less than a tenth of this.
+LOADING_SECONDS = 30 * 60
+_STUCK = "its engine was not loaded within {:g} minutes on {!r}; see that host's log, its way to the store and its GPU's driver"
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Describe one kind of actor: how to load its classifier (inside the actor), how many actors, and their resources.
+
+    `prices`: USD per hour of one processor, by its model or kind. `grows`: start more actors if nodes that join the cluster
+    have room. `rate`: the lowest expected messages per second of one actor. `abstain_below`: the run abstains from answers
+    below this confidence; the classifier itself does not abstain. `cache`: the label cache that this kind of actor may use.
+    """
+
+    variant: str
+    kind: str
+    load: Callable[[], Classifier]
+    actors: int = 1
+    cpus: float = 1
+    gpus: float = 0
+    env_vars: dict[str, str] = field(default_factory=dict)
+    grows: bool = False
+    prices: Mapping[str, float | None] = field(default_factory=dict)
+    rate: float = math.inf
+    abstain_below: float = 0.0
+    cache: LabelCache | None = None
+
+
+@dataclass(eq=False)
+class _Seat:
+    """One actor slot: an actor, and its successors if it dies.
+
+    `deaths`: consecutive deaths of actors. `misses`: consecutive lost calls. `loading`: the time at which the actor, which has
+    a node, began to load its engine. `refused`: why the last engine must not start: its labels differ from the reference's, or
+    its configuration is invalid.
+    """
+
+    spec: EngineSpec
+    actor: Any = None
+    ready: bool = False
+    loading: float | None = None
+    node: str = ""
+    usd_per_hour: float = 0.0
+    deaths: int = 0
+    misses: int = 0
+    trouble: str = ""
+    refused: Disagreement | ConfigError | None = None
+
+
+class Fleet:
+    """Own the actors and their pending calls. An actor that no node has room for yet joins when one has."""
+
+    def __init__(
+        self,
+        night: Night,
+        engines: Sequence[EngineSpec],
+        attempts: int,
+        progress: Progress,
+        meters: Meters,
+        distrusted: Collection[str] = (),
+        listener: Listener = unheard,
+    ):
+        """`distrusted`: tokens of label caches that must not be used. The caller may add more while the fleet runs."""
+        self.night, self.engines, self.attempts, self.progress, self.meters = night, engines, attempts, progress, meters
+        self.listener, self.doing = listener, "shard"
+        self.distrusted = distrusted
+        self.ignored: set[str] = set()
+        self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
+        self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
+        self.looked = time.monotonic()
+        self.unpriced: set[str] = set()
+
+    def __enter__(self) -> "Fleet":
+        for seat in self.seats:
+            self._start(seat)
+        return self
+
+    def __exit__(self, *error) -> None:
+        for seat in self.seats:
+            if seat.actor is not None:
+                ray.kill(seat.actor)
+
+    def run(self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed], None] | None = None) -> None:
+        """Work until every shard of `queue` is done or has failed.
+
+        Raises ShardsFailed if no engine is left before that. If every engine was refused, raises Disagreement (its labels) or
+        ConfigError (its configuration) instead.
+        """
+        self.doing = "shard" if method == "label" else "frequent"
+        while queue.open:
+            if all(seat.actor is None for seat in self.seats):
+                troubles = "; ".join(dict.fromkeys(seat.trouble for seat in self.seats))
+                if all(seat.refused for seat in self.seats):
+                    raise next(
+                        (seat.refused for seat in self.seats if isinstance(seat.refused, ConfigError)), Disagreement(troubles)
+                    )
+                raise ShardsFailed(f"no engine is left and shards are open; mend this and run again: {troubles}")
+            self._grow(queue)
+            self._feed(queue, method, known)
+            for ref in self._finished():
+                # If an actor died with another call, its calls were removed already.
+                if ref in self.calls:
+                    self._settle(ref, queue, done)
+            for seat in cast(list[_Seat], queue.overdue(time.monotonic())):
+                self._died(seat, self._queues(seat) | {queue}, EngineHung("it hung: nothing was done for far too long"))
+            for seat in self._stuck(time.monotonic()):
+                self._died(seat, self._queues(seat) | {queue}, EngineHung(_STUCK.format(LOADING_SECONDS / 60, seat.node)))
+            self.meters.observe(self.seats, queue, self.progress)
+            ready = sum(seat.ready for seat in self.seats)
+            left = f"{queue.remaining:,} {'shards' if method == 'label' else 'pieces of the frequent messages'} left"
+            loading = "" if ready else f"waits for the first of {len(self.seats)} actors; {self._loading()}"
+            self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}", loading)
+
+    def load_while(self, work: Callable[[], T]) -> T:
+        """Return the result of `work`, which uses no CPU of the cluster. Meanwhile the actors get their nodes and load."""
+        none, made = Queue([], self.attempts), Future()
+
+        def run() -> None:
+            try:
+                made.set_result(work())
+            except BaseException as error:
+                made.set_exception(error)
+
+        # A daemon: whoever interrupts the night does not wait for it.
+        threading.Thread(target=run, daemon=True).start()
+        while not made.done():
+            for ref in self._finished(MEANWHILE_SECONDS):
+                if ref in self.calls:
+                    self._settle(ref, none, None)
+        return made.result()
+
+    def _loading(self) -> str:
+        """Describe what the actors that are not ready wait for, by variant."""
+        said = {}
+        for seat in self.seats:
+            if seat.actor is not None and not seat.ready:
+                said.setdefault(seat.spec.variant, set()).add("loads" if seat.loading else "has no node yet")
+        return ", ".join(f"{name} {' or '.join(sorted(what))}" for name, what in said.items())
+
+    def _start(self, seat: _Seat) -> None:
+        spec = seat.spec
+        environment = {"runtime_env": {"env_vars": dict(spec.env_vars)}} if spec.env_vars else {}
+        actor = ray.remote(Actor).options(num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=DEPTH, **environment)
+        seat.actor, seat.ready, seat.loading, seat.node = actor.remote(self.night), False, None, ""
+        self.calls[seat.actor.arrive.remote()] = (seat, None, None)
+
+    def _load(self, seat: _Seat, node: str) -> None:
+        spec = seat.spec
+        seat.node, seat.loading = node, time.monotonic()
+        self.calls[seat.actor.load.remote(spec.load, spec.cpus, spec.gpus, spec.abstain_below, spec.cache)] = (seat, None, None)
+
+    def _ready(self, seat: _Seat, loaded: Loaded) -> None:
+        for note in set(loaded.ignored) - self.ignored:
+            self.ignored.add(note)
+            self.progress.say(f"the label cache of {seat.spec.variant} is ignored as far as it is damaged: {note}")
+        self._tell("engine", time.monotonic() - (seat.loading or 0.0), seat)
+        self._price(seat, loaded.uses)
+        self._log("actor ready", seat)
+
+    def _price(self, seat: _Seat, uses: Sequence[Hardware]) -> None:
+        seat.ready, seat.loading = True, None
+        costs = {part.model: price(seat.spec.prices, part) for part in uses}
+        seat.usd_per_hour = sum(part.count * (costs[part.model] or 0.0) for part in uses)
+        unknown = {model for model, cost in costs.items() if cost is None} - self.unpriced
+        if unknown and any(cost is not None for cost in seat.spec.prices.values()):
+            self.unpriced |= unknown
+            self.progress.say(f"the cost leaves out {', '.join(map(repr, sorted(unknown)))}: cluster.prices has no price of it")
+
+    def _stuck(self, now: float) -> list[_Seat]:
+        """Return the slots whose actors hang while they load. An actor that waits for a node is not loading."""
+        return [seat for seat in self.seats if seat.loading is not None and now - seat.loading > LOADING_SECONDS]
+
+    def _grow(self, queue: Queue) -> None:
+        """Add slots for which joined nodes have room, of the kinds that have not given up any actor."""
+        if not queue.waiting or time.monotonic() - self.looked < GROW_SECONDS:
+            return
+        self.looked = time.monotonic()
+        broken = {seat.spec.variant for seat in self.seats if seat.actor is None}
+        growing = [spec for spec in self.engines if spec.grows and spec.variant not in broken]
+        coming = [seat.spec for seat in self.seats if seat.actor is not None and not seat.ready]
+        joining = room(self._free(), growing, coming)[: queue.waiting]
+        for spec in joining:
+            self.seats.append(_Seat(spec))
+            self._start(self.seats[-1])
+        if joining:
+            self.progress.say(f"the cluster has room for {len(joining)} actors more: they join")
+
+    def _free(self) -> dict[str, float]:
+        """Return the free resources of the cluster. Ray's own count lags seconds behind actors that have just started."""
+        left, free = ray.cluster_resources(), ray.available_resources()
+        for spec in (seat.spec for seat in self.seats if seat.ready):
+            left |= {name: left.get(name, 0) - amount for name, amount in needs(spec).items()}
+        return {name: min(amount, free.get(name, 0)) for name, amount in left.items()}
+
+    def _feed(self, queue: Queue, method: str, known) -> None:
+        ready = [seat for seat in self.seats if seat.ready]
+        # Near the end, do not let one actor read ahead what another could compute now.
+        depth = 1 + min(DEPTH - 1, queue.waiting // (2 * max(1, len(ready))))
+        for level in range(depth):
+            for seat in ready:
+                if len(queue.held(seat)) <= level and (shard := queue.take(seat, time.monotonic())):
+                    self.calls[getattr(seat.actor, method).remote(shard, known, tuple(self.distrusted))] = (seat, shard, queue)
+
+    def _finished(self, timeout: float = TICK_SECONDS) -> list[ray.ObjectRef]:
+        if not self.calls:
+            time.sleep(timeout)
+            return []
+        ready, rest = ray.wait(list(self.calls), num_returns=1, timeout=timeout)
+        return ready + (ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else [])
+
+    def _settle(self, ref: ray.ObjectRef, current: Queue, done: Callable[[Shard, Committed], None] | None) -> None:
+        seat, shard, queue = self.calls.pop(ref)
+        try:
+            outcome = ray.get(ref)
+        except ActorUnavailableError as error:
+            # Only a call was lost. The actor may hold a model that took minutes to load, so keep it.
+            seat.misses += 1
+            if shard is None or queue is None or seat.misses >= SEAT_PATIENCE:
+                self._died(seat, self._queues(seat) | {queue or current, current}, error)
+            else:
+                queue.excuse(shard, seat, reason_of(error))
+            return
+        except RayError as error:
+            self._died(seat, self._queues(seat) | {queue or current, current}, error)
+            return
+        if shard is None and seat.loading is None:
+            self._load(seat, outcome)
+        elif shard is None or queue is None:
+            self._ready(seat, outcome)
+        elif outcome.reason:
+            self._log("shard failed", seat, shard, reason=outcome.reason, final=outcome.final)
+            self._tell(self.doing, 0.0, seat, shard, error=outcome.reason)
+            queue.fail(shard, seat, outcome.reason, outcome.final)
+        else:
+            seat.deaths = seat.misses = 0
+            if queue.done(shard, seat, time.monotonic()):
+                self._account(seat, shard, outcome)
+                if done and queue is current:
+                    done(shard, outcome.part)
+
+    def _account(self, seat: _Seat, shard: Shard, outcome: Outcome) -> None:
+        self.meters.done(seat, shard.rows, outcome)
+        self._log("shard done", seat, shard, seconds=round(outcome.seconds, 3))
+        self._tell(self.doing, outcome.seconds, seat, shard)
+
+    def _tell(self, name: str, seconds: float, seat: _Seat, shard: Shard | None = None, error: str = "") -> None:
+        facts: dict[str, str | int | float] = {"variant": seat.spec.variant, "engine": seat.spec.kind, "node": seat.node}
+        if shard:
+            facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
+        self.listener(Event(name, seconds, facts, error))
+
+    def _log(self, message: str, seat: _Seat, shard: Shard | None = None, **facts) -> None:
+        """Log for machines. The progress lines tell people the same."""
+        facts |= {"run": self.night.ledger.run.fingerprint, "variant": seat.spec.variant, "node": seat.node}
+        if shard:
+            facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
+        log.info(message, extra=facts)
+
+    def _queues(self, seat: _Seat) -> set[Queue]:
+        return {queue for holder, _, queue in self.calls.values() if holder is seat and queue}
+
+    def _died(self, seat: _Seat, queues: set[Queue], error: Exception) -> None:
+        """Return the dead actor's shards to the queue and start a new actor, unless too many died in a row."""
+        ray.kill(seat.actor)
+        self.meters.died(seat)
+        seat.misses, seat.loading = 0, None
+        self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not seat}
+        reason, excused = reason_of(error), _is_node_loss(error)
+        lost = [shard for queue in queues for shard in queue.lost(seat, f"killed its actor: {reason}", excused)]
+        guilty = any(shard in queue.failed for queue in queues for shard in lost)
+        seat.deaths = 0 if guilty else seat.deaths + (not excused)
+        # An actor that died at work may have been killed by its shards, which have their own limit. One that died while loading
+        # was killed by its engine.
+        limit = SEAT_PATIENCE * self.attempts if seat.ready else self.attempts
+        seat.trouble = f"{seat.spec.variant}: {reason}"
+        cause = getattr(error, "cause", None)
+        seat.refused = cause if isinstance(cause, Disagreement | ConfigError) else None
+        self._tell("engine", 0.0, seat, error=reason)
+        self._log("actor died", seat, reason=reason, shards=[shard.id for shard in lost])
+        self.progress.say(f"an actor of {seat.spec.variant} died, {len(lost)} shards go back: {reason}")
+        if seat.deaths < limit:
+            self._start(seat)
+        else:
+            seat.actor, seat.ready = None, False
+            self.progress.say(f"{seat.spec.variant}: one actor fewer after {seat.deaths} deaths in a row")
+
+
+def needs(spec: EngineSpec) -> dict[str, float]:
+    return {name: amount for name, amount in (("CPU", spec.cpus), ("GPU", spec.gpus)) if amount}
+
+
+def room(free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequence[EngineSpec] = ()) -> list[EngineSpec]:
+    """Return the actors that fit into `free` resources, one of each kind in turn, in addition to those that are starting and
+    fit too.
+    """
+    left, found = dict(free), []
+
+    def fits(spec: EngineSpec) -> bool:
+        takes = needs(spec)
+        if not takes or any(left.get(name, 0) < amount for name, amount in takes.items()):
+            return False
+        left.update({name: left[name] - amount for name, amount in takes.items()})
+        return True
+
+    for spec in coming:
+        fits(spec)
+    while more := [spec for spec in specs if fits(spec)]:
+        found += more
+    return found
+
+
+def _is_node_loss(error: Exception) -> bool:
+    """Return whether the actor's node was lost or is unreachable. Then the shard is not to blame."""
+    return isinstance(error, RayActorError) and (not isinstance(error, ActorDiedError) or "its node has died" in str(error))
+
+
+def reason_of(error: Exception) -> str:
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    said = next((line for line in lines if "because" in line), lines[0] if lines else "")
+    return f"{type(cause).__name__}: {said}"[:500]
+
+
+def load_known(store: Store) -> ray.ObjectRef:
+    """Return a reference to the answers of the frequent messages. The driver never holds the answers themselves."""
+    return _load_known.remote(store)
+
+
+@ray.remote(num_cpus=0)
+def _load_known(store: Store) -> pa.Table | None:
+    try:
+        return frequent.load(store)
+    except Exception as error:
+        # Without the table the run is slower but still correct.
+        log.warning("goes on without the table of frequent messages: %s", reason_of(error))
+        return None

@@ -1,0 +1,283 @@
+"""Run one labelling run: plan, label, account, and write the manifest last.
+
+The driver holds shards and receipts, never rows. This module uses the fleet but not Ray.
+"""
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TextIO
+
+from intent.artifacts import fingerprint
+from intent.config import FleetConfig
+from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
+from intent.lake import DELTA, ICEBERG, Snapshot
+from intent.retrieve.route import Asks
+from intent.run import frequent
+from intent.run.actor import Night
+from intent.run.actor_pool import EngineSpec, Fleet, load_known, reason_of
+from intent.run.columns import Columns, partitions
+from intent.run.events import Event, Listener, planned, unheard
+from intent.run.ledger import FAILED, Ledger, RunIdentity, begun_versions, probe
+from intent.run.listing import Listing, list_input, named
+from intent.run.metrics import Meters
+from intent.run.part import Committed
+from intent.run.progress import Progress, Stage, Summary, Tally, say
+from intent.run.publish import Publication
+from intent.run.queue import Queue
+from intent.run.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
+from intent.run.survey import find_frequent, is_short, read_footers_on_cluster
+from intent.run.trust import Trust
+from intent.storage import Blob, StorageOptions, Store, inside, open_store
+from intent.task.schema import IntentSchema
+
+FREQUENT_MESSAGES = 100_000
+# With a catalog of shelves, the table holds all messages up to this number, so that each shelf's prompt is computed once.
+SHELVED_MESSAGES = 500_000
+
+
+def classify_night(
+    input_uri: str | Sequence[str],
+    output_uri: str,
+    options: StorageOptions,
+    identity: RunIdentity,
+    schema: IntentSchema,
+    engines: Sequence[EngineSpec],
+    fleet: FleetConfig,
+    columns: Columns = Columns(),
+    frequent_messages: int | None = None,
+    stream: TextIO | None = None,
+    pattern: str | None = None,
+    version: int | None = None,
+    publication: Publication | None = None,
+    listener: Listener = unheard,
+    router: Callable[[], Callable[[Sequence[str]], Asks]] | None = None,
+) -> Summary:
+    """Label every row of the objects below `input_uri` (one or several) into `output_uri`, exactly once.
+
+    Ray must be initialized. `pattern`: names of the data objects; None: every object that is Parquet by name or content.
+    `version`: of the table to read; None: the version that the run started with, or else the current one. `publication`: where
+    the caller will publish the labels; it is checked before the run is planned. `router`: see `Night`.
+
+    Raises RunMismatch, StoreUnfit or ManifestLost. Raises ShardsFailed after all other shards are done.
+    """
+    columns.check(schema)
+    store = open_store(output_uri, options)
+    require_apart(store, input_uri, options)
+    listing, run = identify(input_uri, options, identity, columns, pattern, version, [store])
+    ledger = Ledger(store, run)
+    ledger.require_same()
+    if manifest := ledger.manifest():
+        ledger.close(manifest["summary"])
+        frequent.forget(store)
+        return Summary(**{**manifest["summary"], "already_done": True})
+    if publication:
+        publication.check(run)
+    probe(ledger.store)
+    store.tidy()
+    meters = Meters(run.fingerprint)
+
+    def cut() -> Plan:
+        made = _cut(listing, columns, engines, fleet, meters, stream)
+        if publication:
+            publication.check(run, made.types)
+        return made
+
+    started = time.monotonic()
+    plan = ledger.plan(cut)
+    listener(planned(plan, listing.store.uri, time.monotonic() - started))
+    if plan.left_out:
+        say(f"leaves out {len(plan.left_out):,} objects: {named(plan.left_out)}", stream)
+    night = Night(listing.store, ledger, schema, columns, plan.types, router=router)
+    if frequent_messages is None:
+        frequent_messages = SHELVED_MESSAGES if router else FREQUENT_MESSAGES
+    return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
+
+
+def _cut(
+    listing: Listing,
+    columns: Columns,
+    engines: Sequence[EngineSpec],
+    fleet: FleetConfig,
+    meters: Meters,
+    stream: TextIO | None,
+) -> Plan:
+    """Cut the listed rows into shards that the slowest engine labels in good time."""
+
+    def footers(source: Store | Snapshot, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
+        title = f"plans {len(blobs):,} objects of {source.uri}"
+        with Stage("footers", title, "object", len(blobs), stream, meters.survey) as stage:
+            return read_footers_on_cluster(source, blobs, names, stage, fleet.attempts)
+
+    if fleet.rows_per_shard:
+        return plan_shards(listing, columns, fleet.rows_per_shard, footers)
+    rows = shard_rows(min(engine.rate for engine in engines))
+    return plan_shards(listing, columns, rows, footers, MOST_SHARDS)
+
+
+def require_apart(
+    output: Store, input_uri: str | Sequence[str], options: StorageOptions, field: str = "output", of: str = "the input"
+) -> None:
+    """Raise ConfigError if a listing of the input would show the output."""
+    for uri in [input_uri] if isinstance(input_uri, str) else input_uri:
+        if not uri.startswith(ICEBERG) and inside(output, open_store(uri.removeprefix(DELTA), options)):
+            raise ConfigError(field, output.uri, f"is inside {of}; name a place outside of it")
+
+
+def identify(
+    input_uri: str | Sequence[str],
+    options: StorageOptions,
+    identity: RunIdentity,
+    columns: Columns,
+    pattern: str | None = None,
+    version: int | None = None,
+    begun: Sequence[Store] = (),
+) -> tuple[Listing, RunIdentity]:
+    """List the input and return it with the identity of the run on it. Raises ConfigError if there are no objects.
+
+    `begun`: stores in which the run may have been planned before. It keeps the table version of that plan.
+    """
+    listing = list_input(input_uri, options, pattern, version, begun_versions(begun))
+    folders = {} if listing.table else partitions(f"{listing.store.uri}/")
+    kept = {name: folders[name] for name in columns.keep if name in folders}
+    read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else []), *["explode"] * columns.explode])
+    return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
+
+
+def run_night(
+    night: Night,
+    plan: Plan,
+    engines: Sequence[EngineSpec],
+    attempts: int,
+    frequent_messages: int,
+    meters: Meters,
+    stream: TextIO | None = None,
+    listener: Listener = unheard,
+) -> Summary:
+    ledger, shards = night.ledger, plan.shards
+    parts = _earlier_parts(ledger, shards, meters, stream)
+    todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
+    queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
+    tally, trust = Tally(), Trust([spec.cache for spec in engines if spec.cache], lambda line: say(line, stream))
+    for messages, receipt in frequent.answered(ledger.store):
+        tally.answer(messages, receipt)
+        trust.weigh(receipt)
+    for part in parts.values():
+        tally.add(part, fresh=False)
+        trust.weigh(part.receipt)
+
+    def answered(chunk: Shard, part: Committed) -> None:
+        tally.answer(chunk.rows, part.receipt)
+        trust.weigh(part.receipt)
+
+    def done(shard: Shard, part: Committed) -> None:
+        parts[shard.id] = part
+        tally.add(part)
+        trust.weigh(part.receipt)
+
+    find = partial(_frequent_chunks, night, shards, frequent_messages, attempts, meters, stream)
+    # While the engines load if the log is short. For a long log, before the fleet occupies the cluster's CPUs.
+    beside = is_short(shards)
+    chunks = find() if todo and not beside else []
+    with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
+        trust.tell = progress.say
+        if todo:
+            with Fleet(night, engines, attempts, progress, meters, trust.distrusted, listener) as fleet:
+                if beside:
+                    chunks = fleet.load_while(partial(find, quiet=True))
+                first = Queue(frequent.missing(ledger.store, chunks), attempts)
+                progress.frequent(sum(chunk.rows for chunk in chunks))
+                fleet.run(first, "label_frequent", done=answered)
+                progress.rows()
+                for chunk, reason in first.failed.items():
+                    progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
+                queue.retries = first.retries
+                fleet.run(queue, "label", load_known(ledger.store) if chunks else None, done)
+        trust.close()
+    if queue.failed:
+        with suppress(IntentError, OSError):
+            # If the store fails too, the error must still say which shards failed.
+            ledger.record_failed(queue.failed)
+        raise ShardsFailed(_describe(queue.failed, queue.final, len(parts), ledger.store.uri))
+    summary = tally.summary(queue.retries, ledger.store.uri).leaving_out(plan.left_out)
+    started = time.monotonic()
+    try:
+        ledger.commit(plan, parts, summary.as_dict())
+    except ManifestLost:
+        frequent.forget(ledger.store)
+        raise
+    listener(Event("commit", time.monotonic() - started, {"parts": len(parts), "rows": summary.rows}))
+    frequent.forget(ledger.store)
+    return summary
+
+
+def _earlier_parts(ledger: Ledger, shards: Sequence[Shard], meters: Meters, stream: TextIO | None) -> dict[str, Committed]:
+    """Return the parts of earlier tries, by shard, each verified."""
+    made = ledger.committed_ids()
+    if not (ids := [shard.id for shard in shards if shard.id in made]):
+        return {}
+    parts: dict[str, Committed] = {}
+    title = f"checks {len(ids):,} parts that an earlier run made"
+    with Stage("parts", title, "part", len(ids), stream, meters.survey) as stage:
+        for part in ledger.all_committed(ids):
+            parts[part.receipt.shard] = part
+            stage.update(len(parts))
+    return parts
+
+
+def _describe(failed: dict[Shard, str], final: int, done: int, uri: str) -> str:
+    rows = [shard.counted for shard in failed]
+    known = sum(row for row in rows if isinstance(row, int))
+    unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
+    lines = [f"  {shard.blob.key!r} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
+    head = (
+        f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}; {_remedy(failed, final)}:"
+    )
+    return "\n".join([head, *lines])
+
+
+def _remedy(failed: dict[Shard, str], final: int) -> str:
+    """Say what can help. A plan never changes, so a later try cannot read what planning could not read.
+
+    `final`: how many of the other shards a retry cannot help while their objects stay as they are.
+    """
+    unread = sum(bool(shard.reason) for shard in failed)
+    told = []
+    if unread + final < len(failed):
+        told.append("run again for the others" if unread + final else "then run again")
+    anew = "mend their objects and start a new run with a new output"
+    told += [f"{unread} could not be read when they were planned: {anew}"] if unread else []
+    told += [f"{final} fail again as they are: do what each says, or {anew}"] if final else []
+    return "; ".join(told)
+
+
+def _frequent_chunks(
+    night: Night,
+    shards: Sequence[Shard],
+    limit: int,
+    attempts: int,
+    meters: Meters,
+    stream: TextIO | None,
+    quiet: bool = False,
+) -> list[Shard]:
+    """Return the run's most frequent messages as chunks to label. Returns no chunks if a table cannot save work.
+
+    `quiet`: without progress of its own, beside another's.
+    """
+    store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
+    if limit < 1 or len(readable) < 2:
+        return []
+    try:
+        if store.stat(frequent.MESSAGES) is None:
+            title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
+            shown = io.StringIO() if quiet else stream
+            with Stage("messages", title, "shard", len(readable), shown, meters.survey) as stage:
+                find_frequent(night, readable, limit, stage, attempts)
+        return frequent.chunks(store)
+    except Exception as error:
+        # Without the table the run is slower but still correct.
+        say(f"goes on without the table of frequent messages: {reason_of(error)}", stream)
+        return []

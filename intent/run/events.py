@@ -1,0 +1,40 @@
+"""Tell listeners what a run did: its plan, its engines, its shards and its commit, each after it ended.
+
+Pure. A listener runs on the driver's own thread, so it must be quick. It must never raise.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from intent.run.shard import Plan
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. `name`: plan, engine, shard, frequent or commit. `seconds`: its duration. `ended`: Unix time. `error`: why it
+    failed.
+
+    `facts` are names and counts, never text from the log.
+    """
+
+    name: str
+    seconds: float
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
+    error: str = ""
+    plan: Plan | None = None
+    ended: float = field(default_factory=time.time)
+
+
+Listener = Callable[[Event], None]
+
+
+def unheard(event: Event) -> None:
+    """Do nothing: the `Listener` that nobody hears."""
+
+
+def planned(plan: Plan, source: str, seconds: float) -> Event:
+    blobs = {shard.blob for shard in plan.shards}
+    counts = {"rows": sum(max(0, shard.rows) for shard in plan.shards), "bytes": sum(blob.size for blob in blobs)}
+    counts |= {"objects": len(blobs), "shards": len(plan.shards), "left_out": len(plan.left_out)}
+    return Event("plan", seconds, {"source": source, **counts}, plan=plan)

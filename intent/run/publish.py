@@ -1,0 +1,82 @@
+"""Publish a finished run's labels to one more place, once: as one commit of a table, or as partitions of a folder.
+
+The output is the source of truth. `published-<target>.json` in it, written last, records the publication. Between the commit
+and that file, the commit itself is the record: it carries the run's fingerprint. Knows ledger and targets; nothing of Ray.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from intent.artifacts import fingerprint
+from intent.errors import CorruptData
+from intent.lake.target import Labels, Target
+from intent.run.columns import Columns
+from intent.run.ledger import RunIdentity
+from intent.run.staged import Staged
+from intent.storage import Store
+from intent.task.schema import IntentSchema
+
+COUNTS = ("rows", "labelled", "abstained", "rejected")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """`night`: the input's address. A table has the labels of an input once. `name`: for people, such as the date."""
+
+    target: Target
+    schema: IntentSchema
+    columns: Columns
+    night: str
+    name: str
+
+    def check(self, run: RunIdentity, types: pa.Schema | None = None) -> None:
+        """Raise ConfigError for everything that can be refused before labelling. `types`: of the id and the kept columns."""
+        self.target.check(types and self.fields(types), self.night, run.fingerprint)
+
+    def stage(self, staged: Staged) -> str:
+        """Put a run that is not judged yet on a branch. Returns the branch, or "" if the target has no branches."""
+        return self.target.stage(self._labels(staged))
+
+    def commit(self, output: Store) -> str:
+        """Publish the finished run in `output`, or find it published. Returns the target's version."""
+        key = f"published-{fingerprint(self.target.uri)}.json"
+        if (found := _read(output, key)) is None:
+            staged = Staged(output)
+            version = self.target.commit(self._labels(staged))
+            found = {"to": self.target.uri, "version": version, "run": staged.ledger.run.fingerprint}
+            output.put_if_absent(key, json.dumps(found).encode())
+        return f"{found['to']}, version {found['version']}"
+
+    def fields(self, types: pa.Schema) -> pa.Schema:
+        """Return the columns of labelled parts. `types`: of the id and the kept columns."""
+        made, kept = self.schema.label_fields(self.columns.explode), [types.field(name) for name in self.columns.keep]
+        fields = pa.schema([("id", types.field(self.columns.id).type), *made, *kept])
+        # A column without any value becomes text, because tables have no type for it.
+        return pa.schema([(field.name, pa.string() if pa.types.is_null(field.type) else field.type) for field in fields])
+
+    def _labels(self, staged: Staged) -> Labels:
+        plan = staged.ledger.plan(_no_plan)
+        facts = {name: staged.summary[name] for name in COUNTS}
+        run, parts = staged.ledger.run.fingerprint, fingerprint([entry["sha256"] for entry in staged.parts.values()])
+        return Labels(self.night, run, self.name, parts, self.fields(plan.types), facts, lambda: _batches(staged))
+
+
+def _batches(staged: Staged) -> Iterator[pa.RecordBatch]:
+    for table in staged.map(lambda data, _: pq.read_table(io.BytesIO(data), page_checksum_verification=True)):
+        yield from table.replace_schema_metadata(None).combine_chunks().to_batches()
+
+
+def _no_plan():
+    raise CorruptData("the run has no plan.json, and so was not finished; delete its output and run again")
+
+
+def _read(output: Store, key: str) -> dict | None:
+    try:
+        return json.loads(output.read(key))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,218 @@
+"""Decide which shard an actor gets next: retries, suspects, and speculative copies near the end.
+
+Pure state without a clock or Ray, so that every decision can be tested and simulated.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+from intent.run.shard import Shard
+
+Actor = Hashable
+EXCUSES = 10
+# An actor hangs if it has finished nothing for longer than all three. Every engine that was measured is faster than a row per
+# second.
+HANGING_SECONDS, HANGING_SECONDS_PER_ROW, HANGING_PACES = 30 * 60, 1.0, 20
+
+
+@dataclass
+class _Flight:
+    """A shard in progress: the actors that hold it, and since when."""
+
+    holders: dict[Actor, float]
+    suspect: bool = False
+
+
+@dataclass(eq=False)
+class Queue:
+    """Track shards that wait, are in progress, are done, and have failed.
+
+    An attempt ends when a shard fails or its actor dies. After `attempts` of them the shard has failed. When an actor dies, its
+    shards become suspects. A suspect runs alone, on another actor if there is one. This tells a shard that kills its actors
+    from a shard that was only near one, and from an actor that nothing survives. `final`: how many shards failed in a way that
+    a retry cannot help.
+    """
+
+    shards: Sequence[Shard]
+    attempts: int
+    failed: dict[Shard, str] = field(default_factory=dict)
+    final: int = 0
+    retries: int = 0
+
+    def __post_init__(self):
+        self._runs: dict[Hashable, deque[Shard]] = {}
+        for shard in self.shards:
+            self._runs.setdefault((shard.blob.key, shard.run), deque()).append(shard)
+        self._fresh = deque(self._runs)
+        self.waiting = len(self.shards)
+        self._own: dict[Actor, Hashable] = {}
+        self._suspects: deque[Shard] = deque()
+        self._flights: dict[Shard, _Flight] = {}
+        self._tries: dict[Shard, list[Actor]] = defaultdict(list)
+        self._excused: dict[Shard, int] = defaultdict(int)
+        self._present: set[Actor] = set()
+        self._held: dict[Actor, list[Shard]] = {}
+        self._open: set[Shard] = set(self.shards)
+        # Seconds per row of each actor, and when its last shard was done. An actor computes one shard at a time.
+        self._pace: dict[Actor, float] = {}
+        self._last: dict[Actor, float] = {}
+
+    @property
+    def open(self) -> bool:
+        return bool(self._open)
+
+    @property
+    def remaining(self) -> int:
+        return len(self._open)
+
+    def held(self, actor: Actor) -> list[Shard]:
+        """Return the shards that `actor` holds, in the order in which it took them."""
+        return list(self._held.get(actor, ()))
+
+    def take(self, actor: Actor, now: float) -> Shard | None:
+        """Give `actor` a shard at the time `now`, in seconds. Returns None if there is nothing for it.
+
+        The order of preference: a suspect; the next shard of the actor's own row group; the first of a new row group; the last
+        shard of the largest row group that another actor works on; if nothing waits, a speculative copy of a shard that is late
+        or that this actor should finish first.
+        """
+        self._present.add(actor)
+        held = self.held(actor)
+        if any(self._flights[shard].suspect for shard in held):
+            return None
+        if suspect := next((shard for shard in self._suspects if self._may_try(actor, shard)), None):
+            if held:
+                return None
+            self.waiting -= 1
+            self._suspects.remove(suspect)
+            return self._start(suspect, actor, now, suspect=True)
+        shard = self._next(actor)
+        if shard is None and not held:
+            shard = self._slowest(actor, now)
+        return self._start(shard, actor, now) if shard else None
+
+    def done(self, shard: Shard, actor: Actor, now: float) -> bool:
+        """Record that a shard is done. Returns False if it was done before: a speculative copy came first."""
+        flight = self._land(shard)
+        if flight and actor in flight.holders:
+            took = (now - max(flight.holders[actor], self._last.get(actor, 0.0))) / shard.rows
+            self._pace[actor] = took if actor not in self._pace else 0.5 * self._pace[actor] + 0.5 * took
+        self._last[actor] = now
+        first = shard in self._open
+        self._open.discard(shard)
+        return first
+
+    def fail(self, shard: Shard, actor: Actor, reason: str, final: bool = False) -> None:
+        """Record a failed attempt. `final`: a retry cannot help."""
+        if shard not in self._open or not self._release(shard, actor):
+            return
+        self._tries[shard].append(actor)
+        if shard in self._flights:
+            # The other copy may still succeed. The copy that ends last decides.
+            self._flights[shard].suspect = True
+        elif final or len(self._tries[shard]) >= self.attempts:
+            self._open.discard(shard)
+            self.final += final
+            self.failed[shard] = reason if final else f"{reason} (tried {len(self._tries[shard])} times)"
+        else:
+            self._give_back(shard)
+
+    def excuse(self, shard: Shard, actor: Actor, reason: str) -> None:
+        """Return the shard to the queue without counting an attempt, at most EXCUSES times."""
+        self._excused[shard] += 1
+        if self._excused[shard] > EXCUSES:
+            self.fail(shard, actor, reason)
+        elif self._release(shard, actor):
+            self._give_back(shard)
+
+    def lost(self, actor: Actor, reason: str, excused: bool = False) -> list[Shard]:
+        """Return a dead actor's shards to the queue, and to the caller. `excused`: the actor died with its node."""
+        held = self.held(actor)
+        self._present.discard(actor)
+        for shard in held:
+            (self.excuse if excused else self.fail)(shard, actor, reason)
+        self._own.pop(actor, None)
+        self._pace.pop(actor, None)
+        return held
+
+    def overdue(self, now: float) -> list[Actor]:
+        """Return the actors that hang."""
+        return [actor for actor, held in self._held.items() if held and self._hangs(actor, held, now)]
+
+    def _hangs(self, actor: Actor, held: list[Shard], now: float) -> bool:
+        since = max(min(self._flights[shard].holders[actor] for shard in held), self._last.get(actor, 0.0))
+        a_row = max(HANGING_SECONDS_PER_ROW, HANGING_PACES * self._pace.get(actor, 0.0))
+        return now - since > max(HANGING_SECONDS, a_row * max(shard.rows for shard in held))
+
+    def _give_back(self, shard: Shard) -> None:
+        if shard not in self._flights:
+            self.retries += 1
+            self.waiting += 1
+            self._suspects.append(shard)
+
+    def _may_try(self, actor: Actor, shard: Shard) -> bool:
+        return actor not in self._tries[shard] or self._present <= set(self._tries[shard])
+
+    def _start(self, shard: Shard, actor: Actor, now: float, suspect: bool = False) -> Shard:
+        self._flights.setdefault(shard, _Flight({}, suspect)).holders[actor] = now
+        self._held.setdefault(actor, []).append(shard)
+        return shard
+
+    def _land(self, shard: Shard) -> _Flight | None:
+        """Take the shard from every actor that holds it."""
+        flight = self._flights.pop(shard, None)
+        for holder in flight.holders if flight else ():
+            self._held[holder].remove(shard)
+        return flight
+
+    def _release(self, shard: Shard, actor: Actor) -> bool:
+        flight = self._flights.get(shard)
+        if flight is None or actor not in flight.holders:
+            return False
+        del flight.holders[actor]
+        self._held[actor].remove(shard)
+        if not flight.holders:
+            del self._flights[shard]
+        return True
+
+    def _next(self, actor: Actor) -> Shard | None:
+        run = self._own.get(actor)
+        if run not in self._runs:
+            if self._fresh:
+                run = self._own[actor] = self._fresh.popleft()
+            else:
+                run = max(self._runs, key=lambda run: len(self._runs[run]), default=None)
+        if run is None:
+            return None
+        self.waiting -= 1
+        # Take the last shard of another actor's row group: it is the furthest from where that actor works.
+        shard = self._runs[run].popleft() if run == self._own.get(actor) else self._runs[run].pop()
+        if not self._runs[run]:
+            del self._runs[run]
+        return shard
+
+    def _slowest(self, actor: Actor, now: float) -> Shard | None:
+        """Return the shard with the longest expected time left, if its only holder is late or slower than this actor.
+
+        A speculative copy that could only finish second would take memory bandwidth from the first, so none is started.
+        """
+        best, most = None, 0.0
+        for shard, flight in self._flights.items():
+            if len(flight.holders) > 1 or flight.suspect or actor in flight.holders:
+                continue
+            [holder] = flight.holders
+            if (mine := self._pace.get(actor, self._pace.get(holder))) is None:
+                continue
+            since, due = self._due(holder, shard, self._pace.get(holder, mine))
+            # Assume that a late shard needs as long again.
+            late, left = now >= due, now - since if now >= due else due - now
+            if left >= most and (late or left > mine * shard.rows):
+                best, most = shard, left
+        return best
+
+    def _due(self, holder: Actor, shard: Shard, pace: float) -> tuple[float, float]:
+        """Return when `holder` began its current work, and when it should be done with `shard`."""
+        queued = self._held[holder]
+        since = max(self._flights[queued[0]].holders[holder], self._last.get(holder, 0.0))
+        return since, since + pace * sum(other.rows for other in queued[: queued.index(shard) + 1])

@@ -1,0 +1,171 @@
+"""Find out about a run's input on the cluster, before labelling: its footers and its most frequent messages.
+
+Tasks are sized by their work, not by the CPUs of the moment, so a cluster without workers grows for the waiting tasks.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from intent.errors import IntentError
+from intent.lake import Snapshot
+from intent.run import frequent
+from intent.run.actor import Night
+from intent.run.progress import Stage
+from intent.run.queue import EXCUSES
+from intent.run.scan import open_reader, read_source_footers
+from intent.run.shard import Footer, Shard
+from intent.storage import Blob, Store
+
+# The driver itself reads the footers of up to this many objects, a few at a time. If there are more, tasks of so many objects
+# read them.
+FOOTERS_PER_TASK, FOOTERS_AT_ONCE = 1_000, 100
+# Opening a shard takes about as long as counting this many rows.
+ROWS_PER_TASK, ROWS_PER_SHARD = 1_000_000, 5_000
+# The number of count tables that are merged at once.
+MERGED = 8
+TICK_SECONDS = 1.0
+T = TypeVar("T")
+
+
+def read_footers_on_cluster(
+    store: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage, attempts: int
+) -> list[Footer]:
+    """Return the footers of `blobs`, in order, with the types of `columns`. Raises what the last attempt of a task raised."""
+    if len(blobs) <= FOOTERS_PER_TASK:
+        return [footer for piece in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, piece, columns, stage)]
+    pieces = _slices(blobs, FOOTERS_PER_TASK)
+    tasks = _Tasks(pieces, lambda piece: [_footers.remote(store, piece, columns)], stage, attempts)
+    found: dict[int, Any] = {}
+    while tasks.flying:
+        found |= {number: footers for [number], footers, _ in tasks.finished()}
+    return [footer for number in range(len(pieces)) for footer in found[number]]
+
+
+def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stage, attempts: int) -> None:
+    """Count the messages of `shards` on the cluster, where the counts stay, and publish the `limit` most frequent.
+
+    Raises what the last attempt of a task raised.
+    """
+    pieces = cut(shards)
+    # The tasks of a short log do not wait for CPUs, because actors may have all of them.
+    options = {"num_cpus": 0 if len(pieces) < 2 else 1}
+    count, merge = _count.options(**options), _merge.options(**options)
+    tasks = _Tasks(pieces, lambda piece: count.remote(night, piece, limit), stage, attempts)
+    tables: deque[tuple[list[int], ray.ObjectRef]] = deque()
+    while True:
+        for numbers, published, (_, table) in tasks.finished():
+            if published:
+                return
+            tables.append((numbers, table))
+        while len(tables) >= MERGED or (tables and not tasks.flying):
+            some = [tables.popleft() for _ in range(min(MERGED, len(tables)))]
+            numbers = [number for counted, _ in some for number in counted]
+            publish = night if len(numbers) == len(pieces) else None
+            tasks.add(numbers, merge.remote(publish, limit, *(table for _, table in some)))
+
+
+def is_short(shards: Sequence[Shard]) -> bool:
+    """Return whether a single task counts all messages in a second or two."""
+    return len(cut(shards)) < 2
+
+
+def cut(shards: Sequence[Shard]) -> list[Sequence[Shard]]:
+    """Split `shards`, in order, into pieces that take a task about equally long to count."""
+    pieces, start, work = [], 0, 0
+    for stop, shard in enumerate(shards, 1):
+        work += shard.rows + ROWS_PER_SHARD
+        if work >= ROWS_PER_TASK or stop == len(shards):
+            pieces.append(shards[start:stop])
+            start, work = stop, 0
+    return pieces
+
+
+class _Tasks(Generic[T]):
+    """Track Ray tasks: one for each of `pieces`, started by `begin`, and follow-up tasks on their results.
+
+    A task's first result comes to the driver; the others stay on the cluster. If a task fails, its pieces start again, because
+    their results may be lost with a node. Ray itself retries nothing, so every retry is counted.
+    """
+
+    def __init__(
+        self, pieces: Sequence[Sequence[T]], begin: Callable[[Sequence[T]], list[ray.ObjectRef]], stage: Stage, attempts: int
+    ):
+        self.pieces, self.begin, self.stage, self.attempts = pieces, begin, stage, attempts
+        self.flying: dict[ray.ObjectRef, tuple[list[int], list[ray.ObjectRef]]] = {}
+        self.done: set[int] = set()
+        self.tries: Counter[int] = Counter()
+        for number in range(len(pieces)):
+            self.add([number], begin(pieces[number]))
+
+    def add(self, numbers: list[int], results: list[ray.ObjectRef]) -> None:
+        self.flying[results[0]] = numbers, results
+
+    def finished(self) -> Iterator[tuple[list[int], object, list[ray.ObjectRef]]]:
+        """Yield (pieces, first result, all results) of each task that has ended. Waits at most TICK_SECONDS."""
+        self._tell()
+        ready, rest = ray.wait(list(self.flying), timeout=TICK_SECONDS)
+        ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else []
+        for ref in ready:
+            numbers, results = self.flying.pop(ref)
+            try:
+                first = ray.get(ref)
+            except RayError as error:
+                self._again(numbers, error)
+                continue
+            self.done.update(numbers)
+            yield numbers, first, results
+        self._tell()
+
+    def _again(self, numbers: list[int], error: RayError) -> None:
+        self.tries.update(numbers)
+        self.done.difference_update(numbers)
+        # A lost node is not the fault of the task that ran there.
+        limit = self.attempts if isinstance(error, RayTaskError) else EXCUSES
+        if isinstance(error, IntentError) or max(self.tries[number] for number in numbers) >= limit:
+            raise error
+        for number in numbers:
+            self.add([number], self.begin(self.pieces[number]))
+
+    def _tell(self) -> None:
+        note = "" if ray.cluster_resources().get("CPU") else "the cluster has no CPU yet"
+        self.stage.update(sum(len(self.pieces[number]) for number in self.done), self.tries.total(), note)
+
+
+def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[at : at + size] for at in range(0, len(items), size)]
+
+
+def _read_here(store: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage) -> list[Footer]:
+    footers = read_source_footers(store, blobs, columns)
+    stage.update(stage.done + len(footers))
+    return footers
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def _footers(store: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
+    return read_source_footers(store, blobs, columns)
+
+
+@ray.remote(num_cpus=1, max_retries=0, num_returns=2)
+def _count(night: Night, shards: Sequence[Shard], limit: int) -> tuple[bool, pa.Table]:
+    column = night.columns.message
+    return False, frequent.count(open_reader(night.source, [column]), column, shards, limit, night.max_characters)
+
+
+@ray.remote(num_cpus=1, max_retries=0, num_returns=2)
+def _merge(night: Night | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
+    """Add up counts. If these are all counts, publish the most frequent messages in the run's output instead."""
+    counts = frequent.merge(tables, limit)
+    if night is None:
+        return False, counts
+    if night.router is None:
+        frequent.publish_messages(night.ledger.store, frequent.choose(counts, limit))
+    else:
+        messages = frequent.choose(counts, limit, least=1)
+        frequent.publish_asks(night.ledger.store, messages, night.router()(messages.to_pylist()))
+    return True, None

@@ -1,0 +1,55 @@
+"""Check whether the label cache still agrees with the engines, on a sample of its messages that the engines see again.
+
+A cache that agrees too seldom is dropped, and the run continues without it. Knows receipts and caches; nothing of Ray.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from intent.errors import IntentError
+from intent.label_cache import LabelCache
+from intent.run.part import Receipt
+
+# The quantile for chance. The check runs many times during a run, so chance alone must not fail it in 99.9 % of the samples.
+Z = 3.09
+
+
+class Trust:
+    """`distrusted`: tokens (scope and epoch) of dropped caches. `tell`: called with what the operator should know."""
+
+    def __init__(self, caches: Sequence[LabelCache], tell: Callable[[str], None]):
+        self.caches = {cache.scope.name: cache for cache in caches}
+        self.tell, self.distrusted = tell, set()
+        self.asked: Counter[str] = Counter()
+        self.agreed: Counter[str] = Counter()
+
+    def weigh(self, receipt: Receipt | None) -> None:
+        """Count a part's sample. Drop its cache if it agrees too seldom by more than chance."""
+        if receipt and receipt.asked:
+            self.asked[receipt.cache] += receipt.asked
+            self.agreed[receipt.cache] += receipt.agreed
+            self._judge(receipt.cache, chance=True)
+
+    def close(self) -> None:
+        """Check once more at the end of labelling, without an allowance for chance."""
+        for token in list(self.asked):
+            self._judge(token, chance=False)
+
+    def _judge(self, token: str, chance: bool) -> None:
+        cache, asked = self.caches.get(token.split("/")[0]), self.asked[token]
+        if cache is None or token in self.distrusted:
+            return
+        least, share = cache.agreement, self.agreed[token] / asked
+        # With so few messages, a single one would decide. Do nothing.
+        if asked * (1 - least) < 1 - 1e-9 or share >= least:
+            return
+        if chance and share >= least - Z * math.sqrt(least * (1 - least) / asked):
+            return
+        self.distrusted.add(token)
+        said = f"{self.agreed[token]:,} of {asked:,} messages that were asked again agree, under cache.agreement={least}"
+        try:
+            cache.drop(said, token.split("/")[1])
+        except (IntentError, OSError) as error:
+            self.tell(f"the label cache could not be dropped in the store, and is not used further: {error}")
+        self.tell(f"the label cache is dropped and the night goes on without it: {said}")

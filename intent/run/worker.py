@@ -1,0 +1,292 @@
+"""Label one shard: rows in, one part out, and each row labelled, abstained or rejected exactly once.
+
+Arrow kernels process rows; Python loops only over distinct messages. Knows a classifier, but not Ray.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from intent.engine import Classifier, Prediction, Status, abstain, classify_each
+from intent.engine.shelved import Shelved, surest
+from intent.errors import EngineFailed, IntentError
+from intent.label_cache import Found, Reader, piece
+from intent.retrieve.route import NOWHERE, Asks
+from intent.run import items
+from intent.run.columns import Columns
+from intent.run.fresh import Fresh
+from intent.run.part import Part, build_part
+from intent.run.rows import distinct, refuse
+from intent.run.shard import Shard
+from intent.task.schema import CONFIDENCE, INTENTS, IntentSchema, Item, same
+
+MAX_CHARACTERS = 4096
+NULL = "null message"
+# Whether the label cache gave an answer. No slot has this name.
+CACHED = "intent.cached"
+NOT_LABELLED = ("reason", CACHED)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to distinct messages, and where they came from.
+
+    `table`: the answers. `position`: the index in `table` of each distinct message's answer and, last, of null's. `classified`:
+    messages that the model saw. `found`: messages that the label cache answered. `asked`: how many of the cached messages the
+    model saw again. `agreed`: how many of those got the same intent. `fresh`: what the cache must learn.
+    """
+
+    table: pa.Table
+    position: np.ndarray
+    classified: int = 0
+    found: int = 0
+    asked: int = 0
+    agreed: int = 0
+    fresh: Fresh | None = None
+
+
+@dataclass
+class Worker:
+    """Label shards with one classifier, for the run whose fingerprint is `run`.
+
+    Answers below `abstain_below` are abstained here, whatever their source. `reader`: of the label cache.
+    """
+
+    classifier: Classifier
+    schema: IntentSchema
+    columns: Columns
+    run: str
+    max_characters: int = MAX_CHARACTERS
+    abstain_below: float = 0.0
+    reader: Reader | None = None
+
+    def label(self, shard: Shard, rows: pa.Table, known: pa.Table | None = None) -> Part:
+        """Return the shard's part. `known`: answers by message that need no model."""
+        started = time.monotonic()
+        messages, places = distinct(rows[self.columns.message])
+        found = self.answer(messages, known)
+        answers = found.table.take(pa.array(found.position[places]))
+        refused = pc.equal(answers["status"], str(Status.REJECTED))
+        ids = rows[self.columns.id]
+        rejected = pa.table({"id": ids, "reason": answers["reason"]}).filter(refused)
+        labelled = self._labelled(rows, answers)
+        if rejected.num_rows:
+            labelled = labelled.filter(pc.invert(refused))
+        # A rejection by a model names that model.
+        unasked = pc.sum(pc.and_(refused, pc.is_null(answers["variant"]))).as_py() or 0
+        cached = pc.sum(answers[CACHED]).as_py() or 0
+        counts = self._counts(shard, labelled, rejected.num_rows, found, {"refused": unasked, "cached": cached})
+        if self.columns.explode:
+            labelled = items.explode(labelled, self.schema)
+            counts["lines"] = len(labelled)
+        counts["seconds"] = round(time.monotonic() - started, 3)
+        return replace(build_part(counts, labelled, rejected), fresh=found.fresh)
+
+    def answer(self, messages: pa.Array, known: pa.Table | None = None) -> Answers:
+        """Answer distinct messages from `known`, from the label cache, or by the model."""
+        texts, reasons = refuse(messages, self.max_characters)
+        position = np.full(len(messages) + 1, -1, np.int64)
+        open_ = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
+        refused = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
+        tables = [self._rejections(pa.concat_arrays([reasons.take(pa.array(refused)), pa.array([NULL])]))]
+        position[np.append(refused, len(messages))] = np.arange(len(refused) + 1)
+        if known is not None and self.reader and not self.reader.trusted:
+            known = known.filter(pc.invert(known[CACHED]))
+        if known is not None and len(open_):
+            hit = pc.index_in(texts.take(pa.array(open_)), known["message"].combine_chunks())
+            found = hit.is_valid().to_numpy(zero_copy_only=False)
+            position[open_[found]] = sum(map(len, tables)) + np.arange(found.sum())
+            tables.append(self._abstained(known.drop_columns(["message"]).take(hit.drop_null())))
+            open_ = open_[~found]
+        if isinstance(self.classifier, Shelved) and len(open_):
+            some = texts.take(pa.array(open_))
+            asks = self.classifier.route(some.to_pylist())
+            said = self.ask(some.take(pa.array(asks.rows)), asks)
+            position[open_] = sum(map(len, tables)) + np.arange(len(open_))
+            kept = surest(asks, *self.weights(said.table))
+            tables.append(self._abstained(said.table.take(pa.array(kept))))
+            return replace(said, table=pa.concat_tables(tables), position=position)
+        if self.reader is None or not len(open_):
+            position[open_] = sum(map(len, tables)) + np.arange(len(open_))
+            tables.append(self._classify(texts.take(pa.array(open_)).to_pylist())[1])
+            return Answers(pa.concat_tables(tables), position, len(open_))
+        kept = self.reader.look(texts.take(pa.array(open_)))
+        asked, sure = ~kept.hit | kept.again, ~kept.again[kept.hit]
+        # The answers have one order: first the cache's, then the model's.
+        position[open_[~asked]] = sum(map(len, tables)) + np.arange(sure.sum())
+        tables.append(self._cached(kept, sure))
+        position[open_[asked]] = sum(map(len, tables)) + np.arange(asked.sum())
+        predictions, table = self._classify(texts.take(pa.array(open_[asked])).to_pylist())
+        tables.append(table)
+        agreed = self._agreed(kept, asked, predictions)
+        counts = (int(asked.sum()), int(sure.sum()), int(kept.again.sum()), int(agreed.sum()))
+        return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(kept, asked, predictions, ~agreed))
+
+    def ask(self, texts: pa.Array, asks: Asks) -> Answers:
+        """Return the answer of each of `asks` to its text, without abstaining. The label cache's answer for the same shelf
+        serves.
+
+        Messages are counted by their first shelves. A message that is asked about nothing counts as seen by a model.
+        """
+        somewhere = np.flatnonzero(asks.shelves != NOWHERE)
+        nowhere = np.flatnonzero(asks.shelves == NOWHERE)
+        texts_, shelves, first = texts.take(pa.array(somewhere)), asks.shelves[somewhere], asks.first[somewhere]
+        unsure = replace(self, abstain_below=0.0)
+        if self.reader is None:
+            places, open_, kept = [nowhere, somewhere], np.arange(len(somewhere)), None
+            cached = []
+        else:
+            keys = pa.array([self._shelved.index.keys[shelf] for shelf in shelves.tolist()], pa.string())
+            kept = self.reader.look(pc.binary_join_element_wise(keys, texts_, " "))
+            asked, sure = ~kept.hit | kept.again, ~kept.again[kept.hit]
+            open_ = np.flatnonzero(asked)
+            places, cached = [nowhere, somewhere[~asked], somewhere[open_]], [unsure._cached(kept, sure)]
+        missing = self._shelved.classify_asks(texts.take(pa.array(nowhere)).to_pylist(), asks.shelves[nowhere])
+        predictions, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
+        order = np.argsort(np.concatenate(places), kind="stable")
+        whole = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
+        seen, position = int(first[open_].sum()) + len(nowhere), np.arange(len(asks))
+        if kept is None:
+            return Answers(whole, position, seen)
+        agreed = self._agreed(kept, asked, predictions)
+        again = first & kept.again
+        counts = seen, int((first & ~asked).sum()), int(again.sum()), int((agreed & again[open_]).sum())
+        return Answers(whole, position, *counts, fresh=self._fresh(kept, asked, predictions, ~agreed))
+
+    @property
+    def _shelved(self) -> Shelved:
+        """Return the classifier of a catalog of shelves. No other classifier is asked about shelves."""
+        return cast(Shelved, self.classifier)
+
+    def weights(self, answers: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `surest` needs to compare the answers of asks."""
+        fine = pc.not_equal(answers["status"], str(Status.REJECTED))
+        named = pc.is_valid(answers[self.schema.entity])
+        return fine.to_numpy(), named.to_numpy(), answers["confidence"].to_numpy()
+
+    def _abstained(self, answers: pa.Table) -> pa.Table:
+        """The answers, those below the threshold without an intent."""
+        if not self.abstain_below:
+            return answers
+        unsure = pc.and_(pc.equal(answers["status"], str(Status.OK)), pc.less(answers["confidence"], self.abstain_below))
+        if not pc.any(unsure).as_py():
+            return answers
+        names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
+        for name in names:
+            at, field = answers.column_names.index(name), answers.schema.field(name)
+            answers = answers.set_column(at, field, pc.if_else(unsure, pa.scalar(None, field.type), answers[name]))
+        at = answers.column_names.index("status")
+        said = pc.if_else(unsure, str(Status.ABSTAINED), answers["status"])
+        return answers.set_column(at, answers.schema.field(at), said)
+
+    @property
+    def answer_schema(self) -> pa.Schema:
+        kinds = [("confidence", pa.float32()), ("status", pa.string()), ("variant", pa.string()), ("reason", pa.string())]
+        return pa.schema([*self.schema.arrow_fields(), *(pa.field(*kind) for kind in [*kinds, (CACHED, pa.bool_())])])
+
+    def _classify(self, messages: Sequence[str], shelves: np.ndarray | None = None) -> tuple[Sequence[Prediction], pa.Table]:
+        """Return the model's predictions for the messages, each about its shelf if there are `shelves`, and their answers."""
+        try:
+            if shelves is not None:
+                predictions = self._shelved.classify_asks(messages, shelves)
+            else:
+                predictions = classify_each(self.classifier, messages) if messages else []
+            below = self.abstain_below
+            return predictions, self._answers([abstain(found, below) for found in predictions] if below else predictions)
+        except IntentError:
+            raise
+        except Exception as error:
+            raise EngineFailed(self.classifier.variant, error) from None
+
+    def _cached(self, found: Found, sure: np.ndarray) -> pa.Table:
+        """Return the answers of the hits selected by `sure`."""
+        if self.schema.repeat > 1:
+            # Each item has its own confidence, so no two answers are equal.
+            answers = [found.answers[code] for code in found.codes[sure]]
+            rest = found.confidence[sure].tolist(), found.slots.filter(pa.array(sure)).to_pylist()
+            made = [
+                Prediction(a[0], confidence, slots, variant=a[1]) for a, confidence, slots in zip(answers, *rest, strict=True)
+            ]
+            return self._answers([abstain(each, self.abstain_below) for each in made], cached=True)
+        # Expand from one row per distinct answer, and one for it abstained.
+        kinds = [Prediction(intent, variant=variant) for intent, variant in found.answers]
+        abstained = [abstain(kind, 1.0) for kind in kinds]
+        confidence = found.confidence[sure]
+        places = found.codes[sure] + len(kinds) * (confidence < self.abstain_below)
+        table = self._answers([*kinds, *abstained], cached=True).take(pa.array(places))
+        at = table.column_names.index("confidence")
+        return table.set_column(at, table.schema.field(at), pa.array(confidence.astype(np.float32)))
+
+    def _agreed(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
+        """Return, as bool [predictions], which of the hits that the model saw again got the same intent."""
+        agree = np.zeros(len(predictions), bool)
+        before = [found.answers[code][0] for code in found.codes[found.again[found.hit]]]
+        for i, old in zip(np.flatnonzero(found.again[asked]), before, strict=True):
+            now = predictions[i]
+            agree[i] = now.status is Status.OK and same(now.intent, old)
+        return agree
+
+    def _fresh(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction], new: np.ndarray) -> Fresh | None:
+        assert self.reader is not None, "only what was looked up can be new"
+        sure = new & np.array([p.status is Status.OK for p in predictions], bool)
+        made = [predictions[i] for i in np.flatnonzero(sure)]
+        hashes = found.high[asked][sure], found.low[asked][sure]
+        labels = piece.entries(*hashes, made, self.classifier.variant, self.reader.cache.day)
+        return Fresh.of(self.reader.cache.scope.name, self.reader.epoch, labels, found.stale)
+
+    def _answers(self, predictions: Sequence[Prediction], cached: bool = False) -> pa.Table:
+        intents = [p.intent if p.status is Status.OK else None for p in predictions]
+        names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
+        slots: list[list[Any]] = [[intent[name] if intent else None for intent in intents] for name in names]
+        if self.schema.repeat > 1:
+            slots = [[given and _sure(given, p.slots) for given, p in zip(slots[0], predictions, strict=True)]]
+        rest = [
+            [p.confidence for p in predictions],
+            [p.status for p in predictions],
+            [p.variant or self.classifier.variant for p in predictions],
+            [p.reason or None for p in predictions],
+            [cached] * len(predictions),
+        ]
+        fields = self.answer_schema
+        return pa.table([pa.array(values, field.type) for values, field in zip([*slots, *rest], fields, strict=True)], fields)
+
+    def _rejections(self, reasons: pa.Array) -> pa.Table:
+        fields, rows = self.answer_schema, len(reasons)
+        filled = {"reason": reasons, "status": pa.repeat(str(Status.REJECTED), rows), CACHED: pa.repeat(False, rows)}
+        return pa.table([filled.get(field.name, pa.nulls(rows, field.type)) for field in fields], fields)
+
+    def _labelled(self, rows: pa.Table, answers: pa.Table) -> pa.Table:
+        kept = {name: rows[name] for name in self.columns.keep}
+        made = {name: answers[name] for name in answers.column_names if name not in NOT_LABELLED}
+        return pa.table({"id": rows[self.columns.id], **made, **kept})
+
+    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, found: Answers, rows: dict[str, int]) -> dict:
+        abstained = pc.sum(pc.equal(labelled["status"], str(Status.ABSTAINED))).as_py() or 0
+        variants = {entry["values"]: entry["counts"] for entry in labelled["variant"].value_counts().to_pylist()}
+        return {
+            "shard": shard.id,
+            "fingerprint": self.run,
+            "rows": shard.rows,
+            "labelled": len(labelled) - abstained,
+            "abstained": abstained,
+            "rejected": rejected,
+            "variants": variants,
+            **self.asked(found),
+            **rows,
+        }
+
+    def asked(self, found: Answers) -> dict:
+        """Return where the answers came from, as fields of a receipt."""
+        counts = {name: getattr(found, name) for name in ("classified", "found", "asked", "agreed")}
+        return counts | ({"cache": self.reader.token} if self.reader else {})
+
+
+def _sure(given: Sequence[Item], confidences: Sequence[float]) -> list[dict]:
+    """Add each item's confidence to it, or null if the classifier gives none."""
+    return [item | {CONFIDENCE: sure} for item, sure in zip_longest(given, confidences)]

@@ -1,0 +1,1 @@
+"""Define what a message can mean and how a model is asked: schema, catalog, prompt, and labelled data. Pure."""
