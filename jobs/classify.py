@@ -15,7 +15,7 @@ from intent.lake.target import open_target
 from intent.run import progress
 from intent.run.actor_pool import EngineSpec
 from intent.run.columns import Columns
-from intent.run.driver import classify_night, require_apart
+from intent.run.driver import classify_log, require_apart
 from intent.run.events import Listener, unheard
 from intent.run.ledger import MANIFEST, RunIdentity
 from intent.run.progress import Summary
@@ -76,7 +76,7 @@ def label(
 ) -> Summary:
     """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants. `version`: of its table."""
     config = lineage.config
-    return classify_night(
+    return classify_log(
         inputs,
         output,
         lineage.options,

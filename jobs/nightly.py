@@ -20,7 +20,7 @@ from intent.lake import DELTA
 from intent.nightly.addresses import Place, output_place
 from intent.nightly.arrival import wait
 from intent.nightly.journal import Journal
-from intent.nightly.promotion import Examination, settle_night
+from intent.nightly.promotion import Examination, promote
 from intent.run.actor_pool import EngineSpec
 from intent.run.driver import identify, require_apart
 from intent.run.ledger import begun_versions
@@ -168,11 +168,11 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
 
     with observe.run(subject(lineage, name, inputs, output, day), teller(config)) as observed:
         with tending(lineage, variants) as learn:
-            settled = settle_night(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
+            settled = promote(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
         where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
         observed.summary = settled
-    portrait = journal.portrait(day.isoformat())
-    how = "accepted by hand" if portrait and portrait.findings else "accepted"
+    profile = journal.profile(day.isoformat())
+    how = "accepted by hand" if profile and profile.findings else "accepted"
     return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(settled)}{where}"
 
 

@@ -19,7 +19,7 @@ from intent.config import FleetConfig
 from intent.engine import Prediction, Status
 from intent.errors import ManifestLost
 from intent.run.actor_pool import EngineSpec
-from intent.run.driver import classify_night
+from intent.run.driver import classify_log
 from intent.run.ledger import Ledger, RunIdentity
 from intent.storage import StorageOptions, Store, open_store
 from intent.task.schema import Choice, Count, Entity, IntentSchema
@@ -149,7 +149,7 @@ def run(root: str, engines=None, rows_per_shard: int = 40, attempts: int = 3, id
     options = kwargs.pop("options", StorageOptions())
     schema = kwargs.pop("schema", CART)
     fleet = FleetConfig(rows_per_shard=rows_per_shard, attempts=attempts)
-    return classify_night(f"{root}/in", f"{root}/out", options, identity, schema, engines or [engine()], fleet, **kwargs)
+    return classify_log(f"{root}/in", f"{root}/out", options, identity, schema, engines or [engine()], fleet, **kwargs)
 
 
 def snapshot(root: str, options: StorageOptions = StorageOptions()) -> dict[str, str]:

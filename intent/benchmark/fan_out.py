@@ -20,7 +20,7 @@ from intent.evaluate.speed import peak_bytes
 from intent.progress import Steps
 from intent.run.actor_pool import EngineSpec
 from intent.run.columns import Columns
-from intent.run.driver import classify_night
+from intent.run.driver import classify_log
 from intent.run.ledger import Ledger, RunIdentity
 from intent.run.listing import list_input
 from intent.run.progress import Stage
@@ -92,7 +92,7 @@ def measure_fan_out(folder: Path, rows: int, rows_per_shard: int | None, actors:
         held = ray.get(ray.remote(stub.write_log).remote(*log))
     fleet = FleetConfig(rows_per_shard=rows_per_shard)
     started = time.monotonic()
-    summary = classify_night(str(source), str(output), StorageOptions(), IDENTITY, stub.CART, stub.stub_engines(actors), fleet)
+    summary = classify_log(str(source), str(output), StorageOptions(), IDENTITY, stub.CART, stub.stub_engines(actors), fleet)
     return FanOut(rows, held, summary.classified, time.monotonic() - started, peak_bytes())
 
 
@@ -161,8 +161,8 @@ def _night(folder: Path, spec: EngineSpec, schema: IntentSchema, identity: RunId
     stub.write_messages(folder / "log", messages)
     fleet = FleetConfig(rows_per_shard=max(1, len(messages) // (SHARDS_PER_ACTOR * spec.actors)))
     clocked = replace(spec, load=partial(_Clocked, spec.load, clock))
-    places = str(folder / "log"), str(folder / "labels")
-    classify_night(*places, StorageOptions(), identity, schema, [clocked], fleet)
+    addresses = str(folder / "log"), str(folder / "labels")
+    classify_log(*addresses, StorageOptions(), identity, schema, [clocked], fleet)
     return len(messages) / (time.time() - float(clock.read_text()))
 
 

@@ -21,7 +21,7 @@ from intent.label_cache import LabelCache, Reader, Scope, piece
 from intent.label_cache.merge import ALL, PIECE_ROWS
 from intent.run import fresh
 from intent.run.actor_pool import EngineSpec
-from intent.run.driver import classify_night
+from intent.run.driver import classify_log
 from intent.run.ledger import RunIdentity
 from intent.storage import StorageOptions, Store, open_store
 from intent.task.schema import IntentSchema
@@ -218,7 +218,7 @@ def _night(
 ) -> CachedNight:
     learner = _Learner.remote()
     started = time.monotonic()
-    summary = classify_night(str(source), str(output), StorageOptions(), identity, schema, engines, FleetConfig())
+    summary = classify_log(str(source), str(output), StorageOptions(), identity, schema, engines, FleetConfig())
     caches = [spec.cache for spec in engines if spec.cache]
     if caches:
         ray.get(learner.learn.remote(open_store(str(output)), caches))

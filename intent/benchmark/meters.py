@@ -161,12 +161,12 @@ class CompletionMeter:
 
         self.work, self.total = workload, len(workload.messages)
         prefix = workload.prompt.prefix.encode()
-        room = 1024
+        beyond = 1024
         reader = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
         self.prefix = len(reader.tokenize(prefix))
         reader.close()
         self.llama = llama_cpp.Llama(
-            str(path), n_ctx=self.prefix + room, n_threads=threads, n_threads_batch=threads, verbose=False
+            str(path), n_ctx=self.prefix + beyond, n_threads=threads, n_threads_batch=threads, verbose=False
         )
         self.tokens, self.latencies = 0, []
 

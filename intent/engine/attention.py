@@ -24,16 +24,16 @@ NAME = "behind_prefix"
 
 @dataclass
 class Pool:
-    """Keys and values of the rows' own tokens, with `room` for each row, by layer [rows * room, kv heads, size]."""
+    """Keys and values of the rows' own tokens, by layer [rows * max_seq_len, kv heads, size]."""
 
     rows: int
-    room: int
+    max_seq_len: int
     layers: dict[int, "KeysValues"]
 
     def put(self, layer: int, slots: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor") -> "KeysValues":
         """Write key and value [tokens, kv heads, size] at `slots` [tokens]; return all of the layer's."""
         if layer not in self.layers:
-            shape = (self.rows * self.room, *key.shape[1:])
+            shape = (self.rows * self.max_seq_len, *key.shape[1:])
             self.layers[layer] = key.new_zeros(shape), value.new_zeros(shape)
         keys, values = self.layers[layer]
         keys.index_copy_(0, slots, key)
@@ -165,8 +165,8 @@ def _flash_prefix(query, key, value, scaling: float, far: None) -> Part:
     import torch
 
     asking = query[None].transpose(1, 2)
-    out, mass = torch.ops.aten._scaled_dot_product_flash_attention(asking, key, value, 0.0, False, scale=scaling)[:2]
-    return out[0].transpose(0, 1), mass[0].transpose(0, 1)
+    out, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention(asking, key, value, 0.0, False, scale=scaling)[:2]
+    return out[0].transpose(0, 1), logsumexp[0].transpose(0, 1)
 
 
 def _dense_prefix(query, key, value, scaling: float, far: "torch.Tensor | None") -> Part:
@@ -175,9 +175,9 @@ def _dense_prefix(query, key, value, scaling: float, far: "torch.Tensor | None")
     # The heads of a group share keys, so they are more queries of the same product.
     asking = query.view(tokens, groups, -1, size).permute(1, 2, 0, 3).reshape(groups, -1, size)
     hidden = None if far is None else far.repeat(heads // groups, 1)[None]
-    out, mass, _ = weighted(asking, key[0], value[0], scaling, hidden)
-    out, mass = (x.view(heads, tokens, x.shape[-1]).transpose(0, 1) for x in (out, mass))
-    return out, mass[..., 0]
+    out, logsumexp, _ = weighted(asking, key[0], value[0], scaling, hidden)
+    out, logsumexp = (x.view(heads, tokens, x.shape[-1]).transpose(0, 1) for x in (out, logsumexp))
+    return out, logsumexp[..., 0]
 
 
 def _flash_own(query, keys, values, scaling: float, window: int | None, behind: Behind) -> Part:
@@ -185,7 +185,7 @@ def _flash_own(query, keys, values, scaling: float, window: int | None, behind: 
     import torch
 
     local = {"window_size_left": window - 1} if window and behind.longest > window else {}
-    out, mass = torch.ops.aten._flash_attention_forward(
+    out, logsumexp = torch.ops.aten._flash_attention_forward(
         query.contiguous(),
         keys,
         values,
@@ -200,7 +200,7 @@ def _flash_own(query, keys, values, scaling: float, window: int | None, behind: 
         seqused_k=behind.used,
         **local,
     )[:2]
-    return out, mass.transpose(0, 1)
+    return out, logsumexp.transpose(0, 1)
 
 
 def _dense_own(query, keys, values, scaling: float, window: int | None, behind: Behind) -> Part:
@@ -215,12 +215,12 @@ def _dense_own(query, keys, values, scaling: float, window: int | None, behind: 
     asking = query[behind.padded].view(rows, behind.widest, groups, -1, size).permute(0, 2, 3, 1, 4).flatten(2, 3)
     back = behind.positions[behind.padded][..., None] - columns
     hidden = back < 0 if not window else (back < 0) | (back >= window)
-    out, mass, _ = weighted(asking, key, value, scaling, hidden.repeat(1, heads // groups, 1)[:, None])
+    out, logsumexp, _ = weighted(asking, key, value, scaling, hidden.repeat(1, heads // groups, 1)[:, None])
     # [rows, groups, heads of a group * widest, n] -> [tokens, heads, n]
-    out, mass = (
-        x.view(rows, heads, behind.widest, x.shape[-1]).transpose(1, 2).flatten(0, 1)[behind.unpadded] for x in (out, mass)
+    out, logsumexp = (
+        x.view(rows, heads, behind.widest, x.shape[-1]).transpose(1, 2).flatten(0, 1)[behind.unpadded] for x in (out, logsumexp)
     )
-    return out, mass[..., 0]
+    return out, logsumexp[..., 0]
 
 
 def _flash(query: "torch.Tensor") -> bool:

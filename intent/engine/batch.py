@@ -30,16 +30,18 @@ logger = logging.getLogger(__name__)
 
 
 class Forward(Protocol):
-    """A forward pass with `places` sequences behind the prefix, each of at most `room` tokens, and `capacity` tokens in all.
+    """A forward pass of many sequences behind one prefix.
 
-    `lanes`: the number of independent sets of places; one is computed while another's answers are read. `usual`: the tokens of
-    a sequence in nearly all cases; longer ones run separately. `max_tokens`: the most that one `extend` accepts. `shares`:
-    neighbors that begin alike compute their beginning once. `computed`: tokens so far, without prefixes.
+    `max_num_seqs`: the sequences of a lane. `max_seq_len`: the most tokens of a sequence, without the prefix. `capacity`: the
+    most tokens of all sequences. `lanes`: the number of independent sets of sequences; one is computed while another's answers
+    are read. `usual`: the tokens of a sequence in nearly all cases; longer ones run separately. `max_tokens`: the most that one
+    `extend` accepts. `shares`: neighbors that begin alike compute their beginning once. `computed`: tokens so far, without
+    prefixes.
     """
 
     lanes: int
-    places: int
-    room: int
+    max_num_seqs: int
+    max_seq_len: int
     usual: int
     capacity: int
     max_tokens: int
@@ -47,7 +49,7 @@ class Forward(Protocol):
     computed: int
 
     def extend(self, feeds: Sequence[Feed], tokens: np.ndarray, lane: int = 0) -> Take:
-        """Append tokens to the sequences at some places of a lane. Returns the logits after the last token of each.
+        """Append tokens to some sequences of a lane, each named by its slot. Returns the logits after the last token of each.
 
         `tokens`: sorted ids whose logits may be requested. The result is valid until the lane's next call, and it may wait for
         the computation only when it is read. Raises MemoryError if memory runs out; then all sequences of all lanes are lost.
@@ -56,16 +58,14 @@ class Forward(Protocol):
     def begin(self, prefix: Sequence[int]) -> None:
         """Hold another prefix from now on. No sequence may be in progress."""
 
-    def arrange(self, room: int) -> None:
-        """Give every place this much room from now on, which may change the number of places. No sequence may be in
-        progress.
-        """
+    def resize(self, max_seq_len: int) -> None:
+        """Limit sequences to this length from now on, which may change `max_num_seqs`. No sequence may be in progress."""
 
     def halve(self) -> None:
         """Halve the number of sequences, and the tokens of a pass, from now on. No sequence may be in progress."""
 
-    def release(self, place: int, lane: int = 0) -> None:
-        """Forget a place's sequence."""
+    def release(self, slot: int, lane: int = 0) -> None:
+        """Drop the sequence of a slot."""
 
     def close(self) -> None:
         """Free what the garbage collector does not."""
@@ -75,7 +75,7 @@ class Forward(Protocol):
 class _Lane:
     """The work in progress of one lane.
 
-    free: places without a sequence. running: by row, its place and next feed. sequences: by row, all of its tokens. step, take:
+    free: slots without a sequence. running: by row, its slot and next feed. sequences: by row, all of its tokens. step, take:
     the rows of the started pass, and its result.
     """
 
@@ -128,7 +128,7 @@ class BatchClassifier:
         order = sorted(range(len(messages)), key=messages.__getitem__ if self.forward.shares else lambda i: len(messages[i]))
         pieces = [order[at : at + PIECE] for at in range(0, len(order), PIECE)]
         tokenised = _ahead(lambda piece: self.prompt.message_ids(self.tokenizer, [messages[i] for i in piece]), pieces)
-        limit = min(self.max_message_tokens, self.forward.room - self.automaton.longest)
+        limit = min(self.max_message_tokens, self.forward.max_seq_len - self.automaton.longest)
         predictions: list[Prediction | None] = [None] * len(messages)
         long: list[tuple[int, Sequence[int]]] = []
 
@@ -149,9 +149,9 @@ class BatchClassifier:
         walk = self.walk(self.automaton, range(len(messages)))
         self._decode(walk, usual())
         if long:
-            self.forward.arrange(self.forward.room)
+            self.forward.resize(self.forward.max_seq_len)
             self._decode(walk, iter(long))
-            self.forward.arrange(self.forward.usual)
+            self.forward.resize(self.forward.usual)
         found = [refused or walk.prediction(i, self.abstain_below) for i, refused in enumerate(predictions)]
         return [replace(prediction, message=message) for prediction, message in zip(found, messages, strict=True)]
 
@@ -182,7 +182,7 @@ class BatchClassifier:
         return row[1] if self.forward.shares else len(row[1])
 
     def _need(self, sequence: Sequence[int]) -> int:
-        """Return the room that a sequence and its answer need."""
+        """Return the tokens that a sequence and its answer need."""
         return len(sequence) + self.automaton.longest - len(self.automaton.head)
 
     def _decode(self, walk: Walk, rows: Iterator[tuple[int, Sequence[int]]]) -> None:
@@ -202,34 +202,34 @@ class BatchClassifier:
                 lanes = self._lanes()
 
     def _lanes(self) -> list[_Lane]:
-        return [_Lane(number, list(range(self.forward.places))) for number in range(self.forward.lanes)]
+        return [_Lane(number, list(range(self.forward.max_num_seqs))) for number in range(self.forward.lanes)]
 
     def _read(self, lane: _Lane, walk: Walk) -> None:
         """Decide by the result of the lane's pass, once it is done."""
         if lane.take is None:
             return
         for row, feed in zip(lane.step, walk.advance(np.asarray(lane.step), lane.take), strict=True):
-            place = lane.running[row][0]
+            slot = lane.running[row][0]
             if feed:
-                lane.running[row] = (place, feed)
+                lane.running[row] = (slot, feed)
             else:
                 del lane.running[row], lane.sequences[row]
-                self.forward.release(place, lane.number)
-                lane.free.append(place)
+                self.forward.release(slot, lane.number)
+                lane.free.append(slot)
                 self.answered += 1
         lane.take = None
 
     def _fill(self, lane: _Lane, waiting: _Waiting) -> None:
-        """Give free places to waiting messages, as many as the next pass has room for."""
-        room = self.forward.capacity - sum(map(self._need, lane.sequences.values()))
+        """Give free slots to waiting messages, as many as fit into the next pass."""
+        left = self.forward.capacity - sum(map(self._need, lane.sequences.values()))
         tokens = self.forward.max_tokens - sum(len(feed) for _, feed in lane.running.values())
         while lane.free and (found := waiting.first()):
             sequence = found[1]
-            if self._need(sequence) > room or (len(sequence) > tokens and lane.running):
+            if self._need(sequence) > left or (len(sequence) > tokens and lane.running):
                 break
             row, _ = waiting.take()
             lane.running[row], lane.sequences[row] = (lane.free.pop(), sequence), sequence
-            room, tokens = room - self._need(sequence), tokens - len(sequence)
+            left, tokens = left - self._need(sequence), tokens - len(sequence)
 
     def _start(self, lane: _Lane, walk: Walk) -> None:
         """Start a forward pass for the lane."""
@@ -238,11 +238,11 @@ class BatchClassifier:
             lane.take = self.forward.extend([lane.running[row] for row in lane.step], walk.allowed(lane.step), lane.number)
 
     def _halve(self, walk: Walk, lanes: Sequence[_Lane], waiting: _Waiting) -> None:
-        """Halve the places from now on. Sequences in progress start again."""
-        if self.forward.places == 1:
+        """Halve the number of sequences from now on. Sequences in progress start again."""
+        if self.forward.max_num_seqs == 1:
             raise
         self.forward.halve()
-        logger.warning("%s: out of memory; %d messages together from now on", self.variant, self.forward.places)
+        logger.warning("%s: out of memory; %d messages together from now on", self.variant, self.forward.max_num_seqs)
         for lane in lanes:
             if lane.running:
                 walk.restart(np.asarray(list(lane.running)))

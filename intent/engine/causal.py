@@ -1,6 +1,6 @@
 """Run the forward pass of any Hugging Face causal LM behind a shared prefix, on CPU or CUDA.
 
-The keys and values of the prefix are stored once and read by every row (`attention.py`). Each place has room for those of a
+The keys and values of the prefix are stored once and read by every row (`attention.py`). Each slot has room for those of a
 row's own tokens. A pass takes the concatenated fed tokens of all rows, each at the position that it has in its row, so that
 nothing is padded. Logits are computed only for tokens that may be requested (`output.py`).
 
@@ -16,7 +16,7 @@ import numpy as np
 from intent.engine import attention, output
 from intent.engine.attention import Behind, Pool
 from intent.engine.batch import Feed
-from intent.engine.context import require_room
+from intent.engine.context import require_fit
 from intent.engine.decode import Take
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # The tokens of a message with its answer, in nearly all cases.
 USUAL = 64
-MOST_PLACES, CPU_PLACES = 4096, 64
+MOST_PLACES, CPU_MAX_NUM_SEQS = 4096, 64
 # Tokens per pass: enough to keep a GPU busy while the CPU prepares the next pass.
 GPU_TOKENS, CPU_TOKENS = 16_384, 1024
 # After this many tokens a run is long enough to compile its layers, which takes about a minute.
@@ -34,50 +34,52 @@ COMPILED_FROM = 2_000_000
 
 
 class CausalForward:
-    """`model` with `prefix` in its cache, decoding up to `places` sequences together in each lane.
+    """`model` with `prefix` in its cache, decoding up to `max_num_seqs` sequences together in each lane.
 
-    `places` None: on a GPU, as many as its free memory holds; on a CPU, 64, because more gain nothing. `beyond`: the extra
-    tokens of an answer with several items, compared with one item.
+    `max_num_seqs` None: on a GPU, as many as its free memory holds; on a CPU, 64, because more gain nothing. `beyond`: the
+    extra tokens of an answer with several items, compared with one item.
     """
 
     shares = False
 
-    def __init__(self, model, prefix: Sequence[int], room: int, places: int | None = None, beyond: int = 0):
+    def __init__(self, model, prefix: Sequence[int], max_seq_len: int, max_num_seqs: int | None = None, beyond: int = 0):
         attention.install(model)
-        self.model, self.room, self.usual, self.computed = model, room, min(room, USUAL + beyond), 0
+        self.model, self.max_seq_len, self.usual, self.computed = model, max_seq_len, min(max_seq_len, USUAL + beyond), 0
         self.device = next(model.parameters()).device
         self.on_gpu = self.device.type == "cuda"
         self.lanes = 2 if self.on_gpu else 1
-        self.max_tokens = max(room, GPU_TOKENS if self.on_gpu else CPU_TOKENS)
+        self.max_tokens = max(max_seq_len, GPU_TOKENS if self.on_gpu else CPU_TOKENS)
         self._join: Callable | None = None
         self._prefix_length, self._prefix = 0, []
         self._load_prefix(prefix)
-        if places is None:
-            places = fitting(_free_bytes() // self.lanes, model.config, self.usual, len(prefix)) if self.on_gpu else CPU_PLACES
-        self._pooled = places * self.usual
-        self.arrange(self.usual)
+        if max_num_seqs is None:
+            max_num_seqs = CPU_MAX_NUM_SEQS
+            if self.on_gpu:
+                max_num_seqs = fitting(_free_bytes() // self.lanes, model.config, self.usual, len(prefix))
+        self._pooled = max_num_seqs * self.usual
+        self.resize(self.usual)
 
     def begin(self, prefix: Sequence[int]) -> None:
         """Hold another prefix. Raises ConfigError if prompt and message are longer than the context that the model was trained
         on.
         """
         self._load_prefix(prefix)
-        self.arrange(self.usual)
+        self.resize(self.usual)
 
     def _load_prefix(self, prefix: Sequence[int]) -> None:
-        require_room(len(prefix), self.room, getattr(self.model.config, "max_position_embeddings", None))
+        require_fit(len(prefix), self.max_seq_len, getattr(self.model.config, "max_position_embeddings", None))
         self._prefix_length = len(prefix)
         self._prefix = prefix_cache(self.model, prefix, self.device)
 
-    def arrange(self, room: int) -> None:
-        self._each, self.places = room, max(1, self._pooled // room)
-        self.capacity = self.places * room
-        self._pools = [Pool(self.places, room, {}) for _ in range(self.lanes)]
-        self._lengths = np.zeros((self.lanes, self.places), np.int64)
+    def resize(self, max_seq_len: int) -> None:
+        self._each, self.max_num_seqs = max_seq_len, max(1, self._pooled // max_seq_len)
+        self.capacity = self.max_num_seqs * max_seq_len
+        self._pools = [Pool(self.max_num_seqs, max_seq_len, {}) for _ in range(self.lanes)]
+        self._lengths = np.zeros((self.lanes, self.max_num_seqs), np.int64)
 
     def halve(self) -> None:
-        self._pooled, self.max_tokens = self.places // 2 * self._each, max(self.room, self.max_tokens // 2)
-        self.arrange(self._each)
+        self._pooled, self.max_tokens = self.max_num_seqs // 2 * self._each, max(self.max_seq_len, self.max_tokens // 2)
+        self.resize(self._each)
 
     def extend(self, feeds: Sequence[Feed], tokens: np.ndarray, lane: int = 0) -> Take:
         import torch
@@ -93,8 +95,8 @@ class CausalForward:
     def _extend(self, feeds: Sequence[Feed], tokens: np.ndarray, lane: int) -> Take:
         import torch
 
-        places, fed = zip(*feeds, strict=True)
-        rows, counts = np.asarray(places, np.int64), np.asarray([len(row) for row in fed], np.int64)
+        occupied, fed = zip(*feeds, strict=True)
+        rows, counts = np.asarray(occupied, np.int64), np.asarray([len(row) for row in fed], np.int64)
         ids = np.fromiter((token for row in fed for token in row), np.int64, counts.sum())
         starts = np.concatenate([[0], counts.cumsum()])
         positions = np.arange(len(ids)) + np.repeat(self._lengths[lane, rows] - starts[:-1], counts)
@@ -146,8 +148,8 @@ class CausalForward:
         for layer in self.model.get_decoder().layers:
             layer.compile(dynamic=True)
 
-    def release(self, place: int, lane: int = 0) -> None:
-        self._lengths[lane, place] = 0
+    def release(self, slot: int, lane: int = 0) -> None:
+        self._lengths[lane, slot] = 0
 
     def close(self) -> None:
         """Nothing is held outside of Python."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 # The tokens of an answer, unless the catalog's longest name needs more.
-ANSWER_ROOM = 96
+ANSWER_TOKENS = 96
 # If less is left for a message, a lower message limit does not help: the catalog is too long.
 MESSAGE_ROOM = 256
 # No known causal language model has a shorter context.
@@ -38,8 +38,8 @@ class Context:
 
     def check(self, prompt: Prompt, codec: str, max_message_tokens: int) -> None:
         """Raise ConfigError, naming what is too long, if the model cannot be asked."""
-        answer = answer_room([Automaton(prompt.schema, prompt.catalog, self.tokenizer, codec)])
-        require_room(len(prompt.prefix_ids(self.tokenizer)), max_message_tokens + answer, self.tokens, answer)
+        answer = answer_tokens([Automaton(prompt.schema, prompt.catalog, self.tokenizer, codec)])
+        require_fit(len(prompt.prefix_ids(self.tokenizer)), max_message_tokens + answer, self.tokens, answer)
 
 
 def config_tokens(config: bytes) -> int | None:
@@ -47,23 +47,23 @@ def config_tokens(config: bytes) -> int | None:
     return json.loads(config).get("max_position_embeddings")
 
 
-def answer_room(automata: Sequence[Automaton]) -> int:
+def answer_tokens(automata: Sequence[Automaton]) -> int:
     """Return the tokens of the longest answer of any of `automata`."""
-    return max(ANSWER_ROOM, *(automaton.longest for automaton in automata))
+    return max(ANSWER_TOKENS, *(automaton.longest for automaton in automata))
 
 
-def require_room(prefix: int, room: int, context: int | None, answer: int = ANSWER_ROOM) -> None:
-    """Raise ConfigError if `prefix` tokens of prompt, with `room` for a message and its `answer`, are too many."""
-    if context is None or prefix + room <= context:
+def require_fit(prefix: int, max_seq_len: int, context: int | None, answer: int = ANSWER_TOKENS) -> None:
+    """Raise ConfigError if `prefix` tokens of prompt, with `max_seq_len` for a message and its `answer`, are too many."""
+    if context is None or prefix + max_seq_len <= context:
         return
     if (left := context - prefix - answer) >= MESSAGE_ROOM:
         told = f"the prompt has {prefix} tokens, an answer up to {answer}, and the model's context is {context}"
-        raise ConfigError("engine.max_message_tokens", room - answer, f"{told}; use at most {left}")
-    told = f"with {room} for a message and its answer they are more than the model's context of {context}"
+        raise ConfigError("engine.max_message_tokens", max_seq_len - answer, f"{told}; use at most {left}")
+    told = f"with {max_seq_len} for a message and its answer they are more than the model's context of {context}"
     raise ConfigError("catalog", f"{prefix} tokens", f"{told}; use fewer products, shorter names, or another model")
 
 
 def surely_fits(prompt: Prompt, max_message_tokens: int) -> bool:
     """Return whether every model accepts the prompt: a token has one byte of text or more."""
-    answer = prompt.schema.repeat * (ANSWER_ROOM + max((len(name.encode()) for name in prompt.catalog), default=0))
+    answer = prompt.schema.repeat * (ANSWER_TOKENS + max((len(name.encode()) for name in prompt.catalog), default=0))
     return len(prompt.prefix.encode()) + max_message_tokens + answer <= SMALLEST

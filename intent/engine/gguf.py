@@ -15,17 +15,17 @@ import numpy as np
 
 from intent.engine.automaton import common_prefix
 from intent.engine.batch import Feed
-from intent.engine.context import require_room
+from intent.engine.context import require_fit
 from intent.engine.decode import Take
 from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0
-# The average room for a message and its answer, in tokens. llama.cpp writes its whole cache at the start, used or not.
-USUAL_ROOM = 64
+# The average length of a message and its answer, in tokens. llama.cpp writes its whole cache at the start, used or not.
+USUAL_SEQ_LEN = 64
 
 
 class GgufForward:
-    """A GGUF file with `prefix` in its cache and room for `places` sequences of `room` tokens.
+    """A GGUF file with `prefix` in its cache and up to `max_num_seqs` sequences of `max_seq_len` tokens.
 
     `beyond`: the extra tokens of an answer with several items, compared with one item. Raises CorruptData if llama.cpp cannot
     load the file, ConfigError if the prompt does not fit its context.
@@ -34,24 +34,37 @@ class GgufForward:
     shares = True
     lanes = 1
 
-    def __init__(self, path: Path, prefix: Sequence[int], places: int, room: int, threads: int | None = None, beyond: int = 0):
+    def __init__(
+        self,
+        path: Path,
+        prefix: Sequence[int],
+        max_num_seqs: int,
+        max_seq_len: int,
+        threads: int | None = None,
+        beyond: int = 0,
+    ):
         import llama_cpp
 
         self._api = llama_cpp
         # One sequence is the prefix.
-        if places >= (most := llama_cpp.llama_max_parallel_sequences()):
-            raise ConfigError("engine.gguf_sequences", places, f"llama.cpp decodes at most {most - 1} messages together")
+        if max_num_seqs >= (most := llama_cpp.llama_max_parallel_sequences()):
+            raise ConfigError("engine.gguf_sequences", max_num_seqs, f"llama.cpp decodes at most {most - 1} messages together")
         _silence()
         _load_kernels()
         llama_cpp.llama_backend_init()
-        self.places, self.room, self.max_tokens, self.computed = places, room, max(512, room), 0
+        self.max_num_seqs, self.max_seq_len, self.max_tokens, self.computed = (
+            max_num_seqs,
+            max_seq_len,
+            max(512, max_seq_len),
+            0,
+        )
         # All sequences share one cache, and each takes what it needs.
-        self.usual = room
-        self.capacity = max(room, places * min(room, USUAL_ROOM + beyond))
+        self.usual = max_seq_len
+        self.capacity = max(max_seq_len, max_num_seqs * min(max_seq_len, USUAL_SEQ_LEN + beyond))
         self._threads = threads or len(os.sched_getaffinity(0))
         self._model = self._load(path)
         self._vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
-        self._batch = llama_cpp.llama_batch_init(self.max_tokens, 0, places)
+        self._batch = llama_cpp.llama_batch_init(self.max_tokens, 0, max_num_seqs)
         self._context = None
         self.begin(prefix)
 
@@ -61,15 +74,15 @@ class GgufForward:
         self._api.llama_free(self._context)
         self._context = self._new_context(self._threads)
         self._memory = self._api.llama_get_memory(self._context)
-        self._lengths = [0] * (self.places + 1)
+        self._lengths = [0] * (self.max_num_seqs + 1)
         self._decode_prefix()
 
     def extend(self, feeds: Sequence[Feed], wanted: np.ndarray, lane: int = 0) -> Take:
         """Extend the sequences. New sequences that begin alike and are neighbors in `feeds` compute their beginning once."""
         batch, last, path = self._batch, (), []
         batch.n_tokens = 0
-        for place, tokens in feeds:
-            sequence, start = place + 1, self._lengths[place + 1]
+        for slot, tokens in feeds:
+            sequence, start = slot + 1, self._lengths[slot + 1]
             new = not start
             shared = min(common_prefix(last, tokens), len(tokens) - 1) if new else 0
             for at in path[:shared]:
@@ -85,15 +98,15 @@ class GgufForward:
         logits = np.ctypeslib.as_array(self._api.llama_get_logits(self._context), shape=(rows, self._vocab))
         return lambda among, tokens: logits[np.ix_(among, tokens)]
 
-    def arrange(self, room: int) -> None:
-        """Nothing to arrange: all sequences share one cache."""
+    def resize(self, max_seq_len: int) -> None:
+        """Nothing to resize: all sequences share one cache."""
 
     def halve(self) -> None:
-        self.places = self.places // 2
+        self.max_num_seqs = self.max_num_seqs // 2
 
-    def release(self, place: int, lane: int = 0) -> None:
-        self._api.llama_memory_seq_rm(self._memory, place + 1, -1, -1)
-        self._lengths[place + 1] = 0
+    def release(self, slot: int, lane: int = 0) -> None:
+        self._api.llama_memory_seq_rm(self._memory, slot + 1, -1, -1)
+        self._lengths[slot + 1] = 0
 
     def close(self) -> None:
         self._api.llama_batch_free(self._batch)
@@ -109,11 +122,11 @@ class GgufForward:
         return model
 
     def _new_context(self, threads: int):
-        require_room(len(self._prefix), self.room, self._api.llama_model_n_ctx_train(self._model))
+        require_fit(len(self._prefix), self.max_seq_len, self._api.llama_model_n_ctx_train(self._model))
         params = self._api.llama_context_default_params()
         params.n_ctx = len(self._prefix) + self.capacity
         params.n_batch = params.n_ubatch = self.max_tokens
-        params.n_seq_max = self.places + 1
+        params.n_seq_max = self.max_num_seqs + 1
         params.kv_unified = True
         if self._architecture() == "gemma3":
             # With flash attention, Gemma's logits differ by up to 0.13 from transformers'; with plain attention by 0.02, in the

@@ -11,7 +11,7 @@ from intent.engine import Classifier, calibration
 from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier, Forward
 from intent.engine.cascade import Cascade, Threshold
-from intent.engine.context import answer_room
+from intent.engine.context import answer_tokens
 from intent.engine.decode import Walk
 from intent.engine.device import pick_device, set_threads
 from intent.engine.embedding import load_embedding
@@ -76,23 +76,25 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
 def _load(
     spec: VariantSpec, folder: Path, prompt: Prompt, options: EngineOptions, later: Prompt | None = None
 ) -> BatchClassifier:
-    """Load a classifier that asks with `prompt`, with room for the answers of the prompt `later`."""
+    """Load a classifier that asks with `prompt`, with tokens to spare for the answers of the prompt `later`."""
     tokenizer = load_tokenizer(folder)
     automata = [Automaton(each.schema, each.catalog, tokenizer, options.codec) for each in (prompt, later) if each]
-    room = options.max_message_tokens + answer_room(automata)
+    max_seq_len = options.max_message_tokens + answer_tokens(automata)
     beyond = max(automaton.beyond for automaton in automata)
-    forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), room, beyond, options)
+    forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), max_seq_len, beyond, options)
     temperatures = calibration.read(folder, prompt.schema.names)
     limits = (options.max_message_tokens, options.abstain_below)
     walk = lambda automaton, numbers: Walk(automaton, len(numbers), temperatures)  # noqa: E731
     return BatchClassifier(spec.name, forward, tokenizer, prompt, automata[0], *limits, walk=walk)
 
 
-def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], room: int, beyond: int, options: EngineOptions) -> Forward:
+def _forward(
+    spec: VariantSpec, folder: Path, prefix: Sequence[int], max_seq_len: int, beyond: int, options: EngineOptions
+) -> Forward:
     if spec.engine == "gguf":
         from intent.engine.gguf import GgufForward
 
-        return GgufForward(folder / "model.gguf", prefix, options.gguf_sequences, room, options.threads, beyond)
+        return GgufForward(folder / "model.gguf", prefix, options.gguf_sequences, max_seq_len, options.threads, beyond)
     from intent.engine.causal import CausalForward
 
     device = pick_device(options.device)
@@ -100,7 +102,7 @@ def _forward(spec: VariantSpec, folder: Path, prefix: Sequence[int], room: int, 
     if spec.engine == "gptq":
         from intent.engine.gptq import load_gptq
 
-        return CausalForward(load_gptq(folder, spec, device), prefix, room, options.gptq_batch, beyond)
+        return CausalForward(load_gptq(folder, spec, device), prefix, max_seq_len, options.gptq_batch, beyond)
     from intent.engine.reference import load_reference
 
-    return CausalForward(load_reference(folder, device, spec.precision), prefix, room, options.gptq_batch, beyond)
+    return CausalForward(load_reference(folder, device, spec.precision), prefix, max_seq_len, options.gptq_batch, beyond)

@@ -33,7 +33,7 @@ Z = 3.09
 
 
 @dataclass(frozen=True)
-class Portrait:
+class Profile:
     """The profile of a nightly run. `of`: the fingerprint of what was counted. `shares`: of all rows, in [0, 1].
 
     `mixes`: how often each value is answered, per slot, and per slot and language if a column names the language. For lists
@@ -56,7 +56,7 @@ class Portrait:
         return sum(int(number) * count for number, count in mix.items()) / sum(mix.values()) if mix else None
 
 
-def paint(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Portrait:
+def profile_run(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Profile:
     """Make a run's profile from the `count` of each of its parts. Its gold and findings are still unknown."""
     slots = _named_slots(schema)
     if schema.repeat > 1:
@@ -66,7 +66,7 @@ def paint(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema,
         mixes = _mixes(_summed(counts), slots)
         nones = next((mixes.get(slot.name, {}).get(NONE, 0) for slot in schema.slots if isinstance(slot, Choice)), 0)
     counted = {"rejected": summary.rejected, "abstained": summary.abstained, NONE: nones}
-    return Portrait(night, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
+    return Profile(night, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
 
 
 def count(part: bytes, schema: IntentSchema, language: str | None) -> pa.Table:
@@ -154,7 +154,7 @@ def _name(word: bytes | None) -> str:
     return (normalize(word.decode(errors="replace"))[:MOST_LETTERS] if word else "") or NO_LANGUAGE
 
 
-def findings(night: Portrait, last: Sequence[Portrait], limits: GateConfig) -> list[str]:
+def findings(night: Profile, last: Sequence[Profile], limits: GateConfig) -> list[str]:
     """Describe every limit that the run `night` is over. Without `last` runs, only the limits that need none apply."""
     rows, shares = night.summary.rows, night.shares
     found = [] if rows else ["it has no rows"]
@@ -166,13 +166,13 @@ def findings(night: Portrait, last: Sequence[Portrait], limits: GateConfig) -> l
             found.append(f"{variant} gets {right:.1%} of the gold set right, under gate.agreement={limits.agreement}")
     if not last or not rows:
         return found
-    before = sum(portrait.summary.rows for portrait in last)
+    before = sum(profile.summary.rows for profile in last)
     for name, share in shares.items():
-        usual = sum(portrait.shares[name] for portrait in last) / len(last)
+        usual = sum(profile.shares[name] for profile in last) / len(last)
         if abs(share - usual) > limits.change + noise_of_share(share, rows, usual, before):
             found.append(f"{name} is {share:.1%} of all rows, usually {usual:.1%}: more than gate.change={limits.change} apart")
     for name, mix in night.mixes.items():
-        usual = total(portrait.mixes.get(name, {}) for portrait in last)
+        usual = total(profile.mixes.get(name, {}) for profile in last)
         if usual and mix and (far := distance(mix, usual)) > limits.distance + (chance := noise(mix, usual)):
             said = f"the mix of {name} is {far:.2f} from the last nights'"
             found.append(f"{said}, over gate.distance={limits.distance} and {chance:.2f} for chance; {_most_moved(mix, usual)}")

@@ -1,6 +1,6 @@
 """Keep the history of one output's nightly runs, apart from the output: profiles, pages, and labels that no reader may see yet.
 
-    portraits/<date>.json           the profile of every run that was labelled
+    portraits/<date>.json          the profile of every run that was labelled
     <date>.html, index.html         one page per run, and one of all runs
     staged/<date>/<run>/            a run while it is labelled; a quarantined run stays here
 
@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from intent.nightly import pages
-from intent.nightly.gate import Portrait
+from intent.nightly.gate import Profile
 from intent.run.ledger import MANIFEST, PLAN
 from intent.run.progress import Summary
 from intent.storage import Store
 
-PORTRAITS, STAGED, INDEX = "portraits", "staged", "index.html"
+# The folder is called as in journals of earlier versions.
+PROFILES, STAGED, INDEX = "portraits", "staged", "index.html"
 MOST_NIGHTS = 92
 
 
@@ -42,38 +43,38 @@ class Journal:
 
         Other variants may have been selected since. A finished run that was not judged yet continues.
         """
-        keys, portrait = {blob.key for blob in self.store.list(f"{STAGED}/{day}/")}, self.portrait(day)
-        quarantined = bool(portrait and portrait.findings)
+        keys, profile = {blob.key for blob in self.store.list(f"{STAGED}/{day}/")}, self.profile(day)
+        quarantined = bool(profile and profile.findings)
         runs = sorted(key.removesuffix(f"/{PLAN}") for key in keys if key.endswith(f"/{PLAN}"))
         return [self.below(run) for run in runs if accept or not (quarantined and f"{run}/{MANIFEST}" in keys)]
 
     def accepted(self, day: str) -> bool:
         return self.output(day).stat(MANIFEST) is not None
 
-    def keep(self, portrait: Portrait) -> None:
-        text = json.dumps(asdict(portrait), ensure_ascii=False, indent=1)
-        self.store.put(f"{PORTRAITS}/{portrait.night}.json", text.encode())
+    def keep(self, profile: Profile) -> None:
+        text = json.dumps(asdict(profile), ensure_ascii=False, indent=1)
+        self.store.put(f"{PROFILES}/{profile.night}.json", text.encode())
 
-    def portrait(self, day: str) -> Portrait | None:
+    def profile(self, day: str) -> Profile | None:
         try:
-            fields = json.loads(self.store.read(f"{PORTRAITS}/{day}.json"))
+            fields = json.loads(self.store.read(f"{PROFILES}/{day}.json"))
         except FileNotFoundError:
             return None
-        return Portrait(**fields | {"summary": Summary(**fields["summary"])})
+        return Profile(**fields | {"summary": Summary(**fields["summary"])})
 
     def days(self) -> list[str]:
         """Return the dates of all profiles, oldest first."""
-        keys = (blob.key for blob in self.store.list(f"{PORTRAITS}/"))
-        return sorted(key.removeprefix(f"{PORTRAITS}/").removesuffix(".json") for key in keys)
+        keys = (blob.key for blob in self.store.list(f"{PROFILES}/"))
+        return sorted(key.removeprefix(f"{PROFILES}/").removesuffix(".json") for key in keys)
 
-    def last(self, day: str, count: int) -> list[Portrait]:
+    def last(self, day: str, count: int) -> list[Profile]:
         """Return the `count` last accepted runs before `day`, oldest first."""
-        found: list[Portrait] = []
+        found: list[Profile] = []
         for earlier in reversed([known for known in self.days() if known < day]):
             if len(found) == count:
                 break
-            if self.accepted(earlier) and (portrait := self.portrait(earlier)):
-                found.insert(0, portrait)
+            if self.accepted(earlier) and (profile := self.profile(earlier)):
+                found.insert(0, profile)
         return found
 
     def clear(self, day: str) -> None:
@@ -91,9 +92,9 @@ class Journal:
         if not days:
             return self.store.uri
         with ThreadPoolExecutor(self.store.parallel) as pool:
-            nights = [night for night in pool.map(self.portrait, days) if night]
+            nights = [night for night in pool.map(self.profile, days) if night]
             accepted = {day for day, done in zip(days, pool.map(self.accepted, days), strict=True) if done}
         self.store.put(INDEX, pages.trend_page(nights, accepted).encode())
-        if night := self.portrait(day):
-            self.store.put(f"{day}.html", pages.night_page(night, self.last(day, last), self.accepted(day)).encode())
+        if night := self.profile(day):
+            self.store.put(f"{day}.html", pages.nightly_run_page(night, self.last(day, last), self.accepted(day)).encode())
         return f"{self.store.uri}/{day}.html"

@@ -10,7 +10,7 @@ from importlib.resources import files
 from itertools import pairwise
 from string import Template
 
-from intent.nightly.gate import Portrait, shares_of, total
+from intent.nightly.gate import Profile, shares_of, total
 from intent.run.inspection import EDGES, Inspection
 
 MOST_BARS, MOST_LINES = 15, 4
@@ -19,7 +19,7 @@ COLORS = "abcd"
 MEAN_ITEMS = "mean items a message"
 
 
-def night_page(night: Portrait, last: Sequence[Portrait], accepted: bool) -> str:
+def nightly_run_page(night: Profile, last: Sequence[Profile], accepted: bool) -> str:
     """Render one nightly run: the verdict, its counts, and each distribution beside that of the last runs."""
     summary = night.summary
 
@@ -50,7 +50,7 @@ def night_page(night: Portrait, last: Sequence[Portrait], accepted: bool) -> str
     return _page(f"Night of {night.night} (UTC)", head, table, _grid(charts))
 
 
-def trend_page(nights: Sequence[Portrait], accepted: Collection[str]) -> str:
+def trend_page(nights: Sequence[Profile], accepted: Collection[str]) -> str:
     """Render all `nights`, oldest first. Those with a date in `accepted` are published."""
     kinds = {night.night: state(night, night.night in accepted) for night in nights}
     newest = nights[-1]
@@ -130,7 +130,7 @@ def _histogram(title: str, bins: Sequence[int]) -> str:
     return _figure(title, "".join(drawn))
 
 
-def state(night: Portrait, accepted: bool) -> str:
+def state(night: Profile, accepted: bool) -> str:
     if accepted:
         return "accepted by hand" if night.findings else "accepted"
     return "quarantined" if night.findings else "unfinished"
@@ -145,7 +145,7 @@ def _grid(charts: Sequence[str]) -> str:
     return '<div class="charts">\n' + "\n".join(charts) + "\n</div>"
 
 
-def _verdict(night: Portrait, accepted: bool) -> str:
+def _verdict(night: Profile, accepted: bool) -> str:
     said = {
         "accepted": "accepted",
         "accepted by hand": "accepted by hand, outside its limits:",
@@ -194,7 +194,7 @@ def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> str:
 
 def _lines(
     name: str,
-    nights: Sequence[Portrait],
+    nights: Sequence[Profile],
     kinds: Mapping[str, str],
     series: Mapping[str, Sequence[float | None]],
     form: str = "{:.1%}",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from intent.artifacts import fingerprint
 from intent.config import GateConfig
 from intent.errors import ConfigError, ManifestLost, Quarantined
-from intent.nightly.gate import Portrait, count, findings, paint
+from intent.nightly.gate import Profile, count, findings, profile_run
 from intent.nightly.journal import Journal
 from intent.run.ledger import MANIFEST, Ledger, RunIdentity, probe
 from intent.run.part import Committed, open_part
@@ -33,7 +33,7 @@ class Examination:
     of: str = ""
 
 
-def settle_night(
+def promote(
     journal: Journal,
     day: str,
     run: RunIdentity,
@@ -69,9 +69,9 @@ def settle_night(
     try:
         labelled = Staged(staged)
         branch = publication.stage(labelled) if publication else ""
-        portrait = judge(journal, day, labelled, exam)
-        if portrait.findings and not exam.limits.accept:
-            raise Quarantined(_describe(portrait, staged, journal.draw(day, exam.limits.nights), branch))
+        profile = judge(journal, day, labelled, exam)
+        if profile.findings and not exam.limits.accept:
+            raise Quarantined(_describe(profile, staged, journal.draw(day, exam.limits.nights), branch))
         summary = publish(labelled, output)
     except (ManifestLost, FileNotFoundError) as error:
         # Another driver is publishing the same night and may have deleted the staged copy.
@@ -87,21 +87,21 @@ def settle_night(
     return summary
 
 
-def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Portrait:
+def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Profile:
     """Return the run's profile with its findings, and store it. Counts again only if the parts or the settings changed."""
     language = exam.limits.language
     # If the staged folder was deleted and the night labelled again, it has other parts.
     parts = [entry["sha256"] for entry in staged.parts.values()]
     of = fingerprint([staged.ledger.run.fingerprint, language, exam.of, parts])
-    portrait = journal.portrait(day)
-    if portrait is None or portrait.of != of:
+    profile = journal.profile(day)
+    if profile is None or profile.of != of:
         counts = staged.map(lambda data, _: count(data, exam.schema, language))
         summary = Summary(**staged.summary | {"output": journal.output(day).uri})
-        portrait = replace(paint(day, of, counts, exam.schema, summary), gold=exam.gold())
+        profile = replace(profile_run(day, of, counts, exam.schema, summary), gold=exam.gold())
     last = journal.last(day, exam.limits.nights)
-    portrait = replace(portrait, findings=findings(portrait, last, exam.limits))
-    journal.keep(portrait)
-    return portrait
+    profile = replace(profile, findings=findings(profile, last, exam.limits))
+    journal.keep(profile)
+    return profile
 
 
 def publish(staged: Staged, output: Store) -> Summary:
@@ -143,10 +143,10 @@ def finish(journal: Journal, day: str, limits: GateConfig) -> None:
     journal.draw(day, limits.nights)
 
 
-def _describe(portrait: Portrait, staged: Store, page: str, branch: str) -> str:
-    reasons = "\n".join(f"  - {finding}" for finding in portrait.findings)
+def _describe(profile: Profile, staged: Store, page: str, branch: str) -> str:
+    reasons = "\n".join(f"  - {finding}" for finding in profile.findings)
     return (
         f"outside its limits:\n{reasons}\n"
         f"it is not published: its labels are in {staged.uri}{f' and in {branch}' if branch else ''}, its page is {page}\n"
-        f"to accept it as it is, run the same command with date={portrait.night} gate.accept=true"
+        f"to accept it as it is, run the same command with date={profile.night} gate.accept=true"
     )

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Night:
+class RunContext:
     """What every actor of a run needs to know. `types`: the types of the id and the kept columns in every part.
 
     `router`: for a catalog of shelves; called on a worker, it returns a function that says which shelves messages are asked
@@ -72,9 +72,9 @@ class Loaded:
 
 
 class Actor:
-    def __init__(self, night: Night):
-        self.night = night
-        self.reader = open_reader(night.source, night.columns.read, night.types)
+    def __init__(self, context: RunContext):
+        self.context = context
+        self.reader = open_reader(context.source, context.columns.read, context.types)
         self.computing = threading.Lock()
 
     def arrive(self) -> str:
@@ -89,10 +89,10 @@ class Actor:
         abstain_below: float = 0.0,
         cache: LabelCache | None = None,
     ) -> Loaded:
-        night = self.night
-        run = night.ledger.run.fingerprint
+        context = self.context
+        run = context.ledger.run.fingerprint
         reader = Reader.open(cache, run) if cache else None
-        self.worker = Worker(load(), night.schema, night.columns, run, night.max_characters, abstain_below, reader)
+        self.worker = Worker(load(), context.schema, context.columns, run, context.max_characters, abstain_below, reader)
         uses = tuple(found for found in (hardware.cpu(cpus), hardware.gpu(gpus) if gpus else None) if found)
         return Loaded(uses, tuple(reader.notes) if reader else ())
 
@@ -105,7 +105,7 @@ class Actor:
             with self.computing:
                 started = time.monotonic()
                 self._trust(distrusted)
-                receipt = frequent.label(self.night.ledger.store, self.worker, chunk)
+                receipt = frequent.label(self.context.ledger.store, self.worker, chunk)
                 return Committed(receipt, 0, ""), time.monotonic() - started
 
         return _outcome(run)
@@ -116,7 +116,7 @@ class Actor:
             reader.forget()
 
     def _label(self, shard: Shard, known: pa.Table | None, distrusted: Collection[str]) -> tuple[Committed, float]:
-        ledger = self.night.ledger
+        ledger = self.context.ledger
         rows = self.reader.read(shard)
         with self.computing:
             # A speculative copy, or another driver's actor, may have finished first.

@@ -22,7 +22,7 @@ from intent.errors import ConfigError, Disagreement, EngineHung, ShardsFailed
 from intent.hardware import Hardware, price
 from intent.label_cache import LabelCache
 from intent.run import frequent
-from intent.run.actor import Actor, Loaded, Night, Outcome
+from intent.run.actor import Actor, Loaded, Outcome, RunContext
 from intent.run.events import Event, Listener, unheard
 from intent.run.metrics import Meters
 from intent.run.part import Committed
@@ -34,7 +34,7 @@ from intent.storage import Store
 # While one shard is computed, the next is read and the last is written.
 DEPTH = 3
 TICK_SECONDS, MEANWHILE_SECONDS = 1.0, 0.1
-SEAT_PATIENCE = 3
+SLOT_PATIENCE = 3
 GROW_SECONDS = 10.0
 # An engine may download its model and compile its kernels. Every engine that was measured took less than a tenth of this.
 LOADING_SECONDS = 30 * 60
@@ -67,7 +67,7 @@ class EngineSpec:
 
 
 @dataclass(eq=False)
-class _Seat:
+class _ActorSlot:
     """One actor slot: an actor, and its successors if it dies.
 
     `deaths`: consecutive deaths of actors. `misses`: consecutive lost calls. `loading`: the time at which the actor, which has
@@ -87,12 +87,12 @@ class _Seat:
     refused: Disagreement | ConfigError | None = None
 
 
-class Fleet:
+class ActorPool:
     """Own the actors and their pending calls. An actor that no node has room for yet joins when one has."""
 
     def __init__(
         self,
-        night: Night,
+        context: RunContext,
         engines: Sequence[EngineSpec],
         attempts: int,
         progress: Progress,
@@ -101,24 +101,24 @@ class Fleet:
         listener: Listener = unheard,
     ):
         """`distrusted`: tokens of label caches that must not be used. The caller may add more while the fleet runs."""
-        self.night, self.engines, self.attempts, self.progress, self.meters = night, engines, attempts, progress, meters
+        self.context, self.engines, self.attempts, self.progress, self.meters = context, engines, attempts, progress, meters
         self.listener, self.doing = listener, "shard"
         self.distrusted = distrusted
         self.ignored: set[str] = set()
-        self.seats = [_Seat(spec) for spec in engines for _ in range(spec.actors)]
-        self.calls: dict[ray.ObjectRef, tuple[_Seat, Shard | None, Queue | None]] = {}
+        self.slots = [_ActorSlot(spec) for spec in engines for _ in range(spec.actors)]
+        self.calls: dict[ray.ObjectRef, tuple[_ActorSlot, Shard | None, Queue | None]] = {}
         self.looked = time.monotonic()
         self.unpriced: set[str] = set()
 
-    def __enter__(self) -> "Fleet":
-        for seat in self.seats:
-            self._start(seat)
+    def __enter__(self) -> "ActorPool":
+        for slot in self.slots:
+            self._start(slot)
         return self
 
     def __exit__(self, *error) -> None:
-        for seat in self.seats:
-            if seat.actor is not None:
-                ray.kill(seat.actor)
+        for slot in self.slots:
+            if slot.actor is not None:
+                ray.kill(slot.actor)
 
     def run(self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed], None] | None = None) -> None:
         """Work until every shard of `queue` is done or has failed.
@@ -128,11 +128,11 @@ class Fleet:
         """
         self.doing = "shard" if method == "label" else "frequent"
         while queue.open:
-            if all(seat.actor is None for seat in self.seats):
-                troubles = "; ".join(dict.fromkeys(seat.trouble for seat in self.seats))
-                if all(seat.refused for seat in self.seats):
+            if all(slot.actor is None for slot in self.slots):
+                troubles = "; ".join(dict.fromkeys(slot.trouble for slot in self.slots))
+                if all(slot.refused for slot in self.slots):
                     raise next(
-                        (seat.refused for seat in self.seats if isinstance(seat.refused, ConfigError)), Disagreement(troubles)
+                        (slot.refused for slot in self.slots if isinstance(slot.refused, ConfigError)), Disagreement(troubles)
                     )
                 raise ShardsFailed(f"no engine is left and shards are open; mend this and run again: {troubles}")
             self._grow(queue)
@@ -140,16 +140,16 @@ class Fleet:
             for ref in self._finished():
                 # If an actor died with another call, its calls were removed already.
                 if ref in self.calls:
-                    self._settle(ref, queue, done)
-            for seat in cast(list[_Seat], queue.overdue(time.monotonic())):
-                self._died(seat, self._queues(seat) | {queue}, EngineHung("it hung: nothing was done for far too long"))
-            for seat in self._stuck(time.monotonic()):
-                self._died(seat, self._queues(seat) | {queue}, EngineHung(_STUCK.format(LOADING_SECONDS / 60, seat.node)))
-            self.meters.observe(self.seats, queue, self.progress)
-            ready = sum(seat.ready for seat in self.seats)
+                    self._handle(ref, queue, done)
+            for slot in cast(list[_ActorSlot], queue.overdue(time.monotonic())):
+                self._died(slot, self._queues(slot) | {queue}, EngineHung("it hung: nothing was done for far too long"))
+            for slot in self._stuck(time.monotonic()):
+                self._died(slot, self._queues(slot) | {queue}, EngineHung(_STUCK.format(LOADING_SECONDS / 60, slot.node)))
+            self.meters.observe(self.slots, queue, self.progress)
+            ready = sum(slot.ready for slot in self.slots)
             left = f"{queue.remaining:,} {'shards' if method == 'label' else 'pieces of the frequent messages'} left"
-            loading = "" if ready else f"waits for the first of {len(self.seats)} actors; {self._loading()}"
-            self.progress.update(queue.retries, f"{ready} of {len(self.seats)} actors, {left}", loading)
+            loading = "" if ready else f"waits for the first of {len(self.slots)} actors; {self._loading()}"
+            self.progress.update(queue.retries, f"{ready} of {len(self.slots)} actors, {left}", loading)
 
     def load_while(self, work: Callable[[], T]) -> T:
         """Return the result of `work`, which uses no CPU of the cluster. Meanwhile the actors get their nodes and load."""
@@ -161,85 +161,85 @@ class Fleet:
             except BaseException as error:
                 made.set_exception(error)
 
-        # A daemon: whoever interrupts the night does not wait for it.
+        # A daemon: whoever interrupts the run does not wait for it.
         threading.Thread(target=run, daemon=True).start()
         while not made.done():
             for ref in self._finished(MEANWHILE_SECONDS):
                 if ref in self.calls:
-                    self._settle(ref, none, None)
+                    self._handle(ref, none, None)
         return made.result()
 
     def _loading(self) -> str:
         """Describe what the actors that are not ready wait for, by variant."""
         said = {}
-        for seat in self.seats:
-            if seat.actor is not None and not seat.ready:
-                said.setdefault(seat.spec.variant, set()).add("loads" if seat.loading else "has no node yet")
+        for slot in self.slots:
+            if slot.actor is not None and not slot.ready:
+                said.setdefault(slot.spec.variant, set()).add("loads" if slot.loading else "has no node yet")
         return ", ".join(f"{name} {' or '.join(sorted(what))}" for name, what in said.items())
 
-    def _start(self, seat: _Seat) -> None:
-        spec = seat.spec
+    def _start(self, slot: _ActorSlot) -> None:
+        spec = slot.spec
         environment = {"runtime_env": {"env_vars": dict(spec.env_vars)}} if spec.env_vars else {}
         actor = ray.remote(Actor).options(num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=DEPTH, **environment)
-        seat.actor, seat.ready, seat.loading, seat.node = actor.remote(self.night), False, None, ""
-        self.calls[seat.actor.arrive.remote()] = (seat, None, None)
+        slot.actor, slot.ready, slot.loading, slot.node = actor.remote(self.context), False, None, ""
+        self.calls[slot.actor.arrive.remote()] = (slot, None, None)
 
-    def _load(self, seat: _Seat, node: str) -> None:
-        spec = seat.spec
-        seat.node, seat.loading = node, time.monotonic()
-        self.calls[seat.actor.load.remote(spec.load, spec.cpus, spec.gpus, spec.abstain_below, spec.cache)] = (seat, None, None)
+    def _load(self, slot: _ActorSlot, node: str) -> None:
+        spec = slot.spec
+        slot.node, slot.loading = node, time.monotonic()
+        self.calls[slot.actor.load.remote(spec.load, spec.cpus, spec.gpus, spec.abstain_below, spec.cache)] = (slot, None, None)
 
-    def _ready(self, seat: _Seat, loaded: Loaded) -> None:
+    def _ready(self, slot: _ActorSlot, loaded: Loaded) -> None:
         for note in set(loaded.ignored) - self.ignored:
             self.ignored.add(note)
-            self.progress.say(f"the label cache of {seat.spec.variant} is ignored as far as it is damaged: {note}")
-        self._tell("engine", time.monotonic() - (seat.loading or 0.0), seat)
-        self._price(seat, loaded.uses)
-        self._log("actor ready", seat)
+            self.progress.say(f"the label cache of {slot.spec.variant} is ignored as far as it is damaged: {note}")
+        self._tell("engine", time.monotonic() - (slot.loading or 0.0), slot)
+        self._price(slot, loaded.uses)
+        self._log("actor ready", slot)
 
-    def _price(self, seat: _Seat, uses: Sequence[Hardware]) -> None:
-        seat.ready, seat.loading = True, None
-        costs = {part.model: price(seat.spec.prices, part) for part in uses}
-        seat.usd_per_hour = sum(part.count * (costs[part.model] or 0.0) for part in uses)
+    def _price(self, slot: _ActorSlot, uses: Sequence[Hardware]) -> None:
+        slot.ready, slot.loading = True, None
+        costs = {part.model: price(slot.spec.prices, part) for part in uses}
+        slot.usd_per_hour = sum(part.count * (costs[part.model] or 0.0) for part in uses)
         unknown = {model for model, cost in costs.items() if cost is None} - self.unpriced
-        if unknown and any(cost is not None for cost in seat.spec.prices.values()):
+        if unknown and any(cost is not None for cost in slot.spec.prices.values()):
             self.unpriced |= unknown
             self.progress.say(f"the cost leaves out {', '.join(map(repr, sorted(unknown)))}: cluster.prices has no price of it")
 
-    def _stuck(self, now: float) -> list[_Seat]:
+    def _stuck(self, now: float) -> list[_ActorSlot]:
         """Return the slots whose actors hang while they load. An actor that waits for a node is not loading."""
-        return [seat for seat in self.seats if seat.loading is not None and now - seat.loading > LOADING_SECONDS]
+        return [slot for slot in self.slots if slot.loading is not None and now - slot.loading > LOADING_SECONDS]
 
     def _grow(self, queue: Queue) -> None:
         """Add slots for which joined nodes have room, of the kinds that have not given up any actor."""
         if not queue.waiting or time.monotonic() - self.looked < GROW_SECONDS:
             return
         self.looked = time.monotonic()
-        broken = {seat.spec.variant for seat in self.seats if seat.actor is None}
+        broken = {slot.spec.variant for slot in self.slots if slot.actor is None}
         growing = [spec for spec in self.engines if spec.grows and spec.variant not in broken]
-        coming = [seat.spec for seat in self.seats if seat.actor is not None and not seat.ready]
+        coming = [slot.spec for slot in self.slots if slot.actor is not None and not slot.ready]
         joining = room(self._free(), growing, coming)[: queue.waiting]
         for spec in joining:
-            self.seats.append(_Seat(spec))
-            self._start(self.seats[-1])
+            self.slots.append(_ActorSlot(spec))
+            self._start(self.slots[-1])
         if joining:
             self.progress.say(f"the cluster has room for {len(joining)} actors more: they join")
 
     def _free(self) -> dict[str, float]:
         """Return the free resources of the cluster. Ray's own count lags seconds behind actors that have just started."""
         left, free = ray.cluster_resources(), ray.available_resources()
-        for spec in (seat.spec for seat in self.seats if seat.ready):
+        for spec in (slot.spec for slot in self.slots if slot.ready):
             left |= {name: left.get(name, 0) - amount for name, amount in needs(spec).items()}
         return {name: min(amount, free.get(name, 0)) for name, amount in left.items()}
 
     def _feed(self, queue: Queue, method: str, known) -> None:
-        ready = [seat for seat in self.seats if seat.ready]
+        ready = [slot for slot in self.slots if slot.ready]
         # Near the end, do not let one actor read ahead what another could compute now.
         depth = 1 + min(DEPTH - 1, queue.waiting // (2 * max(1, len(ready))))
         for level in range(depth):
-            for seat in ready:
-                if len(queue.held(seat)) <= level and (shard := queue.take(seat, time.monotonic())):
-                    self.calls[getattr(seat.actor, method).remote(shard, known, tuple(self.distrusted))] = (seat, shard, queue)
+            for slot in ready:
+                if len(queue.held(slot)) <= level and (shard := queue.take(slot, time.monotonic())):
+                    self.calls[getattr(slot.actor, method).remote(shard, known, tuple(self.distrusted))] = (slot, shard, queue)
 
     def _finished(self, timeout: float = TICK_SECONDS) -> list[ray.ObjectRef]:
         if not self.calls:
@@ -248,81 +248,81 @@ class Fleet:
         ready, rest = ray.wait(list(self.calls), num_returns=1, timeout=timeout)
         return ready + (ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else [])
 
-    def _settle(self, ref: ray.ObjectRef, current: Queue, done: Callable[[Shard, Committed], None] | None) -> None:
-        seat, shard, queue = self.calls.pop(ref)
+    def _handle(self, ref: ray.ObjectRef, current: Queue, done: Callable[[Shard, Committed], None] | None) -> None:
+        slot, shard, queue = self.calls.pop(ref)
         try:
             outcome = ray.get(ref)
         except ActorUnavailableError as error:
             # Only a call was lost. The actor may hold a model that took minutes to load, so keep it.
-            seat.misses += 1
-            if shard is None or queue is None or seat.misses >= SEAT_PATIENCE:
-                self._died(seat, self._queues(seat) | {queue or current, current}, error)
+            slot.misses += 1
+            if shard is None or queue is None or slot.misses >= SLOT_PATIENCE:
+                self._died(slot, self._queues(slot) | {queue or current, current}, error)
             else:
-                queue.excuse(shard, seat, reason_of(error))
+                queue.retry_free(shard, slot, reason_of(error))
             return
         except RayError as error:
-            self._died(seat, self._queues(seat) | {queue or current, current}, error)
+            self._died(slot, self._queues(slot) | {queue or current, current}, error)
             return
-        if shard is None and seat.loading is None:
-            self._load(seat, outcome)
+        if shard is None and slot.loading is None:
+            self._load(slot, outcome)
         elif shard is None or queue is None:
-            self._ready(seat, outcome)
+            self._ready(slot, outcome)
         elif outcome.reason:
-            self._log("shard failed", seat, shard, reason=outcome.reason, final=outcome.final)
-            self._tell(self.doing, 0.0, seat, shard, error=outcome.reason)
-            queue.fail(shard, seat, outcome.reason, outcome.final)
+            self._log("shard failed", slot, shard, reason=outcome.reason, final=outcome.final)
+            self._tell(self.doing, 0.0, slot, shard, error=outcome.reason)
+            queue.fail(shard, slot, outcome.reason, outcome.final)
         else:
-            seat.deaths = seat.misses = 0
-            if queue.done(shard, seat, time.monotonic()):
-                self._account(seat, shard, outcome)
+            slot.deaths = slot.misses = 0
+            if queue.done(shard, slot, time.monotonic()):
+                self._account(slot, shard, outcome)
                 if done and queue is current:
                     done(shard, outcome.part)
 
-    def _account(self, seat: _Seat, shard: Shard, outcome: Outcome) -> None:
-        self.meters.done(seat, shard.rows, outcome)
-        self._log("shard done", seat, shard, seconds=round(outcome.seconds, 3))
-        self._tell(self.doing, outcome.seconds, seat, shard)
+    def _account(self, slot: _ActorSlot, shard: Shard, outcome: Outcome) -> None:
+        self.meters.done(slot, shard.rows, outcome)
+        self._log("shard done", slot, shard, seconds=round(outcome.seconds, 3))
+        self._tell(self.doing, outcome.seconds, slot, shard)
 
-    def _tell(self, name: str, seconds: float, seat: _Seat, shard: Shard | None = None, error: str = "") -> None:
-        facts: dict[str, str | int | float] = {"variant": seat.spec.variant, "engine": seat.spec.kind, "node": seat.node}
+    def _tell(self, name: str, seconds: float, slot: _ActorSlot, shard: Shard | None = None, error: str = "") -> None:
+        facts: dict[str, str | int | float] = {"variant": slot.spec.variant, "engine": slot.spec.kind, "node": slot.node}
         if shard:
             facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
         self.listener(Event(name, seconds, facts, error))
 
-    def _log(self, message: str, seat: _Seat, shard: Shard | None = None, **facts) -> None:
+    def _log(self, message: str, slot: _ActorSlot, shard: Shard | None = None, **facts) -> None:
         """Log for machines. The progress lines tell people the same."""
-        facts |= {"run": self.night.ledger.run.fingerprint, "variant": seat.spec.variant, "node": seat.node}
+        facts |= {"run": self.context.ledger.run.fingerprint, "variant": slot.spec.variant, "node": slot.node}
         if shard:
             facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
         log.info(message, extra=facts)
 
-    def _queues(self, seat: _Seat) -> set[Queue]:
-        return {queue for holder, _, queue in self.calls.values() if holder is seat and queue}
+    def _queues(self, slot: _ActorSlot) -> set[Queue]:
+        return {queue for holder, _, queue in self.calls.values() if holder is slot and queue}
 
-    def _died(self, seat: _Seat, queues: set[Queue], error: Exception) -> None:
+    def _died(self, slot: _ActorSlot, queues: set[Queue], error: Exception) -> None:
         """Return the dead actor's shards to the queue and start a new actor, unless too many died in a row."""
-        ray.kill(seat.actor)
-        self.meters.died(seat)
-        seat.misses, seat.loading = 0, None
-        self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not seat}
-        reason, excused = reason_of(error), _is_node_loss(error)
-        lost = [shard for queue in queues for shard in queue.lost(seat, f"killed its actor: {reason}", excused)]
+        ray.kill(slot.actor)
+        self.meters.died(slot)
+        slot.misses, slot.loading = 0, None
+        self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not slot}
+        reason, free = reason_of(error), _is_node_loss(error)
+        lost = [shard for queue in queues for shard in queue.lost(slot, f"killed its actor: {reason}", free)]
         guilty = any(shard in queue.failed for queue in queues for shard in lost)
-        seat.deaths = 0 if guilty else seat.deaths + (not excused)
+        slot.deaths = 0 if guilty else slot.deaths + (not free)
         # An actor that died at work may have been killed by its shards, which have their own limit. One that died while loading
         # was killed by its engine.
-        limit = SEAT_PATIENCE * self.attempts if seat.ready else self.attempts
-        seat.trouble = f"{seat.spec.variant}: {reason}"
+        limit = SLOT_PATIENCE * self.attempts if slot.ready else self.attempts
+        slot.trouble = f"{slot.spec.variant}: {reason}"
         cause = getattr(error, "cause", None)
-        seat.refused = cause if isinstance(cause, Disagreement | ConfigError) else None
-        self._tell("engine", 0.0, seat, error=reason)
-        self._log("actor died", seat, reason=reason, shards=[shard.id for shard in lost])
-        self.progress.say(f"an actor of {seat.spec.variant} died, {len(lost)} shards go back: {reason}")
-        if seat.deaths < limit:
-            self._start(seat)
+        slot.refused = cause if isinstance(cause, Disagreement | ConfigError) else None
+        self._tell("engine", 0.0, slot, error=reason)
+        self._log("actor died", slot, reason=reason, shards=[shard.id for shard in lost])
+        self.progress.say(f"an actor of {slot.spec.variant} died, {len(lost)} shards go back: {reason}")
+        if slot.deaths < limit:
+            self._start(slot)
         else:
-            seat.actor, seat.ready = None, False
-            self.progress.say(f"{seat.spec.variant}: one actor fewer after {seat.deaths} deaths in a row")
+            slot.actor, slot.ready = None, False
+            self.progress.say(f"{slot.spec.variant}: one actor fewer after {slot.deaths} deaths in a row")
 
 
 def needs(spec: EngineSpec) -> dict[str, float]:

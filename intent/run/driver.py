@@ -1,6 +1,6 @@
 """Run one labelling run: plan, label, account, and write the manifest last.
 
-The driver holds shards and receipts, never rows. This module uses the fleet but not Ray.
+The driver holds shards and receipts, never rows. This module uses the actor pool but not Ray.
 """
 
 import io
@@ -17,8 +17,8 @@ from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
 from intent.lake import DELTA, ICEBERG, Snapshot
 from intent.retrieve.route import Asks
 from intent.run import frequent
-from intent.run.actor import Night
-from intent.run.actor_pool import EngineSpec, Fleet, load_known, reason_of
+from intent.run.actor import RunContext
+from intent.run.actor_pool import ActorPool, EngineSpec, load_known, reason_of
 from intent.run.columns import Columns, partitions
 from intent.run.events import Event, Listener, planned, unheard
 from intent.run.ledger import FAILED, Ledger, RunIdentity, begun_versions, probe
@@ -39,7 +39,7 @@ FREQUENT_MESSAGES = 100_000
 SHELVED_MESSAGES = 500_000
 
 
-def classify_night(
+def classify_log(
     input_uri: str | Sequence[str],
     output_uri: str,
     options: StorageOptions,
@@ -60,7 +60,7 @@ def classify_night(
 
     Ray must be initialized. `pattern`: names of the data objects; None: every object that is Parquet by name or content.
     `version`: of the table to read; None: the version that the run started with, or else the current one. `publication`: where
-    the caller will publish the labels; it is checked before the run is planned. `router`: see `Night`.
+    the caller will publish the labels; it is checked before the run is planned. `router`: see `RunContext`.
 
     Raises RunMismatch, StoreUnfit or ManifestLost. Raises ShardsFailed after all other shards are done.
     """
@@ -91,10 +91,10 @@ def classify_night(
     listener(planned(plan, listing.store.uri, time.monotonic() - started))
     if plan.left_out:
         say(f"leaves out {len(plan.left_out):,} objects: {named(plan.left_out)}", stream)
-    night = Night(listing.store, ledger, schema, columns, plan.types, router=router)
+    context = RunContext(listing.store, ledger, schema, columns, plan.types, router=router)
     if frequent_messages is None:
         frequent_messages = SHELVED_MESSAGES if router else FREQUENT_MESSAGES
-    return run_night(night, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
+    return run_shards(context, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
 
 
 def _cut(
@@ -147,8 +147,8 @@ def identify(
     return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
 
 
-def run_night(
-    night: Night,
+def run_shards(
+    context: RunContext,
     plan: Plan,
     engines: Sequence[EngineSpec],
     attempts: int,
@@ -157,7 +157,7 @@ def run_night(
     stream: TextIO | None = None,
     listener: Listener = unheard,
 ) -> Summary:
-    ledger, shards = night.ledger, plan.shards
+    ledger, shards = context.ledger, plan.shards
     parts = _earlier_parts(ledger, shards, meters, stream)
     todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
     queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
@@ -178,24 +178,24 @@ def run_night(
         tally.add(part)
         trust.weigh(part.receipt)
 
-    find = partial(_frequent_chunks, night, shards, frequent_messages, attempts, meters, stream)
-    # While the engines load if the log is short. For a long log, before the fleet occupies the cluster's CPUs.
+    find = partial(_frequent_chunks, context, shards, frequent_messages, attempts, meters, stream)
+    # While the engines load if the log is short. For a long log, before the actors occupy the cluster's CPUs.
     beside = is_short(shards)
     chunks = find() if todo and not beside else []
     with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
         trust.tell = progress.say
         if todo:
-            with Fleet(night, engines, attempts, progress, meters, trust.distrusted, listener) as fleet:
+            with ActorPool(context, engines, attempts, progress, meters, trust.distrusted, listener) as pool:
                 if beside:
-                    chunks = fleet.load_while(partial(find, quiet=True))
+                    chunks = pool.load_while(partial(find, quiet=True))
                 first = Queue(frequent.missing(ledger.store, chunks), attempts)
                 progress.frequent(sum(chunk.rows for chunk in chunks))
-                fleet.run(first, "label_frequent", done=answered)
+                pool.run(first, "label_frequent", done=answered)
                 progress.rows()
                 for chunk, reason in first.failed.items():
                     progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
                 queue.retries = first.retries
-                fleet.run(queue, "label", load_known(ledger.store) if chunks else None, done)
+                pool.run(queue, "label", load_known(ledger.store) if chunks else None, done)
         trust.close()
     if queue.failed:
         with suppress(IntentError, OSError):
@@ -255,7 +255,7 @@ def _remedy(failed: dict[Shard, str], final: int) -> str:
 
 
 def _frequent_chunks(
-    night: Night,
+    context: RunContext,
     shards: Sequence[Shard],
     limit: int,
     attempts: int,
@@ -267,7 +267,7 @@ def _frequent_chunks(
 
     `quiet`: without progress of its own, beside another's.
     """
-    store, readable = night.ledger.store, [shard for shard in shards if not shard.reason]
+    store, readable = context.ledger.store, [shard for shard in shards if not shard.reason]
     if limit < 1 or len(readable) < 2:
         return []
     try:
@@ -275,7 +275,7 @@ def _frequent_chunks(
             title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
             shown = io.StringIO() if quiet else stream
             with Stage("messages", title, "shard", len(readable), shown, meters.survey) as stage:
-                find_frequent(night, readable, limit, stage, attempts)
+                find_frequent(context, readable, limit, stage, attempts)
         return frequent.chunks(store)
     except Exception as error:
         # Without the table the run is slower but still correct.

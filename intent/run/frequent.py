@@ -99,8 +99,8 @@ def publish_asks(store: Store, messages: pa.Array, asks: Asks) -> None:
 
 
 def chunks(store: Store) -> list[Shard]:
-    """Cut the table's messages into shards for the fleet: large ones if there are many messages, and enough for every actor if
-    there are few. The result does not depend on the fleet.
+    """Cut the table's messages into shards for the actors: large ones if there are many messages, and enough for every actor if
+    there are few. The result does not depend on the actors.
     """
     if (blob := store.stat(MESSAGES)) is None:
         raise FileNotFoundError(f"{store.uri} has no {MESSAGES}")

@@ -67,17 +67,17 @@ def learn(output: Store, caches: Sequence[LabelCache]) -> int:
 
 
 def _add(output: Store, blobs: Sequence[Blob], cache: LabelCache) -> int:
-    night = fingerprint([(blob.key, blob.etag) for blob in blobs])
+    batch = fingerprint([(blob.key, blob.etag) for blob in blobs])
     for _ in range(ATTEMPTS):
         pointer = cache.begin()
-        if night in pointer.nights:
+        if batch in pointer.nights:
             return 0
         copies = f"-{pointer.epoch}.copy"
         # The first entry of a message counts: a new answer of an engine precedes an old answer of the cache.
         keys = [blob.key for ending in (".arrow", copies) for blob in blobs if blob.key.endswith(ending)]
         try:
             files = list(_files(_tables(output, keys), cache))
-            cache.add(night, files, pointer.epoch)
+            cache.add(batch, files, pointer.epoch)
             return sum(file.rows for file in files)
         except Outdated:
             continue

@@ -127,7 +127,7 @@ class Ledger:
         table = {"table": {"uri": plan.table[0], "version": plan.table[1]}} if plan.table else {}
         manifest = {**head, **table, "left_out": dict(plan.left_out), "parts": entries}
         if not self.store.put_if_absent(MANIFEST, _dump(manifest)):
-            raise ManifestLost(f"{self.store.uri}/{MANIFEST}: another driver finished this night first; its labels stand")
+            raise ManifestLost(f"{self.store.uri}/{MANIFEST}: another driver finished this run first; its labels stand")
         self.close(summary)
 
     def close(self, summary: dict) -> None:
@@ -150,7 +150,7 @@ class Ledger:
         """Check every file of a finished run against its manifest. Returns the manifest; raises CorruptData."""
         manifest = self.manifest()
         if manifest is None:
-            raise CorruptData(f"{self.store.uri}: has no {MANIFEST}; the night is not finished, run it again")
+            raise CorruptData(f"{self.store.uri}: has no {MANIFEST}; the run is not finished, run it again")
         faults = self.strays(manifest) + [fault for found, _ in self.examine(manifest, lambda part: None) for fault in found]
         if faults:
             raise CorruptData("; ".join(faults[:5]))

@@ -33,7 +33,7 @@ class Meters:
         self.saved_cost = Counter("intent_cost_saved_usd", "What these would have cost, at the engine's own pace", ENGINE)
         self.deaths = Counter("intent_actor_deaths", "Actors that died or hung and were killed", ENGINE)
         self.actors = Gauge("intent_actors", "Actors that are ready, or waiting for a node", (*ENGINE[:3], "state"))
-        self.planned = Gauge("intent_rows_planned", "Rows of the night's input", ("run",))
+        self.planned = Gauge("intent_rows_planned", "Rows of the run's input", ("run",))
         self.done_ = Gauge("intent_rows_done", "Rows done, by this and earlier runs", ("run",))
         self.rejected = Gauge("intent_rows_rejected", "Rows rejected, by this and earlier runs", ("run",))
         self.saved = Gauge("intent_duplicates_saved", "Rows that no model had to see", ("run",))
@@ -56,31 +56,31 @@ class Meters:
         self.to_survey.set(stage.total, tags)
         self.survey_retries.set(stage.retries, tags)
 
-    def done(self, seat, messages: int, outcome: Outcome) -> None:
-        """Count a shard's part, or a chunk of `messages` frequent messages, that the actor on `seat` made."""
-        tags = self._tags(seat)
+    def done(self, slot, messages: int, outcome: Outcome) -> None:
+        """Count a shard's part, or a chunk of `messages` frequent messages, that the actor on `slot` made."""
+        tags = self._tags(slot)
         self._add(self.seconds, outcome.seconds, tags)
         self._add(self.classified, outcome.part.receipt.classified if outcome.part else messages, tags)
         if not outcome.part:
             return
-        self._spare(seat, outcome, outcome.part.receipt, tags)
+        self._spare(slot, outcome, outcome.part.receipt, tags)
         for status in ("labelled", "abstained", "rejected"):
             self._add(self.rows, getattr(outcome.part.receipt, status), tags | {"status": status})
 
-    def _spare(self, seat, outcome: Outcome, receipt: Receipt, tags: dict[str, str]) -> None:
+    def _spare(self, slot, outcome: Outcome, receipt: Receipt, tags: dict[str, str]) -> None:
         """Count what the label cache saved, at the price that this kind of engine has taken per message so far."""
-        pace = self._paces.setdefault(seat.spec.variant, [0.0, 0])
+        pace = self._paces.setdefault(slot.spec.variant, [0.0, 0])
         if receipt.classified:
             pace[0] += outcome.seconds
             pace[1] += receipt.classified
         self._add(self.spared, receipt.found, tags)
         if pace[1]:
-            self._add(self.saved_cost, receipt.found * pace[0] / pace[1] * seat.usd_per_hour / 3600, tags)
+            self._add(self.saved_cost, receipt.found * pace[0] / pace[1] * slot.usd_per_hour / 3600, tags)
 
-    def died(self, seat) -> None:
-        self._add(self.deaths, 1, self._tags(seat))
+    def died(self, slot) -> None:
+        self._add(self.deaths, 1, self._tags(slot))
 
-    def observe(self, seats: Sequence, queue: Queue, progress: Progress) -> None:
+    def observe(self, slots: Sequence, queue: Queue, progress: Progress) -> None:
         """Set every gauge, even if unchanged: Ray drops gauges that were not set for a minute."""
         counts, now = progress.tally.counts, time.monotonic()
         for gauge, value in (
@@ -97,18 +97,18 @@ class Meters:
             (self.retries, queue.retries),
         ):
             gauge.set(value, self.run)
-        for spec in {seat.spec.variant: seat.spec for seat in seats}.values():
-            ready = [seat.ready for seat in seats if seat.spec.variant == spec.variant]
+        for spec in {slot.spec.variant: slot.spec for slot in slots}.values():
+            ready = [slot.ready for slot in slots if slot.spec.variant == spec.variant]
             tags = self.run | {"engine": spec.kind, "variant": spec.variant}
             self.actors.set(sum(ready), tags | {"state": "ready"})
             self.actors.set(len(ready) - sum(ready), tags | {"state": "waiting"})
-        for seat in seats:
-            if seat.ready:
-                self._add(self.cost, seat.usd_per_hour * (now - self._charged) / 3600, self._tags(seat))
+        for slot in slots:
+            if slot.ready:
+                self._add(self.cost, slot.usd_per_hour * (now - self._charged) / 3600, self._tags(slot))
         self._charged = now
 
-    def _tags(self, seat) -> dict[str, str]:
-        return self.run | {"engine": seat.spec.kind, "variant": seat.spec.variant, "node": seat.node}
+    def _tags(self, slot) -> dict[str, str]:
+        return self.run | {"engine": slot.spec.kind, "variant": slot.spec.variant, "node": slot.node}
 
     @staticmethod
     def _add(counter: Counter, amount: float, tags: dict[str, str]) -> None:

@@ -130,7 +130,7 @@ def open_part(data: bytes, source: str) -> Part:
         receipt = Receipt(**json.loads(text))
         refused = base64.b64decode(entries[REJECTED_ROWS], validate=True) if REJECTED_ROWS in entries else None
     except Exception as error:
-        raise CorruptData(f"{source}: not a part of a night ({error}); delete it and run again") from error
+        raise CorruptData(f"{source}: not a part of a run ({error}); delete it and run again") from error
     if sha256(text).encode() != entries.get(RECEIPT_SHA256) or receipt.pages_sha256 != _pages_sha256(data):
         raise CorruptData(f"{source}: its SHA-256 is not the one it was written with; delete it and run again")
     if file.metadata.num_rows != receipt.file_rows or receipt.rejected_sha256 != (sha256(refused) if refused else ""):

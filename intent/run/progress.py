@@ -176,27 +176,27 @@ class Progress:
         self._messages = 0
         self._since, self._before = self.clock(), Counter(self.tally.fresh)
 
-    def update(self, retries: int, fleet: str, loading: str = "") -> None:
-        """Update the display. `fleet`: the state of the actors. `loading`: what the engines wait for while none is ready."""
+    def update(self, retries: int, actors: str, loading: str = "") -> None:
+        """Update the display. `actors`: the state of the actors. `loading`: what the engines wait for while none is ready."""
         part, unit, done, total = "rows", "row", self.tally.counts["rows"], self.total
         if self._messages:
             part, unit, done, total = self.FREQUENT, "message", self.tally.frequent, self._messages
         if loading:
             # Parts of an earlier try say nothing about this try's speed.
             unit, done, total = "", 0, 0
-        self._steps.update(done, total, loading or self._note(retries, fleet), part, unit)
+        self._steps.update(done, total, loading or self._note(retries, actors), part, unit)
 
     def say(self, line: str) -> None:
         self._steps.say(line)
 
-    def _note(self, retries: int, fleet: str) -> str:
+    def _note(self, retries: int, actors: str) -> str:
         if self._messages:
-            return f"{retries} retries; {fleet}; then {self.total:,} rows"
+            return f"{retries} retries; {actors}; then {self.total:,} rows"
         seconds = max(self.clock() - self._since, 1e-9)
         rates = [f"{name} {(n - self._before[name]) / seconds:,.0f} rows/s" for name, n in sorted(self.tally.fresh.items())]
         cached = f"{self.tally.counts['cached']:,} from the cache, " if self.tally.counts["cached"] else ""
         counts = f"{cached}{self.tally.saved:,} duplicates saved, {self.tally.counts['rejected']:,} rejected, {retries} retries"
-        return "; ".join(filter(None, [", ".join(rates), counts, fleet]))
+        return "; ".join(filter(None, [", ".join(rates), counts, actors]))
 
 
 def say(line: str, stream=None) -> None:

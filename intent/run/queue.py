@@ -1,4 +1,4 @@
-"""Decide which shard an actor gets next: retries, suspects, and speculative copies near the end.
+"""Decide which shard an actor gets next: retries, fresh shards, and speculative copies near the end.
 
 Pure state without a clock or Ray, so that every decision can be tested and simulated.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from intent.run.shard import Shard
 
 Actor = Hashable
-EXCUSES = 10
+MAX_FREE_RETRIES = 10
 # An actor hangs if it has finished nothing for longer than all three. Every engine that was measured is faster than a row per
 # second.
 HANGING_SECONDS, HANGING_SECONDS_PER_ROW, HANGING_PACES = 30 * 60, 1.0, 20
@@ -18,20 +18,20 @@ HANGING_SECONDS, HANGING_SECONDS_PER_ROW, HANGING_PACES = 30 * 60, 1.0, 20
 
 @dataclass
 class _Flight:
-    """A shard in progress: the actors that hold it, and since when."""
+    """A shard in progress: the actors that hold it, and since when. `alone`: it is a retry, so its actor has no other."""
 
     holders: dict[Actor, float]
-    suspect: bool = False
+    alone: bool = False
 
 
 @dataclass(eq=False)
 class Queue:
     """Track shards that wait, are in progress, are done, and have failed.
 
-    An attempt ends when a shard fails or its actor dies. After `attempts` of them the shard has failed. When an actor dies, its
-    shards become suspects. A suspect runs alone, on another actor if there is one. This tells a shard that kills its actors
-    from a shard that was only near one, and from an actor that nothing survives. `final`: how many shards failed in a way that
-    a retry cannot help.
+    An attempt ends when a shard fails or its actor dies. After `attempts` of them the shard has failed. A retry runs alone on
+    its actor, which is another one than before if there is another. This tells a shard that kills its actors from a shard that
+    was only near one, and from an actor that nothing survives. `final`: how many shards failed in a way that a retry cannot
+    help.
     """
 
     shards: Sequence[Shard]
@@ -47,10 +47,10 @@ class Queue:
         self._fresh = deque(self._runs)
         self.waiting = len(self.shards)
         self._own: dict[Actor, Hashable] = {}
-        self._suspects: deque[Shard] = deque()
+        self._to_retry: deque[Shard] = deque()
         self._flights: dict[Shard, _Flight] = {}
         self._tries: dict[Shard, list[Actor]] = defaultdict(list)
-        self._excused: dict[Shard, int] = defaultdict(int)
+        self._free_retries: dict[Shard, int] = defaultdict(int)
         self._present: set[Actor] = set()
         self._held: dict[Actor, list[Shard]] = {}
         self._open: set[Shard] = set(self.shards)
@@ -73,20 +73,20 @@ class Queue:
     def take(self, actor: Actor, now: float) -> Shard | None:
         """Give `actor` a shard at the time `now`, in seconds. Returns None if there is nothing for it.
 
-        The order of preference: a suspect; the next shard of the actor's own row group; the first of a new row group; the last
+        The order of preference: a retry; the next shard of the actor's own row group; the first of a new row group; the last
         shard of the largest row group that another actor works on; if nothing waits, a speculative copy of a shard that is late
         or that this actor should finish first.
         """
         self._present.add(actor)
         held = self.held(actor)
-        if any(self._flights[shard].suspect for shard in held):
+        if any(self._flights[shard].alone for shard in held):
             return None
-        if suspect := next((shard for shard in self._suspects if self._may_try(actor, shard)), None):
+        if retry := next((shard for shard in self._to_retry if self._may_try(actor, shard)), None):
             if held:
                 return None
             self.waiting -= 1
-            self._suspects.remove(suspect)
-            return self._start(suspect, actor, now, suspect=True)
+            self._to_retry.remove(retry)
+            return self._start(retry, actor, now, alone=True)
         shard = self._next(actor)
         if shard is None and not held:
             shard = self._slowest(actor, now)
@@ -110,7 +110,7 @@ class Queue:
         self._tries[shard].append(actor)
         if shard in self._flights:
             # The other copy may still succeed. The copy that ends last decides.
-            self._flights[shard].suspect = True
+            self._flights[shard].alone = True
         elif final or len(self._tries[shard]) >= self.attempts:
             self._open.discard(shard)
             self.final += final
@@ -118,20 +118,20 @@ class Queue:
         else:
             self._give_back(shard)
 
-    def excuse(self, shard: Shard, actor: Actor, reason: str) -> None:
-        """Return the shard to the queue without counting an attempt, at most EXCUSES times."""
-        self._excused[shard] += 1
-        if self._excused[shard] > EXCUSES:
+    def retry_free(self, shard: Shard, actor: Actor, reason: str) -> None:
+        """Return the shard to the queue without counting an attempt, at most MAX_FREE_RETRIES times."""
+        self._free_retries[shard] += 1
+        if self._free_retries[shard] > MAX_FREE_RETRIES:
             self.fail(shard, actor, reason)
         elif self._release(shard, actor):
             self._give_back(shard)
 
-    def lost(self, actor: Actor, reason: str, excused: bool = False) -> list[Shard]:
-        """Return a dead actor's shards to the queue, and to the caller. `excused`: the actor died with its node."""
+    def lost(self, actor: Actor, reason: str, free: bool = False) -> list[Shard]:
+        """Return a dead actor's shards to the queue, and to the caller. `free`: the actor died with its node."""
         held = self.held(actor)
         self._present.discard(actor)
         for shard in held:
-            (self.excuse if excused else self.fail)(shard, actor, reason)
+            (self.retry_free if free else self.fail)(shard, actor, reason)
         self._own.pop(actor, None)
         self._pace.pop(actor, None)
         return held
@@ -149,13 +149,13 @@ class Queue:
         if shard not in self._flights:
             self.retries += 1
             self.waiting += 1
-            self._suspects.append(shard)
+            self._to_retry.append(shard)
 
     def _may_try(self, actor: Actor, shard: Shard) -> bool:
         return actor not in self._tries[shard] or self._present <= set(self._tries[shard])
 
-    def _start(self, shard: Shard, actor: Actor, now: float, suspect: bool = False) -> Shard:
-        self._flights.setdefault(shard, _Flight({}, suspect)).holders[actor] = now
+    def _start(self, shard: Shard, actor: Actor, now: float, alone: bool = False) -> Shard:
+        self._flights.setdefault(shard, _Flight({}, alone)).holders[actor] = now
         self._held.setdefault(actor, []).append(shard)
         return shard
 
@@ -199,7 +199,7 @@ class Queue:
         """
         best, most = None, 0.0
         for shard, flight in self._flights.items():
-            if len(flight.holders) > 1 or flight.suspect or actor in flight.holders:
+            if len(flight.holders) > 1 or flight.alone or actor in flight.holders:
                 continue
             [holder] = flight.holders
             if (mine := self._pace.get(actor, self._pace.get(holder))) is None:

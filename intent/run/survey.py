@@ -14,9 +14,9 @@ from ray.exceptions import RayError, RayTaskError
 from intent.errors import IntentError
 from intent.lake import Snapshot
 from intent.run import frequent
-from intent.run.actor import Night
+from intent.run.actor import RunContext
 from intent.run.progress import Stage
-from intent.run.queue import EXCUSES
+from intent.run.queue import MAX_FREE_RETRIES
 from intent.run.scan import open_reader, read_source_footers
 from intent.run.shard import Footer, Shard
 from intent.storage import Blob, Store
@@ -46,7 +46,7 @@ def read_footers_on_cluster(
     return [footer for number in range(len(pieces)) for footer in found[number]]
 
 
-def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stage, attempts: int) -> None:
+def find_frequent(context: RunContext, shards: Sequence[Shard], limit: int, stage: Stage, attempts: int) -> None:
     """Count the messages of `shards` on the cluster, where the counts stay, and publish the `limit` most frequent.
 
     Raises what the last attempt of a task raised.
@@ -55,7 +55,7 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
     # The tasks of a short log do not wait for CPUs, because actors may have all of them.
     options = {"num_cpus": 0 if len(pieces) < 2 else 1}
     count, merge = _count.options(**options), _merge.options(**options)
-    tasks = _Tasks(pieces, lambda piece: count.remote(night, piece, limit), stage, attempts)
+    tasks = _Tasks(pieces, lambda piece: count.remote(context, piece, limit), stage, attempts)
     tables: deque[tuple[list[int], ray.ObjectRef]] = deque()
     while True:
         for numbers, published, (_, table) in tasks.finished():
@@ -65,7 +65,7 @@ def find_frequent(night: Night, shards: Sequence[Shard], limit: int, stage: Stag
         while len(tables) >= MERGED or (tables and not tasks.flying):
             some = [tables.popleft() for _ in range(min(MERGED, len(tables)))]
             numbers = [number for counted, _ in some for number in counted]
-            publish = night if len(numbers) == len(pieces) else None
+            publish = context if len(numbers) == len(pieces) else None
             tasks.add(numbers, merge.remote(publish, limit, *(table for _, table in some)))
 
 
@@ -125,7 +125,7 @@ class _Tasks(Generic[T]):
         self.tries.update(numbers)
         self.done.difference_update(numbers)
         # A lost node is not the fault of the task that ran there.
-        limit = self.attempts if isinstance(error, RayTaskError) else EXCUSES
+        limit = self.attempts if isinstance(error, RayTaskError) else MAX_FREE_RETRIES
         if isinstance(error, IntentError) or max(self.tries[number] for number in numbers) >= limit:
             raise error
         for number in numbers:
@@ -152,20 +152,20 @@ def _footers(store: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[s
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
-def _count(night: Night, shards: Sequence[Shard], limit: int) -> tuple[bool, pa.Table]:
-    column = night.columns.message
-    return False, frequent.count(open_reader(night.source, [column]), column, shards, limit, night.max_characters)
+def _count(context: RunContext, shards: Sequence[Shard], limit: int) -> tuple[bool, pa.Table]:
+    column = context.columns.message
+    return False, frequent.count(open_reader(context.source, [column]), column, shards, limit, context.max_characters)
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
-def _merge(night: Night | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
+def _merge(context: RunContext | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
     """Add up counts. If these are all counts, publish the most frequent messages in the run's output instead."""
     counts = frequent.merge(tables, limit)
-    if night is None:
+    if context is None:
         return False, counts
-    if night.router is None:
-        frequent.publish_messages(night.ledger.store, frequent.choose(counts, limit))
+    if context.router is None:
+        frequent.publish_messages(context.ledger.store, frequent.choose(counts, limit))
     else:
         messages = frequent.choose(counts, limit, least=1)
-        frequent.publish_asks(night.ledger.store, messages, night.router()(messages.to_pylist()))
+        frequent.publish_asks(context.ledger.store, messages, context.router()(messages.to_pylist()))
     return True, None

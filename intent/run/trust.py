@@ -52,4 +52,4 @@ class Trust:
             cache.drop(said, token.split("/")[1])
         except (IntentError, OSError) as error:
             self.tell(f"the label cache could not be dropped in the store, and is not used further: {error}")
-        self.tell(f"the label cache is dropped and the night goes on without it: {said}")
+        self.tell(f"the label cache is dropped and the run goes on without it: {said}")

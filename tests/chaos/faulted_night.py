@@ -40,7 +40,7 @@ from intent.engine import Classifier
 from intent.engine.svm import load_svm, write_svm
 from intent.evaluate.machine import machine
 from intent.run.actor_pool import EngineSpec
-from intent.run.driver import classify_night
+from intent.run.driver import classify_log
 from intent.run.ledger import LABELLED, REJECTED, Ledger
 from intent.storage import StorageOptions, Store, open_store
 from intent.synth.example import Example
@@ -97,7 +97,7 @@ def drive(args: argparse.Namespace) -> None:
     spec, schema = engine(args.engine, Path(args.folder))
     fleet = FleetConfig(rows_per_shard=args.rows_per_shard, attempts=10)
     options = StorageOptions(endpoint=args.endpoint, region="us-east-1")
-    classify_night(f"s3://{BUCKET}/log", args.output, options, IDENTITY, schema, [spec], fleet)
+    classify_log(f"s3://{BUCKET}/log", args.output, options, IDENTITY, schema, [spec], fleet)
 
 
 def faults_of(share: float) -> list[Rule]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from intent.errors import CorruptData, IntentError, ManifestLost
-from intent.run.actor import Actor, Night
+from intent.run.actor import Actor, RunContext
 from intent.run.columns import Columns
 from intent.run.ledger import LABELLED, MANIFEST, REJECTED, Ledger, part_key
 from intent.run.part import Part, build_part, open_part
@@ -210,7 +210,7 @@ def ledger(world: World, party: Party) -> Ledger:
 
 
 def driver(party: Party) -> str:
-    """`classify_night` and `run_night`, with threads in the place of Ray's actors."""
+    """`classify_log` and `run_shards`, with threads in the place of Ray's actors."""
     world, book = party.world, ledger(party.world, party)
     if found := book.manifest():
         book.close(found["summary"])
@@ -232,7 +232,7 @@ def driver(party: Party) -> str:
 
 def work(party: Party, engine: str, queue: Queue, parts: dict) -> None:
     world = party.world
-    actor = Actor(Night(None, ledger(world, party), nights.CART, Columns()))
+    actor = Actor(RunContext(None, ledger(world, party), nights.CART, Columns()))
     actor.reader = actor.worker = FakeWorker(engine)
     while queue.open:
         shard = queue.take(party, world.now)
@@ -242,7 +242,7 @@ def work(party: Party, engine: str, queue: Queue, parts: dict) -> None:
                 continue
             outcome = actor.label(shard, None)
         except Crash:
-            queue.lost(party, "crash", excused=False)
+            queue.lost(party, "crash", free=False)
             if not party.owner.ended:
                 Party(world, lambda heir: work(heir, engine, queue, parts), owner=party.owner)
             raise

@@ -122,7 +122,7 @@ def test_an_engine_that_hangs_while_it_loads_is_killed_counted_and_named(tmp_pat
     root, killed = str(tmp_path), []
     nights.write_log(open_store(f"{root}/in"))
     monkeypatch.setattr(actor_pool, "LOADING_SECONDS", 0.5)
-    monkeypatch.setattr(actor_pool.Meters, "died", lambda _, seat: killed.append(seat.spec.variant))
+    monkeypatch.setattr(actor_pool.Meters, "died", lambda _, slot: killed.append(slot.spec.variant))
     hanging = nights.engine("bad", before=lambda: time.sleep(3600))
     with pytest.raises(ShardsFailed, match=r"no engine is left.*bad: EngineHung: .*not loaded within .* minutes on '.+'"):
         nights.run(root, [hanging], attempts=2, **NO_TABLE)

@@ -8,7 +8,7 @@ import ray
 import tables
 
 from intent.config import FleetConfig
-from intent.run.driver import classify_night
+from intent.run.driver import classify_log
 from intent.run.ledger import Ledger
 from intent.storage import StorageOptions, open_store
 
@@ -19,7 +19,7 @@ def classify(uri: str, output: str, variables: dict[str, str]) -> None:
     engines = [nights.engine(cpus=0.1, env_vars=variables)]
     fleet = FleetConfig(rows_per_shard=10)
     options, identity = StorageOptions(), nights.IDENTITY
-    classify_night(uri, output, options, identity, nights.CART, engines, fleet, frequent_messages=0)
+    classify_log(uri, output, options, identity, nights.CART, engines, fleet, frequent_messages=0)
 
 
 @pytest.mark.parametrize("kind", ["delta", "iceberg"])

@@ -23,7 +23,7 @@ from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
 from intent.run import driver, metrics
 from intent.run.columns import Columns
-from intent.run.driver import classify_night
+from intent.run.driver import classify_log
 from intent.run.ledger import Ledger, RunIdentity
 from intent.storage import StorageOptions, open_store
 from jobs.app import load_config
@@ -268,7 +268,7 @@ def test_one_file_as_input_and_shards_sized_by_the_engine(tmp_path):
     nights.write_log(open_store(str(log)), files=2, rows=600)
     uri = str(log / "log-1.parquet")
     slow = replace(nights.engine(), rate=1.0)
-    classify_night(uri, out.uri, StorageOptions(), nights.IDENTITY, nights.CART, [slow], FleetConfig())
+    classify_log(uri, out.uri, StorageOptions(), nights.IDENTITY, nights.CART, [slow], FleetConfig())
     assert set(nights.read(out, "labelled/")["id"].to_pylist()) == {f"1-{row}" for row in range(600)}
     assert len(list(out.list("labelled/"))) == 2
 

@@ -11,7 +11,7 @@ import ray
 
 from intent.errors import ConfigError
 from intent.run import metrics, survey
-from intent.run.actor import Night
+from intent.run.actor import RunContext
 from intent.run.columns import Columns
 from intent.run.ledger import Ledger
 from intent.run.listing import list_input
@@ -35,7 +35,7 @@ def count(root: str, stage: Stage, attempts: int = 3) -> list[str]:
     listing = list_input(f"{root}/in")
     shards = plan_shards(listing, Columns(), 50).shards
     assert (len(shards), len(survey.cut(shards))) == (24, 12)
-    night = Night(listing.store, Ledger(open_store(f"{root}/out"), nights.IDENTITY), nights.CART, Columns())
+    night = RunContext(listing.store, Ledger(open_store(f"{root}/out"), nights.IDENTITY), nights.CART, Columns())
     survey.find_frequent(night, shards, 100, stage, attempts)
     return sorted(pq.read_table(Path(root) / "out/frequent/messages.parquet")["message"].to_pylist())
 

@@ -17,7 +17,7 @@ from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, R
 from intent.lake.target import open_target
 from intent.nightly import promotion
 from intent.nightly.journal import Journal
-from intent.nightly.promotion import Examination, settle_night
+from intent.nightly.promotion import Examination, promote
 from intent.run import staged
 from intent.run.columns import Columns
 from intent.run.driver import identify
@@ -82,7 +82,7 @@ class Shop:
             between()
 
         exam = Examination(nights.CART, replace(self.limits, **limits), lambda: dict(self.gold))
-        return settle_night(self.journal, day, run, label, exam, publication=publication)
+        return promote(self.journal, day, run, label, exam, publication=publication)
 
     variant = "rule"
 

@@ -69,11 +69,11 @@ def test_what_the_cache_spares_is_priced_at_the_pace_of_the_engine_that_did_not_
     added: Counter = Counter()
     monkeypatch.setattr(metrics.Counter, "inc", lambda counter, amount, tags: added.update({counter.info["name"]: amount}))
     meters = metrics.Meters("run")
-    seat = SimpleNamespace(spec=SimpleNamespace(variant="gguf", kind="gguf"), node="here", usd_per_hour=3600.0)
+    slot = SimpleNamespace(spec=SimpleNamespace(variant="gguf", kind="gguf"), node="here", usd_per_hour=3600.0)
 
     def done(classified: int, found: int, seconds: float) -> None:
         receipt = Receipt("s", "f", classified + found, classified + found, 0, 0, classified=classified, found=found)
-        meters.done(seat, 0, Outcome(Committed(receipt, 1, "0"), seconds=seconds))
+        meters.done(slot, 0, Outcome(Committed(receipt, 1, "0"), seconds=seconds))
 
     done(10, 0, 5.0)
     assert added["intent_cached_messages"] == added["intent_cost_saved_usd"] == 0

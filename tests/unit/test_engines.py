@@ -136,7 +136,7 @@ def test_lists_have_as_many_messages_together_as_single_intents(variant, checkpo
             needs = [engine._need(ids) for ids in prompt.message_ids(engine.tokenizer, messages)]
             usual = [need <= engine.forward.usual for need in needs]
             fit = [sum(needs[low : low + 8]) <= engine.forward.capacity for low in range(0, len(needs), 8)]
-            together.append((engine.forward.places, usual, fit))
+            together.append((engine.forward.max_num_seqs, usual, fit))
         assert together[0] == together[1]
         assert {p.status for p in engine.classify(messages[:12])} == {Status.OK}
 

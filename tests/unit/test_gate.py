@@ -9,8 +9,8 @@ import pytest
 
 from intent.config import GateConfig
 from intent.errors import ConfigError
-from intent.nightly.gate import ITEMS, Portrait, count, distance, findings, noise, paint
-from intent.nightly.pages import night_page, trend_page
+from intent.nightly.gate import ITEMS, Profile, count, distance, findings, noise, profile_run
+from intent.nightly.pages import nightly_run_page, trend_page
 from intent.run.columns import Columns
 from intent.run.part import build_part
 from intent.run.progress import Summary
@@ -32,19 +32,19 @@ def part(actions, languages=None, statuses=None) -> bytes:
     return build_part(counts, table, pa.table({"id": []})).data
 
 
-def by_language(actions, languages) -> Portrait:
+def by_language(actions, languages) -> Profile:
     counted = count(part(actions, languages), nights.CART, "language")
-    return paint("2026-11-23", "f", [counted], nights.CART, Summary(len(actions), len(actions), 0, 0))
+    return profile_run("2026-11-23", "f", [counted], nights.CART, Summary(len(actions), len(actions), 0, 0))
 
 
-def portrait(mix: dict[str, int], night="2026-11-23", rejected=0, abstained=0, **more) -> Portrait:
+def profile(mix: dict[str, int], night="2026-11-23", rejected=0, abstained=0, **more) -> Profile:
     rows = sum(mix.values()) + rejected + abstained
     summary = Summary(rows, sum(mix.values()), abstained, rejected)
     shares = {"rejected": rejected / rows, "abstained": abstained / rows, "none": mix.get("none", 0) / rows}
-    return Portrait(night, "f", summary, shares, {"action": mix, "action in de": mix} | more)
+    return Profile(night, "f", summary, shares, {"action": mix, "action in de": mix} | more)
 
 
-USUAL = [portrait({"add": 700, "remove": 100, "none": 200}) for _ in range(7)]
+USUAL = [profile({"add": 700, "remove": 100, "none": 200}) for _ in range(7)]
 
 
 def test_a_portrait_counts_sure_labels_by_slot_and_language():
@@ -52,7 +52,9 @@ def test_a_portrait_counts_sure_labels_by_slot_and_language():
         part(["add", "none", "add", None], ["en", "de", None, "en"], ["ok", "ok", "ok", "abstained"]),
         part(["remove", "add"], ["en", "en"]),
     ]
-    painted = paint("2026-11-23", "f", [count(p, nights.CART, "language") for p in parts], nights.CART, Summary(8, 5, 1, 2))
+    painted = profile_run(
+        "2026-11-23", "f", [count(p, nights.CART, "language") for p in parts], nights.CART, Summary(8, 5, 1, 2)
+    )
     assert painted.shares == {"rejected": 0.25, "abstained": 0.125, "none": 0.125}
     assert painted.mixes["action"] == {"add": 3, "none": 1, "remove": 1}
     assert painted.mixes["action in en"] == {"add": 2, "remove": 1}
@@ -70,7 +72,7 @@ def test_a_night_of_many_parts_takes_no_more_memory_than_one_of_few(monkeypatch)
 
     monkeypatch.setattr(pa, "concat_tables", seen)
     counted = count(part(["add", "none"], ["en", "de"]), nights.CART, "language")
-    painted = paint("2026-11-23", "f", (counted for _ in range(200)), nights.CART, Summary(400, 400, 0, 0))
+    painted = profile_run("2026-11-23", "f", (counted for _ in range(200)), nights.CART, Summary(400, 400, 0, 0))
     assert painted.mixes["action"] == {"add": 200, "none": 200} and painted.mixes["action in de"] == {"none": 200}
     assert max(sizes) == 64 * 2
 
@@ -90,12 +92,12 @@ def test_a_language_column_may_hold_anything_and_stays_small():
     ("night", "said"),
     [
         (
-            portrait({"add": 700, "remove": 100, "none": 200}, rejected=90),
+            profile({"add": 700, "remove": 100, "none": 200}, rejected=90),
             "rejected is 8.3% of all rows, over gate.rejected=0.05",
         ),
-        (portrait({"add": 70, "none": 20}, abstained=60), "abstained is 40.0% of all rows, over gate.abstained=0.3"),
-        (portrait({"add": 500, "remove": 100, "none": 400}), "none is 40.0% of all rows, usually 20.0%"),
-        (portrait({"add": 100, "remove": 700, "none": 200}), "the mix of action is 0.60 from the last nights'"),
+        (profile({"add": 70, "none": 20}, abstained=60), "abstained is 40.0% of all rows, over gate.abstained=0.3"),
+        (profile({"add": 500, "remove": 100, "none": 400}), "none is 40.0% of all rows, usually 20.0%"),
+        (profile({"add": 100, "remove": 700, "none": 200}), "the mix of action is 0.60 from the last nights'"),
         (replace(USUAL[0], gold={"gguf": 0.5, "gptq": 1.0}), "gguf gets 50.0% of the gold set right, under gate.agreement=0.9"),
         (replace(USUAL[0], summary=Summary(0, 0, 0, 0)), "it has no rows"),
     ],
@@ -113,7 +115,7 @@ def test_one_language_that_changes_is_found_where_the_whole_is_as_ever():
 def test_usual_nights_new_languages_and_first_nights_pass():
     assert findings(USUAL[0], USUAL, LIMITS) == []
     assert findings(replace(USUAL[0], mixes=USUAL[0].mixes | {"action in fr": {"none": 5}}), USUAL, LIMITS) == []
-    assert findings(portrait({"none": 1000}), [], LIMITS) == []
+    assert findings(profile({"none": 1000}), [], LIMITS) == []
 
 
 def test_the_jensen_shannon_distance_is_that_of_the_textbook():
@@ -141,17 +143,17 @@ def test_of_lists_a_portrait_counts_items_and_how_many_a_message_has(explode):
     worker = Worker(nights.RuleClassifier(lists=True), nights.BASKET, Columns(keep=("language",), explode=explode), "run")
     parts = [worker.label(Shard(Blob("log", 1, "e"), 0, 6), rows).data for _ in range(2)]
     counted = [count(data, nights.BASKET, "language") for data in parts]
-    painted = paint("2026-11-23", "f", counted, nights.BASKET, Summary(12, 8, 2, 2))
+    painted = profile_run("2026-11-23", "f", counted, nights.BASKET, Summary(12, 8, 2, 2))
     assert painted.mixes["action"] == {"add": 6, "remove": 6} and painted.mixes["product"] == {"Eggs": 6, "Milk": 6}
     assert painted.mixes["action in de"] == {"add": 2, "remove": 4}
     assert painted.mixes[ITEMS] == {"0": 2, "1": 2, "2": 2, "3": 2}
     assert painted.mixes[f"{ITEMS} in en"] == {"1": 2, "2": 2}
     assert painted.mean_items == 1.5 and painted.shares["none"] == pytest.approx(2 / 12)
-    plain = paint("2026-11-23", "f", [count(d, nights.BASKET, None) for d in parts], nights.BASKET, Summary(12, 8, 2, 2))
+    plain = profile_run("2026-11-23", "f", [count(d, nights.BASKET, None) for d in parts], nights.BASKET, Summary(12, 8, 2, 2))
     assert plain.mixes == {name: mix for name, mix in painted.mixes.items() if " in " not in name}
-    for page in (night_page(painted, [painted], True), trend_page([plain], [])):
+    for page in (nightly_run_page(painted, [painted], True), trend_page([plain], [])):
         assert "mean items a message" in page and "1.50" in page
-    assert portrait({"add": 1}).mean_items is None
+    assert profile({"add": 1}).mean_items is None
 
 
 def test_a_night_of_other_lengths_is_found():

@@ -50,9 +50,9 @@ class WholeForward:
 
     shares, lanes = False, 1
 
-    def __init__(self, model, prefix, room=352):
-        self.model, self.prefix, self.room, self.usual, self.computed = model, list(prefix), room, room, 0
-        self.places, self.max_tokens, self.capacity = 8, 8 * room, 8 * room
+    def __init__(self, model, prefix, max_seq_len=352):
+        self.model, self.prefix, self.max_seq_len, self.usual, self.computed = model, list(prefix), max_seq_len, max_seq_len, 0
+        self.max_num_seqs, self.max_tokens, self.capacity = 8, 8 * max_seq_len, 8 * max_seq_len
         self.under_way: dict[int, list[int]] = {}
 
     def extend(self, feeds, tokens, lane=0):

@@ -5,15 +5,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from intent.nightly.gate import Portrait
-from intent.nightly.pages import night_page, trend_page
+from intent.nightly.gate import Profile
+from intent.nightly.pages import nightly_run_page, trend_page
 from intent.run.progress import Summary
 
 EVIL = "<script>alert(1)</script>\"'&"
 SUMMARY = Summary(100, 90, 5, 5, variants={EVIL: {"rows": 95, "rows_per_second": 1.0}})
 SHARES = {"rejected": 0.05, "abstained": 0.05, "none": 0.2}
 MIXES = {"action": {"add": 70, "none": 20}, f"action in {EVIL}": {EVIL: 3}, "product": {f"{EVIL}{n}": n for n in range(1, 40)}}
-NIGHT = Portrait("2026-11-23", "f", SUMMARY, SHARES, MIXES, {EVIL: 0.9}, [f"the mix of {EVIL}"])
+NIGHT = Profile("2026-11-23", "f", SUMMARY, SHARES, MIXES, {EVIL: 0.9}, [f"the mix of {EVIL}"])
 
 
 class Page(HTMLParser):
@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("last", [[], [replace(NIGHT, night="2026-11-22")]])
 def test_a_page_shows_other_peoples_words_and_runs_none(last):
-    pages = [night_page(NIGHT, last, accepted=False), trend_page([*last, NIGHT], {"2026-11-22"})]
+    pages = [nightly_run_page(NIGHT, last, accepted=False), trend_page([*last, NIGHT], {"2026-11-22"})]
     for page in map(Page, pages):
         assert "script" not in page.tags and EVIL in page.said
         assert all(link in ("index.html", "2026-11-22.html", "2026-11-23.html") for link in page.links)
@@ -60,7 +60,7 @@ def test_a_page_shows_other_peoples_words_and_runs_none(last):
     ],
 )
 def test_a_page_says_what_became_of_the_night_and_why(accepted, found, said):
-    page = Page(night_page(replace(NIGHT, findings=found), [], accepted))
+    page = Page(nightly_run_page(replace(NIGHT, findings=found), [], accepted))
     assert said in page.said and ("too odd" in page.said) == bool(found)
 
 
@@ -74,9 +74,9 @@ def test_a_page_tells_rows_from_the_cache_from_duplicates_and_from_engines():
     summary = replace(SUMMARY, cached=60, duplicates_saved=15, classified=20, asked_again=50, agreed=49)
     last = replace(NIGHT, night="2026-11-22", summary=replace(SUMMARY, cached=40, classified=45))
     night = replace(NIGHT, summary=summary)
-    said = Page(night_page(night, [last], accepted=True)).said
+    said = Page(nightly_run_page(night, [last], accepted=True)).said
     for line in ("rows from the label cache6040", "rows saved as duplicates150", "messages that models saw2045"):
         assert line in said, said
     assert "cached labels that agree, of 50 asked again98.00%" in said
     assert "rows from the label cache" in Page(trend_page([last, night], set())).said
-    assert "asked again" not in Page(night_page(NIGHT, [], accepted=True)).said
+    assert "asked again" not in Page(nightly_run_page(NIGHT, [], accepted=True)).said

@@ -366,7 +366,7 @@ def make(shop: Shop, fields: pa.Schema, partition_by=()) -> None:
 
 
 def check_before_work(shop: Shop, types=None):
-    """As `classify_night` does, once the columns are known."""
+    """As `classify_log` does, once the columns are known."""
     types = types or pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())])
     shop.publication().check(nights.IDENTITY, types)
 

@@ -68,9 +68,9 @@ def test_a_shard_that_kills_is_quarantined_after_its_attempts_and_the_innocent_a
 def test_a_lost_node_is_not_blamed_on_its_shards_but_not_forever():
     queue = Queue(shards(each=1), attempts=1)
     for _ in range(10):
-        queue.lost("a", "node", excused=bool(queue.take("a", 0)))
+        queue.lost("a", "node", free=bool(queue.take("a", 0)))
     assert queue.open
-    queue.lost("a", "node", excused=bool(queue.take("a", 0)))
+    queue.lost("a", "node", free=bool(queue.take("a", 0)))
     assert not queue.open and queue.failed
 
 
@@ -180,7 +180,7 @@ def test_every_shard_ends_done_or_failed_whatever_happens(seed):
             continue
         fate, shard = drawn.random(), drawn.choice(held)
         if fate < 0.15:
-            queue.lost(actor, "died", excused=drawn.random() < 0.3)
+            queue.lost(actor, "died", free=drawn.random() < 0.3)
         elif fate < 0.25:
             queue.fail(shard, actor, "failed")
         elif queue.done(shard, actor, now):
