@@ -91,3 +91,9 @@ class EngineFailed(IntentError):
     def __reduce__(self):
         # Tracebacks do not travel to other processes.
         return IntentError, self.args
+
+
+def require(ok: bool, field: str, value: object, remedy: str) -> None:
+    """Raise ConfigError for `field` unless `ok`."""
+    if not ok:
+        raise ConfigError(field, value, remedy)

@@ -13,12 +13,41 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from intent.config import EndpointConfig
-from intent.errors import ConfigError, IntentError
+from intent.errors import ConfigError, IntentError, require
 from intent.storage import Store, sha256
 
 NO_KEY = "none"
 HOPELESS = 10
+
+
+@dataclass
+class EndpointConfig:
+    """A model behind an OpenAI-compatible API. The key is read from the environment variable `key_variable`.
+
+    `url`: its base, such as http://127.0.0.1:8000/v1; None: OpenAI's own. `requests_per_minute`: None: no limit. `attempts`:
+    per request. `timeout`: in seconds. `options`: replace a job's options of each request; null removes one. `input_price`,
+    `output_price`: USD per million tokens.
+    """
+
+    model: str | None = None
+    url: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = 8
+    requests_per_minute: float | None = None
+    attempts: int = 6
+    timeout: float = 60.0
+    options: dict[str, Any] = field(default_factory=dict)
+    input_price: float = 0.0
+    output_price: float = 0.0
+
+    def __post_init__(self):
+        require("@" not in (self.url or ""), "endpoint.url", "(hidden)", "holds credentials; set the key's variable instead")
+        for name in ("concurrency", "attempts", "timeout"):
+            require(getattr(self, name) > 0, f"endpoint.{name}", getattr(self, name), "use a positive number")
+        rate = self.requests_per_minute
+        require(rate is None or rate > 0, "endpoint.requests_per_minute", rate, "use a positive number, or null for no limit")
+        for name in ("input_price", "output_price"):
+            require(getattr(self, name) >= 0, f"endpoint.{name}", getattr(self, name), "use USD a million tokens, at least 0")
 
 
 @dataclass(frozen=True)

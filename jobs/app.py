@@ -17,9 +17,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from intent.config import ClusterConfig, ClusterMode, JobConfig, require
-from intent.errors import ConfigError, IntentError
+from intent.config import JobConfig
+from intent.errors import ConfigError, IntentError, require
 from intent.progress import Steps as Steps
+from intent.run.config import ClusterConfig, ClusterMode
 from jobs import terminal, written
 
 # Next to this package, both in a clone and in an installation.

@@ -10,10 +10,11 @@ from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files, file_sha256, libraries
 from intent.artifacts.lineage import Lineage
 from intent.benchmark import peers
+from intent.benchmark.config import RowKind, Shape
 from intent.benchmark.engines import Bench, Result, Row, compared, plan, result, tokens_needed
 from intent.benchmark.meters import Workload
 from intent.benchmark.report import render_json, render_markdown, render_text
-from intent.config import BenchmarkConfig, RowKind, Shape
+from intent.config import BenchmarkConfig
 from intent.errors import ConfigError
 from intent.evaluate.machine import machine
 from intent.storage import StorageOptions, open_store

@@ -2,9 +2,10 @@
 
 import sys
 
-from intent.config import CacheAction, CacheJobConfig
+from intent.config import CacheJobConfig
 from intent.errors import ConfigError, CorruptData
 from intent.label_cache import LabelCache, Scope, merge, scopes
+from intent.label_cache.config import CacheAction
 from intent.label_cache.pointer import FOLDER
 from intent.storage import open_store
 from jobs.app import job, say

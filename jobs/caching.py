@@ -8,10 +8,10 @@ from functools import lru_cache, partial
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
-from intent.config import CacheConfig, CacheVariants
 from intent.engine import calibration, parity
 from intent.errors import ConfigError, CorruptData, IntentError
 from intent.label_cache import LabelCache, Limits, Scope, find_secret, merge, scopes
+from intent.label_cache.config import CacheConfig, CacheVariants
 from intent.label_cache.key import VARIABLE
 from intent.label_cache.pointer import FOLDER
 from intent.run import fresh

@@ -12,8 +12,9 @@ import numpy as np
 from intent import artifacts
 from intent.artifacts import Artifact, Files
 from intent.artifacts.lineage import Lineage
-from intent.config import CalibrateConfig, require
+from intent.config import CalibrateConfig
 from intent.engine import calibration
+from intent.errors import require
 from intent.storage import StorageOptions
 from intent.synth import dataset
 from intent.task.schema import IntentSchema

@@ -9,12 +9,15 @@ from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import RouterLoader, classifier_loader
 from intent.artifacts.variant import EMBEDDING, LINEAR, SVM, VariantSpec
-from intent.config import ClassifyConfig, ClusterMode, Device, require
+from intent.config import ClassifyConfig
+from intent.engine.config import Device
+from intent.errors import require
 from intent.lake import DELTA, ICEBERG
 from intent.lake.target import open_target
 from intent.run import progress
 from intent.run.actor_pool import EngineSpec
 from intent.run.columns import Columns
+from intent.run.config import ClusterMode
 from intent.run.driver import classify_log, require_apart
 from intent.run.events import Listener, unheard
 from intent.run.ledger import MANIFEST, RunIdentity

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 
 from intent.artifacts import Artifact, Files
 from intent.artifacts.lineage import Lineage
-from intent.config import CatalogSource
 from intent.engine.context import Context, config_tokens, surely_fits
 from intent.errors import ConfigError
+from intent.synth.config import CatalogSource
 
 TOKENIZER, CONFIG = "tokenizer.json", "config.json"
 CONTEXT = "context"

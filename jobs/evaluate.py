@@ -11,8 +11,9 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import classifier_loader
 from intent.artifacts.selection import select
 from intent.artifacts.variant import VariantSpec
-from intent.config import Device, JobConfig, require
-from intent.errors import IntentError
+from intent.config import JobConfig
+from intent.engine.config import Device
+from intent.errors import IntentError, require
 from intent.evaluate import hosted, measurement, scope
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report

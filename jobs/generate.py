@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from intent import artifacts
 from intent.artifacts.lineage import Lineage
-from intent.config import CatalogSource, DataConfig, HeldOut, JobConfig
+from intent.config import JobConfig
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.openai import Endpoint
@@ -22,6 +22,7 @@ from intent.storage import open_store
 from intent.synth import dataset, teacher
 from intent.synth.card import card
 from intent.synth.chart import picture
+from intent.synth.config import CatalogSource, DataConfig, HeldOut
 from intent.synth.corpus import BLOCK, Corpus
 from intent.synth.example import from_table, to_table
 from intent.synth.quality import Evaluation, keys, text_keys

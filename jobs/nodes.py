@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from intent import hardware
 from intent.artifacts.variant import VariantSpec
-from intent.config import ClusterConfig, ClusterMode, Device
+from intent.engine.config import Device
 from intent.hardware import CPU, GPU, Hardware
+from intent.run.config import ClusterConfig, ClusterMode
 
 
 @dataclass(frozen=True)

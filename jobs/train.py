@@ -10,9 +10,13 @@ from intent import artifacts
 from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.source import source_content
-from intent.config import ClusterMode, Device, JobConfig, ModelConfig, require
+from intent.config import JobConfig
 from intent.engine import calibration
+from intent.engine.config import Device
+from intent.errors import require
+from intent.run.config import ClusterMode
 from intent.storage import StorageOptions
+from intent.train.config import ModelConfig
 from intent.train.merge import ADAPTER_FILES
 from jobs.app import Steps, cluster, job, say
 from jobs.context import require_trainable

@@ -12,7 +12,7 @@ from intent.artifacts.lineage import Lineage, matches
 from intent.artifacts.record import RECORD
 from intent.artifacts.registry import Models, find_models, read_models
 from intent.artifacts.variant import VariantSpec
-from intent.config import Device
+from intent.engine.config import Device
 from intent.errors import ConfigError
 from intent.storage import open_store
 from intent.synth.corpus import require_cart

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
-from intent.config import FleetConfig
 from intent.engine import Prediction, Status
 from intent.errors import ManifestLost
 from intent.run.actor_pool import EngineSpec
+from intent.run.config import FleetConfig
 from intent.run.driver import classify_log
 from intent.run.ledger import Ledger, RunIdentity
 from intent.storage import StorageOptions, Store, open_store

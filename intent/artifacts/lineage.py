@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from intent.artifacts import Artifact, ArtifactRecord, artifact_uri, file_sha256, find, fingerprint, load
 from intent.artifacts.source import pinned, source_content
 from intent.artifacts.variant import SVM, VariantSpec
-from intent.config import CatalogSource, DataConfig, JobConfig, ModelConfig, TeacherConfig
+from intent.config import JobConfig
 from intent.engine import calibration, parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
@@ -24,11 +24,13 @@ from intent.retrieve import retriever
 from intent.retrieve.index import BORDER, CORE
 from intent.retrieve.retriever import SHIPPED
 from intent.synth import language
+from intent.synth.config import CatalogSource, DataConfig, TeacherConfig
 from intent.task import labelled
 from intent.task.catalog import Catalog
 from intent.task.prompt import Prompt
 from intent.train import vocabulary
 from intent.train.base import adapter_folder, vocabulary_file
+from intent.train.config import ModelConfig
 from intent.train.linear import SOURCES
 from intent.train.merge import ADAPTER_FILES
 

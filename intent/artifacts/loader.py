@@ -8,8 +8,8 @@ from typing import cast
 from intent.artifacts.cache import fetch
 from intent.artifacts.lineage import Lineage, require_matching
 from intent.artifacts.record import Artifact
-from intent.config import Device
 from intent.engine import Classifier
+from intent.engine.config import Device
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.shelved import Asked, Shelved, route_for
 from intent.retrieve.index import Index

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from intent.artifacts.content import file_sha256, fingerprint
-from intent.config import PACKAGE, ModelConfig
 from intent.errors import ConfigError
+from intent.train.config import PACKAGE, ModelConfig
 
 # What transformers may read from a folder, without code and pickles, which are never read.
 READ = {".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken"}

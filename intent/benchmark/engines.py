@@ -14,9 +14,10 @@ from intent import artifacts
 from intent.artifacts import Artifact
 from intent.artifacts.variant import Precision, VariantSpec
 from intent.benchmark import meters, peers
+from intent.benchmark.config import RowKind
 from intent.benchmark.meters import Meter, Reading, Workload
-from intent.config import Device, RowKind
 from intent.engine.automaton import Automaton
+from intent.engine.config import Device
 from intent.engine.load import EngineOptions, load_classifier, pick_device, set_threads
 from intent.evaluate.machine import machine
 from intent.evaluate.speed import gpu_peak_bytes, peak_bytes

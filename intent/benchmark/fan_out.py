@@ -14,12 +14,12 @@ import ray
 
 from intent.benchmark import stub
 from intent.benchmark.report import align
-from intent.config import FleetConfig
 from intent.engine import Classifier, Prediction
 from intent.evaluate.speed import peak_bytes
 from intent.progress import Steps
 from intent.run.actor_pool import EngineSpec
 from intent.run.columns import Columns
+from intent.run.config import FleetConfig
 from intent.run.driver import classify_log
 from intent.run.ledger import Ledger, RunIdentity
 from intent.run.listing import list_input

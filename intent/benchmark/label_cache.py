@@ -15,12 +15,12 @@ import ray
 from intent.benchmark import stub
 from intent.benchmark.fan_out import IDENTITY
 from intent.benchmark.report import align
-from intent.config import FleetConfig
 from intent.evaluate.speed import forget_peak, peak_bytes, resident_bytes
 from intent.label_cache import LabelCache, Reader, Scope, piece
 from intent.label_cache.merge import ALL, PIECE_ROWS
 from intent.run import fresh
 from intent.run.actor_pool import EngineSpec
+from intent.run.config import FleetConfig
 from intent.run.driver import classify_log
 from intent.run.ledger import RunIdentity
 from intent.storage import StorageOptions, Store, open_store

@@ -21,8 +21,8 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 from intent.artifacts.variant import VariantSpec
+from intent.benchmark.config import RowKind
 from intent.benchmark.meters import OUTPUT_TOKENS, Workload
-from intent.config import RowKind
 from intent.engine.embedding import Encoder, load_features
 from intent.errors import ConfigError, IntentError
 from intent.task.schema import Count

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
+from intent.benchmark.config import RowKind
 from intent.benchmark.engines import Result, Row
-from intent.config import RowKind
 
 COLUMNS = (
     *("messages/s", "tokens/s", "tokens/msg", "p50", "p95", "load", "peak RSS", "VRAM", "on disk"),

@@ -3,7 +3,7 @@
 import os
 
 from intent.artifacts.variant import Precision
-from intent.config import Device
+from intent.engine.config import Device
 from intent.errors import ConfigError
 
 

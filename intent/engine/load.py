@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intent.artifacts.variant import EMBEDDING, SVM, VariantSpec
-from intent.config import Device
 from intent.engine import Classifier, calibration
 from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier, Forward
 from intent.engine.cascade import Cascade, Threshold
+from intent.engine.config import Device
 from intent.engine.context import answer_tokens
 from intent.engine.decode import Walk
 from intent.engine.device import pick_device, set_threads

@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 
 from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint
-from intent.config import EndpointConfig
 from intent.engine import Prediction, Status
 from intent.evaluate.measurement import PREDICTIONS, SPLIT, from_table, to_table
-from intent.openai import Chat, Endpoint, EndpointFailed, Reply
+from intent.openai import Chat, Endpoint, EndpointConfig, EndpointFailed, Reply
 from intent.progress import Report, counted, unreported
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from intent.config import GateConfig
 from intent.engine import Status
 from intent.errors import ConfigError
+from intent.nightly.config import GateConfig
 from intent.run import items
 from intent.run.progress import Summary
 from intent.task.catalog import normalize

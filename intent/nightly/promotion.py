@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from intent.artifacts import fingerprint
-from intent.config import GateConfig
 from intent.errors import ConfigError, ManifestLost, Quarantined
+from intent.nightly.config import GateConfig
 from intent.nightly.gate import Profile, count, findings, profile_run
 from intent.nightly.journal import Journal
 from intent.run.ledger import MANIFEST, Ledger, RunIdentity, probe

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TextIO
 
 from intent.artifacts import fingerprint
-from intent.config import FleetConfig
 from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
 from intent.lake import DELTA, ICEBERG, Snapshot
 from intent.retrieve.route import Asks
@@ -20,6 +19,7 @@ from intent.run import frequent
 from intent.run.actor import RunContext
 from intent.run.actor_pool import ActorPool, EngineSpec, load_known, reason_of
 from intent.run.columns import Columns, partitions
+from intent.run.config import FleetConfig
 from intent.run.events import Event, Listener, planned, unheard
 from intent.run.ledger import FAILED, Ledger, RunIdentity, begun_versions, probe
 from intent.run.listing import Listing, list_input, named

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from intent.config import TeacherConfig
 from intent.openai import Chat, Endpoint, Reply
 from intent.progress import Report, counted, unreported
+from intent.synth.config import TeacherConfig
 from intent.synth.example import Example
 from intent.synth.quality import Evaluation, contradictions, message_key, normal_form
 from intent.task.catalog import normalize

@@ -14,7 +14,6 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from intent.config import LabelledConfig
 from intent.errors import ConfigError, CorruptData
 from intent.storage import StorageOptions, sha256
 from intent.storage.table import CsvFile, Lacking, Unreadable, decoded, ending_of
@@ -23,6 +22,7 @@ from intent.synth.dataset import SPLITS
 from intent.synth.example import Example
 from intent.synth.quality import Evaluation, deduplicate, message_key, normal_form
 from intent.task.catalog import normalize, one_line
+from intent.task.config import LabelledConfig
 from intent.task.schema import INTENTS, Count, Entity, Intent, IntentSchema, items_of
 
 SAID = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}

@@ -16,9 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from intent.artifacts import file_sha256
-from intent.config import PACKAGE, SHIPPED, ModelConfig
 from intent.errors import ConfigError, CorruptData
 from intent.train import vocabulary
+from intent.train.config import PACKAGE, SHIPPED, ModelConfig
 from intent.train.merge import copy_calibration
 
 ADAPTER = "adapter_model.safetensors"

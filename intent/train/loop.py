@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from intent.config import TrainConfig, require
 from intent.engine import calibration
 from intent.engine.device import pick_device, pick_precision, set_threads
 from intent.engine.reference import check_precision
-from intent.errors import ConfigError, IntentError
+from intent.errors import ConfigError, IntentError, require
 from intent.train import attention
 from intent.train.base import adapter_folder
 from intent.train.batches import Batch, Group, Packed, batches, decisions, loss, pack, pieces
+from intent.train.config import TrainConfig
 
 if TYPE_CHECKING:
     import torch

@@ -35,11 +35,11 @@ from servers import BUCKET, free_port, wait_for
 
 from intent.benchmark import stub
 from intent.benchmark.fan_out import IDENTITY
-from intent.config import FleetConfig
 from intent.engine import Classifier
 from intent.engine.svm import load_svm, write_svm
 from intent.evaluate.machine import machine
 from intent.run.actor_pool import EngineSpec
+from intent.run.config import FleetConfig
 from intent.run.driver import classify_log
 from intent.run.ledger import LABELLED, REJECTED, Ledger
 from intent.storage import StorageOptions, Store, open_store

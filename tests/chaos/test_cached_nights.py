@@ -15,11 +15,11 @@ import pytest
 import ray
 from s3_proxy import Rule
 
-from intent.config import ClusterConfig
 from intent.errors import IntentError
 from intent.label_cache import LabelCache, merge, piece
 from intent.label_cache.pointer import FOLDER, POINTER
 from intent.run import fresh
+from intent.run.config import ClusterConfig
 from intent.run.ledger import Ledger
 from intent.run.progress import Tally
 from intent.storage import StorageOptions, open_store

@@ -7,7 +7,7 @@ import pytest
 import ray
 import tables
 
-from intent.config import FleetConfig
+from intent.run.config import FleetConfig
 from intent.run.driver import classify_log
 from intent.run.ledger import Ledger
 from intent.storage import StorageOptions, open_store

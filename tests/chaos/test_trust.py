@@ -13,13 +13,13 @@ from scripts import run, run_command
 
 from intent import artifacts
 from intent.artifacts import ArtifactRecord
-from intent.config import ModelConfig
 from intent.engine import load
 from intent.engine.load import EngineOptions, load_classifier
 from intent.errors import ConfigError, CorruptData
 from intent.storage import open_store
 from intent.task.prompt import Prompt
 from intent.train.base import adapter_folder, write_base
+from intent.train.config import ModelConfig
 from tests.tiny import CART, NAMES, write_checkpoint, write_tokenizer
 
 pytestmark = pytest.mark.chaos

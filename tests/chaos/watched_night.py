@@ -6,8 +6,8 @@ from dataclasses import replace
 import caches
 import nights
 
-from intent.config import ClusterConfig, ClusterMode
 from intent.errors import ShardsFailed
+from intent.run.config import ClusterConfig, ClusterMode
 from intent.run.metrics import report_end
 from intent.storage import open_store
 from jobs.app import LogLines, cluster, for_machines

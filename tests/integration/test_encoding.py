@@ -8,12 +8,12 @@ import pytest
 
 from intent import artifacts
 from intent.artifacts import ArtifactRecord
-from intent.config import TrainConfig
 from intent.storage import StorageOptions
 from intent.synth import dataset
 from intent.synth.corpus import Corpus
 from intent.synth.example import to_table
 from intent.task.schema import IntentSchema
+from intent.train.config import TrainConfig
 from intent.train.runner import TrainRequest, _encoded
 from tests.tiny import BASKET, CART, write_checkpoint
 

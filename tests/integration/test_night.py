@@ -19,10 +19,10 @@ from intent import artifacts, hardware
 from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
-from intent.config import FleetConfig
 from intent.errors import ConfigError, RunMismatch
 from intent.run import driver, metrics
 from intent.run.columns import Columns
+from intent.run.config import FleetConfig
 from intent.run.driver import classify_log
 from intent.run.ledger import Ledger, RunIdentity
 from intent.storage import StorageOptions, open_store

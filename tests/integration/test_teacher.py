@@ -4,8 +4,9 @@ import pytest
 
 from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
-from intent.config import CatalogSource, JobConfig
+from intent.config import JobConfig
 from intent.synth import dataset
+from intent.synth.config import CatalogSource
 from intent.synth.dataset import read_split
 from jobs.app import load_config
 from jobs.generate import generate

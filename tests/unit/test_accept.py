@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 
-from intent.config import GateConfig
 from intent.engine import Status
 from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
 from intent.lake.target import open_target
 from intent.nightly import promotion
+from intent.nightly.config import GateConfig
 from intent.nightly.journal import Journal
 from intent.nightly.promotion import Examination, promote
 from intent.run import staged

@@ -338,7 +338,7 @@ def test_a_cache_that_cannot_be_dropped_is_not_used_all_the_same(tmp_path, monke
 
 
 def test_limits_are_of_the_configuration():
-    from intent.config import CacheConfig
+    from intent.label_cache.config import CacheConfig
     from jobs.caching import limits
 
     assert limits(CacheConfig(gigabytes=0.5, days=7)) == Limits(500_000_000, 7)

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from intent.artifacts.variant import VariantSpec
-from intent.config import Device
 from intent.engine import Prediction, Status
 from intent.engine.cascade import NEVER, Cascade, Threshold
+from intent.engine.config import Device
 from intent.engine.linear import require_one_choice
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.svm import load_svm, write_svm

@@ -8,10 +8,11 @@ from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
 from intent.artifacts.variant import VariantSpec
-from intent.config import CatalogSource, ClassifyConfig
+from intent.config import ClassifyConfig
 from intent.engine.context import Context
 from intent.errors import ConfigError
 from intent.storage import StorageOptions
+from intent.synth.config import CatalogSource
 from intent.task.prompt import Prompt
 from jobs.app import load_config
 from jobs.choice import serving

@@ -11,17 +11,11 @@ import ray
 import yaml
 
 from intent.artifacts.lineage import Lineage
-from intent.config import (
-    ClassifyConfig,
-    ClusterConfig,
-    ClusterMode,
-    FleetConfig,
-    ModelConfig,
-    NightlyConfig,
-    QuantConfig,
-    TrainConfig,
-)
+from intent.config import ClassifyConfig, NightlyConfig
 from intent.errors import ConfigError, IntentError
+from intent.quantize.config import QuantConfig
+from intent.run.config import ClusterConfig, ClusterMode, FleetConfig
+from intent.train.config import ModelConfig, TrainConfig
 from jobs.app import _exit_code, _placed, _start, cluster, load_config
 from jobs.nodes import room
 

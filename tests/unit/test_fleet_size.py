@@ -8,7 +8,8 @@ import ray
 from intent.artifacts import Artifact, ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import VariantSpec
-from intent.config import ClassifyConfig, Device
+from intent.config import ClassifyConfig
+from intent.engine.config import Device
 from intent.errors import ConfigError
 from intent.hardware import CPU, GPU, Hardware
 from intent.run.actor_pool import EngineSpec, room

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from intent.config import GateConfig
 from intent.errors import ConfigError
+from intent.nightly.config import GateConfig
 from intent.nightly.gate import ITEMS, Profile, count, distance, findings, noise, profile_run
 from intent.nightly.pages import nightly_run_page, trend_page
 from intent.run.columns import Columns

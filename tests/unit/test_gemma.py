@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from intent.artifacts.variant import Precision, VariantSpec
-from intent.config import TrainConfig
 from intent.engine import Status, unpacked
 from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier
@@ -20,6 +19,7 @@ from intent.errors import ConfigError
 from intent.quantize import gguf, gptq
 from intent.task.prompt import Prompt, load_tokenizer
 from intent.task.schema import to_json
+from intent.train.config import TrainConfig
 from intent.train.loop import train
 from tests.tiny import CART, NAMES, write_gemma
 

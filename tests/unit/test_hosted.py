@@ -5,11 +5,10 @@ import json
 import pytest
 
 from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint, make
-from intent.config import EndpointConfig
 from intent.engine import Status
 from intent.evaluate import hosted
 from intent.evaluate.results import hosted_result
-from intent.openai import Endpoint, EndpointFailed
+from intent.openai import Endpoint, EndpointConfig, EndpointFailed
 from intent.storage import StorageOptions, open_store
 from intent.synth import dataset
 from intent.synth.example import Example, to_table

@@ -12,7 +12,8 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from intent import errors
-from intent.config import YESTERDAY, FleetConfig, NightlyConfig
+from intent.config import YESTERDAY, NightlyConfig
+from intent.run.config import FleetConfig
 from jobs.app import load_config
 
 ROOT = Path(__file__).parents[2]

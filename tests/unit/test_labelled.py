@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from intent.config import LabelledConfig
 from intent.errors import ConfigError, CorruptData
 from intent.task import labelled
+from intent.task.config import LabelledConfig
 from tests.tiny import BASKET, CART, LABELS, NAMES
 
 PLAIN = LabelledConfig(uri="x")

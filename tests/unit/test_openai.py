@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from intent import openai
-from intent.config import EndpointConfig
 from intent.errors import ConfigError
-from intent.openai import HOPELESS, Chat, Endpoint, EndpointFailed
+from intent.openai import HOPELESS, Chat, Endpoint, EndpointConfig, EndpointFailed
 from intent.storage import open_store
 from tests.endpoints import FakeEndpoint
 

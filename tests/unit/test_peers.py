@@ -8,9 +8,10 @@ import pytest
 
 from intent.artifacts.variant import VariantSpec
 from intent.benchmark import peers
+from intent.benchmark.config import RowKind
 from intent.benchmark.engines import plan
 from intent.benchmark.meters import OUTPUT_TOKENS, Workload, measure
-from intent.config import Device, RowKind
+from intent.engine.config import Device
 from intent.task.prompt import Prompt
 from tests.tiny import LABELS, write_checkpoint
 

@@ -8,12 +8,12 @@ import pytest
 from intent.artifacts import Artifact, ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import VariantSpec
-from intent.config import ModelConfig
 from intent.engine import calibration
 from intent.errors import ConfigError
 from intent.quantize import contents, gguf, gptq
 from intent.task.prompt import load_tokenizer
 from intent.train.base import write_base
+from intent.train.config import ModelConfig
 from jobs.app import load_config
 from jobs.quantize import describe
 from tests.tiny import NAMES, write_checkpoint, write_gemma

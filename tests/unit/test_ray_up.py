@@ -9,7 +9,7 @@ from jsonschema import ValidationError
 from ray.autoscaler._private.aws.config import _configure_security_group
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from intent.config import FleetConfig
+from intent.run.config import FleetConfig
 
 ROOT = Path(__file__).parents[2]
 

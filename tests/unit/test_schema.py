@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from intent.artifacts import fingerprint
-from intent.config import SchemaConfig
 from intent.errors import ConfigError
+from intent.task.config import SchemaConfig
 from intent.task.schema import Choice, Count, Entity, IntentSchema, items_of, same
 from tests.tiny import BASKET, CART, LABELS, NAMES
 

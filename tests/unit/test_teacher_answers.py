@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from intent.config import EndpointConfig, TeacherConfig
-from intent.openai import Endpoint
+from intent.openai import Endpoint, EndpointConfig
 from intent.synth.card import card
+from intent.synth.config import TeacherConfig
 from intent.synth.example import Example
 from intent.synth.teacher import JUDGE, LIST_JUDGE, Teacher, report
 from tests.endpoints import FakeEndpoint

@@ -14,13 +14,14 @@ import ray
 import torch
 from ray.train import ControllerError, WorkerGroupError
 
-from intent.config import Device, TrainConfig
 from intent.engine import calibration
+from intent.engine.config import Device
 from intent.errors import ConfigError, IntentError
 from intent.synth.example import Example
 from intent.task.prompt import load_tokenizer
 from intent.train import loop, runner
 from intent.train.batches import encode
+from intent.train.config import TrainConfig
 from intent.train.loop import epochs, train
 from tests.tiny import CART, NAMES, write_checkpoint
 

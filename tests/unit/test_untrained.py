@@ -9,8 +9,10 @@ from intent.artifacts import Artifact
 from intent.artifacts.lineage import Lineage, require_matching
 from intent.artifacts.registry import publish_models, read_models
 from intent.artifacts.variant import VariantSpec
-from intent.config import CatalogSource, ClassifyConfig, Device
+from intent.config import ClassifyConfig
+from intent.engine.config import Device
 from intent.errors import ConfigError, MissingArtifact
+from intent.synth.config import CatalogSource
 from jobs import choice, untrained
 from jobs.app import load_config
 from jobs.context import require_trainable

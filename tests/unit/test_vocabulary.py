@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from intent.config import ModelConfig
 from intent.errors import ConfigError, CorruptData
 from intent.task.prompt import load_tokenizer
 from intent.train import base, vocabulary
+from intent.train.config import ModelConfig
 from tests.tiny import NAMES, write_gemma, write_pieces
 
 TEXTS = (*NAMES, "two litres, please!", "Größe über ça va? ñandú", "牛乳をください", "пожалуйста", "👩‍👩‍👧 \x00\t\n", "  a  b ")

@@ -1,0 +1,41 @@
+"""Configure the label cache."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from intent.errors import require
+
+
+class CacheVariants(Enum):
+    same = "same"
+    any = "any"
+
+
+@dataclass
+class CacheConfig:
+    """The cache of labels in the workspace.
+
+    `variants`: a label serves the `same` variant, or `any` variant of its checkpoint that is checked against the unquantized
+    model. `gigabytes`, `days` since the last use: the most that is kept per scope. `sample`: the share of the cached messages
+    that the engines see again. `agreement`: the cache is dropped if a smaller share of these gets the same intent.
+    """
+
+    enabled: bool = True
+    variants: CacheVariants = CacheVariants.same
+    gigabytes: float = 8.0
+    days: int = 30
+    sample: float = 0.005
+    agreement: float = 0.98
+
+    def __post_init__(self):
+        require(self.gigabytes > 0, "cache.gigabytes", self.gigabytes, "use more than 0, or cache.enabled=false")
+        require(0 < self.days <= 3650, "cache.days", self.days, "use 1 to 3650 days")
+        require(0 <= self.sample <= 1, "cache.sample", self.sample, "use a share in [0, 1], e.g. 0.005")
+        require(0 <= self.agreement < 1, "cache.agreement", self.agreement, "use a share in [0, 1), e.g. 0.98")
+
+
+class CacheAction(Enum):
+    stats = "stats"
+    verify = "verify"
+    prune = "prune"
+    delete = "delete"
