@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from intent.benchmark.config import RowKind, Shape
-from intent.engine.config import CodecName, EngineConfig
+from intent.engine.config import EngineConfig, OutputFormat
 from intent.errors import require
 from intent.evaluate.config import GoldHalf
 from intent.label_cache.config import CacheAction, CacheConfig
@@ -41,7 +41,7 @@ class JobConfig:
     catalog: str = MISSING
     catalog_column: str = "name"
     shelves_above: int = 1000
-    codec: CodecName = CodecName.pointing
+    output_format: OutputFormat = OutputFormat.entity_first
     gold: GoldHalf | None = None
     schema: SchemaConfig = MISSING
     data: DataConfig = field(default_factory=DataConfig)
@@ -257,7 +257,7 @@ class NightlyConfig(ClassifyConfig):
 class BenchmarkConfig(JobConfig):
     """What `jobs.benchmark` measures, at most `seconds` per row. `shape`: the configured model, or random weights.
 
-    The first of `codecs`, `sequences` and `threads` (None: every CPU) is the setting of every row. The others are measured
+    The first of `output_formats`, `sequences` and `threads` (None: every CPU) is the setting of every row. The others are measured
     alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured model's. `night`:
     measure runs over logs of so many rows instead, and planning `objects` objects. `nights`: measure so many nights of
     `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries. `products`:
@@ -266,7 +266,7 @@ class BenchmarkConfig(JobConfig):
 
     shape: Shape = Shape.embedded
     rows: list[RowKind] = field(default_factory=lambda: list(RowKind))
-    codecs: list[CodecName] = field(default_factory=lambda: [CodecName.compact, CodecName.json])
+    output_formats: list[OutputFormat] = field(default_factory=lambda: [OutputFormat.compact, OutputFormat.json])
     sequences: list[int] = field(default_factory=lambda: [16])
     threads: list[int] = field(default_factory=list)
     messages: int = 512
@@ -284,7 +284,7 @@ class BenchmarkConfig(JobConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("rows", "codecs", "sequences"):
+        for name in ("rows", "output_formats", "sequences"):
             require(bool(getattr(self, name)), name, getattr(self, name), "name at least one")
         for name in ("sequences", "threads", "night", "products"):
             require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")

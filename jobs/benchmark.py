@@ -45,7 +45,7 @@ def _shape(lineage: Lineage[BenchmarkConfig]) -> Artifact:
     vocabulary = Path(config.vocabulary) if config.vocabulary else None
     if vocabulary and not vocabulary.is_file():
         raise ConfigError("vocabulary", config.vocabulary, "no such file; give a Llama 3 vocabulary in GGUF form, or null")
-    settings = {"shape": config.shape.value, "codec": config.codec.value, "version": 1}
+    settings = {"shape": config.shape.value, "output_format": config.output_format.value, "version": 1}
     inputs = {"schema": lineage.schema_fingerprint, "base": lineage.base_record().fingerprint}
     if vocabulary:
         inputs["vocabulary"] = file_sha256(vocabulary)
@@ -135,7 +135,7 @@ def measure_all(lineage: Lineage[BenchmarkConfig]) -> tuple[dict, list[Result]]:
             where |= found
         steps.update(len(results), len(rows))
     length, needed = tokens_needed(artifacts.fetch(lineage.checkpoint(), lineage.options), work)
-    messages = f"{len(work.messages)} generated, {length:.1f} tokens each, {needed:.1f} to be computed (compact codec)"
+    messages = f"{len(work.messages)} generated, {length:.1f} tokens each, {needed:.1f} to be computed (output format compact)"
     return _head(lineage, where, messages), compared(results, needed)
 
 
@@ -145,9 +145,9 @@ def _rows(config: BenchmarkConfig) -> list[Row]:
     cpus = int(ray.cluster_resources()["CPU"])
     if any(n > cpus for n in config.threads):
         raise ConfigError("threads", list(config.threads), f"the cluster has {cpus} CPUs")
-    codecs, threads = [codec.value for codec in config.codecs], config.threads or [cpus]
+    output_formats, threads = [each.value for each in config.output_formats], config.threads or [cpus]
     sizes = (config.sequences, threads, cpus)
-    rows = list(plan(config.quant.specs(), config.rows, codecs, *sizes, _gpus() > 0, config.engine.device))
+    rows = list(plan(config.quant.specs(), config.rows, output_formats, *sizes, _gpus() > 0, config.engine.device))
     # The messages of a row's batch must exist.
     there = [replace(row, batch=min(row.batch, config.messages)) if row.kind is RowKind.engine else row for row in rows]
     rows = list(dict.fromkeys(there))

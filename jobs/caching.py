@@ -66,7 +66,7 @@ def _facts(lineage: Lineage, name: str, variant: Artifact) -> dict[str, object]:
     facts = {
         "variant": name,
         "model": variant.fingerprint,
-        "codec": variant.record.config.get("codec", lineage.config.codec.value),
+        "output_format": variant.record.output_format or lineage.config.output_format.value,
         "schema": lineage.schema_fingerprint,
         "prompt": fingerprint([prompt.VERSION, lineage.prompt.prefix]),
         "max_message_tokens": engine.max_message_tokens,

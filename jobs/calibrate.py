@@ -27,7 +27,7 @@ SPLIT = "test"
 
 
 def margins(
-    checkpoint: Artifact, data: Artifact, schema: IntentSchema, codec: str, options: StorageOptions, cpus: int
+    checkpoint: Artifact, data: Artifact, schema: IntentSchema, output_format: str, options: StorageOptions, cpus: int
 ) -> dict[str, list[np.ndarray]]:
     """Return the margins of every decision on the test split of `data`, by slot name, as `batches.decisions` gives them."""
     from intent.engine.load import set_threads
@@ -39,7 +39,7 @@ def margins(
     set_threads(cpus)
     files, folder = Files(data, options), artifacts.fetch(checkpoint, options)
     examples = dataset.read_split(files, SPLIT)
-    groups = encode(examples, dataset.read_catalogs(files), schema, load_tokenizer(folder), codec)
+    groups = encode(examples, dataset.read_catalogs(files), schema, load_tokenizer(folder), output_format)
     model = load_reference(folder, "cpu").float()
     model.set_attn_implementation(attention.register())
     found: dict[str, list[np.ndarray]] = {}
@@ -73,8 +73,8 @@ def main(config: CalibrateConfig) -> None:
         with Steps("calibrate") as steps:
             steps.update(0, 0, f"decides the messages of {data.uri}")
             task = ray.remote(num_cpus=cpus)(margins)
-            codec = checkpoint.record.config.get("codec", config.codec.value)
-            found = ray.get(task.remote(checkpoint, data, lineage.schema, codec, lineage.options, cpus))
+            output_format = checkpoint.record.output_format or config.output_format.value
+            found = ray.get(task.remote(checkpoint, data, lineage.schema, output_format, lineage.options, cpus))
             steps.end()
     temperatures = {slot: calibration.fit(decided) for slot, decided in found.items()}
     calibration.write(folder, temperatures)

@@ -18,8 +18,8 @@ def require_fitting(lineage: Lineage, models: Iterable[Artifact]) -> None:
         return
     for model in models:
         if context := _context(lineage, model):
-            codec = model.record.config.get("codec", lineage.config.codec.value)
-            context.check(lineage.prompt, codec, lineage.config.engine.max_message_tokens)
+            output_format = model.record.output_format or lineage.config.output_format.value
+            context.check(lineage.prompt, output_format, lineage.config.engine.max_message_tokens)
 
 
 def require_trainable(lineage: Lineage, model: Callable[[], Artifact | None]) -> None:

@@ -147,7 +147,7 @@ class _Work:
         self.workspace, self.options = lineage.config.workspace, lineage.options
         self.checkpoint, self.data, self.spec = checkpoint, data, spec
         self.record = lineage.variant_record(checkpoint, spec)
-        self.schema, self.codec = lineage.schema, checkpoint.record.config["codec"]
+        self.schema, self.output_format = lineage.schema, checkpoint.record.output_format
         self.messages, self.cpus = lineage.config.quant.calibration_messages, _cpus(lineage)
 
 
@@ -214,7 +214,7 @@ def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
         catalog = min((example.catalog for example in examples), key=lambda id: len(catalogs.get(id, ())))
         messages = dict.fromkeys(example.message for example in examples if example.catalog == catalog)
         prompt = Prompt(work.schema, catalogs.get(catalog, ()))
-        options = EngineOptions(work.checkpoint.record.config["codec"], threads=work.threads)
+        options = EngineOptions(work.checkpoint.record.output_format, threads=work.threads)
         report(0, 0, "", "loads the unquantized model")
         reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
         asked = list(messages)[: parity.CANDIDATES]
@@ -258,7 +258,7 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
     assert work.data, "calibration reads training messages"
     files = Files(work.data, options)
     examples = dataset.read_split(files, "train")[: work.messages]
-    groups = encode(examples, dataset.read_catalogs(files), work.schema, load_tokenizer(checkpoint), work.codec)
+    groups = encode(examples, dataset.read_catalogs(files), work.schema, load_tokenizer(checkpoint), work.output_format)
     return calibration_sequences(groups)
 
 

@@ -101,7 +101,7 @@ def _fit(lineage: Lineage, base: artifacts.Artifact, data: artifacts.Artifact) -
 
     config, record = lineage.config, lineage.checkpoint_record()
     settings = replace(config.train, cpus=room(config.cluster, config.train.cpus))
-    request = TrainRequest(base, (data, *lineage.also()), lineage.options, config.codec.value, settings)
+    request = TrainRequest(base, (data, *lineage.also()), lineage.options, config.output_format.value, settings)
     with tempfile.TemporaryDirectory() as folder, Steps("train", "step", warms_up=True) as steps:
         steps.update(0, 0, "starts")
         metrics = fit(request, record.fingerprint, f"{config.workspace}/runs", steps.update, Path(folder))

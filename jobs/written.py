@@ -4,6 +4,7 @@
 """
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
 from types import NoneType, UnionType
@@ -19,6 +20,9 @@ from intent.errors import ConfigError
 TEXT_TAG, NULL_TAG = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "null"))
 _names: set[str] = set()
 _omegaconfs_loader = _utils.get_yaml_loader
+# Names of settings, and of their values, that go on working for one version.
+RENAMED = {"codec": "output_format", "codecs": "output_formats"}
+RENAMED_FORMAT = ("pointing", "entity_first")
 # Their meaning in a value without quotes depends on Hydra's grammar, so such a value is never guessed.
 GRAMMAR = set("=[]{}()'\"\\")
 
@@ -28,7 +32,18 @@ def arguments(given: Sequence[str], config: type) -> list[str]:
 
     Raises ConfigError, with the quotes to use, for what is not an override.
     """
-    return [_override(each, config) if "=" in each and not each.startswith(("-", "hydra.")) else each for each in given]
+    plain = [each.startswith(("-", "hydra.")) or "=" not in each for each in given]
+    return [each if as_is else _override(_renamed(each), config) for each, as_is in zip(given, plain, strict=True)]
+
+
+def _renamed(override: str) -> str:
+    """Return the override with the names that its setting and its value have today, and warn about old ones."""
+    key, value = override.split("=", 1)
+    if key not in RENAMED:
+        return override
+    now = f"{RENAMED[key]}={value.replace(*RENAMED_FORMAT)}"
+    print(f"warning: {override}: the setting has another name; use {now}", file=sys.stderr)
+    return now
 
 
 def keep_text(config: type) -> None:

@@ -127,17 +127,17 @@ class Lineage(Generic[C]):
     def checkpoint_record(self) -> ArtifactRecord:
         inputs = {"base": self.base_record().fingerprint, "schema": self.schema_fingerprint}
         if not self.config.train.epochs:
-            kept = {"epochs": 0, "codec": self.config.codec.value, "version": VERSIONS["checkpoint"]}
+            kept = {"epochs": 0, "output_format": self.config.output_format.value, "version": VERSIONS["checkpoint"]}
             return ArtifactRecord("checkpoint", kept, inputs)
         inputs["data"] = self._data_fingerprint()
         if adapter := self.config.train.adapter:
             inputs["adapter"] = _content(adapter_folder(adapter, "train.adapter"), ADAPTER_FILES)
         if self.config.train.also:
             inputs["also"] = fingerprint([other.fingerprint for other in self.also()])
-        return self._record("checkpoint", self.config.train, inputs, codec=self.config.codec.value)
+        return self._record("checkpoint", self.config.train, inputs, output_format=self.config.output_format.value)
 
     def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:
-        settings = {"name": spec.name, "version": VERSIONS["variant"], "codec": checkpoint.record.config["codec"]}
+        settings = {"name": spec.name, "version": VERSIONS["variant"], "output_format": checkpoint.record.output_format}
         inputs = {"checkpoint": checkpoint.fingerprint, "schema": checkpoint.record.inputs["schema"]}
         if spec.calibrated:
             settings["calibration_messages"] = self.config.quant.calibration_messages
@@ -146,19 +146,23 @@ class Lineage(Generic[C]):
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def linear_record(self, spec: VariantSpec) -> ArtifactRecord:
-        settings = {"name": spec.name, "version": VERSIONS[spec.engine], "codec": spec.engine}
+        settings = {"name": spec.name, "version": VERSIONS[spec.engine], "output_format": spec.engine}
         inputs = {"data": self.data().fingerprint, "schema": self.schema_fingerprint}
         inputs |= {"source": SOURCES[spec.source].sha256} if spec.source else {}
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def cascade_record(self, spec: VariantSpec, svm: Artifact, model: Artifact) -> ArtifactRecord:
-        settings = {"name": spec.name, "version": VERSIONS["svm"], "codec": model.record.config["codec"]}
+        settings = {"name": spec.name, "version": VERSIONS["svm"], "output_format": model.record.output_format}
         settings |= {"precision": self.config.quant.cascade_precision}
         inputs = {"svm": svm.fingerprint, "model": model.fingerprint, "schema": self.schema_fingerprint}
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def parity_record(self, checkpoint: Artifact, data: Artifact) -> ArtifactRecord:
-        settings = {"codec": checkpoint.record.config["codec"], "messages": parity.MESSAGES, "version": VERSIONS["parity"]}
+        settings = {
+            "output_format": checkpoint.record.output_format,
+            "messages": parity.MESSAGES,
+            "version": VERSIONS["parity"],
+        }
         return ArtifactRecord("parity", settings, {"checkpoint": checkpoint.fingerprint, "data": data.fingerprint})
 
     def of_messages(self, checkpoint: Artifact) -> "Lineage":

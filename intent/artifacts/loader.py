@@ -78,7 +78,7 @@ def classifier_loader(
     require_matching(variant, lineage)
     engine = lineage.config.engine
     options = EngineOptions(
-        codec=variant.record.config.get("codec", lineage.config.codec.value),
+        output_format=variant.record.output_format or lineage.config.output_format.value,
         device=device or engine.device,
         gguf_sequences=batch or engine.gguf_sequences,
         gptq_batch=batch or engine.gptq_batch,

@@ -40,6 +40,12 @@ class ArtifactRecord:
     attempt: str = ""
 
     @property
+    def output_format(self) -> str | None:
+        """The format in which its model answers; None for what does not answer in one. Older records call it the codec."""
+        codec = self.config.get("codec")
+        return self.config.get("output_format", "entity_first" if codec == "pointing" else codec)
+
+    @property
     def fingerprint(self) -> str:
         return fingerprint({"kind": self.kind, "config": self.config, "inputs": self.inputs})
 

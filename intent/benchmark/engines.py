@@ -37,7 +37,7 @@ class Row:
     variant: str
     device: str
     threads: int
-    codec: str = "compact"
+    output_format: str = "compact"
     batch: int = 1
     actors: int = 1
 
@@ -49,7 +49,7 @@ class Row:
     @property
     def name(self) -> str:
         said = {
-            RowKind.engine: f"{self.codec}, {self.batch} together",
+            RowKind.engine: f"{self.output_format}, {self.batch} together",
             RowKind.create_completion: "create_completion loop",
             RowKind.generate: f"generate, batches of {self.batch}" if self.batch > 1 else "generate, one by one",
             RowKind.pipeline: f"transformers pipeline, batches of {self.batch}",
@@ -94,14 +94,14 @@ class Result:
 def plan(
     specs: Sequence[VariantSpec],
     kinds: Sequence[RowKind],
-    codecs: Sequence[str],
+    output_formats: Sequence[str],
     batches: Sequence[int],
     threads: Sequence[int],
     cpus: int,
     cuda: bool,
     device: Device = Device.auto,
 ) -> Iterator[Row]:
-    """Rows of every variant at the first codec, batch and threads, then with one of these changed at a time.
+    """Rows of every variant at the first output format, batch and threads, then with one of these changed at a time.
 
     Last comes a sentence encoder, which is of no variant. On a CPU, batches and threads are changed for the first GGUF variant
     alone. A row with fewer threads than CPUs fills them with actors. Without CUDA a variant that could use it has one row that
@@ -112,12 +112,14 @@ def plan(
     for spec, where in wanted:
         on_gpu = where == "cuda"
         actors = 1 if on_gpu else max(1, cpus // threads[0])
-        base = Row(RowKind.engine, spec.name, where, threads[0], codecs[0], GPU_BATCHES[0] if on_gpu else batches[0], actors)
+        base = Row(
+            RowKind.engine, spec.name, where, threads[0], output_formats[0], GPU_BATCHES[0] if on_gpu else batches[0], actors
+        )
         if on_gpu and not cuda:
             yield base
             yield from (row for row in _on_gpu_alone(spec, base) if row.kind in kinds)
             continue
-        changed = [base, *(replace(base, codec=codec) for codec in codecs[1:])]
+        changed = [base, *(replace(base, output_format=output_format) for output_format in output_formats[1:])]
         if on_gpu:
             changed += [replace(base, batch=batch) for batch in GPU_BATCHES[1:]]
         if spec.name == swept:
@@ -205,7 +207,9 @@ def _meter(row: Row, folder: Path | None, workload: Workload) -> Meter:
 
 
 def _options(row: Row) -> EngineOptions:
-    return EngineOptions(row.codec, Device(row.device), gguf_sequences=row.batch, gptq_batch=row.batch, threads=row.threads)
+    return EngineOptions(
+        row.output_format, Device(row.device), gguf_sequences=row.batch, gptq_batch=row.batch, threads=row.threads
+    )
 
 
 def precision(spec: VariantSpec, device: str) -> str:
@@ -268,11 +272,11 @@ def _ratio(a: float | None, b: float | None) -> float | None:
     return a / b if a and b else None
 
 
-def tokens_needed(folder: Path, workload: Workload, codec: str = "compact") -> tuple[float, float]:
+def tokens_needed(folder: Path, workload: Workload, output_format: str = "compact") -> tuple[float, float]:
     """Mean tokens of a message with its separator, and those that must be computed to arrive at its answer."""
     tokenizer = load_tokenizer(folder)
     prompt = workload.prompt
-    automaton = Automaton(prompt.schema, prompt.catalog, tokenizer, codec)
+    automaton = Automaton(prompt.schema, prompt.catalog, tokenizer, output_format)
     lengths = [len(ids) for ids in prompt.message_ids(tokenizer, workload.messages)]
     answers = [automaton.target(intent).decisions[-1] for intent in workload.intents]
     return float(np.mean(lengths)), float(np.mean(lengths) + np.mean(answers))

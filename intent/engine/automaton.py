@@ -2,12 +2,12 @@
 
 The values of each slot form a trie of token sequences, and the tries of the slots follow one another. Only a node with two or
 more children is a state. There the model decides by its logits restricted to the children, and the softmax over these is the
-confidence. Tokens between states are forced and cost no forward pass of their own. There are three output formats (codecs):
+confidence. Tokens between states are forced and cost no forward pass of their own. There are three output formats:
 
 - `json`: the paper's text, `{"action": "add", "product": "Whole Milk 1L", "quantity": 2}` and a newline.
 - `compact`: the decisions alone. Forced tokens are left out. A product is the tokens of its name that distinguish it in this
   catalog. An answer costs one forward pass of one token per decision after the first.
-- `pointing`: like compact, but the product is decided first. One of its options is "nothing", which ends the answer. So one
+- `entity_first`: like compact, but the product is decided first. One of its options is "nothing", which ends the answer. So one
   decision says whether any product fits and which one.
 
 If a schema repeats, the automaton is a loop. The slot that is decided first has the end of the list among its options. So one
@@ -69,20 +69,20 @@ class Automaton:
     after an item of a list, in which the next item begins or the list ends; None without lists.
     """
 
-    def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", codec: str):
-        self.schema, self.codec = schema, codec
-        self.order = _order(schema) if codec == "pointing" else list(range(len(schema.slots)))
+    def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", output_format: str):
+        self.schema, self.output_format = schema, output_format
+        self.order = _order(schema) if output_format == "entity_first" else list(range(len(schema.slots)))
         self.options = [_options(schema, i, slot.domain(catalog), self.order) for i, slot in enumerate(schema.slots)]
         self._slot: list[int] = []
         self._depth: list[int] = []
         self._said: list[_Sequences] = []
         self._edges: list[tuple[int, int]] = []
         self._token, self._next, self._value, self._feed = [], [], [], []
-        self._sequences = [_sequences(schema, i, options, tokenizer, codec) for i, options in enumerate(self.options)]
+        self._sequences = [_sequences(schema, i, options, tokenizer, output_format) for i, options in enumerate(self.options)]
         self.again: int | None = None
         self._close: tuple[int, ...] = ()
         entry = self._add_slots(self.order, ((), END)) if schema.repeat == 1 else self._add_loop(tokenizer)
-        head = _encode(tokenizer, [_json_head(schema)])[0] if codec == "json" else ()
+        head = _encode(tokenizer, [_json_head(schema)])[0] if output_format == "json" else ()
         self.head, self.start = [*head, *entry[0]], entry[1]
         self._tokens = np.asarray(self._token, np.int32)
         item = sum(self._longest(i) for i in self.order)
@@ -99,7 +99,7 @@ class Automaton:
         """Add the states of an item, the last of which lead back to the first. Returns as `_add_slot`."""
         first, *rest = self.order
         sequences = self._sequences[first]
-        if self.codec == "json":
+        if self.output_format == "json":
             # Every item but the first is preceded by a separator.
             sequences = _encode(tokenizer, _json_again(self.schema, self.options[0]))
             self._close = _encode(tokenizer, [JSON_CLOSE])[0]
@@ -107,13 +107,13 @@ class Automaton:
         self.again = self._add_state(first, 0, sequences)
         item = self._add_slots(rest, ((), self.again))
         self._add_slot(first, sequences, item, self.again)
-        return self._add_slot(first, self._sequences[first], item) if self.codec == "json" else ((), self.again)
+        return self._add_slot(first, self._sequences[first], item) if self.output_format == "json" else ((), self.again)
 
     def _longest(self, slot: int) -> int:
         """Return the most tokens of the slot's options: all of them if forced tokens are written too, else those up to the last
         decision.
         """
-        if self.codec == "json":
+        if self.output_format == "json":
             return max(len(sequence) for said in (self._sequences[slot], *self._begun(slot)) for sequence in said)
         return max((depth + 1 for depth, of in zip(self._depth, self._slot, strict=True) if of == slot), default=0)
 
@@ -204,7 +204,7 @@ class Automaton:
     ) -> tuple[tuple, int]:
         """Add a slot's states. Returns (tokens forced on entering the slot, its first state). `root`: that state, if known."""
         ends = self.schema.slots[slot].ends
-        forced = self.codec == "json"
+        forced = self.output_format == "json"
 
         def leave(index: int) -> tuple[tuple, int]:
             option = self.options[slot][index]
@@ -247,7 +247,7 @@ class Automaton:
 
 
 def answer_text(schema: IntentSchema, intent: Intent) -> str:
-    """Return the json codec's text without its newline. The empty list is written as one item of `none`."""
+    """Return the text in the format json without its newline. The empty list is written as one item of `none`."""
     if schema.repeat > 1 and not items_of(intent):
         intent = {INTENTS: [{schema.names[0]: NOTHING}]}
     else:
@@ -299,20 +299,22 @@ def _options(schema: IntentSchema, i: int, domain: Sequence[Value], order: Seque
     return [value for value in domain if value not in ends] if i == 0 else [*domain, *map(Ended, ends)]
 
 
-def _sequences(schema: IntentSchema, i: int, options: Sequence["Value | Ended"], tokenizer: "Tokenizer", codec: str) -> list:
+def _sequences(
+    schema: IntentSchema, i: int, options: Sequence["Value | Ended"], tokenizer: "Tokenizer", output_format: str
+) -> list:
     """Return the tokens of each option of slot `i` with what closes it. No option is a prefix of another.
 
     A name is written as in the prompt.
     """
     if isinstance(schema.slots[i], Entity):
         options = [ascii_digits(option) if isinstance(option, str) else option for option in options]
-    if codec != "json":
+    if output_format != "json":
         return _prefix_free(_encode(tokenizer, [_said(option) for option in options]), _encode(tokenizer, ["\n"])[0])
     return _encode(tokenizer, _json(schema, i, options))
 
 
 def _json(schema: IntentSchema, i: int, options: Sequence["Value | Ended"]) -> list[str]:
-    """Return the json codec's text of each option of slot `i` with what closes it."""
+    """Return the text in the format json of each option of slot `i` with what closes it."""
     rest = [_json_key(schema, later) for later in range(i + 1, len(schema.slots))]
     close = "}" if schema.repeat > 1 else "}\n"
     closings = (rest[0] if rest else close, "".join(f"{key} null" for key in rest) + close)

@@ -163,7 +163,7 @@ class BatchClassifier:
         """Ask messages with `prompt` from now on."""
         if prompt != self.prompt:
             self.forward.begin(prompt.prefix_ids(self.tokenizer))
-            self.automaton = Automaton(prompt.schema, prompt.catalog, self.tokenizer, self.automaton.codec)
+            self.automaton = Automaton(prompt.schema, prompt.catalog, self.tokenizer, self.automaton.output_format)
             self.prompt = prompt
 
     def close(self) -> None:

@@ -7,10 +7,10 @@ from intent.artifacts.variant import VariantSpec
 from intent.errors import require
 
 
-class CodecName(Enum):
+class OutputFormat(Enum):
     json = "json"
     compact = "compact"
-    pointing = "pointing"
+    entity_first = "entity_first"
 
 
 class Device(Enum):

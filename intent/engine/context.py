@@ -36,9 +36,9 @@ class Context:
             (Path(folder) / "tokenizer.json").write_bytes(tokenizer)
             return cls(load_tokenizer(Path(folder)), tokens)
 
-    def check(self, prompt: Prompt, codec: str, max_message_tokens: int) -> None:
+    def check(self, prompt: Prompt, output_format: str, max_message_tokens: int) -> None:
         """Raise ConfigError, naming what is too long, if the model cannot be asked."""
-        answer = answer_tokens([Automaton(prompt.schema, prompt.catalog, self.tokenizer, codec)])
+        answer = answer_tokens([Automaton(prompt.schema, prompt.catalog, self.tokenizer, output_format)])
         require_fit(len(prompt.prefix_ids(self.tokenizer)), max_message_tokens + answer, self.tokens, answer)
 
 

@@ -31,7 +31,7 @@ class EngineOptions:
     like the reference before it is returned; 0: none. `parity_disagreement`: the share of these that may differ.
     """
 
-    codec: str
+    output_format: str
     device: Device = Device.auto
     gguf_sequences: int = 16
     gptq_batch: int | None = None
@@ -78,7 +78,7 @@ def _load(
 ) -> BatchClassifier:
     """Load a classifier that asks with `prompt`, with tokens to spare for the answers of the prompt `later`."""
     tokenizer = load_tokenizer(folder)
-    automata = [Automaton(each.schema, each.catalog, tokenizer, options.codec) for each in (prompt, later) if each]
+    automata = [Automaton(each.schema, each.catalog, tokenizer, options.output_format) for each in (prompt, later) if each]
     max_seq_len = options.max_message_tokens + answer_tokens(automata)
     beyond = max(automaton.beyond for automaton in automata)
     forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), max_seq_len, beyond, options)

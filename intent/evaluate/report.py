@@ -275,7 +275,7 @@ def _lineage(measured: Results, sources: Sources) -> Table:
         said = ", ".join(f"{name} {value}" for name, value in made.items() if value is not None)
         rows.append([what, record.fingerprint, f"{uri}; intent {record.code}; {said}; {libraries}".rstrip("; ")])
     rows += [
-        [name, r["fingerprint"], f"{r['uri']}; codec {r['codec']}, batch {r['batch'] or 'by memory'}"]
+        [name, r["fingerprint"], f"{r['uri']}; output format {r['output_format']}, batch {r['batch'] or 'by memory'}"]
         for name, r in measured.items()
     ]
     return Table(("what", "fingerprint", "made of"), rows)

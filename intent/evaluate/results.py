@@ -134,7 +134,7 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
     return {
         "variant": trial.loader.name,
         "engine": VariantSpec.parse(trial.loader.name).engine,
-        "codec": trial.loader.options.codec,
+        "output_format": trial.loader.options.output_format,
         "batch": trial.batch,
         "hardware": asdict(trial.hardware),
         "threads": trial.loader.options.threads,
@@ -164,7 +164,7 @@ def hosted_result(
     return {
         "variant": config["model"],
         "engine": HOSTED,
-        "codec": "json",
+        "output_format": "json",
         "batch": config["concurrency"],
         "hardware": {"kind": HOSTED, "model": config["url"] or "api.openai.com", "count": 1},
         "threads": None,

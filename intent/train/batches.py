@@ -90,18 +90,20 @@ def encode(
     catalogs: Mapping[str, Sequence[str]],
     schema: IntentSchema,
     tokenizer: "Tokenizer",
-    codec: str,
+    output_format: str,
 ) -> list[Group]:
     """One group a catalog, in the order of first use. `catalogs`: id -> names."""
     by_catalog: dict[str, list[Example]] = {}
     for example in examples:
         by_catalog.setdefault(example.catalog, []).append(example)
-    return [_group(members, catalogs[key], schema, tokenizer, codec) for key, members in by_catalog.items()]
+    return [_group(members, catalogs[key], schema, tokenizer, output_format) for key, members in by_catalog.items()]
 
 
-def _group(members: list[Example], names: Sequence[str], schema: IntentSchema, tokenizer: "Tokenizer", codec: str) -> Group:
+def _group(
+    members: list[Example], names: Sequence[str], schema: IntentSchema, tokenizer: "Tokenizer", output_format: str
+) -> Group:
     prompt = Prompt(schema, names)
-    automaton = Automaton(schema, names, tokenizer, codec)
+    automaton = Automaton(schema, names, tokenizer, output_format)
     messages = prompt.message_ids(tokenizer, [example.message for example in members])
     targets: dict[tuple, Target] = {}
     rows = []

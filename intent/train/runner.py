@@ -34,7 +34,7 @@ class TrainRequest:
     base: Artifact
     data: tuple[Artifact, ...]
     storage: StorageOptions
-    codec: str
+    output_format: str
     config: TrainConfig
 
 
@@ -190,7 +190,7 @@ def _encode(request: TrainRequest, data: Artifact, key: str, worker: int, worker
     tokenizer = load_tokenizer(fetch(request.base, request.storage))
     examples = part(dataset.read_file(files, key), worker, workers)
     catalogs = dataset.read_catalogs(files, (example.catalog for example in examples))
-    return encode(examples, catalogs, dataset.read_schema(files), tokenizer, request.codec)
+    return encode(examples, catalogs, dataset.read_schema(files), tokenizer, request.output_format)
 
 
 def part(examples: Sequence[Example], worker: int, workers: int) -> Sequence[Example]:

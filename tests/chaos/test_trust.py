@@ -56,7 +56,7 @@ def test_t19_a_gguf_of_huge_counts_is_refused_before_it_is_parsed(tmp_path, monk
     def build(folder: Path) -> None:
         (folder / "model.gguf").write_bytes(b"GGUF and what the record was written for")
 
-    model = artifacts.make(str(tmp_path), ArtifactRecord("variant", {"codec": "compact"}, {}), build)
+    model = artifacts.make(str(tmp_path), ArtifactRecord("variant", {"output_format": "compact"}, {}), build)
     Path(model.files_uri, "model.gguf").write_bytes(gguf_of_huge_counts(kind))
     with pytest.raises(CorruptData, match=r"model\.gguf: SHA-256"):
         load_classifier(artifacts.fetch(model), "gguf-Q4_K_M", Prompt(CART, NAMES), EngineOptions("compact"))

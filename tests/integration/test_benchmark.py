@@ -26,7 +26,7 @@ def lineage(tmp_path_factory):
         "seconds=2",
         "quant.variants=[gguf-Q4_0,gguf-F16,gptq-w4g48,reference-float16]",
         "sequences=[8]",
-        "codecs=[compact]",
+        "output_formats=[compact]",
     ]
     return Lineage(load_config("benchmark", overrides, BenchmarkConfig))
 

@@ -66,7 +66,7 @@ def model(workspace: str, folder: Path, version: int) -> None:
 
     checkpoint = write_checkpoint(folder)
     schema = Lineage(load_config("generate", [])).schema_fingerprint
-    record = ArtifactRecord("variant-gguf-Q8_0", {"codec": "compact", "version": version}, {"schema": schema})
+    record = ArtifactRecord("variant-gguf-Q8_0", {"output_format": "compact", "version": version}, {"schema": schema})
 
     def build(made: Path) -> None:
         gguf.make(checkpoint, made / "model.gguf", VariantSpec.parse("gguf-Q8_0"), 1)

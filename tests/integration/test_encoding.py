@@ -40,7 +40,7 @@ def request(tmp_path, monkeypatch, rows_per_file: int, *schemas: IntentSchema) -
         for schema in schemas
     )
     base = artifacts.make(str(tmp_path), ArtifactRecord("base", {}, {}), copy)
-    return TrainRequest(base, data, StorageOptions(), "pointing", TrainConfig())
+    return TrainRequest(base, data, StorageOptions(), "entity_first", TrainConfig())
 
 
 def test_many_files_are_encoded_to_the_same_messages(tmp_path, monkeypatch):

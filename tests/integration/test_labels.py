@@ -43,7 +43,7 @@ def job(tmp_path_factory) -> ClassifyConfig:
     overrides += ["engine.parity_messages=0"]
     overrides += [f"quant.variants=[svm,gguf-Q8_0,{CASCADE}]", "schema=labels"]
     made = load_config("classify", overrides, ClassifyConfig)
-    record = ArtifactRecord("checkpoint", {"codec": "compact"}, {"schema": Lineage(made).schema_fingerprint})
+    record = ArtifactRecord("checkpoint", {"output_format": "compact"}, {"schema": Lineage(made).schema_fingerprint})
     made.train.uri = artifacts.make(f"{folder}/w", record, lambda to: write_checkpoint(to) and None).uri
     return made
 

@@ -275,7 +275,7 @@ def test_one_file_as_input_and_shards_sized_by_the_engine(tmp_path):
 
 def test_the_command_ends_with_3_where_an_object_cannot_be_read(tmp_path):
     record = ArtifactRecord(
-        "variant-svm", {"codec": "compact"}, {"schema": Lineage(load_config("generate", [])).schema_fingerprint}
+        "variant-svm", {"output_format": "compact"}, {"schema": Lineage(load_config("generate", [])).schema_fingerprint}
     )
     model = artifacts.make(str(tmp_path), record, lambda folder: (folder / "model").write_text("is never loaded") and None)
     publish_models(str(tmp_path), {"svm": model}, StorageOptions())

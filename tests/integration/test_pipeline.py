@@ -121,7 +121,7 @@ def test_training_moves_the_model_and_keeps_its_adapter(finished, base):
 def test_temperatures_fitted_on_held_out_messages_make_them_likelier(finished):
     lineage = Lineage(finished)
     held_out = lineage.data()
-    found = margins(lineage.checkpoint(), held_out, lineage.schema, finished.codec.value, lineage.options, 1)
+    found = margins(lineage.checkpoint(), held_out, lineage.schema, finished.output_format.value, lineage.options, 1)
     assert set(found) == set(lineage.schema.names) and len(found["action"]) <= held_out.record.metrics["test"]
     for decided in found.values():
         assert calibration.loss(decided, calibration.fit(decided)) <= calibration.loss(decided, 1.0)

@@ -33,7 +33,7 @@ def models(tmp_path_factory) -> Path:
 
     workspace, checkpoint = tmp_path_factory.mktemp("models"), write_checkpoint(tmp_path_factory.mktemp("tiny"))
     schema = Lineage(load_config("generate", [])).schema_fingerprint
-    record = ArtifactRecord("variant-gguf-Q8_0", {"codec": "compact"}, {"schema": schema})
+    record = ArtifactRecord("variant-gguf-Q8_0", {"output_format": "compact"}, {"schema": schema})
 
     def build(folder: Path) -> None:
         gguf.make(checkpoint, folder / "model.gguf", VariantSpec.parse("gguf-Q8_0"), 1)
@@ -171,7 +171,7 @@ def test_without_the_clusters_token_nothing_is_run(models, night, head, tmp_path
         ("engine.variants=[gguf-Q9]", "engine.variants='gguf-Q9': use gptq-w"),
         ("catalog=nowhere.csv", "/nowhere.csv': no such file"),
         ("schema=nothing", "Available options in 'schema'"),
-        ("codec=xml", "Invalid value 'xml', expected one of [json, compact, pointing]"),
+        ("output_format=xml", "Invalid value 'xml', expected one of [json, compact, entity_first]"),
     ],
 )
 def test_a_refused_configuration_exits_with_2_before_any_work(command_lines, models, night, override, said):

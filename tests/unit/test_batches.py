@@ -60,24 +60,24 @@ def whole_prompts(model, batch):
     return torch.stack(losses).mean(), tokens
 
 
-CASES = [("llama", codec, CART) for codec in ("json", "compact", "pointing")] + [("gemma", "json", CART)]
+CASES = [("llama", output_format, CART) for output_format in ("json", "compact", "entity_first")] + [("gemma", "json", CART)]
 CASES += [
     ("gemma", "compact", CART),
-    ("gemma", "pointing", CART),
+    ("gemma", "entity_first", CART),
     ("llama", "json", BASKET),
     ("llama", "compact", BASKET),
-    ("gemma", "pointing", BASKET),
+    ("gemma", "entity_first", BASKET),
 ]
 
 
-@pytest.mark.parametrize(("kind", "codec", "schema"), CASES)
-def test_the_loss_and_its_gradient_are_of_what_is_served_for_whole_prompts(kinds, kind, codec, schema):
+@pytest.mark.parametrize(("kind", "output_format", "schema"), CASES)
+def test_the_loss_and_its_gradient_are_of_what_is_served_for_whole_prompts(kinds, kind, output_format, schema):
     checkpoint = kinds[kind]
     model = load_reference(checkpoint, "cpu").float().train()
     given = EXAMPLES if schema is CART else LISTS
     twice = [replace(e, catalog=catalog) for e in given * 2 for catalog in ("all", "some")]
     catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
-    groups = encode(twice, catalogs, schema, load_tokenizer(checkpoint), codec)
+    groups = encode(twice, catalogs, schema, load_tokenizer(checkpoint), output_format)
     (batch,) = batches(groups, 16)
     ordinary = model.config._attn_implementation
     model.set_attn_implementation(attention.register())
@@ -135,7 +135,7 @@ def test_the_kernel_of_gpus_sees_the_same_pairs(kinds, kind, monkeypatch):
     model, tokenizer = load_reference(kinds[kind], "cpu").float(), load_tokenizer(kinds[kind])
     catalogs = {"all": NAMES, "some": [name for name in NAMES if "Skimmed" not in name]}
     examples = [replace(e, catalog=catalog) for e in EXAMPLES[-1:] * 9 + EXAMPLES[:1] * 4 for catalog in catalogs]
-    (batch,) = batches(encode(examples, catalogs, CART, tokenizer, "pointing"), 64)
+    (batch,) = batches(encode(examples, catalogs, CART, tokenizer, "entity_first"), 64)
     model.set_attn_implementation(attention.register())
     with torch.no_grad():
         expected = loss(model, pack(batch))

@@ -30,7 +30,7 @@ def own(tmp_path, monkeypatch):
 def variant(name: str = NAME, sha256: str = "1", checkpoint: str = "c", gold: bool = True, **config) -> Artifact:
     files = {"model": {"sha256": sha256}} | ({"parity.json": {"sha256": "g"}} if gold else {})
     inputs = {"checkpoint": checkpoint, "schema": "s"}
-    return Artifact("nowhere", ArtifactRecord(f"variant-{name}", {"codec": "pointing", **config}, inputs, files))
+    return Artifact("nowhere", ArtifactRecord(f"variant-{name}", {"output_format": "entity_first", **config}, inputs, files))
 
 
 def cache_of(tmp_path, *overrides: str, name: str = NAME, made: Artifact | None = None):
@@ -47,14 +47,14 @@ def scope_of(tmp_path, *overrides: str, **kwargs) -> str:
     "other",
     [
         {"made": variant(sha256="2")},
-        {"made": variant(codec="json")},
+        {"made": variant(output_format="json")},
         {"made": variant(checkpoint="d")},
         {"name": "gguf-Q4_0", "made": variant("gguf-Q4_0")},
         {"overrides": ["engine.max_message_tokens=99"]},
         {"overrides": ["schema.instruction=Otherwise."]},
         {"overrides": ["schema=labels"]},
     ],
-    ids=["weights", "codec", "checkpoint", "variant", "longest message", "prompt", "schema"],
+    ids=["weights", "output_format", "checkpoint", "variant", "longest message", "prompt", "schema"],
 )
 def test_what_decides_a_label_decides_where_it_is_kept(tmp_path, other):
     assert scope_of(tmp_path, *other.pop("overrides", []), **other) != scope_of(tmp_path)

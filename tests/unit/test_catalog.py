@@ -136,8 +136,8 @@ def test_a_name_keeps_its_digits_and_the_prompt_and_the_answers_have_them_in_asc
     assert name == "牛乳１Ｌ", "what a table is joined by"
     asking = Prompt(CART, (name, other))
     assert "- 牛乳1Ｌ" in asking.prefix
-    for codec in ("json", "compact", "pointing"):
-        written, plain = (Automaton(CART, (each, other), tokenizer, codec) for each in (name, "牛乳1Ｌ"))
+    for output_format in ("json", "compact", "entity_first"):
+        written, plain = (Automaton(CART, (each, other), tokenizer, output_format) for each in (name, "牛乳1Ｌ"))
         intent = {"action": "add", "product": name, "quantity": 2}
         assert written.target(intent) == plain.target(intent | {"product": "牛乳1Ｌ"})
     asked = asking.message_ids(tokenizer, ["add ２ 牛乳１Ｌ", "add 2 牛乳1Ｌ"])

@@ -59,15 +59,18 @@ def cases(draw):
         values.append(draw(st.sampled_from(list(slot.domain(catalog)))))
         if values[-1] in slot.ends:
             break
-    vocabulary, codec = draw(st.sampled_from([260, 300, 400])), draw(st.sampled_from(["json", "compact", "pointing"]))
-    return schema, catalog, schema.check(schema.intent(values), catalog), vocabulary, codec
+    vocabulary, output_format = (
+        draw(st.sampled_from([260, 300, 400])),
+        draw(st.sampled_from(["json", "compact", "entity_first"])),
+    )
+    return schema, catalog, schema.check(schema.intent(values), catalog), vocabulary, output_format
 
 
 @settings(max_examples=150, deadline=None)
 @given(cases())
 def test_every_valid_intent_is_decodable(case):
-    schema, catalog, intent, vocabulary, codec = case
-    automaton = Automaton(schema, catalog, tokenizer(vocabulary), codec)
+    schema, catalog, intent, vocabulary, output_format = case
+    automaton = Automaton(schema, catalog, tokenizer(vocabulary), output_format)
     target = automaton.target(intent)
     walk = Walk(automaton, 1)
     for position in target.decisions:
@@ -75,7 +78,7 @@ def test_every_valid_intent_is_decodable(case):
         walk.advance(np.array([0]), lambda rows, tokens, wanted=wanted: np.where(tokens == wanted, 9.0, 0.0)[None, :])
     assert walk.states[0] == END
     assert walk.prediction(0).intent == intent
-    if codec == "json":
+    if output_format == "json":
         text = tokenizer(vocabulary).decode(target.tokens, skip_special_tokens=False)
         names = [slot.name for slot in schema.slots if isinstance(slot, Entity)]
         items = [item | {n: ascii_digits(item[n]) for n in names if item[n] is not None} for item in items_of(intent)]
@@ -88,7 +91,7 @@ def test_every_valid_intent_is_decodable(case):
 def said(walk: Walk, row: int) -> dict:
     """A list as it was decided, with what repeats itself."""
     width = len(walk.automaton.schema.slots)
-    end = {"pointing": walk.automaton.order[0]}.get(walk.automaton.codec, 0)
+    end = {"entity_first": walk.automaton.order[0]}.get(walk.automaton.output_format, 0)
     items = []
     for chosen in walk.values[row].reshape(-1, width).tolist():
         item = walk.automaton.item(chosen)
@@ -101,8 +104,8 @@ def said(walk: Walk, row: int) -> dict:
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_every_decodable_path_is_a_valid_intent(case, seed):
-    schema, catalog, _, vocabulary, codec = case
-    automaton = Automaton(schema, catalog, tokenizer(vocabulary), codec)
+    schema, catalog, _, vocabulary, output_format = case
+    automaton = Automaton(schema, catalog, tokenizer(vocabulary), output_format)
     rng = np.random.default_rng(seed)
     walk = Walk(automaton, 4)
     fed = [list(automaton.head) for _ in range(4)]
@@ -150,12 +153,15 @@ def test_compact_has_a_decision_at_every_token():
 
 def test_a_long_name_takes_room_of_messages_only_where_it_is_written():
     names = [*NAMES, "x" * 300]
-    longest = {codec: Automaton(CART, names, tokenizer(400), codec).longest for codec in ("json", "compact", "pointing")}
-    assert longest["json"] > 200 and longest["compact"] < 30 and longest["pointing"] < 30
+    longest = {
+        output_format: Automaton(CART, names, tokenizer(400), output_format).longest
+        for output_format in ("json", "compact", "entity_first")
+    }
+    assert longest["json"] > 200 and longest["compact"] < 30 and longest["entity_first"] < 30
 
 
 def test_pointing_decides_first_which_product_if_any():
-    automaton = Automaton(CART, NAMES, tokenizer(400), "pointing")
+    automaton = Automaton(CART, NAMES, tokenizer(400), "entity_first")
     spoken = [tokenizer(400).encode(f" {name}", add_special_tokens=False).ids for name in NAMES]
     nothing = automaton.target({"action": "none", "product": None, "quantity": None})
     assert {*automaton.allowed(automaton.start).tolist()} == {ids[0] for ids in spoken} | {nothing.tokens[0]}
@@ -172,11 +178,13 @@ def test_pointing_is_compact_where_nothing_ends_or_nothing_is_pointed_at():
     choice, entity = Choice("action", ("add", "remove")), Entity("product")
     for slots in ((choice, entity), (Choice("topic", ("a", "b", "none"), ("none",)),), (entity, choice)):
         schema = IntentSchema("plain", "Say what it means.", slots)
-        compact, pointing = (Automaton(schema, NAMES, tokenizer(400), codec) for codec in ("compact", "pointing"))
-        assert pointing.order == compact.order
+        compact, entity_first = (
+            Automaton(schema, NAMES, tokenizer(400), output_format) for output_format in ("compact", "entity_first")
+        )
+        assert entity_first.order == compact.order
 
 
-CODECS = ("json", "compact", "pointing")
+OUTPUT_FORMATS = ("json", "compact", "entity_first")
 
 
 def basket(*items: tuple[str, str, int]) -> dict:
@@ -196,17 +204,17 @@ def led(automaton: Automaton, choices, margins=()) -> Walk:
 
 
 @pytest.mark.parametrize(
-    "schema, codec, digest",
+    "schema, output_format, digest",
     [
         (CART, "json", "8aede498d67745ca"),
         (CART, "compact", "e81fbfc5be97d490"),
-        (CART, "pointing", "8df63bf8691fad69"),
+        (CART, "entity_first", "8df63bf8691fad69"),
         (LABELS, "json", "c5bd7ebb3a0f3370"),
         (LABELS, "compact", "db292095218ba091"),
     ],
 )
-def test_an_automaton_of_one_intent_is_token_for_token_what_it_was_before_there_were_lists(schema, codec, digest):
-    automaton = Automaton(schema, NAMES, tokenizer(257), codec)
+def test_an_automaton_of_one_intent_is_token_for_token_what_it_was_before_there_were_lists(schema, output_format, digest):
+    automaton = Automaton(schema, NAMES, tokenizer(257), output_format)
     states = [
         [*([int(token), *automaton.edge(state, i)] for i, token in enumerate(automaton.allowed(state))), automaton.slot(state)]
         for state in range(len(automaton._slot))
@@ -216,28 +224,28 @@ def test_an_automaton_of_one_intent_is_token_for_token_what_it_was_before_there_
     assert automaton.again is None and Walk(automaton, 2).values.shape == (2, len(schema.slots))
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_a_list_of_one_item_costs_at_most_one_decision_and_one_token_more(codec):
-    cart, lists = (Automaton(schema, NAMES, tokenizer(400), codec) for schema in (CART, BASKET))
+@pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
+def test_a_list_of_one_item_costs_at_most_one_decision_and_one_token_more(output_format):
+    cart, lists = (Automaton(schema, NAMES, tokenizer(400), output_format) for schema in (CART, BASKET))
     for name in NAMES:
         for action, quantity in (("add", 1), ("remove", 12), ("add", 99)):
             one = cart.target({"action": action, "product": name, "quantity": quantity})
             item = lists.target(basket((action, name, quantity)))
             assert len(item.decisions) == len(one.decisions) + 1
             # Beside the brackets that the JSON of a list is forced to have.
-            forced = len(lists.head) - len(cart.head) if codec == "json" else 0
-            assert item.decisions[-1] <= one.decisions[-1] + 1 + forced + (2 if codec == "json" else 0)
+            forced = len(lists.head) - len(cart.head) if output_format == "json" else 0
+            assert item.decisions[-1] <= one.decisions[-1] + 1 + forced + (2 if output_format == "json" else 0)
     nothing = cart.target({"action": "none", "product": None, "quantity": None})
     assert len(lists.target(basket()).decisions) == len(nothing.decisions) == 1
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_each_further_item_costs_what_a_message_of_its_own_would_and_nothing_is_asked_after_the_last(codec):
-    lists = Automaton(BASKET, NAMES, tokenizer(400), codec)
+@pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
+def test_each_further_item_costs_what_a_message_of_its_own_would_and_nothing_is_asked_after_the_last(output_format):
+    lists = Automaton(BASKET, NAMES, tokenizer(400), output_format)
     items = [("add", name, 2) for name in NAMES[:4]]
     costs = [len(lists.target(basket(*items[:n])).decisions) for n in range(5)]
     alone = [len(lists.target(basket(item)).decisions) - 1 for item in items]
-    apart = 1 if codec == "json" else 0  # `, {` and then the action
+    apart = 1 if output_format == "json" else 0  # `, {` and then the action
     assert costs[1] == alone[0] + 1
     assert [b - a for a, b in itertools.pairwise(costs[1:])] == [alone[1] + apart, alone[2] + apart, alone[3] + apart - 1]
     target = lists.target(basket(*items))
@@ -248,13 +256,13 @@ def test_each_further_item_costs_what_a_message_of_its_own_would_and_nothing_is_
 
 def test_a_list_is_walked_in_the_states_of_one_item():
     """However many items there may be, a catalog is held as often as for one."""
-    four, eight = (Automaton(replace(BASKET, repeat=n), NAMES, tokenizer(400), "pointing") for n in (4, 8))
-    one = Automaton(CART, NAMES, tokenizer(400), "pointing")
+    four, eight = (Automaton(replace(BASKET, repeat=n), NAMES, tokenizer(400), "entity_first") for n in (4, 8))
+    one = Automaton(CART, NAMES, tokenizer(400), "entity_first")
     assert len(four._slot) == len(eight._slot) == len(one._slot)
 
 
 def test_each_item_has_its_confidence_and_the_whole_has_the_end_too():
-    automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
+    automaton = Automaton(BASKET, NAMES, tokenizer(400), "entity_first")
     target = automaton.target(basket(("add", "Eggs", 2), ("remove", "Whole Milk 1L", 1)))
     end = len(target.decisions) - 1
     walk = led(automaton, target.choices, [np.log(3.0)] * end)
@@ -270,7 +278,7 @@ def test_each_item_has_its_confidence_and_the_whole_has_the_end_too():
 
 
 def test_the_end_of_a_list_has_the_temperature_of_the_slot_that_it_is_decided_with():
-    automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
+    automaton = Automaton(BASKET, NAMES, tokenizer(400), "entity_first")
     [end] = automaton.target(basket()).choices
     options = len(automaton.allowed(automaton.start))
     for temperature in (1.0, 2.0):
@@ -281,7 +289,7 @@ def test_the_end_of_a_list_has_the_temperature_of_the_slot_that_it_is_decided_wi
 
 
 def test_what_is_said_twice_is_summed_and_is_as_sure_as_both():
-    automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
+    automaton = Automaton(BASKET, NAMES, tokenizer(400), "entity_first")
     once = [automaton.target(basket(("add", "Eggs", n))).choices for n in (2, 98)]
     walk = led(automaton, [*once[0][:-1], *once[1]])
     each = walk.confidences[0].reshape(4, 3).prod(axis=1)
@@ -292,11 +300,11 @@ def test_what_is_said_twice_is_summed_and_is_as_sure_as_both():
 
 def test_a_list_that_is_too_long_is_no_target():
     with pytest.raises(ValueError, match="5 items: the schema 'basket' has at most 4"):
-        Automaton(BASKET, NAMES, tokenizer(400), "pointing").target(basket(*[("add", name, 1) for name in NAMES[:5]]))
+        Automaton(BASKET, NAMES, tokenizer(400), "entity_first").target(basket(*[("add", name, 1) for name in NAMES[:5]]))
 
 
 def test_a_list_under_the_threshold_is_abstained_as_a_whole():
-    automaton = Automaton(BASKET, NAMES, tokenizer(400), "pointing")
+    automaton = Automaton(BASKET, NAMES, tokenizer(400), "entity_first")
     walk = led(automaton, automaton.target(basket(("add", "Eggs", 2))).choices, [0.1] * 9)
     abstained = walk.prediction(0, abstain_below=0.9)
     assert abstained.status is Status.ABSTAINED and abstained.intent == {"intents": None}
@@ -333,11 +341,11 @@ def test_the_work_for_a_catalog_grows_as_it_does_and_ten_thousand_products_take_
     rng = np.random.default_rng(0)
     words = ["Acme", "Bolt", "Milk", "Shoe", "Lamp", "Pro", "Max", "Red", "XL", "500g"]
     names = [f"{' '.join(rng.choice(words, 3))} {i}" for i in range(10_000)]
-    for codec in ("json", "compact", "pointing"):
-        tenth, whole = (lines_run(partial(Automaton, CART, names[:n], tokenizer(400), codec)) for n in (1_000, 10_000))
+    for output_format in ("json", "compact", "entity_first"):
+        tenth, whole = (lines_run(partial(Automaton, CART, names[:n], tokenizer(400), output_format)) for n in (1_000, 10_000))
         assert whole < 15 * tenth < 15 * 200_000, "a catalog ten times as long takes about ten times as much"
         tracemalloc.start()
-        kept = Automaton(CART, names, tokenizer(400), codec)
+        kept = Automaton(CART, names, tokenizer(400), output_format)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 50e6

@@ -41,24 +41,24 @@ def messages():
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 25))) for _ in range(80)]
 
 
-def classifier(kind: str, checkpoint, f16, codec: str, places: int = 8, prompt: Prompt = PROMPT) -> BatchClassifier:
+def classifier(kind: str, checkpoint, f16, output_format: str, places: int = 8, prompt: Prompt = PROMPT) -> BatchClassifier:
     tokenizer = load_tokenizer(checkpoint)
     prefix = prompt.prefix_ids(tokenizer)
     if kind == "gguf":
         forward = GgufForward(f16, prefix, places, 352, threads=1)
     else:
         forward = CausalForward(load_reference(checkpoint, "cpu"), prefix, 352, places)
-    return BatchClassifier(kind, forward, tokenizer, prompt, Automaton(prompt.schema, NAMES, tokenizer, codec), 256)
+    return BatchClassifier(kind, forward, tokenizer, prompt, Automaton(prompt.schema, NAMES, tokenizer, output_format), 256)
 
 
 def labels(predictions) -> list[str]:
     return [to_json(prediction.intent) for prediction in predictions]
 
 
-@pytest.mark.parametrize("codec", ["json", "compact", "pointing"])
-def test_gguf_and_reference_label_alike(checkpoint, f16, messages, codec):
-    ours = classifier("gguf", checkpoint, f16, codec).classify(messages)
-    theirs = classifier("reference", checkpoint, f16, codec).classify(messages)
+@pytest.mark.parametrize("output_format", ["json", "compact", "entity_first"])
+def test_gguf_and_reference_label_alike(checkpoint, f16, messages, output_format):
+    ours = classifier("gguf", checkpoint, f16, output_format).classify(messages)
+    theirs = classifier("reference", checkpoint, f16, output_format).classify(messages)
     assert len(set(labels(theirs))) > 5, "a test of one label shows nothing"
     assert labels(ours) == labels(theirs)
     assert [p.confidence for p in ours] == pytest.approx([p.confidence for p in theirs], rel=0.02)
@@ -79,7 +79,7 @@ def test_a_catalog_on_shelves_is_labelled_alike_by_every_engine_and_whoever_shar
     index, messages = shelves.index(), [f"please add one {name}" for name in shelves.NAMES[::4]] + ["?!"]
     found = {}
     for kind in ("gguf", "reference"):
-        classifier_ = Shelved(classifier(kind, checkpoint, f16, "pointing"), index, CART)
+        classifier_ = Shelved(classifier(kind, checkpoint, f16, "entity_first"), index, CART)
         found[kind] = classifier_.classify(messages)
         assert labels(classifier_.classify(messages[::-1]))[::-1] == labels(found[kind])
         assert labels(classifier_.classify(messages[-3:])) == labels(found[kind])[-3:]
@@ -91,10 +91,10 @@ def test_a_catalog_on_shelves_is_labelled_alike_by_every_engine_and_whoever_shar
 LISTS = Prompt(BASKET, NAMES)
 
 
-@pytest.mark.parametrize("codec", ["json", "pointing"])
-def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16, messages, codec):
+@pytest.mark.parametrize("output_format", ["json", "entity_first"])
+def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16, messages, output_format):
     messages = messages[:30]
-    ours, theirs = (classifier(kind, checkpoint, f16, codec, prompt=LISTS) for kind in ("gguf", "reference"))
+    ours, theirs = (classifier(kind, checkpoint, f16, output_format, prompt=LISTS) for kind in ("gguf", "reference"))
     found = theirs.classify(messages)
     assert len({len(p.intent["intents"]) for p in found}) > 1 and len(set(labels(found))) > 5
     again = ours.classify(messages)
@@ -114,7 +114,7 @@ def test_a_list_of_one_item_is_one_pass_and_one_token_more(checkpoint, f16, kind
     item = {"action": "add", "product": "Eggs", "quantity": 2}
     costs = {}
     for prompt, intent in ((PROMPT, item), (LISTS, {"intents": [item]})):
-        engine = classifier(kind, checkpoint, f16, "pointing", prompt=prompt)
+        engine = classifier(kind, checkpoint, f16, "entity_first", prompt=prompt)
         targets = [engine.automaton.target(intent)]
         engine.walk = lambda automaton, rows, targets=targets: GoldWalk(automaton, 1, targets=targets)
         passes, extend = [], engine.forward.extend
@@ -131,7 +131,7 @@ def test_lists_have_as_many_messages_together_as_single_intents(variant, checkpo
     for kind, folder in (("gguf-F16", variant), ("reference", checkpoint)):
         together = []
         for prompt in (PROMPT, LISTS):
-            options = EngineOptions("pointing", gguf_sequences=8, gptq_batch=8, threads=1)
+            options = EngineOptions("entity_first", gguf_sequences=8, gptq_batch=8, threads=1)
             engine = load_classifier(folder, kind, prompt, options)
             needs = [engine._need(ids) for ids in prompt.message_ids(engine.tokenizer, messages)]
             usual = [need <= engine.forward.usual for need in needs]
@@ -144,7 +144,7 @@ def test_lists_have_as_many_messages_together_as_single_intents(variant, checkpo
 def test_lists_that_begin_again_for_want_of_memory_lose_nothing(checkpoint, f16, messages, monkeypatch):
     import torch
 
-    engine = classifier("reference", checkpoint, f16, "pointing", places=8, prompt=LISTS)
+    engine = classifier("reference", checkpoint, f16, "entity_first", places=8, prompt=LISTS)
     expected = labels(engine.classify(messages[:24]))
     decoder, calls = engine.forward.model.get_decoder(), []
     forward = decoder.forward

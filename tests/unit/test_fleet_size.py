@@ -29,7 +29,7 @@ def specs(monkeypatch):
         monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
         places = ["input=/in", "output=/out", "workspace=/w", f"catalog={GROCERY}"]
         lineage = Lineage(load_config("classify", [*places, "engine=mixed", *overrides], ClassifyConfig))
-        record = ArtifactRecord("variant", {"codec": "compact"}, {"schema": lineage.schema_fingerprint})
+        record = ArtifactRecord("variant", {"output_format": "compact"}, {"schema": lineage.schema_fingerprint})
         return engines(lineage, {name: Artifact("nowhere", record) for name in lineage.config.engine.variants})
 
     return of

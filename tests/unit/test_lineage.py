@@ -49,7 +49,7 @@ def test_a_checkpoint_is_named_by_its_content_and_not_by_its_place(tmp_path):
     """Training is not deterministic: at one fingerprint of settings there are other weights."""
     found = []
     for text in ("one", "two"):
-        record = ArtifactRecord("checkpoint", {"codec": "pointing"}, {"schema": "s"})
+        record = ArtifactRecord("checkpoint", {"output_format": "entity_first"}, {"schema": "s"})
         made = make(str(tmp_path / text), record, lambda folder, text=text: (folder / "w").write_text(text) and None)
         own = lineage(f"train.uri={made.uri}", f"workspace={tmp_path}", "quant.variants=[gguf-Q8_0]")
         found.append(own.variant_record(own.checkpoint(), own.config.quant.specs()[0]).fingerprint)

@@ -47,7 +47,7 @@ def measured(name: str, hardware: Hardware, right: int, rate: float, mb: float, 
     """Of 40 messages the first `right` are answered as they are meant, the others with a wrong quantity."""
     held = {"types": {"Q5_0": 60_000_000, "Q8_0": 30_000_000}, "fell_back": 90_000_000} if name == "gguf-Q4_K_M" else {}
     record = ArtifactRecord(
-        f"variant-{name}", {"codec": "compact"}, {}, {"model.gguf": {"sha256": name, "bytes": int(mb * 1e6)}}, held
+        f"variant-{name}", {"output_format": "compact"}, {}, {"model.gguf": {"sha256": name, "bytes": int(mb * 1e6)}}, held
     )
     loader = ClassifierLoader(name, Artifact(f"w/{name}", record), Prompt(CART), EngineOptions("compact"), StorageOptions())
     found = [Prediction(e.intent if i < right else add(quantity=9), 0.9) for i, e in enumerate(EXAMPLES)]
