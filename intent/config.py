@@ -257,9 +257,9 @@ class NightlyConfig(ClassifyConfig):
 class BenchmarkConfig(JobConfig):
     """What `jobs.benchmark` measures, at most `seconds` per row. `shape`: the configured model, or random weights.
 
-    The first of `output_formats`, `sequences` and `threads` (None: every CPU) is the setting of every row. The others are measured
-    alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured model's. `night`:
-    measure runs over logs of so many rows instead, and planning `objects` objects. `nights`: measure so many nights of
+    The first of `output_formats`, `sequences` and `threads` (None: every CPU) is the setting of every row. The others are
+    measured alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured model's.
+    `night`: measure runs over logs of so many rows instead, and planning `objects` objects. `nights`: measure so many nights of
     `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries. `products`:
     measure generated catalogs of so many products, each with `messages` about it and the workspace's own engines.
     """

@@ -40,9 +40,9 @@ class ArtifactRecord:
     attempt: str = ""
 
     @property
-    def output_format(self) -> str | None:
-        """The format in which its model answers; None for what does not answer in one. Older records call it the codec."""
-        codec = self.config.get("codec")
+    def output_format(self) -> str:
+        """The format in which its model answers, or "". Older records call it the codec."""
+        codec = self.config.get("codec", "")
         return self.config.get("output_format", "entity_first" if codec == "pointing" else codec)
 
     @property

@@ -85,8 +85,8 @@ def _timed(meter: Meter, rows: Sequence[int]) -> float:
 class GoldWalk(Walk):
     """A walk to the gold answers: the logits are computed and read as usual, then the gold choice is made the best.
 
-    So every engine, output format and file makes as many decisions as a model that is always right, whatever its weights. A message's
-    latency runs from the start of the forward pass that it enters to its last decision.
+    So every engine, output format and file makes as many decisions as a model that is always right, whatever its weights. A
+    message's latency runs from the start of the forward pass that it enters to its last decision.
     """
 
     targets: Sequence[Target] = ()

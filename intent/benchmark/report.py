@@ -20,7 +20,7 @@ NOTES = (
     "a server is llama-server where it is on the PATH, else llama_cpp.server, which answers one request at a time; peak RSS is "
     "its own; vLLM and Ray Data say 20 tokens at most; an encoder says how fast such a classifier is, not how right",
     "latency: from the start of the forward pass that a message enters with to its answer; of a limit: of one pass",
-    "limit: the best tokens/s of a plain forward pass of the weights / tokens to be computed per message (compact output_format)",
+    "limit: the best tokens/s of a plain forward pass of the weights / tokens to be computed per message in the format compact",
 )
 
 
