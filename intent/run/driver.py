@@ -1,4 +1,4 @@
-"""Run one labelling run: plan, label, account, and write the manifest last.
+"""Run one labelling run in stages: list the input, plan, count frequent messages, label, account, and commit.
 
 The driver holds shards and receipts, never rows. This module uses the actor pool but not Ray.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from intent.artifacts import fingerprint
 from intent.errors import ConfigError, IntentError, ManifestLost, ShardsFailed
@@ -24,7 +24,7 @@ from intent.run.events import Event, Listener, planned, unheard
 from intent.run.ledger import FAILED, Ledger, RunIdentity, begun_versions, probe
 from intent.run.listing import Listing, list_input, named
 from intent.run.metrics import Meters
-from intent.run.part import Committed
+from intent.run.part import Committed, Receipt
 from intent.run.progress import Progress, Stage, Summary, Tally, say
 from intent.run.publish import Publication
 from intent.run.queue import Queue
@@ -94,7 +94,7 @@ def classify_log(
     context = RunContext(listing.store, ledger, schema, columns, plan.types, router=router)
     if frequent_messages is None:
         frequent_messages = SHELVED_MESSAGES if router else FREQUENT_MESSAGES
-    return run_shards(context, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener)
+    return _Run(context, plan, engines, fleet.attempts, frequent_messages, meters, stream, listener).finish()
 
 
 def _cut(
@@ -147,85 +147,134 @@ def identify(
     return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
 
 
-def run_shards(
-    context: RunContext,
-    plan: Plan,
-    engines: Sequence[EngineSpec],
-    attempts: int,
-    frequent_messages: int,
-    meters: Meters,
-    stream: TextIO | None = None,
-    listener: Listener = unheard,
-) -> Summary:
-    ledger, shards = context.ledger, plan.shards
-    parts = _earlier_parts(ledger, shards, meters, stream)
-    todo = [shard for shard in shards if shard.id not in parts and not shard.reason]
-    queue = Queue(todo, attempts, failed={shard: shard.reason for shard in shards if shard.reason})
-    tally, trust = Tally(), Trust([spec.cache for spec in engines if spec.cache], lambda line: say(line, stream))
-    for messages, receipt in frequent.answered(ledger.store):
-        tally.answer(messages, receipt)
-        trust.weigh(receipt)
-    for part in parts.values():
-        tally.add(part, fresh=False)
-        trust.weigh(part.receipt)
+class _Run:
+    """A planned run, from its shards to its manifest. Each stage hands what it made to the next.
 
-    def answered(chunk: Shard, part: Committed) -> None:
-        tally.answer(chunk.rows, part.receipt)
-        trust.weigh(part.receipt)
+    `parts`: the committed parts by their shards' ids. `tally` counts every part, and `trust` weighs it.
+    """
 
-    def done(shard: Shard, part: Committed) -> None:
-        parts[shard.id] = part
-        tally.add(part)
-        trust.weigh(part.receipt)
+    def __init__(
+        self,
+        context: RunContext,
+        plan: Plan,
+        engines: Sequence[EngineSpec],
+        attempts: int,
+        frequent_messages: int,
+        meters: Meters,
+        stream: TextIO | None,
+        listener: Listener,
+    ):
+        self.context, self.plan, self.engines, self.attempts = context, plan, engines, attempts
+        self.frequent_messages, self.meters, self.stream, self.listener = frequent_messages, meters, stream, listener
+        self.ledger, self.store = context.ledger, context.ledger.store
+        self.parts: dict[str, Committed] = {}
+        self.tally = Tally()
+        self.trust = Trust([spec.cache for spec in engines if spec.cache], lambda line: say(line, stream))
 
-    find = partial(_frequent_chunks, context, shards, frequent_messages, attempts, meters, stream)
-    # While the engines load if the log is short. For a long log, before the actors occupy the cluster's CPUs.
-    beside = is_short(shards)
-    chunks = find() if todo and not beside else []
-    with Progress(sum(max(0, shard.rows) for shard in shards), tally, stream) as progress:
-        trust.tell = progress.say
-        if todo:
-            with ActorPool(context, engines, attempts, progress, meters, trust.distrusted, listener) as pool:
-                if beside:
-                    chunks = pool.load_while(partial(find, quiet=True))
-                first = Queue(frequent.missing(ledger.store, chunks), attempts)
-                progress.frequent(sum(chunk.rows for chunk in chunks))
-                pool.run(first, "label_frequent", done=answered)
-                progress.rows()
-                for chunk, reason in first.failed.items():
-                    progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
-                queue.retries = first.retries
-                pool.run(queue, "label", load_known(ledger.store) if chunks else None, done)
-        trust.close()
-    if queue.failed:
+    def finish(self) -> Summary:
+        """Count what earlier tries made, label the rest, and commit."""
+        self._recover()
+        queue = self._queue()
+        self._label(queue)
+        if queue.failed:
+            self._fail(queue)
+        return self._commit(queue.retries)
+
+    def _recover(self) -> None:
+        """Count the parts and the answers to frequent messages of earlier tries, each part verified."""
+        for messages, receipt in frequent.answered(self.store):
+            self._count_answers(messages, receipt)
+        made = self.ledger.committed_ids()
+        if not (ids := [shard.id for shard in self.plan.shards if shard.id in made]):
+            return
+        title = f"checks {len(ids):,} parts that an earlier run made"
+        with Stage("parts", title, "part", len(ids), self.stream, self.meters.survey) as stage:
+            for part in self.ledger.all_committed(ids):
+                self._count_part(part, fresh=False)
+                stage.update(len(self.parts))
+
+    def _queue(self) -> Queue:
+        """Return the shards without a part. Those that could not be read when they were planned have failed already."""
+        todo = [shard for shard in self.plan.shards if shard.id not in self.parts and not shard.reason]
+        return Queue(todo, self.attempts, failed={shard: shard.reason for shard in self.plan.shards if shard.reason})
+
+    def _label(self, queue: Queue) -> None:
+        """Label the run's most frequent messages once for all shards, and then the queue's shards."""
+        # While the engines load if the log is short. For a long log, before the actors occupy the cluster's CPUs.
+        beside = is_short(self.plan.shards)
+        chunks = self._frequent_chunks() if queue.open and not beside else []
+        rows = sum(max(0, shard.rows) for shard in self.plan.shards)
+        with Progress(rows, self.tally, self.stream) as progress:
+            self.trust.tell = progress.say
+            if queue.open:
+                with ActorPool(
+                    self.context, self.engines, self.attempts, progress, self.meters, self.trust.distrusted, self.listener
+                ) as pool:
+                    if beside:
+                        chunks = pool.load_while(partial(self._frequent_chunks, quiet=True))
+                    queue.retries = self._label_frequent(pool, chunks, progress)
+                    progress.rows()
+                    known = load_known(self.store) if chunks else None
+                    pool.run(queue, "label", known, lambda _, part: self._count_part(part))
+            self.trust.close()
+
+    def _frequent_chunks(self, quiet: bool = False) -> list[Shard]:
+        """Return the run's most frequent messages as chunks to label. Returns no chunks if a table cannot save work.
+
+        `quiet`: without progress of its own, beside another's.
+        """
+        readable = [shard for shard in self.plan.shards if not shard.reason]
+        if self.frequent_messages < 1 or len(readable) < 2:
+            return []
+        try:
+            if self.store.stat(frequent.MESSAGES) is None:
+                title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
+                shown = io.StringIO() if quiet else self.stream
+                with Stage("messages", title, "shard", len(readable), shown, self.meters.survey) as stage:
+                    find_frequent(self.context, readable, self.frequent_messages, stage, self.attempts)
+            return frequent.chunks(self.store)
+        except Exception as error:
+            # Without the table the run is slower but still correct.
+            say(f"goes on without the table of frequent messages: {reason_of(error)}", self.stream)
+            return []
+
+    def _label_frequent(self, pool: ActorPool, chunks: Sequence[Shard], progress: Progress) -> int:
+        """Label the chunks that have no answers yet. Returns the number of retries."""
+        queue = Queue(frequent.missing(self.store, chunks), self.attempts)
+        progress.frequent(sum(chunk.rows for chunk in chunks))
+        pool.run(queue, "label_frequent", done=lambda chunk, part: self._count_answers(chunk.rows, part.receipt))
+        for chunk, reason in queue.failed.items():
+            progress.say(f"{chunk.rows:,} frequent messages are left to their shards: {reason}")
+        return queue.retries
+
+    def _count_answers(self, messages: int, receipt: Receipt | None) -> None:
+        self.tally.answer(messages, receipt)
+        self.trust.weigh(receipt)
+
+    def _count_part(self, part: Committed, fresh: bool = True) -> None:
+        self.parts[part.receipt.shard] = part
+        self.tally.add(part, fresh)
+        self.trust.weigh(part.receipt)
+
+    def _fail(self, queue: Queue) -> NoReturn:
         with suppress(IntentError, OSError):
             # If the store fails too, the error must still say which shards failed.
-            ledger.record_failed(queue.failed)
-        raise ShardsFailed(_describe(queue.failed, queue.final, len(parts), ledger.store.uri))
-    summary = tally.summary(queue.retries, ledger.store.uri).leaving_out(plan.left_out)
-    started = time.monotonic()
-    try:
-        ledger.commit(plan, parts, summary.as_dict())
-    except ManifestLost:
-        frequent.forget(ledger.store)
-        raise
-    listener(Event("commit", time.monotonic() - started, {"parts": len(parts), "rows": summary.rows}))
-    frequent.forget(ledger.store)
-    return summary
+            self.ledger.record_failed(queue.failed)
+        raise ShardsFailed(_describe(queue.failed, queue.final, len(self.parts), self.store.uri))
 
-
-def _earlier_parts(ledger: Ledger, shards: Sequence[Shard], meters: Meters, stream: TextIO | None) -> dict[str, Committed]:
-    """Return the parts of earlier tries, by shard, each verified."""
-    made = ledger.committed_ids()
-    if not (ids := [shard.id for shard in shards if shard.id in made]):
-        return {}
-    parts: dict[str, Committed] = {}
-    title = f"checks {len(ids):,} parts that an earlier run made"
-    with Stage("parts", title, "part", len(ids), stream, meters.survey) as stage:
-        for part in ledger.all_committed(ids):
-            parts[part.receipt.shard] = part
-            stage.update(len(parts))
-    return parts
+    def _commit(self, retries: int) -> Summary:
+        """Write the manifest, and remove what only an unfinished run needs."""
+        summary = self.tally.summary(retries, self.store.uri).leaving_out(self.plan.left_out)
+        started = time.monotonic()
+        try:
+            self.ledger.commit(self.plan, self.parts, summary.as_dict())
+        except ManifestLost:
+            frequent.forget(self.store)
+            raise
+        facts = {"parts": len(self.parts), "rows": summary.rows}
+        self.listener(Event("commit", time.monotonic() - started, facts))
+        frequent.forget(self.store)
+        return summary
 
 
 def _describe(failed: dict[Shard, str], final: int, done: int, uri: str) -> str:
@@ -252,32 +301,3 @@ def _remedy(failed: dict[Shard, str], final: int) -> str:
     told += [f"{unread} could not be read when they were planned: {anew}"] if unread else []
     told += [f"{final} fail again as they are: do what each says, or {anew}"] if final else []
     return "; ".join(told)
-
-
-def _frequent_chunks(
-    context: RunContext,
-    shards: Sequence[Shard],
-    limit: int,
-    attempts: int,
-    meters: Meters,
-    stream: TextIO | None,
-    quiet: bool = False,
-) -> list[Shard]:
-    """Return the run's most frequent messages as chunks to label. Returns no chunks if a table cannot save work.
-
-    `quiet`: without progress of its own, beside another's.
-    """
-    store, readable = context.ledger.store, [shard for shard in shards if not shard.reason]
-    if limit < 1 or len(readable) < 2:
-        return []
-    try:
-        if store.stat(frequent.MESSAGES) is None:
-            title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
-            shown = io.StringIO() if quiet else stream
-            with Stage("messages", title, "shard", len(readable), shown, meters.survey) as stage:
-                find_frequent(context, readable, limit, stage, attempts)
-        return frequent.chunks(store)
-    except Exception as error:
-        # Without the table the run is slower but still correct.
-        say(f"goes on without the table of frequent messages: {reason_of(error)}", stream)
-        return []

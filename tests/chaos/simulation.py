@@ -210,7 +210,7 @@ def ledger(world: World, party: Party) -> Ledger:
 
 
 def driver(party: Party) -> str:
-    """`classify_log` and `run_shards`, with threads in the place of Ray's actors."""
+    """The stages of a run, with threads in the place of Ray's actors."""
     world, book = party.world, ledger(party.world, party)
     if found := book.manifest():
         book.close(found["summary"])
