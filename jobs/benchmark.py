@@ -15,10 +15,10 @@ from intent.benchmark.engines import Bench, Result, Row, compared, plan, result,
 from intent.benchmark.meters import Workload
 from intent.benchmark.report import render_json, render_markdown, render_text
 from intent.config import BenchmarkConfig
+from intent.dataset import dataset
 from intent.errors import ConfigError
 from intent.evaluate.machine import machine
 from intent.storage import StorageOptions, open_store
-from intent.synth import dataset
 from jobs.app import Steps, cluster, job, say
 from jobs.catalogs import measure_catalogs
 from jobs.fan_out import measure_cached_nights, measure_night

@@ -13,10 +13,10 @@ from intent import artifacts
 from intent.artifacts import Artifact, Files
 from intent.artifacts.lineage import Lineage
 from intent.config import CalibrateConfig
+from intent.dataset import dataset
 from intent.engine import calibration
 from intent.errors import require
 from intent.storage import StorageOptions
-from intent.synth import dataset
 from intent.task.schema import IntentSchema
 from jobs.app import Steps, cluster, job, say
 from jobs.nodes import room

@@ -13,6 +13,7 @@ from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import CASCADE, LINEAR, SVM, VariantSpec
+from intent.dataset import dataset
 from intent.engine.cascade import Threshold
 from intent.engine.embedding import write_embedding
 from intent.engine.linear import require_one_choice
@@ -21,7 +22,6 @@ from intent.errors import ConfigError
 from intent.evaluate.metrics import is_right
 from intent.progress import Steps
 from intent.storage import StorageOptions
-from intent.synth import dataset
 from intent.task.schema import IntentSchema
 from intent.train.linear import fit_embedding, fit_svm
 

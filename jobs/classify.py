@@ -12,8 +12,7 @@ from intent.artifacts.variant import EMBEDDING, LINEAR, SVM, VariantSpec
 from intent.config import ClassifyConfig
 from intent.engine.config import Device
 from intent.errors import require
-from intent.lake import DELTA, ICEBERG
-from intent.lake.target import open_target
+from intent.lake import DELTA, ICEBERG, open_target
 from intent.run import progress
 from intent.run.actor_pool import EngineSpec
 from intent.run.columns import Columns

@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from intent.artifacts.lineage import Lineage
 from intent.config import ClassifyConfig
+from intent.dataset.dataset import parquet
 from intent.evaluate.report import REPORT, render_text
 from intent.progress import time_of
 from intent.run.progress import Summary
 from intent.storage import Store, open_store
 from intent.synth.config import DataConfig
 from intent.synth.corpus import Corpus
-from intent.synth.dataset import parquet
 from jobs.app import cluster, job, say
 from jobs.classify import classify, describe
 from jobs.evaluate import evaluate, results_at

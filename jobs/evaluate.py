@@ -12,6 +12,7 @@ from intent.artifacts.loader import classifier_loader
 from intent.artifacts.selection import select
 from intent.artifacts.variant import VariantSpec
 from intent.config import JobConfig
+from intent.dataset import dataset
 from intent.engine.config import Device
 from intent.errors import IntentError, require
 from intent.evaluate import hosted, measurement, scope
@@ -21,7 +22,6 @@ from intent.evaluate.results import Asked, Measured, Sources, hosted_result, ref
 from intent.hardware import CPU, GPU, price
 from intent.openai import require_key
 from intent.storage import StorageOptions
-from intent.synth import dataset
 from jobs.app import Steps, cluster, command, job, reason_of, say
 from jobs.nodes import Place, alone, fitting, places
 from jobs.reports import Reports

@@ -15,18 +15,18 @@ import pyarrow.compute as pc
 from intent import artifacts
 from intent.artifacts.lineage import Lineage
 from intent.config import JobConfig
+from intent.dataset import dataset, labelled
+from intent.dataset.deduplicate import Evaluation, keys, text_keys
+from intent.dataset.example import from_table, to_table
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.openai import Endpoint
 from intent.storage import open_store
-from intent.synth import dataset, teacher
+from intent.synth import teacher
 from intent.synth.card import card
 from intent.synth.chart import picture
 from intent.synth.config import CatalogSource, DataConfig, HeldOut
 from intent.synth.corpus import BLOCK, Corpus
-from intent.synth.example import from_table, to_table
-from intent.synth.quality import Evaluation, keys, text_keys
-from intent.task import labelled
 from intent.task.schema import INTENTS, IntentSchema, items_of
 from jobs.app import Steps, cluster, job, say
 from jobs.context import require_trainable

@@ -10,6 +10,7 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
 from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
 from intent.config import JobConfig
+from intent.dataset import dataset
 from intent.engine import parity
 from intent.engine.context import config_tokens
 from intent.engine.load import EngineOptions, load_classifier
@@ -18,7 +19,6 @@ from intent.errors import ConfigError, IntentError
 from intent.progress import Report, polled, unreported
 from intent.quantize import contents
 from intent.storage import StorageOptions
-from intent.synth import dataset
 from intent.task.prompt import Prompt, load_tokenizer
 from intent.task.schema import IntentSchema
 from jobs import cascade

@@ -11,9 +11,9 @@ from intent.artifacts import Artifact, ArtifactRecord, Files
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.record import RECORD
 from intent.config import RetrieverConfig
+from intent.dataset import dataset
 from intent.retrieve.training import Recipe
 from intent.storage import StorageOptions
-from intent.synth import dataset
 from intent.task.schema import items_of
 from jobs.app import cluster, job, say
 from jobs.generate import generate

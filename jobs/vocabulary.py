@@ -9,7 +9,7 @@ from intent import artifacts
 from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
 from intent.config import VocabularyConfig
-from intent.synth import dataset
+from intent.dataset import dataset
 from intent.task.prompt import Prompt, load_tokenizer
 from intent.train import vocabulary
 from jobs.app import Steps, cluster, job, say

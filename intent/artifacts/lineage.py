@@ -17,6 +17,7 @@ from intent.artifacts import Artifact, ArtifactRecord, artifact_uri, file_sha256
 from intent.artifacts.source import pinned, source_content
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import JobConfig
+from intent.dataset import labelled
 from intent.engine import calibration, parity
 from intent.errors import ConfigError
 from intent.evaluate import gold
@@ -25,7 +26,6 @@ from intent.retrieve.index import BORDER, CORE
 from intent.retrieve.retriever import SHIPPED
 from intent.synth import language
 from intent.synth.config import CatalogSource, DataConfig, TeacherConfig
-from intent.task import labelled
 from intent.task.catalog import Catalog
 from intent.task.prompt import Prompt
 from intent.train import vocabulary

@@ -13,12 +13,12 @@ from typing import cast
 import numpy as np
 
 from intent.benchmark.large_catalog import LargeCorpus, asked, products
+from intent.dataset.example import Example
 from intent.engine import Prediction
 from intent.engine.shelved import Asked, Shelved
 from intent.evaluate.speed import peak_bytes
 from intent.retrieve.index import Index
 from intent.retrieve.retriever import SHIPPED, Retriever
-from intent.synth.example import Example
 from intent.task.prompt import Prompt
 from intent.task.schema import IntentSchema, same
 

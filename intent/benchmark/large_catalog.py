@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from random import Random
 
+from intent.dataset.example import Example
 from intent.errors import ConfigError
 from intent.retrieve.index import Index
 from intent.retrieve.route import NOWHERE, route
 from intent.synth.corpus import Corpus
-from intent.synth.example import Example
 from intent.synth.language import Language, load
 from intent.synth.lexicon import ODD, Idea, ideas, kinds
 from intent.synth.shelf import Product, Shelf, ontology, qualities, words

@@ -7,11 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from intent.artifacts import Artifact, ArtifactRecord, make
+from intent.dataset import dataset
+from intent.dataset.example import Example, to_table
 from intent.errors import ConfigError
 from intent.storage import StorageOptions, sha256
-from intent.synth import dataset
 from intent.synth.card import card
-from intent.synth.example import Example, to_table
 from intent.task.schema import INTENTS
 
 HALVES = ("guide", "measure")

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint
+from intent.dataset import dataset
+from intent.dataset.example import Example
 from intent.engine import Prediction, Status
 from intent.evaluate.measurement import PREDICTIONS, SPLIT, from_table, to_table
 from intent.openai import Chat, Endpoint, EndpointConfig, EndpointFailed, Reply
 from intent.progress import Report, counted, unreported
 from intent.storage import StorageOptions, open_store
-from intent.synth import dataset
-from intent.synth.example import Example
 from intent.task.schema import NONE, IntentSchema
 
 SYSTEM = """You label what a shopper wrote to an online shop. `task` says what a label means, `schema` is the JSON Schema of a

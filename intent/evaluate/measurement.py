@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint
 from intent.artifacts.loader import ClassifierLoader
+from intent.dataset import dataset
+from intent.dataset.example import Example
 from intent.engine import Prediction, Status
 from intent.errors import IntentError
 from intent.evaluate.scope import has_outside
@@ -26,8 +28,6 @@ from intent.evaluate.speed import measure as measure_speed
 from intent.hardware import GPU, Hardware
 from intent.progress import Report, unreported
 from intent.storage import StorageOptions
-from intent.synth import dataset
-from intent.synth.example import Example
 
 # Raise it when the same settings are measured in another way.
 VERSION = 1

@@ -7,8 +7,8 @@ from typing import cast
 
 import numpy as np
 
+from intent.dataset.example import Example
 from intent.engine import Prediction, Status
-from intent.synth.example import Example
 from intent.task.schema import INTENTS, Intent, IntentSchema, Item, answer_key, items_of, same
 
 BINS = 10

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from intent.artifacts import Artifact, ArtifactRecord, Files, code_version, find
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import VariantSpec
+from intent.dataset import dataset
+from intent.dataset.example import Example
 from intent.engine import Prediction
 from intent.evaluate import hosted, scope
 from intent.evaluate.measurement import SPLIT, Trial
 from intent.evaluate.metrics import agreement, agreement_by_slot, confusion, is_right, loss, score
 from intent.evaluate.speed import Speed
 from intent.storage import StorageOptions
-from intent.synth import dataset
-from intent.synth.example import Example
 from intent.task.schema import IntentSchema
 
 WORST = 20

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from intent.dataset.example import Example
 from intent.engine import Prediction, Status
 from intent.evaluate.metrics import bootstrap
-from intent.synth.example import Example
 from intent.task.schema import Choice, Intent, IntentSchema, items_of
 
 

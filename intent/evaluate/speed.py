@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from intent.dataset.example import Example
 from intent.engine import Classifier, Prediction
 from intent.hardware import CrowdMeter, EnergyMeter
 from intent.progress import Report, polled, unreported
-from intent.synth.example import Example
 
 WARM_UP, ALONE = 32, 64
 

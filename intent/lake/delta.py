@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 
 from intent.errors import ConfigError
-from intent.lake import Snapshot, Where, endpoint_of, need, one_line, plain
+from intent.lake.snapshot import Snapshot, Where, endpoint_of, need, one_line, plain
 from intent.storage import Blob, StorageOptions
 
 EXTRA = "delta"

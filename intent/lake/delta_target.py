@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from intent.artifacts import fingerprint
 from intent.errors import ConfigError, IntentError
-from intent.lake import need, one_line, plain
 from intent.lake.delta import EXTRA, PURGE, open_table, storage_options
+from intent.lake.snapshot import need, one_line, plain
 from intent.lake.target import NIGHT, RUN, Labels, aligned, other_run, require_fits, require_partitions
 from intent.storage import StorageOptions
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from intent.artifacts import fingerprint
 from intent.errors import ConfigError, CorruptData
-from intent.lake import HIVE_NULL
+from intent.lake.snapshot import HIVE_NULL
 from intent.lake.target import NIGHT, Labels, aligned, require_partitions
 from intent.storage import StorageOptions, Store, open_store
 

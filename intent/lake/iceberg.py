@@ -11,7 +11,7 @@ from functools import cached_property, reduce
 import pyarrow as pa
 
 from intent.errors import ConfigError
-from intent.lake import ICEBERG, Snapshot, Where, endpoint_of, need, one_line, plain
+from intent.lake.snapshot import ICEBERG, Snapshot, Where, endpoint_of, need, one_line, plain
 from intent.storage import Blob, StorageOptions
 
 EXTRA = "iceberg"

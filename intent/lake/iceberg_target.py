@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from intent.artifacts import fingerprint
 from intent.errors import ConfigError, IntentError
-from intent.lake import one_line, plain
 from intent.lake.iceberg import load_table, open_catalog
+from intent.lake.snapshot import one_line, plain
 from intent.lake.target import NIGHT, PARTS, RUN, Labels, aligned, other_run, require_fits, require_partitions
 from intent.storage import StorageOptions
 

@@ -9,8 +9,6 @@ from typing import Protocol
 import pyarrow as pa
 
 from intent.errors import ConfigError, RunMismatch
-from intent.lake import DELTA, ICEBERG, split
-from intent.storage import StorageOptions
 
 # The properties of a commit.
 RUN, NIGHT, PARTS = "intent.run", "intent.night", "intent.parts"
@@ -59,20 +57,6 @@ class Target(Protocol):
         """Publish the labels, or find them published. Returns the version. Raises RunMismatch if another run's labels are
         there.
         """
-
-
-def open_target(uri: str, partition_by: Sequence[str], options: StorageOptions) -> Target:
-    if uri.startswith(ICEBERG):
-        from intent.lake.iceberg_target import IcebergTarget
-
-        return IcebergTarget(split(uri)[0], tuple(partition_by), options)
-    if uri.startswith(DELTA):
-        from intent.lake.delta_target import DeltaTarget
-
-        return DeltaTarget(uri.removeprefix(DELTA), tuple(partition_by), options)
-    from intent.lake.folder_target import FolderTarget
-
-    return FolderTarget(uri, tuple(partition_by), options)
 
 
 def other_run(uri: str, night: str, theirs: str, more: str = "") -> RunMismatch:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from intent import __version__
-from intent.observe import Subject, said
+from intent.observe.subject import Subject, said
 from intent.run.events import Event
 from intent.run.ledger import LABELLED, REJECTED
 from intent.run.progress import Summary

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from intent.observe import Subject, said
+from intent.observe.subject import Subject, said
 from intent.run.events import Event
 from intent.run.progress import Summary
 

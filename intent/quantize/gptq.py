@@ -1,29 +1,15 @@
 """Quantize a 16-bit checkpoint to GPTQ (Frantar et al., arXiv 2210.17323) with GPTQModel, calibrated on the task's prompts."""
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from intent.artifacts.variant import Precision
+from intent.engine.gptq import import_gptqmodel
 from intent.errors import ConfigError
 from intent.progress import Report, unreported
 
 GROUP_SIZES = (16, 32, 64, 128, 256)
-
-
-@contextmanager
-def quiet_gptqmodel() -> Iterator:
-    """Import gptqmodel with a worker pool that fits this machine and with its log reduced to warnings."""
-    import logging
-
-    # With fewer workers than its loader requests, gptqmodel refuses to start on one or two cores.
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, os.cpu_count() or 1)))
-    logging.getLogger("gptqmodel").setLevel(logging.WARNING)
-    import gptqmodel
-
-    yield gptqmodel
 
 
 def best_device() -> str:
@@ -63,13 +49,13 @@ def quantize(
 
     check_group_size(checkpoint, group_size)
     calibration = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in sequences]
-    with quiet_gptqmodel() as gptqmodel:
-        config = gptqmodel.QuantizeConfig(bits=bits, group_size=group_size, desc_act=act_order, act_group_aware=not act_order)
-        model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=pick_precision(Precision.auto, device))
-        model.layer_callback = _Layers(json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"], report)
-        model.quantize(calibration, batch_size=4)
-        report(0, 0, "", "saves")
-        model.save(str(target))
+    gptqmodel = import_gptqmodel()
+    config = gptqmodel.QuantizeConfig(bits=bits, group_size=group_size, desc_act=act_order, act_group_aware=not act_order)
+    model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=pick_precision(Precision.auto, device))
+    model.layer_callback = _Layers(json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"], report)
+    model.quantize(calibration, batch_size=4)
+    report(0, 0, "", "saves")
+    model.save(str(target))
 
 
 class _Layers:

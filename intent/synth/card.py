@@ -4,9 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import quantiles
 
-from intent.synth.example import Example
+from intent.dataset.deduplicate import deduplicate, leaks
+from intent.dataset.example import Example
+from intent.synth.contradictions import contradictions
 from intent.synth.language import available
-from intent.synth.quality import contradictions, deduplicate, leaks
 from intent.task.schema import INTENTS, Item, items_of
 
 BAR = 24

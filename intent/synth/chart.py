@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from intent.dataset.example import Example
 from intent.synth.card import first_slot, kind
-from intent.synth.example import Example
 
 WIDTH, LABEL, ROW, GAP = 760, 190, 20, 46
 LENGTHS = ((0, 10), (10, 20), (20, 40), (40, 60), (60, 90), (90, 130), (130, 200), (200, 10_000))

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache, partial
 from random import Random
 
+from intent.dataset.example import Example
 from intent.errors import ConfigError
 from intent.synth import market, noise
 from intent.synth.basket import Basket
-from intent.synth.example import Example
 from intent.synth.grammar import Parts
 from intent.synth.language import load
 from intent.synth.lexicon import ODD, Pool, ideas, kinds

@@ -1,22 +1,19 @@
 """What keyboards, hurry and voice recognition do to a message without changing what it means."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from random import Random
 
 from intent.synth.language import Language
+from intent.task.text import without_accents
 
 NEAR = {
     "a": "sq", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "k": "jl", "l": "k",
     "m": "n", "n": "bm", "o": "ip", "p": "o", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb", "w": "qe", "y": "tu",
 }  # fmt: skip
 EMOJI = ("🙂", "🙏", "😊", "👍", "🛒", "❤️", "😅", "😂", "🤔", "✨", "👀", "🥰", "🙈", "‼️", "💪", "🤷")
-DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "đ": "dj", "Đ": "Dj"})
-LAST_ACCENTED = "\u0530"  # Latin, Greek and Cyrillic letters come before it
 # What is not heard, but for what stands within a number: "1,5".
 SPOKEN_MARKS = re.compile(r"(?<=\d)[,/](?=\d)|([^\w\s'’.%-]|[.-]+(?=\s|$)|(?<=\s)-)")
-PLAIN = str.maketrans({"ß": "ss", "đ": "d", "Đ": "D", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "œ": "oe", "æ": "ae"})
 
 
 def disturb(message: str, language: Language, rng: Random, weights: Mapping[str, float], phenomena: list[str]) -> str:
@@ -65,21 +62,6 @@ def unpunctuated(text: str) -> str:
     """As typed in a hurry: no punctuation at the ends of words, no English apostrophes ("dont")."""
     text = re.sub(r"[,;:!?…]+(?=\s|$)|\.+(?=\s|$)|[¿¡]", "", text)
     return re.sub(r"(?<=[a-z])['’](?=(?:t|s|m|re|ve|ll|d)\b)", "", text)
-
-
-def without_accents(text: str, digraphs: bool = False) -> str:
-    """Without accents; `digraphs` writes ü as ue, as on a foreign keyboard."""
-    if text.isascii():
-        return text
-    text = unicodedata.normalize("NFC", text).translate(DIGRAPHS if digraphs else PLAIN)
-    kept, after_accented = [], False
-    for c in unicodedata.normalize("NFD", text):
-        # In other scripts a mark is no accent but a letter: "ビ" is no "ヒ".
-        if not unicodedata.combining(c):
-            after_accented = c < LAST_ACCENTED
-        if not (after_accented and unicodedata.combining(c)):
-            kept.append(c)
-    return unicodedata.normalize("NFC", "".join(kept))
 
 
 def typo(text: str, rng: Random) -> str:

@@ -1,8 +1,8 @@
 """Messages that a larger model writes for given intents, and what it takes to believe them.
 
 Knows prompts and checks; the endpoint is anything that answers chats. Everything that varies goes into the prompt as JSON
-data. An answer counts only if it parses, keeps to the rules of `quality.py`, and, with a judge, is labelled the same by the
-endpoint when it sees the message alone.
+data. An answer counts only if it parses, keeps to the rules of `contradictions.py`, and, with a judge, is labelled the same by
+the endpoint when it sees the message alone.
 """
 
 import json
@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from intent.dataset.deduplicate import Evaluation, message_key, normal_form
+from intent.dataset.example import Example
 from intent.openai import Chat, Endpoint, Reply
 from intent.progress import Report, counted, unreported
 from intent.synth.config import TeacherConfig
-from intent.synth.example import Example
-from intent.synth.quality import Evaluation, contradictions, message_key, normal_form
+from intent.synth.contradictions import contradictions
 from intent.task.catalog import normalize
 from intent.task.schema import Intent, IntentSchema, items_of, same
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from intent.dataset.example import Example
 from intent.engine import output
 from intent.engine.automaton import Automaton, Target
-from intent.synth.example import Example
 from intent.task.prompt import Prompt
 from intent.task.schema import IntentSchema
 from intent.train.attention import PADDING, PREFIX, layout

@@ -10,11 +10,11 @@ import numpy as np
 
 from intent.artifacts import file_sha256
 from intent.artifacts.variant import SVM, VariantSpec
+from intent.dataset.example import Example
 from intent.engine import calibration, embedding
 from intent.engine.linear import Features, LinearClassifier, require_one_choice
 from intent.engine.svm import Tfidf, vectorizers
 from intent.errors import ConfigError, CorruptData
-from intent.synth.example import Example
 from intent.task.catalog import normalize
 from intent.task.schema import IntentSchema
 

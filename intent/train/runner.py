@@ -12,11 +12,11 @@ import ray
 from ray.util.queue import Empty, Queue
 
 from intent.artifacts import Artifact, Files, fetch
+from intent.dataset import dataset
+from intent.dataset.example import Example
 from intent.engine.config import Device
 from intent.errors import IntentError
 from intent.storage import StorageOptions, open_store
-from intent.synth import dataset
-from intent.synth.example import Example
 from intent.train.config import TrainConfig
 
 if TYPE_CHECKING:

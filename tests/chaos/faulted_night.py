@@ -35,6 +35,7 @@ from servers import BUCKET, free_port, wait_for
 
 from intent.benchmark import stub
 from intent.benchmark.fan_out import IDENTITY
+from intent.dataset.example import Example
 from intent.engine import Classifier
 from intent.engine.svm import load_svm, write_svm
 from intent.evaluate.machine import machine
@@ -43,7 +44,6 @@ from intent.run.config import FleetConfig
 from intent.run.driver import classify_log
 from intent.run.ledger import LABELLED, REJECTED, Ledger
 from intent.storage import StorageOptions, Store, open_store
-from intent.synth.example import Example
 from intent.task.schema import Choice, IntentSchema
 from intent.train.linear import fit_svm
 

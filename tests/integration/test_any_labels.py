@@ -10,8 +10,8 @@ import yaml
 from intent import artifacts
 from intent.artifacts.lineage import Lineage
 from intent.config import ClassifyConfig
+from intent.dataset import dataset
 from intent.storage import open_store
-from intent.synth import dataset
 from jobs.app import load_config
 from jobs.classify import classify
 from jobs.evaluate import REPORT, evaluate, results_at

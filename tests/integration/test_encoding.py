@@ -8,10 +8,10 @@ import pytest
 
 from intent import artifacts
 from intent.artifacts import ArtifactRecord
+from intent.dataset import dataset
+from intent.dataset.example import to_table
 from intent.storage import StorageOptions
-from intent.synth import dataset
 from intent.synth.corpus import Corpus
-from intent.synth.example import to_table
 from intent.task.schema import IntentSchema
 from intent.train.config import TrainConfig
 from intent.train.runner import TrainRequest, _encoded

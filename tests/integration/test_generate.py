@@ -6,10 +6,10 @@ import pytest
 
 from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
+from intent.dataset.dataset import CARD, SPLITS, read_catalogs, read_split
+from intent.dataset.deduplicate import message_key
 from intent.errors import ConfigError
-from intent.synth.dataset import CARD, SPLITS, read_catalogs, read_split
 from intent.synth.phenomena import SCENARIOS, SURFACE
-from intent.synth.quality import message_key
 from intent.task.schema import items_of
 from jobs.app import load_config
 from jobs.generate import generate

@@ -11,9 +11,9 @@ from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import VariantSpec
 from intent.config import ClassifyConfig
+from intent.dataset import dataset
 from intent.errors import ConfigError
 from intent.storage import open_store
-from intent.synth import dataset
 from jobs.app import load_config
 from jobs.classify import classify
 from jobs.evaluate import evaluate, results_at

@@ -13,10 +13,10 @@ from intent import artifacts
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import find_models
 from intent.config import ClassifyConfig
+from intent.dataset import dataset
 from intent.engine import calibration
 from intent.errors import ConfigError, CorruptData, MissingArtifact
 from intent.storage import open_store
-from intent.synth import dataset
 from jobs.app import load_config
 from jobs.calibrate import margins
 from jobs.classify import classify

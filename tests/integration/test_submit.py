@@ -16,8 +16,8 @@ from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.registry import publish_models
 from intent.artifacts.variant import VariantSpec
+from intent.dataset import dataset
 from intent.storage import StorageOptions, open_store
-from intent.synth import dataset
 from jobs.app import load_config
 from tests.tiny import write_checkpoint
 

@@ -5,9 +5,9 @@ import pytest
 from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
 from intent.config import JobConfig
-from intent.synth import dataset
+from intent.dataset import dataset
+from intent.dataset.dataset import read_split
 from intent.synth.config import CatalogSource
-from intent.synth.dataset import read_split
 from jobs.app import load_config
 from jobs.generate import generate
 

@@ -13,7 +13,7 @@ import tables
 
 from intent.engine import Status
 from intent.errors import ConfigError, CorruptData, ManifestLost, Quarantined, RunMismatch, StoreUnfit
-from intent.lake.target import open_target
+from intent.lake import open_target
 from intent.nightly import promotion
 from intent.nightly.config import GateConfig
 from intent.nightly.journal import Journal

@@ -12,10 +12,10 @@ import pytest
 
 from intent import artifacts
 from intent.artifacts import ArtifactRecord, Files
+from intent.dataset import dataset
 from intent.errors import ConfigError, CorruptData
 from intent.storage import StorageOptions, open_store
 from intent.storage.s3 import S3Store
-from intent.synth import dataset
 
 RECORD = ArtifactRecord("variant-gptq", {}, {})
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from intent.dataset.example import Example
 from intent.engine.reference import load_reference
-from intent.synth.example import Example
 from intent.task.prompt import load_tokenizer
 from intent.train import attention
 from intent.train.batches import batches, decisions, encode, loss, pack, pieces

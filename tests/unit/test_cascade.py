@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from intent.artifacts.variant import VariantSpec
+from intent.dataset.example import Example
 from intent.engine import Prediction, Status
 from intent.engine.cascade import NEVER, Cascade, Threshold
 from intent.engine.config import Device
@@ -16,7 +17,6 @@ from intent.engine.svm import load_svm, write_svm
 from intent.errors import ConfigError
 from intent.run.columns import Columns
 from intent.run.worker import Worker
-from intent.synth.example import Example
 from intent.task.prompt import Prompt
 from intent.train.linear import fit_svm
 from tests.tiny import CART, LABELS, write_checkpoint

@@ -10,6 +10,7 @@ import pytest
 
 from intent.artifacts.variant import Precision, VariantSpec
 from intent.engine import Status, unpacked
+from intent.engine import gptq as gptq_engine
 from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier
 from intent.engine.gguf import GgufForward
@@ -213,11 +214,8 @@ def test_gemma_is_refused_in_float16(checkpoint):
 
 
 def test_gptq_computes_in_float16_on_no_card(monkeypatch, tmp_path):
-    import contextlib
 
     import torch
-
-    from intent.quantize import gptq as quantize
 
     seen = []
 
@@ -228,7 +226,7 @@ def test_gptq_computes_in_float16_on_no_card(monkeypatch, tmp_path):
     package = SimpleNamespace(GPTQModel=SimpleNamespace(load=load), BACKEND=SimpleNamespace(GPTQ_TORCH=1, AUTO=2))
     (tmp_path / "quantize_config.json").write_text('{"sym": true}')
     monkeypatch.setattr(unpacked, "replace_linears", lambda *layers: None)
-    monkeypatch.setattr(quantize, "quiet_gptqmodel", lambda: contextlib.nullcontext(package))
+    monkeypatch.setattr(gptq_engine, "import_gptqmodel", lambda: package)
     for bfloat16 in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=bfloat16: has)
         for device in ("cuda", "cpu"):

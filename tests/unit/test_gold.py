@@ -8,10 +8,10 @@ from omegaconf import OmegaConf
 
 from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
+from intent.dataset.dataset import read_catalogs, read_split
 from intent.errors import ConfigError, MissingArtifact
 from intent.evaluate.gold import HALVES, load, messages, publish
 from intent.storage import StorageOptions
-from intent.synth.dataset import read_catalogs, read_split
 from intent.task.catalog import Catalog, normalize
 from intent.task.config import SchemaConfig
 from intent.task.schema import INTENTS, items_of

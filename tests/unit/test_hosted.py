@@ -5,13 +5,13 @@ import json
 import pytest
 
 from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint, make
+from intent.dataset import dataset
+from intent.dataset.example import Example, to_table
 from intent.engine import Status
 from intent.evaluate import hosted
 from intent.evaluate.results import hosted_result
 from intent.openai import Endpoint, EndpointConfig, EndpointFailed
 from intent.storage import StorageOptions, open_store
-from intent.synth import dataset
-from intent.synth.example import Example, to_table
 from tests.endpoints import FakeEndpoint
 from tests.tiny import BASKET, CART, NAMES
 from tests.unit.test_report import XEON, measured

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from intent.dataset import labelled
 from intent.errors import ConfigError, CorruptData
-from intent.task import labelled
 from intent.task.config import LabelledConfig
 from tests.tiny import BASKET, CART, LABELS, NAMES
 

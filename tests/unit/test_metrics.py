@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from intent.dataset.example import Example
 from intent.engine import Prediction, Status
 from intent.evaluate.measurement import from_table, to_table
 from intent.evaluate.metrics import agreement, agreement_by_slot, bootstrap, confusion, loss, score
-from intent.synth.example import Example
 from tests.tiny import BASKET, CART
 
 MILK, TWO, NONE = (

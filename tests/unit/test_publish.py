@@ -20,10 +20,10 @@ from pyiceberg.catalog import load_catalog
 from servers import BUCKET
 
 from intent.errors import ConfigError, CorruptData, IntentError, RunMismatch
-from intent.lake import iceberg_target
+from intent.lake import iceberg_target, open_target
 from intent.lake.delta_target import DeltaTarget
 from intent.lake.iceberg_target import IcebergTarget
-from intent.lake.target import NIGHT, PARTS, RUN, Labels, open_target
+from intent.lake.target import NIGHT, PARTS, RUN, Labels
 from intent.run.columns import Columns, partitions
 from intent.run.driver import identify
 from intent.run.ledger import Ledger

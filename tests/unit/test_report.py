@@ -15,6 +15,7 @@ from intent.artifacts.lineage import Lineage
 from intent.artifacts.loader import ClassifierLoader
 from intent.artifacts.selection import select
 from intent.artifacts.variant import VariantSpec
+from intent.dataset.example import Example
 from intent.engine import Prediction
 from intent.engine.load import EngineOptions
 from intent.errors import ConfigError
@@ -26,7 +27,6 @@ from intent.evaluate.results import Asked, Measured, Sources, results_of
 from intent.evaluate.speed import Speed
 from intent.hardware import CPU, GPU, Hardware
 from intent.storage import StorageOptions
-from intent.synth.example import Example
 from intent.task.prompt import Prompt
 from jobs import evaluate
 from jobs.app import load_config

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from intent.dataset.example import Example
 from intent.engine import Prediction, Status, abstain
 from intent.evaluate.scope import has_outside, macro_f1, measure, of_labels, threshold_at
-from intent.synth.example import Example
 from intent.task.schema import Choice, IntentSchema
 from tests.tiny import BASKET, CART, LABELS
 

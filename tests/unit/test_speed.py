@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from intent import hardware
+from intent.dataset.example import Example
 from intent.engine import Prediction
 from intent.errors import IntentError
 from intent.evaluate import speed as speed_of
 from intent.evaluate.measurement import time_limit
 from intent.evaluate.speed import measure
-from intent.synth.example import Example
 
 
 @dataclass

@@ -7,16 +7,17 @@ from dataclasses import replace
 
 import pytest
 
+from intent.dataset.deduplicate import deduplicate, leaks
+from intent.dataset.example import Example, from_table, to_table
 from intent.errors import ConfigError
 from intent.synth import language as module
 from intent.synth import validate
 from intent.synth.card import card
 from intent.synth.chart import picture
+from intent.synth.contradictions import contradictions
 from intent.synth.corpus import BLOCK, Corpus
-from intent.synth.example import Example, from_table, to_table
 from intent.synth.language import available
 from intent.synth.phenomena import LIST_SURFACE, LISTING, LISTS, ONE_ONLY, SCENARIOS, SURFACE
-from intent.synth.quality import contradictions, deduplicate, leaks
 from intent.task.catalog import Catalog
 from intent.task.schema import INTENTS, Choice, Count, Entity, IntentSchema, items_of
 from jobs.generate import _shares

@@ -4,11 +4,11 @@ from random import Random
 
 import pytest
 
+from intent.dataset.deduplicate import message_key
 from intent.synth import noise
 from intent.synth.grammar import expand, names, parse
 from intent.synth.language import load
 from intent.synth.noise import voice
-from intent.synth.quality import message_key
 
 
 def test_a_slip_stays_within_one_word_and_spares_numbers_and_sizes():

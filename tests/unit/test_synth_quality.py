@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from intent.dataset.deduplicate import deduplicate, leaks
+from intent.dataset.example import Example, from_table, to_table
 from intent.synth.card import card
 from intent.synth.chart import picture
+from intent.synth.contradictions import contradictions
 from intent.synth.corpus import Corpus
-from intent.synth.example import Example, from_table, to_table
-from intent.synth.quality import contradictions, deduplicate, leaks
 from intent.task.catalog import Catalog
 from intent.task.schema import Choice, Count, Entity, IntentSchema
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from intent.dataset.example import Example
 from intent.openai import Endpoint, EndpointConfig
 from intent.synth.card import card
 from intent.synth.config import TeacherConfig
-from intent.synth.example import Example
 from intent.synth.teacher import JUDGE, LIST_JUDGE, Teacher, report
 from tests.endpoints import FakeEndpoint
 from tests.tiny import BASKET, CART

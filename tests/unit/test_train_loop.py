@@ -14,10 +14,10 @@ import ray
 import torch
 from ray.train import ControllerError, WorkerGroupError
 
+from intent.dataset.example import Example
 from intent.engine import calibration
 from intent.engine.config import Device
 from intent.errors import ConfigError, IntentError
-from intent.synth.example import Example
 from intent.task.prompt import load_tokenizer
 from intent.train import loop, runner
 from intent.train.batches import encode

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from intent.artifacts.files import Files
+from intent.dataset.example import Example, from_table
 from intent.errors import MissingArtifact
-from intent.synth.example import Example, from_table
 from intent.task.schema import IntentSchema
 
 SPLITS = ("train", "validation", "test")

@@ -14,13 +14,13 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from intent.dataset.dataset import SPLITS
+from intent.dataset.deduplicate import Evaluation, deduplicate, message_key, normal_form
+from intent.dataset.example import Example
 from intent.errors import ConfigError, CorruptData
 from intent.storage import StorageOptions, sha256
 from intent.storage.table import CsvFile, Lacking, Unreadable, decoded, ending_of
 from intent.storage.table import read_files as read_tables
-from intent.synth.dataset import SPLITS
-from intent.synth.example import Example
-from intent.synth.quality import Evaluation, deduplicate, message_key, normal_form
 from intent.task.catalog import normalize, one_line
 from intent.task.config import LabelledConfig
 from intent.task.schema import INTENTS, Count, Entity, Intent, IntentSchema, items_of
