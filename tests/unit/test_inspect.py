@@ -125,7 +125,7 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(store, look):
     key = part_key(LABELLED, SHARDS[0].id)
     store.put(key, store.read(key)[:-30])
     code, said = look()
-    assert code == 1 and f"{key}: not a part of a night" in said
+    assert code == 1 and f"{key}: not a part of a run" in said
 
 
 def test_what_is_no_run_is_refused_with_the_remedy(root, look):
