@@ -225,7 +225,7 @@ def test_an_engine_that_labels_otherwise_than_the_cache_ends_its_use_within_the_
     engine = replace(nights.engine(cpus=0.1), cache=cache)
     summary = nights.run(root, [engine], rows_per_shard=10, stream=said, **NO_TABLE)
     nights.check_night(root)
-    assert "the label cache is dropped and the night goes on without it: 0 of" in said.getvalue()
+    assert "the label cache is dropped and the run goes on without it: 0 of" in said.getvalue()
     assert summary.asked_again < 300 and summary.agreed == 0 and summary.cached < 300
     assert cache.read().epoch != epoch and caches.look(cache, "message 1") == [None]
     # What the engine has said since is right, and is learnt.
