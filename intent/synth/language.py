@@ -152,7 +152,8 @@ class Language:
     def verbatim(self, text: str, gender: str) -> Noun:
         """A name taken as it is, with the articles of `gender`."""
         noun = Noun(self, "x")
-        noun.text, noun.gender = text.replace("|", " ").replace("~", " "), gender
+        noun.text = text.replace("|", " ").replace("~", " ")
+        noun.gender = noun.plural_gender = gender
         return noun
 
     def contract(self, message: str) -> str:
