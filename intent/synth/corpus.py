@@ -21,7 +21,7 @@ from intent.synth.phenomena import LISTS, SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ontology
 
-GENERATOR = "grammar-17"
+GENERATOR = "grammar-18"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")
