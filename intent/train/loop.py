@@ -178,7 +178,7 @@ class _Session:
         self.reporter.step(self.done, self.total, text + (f", exact {self.best:.3f}" if self.best >= 0 else ""))
 
     def _remaining(self):
-        """Yield the batches after the finished steps. The order depends on the seed alone, so resumed runs skip the same ones."""
+        """Yield the batches after the finished steps. The order depends only on the seed, so resuming skips the same ones."""
         skip = self.done
         for epoch, steps in enumerate(self.epochs):
             if skip < steps:
