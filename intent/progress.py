@@ -43,6 +43,7 @@ class Count:
         self._samples = deque([self._begun])
 
     def update(self, done: int, total: int, note: str = "") -> None:
+        """Set the finished units, the total and the note."""
         changed, first = done != self.done, self.total == 0
         self.done, self.total, self.note = done, total, note
         if first:
@@ -58,6 +59,7 @@ class Count:
 
     @property
     def finished(self) -> bool:
+        """Return whether all of a known amount of work is done."""
         return 0 < self.total <= self.done
 
     def rate(self) -> float | None:

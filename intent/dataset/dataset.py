@@ -37,6 +37,7 @@ def split_keys(files: Files, split: str) -> list[str]:
 
 
 def read_file(files: Files, key: str) -> list[Example]:
+    """Read the examples of one file of a split."""
     return from_table(pq.read_table(io.BytesIO(files.read(key))))
 
 
@@ -72,6 +73,7 @@ def read_schema(files: Files) -> IntentSchema:
 
 
 def parquet(table: pa.Table) -> bytes:
+    """Serialize a table as Parquet, compressed with zstd."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()

@@ -93,6 +93,7 @@ class Evaluation:
         return any(len(words & other) >= LEAK_OVERLAP * len(words | other) for other in near)
 
     def without(self, examples: Iterable[Example]) -> list[Example]:
+        """Remove the examples whose message duplicates or nearly duplicates an evaluation message."""
         return [example for example in examples if not self.has(normal_form(example.message))]
 
 

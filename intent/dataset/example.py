@@ -42,11 +42,13 @@ class Example:
 
 
 def to_table(examples: Iterable[Example]) -> pa.Table:
+    """Build a table with the columns ARROW. Intents become JSON text."""
     rows = [{**vars(example), "intent": to_json(example.intent)} for example in examples]
     return pa.Table.from_pydict({name: [row[name] for row in rows] for name in ARROW.names}, schema=ARROW)
 
 
 def from_table(table: pa.Table) -> list[Example]:
+    """Parse the examples of a table with the columns ARROW. Other columns are ignored."""
     return [
         Example(**{**row, "intent": json.loads(row["intent"]), "phenomena": tuple(row["phenomena"])})
         for row in table.select(ARROW.names).to_pylist()

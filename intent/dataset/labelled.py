@@ -64,6 +64,7 @@ def read_files(uri: str, options: StorageOptions = StorageOptions()) -> dict[str
 
 
 def fingerprint_of(files: Mapping[str, bytes]) -> str:
+    """Hash the files' content, in the order of their keys."""
     return sha256("".join(sha256(files[key]) for key in sorted(files)).encode())[:16]
 
 
@@ -208,9 +209,10 @@ def _position(message: str) -> float:
 
 
 def _text(row: Row, column: str) -> str:
-    """Return a cell as text without surrounding white space, or "" if it is null. Raises BadRow if it is no text or integer.
+    """Return a cell as text without surrounding white space, or "" if it is null. Raises BadRow for another type.
 
-    A float with an integer value counts as an integer, because a column of integers with nulls may be stored as floats.
+    Text, bytes and integers are accepted. So is a float with an integer value, because a column of integers with nulls may be
+    stored as floats.
     """
     value = row.get(column)
     if isinstance(value, float) and value.is_integer():

@@ -7,6 +7,8 @@ from intent.errors import require
 
 
 class CacheVariants(Enum):
+    """Choose which variants share labels."""
+
     same = "same"
     any = "any"
 
@@ -36,6 +38,8 @@ class CacheConfig:
 
 
 class CacheAction(Enum):
+    """Choose what the job `jobs.cache` does."""
+
     stats = "stats"
     verify = "verify"
     prune = "prune"

@@ -75,10 +75,12 @@ class Pointer:
 
     @property
     def rows(self) -> int:
+        """Return the number of entries in all files."""
         return sum(file.rows for file in self.files)
 
     @property
     def bytes(self) -> int:
+        """Return the size of all files."""
         return sum(file.bytes for file in self.files)
 
     @property
@@ -117,6 +119,7 @@ class LabelCache:
 
     @property
     def day(self) -> int:
+        """Return today's UTC day, in days since 1970."""
         return int(self.now() // DAY_SECONDS)
 
     def read(self) -> Pointer:

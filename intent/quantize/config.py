@@ -39,4 +39,5 @@ class QuantConfig:
             require(getattr(self, name) > 0, f"quant.{name}", getattr(self, name), "use at least 1")
 
     def specs(self) -> list[VariantSpec]:
+        """Parse the variants' names."""
         return [VariantSpec.parse(name) for name in self.variants]

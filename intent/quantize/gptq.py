@@ -13,6 +13,7 @@ GROUP_SIZES = (16, 32, 64, 128, 256)
 
 
 def best_device() -> str:
+    """Return "cuda" if a GPU can be used, else "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

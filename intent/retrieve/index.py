@@ -63,6 +63,7 @@ class Index:
         return cls(retriever, pa.array(names, pa.string()), shelf, np.concatenate(members).astype(np.int32), edges, index)
 
     def write(self, folder: Path) -> None:
+        """Write the index and its retriever to an existing folder."""
         import faiss
 
         self.retriever.write(folder)

@@ -20,6 +20,7 @@ class Retriever:
     cells: Cells
 
     def write(self, folder: Path) -> None:
+        """Write the file FILE to an existing folder."""
         from safetensors.numpy import save_file
 
         arrays = {"table": self.vectors.table, "scales": self.vectors.scales}
@@ -28,6 +29,7 @@ class Retriever:
 
     @classmethod
     def read(cls, folder: Path) -> "Retriever":
+        """Read the file FILE in `folder`."""
         from safetensors.numpy import load_file
 
         arrays = load_file(str(folder / FILE))

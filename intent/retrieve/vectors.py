@@ -48,6 +48,7 @@ class Vectors:
 
     @property
     def width(self) -> int:
+        """Return the number of dimensions."""
         return self.table.shape[1]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:

@@ -343,6 +343,7 @@ def epochs(training: Sequence[Group], config: TrainConfig, device: str = "cpu") 
 
 
 def world_size() -> int:
+    """Return the number of workers that train together."""
     import torch
 
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

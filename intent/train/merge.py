@@ -30,11 +30,13 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
 
 
 def copy_calibration(source: Path, target: Path) -> None:
+    """Copy the calibration's temperatures, if `source` has them."""
     if (source / calibration.FILE).exists():
         shutil.copy(source / calibration.FILE, target)
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer's files that `source` has."""
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copy(source / name, target / name)

@@ -71,6 +71,7 @@ def read(path: Path) -> list[str]:
 
 
 def write(path: Path, tokens: Sequence[str]) -> None:
+    """Write a vocabulary file, as `read` reads it."""
     path.write_text("".join(json.dumps(token, ensure_ascii=True) + "\n" for token in tokens), encoding="utf-8")
 
 
