@@ -69,7 +69,7 @@ def _merged(cache: LabelCache, pointer: Pointer, fetch: Callable[[LabelCache, Fi
 def expire(cache: LabelCache) -> bool:
     """Delete the cache if none of its entries was used within `limits.days`. Returns whether it was deleted.
 
-    A changed catalog starts a new scope, so the old scope's cache is never used again.
+    A changed catalog starts a new scope, and the old scope's cache is then seldom used again.
     """
     used = [int(day) for file in cache.read().files for day in file.used]
     if not used or max(used) >= cache.day - cache.limits.days:
