@@ -57,16 +57,16 @@ class JobConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self):
-        for part, name, told in self.places():
+        for part, name, key in self.locations():
             if (uri := getattr(part, name)) is not None:
-                setattr(part, name, self._place(told, uri))
-        self.train.also = [self._place("train.also", uri) for uri in self.train.also]
+                setattr(part, name, self._absolute(key, uri))
+        self.train.also = [self._absolute("train.also", uri) for uri in self.train.also]
         self.workspace = self.workspace.removesuffix("/")
         require(self.shelves_above > 0, "shelves_above", self.shelves_above, "use at least 1 product a prompt, e.g. 1000")
         twice = self.train.adapter is not None and self.train.adapter == self.model.adapter
         require(not twice, "train.adapter", self.train.adapter, "is merged into the base already; use model.adapter=null")
 
-    def places(self) -> Iterator[tuple[Any, str, str]]:
+    def locations(self) -> Iterator[tuple[Any, str, str]]:
         """Yield (owner, attribute, name on the command line) of every value that is a file, a folder or a prefix."""
         if self.schema.schema().uses_catalog:
             yield self, "catalog", "catalog"
@@ -80,34 +80,36 @@ class JobConfig:
             yield self.model, "vocabulary", "model.vocabulary"
 
     def written(self) -> dict[str, str]:
-        """Return the places that the job writes to, by name."""
+        """Return the folders and prefixes that the job writes to, by name."""
         return {"workspace": self.workspace}
 
-    def _place(self, told: str, uri: str) -> str:
+    def _absolute(self, key: str, uri: str) -> str:
         """Return the same place as seen from any worker's folder. Raises ConfigError if only this machine knows it."""
         if uri.startswith(ICEBERG):
             return uri
         if uri.startswith(DELTA):
-            return DELTA + self._place(told, uri.removeprefix(DELTA))
+            return DELTA + self._absolute(key, uri.removeprefix(DELTA))
         anywhere = "://" in uri or uri.startswith("/")
         remedy = "is relative to the folder that the cluster runs this job in, which does not last"
         remedy += "; give s3://bucket/prefix, or a path from / on that every node reaches"
-        require(anywhere or self.cluster.mode is ClusterMode.local, told, uri, remedy)
+        require(anywhere or self.cluster.mode is ClusterMode.local, key, uri, remedy)
         home = os.path.expanduser(uri)
         require(
-            not home.startswith("~"), told, uri, "is nobody's home folder here; for a folder of that name write ./ before it"
+            not home.startswith("~"), key, uri, "is nobody's home folder here; for a folder of that name write ./ before it"
         )
         return absolute(home)
 
 
 @dataclass
-class VocabularyConfig(JobConfig):
-    """`output`: the file that lists the tokens."""
+class OutputConfig(JobConfig):
+    """A job that writes the file or folder `output`: a list of tokens (jobs.vocabulary), or an adapter's temperatures
+    (jobs.calibrate).
+    """
 
     output: str = MISSING
 
-    def places(self) -> Iterator[tuple[Any, str, str]]:
-        yield from super().places()
+    def locations(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().locations()
         yield self, "output", "output"
 
 
@@ -117,23 +119,12 @@ class RetrieverConfig(JobConfig):
 
     output: str | None = None
 
-    def places(self) -> Iterator[tuple[Any, str, str]]:
-        yield from super().places()
+    def locations(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().locations()
         yield self, "output", "output"
 
     def written(self) -> dict[str, str]:
         return super().written() | ({"output": self.output} if self.output else {})
-
-
-@dataclass
-class CalibrateConfig(JobConfig):
-    """`output`: the adapter's folder, whose temperatures are written."""
-
-    output: str = MISSING
-
-    def places(self) -> Iterator[tuple[Any, str, str]]:
-        yield from super().places()
-        yield self, "output", "output"
 
 
 @dataclass
@@ -181,8 +172,8 @@ class ClassifyConfig(JobConfig):
         require(self.schema.repeat > 1 or not self.explode, "explode", True, told)
         self._check_partitions()
 
-    def places(self) -> Iterator[tuple[Any, str, str]]:
-        yield from super().places()
+    def locations(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().locations()
         yield from ((self, name, name) for name in ("input", "output", "publish", "models"))
 
     def _check_partitions(self) -> None:
@@ -211,8 +202,8 @@ class InspectConfig(JobConfig):
         super().__post_init__()
         require("{" not in self.output, "output", self.output, "is the place of many nights; name one night's, with its date")
 
-    def places(self) -> Iterator[tuple[Any, str, str]]:
-        yield from super().places()
+    def locations(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().locations()
         yield from ((self, name, name) for name in ("output", "html"))
 
     def written(self) -> dict[str, str]:
@@ -235,8 +226,8 @@ class NightlyConfig(ClassifyConfig):
     arrival_hours: float = 6.0
     gate: GateConfig = field(default_factory=GateConfig)
 
-    def places(self) -> Iterator[tuple[Any, str, str]]:
-        yield from super().places()
+    def locations(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().locations()
         yield self.gate, "gold", "gate.gold"
 
     def written(self) -> dict[str, str]:
@@ -278,8 +269,8 @@ class BenchmarkConfig(JobConfig):
     entries: int = 20_000_000
     products: list[int] = field(default_factory=list)
 
-    def places(self) -> Iterator[tuple[Any, str, str]]:
-        yield from super().places()
+    def locations(self) -> Iterator[tuple[Any, str, str]]:
+        yield from super().locations()
         yield self, "vocabulary", "vocabulary"
 
     def __post_init__(self):

@@ -12,7 +12,7 @@ import numpy as np
 from intent import artifacts
 from intent.artifacts import Artifact, Files
 from intent.artifacts.lineage import Lineage
-from intent.config import CalibrateConfig
+from intent.config import OutputConfig
 from intent.dataset import dataset
 from intent.engine import calibration
 from intent.errors import require
@@ -60,8 +60,8 @@ def describe(found: Mapping[str, list[np.ndarray]], temperatures: Mapping[str, f
     return "\n".join(lines)
 
 
-@job("calibrate", CalibrateConfig)
-def main(config: CalibrateConfig) -> None:
+@job("calibrate", OutputConfig)
+def main(config: OutputConfig) -> None:
     import ray
 
     lineage = Lineage(config)

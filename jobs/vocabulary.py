@@ -8,7 +8,7 @@ from pathlib import Path
 from intent import artifacts
 from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
-from intent.config import VocabularyConfig
+from intent.config import OutputConfig
 from intent.dataset import dataset
 from intent.task.prompt import Prompt, load_tokenizer
 from intent.train import vocabulary
@@ -43,8 +43,8 @@ def used(lineage: Lineage, folder: Path) -> set[str]:
     return found
 
 
-@job("vocabulary", VocabularyConfig)
-def main(config: VocabularyConfig) -> None:
+@job("vocabulary", OutputConfig)
+def main(config: OutputConfig) -> None:
     # What is listed is of the whole vocabulary, whatever the model's configuration trims it to.
     config.model.vocabulary, config.model.adapter = vocabulary.FULL, None
     lineage = Lineage(config)
