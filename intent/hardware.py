@@ -1,4 +1,7 @@
-"""Describe a machine's speed-relevant hardware, and measure its energy and its load by others. Knows nothing of models."""
+"""Describe the hardware that determines a machine's speed, and measure its energy and the load by other processes.
+
+This module knows nothing of models.
+"""
 
 import platform
 from collections.abc import Mapping
@@ -12,7 +15,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Hardware:
-    """A hardware class: a processor's model, and how many of it there are; for a shared one, the share."""
+    """Identify a class of hardware. `kind`: CPU or GPU. `count`: how many processors, or the share of a shared one."""
 
     kind: str
     model: str
@@ -20,14 +23,16 @@ class Hardware:
 
 
 def price(prices: Mapping[str, float | None], hardware: Hardware) -> float | None:
-    """Return USD per hour of one such processor: the price of its model's name, else of its kind; None if neither
-    has a price.
+    """Return USD per hour of one processor, or None if it has no price.
+
+    A price under the model's name takes precedence over one under the kind.
     """
-    named = prices.get(hardware.model)
-    return prices.get(hardware.kind) if named is None else named
+    model_price = prices.get(hardware.model)
+    return prices.get(hardware.kind) if model_price is None else model_price
 
 
 def cpu(count: float) -> Hardware:
+    """Return this machine's CPU, with `count` CPUs in use."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, value = line.partition(":")
@@ -37,7 +42,7 @@ def cpu(count: float) -> Hardware:
 
 
 def gpu(count: float = 1) -> Hardware | None:
-    """Return the first GPU that NVML lists, or None. A measurement uses one GPU."""
+    """Return the first GPU that NVML lists, or None if there is no GPU. A measurement uses one GPU."""
     with _nvml() as nvml:
         if nvml is None or nvml.nvmlDeviceGetCount() == 0:
             return None
@@ -45,9 +50,9 @@ def gpu(count: float = 1) -> Hardware | None:
 
 
 class EnergyMeter:
-    """Measure the joules of a block of code: of this process's GPU (NVML), else of all CPU packages (RAPL), else None.
+    """Measure the energy of a block of code: of this process's GPU (NVML) or of all CPU packages (RAPL).
 
-    Both count everything that the processor does meanwhile.
+    `joules` is None if the machine has no such counter. The counters include everything else that the processor does meanwhile.
     """
 
     joules: float | None = None
@@ -62,19 +67,19 @@ class EnergyMeter:
     def __exit__(self, *error) -> None:
         after = self._read()
         if self.before.keys() == after.keys() and after:
-            # A RAPL counter starts again from 0 at the end of its range.
+            # A RAPL counter wraps around to 0 at the end of its range.
             spent = [(after[zone][0] - self.before[zone][0]) % after[zone][1] for zone in after]
             self.joules = sum(spent) / 1e6
 
     def _read(self) -> dict[str, tuple[int, int]]:
-        """Return zone -> (microjoules so far, the range of the counter)."""
+        """Return (microjoules so far, range of the counter) by zone."""
         return _gpu_energy() if self.on_gpu else _rapl(self.powercap)
 
 
 class CrowdMeter:
-    """Measure the share of the machine's CPU time that others used during a block of code: other processes and other guests.
+    """Measure the share of the machine's CPU time that other processes and other guests used during a block of code.
 
-    /proc counts it in ticks of a hundredth of a second. In a clean measurement it is almost zero.
+    In a clean measurement, `share` is almost 0. /proc counts in ticks of 10 ms.
     """
 
     share: float = 0.0
@@ -89,17 +94,17 @@ class CrowdMeter:
 
 
 def _cpu_seconds() -> tuple[float, float, float]:
-    """Return the CPU seconds since the start, of all CPUs: total, idle, and of this process."""
+    """Return CPU seconds since the boot: (of all CPUs, idle, of this process)."""
     import psutil
 
     cpu, own = psutil.cpu_times(), psutil.Process().cpu_times()
-    # The user time includes the guests' time.
+    # The guests' time is left out, because the user time already includes it.
     total = sum(getattr(cpu, name, 0.0) for name in ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"))
     return total, cpu.idle + getattr(cpu, "iowait", 0.0), own.user + own.system
 
 
 def _rapl(powercap: Path) -> dict[str, tuple[int, int]]:
-    """Return the packages' zones. "psys" covers all of them, and "intel-rapl-mmio" lists the packages of "intel-rapl" again."""
+    """Read the packages' zones, each once: "psys" would count all of them again, and "intel-rapl-mmio" repeats "intel-rapl"."""
     zones = {}
     for folder in sorted(powercap.glob("*-rapl*:*")):
         with suppress(OSError, ValueError):
@@ -124,7 +129,7 @@ def _gpu_energy() -> dict[str, tuple[int, int]]:
 
 
 class _nvml:
-    """Return NVML if there is a driver, else None."""
+    """Open NVML for a block of code. It is None if there is no driver."""
 
     def __enter__(self):
         import pynvml

@@ -1,7 +1,7 @@
-"""Ask any OpenAI-compatible endpoint (a hosted model, vLLM, llama.cpp's server): many chats at once, each paid for once.
+"""Send chats to any OpenAI-compatible endpoint (a hosted model, vLLM, llama.cpp's server), many at once.
 
-Knows nothing of the content. The API key comes from the environment and goes only into the request. Answers are stored under
-the hash of the question, so that an interrupted run continues where it stopped.
+Answers are stored under the hash of the request. So no chat is paid for twice, and an interrupted run continues where it
+stopped. The API key comes from the environment and goes only into the request. This module knows nothing of the chats' content.
 """
 
 import json
@@ -22,10 +22,11 @@ HOPELESS = 10
 
 @dataclass
 class EndpointConfig:
-    """A model behind an OpenAI-compatible API. The key is read from the environment variable `key_variable`.
+    """Configure a model behind an OpenAI-compatible API.
 
-    `url`: its base, such as http://127.0.0.1:8000/v1; None: OpenAI's own. `requests_per_minute`: None: no limit. `attempts`:
-    per request. `timeout`: in seconds. `options`: replace a job's options of each request; null removes one. `input_price`,
+    `url`: the base URL, such as http://127.0.0.1:8000/v1; None is OpenAI's own. `key_variable`: the environment variable that
+    contains the API key. `concurrency`: requests at once. `requests_per_minute`: None means no limit. `attempts`: per request.
+    `timeout`: in seconds. `options`: override the job's options of each request; null removes one. `input_price`,
     `output_price`: USD per million tokens.
     """
 
@@ -41,18 +42,18 @@ class EndpointConfig:
     output_price: float = 0.0
 
     def __post_init__(self):
-        require("@" not in (self.url or ""), "endpoint.url", "(hidden)", "holds credentials; set the key's variable instead")
+        require("@" not in (self.url or ""), "endpoint.url", "(hidden)", "contains credentials; set the key's variable instead")
         for name in ("concurrency", "attempts", "timeout"):
             require(getattr(self, name) > 0, f"endpoint.{name}", getattr(self, name), "use a positive number")
         rate = self.requests_per_minute
         require(rate is None or rate > 0, "endpoint.requests_per_minute", rate, "use a positive number, or null for no limit")
         for name in ("input_price", "output_price"):
-            require(getattr(self, name) >= 0, f"endpoint.{name}", getattr(self, name), "use USD a million tokens, at least 0")
+            require(getattr(self, name) >= 0, f"endpoint.{name}", getattr(self, name), "use USD per million tokens, at least 0")
 
 
 @dataclass(frozen=True)
 class Chat:
-    """A question: (role, text) turns, and options of the request such as temperature. Both determine the answer."""
+    """Hold the (role, text) turns of a chat, and options of the request such as temperature. Both determine the answer."""
 
     turns: Sequence[tuple[str, str]]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -60,8 +61,10 @@ class Chat:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. `text` is None if the endpoint gave none, and `error` says why. `seconds`: of the request, with
-    its retries.
+    """Hold an answer.
+
+    `text`: None if the endpoint gave no answer; then `error` has the reason. `seconds`: the time of the request with its
+    retries. `cached`: whether it came from the store.
     """
 
     text: str | None
@@ -74,7 +77,7 @@ class Reply:
 
 @dataclass
 class Usage:
-    """Sums over replies. `cost`: USD of all tokens. `spent`: USD of those that were not answered from the store."""
+    """Hold sums over replies. `cost`: USD for all tokens. `spent`: USD without the replies from the store."""
 
     asked: int = 0
     cached: int = 0
@@ -86,11 +89,11 @@ class Usage:
 
 
 class EndpointFailed(IntentError):
-    """The endpoint keeps failing after all retries. Earlier answers are kept."""
+    """The endpoint failed for several requests in a row, after all retries of each. Earlier answers are stored."""
 
 
 class Endpoint:
-    """`config.model` at `config.url`, with `cache` for its answers (None: none are kept)."""
+    """Send chats to the model at `config.url`, and sum up their `usage`. `cache`: stores the answers; None stores none."""
 
     def __init__(self, config: EndpointConfig, cache: Store | None = None):
         if not config.model:
@@ -100,9 +103,9 @@ class Endpoint:
         self._failures, self._lock, self._over = 0, threading.Lock(), threading.Event()
 
     def ask(self, chats: Iterable[Chat]) -> Iterator[Reply]:
-        """Return a reply to each chat, in order, with `config.concurrency` requests at once.
+        """Yield a reply to each chat, in order, with `config.concurrency` requests at once.
 
-        Raises ConfigError if the endpoint refuses the key or the model, EndpointFailed if it fails repeatedly.
+        Raises ConfigError if the endpoint refuses the key or the model, and EndpointFailed if HOPELESS requests in a row fail.
         """
         self._client = self._connect()
         self._over.clear()
@@ -120,15 +123,15 @@ class Endpoint:
             return Reply(None, error="not asked")
         request = self._request(chat)
         key = _cache_key(self.config.url, request)
-        if kept := self._kept(key):
-            return kept
+        if stored := self._stored(key):
+            return stored
         self._pace.wait()
         start = time.monotonic()
         reply = self._send(request)
         seconds = time.monotonic() - start
         if reply.text is not None and self.cache:
-            kept = {"text": reply.text, "input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens}
-            self.cache.put_if_absent(key, json.dumps(kept | {"seconds": seconds}, ensure_ascii=False).encode())
+            values = {"text": reply.text, "input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens}
+            self.cache.put_if_absent(key, json.dumps(values | {"seconds": seconds}, ensure_ascii=False).encode())
         return Reply(**asdict(reply) | {"seconds": seconds})
 
     def _request(self, chat: Chat) -> dict:
@@ -136,14 +139,14 @@ class Endpoint:
         options = {**chat.options, **self.config.options}
         return {"model": self.config.model, "messages": messages} | {k: v for k, v in options.items() if v is not None}
 
-    def _kept(self, key: str) -> Reply | None:
+    def _stored(self, key: str) -> Reply | None:
         try:
             return Reply(**json.loads(self.cache.read(key)), cached=True) if self.cache else None
         except FileNotFoundError:
             return None
 
     def _send(self, request: Mapping) -> Reply:
-        """Send one chat. Errors carry only their kind and status: a server's text may repeat the key or the message."""
+        """Send one chat. Errors contain only a kind and a status, because a server's text may repeat the key or the message."""
         import openai
 
         refused = {
@@ -162,8 +165,8 @@ class Endpoint:
             status = getattr(error, "status_code", None)
             return self._failed(type(error).__name__ + (f" {status}" if status else ""), status)
         except (ValueError, AttributeError):
-            # For example a page of HTML: a wrong path, or a proxy that answers everything.
-            return self._failed("its answer is no chat completion", None)
+            # A wrong path, or a proxy that answers everything, returns for example an HTML page.
+            return self._failed("its answer is not a chat completion", None)
         with self._lock:
             self._failures = 0
         tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
@@ -172,14 +175,14 @@ class Endpoint:
 
     def _failed(self, reason: str, status: int | None) -> Reply:
         with self._lock:
-            # A refusal of one chat, such as a too long prompt, says nothing about the others.
+            # A refusal of one chat, for example of a prompt that is too long, says nothing about the others.
             self._failures += status is None or status == 429 or status >= 500
             hopeless = self._failures >= HOPELESS
         if hopeless:
             self._over.set()
             raise EndpointFailed(
                 f"endpoint.url={self.config.url!r}: {HOPELESS} requests in a row failed ({reason}) after "
-                f"{self.config.attempts} attempts each; what was answered is kept, run again to go on"
+                f"{self.config.attempts} attempts each; earlier answers are stored, run again to continue"
             ) from None
         return Reply(None, error=reason)
 
@@ -195,7 +198,7 @@ class Endpoint:
         usage.spent += 0.0 if reply.cached else cost
 
     def _connect(self):
-        """Create the client. It retries with exponential backoff and jitter, and waits as long as a Retry-After header asks."""
+        """Create the client. It retries with exponential backoff and jitter, and obeys a Retry-After header."""
         from openai import OpenAI
 
         key = require_key(self.config)
@@ -204,7 +207,7 @@ class Endpoint:
 
 
 def require_key(config: EndpointConfig) -> str | None:
-    """Return the API key. Raises ConfigError if OpenAI's own endpoint is to be asked and there is no key."""
+    """Return the API key, or None if there is none. Raises ConfigError if OpenAI's own endpoint is used without a key."""
     key = os.environ.get(config.key_variable)
     if config.model and not config.url and not key:
         raise ConfigError(config.key_variable, "", f"set this environment variable to the API key for {config.model}")
@@ -212,7 +215,7 @@ def require_key(config: EndpointConfig) -> str | None:
 
 
 class _Pace:
-    """Start at most so many requests per minute, evenly spaced."""
+    """Space requests evenly, at most `per_minute` of them per minute."""
 
     def __init__(self, per_minute: float | None):
         self._gap = 60 / per_minute if per_minute else 0.0

@@ -1,6 +1,6 @@
-"""Show the progress of counted work: what is done, how fast, and how long the rest will take.
+"""Show the progress of counted work: the finished units, the rate, and the time left.
 
-Shows a bar on a terminal and lines elsewhere, from the first second on, even while the work reports nothing.
+A terminal shows a bar, and other streams get lines. They appear from the first second on, even while the work reports nothing.
 """
 
 import sys
@@ -12,24 +12,24 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 TICK_SECONDS = 1.0
-# Between two lines: at first, and when the work takes hours.
+# The time between two lines is 1/LINES of the time so far, within these limits, so that a job of hours does not flood the log.
 LEAST_SECONDS, MOST_SECONDS, LINES = 10.0, 60.0, 30
-# A rate is measured over the last minutes.
+# A rate is measured over this time.
 WINDOW_SECONDS = 300.0
 
-# Called with how much is done, of how much, the unit ("row"; "" if nothing can be counted), and a note.
+# Called with the finished units, the total, the unit ("row"; "" if nothing can be counted), and a note.
 Report = Callable[[int, int, str, str], None]
 
 
 def unreported(done: int, total: int, unit: str, note: str = "") -> None:
-    """Do nothing: a `Report` to nobody."""
+    """Do nothing. It is the `Report` for work whose progress nobody watches."""
 
 
 class Count:
-    """Counted work of one kind. `total` 0: the amount of work is unknown.
+    """Count work of one kind, and measure its rate.
 
-    Its rate is measured from the first update on. With `warms_up` it is measured from the end of the first unit: a unit that
-    compiles says nothing about the others.
+    `total`: 0 if the amount of work is unknown. `clock`: returns seconds. `warms_up`: measure the rate from the end of the
+    first unit instead of the first update, because a unit that compiles says nothing about the speed of the others.
     """
 
     def __init__(self, unit: str = "", clock: Callable[[], float] = time.monotonic, warms_up: bool = False):
@@ -43,10 +43,11 @@ class Count:
         self._samples = deque([self._begun])
 
     def update(self, done: int, total: int, note: str = "") -> None:
+        """Set the finished units, the total and the note."""
         changed, first = done != self.done, self.total == 0
         self.done, self.total, self.note = done, total, note
         if first:
-            # Work of an earlier run is not part of this one's rate.
+            # The first update may include work that an earlier run did. It is not part of this run's rate.
             self._begin()
         elif changed and self.warms_up:
             self.warms_up = False
@@ -58,23 +59,25 @@ class Count:
 
     @property
     def finished(self) -> bool:
+        """Return whether all of a known amount of work is done."""
         return 0 < self.total <= self.done
 
     def rate(self) -> float | None:
-        """Return units per second: overall if the work is finished, else of the last minutes; None before anything was
-        measured.
+        """Return units per second, or None if nothing was measured yet.
+
+        It is the overall rate if the work is finished, else the rate over WINDOW_SECONDS.
         """
         since, before = self._begun if self.finished else self._samples[0]
         until = self._until()
         return (self.done - before) / (until - since) if self.done > before and until > since else None
 
     def left(self) -> float | None:
-        """Return the seconds that the rest will take; None before anything was measured."""
+        """Return the seconds that the rest will take, or None if nothing was measured yet."""
         rate = self.rate()
         return max(0.0, (self.total - self.done) / rate - (self.clock() - self._until())) if rate else None
 
     def _until(self) -> float:
-        """Return when the last work was done, or now if the next is late."""
+        """Return the time of the last update, or now if the next one is late, so that the rate falls while work hangs."""
         first, last, now = self._samples[0][0], self._samples[-1][0], self.clock()
         usual = (last - first) / max(1, len(self._samples) - 1)
         return last if self.finished or now - last <= 2 * usual else now
@@ -114,8 +117,8 @@ def time_of(seconds: float) -> str:
 class Steps:
     """Show the progress of work, or of several parts of it side by side.
 
-    On a terminal, each part has a bar. Elsewhere, each has a line at its start and end, and between them one every ten seconds,
-    or every minute if the work takes longer.
+    On a terminal, each part has a bar. On other streams, each part has a line at its start, at its end, and every 10 s to 60 s.
+    `unit`: a noun in the singular. `stream`: stderr by default. `clock`, `warms_up`: as for a Count.
     """
 
     def __init__(
@@ -154,7 +157,7 @@ class Steps:
                     self._print(part, count)
 
     def update(self, done: int, total: int, note: str = "", part: str = "", unit: str | None = None) -> None:
-        """Report how much of `part` is done. If the `unit` changes, something else is counted from now on."""
+        """Report the finished units of `part`. If the `unit` changes, a new count starts."""
         with self._lock:
             unit = self.unit if unit is None else unit
             count = self._counts.get(part)
@@ -176,21 +179,22 @@ class Steps:
         self.update(done, total, note, unit=unit)
 
     def end(self, part: str = "", note: str = "done") -> None:
-        """End `part`, whatever was counted last. Without a `note`, nothing is printed."""
+        """End `part`, even if its count is not finished. If `note` is empty, no line is printed."""
         with self._lock:
             self._counts.pop(part, None)
-            said = f"{note or 'done'} in {time_of(self.clock() - self._began.pop(part, self.clock()))}"
+            text = f"{note or 'done'} in {time_of(self.clock() - self._began.pop(part, self.clock()))}"
             if self._bars:
-                self._bars.show(self._named(part), said, 1, 1)
+                self._bars.show(self._named(part), text, 1, 1)
             elif note:
-                write(f"{self._named(part)}: {said}", self.stream)
+                write(f"{self._named(part)}: {text}", self.stream)
 
     def say(self, line: str) -> None:
+        """Print a line without damaging the bars."""
         with self._lock:
             self._bars.say(line) if self._bars else write(line, self.stream)
 
     def show_due(self) -> None:
-        """Print a line for each part that has printed none for a while."""
+        """Print a line for each unfinished part whose last line is old."""
         with self._lock:
             for part, count in self._counts.items():
                 wait = min(MOST_SECONDS, max(LEAST_SECONDS, (self.clock() - count.started) / LINES))
@@ -210,13 +214,13 @@ class Steps:
 
 
 def write(line: str, stream: TextIO | None = None) -> None:
-    """Print a line. If nobody reads it, that is not a failure."""
+    """Print a line. A closed or full stream is not an error, because progress is not worth failing for."""
     with suppress(OSError, ValueError):
         print(line, file=stream or sys.stderr, flush=True)
 
 
 def counted(items: Iterable, total: int, report: Report, unit: str, note: str = "") -> Iterator:
-    """Yield the items. Each is reported when the next one is requested."""
+    """Yield the items, and report each one as finished when the next one is requested."""
     report(0, total, unit, note)
     for number, item in enumerate(items, 1):
         yield item
@@ -244,27 +248,27 @@ def polled(done: Callable[[], int], total: int, report: Report, unit: str, note:
 
 
 class _Bars:
-    """Bars on a terminal, redrawn several times per second. Text is never read as markup."""
+    """Draw bars on a terminal several times per second. Text is never interpreted as markup."""
 
     def __init__(self, stream: TextIO):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
         from rich.text import Text
 
-        class Said(ProgressColumn):
+        class Figures(ProgressColumn):
             def render(self, task) -> Text:
-                return Text(str(task.fields["said"]))
+                return Text(str(task.fields["figures"]))
 
-        columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), Said()
+        columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), Figures()
         self._progress = Progress(*columns, console=Console(file=stream))
         self._tasks: dict[str, Any] = {}
         self._progress.start()
 
-    def show(self, title: str, said: Count | str, done: int, total: int) -> None:
-        """Draw a bar. `said`: the text beside it, formatted whenever the bar is drawn."""
+    def show(self, title: str, figures: Count | str, done: int, total: int) -> None:
+        """Draw a bar. `figures`: the text beside it, formatted again whenever the bar is drawn."""
         if title not in self._tasks:
-            self._tasks[title] = self._progress.add_task(title, total=None, said=said)
-        self._progress.update(self._tasks[title], total=total or None, completed=done, said=said)
+            self._tasks[title] = self._progress.add_task(title, total=None, figures=figures)
+        self._progress.update(self._tasks[title], total=total or None, completed=done, figures=figures)
 
     def say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""Hold labelled messages as data: examples, the files of a data set, messages that people labelled, and repeated messages.
+"""Hold labeled messages as data: examples, the files of a data set, imported messages, and the search for duplicates.
 
-Knows schemas and catalogs; knows nothing of models or of how messages are made.
+This package knows schemas and catalogs. It knows nothing of models or of how messages are generated.
 """

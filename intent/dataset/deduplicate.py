@@ -1,6 +1,6 @@
-"""Find messages that count as the same: repeated ones, and those that leak from evaluation sets.
+"""Find duplicate messages: repeated ones, and those that leak from evaluation sets.
 
-Knows examples; knows nothing of how they were made.
+This module knows examples. It knows nothing of how they were made.
 """
 
 import math
@@ -18,13 +18,17 @@ from intent.dataset.example import Example
 from intent.task.schema import same
 from intent.task.text import without_accents
 
-LEAK_OVERLAP = 0.85  # share of common words from which two messages of four words or more count as the same
-WORD = re.compile(r"[\w\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+")  # of these scripts, vowel signs as well
+LEAK_OVERLAP = 0.85  # Jaccard similarity from which two messages of four or more words are near-duplicates
+WORD = re.compile(r"[\w\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+")  # \w lacks the vowel signs of these scripts
 
 
 @dataclass(frozen=True)
 class Deduplicated:
-    """`kept`, in their order; how many repeated an earlier message, and how many did so with another label."""
+    """Hold the result of `deduplicate`.
+
+    `kept`: in the order of the input. `repeated`: the number of examples that repeat an earlier message with the same label.
+    `contradicting`: the number of those that repeat one with another label.
+    """
 
     kept: list[Example]
     repeated: int
@@ -33,17 +37,17 @@ class Deduplicated:
 
 @lru_cache(maxsize=4_000)
 def normal_form(message: str) -> str:
-    """The message without case, accents, punctuation and emoji: what two near-duplicates share."""
+    """Remove case, accents, punctuation and emoji, so that near-duplicates become equal."""
     return " ".join(WORD.findall(without_accents(message).casefold()))
 
 
 def message_key(message: str) -> str:
-    """What two messages that count as one share; a message without any word is its own."""
+    """Return a key that is equal for duplicates: the normal form, or the message itself if it has no word."""
     return normal_form(message) or message
 
 
 def deduplicate(examples: Iterable[Example]) -> Deduplicated:
-    """Keeps the first of the messages about one catalog that have the same normal form."""
+    """Keep the first of the examples that have the same catalog and the same message key."""
     first: dict[tuple[str, str], Example] = {}
     kept, repeated, contradicting = [], 0, 0
     for example in examples:
@@ -59,7 +63,7 @@ def deduplicate(examples: Iterable[Example]) -> Deduplicated:
 
 
 class Evaluation:
-    """The messages of evaluation sets, as normal forms: which other messages are one of them, or nearly."""
+    """Find messages that duplicate or nearly duplicate a message of the evaluation sets."""
 
     def __init__(self, messages: Iterable[str]):
         self.forms = {normal_form(message) for message in messages}
@@ -71,9 +75,12 @@ class Evaluation:
                 self._with[word].append(words)
 
     def has(self, form: str) -> bool:
-        """Two sets that share so much have one of any few words of either in common: only those of the rarest are compared.
+        """Return whether a normal form duplicates or nearly duplicates an evaluation message.
 
-        Words have no order here: a list is found in any order of its items. Of fewer than four, all must be the same.
+        The order of words does not matter, so a list is found in any order of its items. Messages of fewer than four words must
+        have the same words. Longer ones need a Jaccard similarity of LEAK_OVERLAP. A set of n words with this similarity shares
+        at least one of any n - ceil(LEAK_OVERLAP * n) + 1 of them. So only sets with one of that many rarest words are compared
+        (prefix filtering, Chaudhuri et al., ICDE 2006).
         """
         words = frozenset(form.split())
         if form in self.forms or len(words) < 4:
@@ -86,6 +93,7 @@ class Evaluation:
         return any(len(words & other) >= LEAK_OVERLAP * len(words | other) for other in near)
 
     def without(self, examples: Iterable[Example]) -> list[Example]:
+        """Remove the examples whose message duplicates or nearly duplicates an evaluation message."""
         return [example for example in examples if not self.has(normal_form(example.message))]
 
 
@@ -94,13 +102,13 @@ def _in_any_order(form: str) -> str:
 
 
 def keys(examples: pa.Table) -> np.ndarray:
-    """A hash an example, int64: equal where two messages about one catalog count as the same."""
+    """Hash each example, int64 [examples]. Hashes are equal for duplicate messages about the same catalog."""
     pairs = zip(examples["catalog"].to_pylist(), examples["message"].to_pylist(), strict=True)
     return _hashes(f"{catalog}\0{message_key(message)}" for catalog, message in pairs)
 
 
 def text_keys(examples: pa.Table) -> np.ndarray:
-    """A hash an example, int64: equal where two messages count as the same, whatever catalogs they are about."""
+    """Hash each example, int64 [examples]. Hashes are equal for duplicate messages, even about different catalogs."""
     return _hashes(map(message_key, examples["message"].to_pylist()))
 
 
@@ -110,6 +118,6 @@ def _hashes(texts: Iterable[str]) -> np.ndarray:
 
 
 def leaks(examples: Iterable[Example], evaluation: Iterable[str]) -> list[Example]:
-    """The examples whose message is one of `evaluation`, or nearly."""
+    """Return the examples whose message duplicates or nearly duplicates one of `evaluation`."""
     known = Evaluation(evaluation)
     return [example for example in examples if known.has(normal_form(example.message))]

@@ -1,4 +1,4 @@
-"""A labelled message, as a row of Parquet."""
+"""Define a labeled message and its Parquet columns."""
 
 import json
 from collections.abc import Iterable
@@ -24,10 +24,11 @@ ARROW = pa.schema(
 
 @dataclass(frozen=True)
 class Example:
-    """A message and what it means, with its provenance: `generator` (name and version, or a teacher's model) and `seed`.
+    """Hold a message, its intent and its provenance.
 
-    `catalog` is the id of the product list it refers to, among the data set's catalogs; empty: the job's own catalog.
-    `phenomena` names what makes the message what it is ("number_word", "typo", "out_of_scope" ...).
+    `catalog`: the id of its product list among the data set's catalogs; empty: the job's own catalog. `phenomena`: names of the
+    message's features, such as "number_word", "typo" or "out_of_scope". `generator`: name and version, or a teacher's model.
+    `seed`: of the generator.
     """
 
     id: str
@@ -41,11 +42,13 @@ class Example:
 
 
 def to_table(examples: Iterable[Example]) -> pa.Table:
+    """Build a table with the columns ARROW. Intents become JSON text."""
     rows = [{**vars(example), "intent": to_json(example.intent)} for example in examples]
     return pa.Table.from_pydict({name: [row[name] for row in rows] for name in ARROW.names}, schema=ARROW)
 
 
 def from_table(table: pa.Table) -> list[Example]:
+    """Parse the examples of a table with the columns ARROW. Other columns are ignored."""
     return [
         Example(**{**row, "intent": json.loads(row["intent"]), "phenomena": tuple(row["phenomena"])})
         for row in table.select(ARROW.names).to_pylist()

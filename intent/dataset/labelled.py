@@ -1,6 +1,7 @@
-"""Read messages that people labelled, from a file or folder of Parquet, CSV or JSON lines, into the splits of a data set.
+"""Import labeled messages from a file or folder of Parquet, CSV or JSON lines into the splits of a data set.
 
-Every row becomes an example or is counted under the reason why not. Knows columns and schemas; knows nothing of models.
+Every row becomes an example or is counted as refused with its reason. This module knows columns and schemas. It knows nothing
+of models.
 """
 
 import codecs
@@ -25,14 +26,14 @@ from intent.task.catalog import normalize, one_line
 from intent.task.config import LabelledConfig
 from intent.task.schema import INTENTS, Count, Entity, Intent, IntentSchema, items_of
 
-SAID = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-NAMES = {name: split for split, names in SAID.items() for name in names}
-MAX_CHARACTERS = 4096  # of a message, as in a night
+SPLIT_NAMES = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+MAX_CHARACTERS = 4096  # of a message, as in a run
 UNKNOWN_LANGUAGE = "und"
 GENERATOR = "labelled"
 IN_SCOPE, OUT_OF_SCOPE = "in_scope", "out_of_scope"
 MOST_REFUSED = 0.1
-# Longer text in the place of a label is not a label, and must not be logged.
+# Longer text is not a label but perhaps a message, which must not be logged.
 LABEL_CHARACTERS, LABELS = 64, 200
 
 Row = Mapping[str, object]
@@ -40,12 +41,16 @@ Numbered = Iterator[tuple[int, Row | None]]
 
 
 class BadRow(ValueError):
-    """Why a row is not an example, without any of its text."""
+    """A row is not an example. The text is the reason and never quotes the row."""
 
 
 @dataclass
 class Imported:
-    """The imported rows: examples by split, refused rows by reason with the place of the first, and unknown values by slot."""
+    """Hold the imported rows.
+
+    `splits`: examples by split. `refused`: the number of refused rows by reason. `first`: by reason, file and line or row
+    number of the first refused row. `unknown`: by slot, values that are not in the schema or catalog.
+    """
 
     splits: dict[str, list[Example]] = field(default_factory=lambda: {name: [] for name in SPLITS})
     refused: Counter = field(default_factory=Counter)
@@ -54,25 +59,26 @@ class Imported:
 
 
 def read_files(uri: str, options: StorageOptions = StorageOptions()) -> dict[str, bytes]:
-    """Read the data files at `uri`, a file or a folder, by key. Raises ConfigError if there is none, or one of another kind."""
+    """Read the data files at `uri`, a file or a folder, by key. Raises ConfigError if none exists or one has another format."""
     return read_tables(uri, options, "labelled.uri", sorted(READERS))
 
 
 def fingerprint_of(files: Mapping[str, bytes]) -> str:
+    """Hash the files' content, in the order of their keys."""
     return sha256("".join(sha256(files[key]) for key in sorted(files)).encode())[:16]
 
 
 def examples_of(
     files: Mapping[str, bytes], config: LabelledConfig, schema: IntentSchema, catalog: Sequence[str] = ()
 ) -> Imported:
-    """Read all rows of `files`, before rows are compared with each other.
+    """Read all rows of `files`. Duplicates and leaks are removed later by `keep_apart`.
 
-    Raises ConfigError if a file cannot be read or lacks a column.
+    Raises ConfigError if a file cannot be read or lacks a column, and CorruptData if a file is damaged.
     """
-    wanted = schema.names if schema.repeat == 1 else [INTENTS]
-    imported, slots = Imported(), config.slots or wanted
-    if len(slots) != len(wanted):
-        remedy = f"name a column for each of {wanted}, in this order"
+    expected = schema.names if schema.repeat == 1 else [INTENTS]
+    imported, slots = Imported(), config.slots or expected
+    if len(slots) != len(expected):
+        remedy = f"name a column for each of {expected}, in this order"
         remedy = remedy if schema.repeat == 1 else "name the one column that holds lists of intents"
         raise ConfigError("labelled.slots", slots, remedy)
     columns = [config.message, *slots, config.language, config.split]
@@ -88,28 +94,28 @@ def examples_of(
 
 
 def require_most(imported: Imported, uri: str) -> None:
-    """Raise ConfigError if MOST_REFUSED or more of the rows are not examples: then the file is wrong, not the rows."""
+    """Raise ConfigError if a share MOST_REFUSED of the rows or more is refused, because the file is probably wrong then."""
     refused = imported.refused.total()
     rows = refused + sum(map(len, imported.splits.values()))
     if refused and refused >= MOST_REFUSED * rows:
-        told = "; ".join(f"{reason}: {n} (first {imported.first[reason]})" for reason, n in imported.refused.most_common())
+        reasons = "; ".join(f"{reason}: {n} (first {imported.first[reason]})" for reason, n in imported.refused.most_common())
         unknown = {slot: sorted(values) for slot, values in imported.unknown.items()}
         more = f"; not in the schema or catalog: {unknown}" if unknown else ""
-        raise ConfigError("labelled.uri", uri, f"{refused} of {rows} rows are refused; correct the file: {told}{more}")
+        raise ConfigError("labelled.uri", uri, f"{refused} of {rows} rows are refused; correct the file: {reasons}{more}")
 
 
 def keep_apart(imported: Imported, evaluation: Iterable[str] = ()) -> None:
-    """Keep the first of repeated messages, and no message that nearly repeats one of a split kept before it.
+    """Remove repeated messages within each split, and near-duplicates between splits and of `evaluation`.
 
-    Test messages are kept before validation's, those before training's, and `evaluation` before all. Each split is then in the
-    order of a hash, so that its first messages are of all kinds.
+    Of near-duplicates, `evaluation` takes precedence, then test, validation and training. Each split is then sorted by a hash,
+    so that its first messages are a random sample.
     """
     known = list(evaluation)
     for split in reversed(SPLITS):
-        seen, examples = Evaluation(known), imported.splits[split]
-        fresh = [example for example in examples if not seen.has(normal_form(example.message))]
+        held_out, examples = Evaluation(known), imported.splits[split]
+        fresh = [example for example in examples if not held_out.has(normal_form(example.message))]
         unique = deduplicate(fresh)
-        imported.splits[split] = sorted(unique.kept, key=lambda example: _place(example.message))
+        imported.splits[split] = sorted(unique.kept, key=lambda example: _position(example.message))
         imported.refused[f"{split}: nearly repeats a message held out"] += len(examples) - len(fresh)
         imported.refused[f"{split}: repeats an earlier row"] += unique.repeated
         imported.refused[f"{split}: repeats an earlier row with another label"] += unique.contradicting
@@ -121,7 +127,7 @@ def _example(
     id: str, row: Row | None, config: LabelledConfig, schema: IntentSchema, catalog: Sequence[str], unknown: dict[str, set[str]]
 ) -> tuple[str, Example]:
     if row is None:
-        raise BadRow("not a row: no JSON object, or more or fewer cells than columns")
+        raise BadRow("not a row: not a JSON object, or more or fewer cells than columns")
     message = normalize(_text(row, config.message))
     if not message:
         raise BadRow("empty message")
@@ -162,7 +168,10 @@ def _items(row: Row, column: str, schema: IntentSchema) -> Sequence[Row]:
 def _values(
     row: Row, columns: Sequence[str], schema: IntentSchema, catalog: Sequence[str], unknown: dict[str, set[str]]
 ) -> list[str | int]:
-    """Read the slots' values. An empty cell is null after a value that ends the intent, and a Count's default before it."""
+    """Read the slots' values, up to one that ends the intent. An empty cell of a Count means its default.
+
+    Raises BadRow if a value is not in the schema or catalog, and adds a short one to `unknown`.
+    """
     values: list[str | int] = []
     for slot, column in zip(schema.slots, columns, strict=True):
         raw = _text(row, column)
@@ -182,25 +191,29 @@ def _values(
 
 
 def _split(row: Row, message: str, config: LabelledConfig) -> str:
-    """Return the split that the row names, or that a hash of the message's text gives, so that it is the same in any file."""
+    """Return the split that the row names, or else the split of the message's hash, which is the same in any file."""
     if config.split:
-        said = NAMES.get(_text(row, config.split).casefold())
-        if said is None:
-            raise BadRow(f"split: none of {sorted(NAMES)}")
-        return said
-    place = _place(message)
-    if place < config.test_share:
+        split = SPLIT_OF.get(_text(row, config.split).casefold())
+        if split is None:
+            raise BadRow(f"split: not one of {sorted(SPLIT_OF)}")
+        return split
+    position = _position(message)
+    if position < config.test_share:
         return "test"
-    return "validation" if place < config.test_share + config.validation_share else "train"
+    return "validation" if position < config.test_share + config.validation_share else "train"
 
 
-def _place(message: str) -> float:
-    """Return a message's place in [0, 1), whatever the other messages are."""
+def _position(message: str) -> float:
+    """Hash a message to [0, 1). Duplicates get the same number."""
     return int.from_bytes(blake2b(message_key(message).encode(), digest_size=8).digest(), "big") / 2**64
 
 
 def _text(row: Row, column: str) -> str:
-    """Return a cell as text without white space around it; empty if there is none. A whole number may come as a float."""
+    """Return a cell as text without surrounding white space, or "" if it is null. Raises BadRow for another type.
+
+    Text, bytes and integers are accepted. So is a float with an integer value, because a column of integers with nulls may be
+    stored as floats.
+    """
     value = row.get(column)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -217,7 +230,10 @@ def _text(row: Row, column: str) -> str:
 
 
 def _rows(key: str, data: bytes, columns: Sequence[str]) -> Numbered:
-    """Yield the file's rows with their line or number; None for an entry that is not a row."""
+    """Yield (line or row number, row) of a file. The row is None if an entry is not a row.
+
+    Raises ConfigError if a column is missing or the text cannot be parsed, and CorruptData if the file is damaged.
+    """
     try:
         yield from READERS[ending_of(key)](data, columns)
     except Lacking as error:
@@ -238,7 +254,7 @@ def _parquet(data: bytes, columns: Sequence[str]) -> Numbered:
 
 
 def _bytes(column: pa.Array) -> pa.Array:
-    """Convert text to bytes: a string column is not known to be UTF-8 before `_text`."""
+    """Convert text to bytes. A string column may have invalid UTF-8, which only `_text` checks, row by row."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = _binary(column.type)
@@ -246,7 +262,7 @@ def _bytes(column: pa.Array) -> pa.Array:
 
 
 def _binary(kind: pa.DataType) -> pa.DataType:
-    """Return the type with bytes for text, also in the items of a list."""
+    """Replace text by bytes in a type, also inside lists and structs."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(kind.value_field.with_type(_binary(kind.value_type)))
     if pa.types.is_struct(kind):

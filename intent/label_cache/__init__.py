@@ -1,8 +1,8 @@
-"""Labels that earlier nights have made, in the workspace, so that a night asks its engines only about new messages.
+"""Keep the labels of earlier runs in the workspace, so that a run asks its engines only about new messages.
 
-`key.py` says what a label is kept under, `piece.py` is the file format, `pointer.py` says which files count, `merge.py`
-makes many files one, `node.py` keeps a node's copies, and `reader.py` looks messages up. A cache can be missing, damaged or
-old: that costs time and is no error. Knows stores and Arrow; nothing of engines, shards or Ray.
+`key.py` computes the keys, `piece.py` defines the file format, `pointer.py` records which files are in use, `merge.py` merges
+and evicts, `node.py` keeps a node's copies, and `reader.py` looks messages up. A missing, damaged or outdated cache costs time
+and is never an error. This package knows stores and Arrow. It knows nothing of engines, shards or Ray.
 """
 
 from intent.label_cache.key import Scope, find_secret

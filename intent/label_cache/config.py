@@ -7,17 +7,20 @@ from intent.errors import require
 
 
 class CacheVariants(Enum):
+    """Choose which variants share labels."""
+
     same = "same"
     any = "any"
 
 
 @dataclass
 class CacheConfig:
-    """The cache of labels in the workspace.
+    """Configure the cache of labels in the workspace.
 
-    `variants`: a label serves the `same` variant, or `any` variant of its checkpoint that is checked against the unquantized
-    model. `gigabytes`, `days` since the last use: the most that is kept per scope. `sample`: the share of the cached messages
-    that the engines see again. `agreement`: the cache is dropped if a smaller share of these gets the same intent.
+    `variants`: `same` reuses a label only for the variant that gave it; `any` reuses it for every variant of the checkpoint
+    that is checked against the unquantized model. `gigabytes`: the maximum size per scope. `days`: the maximum time since an
+    entry's last use. `sample`: the share of the cached messages that the engines label again. `agreement`: the cache is dropped
+    if a smaller share of the sample gets the same intent.
     """
 
     enabled: bool = True
@@ -35,6 +38,8 @@ class CacheConfig:
 
 
 class CacheAction(Enum):
+    """Choose what the job `jobs.cache` does."""
+
     stats = "stats"
     verify = "verify"
     prune = "prune"

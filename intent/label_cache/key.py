@@ -1,5 +1,6 @@
-"""What a label is kept under: a scope, which is everything that decides labels beside the message, and a keyed hash of the
-message. The cache never holds the message itself.
+"""Compute the key of a cached label: a scope and a keyed hash of the message.
+
+The scope covers everything except the message that affects labels. The cache never stores a message.
 """
 
 import hashlib
@@ -20,14 +21,17 @@ from intent.task.catalog import normalize
 FILE, VARIABLE = "cache.key", "INTENT_CACHE_KEY"
 KEY_BYTES, LEAST_BYTES, MOST_BYTES = 32, 16, 64
 HASH_BYTES = 16
-# What `normalize` leaves as it is: printable ASCII with single spaces.
+# `normalize` does not change printable ASCII with single spaces. Skipping it there saves time.
 NORMALIZED = r"^[!-~]+( [!-~]+)*$"
 
 
 @dataclass(frozen=True)
 class Scope:
-    """`facts`: everything that decides a label but the message, by name. `secret`: the key of the hashes, which looking after
-    a cache does not need."""
+    """Identify the cache of one set of facts.
+
+    `facts`: by name, everything except the message that affects a label. `secret`: the key of the hashes. It is not needed to
+    inspect, prune or delete a cache.
+    """
 
     name: str
     secret: bytes = field(default=b"", repr=False)
@@ -35,31 +39,35 @@ class Scope:
 
     @classmethod
     def of(cls, facts: Mapping[str, object], secret: bytes) -> "Scope":
-        """Named after the facts and the secret: a new secret begins a new cache."""
+        """Build a scope whose name depends on the facts and the secret. A new secret starts a new cache."""
         identity = hashlib.blake2b(b"intent", key=secret, digest_size=8).hexdigest()
         return cls(fingerprint([dict(facts), identity]), secret, facts)
 
     def hashes(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        """The upper and the lower 64 bits of each message's hash, which is of the normalized text. `texts` has no null."""
+        """Hash the normalized messages. Returns two uint64 arrays [messages]: the upper and the lower halves of the hashes.
+
+        `texts` must not contain nulls.
+        """
         plain = pc.match_substring_regex(texts, NORMALIZED).to_numpy(zero_copy_only=False)
         messages = texts.cast(pa.binary()).to_pylist()
         for i in np.flatnonzero(~plain).tolist():
             messages[i] = normalize(messages[i].decode()).encode()
-        # The scope's name keeps equal messages of two scopes apart. A copy of a keyed hash costs half of a new one.
-        begun = hashlib.blake2b(key=self.secret, person=self.name.encode()[:16], digest_size=HASH_BYTES)
+        # The scope's name gives equal messages of two scopes different hashes. Copying a keyed hash costs half as much as
+        # creating one.
+        keyed = hashlib.blake2b(key=self.secret, person=self.name.encode()[:16], digest_size=HASH_BYTES)
         digests = bytearray()
         for message in messages:
-            hashed = begun.copy()
-            hashed.update(message)
-            digests += hashed.digest()
+            hasher = keyed.copy()
+            hasher.update(message)
+            digests += hasher.digest()
         halves = np.frombuffer(bytes(digests), ">u8").reshape(-1, 2).astype(np.uint64)
         return halves[:, 0], halves[:, 1]
 
 
 def find_secret(workspace: Store) -> bytes:
-    """The key of the hashes: from the environment, or else the workspace's own, which is made at its first use.
+    """Read the key of the hashes from INTENT_CACHE_KEY, or from the workspace, where it is created at first use.
 
-    Raises ConfigError, without repeating the value, where it is no key.
+    Raises ConfigError for an invalid key, without repeating its value.
     """
     if text := os.environ.get(VARIABLE):
         return _parse(VARIABLE, text)

@@ -1,4 +1,7 @@
-"""Many files of a cache made one, cut by hash, without what has not been used for long. Memory is bounded by one piece."""
+"""Merge a cache's files and evict old entries.
+
+The merged files cover disjoint ranges of hashes. One file at a time is built in memory.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,23 +15,26 @@ from intent.label_cache.piece import Piece
 from intent.label_cache.pointer import File, LabelCache, Outdated, Pointer
 from intent.storage import sha256
 
-# Entries of a file: about 20 MB.
+# A file of so many entries has about 20 MB.
 PIECE_ROWS = 1 << 19
-# Each file that a hash may be in is one more search.
+# A lookup searches every file whose range covers the hash.
 MOST_DEPTH = 4
-# Below the limit by this share, so that not every night evicts.
+# Eviction leaves room below the limit, so that not every run has to evict.
 SLACK = 0.9
 ATTEMPTS = 3
 ALL = 1 << 64
 
 
 def due(cache: LabelCache, pointer: Pointer) -> bool:
-    """Whether merging would make lookups quicker, or something is to be evicted."""
+    """Return whether to merge: a hash can be in too many files, the cache is too large, or entries are too old."""
     return pointer.depth > MOST_DEPTH or pointer.bytes > cache.limits.bytes or _oldest(cache, pointer, 2) > 0
 
 
 def compact(cache: LabelCache, fetch: Callable[[LabelCache, File], Piece] = node.fetch) -> bool:
-    """Merge and evict; False where another was quicker, or there is nothing to read. What cannot be read is left out."""
+    """Merge the files and evict old entries. Unreadable files are left out.
+
+    Returns False if the cache is empty or another process changed it first.
+    """
     for _ in range(ATTEMPTS):
         pointer = cache.read()
         if not pointer.files:
@@ -50,18 +56,21 @@ def _merged(cache: LabelCache, pointer: Pointer, fetch: Callable[[LabelCache, Fi
     day, kept = cutoff(cache, pointer)
     count = max(1, -(-pointer.rows // PIECE_ROWS))
     edges = [ALL * i // count for i in range(count + 1)]
-    made = []
+    files = []
     for low, high in pairwise(edges):
-        table = evict(piece.merge(found.between(low, high) for found in pieces), day, kept)
-        for found in pieces:
-            found.release()
+        table = evict(piece.merge(part.between(low, high) for part in pieces), day, kept)
+        for part in pieces:
+            part.release()
         if len(table):
-            made.append(cache.write(table))
-    return made
+            files.append(cache.write(table))
+    return files
 
 
 def expire(cache: LabelCache) -> bool:
-    """Delete a cache of which nothing was used within its days, as that of a catalog that has changed since."""
+    """Delete the cache if none of its entries was used within `limits.days`. Returns whether it was deleted.
+
+    A changed catalog starts a new scope, and the old scope's cache is then seldom used again.
+    """
     used = [int(day) for file in cache.read().files for day in file.used]
     if not used or max(used) >= cache.day - cache.limits.days:
         return False
@@ -70,7 +79,7 @@ def expire(cache: LabelCache) -> bool:
 
 
 def cutoff(cache: LabelCache, pointer: Pointer) -> tuple[int, float]:
-    """(the first day of last use that is kept, the share of that day's entries that is), by the limits in days and bytes."""
+    """Apply the limits in days and bytes. Returns the first day of last use to keep, and the share of that day's entries."""
     first = cache.day - cache.limits.days
     if pointer.bytes <= cache.limits.bytes:
         return first, 1.0
@@ -89,7 +98,7 @@ def cutoff(cache: LabelCache, pointer: Pointer) -> tuple[int, float]:
 
 
 def evict(table: pa.Table, day: int, kept: float = 1.0) -> pa.Table:
-    """Without the entries last used before `day`, and with a share `kept` of those of that day, drawn by their hash."""
+    """Remove the entries last used before `day`. Of that day's entries, keep a share `kept`, chosen by hash."""
     used, low = table["used"].to_numpy(), table["low"].to_numpy()
     stay = used > day
     stay |= (used == day) & (low < np.uint64(min(kept * ALL, ALL - 1)) if kept < 1 else True)
@@ -97,14 +106,14 @@ def evict(table: pa.Table, day: int, kept: float = 1.0) -> pa.Table:
 
 
 def _oldest(cache: LabelCache, pointer: Pointer, slack: int) -> int:
-    """Entries that are over the limit of days by `slack` days and more: a night need not evict at once."""
+    """Count the entries that are over the limit of days by more than `slack` days, so that not every run has to evict."""
     first = cache.day - cache.limits.days - slack
     return sum(rows for file in pointer.files for day, rows in file.used.items() if int(day) < first)
 
 
 def verify(cache: LabelCache) -> list[str]:
-    """What is wrong with the cache, in words: every file is read and checked as a run would."""
-    wrong = []
+    """Read and check the pointer and every file. Returns one line for each problem."""
+    problems = []
     try:
         pointer = cache.read()
     except CorruptData as error:
@@ -117,9 +126,9 @@ def verify(cache: LabelCache) -> list[str]:
             table = piece.load(data, f"{cache.store.uri}/{file.key}")
             high = table["high"].to_numpy()
             if len(table) != file.rows or (high[1:] < high[:-1]).any() or table["answer"].null_count:
-                raise CorruptData(f"{cache.store.uri}/{file.key}: is not sorted, or not whole")
+                raise CorruptData(f"{cache.store.uri}/{file.key}: is not sorted, or is incomplete")
         except FileNotFoundError:
-            wrong.append(f"{cache.store.uri}/{file.key}: is not there")
+            problems.append(f"{cache.store.uri}/{file.key}: does not exist")
         except CorruptData as error:
-            wrong.append(str(error))
-    return wrong
+            problems.append(str(error))
+    return problems

@@ -1,4 +1,7 @@
-"""A node's copies of a cache's files: below the temp folder, fetched once for all processes, checked before each use."""
+"""Keep a node's copies of a cache's files in its temp folder.
+
+All processes of the node share a copy. Its SHA-256 is checked before each use.
+"""
 
 import fcntl
 import os
@@ -15,22 +18,22 @@ from intent.label_cache.pointer import File, LabelCache
 
 
 def fetch(cache: LabelCache, file: File) -> Piece:
-    """The file, mapped. Raises CorruptData where it is damaged or gone."""
+    """Download a file unless the node has it, and map it. Raises CorruptData if it is damaged or missing."""
     folder = cache_folder() / f"labels-{cache.scope.name}"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{file.sha256}.arrow"
     with open(folder / ".lock", "ab") as lock:
-        if not _is(path, file.sha256):
+        if not _intact(path, file.sha256):
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # Another process may have fetched it meanwhile.
-            if not _is(path, file.sha256):
+            # Another process may have downloaded it while this one waited for the lock.
+            if not _intact(path, file.sha256):
                 _download(cache, file, path)
         os.utime(path)
     return Piece(path)
 
 
 def tidy(cache: LabelCache, named: Collection[str]) -> None:
-    """Delete copies of files that the pointer no longer names and nobody has opened for two days."""
+    """Delete copies that were not opened for two days. `named`: the SHA-256 of files to keep because the pointer names them."""
     folder = cache_folder() / f"labels-{cache.scope.name}"
     for path in folder.glob("*.arrow"):
         with suppress(FileNotFoundError):
@@ -42,16 +45,16 @@ def _download(cache: LabelCache, file: File, path: Path) -> None:
     part = path.with_suffix(".part")
     try:
         cache.store.get_file(file.key, part)
-        if not _is(part, file.sha256):
+        if not _intact(part, file.sha256):
             raise CorruptData(f"{cache.store.uri}/{file.key}: SHA-256 is not the pointer's")
         os.replace(part, path)
     except FileNotFoundError:
-        raise CorruptData(f"{cache.store.uri}/{file.key}: is not there") from None
+        raise CorruptData(f"{cache.store.uri}/{file.key}: does not exist") from None
     finally:
         part.unlink(missing_ok=True)
 
 
-def _is(path: Path, sha256: str) -> bool:
+def _intact(path: Path, sha256: str) -> bool:
     try:
         return file_sha256(path) == sha256
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""A file of the cache: an Arrow IPC file of one batch, sorted by hash, that is never changed.
+"""Define a file of the cache: an immutable Arrow IPC file of one batch, sorted by hash.
 
-It is mapped, never read whole. Columns: `high` and `low` (the halves of the message's hash), `answer` (the intent and the
-variant that gave it, as JSON, in a dictionary), `confidence` (of the whole intent, before any threshold), `slots` (of each
-decided slot) and `used` (the UTC day of the last use, in days since 1970).
+Lookups map the file into memory and read only the pages they need. Columns: `high` and `low` (the halves of the message's
+hash), `answer` (dictionary-encoded JSON of the intent and the variant that gave it), `confidence` (of the whole intent, before
+any threshold), `slots` (the confidence of each decided slot) and `used` (the UTC day of the last use, in days since 1970).
 """
 
 import json
@@ -33,38 +33,43 @@ DAY_SECONDS = 24 * 3600
 
 
 def entries(high: np.ndarray, low: np.ndarray, predictions: Sequence[Prediction], variant: str, day: int) -> pa.Table:
-    """What an engine has answered, as entries. `variant`: the classifier's, where a prediction does not name its own."""
+    """Build the entries of an engine's predictions, in their order.
+
+    `high`, `low`: uint64 [predictions], the halves of the messages' hashes. `variant`: used if a prediction does not name its
+    own. `day`: the day of last use, in days since 1970.
+    """
     codes: dict[object, int] = {}
     answers: list[str] = []
     indices = []
-    for found in predictions:
-        said = found.variant or variant
+    for prediction in predictions:
+        source = prediction.variant or variant
         try:
-            known = codes.get(key := (said, *found.intent.values()))
+            code = codes.get(key := (source, *prediction.intent.values()))
         except TypeError:
-            # A value that is a list.
-            known = codes.get(key := answer(found.intent, said))
-        if known is None:
-            known = codes[key] = len(answers)
-            answers.append(answer(found.intent, said))
-        indices.append(known)
+            # A slot's value can be a list, which has no hash.
+            code = codes.get(key := answer(prediction.intent, source))
+        if code is None:
+            code = codes[key] = len(answers)
+            answers.append(answer(prediction.intent, source))
+        indices.append(code)
     columns = [
         pa.array(high, pa.uint64()),
         pa.array(low, pa.uint64()),
         pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(answers, pa.string())),
-        pa.array([found.confidence for found in predictions], pa.float64()),
-        pa.array([found.slots for found in predictions], pa.list_(pa.float32())),
+        pa.array([prediction.confidence for prediction in predictions], pa.float64()),
+        pa.array([prediction.slots for prediction in predictions], pa.list_(pa.float32())),
         pa.array(np.full(len(indices), day), pa.uint16()),
     ]
     return pa.table(columns, ENTRIES)
 
 
 def answer(intent: dict, variant: str) -> str:
+    """Encode an intent and its variant as a value of the `answer` column."""
     return json.dumps([intent, variant], ensure_ascii=False)
 
 
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
-    """All entries, sorted by hash. Of several with one hash the first table's stays."""
+    """Merge tables of entries, sorted by hash. If several entries have the same hash, the first table's is kept."""
     table = pa.concat_tables([ENTRIES.empty_table(), *tables]).unify_dictionaries().combine_chunks()
     high, low = (table[name].to_numpy() for name in ("high", "low"))
     order = order_of(high, low)
@@ -75,15 +80,15 @@ def merge(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def order_of(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """The places of the hashes, sorted; equal ones stay in their order."""
+    """Return the indices that sort the hashes. Equal hashes keep their order."""
     order = np.argsort(high)
-    found = high[order]
-    # Two hashes seldom have the same upper half, and one key is sorted in a third of the time of two.
-    return order if (found[1:] != found[:-1]).all() else np.lexsort((low, high))
+    ordered = high[order]
+    # Two hashes seldom share the upper half, and sorting by one key takes a third of the time of sorting by two.
+    return order if (ordered[1:] != ordered[:-1]).all() else np.lexsort((low, high))
 
 
 def dump(table: pa.Table) -> bytes:
-    """A sorted table as a file's bytes, with no answer that no entry has."""
+    """Serialize a sorted table as a file. Answers that no entry uses are left out of the dictionary."""
     if len(table):
         answers = table["answer"].unify_dictionaries().combine_chunks()
         answers = answers.chunk(0) if isinstance(answers, pa.ChunkedArray) else answers
@@ -98,18 +103,21 @@ def dump(table: pa.Table) -> bytes:
 
 
 def load(data: bytes | pa.Buffer, source: str) -> pa.Table:
-    """A file's entries. Raises CorruptData where it is none of this version."""
+    """Parse a file's entries. Raises CorruptData, which names `source`, if it is not a file of this version."""
     try:
         with pa.ipc.open_file(pa.BufferReader(data)) as file:
             if (file.schema.metadata or {}).get(MARK) != VERSION or not file.schema.equals(ENTRIES):
-                raise CorruptData(f"{source}: not a label cache's file of version {VERSION.decode()}")
+                raise CorruptData(f"{source}: not a label cache file of version {VERSION.decode()}")
             return file.read_all()
     except (pa.ArrowException, OSError) as error:
-        raise CorruptData(f"{source}: not a label cache's file ({str(error).splitlines()[0]})") from error
+        raise CorruptData(f"{source}: not a label cache file ({str(error).splitlines()[0]})") from error
 
 
 class Piece:
-    """A mapped file, which must have been checked against its SHA-256. Its pages are given back after each lookup."""
+    """Look entries up in a memory-mapped file. The caller must have checked the file's SHA-256.
+
+    Raises CorruptData if it is not a file of this version. Call `release` after each lookup to bound the resident memory.
+    """
 
     def __init__(self, path: Path):
         with open(path, "rb") as file:
@@ -121,38 +129,38 @@ class Piece:
         self._confidence, self.slots, self._used = columns[3].to_numpy(), columns[4], columns[5].to_numpy()
 
     def find(self, high: np.ndarray, low: np.ndarray) -> np.ndarray:
-        """The row of each hash, -1 where there is none. `high` is sorted, as the rows are."""
+        """Return the row of each hash, int64 [hashes], or -1 if the file does not have it. `high` must be sorted."""
         at = np.searchsorted(self.high, high)
         rows = np.full(len(high), -1, np.int64)
-        open_ = np.flatnonzero(at < len(self.high))
-        # Nearly always one turn: two hashes seldom have the same upper half.
-        while len(open_):
-            open_ = open_[self.high[at[open_]] == high[open_]]
-            same = self.low[at[open_]] == low[open_]
-            rows[open_[same]] = at[open_[same]]
-            open_ = open_[~same]
-            at[open_] += 1
-            open_ = open_[at[open_] < len(self.high)]
+        pending = np.flatnonzero(at < len(self.high))
+        # Two hashes seldom share the upper half, so one iteration is nearly always enough.
+        while len(pending):
+            pending = pending[self.high[at[pending]] == high[pending]]
+            same = self.low[at[pending]] == low[pending]
+            rows[pending[same]] = at[pending[same]]
+            pending = pending[~same]
+            at[pending] += 1
+            pending = pending[at[pending] < len(self.high)]
         return rows
 
-    def said(self, rows: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-        """(the different answers, each row's place among them, confidences, days of last use)."""
-        codes, places = np.unique(self._codes[rows], return_inverse=True)
-        return self._answers.take(pa.array(codes)).to_pylist(), places, self._confidence[rows], self._used[rows]
+    def labels(self, rows: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+        """Return (distinct answers, each row's index in them, confidences, days of last use)."""
+        codes, indices = np.unique(self._codes[rows], return_inverse=True)
+        return self._answers.take(pa.array(codes)).to_pylist(), indices, self._confidence[rows], self._used[rows]
 
     def between(self, low: int, high: int) -> pa.Table:
-        """The entries whose upper half is at least `low` and below `high`."""
+        """Return the entries whose upper half is at least `low` and below `high`."""
         start, stop = (
             int(np.searchsorted(self.high, np.uint64(edge))) if edge < 1 << 64 else len(self.high) for edge in (low, high)
         )
         return self.table.slice(start, stop - start)
 
     def release(self) -> None:
-        """Give the pages back to the system, which keeps them while it has room."""
+        """Drop the mapped pages from this process. The system's page cache keeps them while memory is free."""
         self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def days(table: pa.Table) -> dict[str, int]:
-    """How many entries were last used on each day."""
+    """Count the entries by day of last use."""
     counts = pc.value_counts(table["used"])
     return {str(entry["values"]): entry["counts"] for entry in counts.to_pylist()}

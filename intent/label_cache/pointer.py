@@ -1,11 +1,11 @@
-"""Which files of a scope's cache count: a pointer that is replaced by one conditional put, and files that never change.
+"""Record which files of a scope's cache are in use.
 
-    cache/<scope>/pointer.json        the files that count, newest first, and those that no longer do
-    cache/<scope>/files/<time>-<sha>  written before the pointer names them, deleted long after it stopped
+    cache/<scope>/pointer.json        the files in use, newest first, and the retired files
+    cache/<scope>/files/<time>-<sha>  immutable; written before the pointer names them, deleted days after they are retired
 
-Whoever dies leaves either no trace in the pointer or a whole one. A file that the pointer does not name is marked in the
-pointer before it is deleted, and a writer whose files are marked or gone writes them again: so a pointer never names what
-is not there, however long anybody sleeps.
+Each change of the pointer is one conditional write, so a process that dies leaves it unchanged or completely changed.
+Garbage collection marks a file as retired in the pointer before it deletes the file. A writer whose files are retired or
+missing writes them again. So the pointer never names a missing file, no matter how long a writer is paused.
 """
 
 import json
@@ -24,16 +24,17 @@ from intent.storage import Store, sha256
 
 FOLDER, POINTER, FILES = "cache", "pointer.json", "files"
 VERSION = 1
-# A night lists its files at its start: what stopped to count then is still there for its late actors.
+# Actors that started before a file was retired may still read it.
 KEPT_SECONDS = 3 * DAY_SECONDS
-# What was written and never named, by a writer that died.
+# A file that the pointer does not name after this time is from a writer that died.
 ORPHAN_SECONDS = DAY_SECONDS
+# The pointer remembers this many runs.
 NIGHTS = 400
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one scope: `bytes` of files, and `days` since the last use."""
+    """Limit the cache of one scope: `bytes` of files, and `days` since an entry's last use."""
 
     bytes: int = 8 << 30
     days: int = 30
@@ -41,7 +42,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class File:
-    """A piece of the cache in the store. `low` to `high`: its first and last hash, upper halves. `used`: entries by day."""
+    """Describe a file of the cache in the store.
+
+    `low`, `high`: the upper halves of its first and last hash. `used`: the number of entries by day of last use.
+    """
 
     key: str
     sha256: str
@@ -54,8 +58,11 @@ class File:
 
 @dataclass(frozen=True)
 class Pointer:
-    """`epoch`: another one once everything was dropped. `retired`: since when a file does not count. `nights`: those that
-    have been added, so that none is twice. `dropped`: when and why the last epoch ended.
+    """Hold the state of one scope's cache.
+
+    `epoch`: a random id that changes when the cache is dropped. `facts`: the scope's. `files`: in use, newest first. `retired`:
+    by key, the Unix seconds since when a file is no longer in use. `nights`: the runs that have been added, so that none is
+    added twice. `dropped`: when and why the last epoch ended.
     """
 
     epoch: str = ""
@@ -68,15 +75,17 @@ class Pointer:
 
     @property
     def rows(self) -> int:
+        """Return the number of entries in all files."""
         return sum(file.rows for file in self.files)
 
     @property
     def bytes(self) -> int:
+        """Return the size of all files."""
         return sum(file.bytes for file in self.files)
 
     @property
     def depth(self) -> int:
-        """Most files that one hash may be in."""
+        """Return the largest number of files that one hash can be in."""
         edges = sorted([(file.low, -1) for file in self.files] + [(file.high, 1) for file in self.files])
         depth = most = 0
         for _, end in edges:
@@ -86,19 +95,19 @@ class Pointer:
 
 
 class _Unchanged(Exception):
-    """Nothing is to be written."""
+    """Cancel an update that has nothing to write."""
 
 
 class Outdated(Exception):
-    """The cache is no longer what was built on: read it and build again."""
+    """The cache changed after the new files were built. Read it and build them again."""
 
 
 @dataclass(frozen=True)
 class LabelCache:
-    """The cache of one scope. `store`: of its folder.
+    """Read and change the cache of one scope.
 
-    A share `sample` of what is found in it is asked again; it is trusted while a share `agreement` of that agrees. `now`:
-    Unix seconds.
+    `store`: the scope's folder. `sample`: the share of cached messages that the engines label again. `agreement`: the smallest
+    share of the sample that must get the same intent. `now`: returns Unix seconds.
     """
 
     store: Store
@@ -110,27 +119,31 @@ class LabelCache:
 
     @property
     def day(self) -> int:
+        """Return today's UTC day, in days since 1970."""
         return int(self.now() // DAY_SECONDS)
 
     def read(self) -> Pointer:
-        """The pointer; an empty one where there is none. Raises CorruptData for one that is damaged or of another version."""
+        """Read the pointer, or return an empty one if none exists. Raises CorruptData for a damaged one or another version."""
         try:
             return _parse(self.store.read(POINTER), self.store.uri)
         except FileNotFoundError:
             return Pointer()
 
     def write(self, table: pa.Table) -> File:
-        """Put a sorted table into a file, which counts once the pointer names it."""
+        """Write a sorted, non-empty table to a new file. The file is not in use until the pointer names it."""
         data = piece.dump(table)
         digest = sha256(data)
-        # No two writers share a file: what one of them gives up the other may have named.
+        # Each writer has files of its own. One writer could retire a shared file that the other has just named.
         key = f"{FILES}/{int(self.now())}-{digest[:16]}-{uuid.uuid4().hex[:8]}.arrow"
         self.store.put_if_absent(key, data)
         low, high = (table["high"][i].as_py() for i in (0, len(table) - 1))
         return File(key, digest, len(data), len(table), low, high, piece.days(table))
 
     def add(self, night: str, files: Sequence[File], epoch: str) -> None:
-        """Name the files of a night, once. Raises Outdated where `epoch` has ended, or a file is no longer there."""
+        """Add the files of a run to the pointer. Does nothing if the run was added before.
+
+        Raises Outdated if `epoch` has ended or a file no longer exists.
+        """
 
         def change(pointer: Pointer) -> Pointer:
             if night in pointer.nights:
@@ -144,9 +157,9 @@ class LabelCache:
         self._update(change)
 
     def exchange(self, old: Sequence[File], new: Sequence[File]) -> bool:
-        """Name `new` in the place of `old`, the oldest of the files; False where these are no longer what counts.
+        """Replace the files `old`, the oldest ones, by `new`. Returns False if one of `old` is no longer in use.
 
-        Raises Outdated where a new file is no longer there.
+        Raises Outdated if a new file no longer exists.
         """
         keys, done = {file.key for file in old}, False
 
@@ -163,7 +176,10 @@ class LabelCache:
         return done
 
     def drop(self, why: str, epoch: str | None = None) -> bool:
-        """Forget every label; False where `epoch` (None: whichever there is) has ended already."""
+        """Start a new epoch without any labels. `epoch`: the one to end; None ends the current one.
+
+        Returns False if `epoch` has already ended.
+        """
         done = False
 
         def change(pointer: Pointer) -> Pointer:
@@ -172,24 +188,24 @@ class LabelCache:
             if not done:
                 raise _Unchanged
             retired = {**pointer.retired, **{file.key: self.now() for file in pointer.files}}
-            said = f"{time.strftime('%Y-%m-%d', time.gmtime(self.now()))}: {why}"
-            return replace(pointer, epoch=_new_epoch(), files=[], retired=retired, dropped=said)
+            dropped = f"{time.strftime('%Y-%m-%d', time.gmtime(self.now()))}: {why}"
+            return replace(pointer, epoch=_new_epoch(), files=[], retired=retired, dropped=dropped)
 
         self._update(change)
         return done
 
     def collect(self) -> int:
-        """Delete what stopped to count long ago, and mark what was never named. Returns how many files were deleted."""
+        """Delete files that were retired long ago, and retire orphans. Returns the number of deleted files."""
         gone = [key for key, since in self.read().retired.items() if since < self.now() - KEPT_SECONDS]
         for key in gone:
             self.store.delete(key)
-        found = [blob.key for blob in self.store.list(f"{FILES}/")]
+        stored = [blob.key for blob in self.store.list(f"{FILES}/")]
 
         def change(pointer: Pointer) -> Pointer:
             named = {file.key for file in pointer.files} | set(pointer.retired)
-            old = [key for key in found if key not in named and _written(key) < self.now() - ORPHAN_SECONDS]
+            orphans = [key for key in stored if key not in named and _written(key) < self.now() - ORPHAN_SECONDS]
             retired = {key: since for key, since in pointer.retired.items() if key not in gone}
-            retired |= dict.fromkeys(old, self.now())
+            retired |= dict.fromkeys(orphans, self.now())
             if retired == pointer.retired:
                 raise _Unchanged
             return replace(pointer, retired=retired)
@@ -198,7 +214,10 @@ class LabelCache:
         return len(gone)
 
     def delete(self) -> int:
-        """Everything, at once. A run that reads goes on without. Returns how many files there were."""
+        """Delete the pointer and all files at once. A run in progress continues without the cache.
+
+        Returns the number of deleted files.
+        """
         self.drop("deleted by hand")
         blobs = list(self.store.list())
         for blob in sorted(blobs, key=lambda blob: blob.key == POINTER):
@@ -206,7 +225,7 @@ class LabelCache:
         return len(blobs) - 1
 
     def begin(self) -> Pointer:
-        """The pointer, made where there is none, or none that can be read."""
+        """Read the pointer. Creates it if it does not exist, and replaces an unreadable one."""
 
         def change(pointer: Pointer) -> Pointer:
             if pointer.epoch and pointer.facts:
@@ -225,7 +244,7 @@ class LabelCache:
             try:
                 pointer = _parse(data, self.store.uri) if data is not None else Pointer()
             except CorruptData:
-                # Begun anew: what it named is collected once it is old.
+                # `collect` deletes the files that the unreadable pointer named, once they are old.
                 pointer = Pointer()
             return _dump(change(pointer))
 
@@ -236,7 +255,7 @@ class LabelCache:
 
 
 def scopes(workspace: Store) -> Iterator[str]:
-    """The names of all scopes that the workspace has a cache of."""
+    """Yield the names of all scopes that have a cache in the workspace."""
     blobs: Iterable = workspace.list(f"{FOLDER}/")
     yield from dict.fromkeys(blob.key.split("/")[1] for blob in blobs if blob.key.count("/") > 1)
 
@@ -246,7 +265,7 @@ def _new_epoch() -> str:
 
 
 def _written(key: str) -> float:
-    """When a file was written, by its name; long ago where the name does not say."""
+    """Parse the Unix seconds at which a file was written from its key. Returns 0 if the key has no time."""
     began = key.removeprefix(f"{FILES}/").split("-")[0]
     return float(began) if began.isdigit() else 0.0
 
@@ -257,9 +276,9 @@ def _dump(pointer: Pointer) -> bytes:
 
 def _parse(data: bytes, source: str) -> Pointer:
     try:
-        found = json.loads(data)
-        if found["version"] != VERSION:
-            raise CorruptData(f"{source}/{POINTER}: is of version {found['version']!r}, not {VERSION}")
-        return Pointer(**found | {"files": [File(**file) for file in found["files"]]})
+        values = json.loads(data)
+        if values["version"] != VERSION:
+            raise CorruptData(f"{source}/{POINTER}: has version {values['version']!r}, not {VERSION}")
+        return Pointer(**values | {"files": [File(**file) for file in values["files"]]})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CorruptData(f"{source}/{POINTER}: is no pointer ({type(error).__name__})") from error
+        raise CorruptData(f"{source}/{POINTER}: is not a label cache pointer ({type(error).__name__})") from error

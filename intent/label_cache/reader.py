@@ -1,4 +1,4 @@
-"""Looking messages up: what the files that count say of each, and which of them are to be asked again."""
+"""Look messages up in the cache, and draw the sample of cached messages that the engines label again."""
 
 import json
 import logging
@@ -16,16 +16,18 @@ from intent.label_cache.pointer import LabelCache
 from intent.task.schema import Intent
 
 log = logging.getLogger(__name__)
-# An entry's day of last use is behind by at most this share of the days that it is kept.
+# The recorded day of last use may be late by this share of `limits.days`, so that not every lookup writes the entry again.
 STALE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Found:
-    """Of n messages: `high`, `low` [n], their hashes; `hit` [n] bool; `again` [n] bool, the hits that are to be asked again.
+    """Hold the result of looking n messages up.
 
-    Of the hits, in order: `codes`, each one's place in `answers`; `confidence`, before any threshold; `slots`, the list of
-    each one's confidences. `stale`: entries that are to be kept anew with today's date.
+    For every message: `high`, `low` uint64 [n], the halves of its hash; `hit` bool [n]; `again` bool [n], whether it is a hit
+    that the engines label again. For every hit, in order: `codes`, its index in `answers`, which are (intent, variant);
+    `confidence`, before any threshold; `slots`, the confidences of its slots. `stale`: entries to write again with today as the
+    day of last use.
     """
 
     high: np.ndarray
@@ -41,7 +43,11 @@ class Found:
 
 @dataclass
 class Reader:
-    """A cache as an actor uses it. `salt`: another sample of each run is asked again. `notes`: what is ignored, and why."""
+    """Look messages up for an actor.
+
+    `salt`: differs between runs, so that each run labels another sample again. `trusted`: False after `forget`. `notes`: why
+    files were ignored, one line each.
+    """
 
     cache: LabelCache
     salt: str = ""
@@ -52,7 +58,7 @@ class Reader:
 
     @classmethod
     def open(cls, cache: LabelCache, salt: str = "") -> "Reader":
-        """Never raises for what is damaged, half written, gone or of another version: that is ignored with a note."""
+        """Open the cache's files. Ignores a missing or damaged one, or one of another version, with a note."""
         reader = cls(cache, salt)
         try:
             pointer = cache.read()
@@ -69,15 +75,15 @@ class Reader:
 
     @property
     def token(self) -> str:
-        """What is trusted or not: the labels of one epoch of one scope."""
+        """Name the labels of one epoch of one scope, which are trusted or dropped together."""
         return f"{self.cache.scope.name}/{self.epoch}"
 
     def forget(self) -> None:
-        """From now on nothing is found: its labels are not trusted."""
+        """Find nothing from now on, because the labels are no longer trusted."""
         self.pieces, self.trusted = (), False
 
     def look(self, texts: pa.Array) -> Found:
-        """What is kept of these messages, which have no null."""
+        """Look messages up. `texts` [n] must not contain nulls."""
         high, low = self.cache.scope.hashes(texts)
         order = piece.order_of(high, low) if self.pieces else np.zeros(0, np.int64)
         sorted_high, sorted_low = high[order], low[order]
@@ -93,9 +99,8 @@ class Reader:
             new = (rows >= 0) & (codes[places] < 0)
             rows, places = rows[new], places[new]
             if len(rows):
-                said, which, sure, used = part.said(rows)
-                codes[places] = np.array([answers.setdefault(text, len(answers)) for text in said])[which]
-                confidence[places] = sure
+                distinct, indices, confidence[places], used = part.labels(rows)
+                codes[places] = np.array([answers.setdefault(text, len(answers)) for text in distinct])[indices]
                 taken.append(places)
                 slots.append(part.slots.take(pa.array(rows)))
                 if (old := used < oldest).any():
@@ -107,7 +112,7 @@ class Reader:
         return Found(high, low, hit, codes[hit], [_parse(text) for text in answers], confidence[hit], again, lists, stale)
 
     def _drawn(self, low: np.ndarray) -> np.ndarray:
-        """A share `sample` of all hashes, another one of each salt."""
+        """Draw a share `sample` of the hashes. Returns bool [hashes], which depends on the hash and the salt only."""
         salt = np.uint64(int.from_bytes(self.salt.encode()[:8].ljust(8), "big"))
         mixed = (low ^ salt) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
@@ -119,7 +124,7 @@ class Reader:
 
     def _ignore(self, error: Exception) -> None:
         self.notes.append(str(error) if isinstance(error, IntentError) else f"{type(error).__name__}: {error}")
-        log.warning("ignores what cannot be read of the label cache: %s", self.notes[-1])
+        log.warning("ignores an unreadable part of the label cache: %s", self.notes[-1])
 
 
 @lru_cache(1 << 14)

@@ -1,4 +1,4 @@
-"""Turn a 16-bit checkpoint into the variants that classify: `gptq.py` for GPUs, `gguf.py` for CPUs.
+"""Quantize a 16-bit checkpoint: to GPTQ for GPUs (`gptq.py`) and to GGUF for CPUs (`gguf.py`).
 
-Folders in, folders out. Knows nothing of Ray or storage.
+The functions read and write local folders. This package knows nothing of Ray or storage.
 """

@@ -8,12 +8,14 @@ from intent.errors import require
 
 @dataclass
 class QuantConfig:
-    """The variants to make or to sweep; `{a,b}` in a name stands for both.
+    """Configure the variants to make or to sweep.
 
-    `batches`: the batch sizes that a sweep measures; empty: the engine's setting. `allowed_loss`: of exact match, against the
-    reference. `cascade_precision`: the share of the SVM's answers in a cascade that must be right on validation messages.
-    `in_scope_accuracy`: the share of the validation messages in scope that must be answered right at the confidence below which
-    a message counts as out of scope.
+    `variants`: names, in which `{a,b}` stands for both. `batches`: the batch sizes that a sweep measures; empty: the engine's
+    setting. `allowed_loss`: the most exact match, as a share, that a variant may lose against the reference.
+    `cascade_precision`: the share of the SVM's answers in a cascade that must be right on validation messages.
+    `in_scope_accuracy`: sets the confidence below which a message counts as out of scope; it is the share of the in-scope
+    validation messages that must still be answered right. `calibration_messages`: messages to calibrate GPTQ and the importance
+    matrix on. `cpus`: per task.
     """
 
     variants: list[str] = field(default_factory=list)
@@ -37,4 +39,5 @@ class QuantConfig:
             require(getattr(self, name) > 0, f"quant.{name}", getattr(self, name), "use at least 1")
 
     def specs(self) -> list[VariantSpec]:
+        """Parse the variants' names."""
         return [VariantSpec.parse(name) for name in self.variants]

@@ -1,4 +1,4 @@
-"""Find the tensor types that a GGUF file really has: llama.cpp uses another type if rows do not fit the requested one."""
+"""Find the tensor types that a GGUF file really has, because llama.cpp replaces a requested type that rows do not fit."""
 
 import re
 from collections import Counter
@@ -12,21 +12,20 @@ DOWN = r"\.ffn_down\."
 
 
 def pattern(part: str, layers: int) -> str:
-    """Return a regular expression for the GGUF tensor names of a part of a model with so many layers."""
+    """Return a regular expression for the names of a part's GGUF tensors: `embed`, `down`, or `ends` (first and last layer)."""
     return {"embed": EMBED, "down": DOWN, "ends": rf"^blk\.(0|{layers - 1})\."}[part]
 
 
 def contents(file: Path, spec: VariantSpec) -> dict:
-    """Count the bytes of the weight matrices: {"types": by tensor type, "fell_back": those in a type that was not requested}.
+    """Count the bytes of the weight matrices. Returns {"types": by tensor type, "fell_back": in a type that was not requested}.
 
-    A file type requests each of the tensor types that it mixes by design. `spec` requests those of the parts with a type of
-    their own.
+    `spec` requests the types of some parts. For the other parts, it requests the types that its file type mixes by design.
     """
     from gguf import GGUFReader
 
     reader = GGUFReader(file)
     layers = int(reader.fields[f"{reader.fields['general.architecture'].contents()}.block_count"].contents())
-    asked = [(re.compile(pattern(part, layers)), {kind}) for part, kind in spec.part_types]
+    requested = [(re.compile(pattern(part, layers)), {kind}) for part, kind in spec.part_types]
     types: Counter[str] = Counter()
     fell_back = 0
     for tensor in reader.tensors:
@@ -34,14 +33,14 @@ def contents(file: Path, spec: VariantSpec) -> dict:
             continue
         kind, size = tensor.tensor_type.name, int(tensor.n_bytes)
         types[kind] += size
-        wanted = next((kinds for found, kinds in asked if found.search(tensor.name)), GGUF_TYPES[spec.file_type])
-        fell_back += size * (kind not in wanted)
+        allowed = next((kinds for names, kinds in requested if names.search(tensor.name)), GGUF_TYPES[spec.file_type])
+        fell_back += size * (kind not in allowed)
     return {"types": dict(types.most_common()), "fell_back": fell_back}
 
 
 def describe(metrics: Mapping) -> str:
-    """Describe the `contents` in a record's metrics; "" if there are none."""
+    """Format the result of `contents` in a record's metrics. Returns "" if the metrics have none."""
     if "types" not in metrics:
         return ""
-    said = ", ".join(f"{kind} {size / 1e6:,.1f} MB" for kind, size in metrics["types"].items())
-    return said + (f"; {metrics['fell_back'] / 1e6:,.1f} MB in a type not asked for" if metrics["fell_back"] else "")
+    sizes = ", ".join(f"{kind} {size / 1e6:,.1f} MB" for kind, size in metrics["types"].items())
+    return sizes + (f"; {metrics['fell_back'] / 1e6:,.1f} MB in a type not asked for" if metrics["fell_back"] else "")

@@ -1,7 +1,7 @@
-"""A 16-bit checkpoint to GGUF: an F16 file written with the `gguf` package, then llama.cpp's own quantizer.
+"""Convert a 16-bit checkpoint to GGUF: write an F16 file with the `gguf` package, then run llama.cpp's quantizer.
 
-The file carries the checkpoint's vocabulary, so that any llama.cpp program can use it; this project's engines read
-`tokenizer.json` beside it.
+The file contains the checkpoint's vocabulary, so any llama.cpp program can use it. The engines of this project read
+`tokenizer.json` instead.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from intent.quantize import tensors
 from intent.quantize.contents import EMBED, contents, pattern
 from intent.quantize.vocabulary import write_vocabulary
 
-# model_type of config.json -> llama.cpp's name of the architecture. Both load tensors by the gguf package's name map.
+# llama.cpp's name of the architecture, by model_type of config.json. The gguf package maps the tensors' names.
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3"}
 
 ImportanceMatrix = Mapping[str, np.ndarray]
@@ -32,9 +32,10 @@ def make(
     sequences: list[list[int]] | None = None,
     report: Report = unreported,
 ) -> dict:
-    """Write the GGUF file `target` that `spec` names, of a checkpoint; return what it holds, as `contents` has it.
+    """Write the GGUF file `target` of a checkpoint, quantized as `spec` says. Returns the file's `contents`.
 
-    `sequences`: token ids to measure the importance matrix on, where `spec` has one.
+    `sequences`: token ids to measure the importance matrix on, if `spec` has one. Raises ConfigError for an architecture or
+    tokenizer that is not supported, and IntentError if llama.cpp's quantizer fails.
     """
     report(0, 0, "", "writes the F16 file")
     if spec.file_type == "F16" and not spec.part_types:
@@ -58,7 +59,7 @@ def write_f16(checkpoint: Path, target: Path) -> None:
     architecture = ARCHITECTURES.get(config["model_type"])
     if architecture is None:
         raise ConfigError(
-            "model.source", config["model_type"], f"GGUF is written for {sorted(ARCHITECTURES)}; quantize to gptq"
+            "model.source", config["model_type"], f"GGUF can be written only for {sorted(ARCHITECTURES)}; quantize to gptq"
         )
     writer = gguf.GGUFWriter(str(target), architecture)
     _write_shape(writer, config)
@@ -69,11 +70,11 @@ def write_f16(checkpoint: Path, target: Path) -> None:
             continue
         mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if mapped is None:
-            raise IntentError(f"{checkpoint}: tensor {name} has no place in a {architecture} GGUF")
+            raise IntentError(f"{checkpoint}: a {architecture} GGUF has no tensor for {name}")
         if architecture == "llama":
             tensor = _for_llama_rope(name, tensor, config)
         elif architecture == "gemma3" and name.endswith("norm.weight"):
-            # transformers multiplies by 1 + weight.
+            # transformers multiplies by 1 + weight, and llama.cpp by the weight.
             tensor = tensor + 1
         writer.add_tensor(mapped, tensor.astype(np.float16 if tensor.ndim > 1 else np.float32))
     writer.write_header_to_file()
@@ -90,9 +91,10 @@ def quantize(
     importance: ImportanceMatrix | None = None,
     types: Mapping[str, str] | None = None,
 ) -> None:
-    """Quantize an F16 file to a llama.cpp file type, e.g. "Q4_K_M". Raises IntentError with llama.cpp's return code.
+    """Quantize an F16 file to a llama.cpp file type, e.g. "Q4_K_M".
 
-    `types`: tensor types, e.g. "Q8_0", of the tensors that a regular expression finds; the first that finds one counts.
+    `types`: tensor types, e.g. "Q8_0", by a regular expression of the tensors' names; the first that matches applies. Raises
+    IntentError with llama.cpp's return code if it fails.
     """
     import llama_cpp
 
@@ -102,9 +104,9 @@ def quantize(
     params = llama_cpp.llama_model_quantize_default_params()
     params.nthread = threads
     params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{file_type}")
-    kept = _importance(importance) if importance else None
-    if kept is not None:
-        params.imatrix = ctypes.cast(kept[0], ctypes.POINTER(llama_cpp.llama_model_imatrix_data))
+    matrix = _importance(importance) if importance else None
+    if matrix is not None:
+        params.imatrix = ctypes.cast(matrix[0], ctypes.POINTER(llama_cpp.llama_model_imatrix_data))
     overrides = _overrides(types or {}, params)
     if overrides:
         params.tt_overrides = ctypes.cast(overrides, ctypes.POINTER(llama_cpp.llama_model_tensor_override))
@@ -114,29 +116,29 @@ def quantize(
 
 
 def _overrides(types: Mapping[str, str], params) -> ctypes.Array | None:
-    """The C array that the quantizer reads, ended by an entry without a pattern; the embedding's type goes into `params`.
+    """Return the quantizer's C array of tensor types, which ends with an entry without a pattern, or None if it has no entry.
 
-    llama.cpp gives the embedding and the output layer their types from there in files of every type, from the array only
-    in those of a quantized one.
+    Sets the embedding's type in `params` instead. For the embedding and the output layer, llama.cpp ignores the array if the
+    file type is not a quantized one.
     """
     import llama_cpp
     from gguf import GGMLQuantizationType
 
     if (embed := types.get(EMBED)) is not None:
         params.token_embedding_type = params.output_tensor_type = GGMLQuantizationType[embed].value
-    others = {found: kind for found, kind in types.items() if found != EMBED}
+    others = {names: kind for names, kind in types.items() if names != EMBED}
     if not others:
         return None
     entries = (llama_cpp.llama_model_tensor_override * (len(others) + 1))()
-    for entry, (found, kind) in zip(entries, others.items(), strict=False):
-        entry.pattern, entry.type = found.encode(), GGMLQuantizationType[kind].value
+    for entry, (names, kind) in zip(entries, others.items(), strict=False):
+        entry.pattern, entry.type = names.encode(), GGMLQuantizationType[kind].value
     return entries
 
 
 def importance_matrix(checkpoint: Path, sequences: list[list[int]], report: Report = unreported) -> dict[str, np.ndarray]:
-    """Mean of the squared inputs of every linear layer over `sequences`, by GGUF tensor name, float32 [columns].
+    """Measure the mean squared inputs of every linear layer over `sequences` of token ids. Returns float32 [columns] by tensor.
 
-    A tied output layer is the tensor of the embedding.
+    The names are GGUF's. The inputs of a tied output layer are under the embedding's name.
     """
     import gguf
     import torch
@@ -163,15 +165,13 @@ def importance_matrix(checkpoint: Path, sequences: list[list[int]], report: Repo
             module.register_forward_pre_hook(watch(mapped))
     with torch.inference_mode():
         for sequence in counted(sequences, len(sequences), report, "sequence", "measures the importance matrix"):
-            # The output layer itself is left out: it is the most work, and its inputs are here.
+            # The base model leaves out the output layer, which is the most work. Only its inputs are needed.
             add(head, model.base_model(torch.tensor([sequence])).last_hidden_state)
     return {name: (total / rows[name]).numpy() for name, total in sums.items()}
 
 
 def _importance(matrix: ImportanceMatrix) -> tuple:
-    """Return the C array that the quantizer reads, which ends with an entry without a name, and the objects that it
-    points to.
-    """
+    """Return the quantizer's C array, which ends with an entry without a name, and the arrays that it points to."""
     import llama_cpp
 
     arrays = {name.encode(): np.ascontiguousarray(values, np.float32) for name, values in matrix.items()}
@@ -209,17 +209,17 @@ def _write_shape(writer, config: dict) -> None:
         _write_windows(writer, config, head_size)
     scaling = rope.get("rope_type") or "default"
     if scaling not in ("default", "llama3"):
-        raise ConfigError("model.source", scaling, "this scaling of positions is not written to GGUF; use a GPTQ variant")
+        raise ConfigError("model.source", scaling, "this scaling of positions cannot be written to GGUF; use a GPTQ variant")
     if scaling == "llama3":
         writer.add_tensor("rope_freqs.weight", _llama3_factors(rope, head_size))
 
 
 def _write_windows(writer, config: dict, head_size: int) -> None:
-    """Write which layers have a sliding window, how long it is, and their own base of rotary positions."""
-    # llama.cpp assumes this for every Gemma 3.
-    for name, plain in (("query_pre_attn_scalar", head_size), ("attn_logit_softcapping", None)):
-        if config.get(name, plain) != plain:
-            raise ConfigError("model.source", f"{name}={config[name]}", f"llama.cpp computes with {plain}; quantize to gptq")
+    """Write which layers have a sliding window, its length, and the base of their rotary positions."""
+    # llama.cpp assumes these values for every Gemma 3.
+    for name, assumed in (("query_pre_attn_scalar", head_size), ("attn_logit_softcapping", None)):
+        if config.get(name, assumed) != assumed:
+            raise ConfigError("model.source", f"{name}={config[name]}", f"llama.cpp assumes {assumed}; quantize to gptq")
     if config.get("final_logit_softcapping"):
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     writer.add_sliding_window(config["sliding_window"])
@@ -228,7 +228,7 @@ def _write_windows(writer, config: dict, head_size: int) -> None:
 
 
 def _llama3_factors(rope: dict, head_size: int) -> np.ndarray:
-    """Llama 3.1's long-context frequency divisors, float32 [head_size / 2] (as in transformers' modeling_rope_utils)."""
+    """Compute Llama 3.1's frequency divisors for long contexts, float32 [head_size / 2], as in transformers."""
     frequencies = rope["rope_theta"] ** -(np.arange(0, head_size, 2) / head_size)
     wavelengths = 2 * np.pi / frequencies
     low = rope["original_max_position_embeddings"] / rope["low_freq_factor"]
@@ -252,9 +252,7 @@ def _tensors(checkpoint: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _for_llama_rope(name: str, tensor: np.ndarray, config: dict) -> np.ndarray:
-    """Put query and key rows into llama.cpp's interleaved order (transformers stores each head's halves one after
-    the other).
-    """
+    """Reorder query and key rows. llama.cpp interleaves the halves of a head, and transformers stores one after the other."""
     if ".q_proj." not in name and ".k_proj." not in name:
         return tensor
     heads = config["num_attention_heads"]

@@ -13,13 +13,14 @@ GROUP_SIZES = (16, 32, 64, 128, 256)
 
 
 def best_device() -> str:
+    """Return "cuda" if a GPU can be used, else "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def check_group_size(checkpoint: Path, group_size: int) -> None:
-    """Raise ConfigError, with the sizes that fit, if `group_size` does not divide the input width of every linear layer."""
+    """Raise ConfigError, which names the sizes that fit, unless `group_size` divides the input width of every linear layer."""
     config = json.loads((checkpoint / "config.json").read_text())
     heads = config["num_attention_heads"]
     attention = heads * (config.get("head_dim") or config["hidden_size"] // heads)
@@ -27,7 +28,7 @@ def check_group_size(checkpoint: Path, group_size: int) -> None:
     if any(width % group_size for width in widths):
         fitting = [size for size in GROUP_SIZES if all(width % size == 0 for width in widths)]
         raise ConfigError(
-            "quant.variants", f"group size {group_size}", f"must divide the model's {widths}; use one of {fitting}"
+            "quant.variants", f"group size {group_size}", f"must divide the model's widths {widths}; use one of {fitting}"
         )
 
 
@@ -41,9 +42,10 @@ def quantize(
     act_order: bool = False,
     report: Report = unreported,
 ) -> None:
-    """Write the GPTQ checkpoint of `checkpoint` to the folder `target`. `sequences`: token ids to calibrate on.
+    """Quantize `checkpoint` to the folder `target`.
 
-    `act_order`: columns by decreasing activation, with a group index for each (desc_act), instead of group-aware order.
+    `sequences`: token ids to calibrate on. `act_order`: quantize columns by decreasing activation, with a group index per
+    column (desc_act), instead of in a group-aware order. Raises ConfigError if `group_size` does not fit the model.
     """
     from intent.engine.device import pick_precision
 
@@ -59,7 +61,7 @@ def quantize(
 
 
 class _Layers:
-    """GPTQModel's layer callback. It is called twice per layer, the second time when the layer is packed."""
+    """Report layers as GPTQModel's layer callback. It is called twice per layer, the second time when the layer is packed."""
 
     def __init__(self, total: int, report: Report):
         self.done, self.total, self.report = set(), total, report

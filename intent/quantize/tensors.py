@@ -1,4 +1,4 @@
-"""Show the progress of llama.cpp's quantizer by the line that it logs for each tensor."""
+"""Show the progress of llama.cpp's quantizer from the line that it logs for each tensor."""
 
 import ctypes
 import re
@@ -18,9 +18,9 @@ def reported(report: Report) -> Iterator[None]:
     from intent.engine.gguf import _silence
 
     def read(level: int, text: bytes, data) -> None:
-        if found := LINE.match(text):
-            number, total = map(int, found.groups())
-            # The line begins before the tensor is quantized.
+        if match := LINE.match(text):
+            number, total = map(int, match.groups())
+            # llama.cpp logs the line before it quantizes the tensor.
             report(number - 1, total, "tensor", "")
 
     callback, silence = llama_cpp.llama_log_callback(read), _silence()

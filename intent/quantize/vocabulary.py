@@ -10,7 +10,7 @@ from pathlib import Path
 
 from intent.errors import ConfigError
 
-# A distinctive part of the tokenizer's pre-tokenizer -> llama.cpp's name for it.
+# A distinctive part of a pre-tokenizer's JSON, and llama.cpp's name for that pre-tokenizer.
 PRE_TOKENIZERS = (
     (r"\\p{N}{1,3}", "llama-bpe"),
     (r"|\\p{N}|", "qwen2"),
@@ -25,7 +25,9 @@ def write_vocabulary(writer, checkpoint: Path, config: dict) -> None:
     """Add the tokenizer of `checkpoint` to a GGUFWriter. Raises ConfigError if llama.cpp would split text differently."""
     spec = json.loads((checkpoint / "tokenizer.json").read_text())
     if spec["model"].get("type") != "BPE":
-        raise ConfigError("model.source", spec["model"].get("type"), "GGUF is written for BPE tokenizers only")
+        raise ConfigError(
+            "model.source", spec["model"].get("type"), "GGUF can be written only for BPE tokenizers; quantize to gptq"
+        )
     write = _write_scores if spec["model"].get("byte_fallback") else _write_merges
     write(writer, spec, config)
     writer.add_add_bos_token(_adds_bos(checkpoint))
@@ -39,7 +41,7 @@ def _write_merges(writer, spec: dict, config: dict) -> None:
     described = json.dumps(spec.get("pre_tokenizer"), ensure_ascii=False)
     pre = next((name for mark, name in PRE_TOKENIZERS if mark in described), None)
     if pre is None:
-        raise ConfigError("model.source", described[:200], "this pre-tokenizer has no known name in llama.cpp")
+        raise ConfigError("model.source", described[:200], "llama.cpp does not know this pre-tokenizer; quantize to gptq")
     tokens, kinds = _tokens(spec, config["vocab_size"])
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
@@ -88,11 +90,10 @@ def _merges(spec: dict) -> list[tuple[str, str]]:
 
 
 def _scores(spec: dict) -> dict[str, float]:
-    """Return scores with which llama.cpp merges in the order of the tokenizer's merges: minus the rank of a token's first
-    merge.
+    """Return scores that make llama.cpp merge in the tokenizer's order: minus the rank of the first merge that makes a token.
 
-    Raises ConfigError if no such scores exist. llama.cpp knows tokens, not pairs. So every pair that makes a token must be a
-    merge, and the merges that make one token must be consecutive.
+    llama.cpp scores tokens, not pairs. So every pair that makes a token must be a merge, and the merges that make one token
+    must be consecutive. Raises ConfigError otherwise.
     """
     merges, vocabulary = _merges(spec), spec["model"]["vocab"]
     scores: dict[str, float] = {}
@@ -116,13 +117,15 @@ def _refuse_merges(token: str, why: str) -> None:
 
 
 def _check_spaces(spec: dict) -> None:
-    """Check that spaces become ▁ and that nothing else is split, because llama.cpp does just that."""
+    """Raise ConfigError unless the tokenizer only replaces spaces by ▁ and splits nothing, as llama.cpp does."""
     normalizer, pre = spec.get("normalizer"), spec.get("pre_tokenizer")
     marked = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     same = normalizer is not None and {name: normalizer.get(name) for name in marked} == marked
     if not same or (pre and pre.get("pattern") != {"String": " "}):
         described = json.dumps({"normalizer": normalizer, "pre_tokenizer": pre}, ensure_ascii=False)
-        raise ConfigError("model.source", described[:200], "GGUF is written for spaces that become ▁; quantize to gptq")
+        raise ConfigError(
+            "model.source", described[:200], "GGUF can be written only for spaces that become ▁; quantize to gptq"
+        )
 
 
 def _adds_bos(checkpoint: Path) -> bool:

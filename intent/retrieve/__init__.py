@@ -1,5 +1,6 @@
-"""Which products of a large catalog a message may be about.
+"""Retrieve the products of a large catalog that a message may be about.
 
-`vectors.py` reads text as vectors, `training.py` learns them. `cells.py` cuts their space, `index.py` a catalog into shelves of
-like products, and `route.py` names the one or two shelves that a message is asked about, or none. Knows no model and no night.
+`vectors.py` embeds text, and `training.py` learns the embedding. `cells.py` clusters the vector space, `index.py` cuts a
+catalog into shelves of similar products, and `route.py` selects the shelves for a message: one, two or none. This package knows
+nothing of language models or runs.
 """

@@ -1,6 +1,7 @@
-"""The space of vectors cut into cells of like things, and a tree of the cells, the same for every catalog.
+"""Cluster the vector space into cells, and the cells into a binary tree.
 
-They belong to the vectors. So the cell of a product is decided by the product alone: another one that comes or goes moves none.
+The cells are learned with the vectors and are the same for every catalog. So a product's cell depends on its name alone: adding
+or removing another product does not move it.
 """
 
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ ROUNDS, SEED = 20, 7
 
 @dataclass(frozen=True)
 class Cells:
-    """`centroids`: float16 [cells, width]. `joins`: int32 [cells - 1, 2]; node `cells + i` of the tree joins those of row i.
+    """Hold the cells and their tree.
 
-    Nodes below `cells` are the cells themselves.
+    `centroids`: float16 [cells, width]. `joins`: int32 [cells - 1, 2], the children of each inner node of the tree. Nodes below
+    `cells` are the cells themselves, and node `cells + i` has the children `joins[i]`.
     """
 
     centroids: np.ndarray
@@ -22,19 +24,19 @@ class Cells:
 
     @classmethod
     def grow(cls, vectors: np.ndarray, cells: int) -> "Cells":
-        """By k-means of float32 `vectors` [n, width], joined by Ward's method."""
+        """Cluster float32 `vectors` [n, width] with spherical k-means, and the centroids with Ward's method (Ward, 1963)."""
         from scipy.cluster.hierarchy import linkage
 
         centroids = means(vectors, cells)
         return cls(centroids.astype(np.float16), linkage(centroids, "ward")[:, :2].astype(np.int32))
 
     def of(self, vectors: np.ndarray) -> np.ndarray:
-        """int64 [n]: each vector's cell."""
+        """Return each vector's cell, int64 [n]."""
         return nearest(vectors, self.centroids.astype(np.float32))
 
 
 def means(vectors: np.ndarray, count: int) -> np.ndarray:
-    """float32 [count, width]: the centroids of a spherical k-means."""
+    """Run spherical k-means. Returns the centroids, float32 [count, width]."""
     import faiss
 
     settings = {"niter": ROUNDS, "seed": SEED, "spherical": True, "min_points_per_centroid": 1}
@@ -44,7 +46,7 @@ def means(vectors: np.ndarray, count: int) -> np.ndarray:
 
 
 def nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """int64 [n]: which of the centroids is most like each vector."""
+    """Return the index of the centroid with the largest inner product with each vector, int64 [n]."""
     import faiss
 
     index = faiss.IndexFlatIP(centroids.shape[1])

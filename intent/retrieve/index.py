@@ -1,7 +1,8 @@
-"""A catalog cut into shelves of like products, and the nearest products to a message.
+"""Cut a catalog into shelves of similar products, and search the products nearest to a message.
 
-A shelf has at most CORE products of its own and up to BORDER of its neighbours' that are much like one of them, so that
-near-duplicates are seen together. Where the catalog changes, only the shelves change whose own products or neighbours do.
+A shelf has at most CORE products of its own. It also borrows up to BORDER products of neighboring shelves that are very similar
+to one of its own, so that one prompt lists near-duplicates together. If the catalog changes, only those shelves change whose
+own or borrowed products change.
 """
 
 import hashlib
@@ -18,25 +19,26 @@ import pyarrow.parquet as pq
 from intent.retrieve.cells import Cells, means, nearest
 from intent.retrieve.retriever import Retriever
 
-# docs/catalogs.md has the arithmetic of these.
+# docs/catalogs.md derives these from the cost of prompts.
 CORE, BORDER = 160, 40
-# Neighbours of each product that are looked at, and how alike two must be to be seen together.
-NEIGHBOURS, ALIKE = 6, 0.7
-# Of the graph of neighbours: links of a product, and products that are looked at.
-LINKS, LOOKED_AT = 16, 64
-# Products that a cut within a cell is learnt from, and the least share of them that one half may have.
-SAMPLE, SLIGHT = 512, 0.02
-# Products whose neighbours are found at once.
-TOGETHER = 1 << 15
+# A shelf can borrow from the NEIGHBORS nearest products of each of its own, if their cosine is at least SIMILAR.
+NEIGHBORS, SIMILAR = 6, 0.7
+# HNSW's M (links per product) and ef (size of the candidate list).
+LINKS, CANDIDATES = 16, 64
+# A cell is split by the k-means of SAMPLE products. A half with a smaller share than LEAST_SHARE is not a useful split.
+SAMPLE, LEAST_SHARE = 512, 0.02
+# Products that are added or searched in one call, which bounds the memory.
+BATCH = 1 << 15
 NAMES, MEMBERS, NEAREST = "names.parquet", "members.parquet", "nearest.faiss"
 
 
 @dataclass
 class Index:
-    """`names`: of the products, in the catalog's order. `shelf`: int32 [products], of which each is a product of its own.
+    """Hold a catalog's shelves and the search index of its products.
 
-    `members`, `edges`: the numbers of the products that shelf i asks about, in order, are members[edges[i]:edges[i + 1]].
-    `nearest`: a faiss index of the products' vectors.
+    `names` [products]: in the catalog's order; a product's number is its index here. `shelf`: int32 [products], the shelf that
+    each product belongs to. `members`, `edges`: members[edges[i]:edges[i + 1]] are the numbers of shelf i's own and borrowed
+    products, in order. `nearest`: a faiss index of the products' vectors.
     """
 
     retriever: Retriever
@@ -48,64 +50,70 @@ class Index:
 
     @classmethod
     def build(cls, names: Sequence[str], retriever: Retriever, core: int = CORE, border: int = BORDER) -> "Index":
-        made = retriever.vectors.embed(names)
-        cores = list(cut(names, made, retriever.cells, core))
+        """Build the index. A shelf gets at most `core` products of its own and borrows at most `border`."""
+        vectors = retriever.vectors.embed(names)
+        cores = list(cut(names, vectors, retriever.cells, core))
         shelf = np.empty(len(names), np.int32)
-        for number, inside in enumerate(cores):
-            shelf[inside] = number
-        index = _searchable(made)
-        near = _borders(made, shelf, index, border)
-        both = [np.sort(np.concatenate([inside, near.get(number, inside[:0])])) for number, inside in enumerate(cores)]
-        edges = np.cumsum([0, *map(len, both)])
-        return cls(retriever, pa.array(names, pa.string()), shelf, np.concatenate(both).astype(np.int32), edges, index)
+        for number, own in enumerate(cores):
+            shelf[own] = number
+        index = _search_index(vectors)
+        borders = _borders(vectors, shelf, index, border)
+        members = [np.sort(np.concatenate([own, borders.get(number, own[:0])])) for number, own in enumerate(cores)]
+        edges = np.cumsum([0, *map(len, members)])
+        return cls(retriever, pa.array(names, pa.string()), shelf, np.concatenate(members).astype(np.int32), edges, index)
 
     def write(self, folder: Path) -> None:
+        """Write the index and its retriever to an existing folder."""
         import faiss
 
         self.retriever.write(folder)
         pq.write_table(pa.table({"name": self.names, "shelf": self.shelf}), folder / NAMES, write_page_checksum=True)
-        sizes = np.repeat(np.arange(len(self)), np.diff(self.edges)).astype(np.int32)
-        pq.write_table(pa.table({"shelf": sizes, "product": self.members}), folder / MEMBERS, write_page_checksum=True)
+        shelves = np.repeat(np.arange(len(self)), np.diff(self.edges)).astype(np.int32)
+        pq.write_table(pa.table({"shelf": shelves, "product": self.members}), folder / MEMBERS, write_page_checksum=True)
         faiss.write_index(self.nearest, str(folder / NEAREST))
 
     @classmethod
     def read(cls, folder: Path) -> "Index":
-        """The index in `folder`, which must have been checked against its record. Its vectors are mapped, not copied."""
+        """Read the index in `folder`, which must have been checked against its record. The vectors stay memory-mapped."""
         import faiss
 
-        named = pq.ParquetFile(folder / NAMES).read()
+        products = pq.ParquetFile(folder / NAMES).read()
         members = pq.ParquetFile(folder / MEMBERS).read()
         nearest = faiss.read_index(str(folder / NEAREST), faiss.IO_FLAG_MMAP_IFC)
         counts = np.bincount(members["shelf"].to_numpy())
         rest = members["product"].to_numpy(), np.cumsum([0, *counts]), nearest
-        return cls(Retriever.read(folder), named["name"].combine_chunks(), named["shelf"].to_numpy(), *rest)
+        return cls(Retriever.read(folder), products["name"].combine_chunks(), products["shelf"].to_numpy(), *rest)
 
     def __len__(self) -> int:
-        """How many shelves there are."""
+        """Return the number of shelves."""
         return len(self.edges) - 1
 
     def catalog(self, shelf: int) -> tuple[str, ...]:
-        """The names that a shelf's prompt lists, in the catalog's order."""
+        """Return the names that a shelf's prompt lists, in the catalog's order."""
         return tuple(self.names.take(pa.array(self._inside(shelf))).to_pylist())
 
     @cached_property
     def longest_names(self) -> tuple[str, ...]:
-        """Names of which one has the most tokens, most likely: what an answer needs room for."""
+        """Return the 64 names with the most bytes. Very likely, one of them has the most tokens, which an answer must fit."""
         lengths = pc.binary_length(self.names).to_numpy()
         return tuple(self.names.take(pa.array(np.argsort(-lengths, kind="stable")[:64])).to_pylist())
 
     @cached_property
     def keys(self) -> list[str]:
-        """Of each shelf, a hash of the names that it asks about."""
+        """Return for each shelf a hash of the names that its prompt lists."""
         return [hashlib.sha256("\n".join(self.catalog(shelf)).encode()).hexdigest()[:16] for shelf in range(len(self))]
 
     def holds(self, shelf: int, product: int) -> bool:
-        inside = self._inside(shelf)
-        at = np.searchsorted(inside, product)
-        return at < len(inside) and inside[at] == product
+        """Return whether the product is one of the shelf's own or borrowed products."""
+        members = self._inside(shelf)
+        at = np.searchsorted(members, product)
+        return at < len(members) and members[at] == product
 
     def search(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """(cosines, product numbers) [queries, count] of the nearest products, best first; -1 where there are fewer."""
+        """Find the nearest products, best first. Returns (cosines, product numbers), each [queries, count].
+
+        `queries`: float32 [queries, width], of length 1. A number is -1 if fewer products were found.
+        """
         return self.nearest.search(queries, count)
 
     def _inside(self, shelf: int) -> np.ndarray:
@@ -113,10 +121,10 @@ class Index:
 
 
 def cut(names: Sequence[str], vectors: np.ndarray, cells: Cells, most: int) -> Iterator[np.ndarray]:
-    """The numbers of each shelf's own products, at most `most`, like shelves behind one another.
+    """Yield the numbers of each shelf's own products, at most `most`. Similar shelves follow one another.
 
-    A shelf is as large a branch of the tree of cells as holds no more. A cell that holds more is cut by what its own products
-    are like, of which those with the lowest hashes are looked at: one that comes or goes is seldom among them.
+    A shelf is the largest subtree of cells with at most `most` products. A cell with more products is split by k-means of those
+    products whose names have the lowest hashes. An added or removed product is seldom among them, so the split seldom changes.
     """
     digests = np.array([int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) for name in names], np.uint64)
     cell = cells.of(vectors)
@@ -131,8 +139,8 @@ def cut(names: Sequence[str], vectors: np.ndarray, cells: Cells, most: int) -> I
         if counts[node] > most and node >= len(cells.centroids):
             work += reversed(cells.joins[node - len(cells.centroids)].tolist())
         elif counts[node]:
-            inside = np.concatenate([order[edges[leaf] : edges[leaf + 1]] for leaf in _leaves(node, cells)])
-            yield from _halved(inside, vectors, most)
+            products = np.concatenate([order[edges[leaf] : edges[leaf + 1]] for leaf in _leaves(node, cells)])
+            yield from _split(products, vectors, most)
 
 
 def _leaves(node: int, cells: Cells) -> Iterator[int]:
@@ -145,48 +153,48 @@ def _leaves(node: int, cells: Cells) -> Iterator[int]:
             work += reversed(cells.joins[node - len(cells.centroids)].tolist())
 
 
-def _halved(inside: np.ndarray, vectors: np.ndarray, most: int) -> Iterator[np.ndarray]:
-    """`inside`, which lies in the order of hashes, in parts of at most `most` products."""
-    work = [inside]
+def _split(products: np.ndarray, vectors: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Split `products`, which are in the order of their hashes, into parts of at most `most`."""
+    work = [products]
     while work:
-        inside = work.pop()
-        if len(inside) <= most:
-            yield inside
+        part = work.pop()
+        if len(part) <= most:
+            yield part
             continue
-        here = vectors[inside]
-        beyond = nearest(here, means(here[:SAMPLE], 2)) == 1
-        if not SLIGHT <= beyond.mean() <= 1 - SLIGHT:
-            # As like as can be: names that only what is no word tells apart.
-            beyond = np.arange(len(inside)) >= len(inside) // 2
-        work += [inside[beyond], inside[~beyond]]
+        embedded = vectors[part]
+        upper = nearest(embedded, means(embedded[:SAMPLE], 2)) == 1
+        if not LEAST_SHARE <= upper.mean() <= 1 - LEAST_SHARE:
+            # The vectors are nearly equal, e.g. of names that differ in punctuation only.
+            upper = np.arange(len(part)) >= len(part) // 2
+        work += [part[upper], part[~upper]]
 
 
-def _searchable(vectors: np.ndarray):
-    """The faiss index of all products: a graph of neighbours (HNSW, Malkov and Yashunin, arXiv 1603.09320), in eight bits."""
+def _search_index(vectors: np.ndarray):
+    """Build a faiss HNSW index (Malkov and Yashunin, arXiv 1603.09320) of all products, with eight bits per dimension."""
     import faiss
 
     bits = faiss.ScalarQuantizer.QT_8bit
     index = faiss.IndexHNSWSQ(vectors.shape[1], bits, LINKS, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = index.hnsw.efSearch = LOOKED_AT
+    index.hnsw.efConstruction = index.hnsw.efSearch = CANDIDATES
     index.train(vectors)
-    for at in range(0, len(vectors), TOGETHER):
-        index.add(vectors[at : at + TOGETHER])
+    for at in range(0, len(vectors), BATCH):
+        index.add(vectors[at : at + BATCH])
     return index
 
 
 def _borders(vectors: np.ndarray, shelf: np.ndarray, index, border: int) -> dict[int, np.ndarray]:
-    """By shelf, the products of others that are most like one of its own."""
+    """Select for each shelf at most `border` products of other shelves, those most similar to one of its own."""
     rows = [np.zeros((0, 3))]
-    for at in range(0, len(vectors), TOGETHER):
-        alike, found = index.search(vectors[at : at + TOGETHER], NEIGHBOURS)
-        own = np.repeat(shelf[at : at + TOGETHER, None], NEIGHBOURS, axis=1)
-        other = (found >= 0) & (shelf[found] != own) & (alike >= ALIKE)
-        rows.append(np.stack([own[other], found[other], alike[other]], axis=1))
-    own, product, alike = np.concatenate(rows).T
-    order = np.lexsort((product, -alike, own))
-    near: dict[int, dict[int, None]] = {}
+    for at in range(0, len(vectors), BATCH):
+        cosines, neighbors = index.search(vectors[at : at + BATCH], NEIGHBORS)
+        own = np.repeat(shelf[at : at + BATCH, None], NEIGHBORS, axis=1)
+        other = (neighbors >= 0) & (shelf[neighbors] != own) & (cosines >= SIMILAR)
+        rows.append(np.stack([own[other], neighbors[other], cosines[other]], axis=1))
+    own, product, cosine = np.concatenate(rows).T
+    order = np.lexsort((product, -cosine, own))
+    borders: dict[int, dict[int, None]] = {}
     for number, candidate in zip(own[order].astype(int), product[order].astype(int), strict=True):
-        kept = near.setdefault(number, {})
+        kept = borders.setdefault(number, {})
         if len(kept) < border:
             kept[candidate] = None
-    return {number: np.fromiter(kept, np.int64) for number, kept in near.items()}
+    return {number: np.fromiter(kept, np.int64) for number, kept in borders.items()}

@@ -1,7 +1,7 @@
-"""From a message to the one or two shelves that it is asked about, or to none.
+"""Select the shelves that a message is asked about: one, two or none.
 
-A message is looked up whole and by its parts: runs of words that say something, between those that say little. So a product is
-found in a long story, and of "not the tea, the coffee" both are.
+The whole message and each of its parts are searched. A part is a run of content words. So a product is found in a long story,
+and "not the tea, the coffee" finds both products.
 """
 
 from collections.abc import Sequence
@@ -10,22 +10,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from intent.retrieve.index import Index
-from intent.retrieve.vectors import PIECE
+from intent.retrieve.vectors import BATCH
 
 NOWHERE = -1
-# Products that are looked at for each part of a message.
+# The number of products to find for each part of a message.
 NEAREST = 12
-# A second shelf is asked where its best product is this much less like the message than the first one's, or less.
+# A second shelf is asked if its best score is at most this much lower than the first shelf's.
 MARGIN = 0.15
-# A message is asked about nothing where no product is as like it as this.
+# A message whose best score is lower is asked about nothing.
 NOTHING = 0.4
 
 
 @dataclass(frozen=True)
 class Asks:
-    """What is to be asked: message `rows[i]` about shelf `shelves[i]`, or about NOWHERE. `first`: of the message's shelves.
+    """List the questions: message `rows[i]` is asked about shelf `shelves[i]`, or about nothing if that is NOWHERE.
 
-    Each message has one or two, which follow one another.
+    `rows`, `shelves`: int64 [asks]. `first`: bool [asks], whether it is the message's best shelf. A message has one or two
+    asks, which follow one another.
     """
 
     rows: np.ndarray
@@ -37,32 +38,36 @@ class Asks:
 
 
 def route(index: Index, messages: Sequence[str], margin: float = MARGIN, nothing: float | None = NOTHING) -> Asks:
-    """The asks of `messages`, each of which is decided by the message alone. `nothing` None: each is asked about some shelf."""
-    pieces = [_route(index, messages[at : at + PIECE], margin, nothing) for at in range(0, len(messages), PIECE)]
-    rows = [piece.rows + number * PIECE for number, piece in enumerate(pieces)]
+    """Select the shelves for each message. They depend on the message alone, not on the others.
+
+    `margin`: the most that a second shelf's score may be lower than the first's. `nothing`: the score below which a message is
+    asked about nothing; None asks every message about some shelf. A score is a cosine weighted as in `Vectors.parts`.
+    """
+    batches = [_route(index, messages[at : at + BATCH], margin, nothing) for at in range(0, len(messages), BATCH)]
+    rows = [asks.rows + number * BATCH for number, asks in enumerate(batches)]
     empty = np.zeros(0, np.int64)
-    whole = [(rows, empty), ([p.shelves for p in pieces], empty), ([p.first for p in pieces], empty.astype(bool))]
-    return Asks(*(np.concatenate([*parts, none]) for parts, none in whole))
+    columns = [(rows, empty), ([a.shelves for a in batches], empty), ([a.first for a in batches], empty.astype(bool))]
+    return Asks(*(np.concatenate([*parts, none]) for parts, none in columns))
 
 
 def _route(index: Index, messages: Sequence[str], margin: float, nothing: float | None) -> Asks:
     queries, weights, owners = index.retriever.vectors.parts(messages)
-    alike, found = index.search(queries, min(NEAREST, len(index.names)))
-    scores = np.where(found >= 0, alike * weights[:, None], -1.0).ravel()
-    shelves = index.shelf[found].ravel()
-    rows = np.repeat(owners, found.shape[1])
+    cosines, nearest = index.search(queries, min(NEAREST, len(index.names)))
+    scores = np.where(nearest >= 0, cosines * weights[:, None], -1.0).ravel()
+    shelves = index.shelf[nearest].ravel()
+    rows = np.repeat(owners, nearest.shape[1])
     order = np.lexsort((shelves, -scores, rows))
-    rows, shelves, scores, products = rows[order], shelves[order], scores[order], found.ravel()[order]
+    rows, shelves, scores, products = rows[order], shelves[order], scores[order], nearest.ravel()[order]
     best = np.full(len(messages), NOWHERE, np.int64)
-    height = np.full(len(messages), -1.0)
+    best_score = np.full(len(messages), -1.0)
     firsts = np.flatnonzero(np.diff(rows, prepend=-1))
-    best[rows[firsts]], height[rows[firsts]] = shelves[firsts], scores[firsts]
+    best[rows[firsts]], best_score[rows[firsts]] = shelves[firsts], scores[firsts]
     if nothing is None:
         best[best == NOWHERE] = 0
     else:
-        best[height < nothing] = NOWHERE
-    other = (best[rows] != NOWHERE) & (shelves != best[rows]) & (scores >= height[rows] - margin)
-    # What the first shelf borrows, it is asked about already.
+        best[best_score < nothing] = NOWHERE
+    other = (best[rows] != NOWHERE) & (shelves != best[rows]) & (scores >= best_score[rows] - margin)
+    # The first shelf's prompt already lists the products that it borrows.
     other[other] = [not index.holds(best[row], product) for row, product in zip(rows[other], products[other], strict=True)]
     rows, shelves = rows[other], shelves[other]
     seconds = np.flatnonzero(np.diff(rows, prepend=-1))

@@ -1,6 +1,7 @@
-"""Learning the vectors: what a shopper says is put near what a catalog calls it, and away from all else of its batch.
+"""Learn the vectors from pairs of a message and a product's name.
 
-The loss is InfoNCE (van den Oord et al., arXiv 1807.03748) in both directions. Runs on CPUs in minutes.
+The loss is InfoNCE (van den Oord et al., arXiv 1807.03748) in both directions: it moves a message toward its product's name and
+away from the other names of the batch. Training takes minutes on CPUs.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,11 @@ from intent.retrieve.vectors import Vectors, grams, words
 
 @dataclass(frozen=True)
 class Recipe:
-    """`buckets` and `width` of the table, `cells` of its space; `batch` pairs a step; `temperature` of a batch's softmax."""
+    """Set the training parameters.
+
+    `buckets`, `width`: the shape of the table of n-gram vectors. `cells`: the number of k-means cells. `batch`: pairs per step.
+    `learning_rate`: the maximum of a one-cycle schedule. `temperature`: of the softmax over a batch.
+    """
 
     buckets: int = 114_000
     width: int = 64
@@ -30,7 +35,10 @@ class Recipe:
 def learn(
     pairs: Sequence[tuple[str, str]], recipe: Recipe = Recipe(), tell: Callable[[int, int, float], None] | None = None
 ) -> Retriever:
-    """From pairs of a message and the product's name. `tell`: called with step, steps and loss."""
+    """Learn a retriever from pairs (message, product's name). Leaves out the last incomplete batch of each epoch.
+
+    `tell`: called after each step with the step, the total number of steps and the loss.
+    """
     import torch
     from torch.nn.functional import cross_entropy, embedding_bag, normalize
 
@@ -55,7 +63,7 @@ def learn(
         for at in range(0, len(pairs) - recipe.batch + 1, recipe.batch):
             rows = order[at : at + recipe.batch]
             scores = embed(messages, rows) @ embed(names, rows).T / recipe.temperature
-            # The same name twice in a batch is no negative of itself.
+            # Another pair with the same name is not a negative.
             same = which[rows][:, None] == which[rows][None, :]
             scores = scores.masked_fill(same & ~torch.eye(len(rows), dtype=torch.bool), -1e4)
             target = torch.arange(len(rows))
@@ -72,20 +80,23 @@ def learn(
 
 
 def _scaled(table: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The table with a mean length of 1 for the words of `names`."""
+    """Scale the table so that the vectors of the words of `names` have a mean length of 1."""
     return table / Vectors.of(table).word_lengths(names).mean()
 
 
 @dataclass(frozen=True)
 class _Packed:
-    """The n-grams of texts, one text's behind another's: `ids` and `weights` [n-grams], `edges` [texts + 1]."""
+    """Hold the n-grams of texts in flat arrays: `ids` and `weights` [n-grams].
+
+    `edges` [texts + 1]: text i has the n-grams edges[i] to edges[i + 1].
+    """
 
     ids: np.ndarray
     weights: np.ndarray
     edges: np.ndarray
 
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """ids, offsets and weights of some texts."""
+        """Return (ids, offsets, weights) of the texts `rows`, as `embedding_bag` takes them."""
         counts = self.edges[rows + 1] - self.edges[rows]
         offsets = np.cumsum(counts) - counts
         places = np.arange(counts.sum()) + np.repeat(self.edges[rows] - offsets, counts)
@@ -93,7 +104,7 @@ class _Packed:
 
 
 class _Bags:
-    """Texts as bags of n-grams, each weighted so that a word counts once however long it is."""
+    """Turn texts into bags of n-grams. The weights of a word's n-grams add up to 1, so that long words do not count more."""
 
     def __init__(self, buckets: int):
         self.buckets, self.known = buckets, {}
@@ -103,10 +114,10 @@ class _Bags:
         for text in texts:
             for word in words(text):
                 if word not in self.known:
-                    found = np.fromiter(grams(word, self.buckets), np.int32)
-                    self.known[word] = (found, np.full(len(found), 1 / len(found), np.float32))
-                found, weight = self.known[word]
-                ids.append(found)
+                    ngrams = np.fromiter(grams(word, self.buckets), np.int32)
+                    self.known[word] = (ngrams, np.full(len(ngrams), 1 / len(ngrams), np.float32))
+                ngrams, weight = self.known[word]
+                ids.append(ngrams)
                 weights.append(weight)
             edges.append(len(ids))
         lengths = np.cumsum([0, *map(len, ids)])

@@ -1,5 +1,6 @@
-"""From a base model and examples to a 16-bit checkpoint.
+"""Fine-tune a base model on examples and merge the result into a 16-bit checkpoint.
 
-`base.py` finds base models, `batches.py` lays messages behind one shared prefix, `loop.py` is the training itself,
-`merge.py` folds the adapter in, `runner.py` (the only one that knows Ray) puts the loop on workers.
+`base.py` loads base models, `vocabulary.py` trims their vocabulary, `batches.py` packs messages behind shared prefixes,
+`attention.py` computes attention over packed rows, `loop.py` trains, `merge.py` merges the adapter, and `linear.py` fits linear
+classifiers. Only `runner.py`, which runs the loop on workers, knows Ray.
 """

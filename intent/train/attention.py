@@ -1,12 +1,12 @@
-"""Compute attention over packed rows: one prefix, then messages, each of which sees the prefix and itself.
+"""Compute attention over packed rows: one prefix, then messages, each of which attends to the prefix and to itself.
 
-A layer with a sliding window sees the tokens whose positions are less than a window back. Positions count as if each
-message stood alone behind the prefix.
+A layer with a sliding window attends to tokens whose positions are less than a window back. A message's positions are those
+that it would have if it alone followed the prefix.
 
-A mask over whole rows would compute every pair of tokens, and most pairs see nothing. A GPU skips the blocks of pairs that
-nobody sees (FlexAttention, Dong et al., arXiv 2412.05496). A CPU has no such kernel. There the prefix attends to itself,
-the tokens of all messages attend to the prefix in one product, and each message attends to itself. The two parts of a
-message are joined by their logsumexps, as FlashAttention joins blocks (Dao et al., arXiv 2205.14135).
+A mask over whole rows would compute every pair of tokens, and most pairs are masked. On a GPU, FlexAttention (Dong et al.,
+arXiv 2412.05496) skips blocks that are masked completely. A CPU has no such kernel. There the prefix attends to itself, the
+tokens of all messages attend to the prefix in one product, and each message attends to itself. The two parts of a message are
+combined by their logsumexps, as in FlashAttention (Dao et al., arXiv 2205.14135).
 """
 
 import logging
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 NAME = "shared_prefix"
 PREFIX, PADDING = -1, -2
-BLOCK = 128  # tokens of a block of the GPU's kernel
-EVERYTHING = 1 << 30  # a window that reaches everywhere
+BLOCK = 128  # tokens per block of the GPU's kernel
+EVERYTHING = 1 << 30  # a window that covers every position
 
 logger = logging.getLogger(__name__)
 
-# FlexAttention, compiled, since `fused` was asked; as it is, it computes every pair.
+# Compiled by `fused`. Uncompiled FlexAttention computes every pair of tokens.
 flex: Callable | None = None
 
 
 class Masks(NamedTuple):
-    """What tokens do not see, for a CPU: bool, true where a query does not see a key.
+    """Hold the masks for a CPU: bool, true if a query does not see a key.
 
-    prefix: [rows, 1, start, start] of the prefix to itself, or None where it is causal.
-    to_prefix: [rows, 1, columns behind the prefix, start] or one that broadcasts to it, or None.
-    own: [messages or 1, longest, longest] of a message to itself.
+    prefix: [rows, 1, start, start], from the prefix to itself, or None if it is causal. to_prefix: [rows, 1, columns after the
+    prefix, start] or a shape that broadcasts to it, from messages to the prefix, or None. own: [messages or 1, longest,
+    longest], from a message to itself.
     """
 
     prefix: "torch.Tensor | None"
@@ -49,12 +49,12 @@ class Masks(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Locate the tokens of packed rows. All of it is made before the pass: compiled layers only read it.
+    """Locate the tokens of packed rows. It is complete before the pass, because compiled layers cannot extend it.
 
-    whole, windowed: what layers see that see everything, and those with a window.
-    start: the column where messages begin, in every row.
-    tokens: [messages, longest] index of each message's tokens among the columns of all rows behind the prefix; None on a GPU.
-    places: [rows * columns behind the prefix] index of each such column's token among `tokens`.
+    whole, windowed: the masks of layers without and with a sliding window.
+    start: the column at which messages begin, in every row.
+    tokens: [messages, longest], the index of each message's tokens in the flattened columns after the prefix; None on a GPU.
+    places: [rows * columns after the prefix], the index of each of these columns in the flattened `tokens`; None on a GPU.
     """
 
     whole: "BlockMask | Masks"
@@ -66,7 +66,7 @@ class Layout:
 
 @cache
 def fused(device: str) -> bool:
-    """Whether `device` ("cuda", "cpu") has the kernel: a GPU with a compiler beside it."""
+    """Compile the GPU's kernel if `device` ("cuda", "cpu") has one. Returns whether it works."""
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -79,18 +79,18 @@ def fused(device: str) -> bool:
         zeros = torch.zeros(1, BLOCK, dtype=torch.int64, device=device)
         flex(rows, rows, rows, block_mask=blocks(zeros, zeros)).sum().backward()
     except Exception as error:
-        logger.warning("no fused attention (%s: %.200s): training takes several times as long", type(error).__name__, error)
+        logger.warning("fused attention fails (%s: %.200s): training takes several times as long", type(error).__name__, error)
         return False
     return True
 
 
 def multiple(device: str) -> int:
-    """What the width of packed rows should be a multiple of."""
+    """Return the number that the width of packed rows must be a multiple of."""
     return BLOCK if fused(device) else 1
 
 
 def layout(packed: "Packed", device: "torch.device", window: int | None = None) -> Layout:
-    """Return the layout of a batch for a model whose windowed layers, if any, see `window` tokens."""
+    """Return the layout of a batch. `window`: the tokens that layers with a sliding window see; None if the model has none."""
     import torch
 
     reach = packed.start + packed.tokens.shape[1]
@@ -111,7 +111,7 @@ def blocks(owners: "torch.Tensor", positions: "torch.Tensor", window: int = EVER
     import torch
     from torch.nn.attention.flex_attention import create_block_mask
 
-    # As a tensor: a number would be part of the kernel, which would be compiled for each.
+    # A Python number would be a constant of the kernel, which would be compiled again for each value.
     back = torch.tensor(window, device=owners.device)
 
     def seen(row, head, query, key):
@@ -141,7 +141,7 @@ def _masks(owners: "torch.Tensor", positions: "torch.Tensor", start: int, longes
 
 
 def register() -> str:
-    """Make it known to transformers; returns the name that `attn_implementation` takes."""
+    """Register `attend` with transformers. Returns the name to give as `attn_implementation`."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
@@ -151,15 +151,15 @@ def register() -> str:
 def attend(module, query, key, value, attention_mask, scaling: float, *, layout: Layout, **kwargs) -> tuple:
     """Compute attention as transformers' attention functions do.
 
-    query [rows, heads, width, size], key and value [rows, key heads, width, size]. Returns ([rows, width, heads, size], None).
-    What stands on padding is undefined. Raises ConfigError for attention whose scores are capped.
+    query: [rows, heads, width, size]. key, value: [rows, key heads, width, size]. Returns ([rows, width, heads, size], None).
+    The output at padding is undefined. Raises ConfigError for a model that caps attention scores.
     """
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
     kind = query.device.type
     if torch.is_autocast_enabled(kind):
-        # Where a norm computes in float32, they are still in it; and what is written out below has no autocast backwards.
+        # A norm in float32 leaves its outputs in float32, and the custom autograd function below has no autocast of its own.
         query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))
     require_no_cap(module, kwargs)
     masks = layout.windowed if kwargs.get("sliding_window") else layout.whole
@@ -176,7 +176,7 @@ def attend(module, query, key, value, attention_mask, scaling: float, *, layout:
         scale=scaling,
         enable_gqa=heads != shared,
     )
-    # Query heads that share a key head stand behind one another, as if they were more tokens.
+    # Query heads that share a key head are concatenated like more tokens, so that one product covers them.
     asking = query[:, :, behind].unflatten(1, (shared, -1))
     hidden = masks.to_prefix
     if hidden is not None and hidden.shape[2] > 1:
@@ -192,21 +192,21 @@ def attend(module, query, key, value, attention_mask, scaling: float, *, layout:
     to_own, own_mass = _weighted(own_query.flatten(2, 3), own_key.squeeze(2), own_value.squeeze(2), scaling, later)
 
     def placed(x: "torch.Tensor") -> "torch.Tensor":
-        """[messages, key heads, groups * longest, n] -> [rows, heads, width behind the prefix, n]."""
+        """Move [messages, key heads, groups * longest, n] to [rows, heads, columns after the prefix, n]."""
         by_token = x.unflatten(2, (-1, longest)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1)
         return by_token.index_select(0, layout.places).view(rows, -1, heads, x.shape[-1]).transpose(1, 2)
 
     to_prefix, prefix_mass = (x.unflatten(2, (heads // shared, -1)).flatten(1, 2) for x in (to_prefix, prefix_mass))
-    # In 16 bits a share near 1 would leave nothing of the other.
+    # In 16 bits, a share near 1 would round the other part to 0.
     share = (prefix_mass - placed(own_mass)).sigmoid()
     of_messages = torch.lerp(placed(to_own).float(), to_prefix.float(), share).to(of_prefix.dtype)
     return torch.cat([of_prefix, of_messages], 2).transpose(1, 2), None
 
 
 def _weighted(query, key, value, scaling: float, hidden: "torch.Tensor | None") -> tuple["torch.Tensor", "torch.Tensor"]:
-    """(attention's output, log-sum-exp of its scores [..., 1] in float32); `hidden` is true where a query does not see a key.
+    """Return (attention output, logsumexp of its scores [..., 1] in float32). `hidden`: true if a query does not see a key.
 
-    One step for autograd, with its derivative written out: scores are by far the largest arrays, and are made once.
+    It is one autograd function with its own derivative, because the scores are by far the largest arrays. They are stored once.
     """
     import torch
 
@@ -220,8 +220,8 @@ def _weighted(query, key, value, scaling: float, hidden: "torch.Tensor | None") 
         @staticmethod
         def backward(ctx, to_out, to_mass):
             query, key, value, weights, out = ctx.saved_tensors
-            centre = (to_out * out).sum(-1, keepdim=True) - to_mass
-            to_scores = (to_out @ value.transpose(-1, -2)).sub_(centre).mul_(weights).mul_(scaling)
+            center = (to_out * out).sum(-1, keepdim=True) - to_mass
+            to_scores = (to_out @ value.transpose(-1, -2)).sub_(center).mul_(weights).mul_(scaling)
             to_scores = to_scores.to(query.dtype)
             return to_scores @ key, to_scores.transpose(-1, -2) @ query, weights.transpose(-1, -2) @ to_out
 
@@ -229,5 +229,8 @@ def _weighted(query, key, value, scaling: float, hidden: "torch.Tensor | None") 
 
 
 def _columns(x: "torch.Tensor", which: "torch.Tensor") -> "torch.Tensor":
-    """Columns `which` of x [rows, heads, columns, size], all rows' laid end to end: [len(which), heads * size]."""
+    """Select columns of x [rows, heads, columns, size]. Returns [number of indices, heads * size].
+
+    `which`: indices into the columns of all rows, flattened.
+    """
     return x.transpose(1, 2).flatten(0, 1).flatten(1).index_select(0, which.flatten())

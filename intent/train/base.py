@@ -1,7 +1,6 @@
-"""Write base models as 16-bit safetensors: a Hugging Face id, a local folder, or a GGUF inside installed packages.
+"""Write base models as 16-bit safetensors, from a Hugging Face id, a local folder, or a GGUF inside installed packages.
 
-`trust_remote_code` is never set, and nothing but safetensors and a GGUF of known SHA-256 is read. A package's code is never
-imported.
+Only safetensors and GGUF files are read, and `trust_remote_code` is never set. A package's code is never imported.
 """
 
 import copy
@@ -25,9 +24,10 @@ ADAPTER = "adapter_model.safetensors"
 
 
 def write_base(model: ModelConfig, target: Path) -> None:
-    """Write model and tokenizer of `model.source` to the folder `target`, with adapter merged in and vocabulary trimmed.
+    """Write the model and tokenizer of `model.source` to the folder `target`, in float16.
 
-    Raises ConfigError naming the source, the adapter or the vocabulary.
+    Merges `model.adapter` and trims the vocabulary to `model.vocabulary` first. Raises ConfigError if the source, the adapter
+    or the vocabulary cannot be used, and CorruptData if a GGUF does not have `model.sha256`.
     """
     import torch
     from peft import PeftModel
@@ -57,7 +57,7 @@ def write_base(model: ModelConfig, target: Path) -> None:
 
 
 def _trim(model, tokenizer: Path, listed: Sequence[str]) -> None:
-    """Leave out of the tokenizer's file and of the model's embeddings what `listed` does not need."""
+    """Remove the tokens that `listed` does not need from the tokenizer's file and the model's embeddings."""
     import torch
 
     spec, former = vocabulary.trim(json.loads(tokenizer.read_text(encoding="utf-8")), listed)
@@ -68,28 +68,28 @@ def _trim(model, tokenizer: Path, listed: Sequence[str]) -> None:
     layers = {layer.weight.data_ptr(): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
     for layer, kept in zip(layers.values(), rows, strict=True):
         layer.weight.data.copy_(kept)
-    now = {old: new for new, old in enumerate(former)}
+    new_ids = {old: new for new, old in enumerate(former)}
     for config in (model.config, model.generation_config):
         for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
             value = getattr(config, name, None)
             if value is not None:
-                found = [now[i] for i in (value if isinstance(value, list) else [value]) if i in now]
-                setattr(config, name, found if isinstance(value, list) else next(iter(found), None))
+                kept = [new_ids[i] for i in (value if isinstance(value, list) else [value]) if i in new_ids]
+                setattr(config, name, kept if isinstance(value, list) else next(iter(kept), None))
 
 
 def adapter_folder(adapter: str, field: str = "model.adapter") -> Path:
-    """Raises ConfigError naming `field` where there is no adapter."""
+    """Return the folder of an adapter. Raises ConfigError, which names `field`, if it does not exist."""
     folder = _shipped() / adapter.removeprefix(SHIPPED) if adapter.startswith(SHIPPED) else Path(adapter)
     if not (folder / ADAPTER).is_file():
-        raise ConfigError(field, adapter, f"has no {ADAPTER}; give a folder that has one, or one of {_with(ADAPTER)}, or null")
+        raise ConfigError(field, adapter, f"has no {ADAPTER}; give a folder that has one, one of {_with(ADAPTER)}, or null")
     return folder
 
 
 def vocabulary_file(name: str) -> Path:
-    """Return the file that lists a vocabulary. Raises ConfigError where there is none."""
+    """Return the file that lists a vocabulary. Raises ConfigError if it does not exist."""
     path = _shipped() / name.removeprefix(SHIPPED) / vocabulary.FILE if name.startswith(SHIPPED) else Path(name)
     if not path.is_file():
-        remedy = f"no such file; give one that jobs.vocabulary wrote, or one of {_with(vocabulary.FILE)}, or full"
+        remedy = f"no such file; give a file that jobs.vocabulary wrote, one of {_with(vocabulary.FILE)}, or full"
         raise ConfigError("model.vocabulary", name, remedy)
     return path
 
@@ -104,7 +104,7 @@ def _with(file: str) -> list[str]:
 
 @contextmanager
 def _located(model: ModelConfig) -> Iterator[tuple[str, dict]]:
-    """Yield what transformers loads the model by, and the options that go with it."""
+    """Yield the name or folder that transformers loads, and the options for it. Joins and checks the pieces of a GGUF."""
     if not model.source.startswith(PACKAGE):
         yield model.source, {"revision": model.revision} if model.revision else {}
         return
@@ -116,21 +116,21 @@ def _located(model: ModelConfig) -> Iterator[tuple[str, dict]]:
                 for piece in pieces:
                     with open(piece, "rb") as file:
                         shutil.copyfileobj(file, joined, 1 << 20)
-        found = file_sha256(path)
-        if model.sha256 and found != model.sha256:
-            named = ", ".join(map(str, pieces))
-            raise CorruptData(f"{named}: SHA-256 is {found}, model.sha256 says {model.sha256}; install the packages again")
+        actual = file_sha256(path)
+        if model.sha256 and actual != model.sha256:
+            paths = ", ".join(map(str, pieces))
+            raise CorruptData(f"{paths}: SHA-256 is {actual}, not model.sha256={model.sha256}; install the packages again")
         yield str(path.parent), {"gguf_file": path.name}
 
 
 @contextmanager
 def _gguf_read_once() -> Iterator[None]:
-    """Give transformers the same reader of a GGUF each time: it makes three, which take 10 s each for 262,144 tokens."""
+    """Make transformers reuse one GGUF reader. It would create three, which take 10 s each for 262,144 tokens."""
     import gguf
 
     reader = gguf.GGUFReader
-    once = cache(reader)
-    gguf.GGUFReader = lambda path, *more: once(str(path), *more)
+    cached = cache(reader)
+    gguf.GGUFReader = lambda path, *more: cached(str(path), *more)
     try:
         yield
     finally:
@@ -144,12 +144,12 @@ def _piece(model: ModelConfig, piece: str) -> Path:
         raise ConfigError("model.source", model.source, f"the Python package {package} is not installed; run make install")
     path = Path(spec.origin).parent / file
     if not path.is_file():
-        raise ConfigError("model.source", model.source, f"{path} is no file; install {package} again, run make install")
+        raise ConfigError("model.source", model.source, f"{path} does not exist; install {package} again, run make install")
     return path
 
 
 def _plain(model):
-    """The same weights in a model that does not remember that they came from a quantized file."""
+    """Copy the weights into a model without a quantization config, which transformers keeps after it dequantizes a GGUF."""
     if getattr(model.config, "quantization_config", None) is None:
         return model
     config = copy.deepcopy(model.config)
@@ -160,7 +160,7 @@ def _plain(model):
 
 
 def _restore_digits(gguf_file: Path, target: Path) -> None:
-    """Put back the split into single digits that transformers drops when it reads a SmolLM vocabulary from GGUF."""
+    """Restore the split into single digits, which transformers drops when it reads a SmolLM vocabulary from GGUF."""
     from gguf import GGUFReader
 
     field = GGUFReader(gguf_file).get_field("tokenizer.ggml.pre")

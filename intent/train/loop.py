@@ -1,6 +1,6 @@
-"""QLoRA (Dettmers et al., arXiv 2305.14314) on one worker: a plain loop with validation, early stop and resume.
+"""Train with QLoRA (Dettmers et al., arXiv 2305.14314) on one worker, with validation, early stopping and resuming.
 
-Knows nothing of Ray: `Reporter` says where checkpoints and progress go.
+This module knows nothing of Ray. Checkpoints and progress go through a `Reporter`.
 """
 
 import itertools
@@ -31,25 +31,28 @@ PROGRESS = "progress.json"
 LINEAR = "all-linear"
 BETAS = (0.9, 0.99)
 MAX_SKIPPED = 5
-COMPILED_FROM = 500  # steps: fewer are sooner done than compiled
-GRAPHS = 256  # as many shapes of batches, models' layers and modes as there may be
+COMPILED_FROM = 500  # steps; with fewer, compiling takes longer than it saves
+GRAPHS = 256  # more than the combinations of batch shapes, layers and modes, so that none falls back to eager mode
 
 
 class Reporter(Protocol):
+    """Receive a training's progress and checkpoints."""
+
     def resume_from(self) -> Path | None:
-        """The last checkpoint's folder, to go on from."""
+        """Return the folder of the last checkpoint to resume from, or None to start from the beginning."""
 
     def step(self, done: int, total: int, text: str) -> None:
-        """So many steps are done, of `total` (0: not known yet), and what is going on."""
+        """Report the finished steps, the total (0 if it is not known yet), and a line about the current work."""
 
     def checkpoint(self, metrics: dict, write: Callable[[Path], None]) -> None:
-        """Keep what `write` puts into a folder."""
+        """Store the files that `write` puts into a folder, with their metrics."""
 
 
 def train(base: Path, config: TrainConfig, training: Sequence[Group], validation: Sequence[Group], reporter: Reporter) -> dict:
-    """Train an adapter on `training`, this worker's part of it; the best one's checkpoint is the last with metrics["best"].
+    """Train an adapter on `training`, which is this worker's part of the messages.
 
-    Returns the final metrics.
+    Returns the metrics of the last validation. The best adapter is the last checkpoint whose metrics have `best` true. Raises
+    ConfigError for settings that do not fit, and IntentError if the gradient is not finite for several steps.
     """
     import torch
 
@@ -69,9 +72,9 @@ def train(base: Path, config: TrainConfig, training: Sequence[Group], validation
 
 
 def load_for_training(base: Path, config: TrainConfig, device: str, dtype):
-    """The frozen base in NF4 with double quantization (or in `dtype`), with a LoRA on every linear layer.
+    """Load the frozen base in NF4 with double quantization (or in `dtype`), and add a LoRA to every linear layer.
 
-    Raises ConfigError where `config.adapter` is of another rank, alpha or base.
+    Raises ConfigError if `config.adapter` has another rank or alpha, or is of another base.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -97,33 +100,33 @@ def load_for_training(base: Path, config: TrainConfig, device: str, dtype):
 
 
 def _continued(model, folder: Path, config: TrainConfig):
-    """The adapter in `folder` on the base, to go on from."""
+    """Load the adapter in `folder` on the base as a trainable one."""
     from peft import LoraConfig, PeftModel
 
     adapter = LoraConfig.from_pretrained(folder)
     same = (adapter.r, adapter.lora_alpha) == (config.rank, config.alpha)
     remedy = f"use train.rank={adapter.r} train.alpha={adapter.lora_alpha}"
-    require(same, "train.adapter", config.adapter, f"is of rank {adapter.r} and alpha {adapter.lora_alpha}; {remedy}")
+    require(same, "train.adapter", config.adapter, f"has rank {adapter.r} and alpha {adapter.lora_alpha}; {remedy}")
     adapter.lora_dropout = config.dropout
     try:
         return PeftModel.from_pretrained(model, folder, is_trainable=True, config=adapter)
     except (RuntimeError, ValueError) as error:
-        raise ConfigError("train.adapter", config.adapter, "does not fit the base; use one of model.source") from error
+        raise ConfigError("train.adapter", config.adapter, "does not fit the base; use an adapter of model.source") from error
 
 
 def _compile(model) -> None:
-    """Fuse what each layer does, which takes two minutes at the first step."""
+    """Compile each layer, which takes two minutes at the first step."""
     import torch
 
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = GRAPHS
-    # A layer that cannot be compiled runs as it is.
+    # A layer that cannot be compiled runs in eager mode.
     torch._dynamo.config.suppress_errors = True
     for layer in model.get_decoder().layers:
         layer.compile(dynamic=True)
 
 
 class _Session:
-    """One worker's training state."""
+    """Hold one worker's training state."""
 
     def __init__(
         self,
@@ -160,7 +163,7 @@ class _Session:
             self.messages += sum(len(batch.rows) for batch, _ in parts) * world_size()
             rate = (self.messages - before) / (time.monotonic() - start)
             if first:
-                # The first step compiles: it tells nothing of the others' speed.
+                # The first step may compile, so its time says nothing about the speed of the others.
                 first, before, start = False, self.messages, time.monotonic()
                 self._say(f"loss {value:.3f}")
             else:
@@ -175,7 +178,7 @@ class _Session:
         self.reporter.step(self.done, self.total, text + (f", exact {self.best:.3f}" if self.best >= 0 else ""))
 
     def _remaining(self):
-        """The batches from where training stands: their order depends on the seed alone."""
+        """Yield the batches after the finished steps. The order depends only on the seed, so resuming skips the same ones."""
         skip = self.done
         for epoch, steps in enumerate(self.epochs):
             if skip < steps:
@@ -184,7 +187,7 @@ class _Session:
             skip = max(0, skip - steps)
 
     def _packed(self, remaining: Iterator[Batch]) -> Iterator[list[tuple[Batch, Packed]]]:
-        """Each batch as arrays, in as many parts as it takes passes; the next one's are made meanwhile."""
+        """Yield each batch's parts, one per forward pass, with their arrays. A thread prepares the next batch meanwhile."""
         multiple = attention.multiple(self.device)
 
         def parts(batch: Batch) -> list[tuple[Batch, Packed]]:
@@ -201,7 +204,10 @@ class _Session:
                 yield waiting.result()
 
     def _step(self, passes: Sequence[Packed]) -> float:
-        """Update the weights by the gradient of all passes' decisions. Returns their mean loss."""
+        """Update the weights with the gradient over the decisions of all passes. Returns their mean loss.
+
+        Raises IntentError if the gradient was not finite for more than MAX_SKIPPED steps in a row.
+        """
         import torch
 
         self.model.train()
@@ -222,14 +228,14 @@ class _Session:
             self.skipped += 1
             if self.skipped > MAX_SKIPPED:
                 raise IntentError(
-                    f"train.learning_rate={self.config.learning_rate}: the gradient is not finite; use a lower one"
+                    f"train.learning_rate={self.config.learning_rate}: the gradient is not finite; use a lower rate"
                 )
         self.schedule.step()
         self.optimizer.zero_grad()
         return total.item()
 
     def _average_gradients(self) -> None:
-        """Make each worker's gradient the mean of all, in one exchange: an adapter has hundreds of small tensors."""
+        """Average the workers' gradients in one all-reduce, because an adapter has hundreds of small tensors."""
         import torch
 
         gradients = [parameter.grad for parameter in self.parameters]
@@ -239,7 +245,7 @@ class _Session:
         torch._foreach_copy_(gradients, [mean.view_as(gradient) for mean, gradient in zip(means, gradients, strict=True)])
 
     def _share(self, decisions: int) -> "float | torch.Tensor":
-        """What a worker's mean counts, so that the mean of all workers' gradients is that of the whole batch's decisions."""
+        """Return this worker's weight in the average over workers, which makes it the mean over the whole batch's decisions."""
         import torch
 
         if world_size() == 1:
@@ -257,9 +263,9 @@ class _Session:
             for parts in self._packed(batches(validation, self.config.worker_messages)):
                 self._say(f"validates: {rows:,} of {count:,} messages")
                 for batch, packed in parts:
-                    exact, found = decisions(self.model, batch, packed)
+                    exact, by_slot = decisions(self.model, batch, packed)
                     right, rows = right + exact, rows + len(batch.rows)
-                    for slot, more in found.items():
+                    for slot, more in by_slot.items():
                         margins.setdefault(slot, []).extend(more)
         self.temperatures = {name: calibration.fit(values) for name, values in margins.items()}
         share = self._agreed(right / rows)
@@ -270,13 +276,13 @@ class _Session:
         return metrics
 
     def _agreed(self, share: float) -> float:
-        """The first worker's share: by shares that differ in a rounding, one might stop and the others wait for it."""
+        """Return the first worker's share. If shares differed by rounding, one worker could stop and the others would hang."""
         import torch
 
-        found = torch.tensor(share, dtype=torch.float64, device=self.device)
+        agreed = torch.tensor(share, dtype=torch.float64, device=self.device)
         if world_size() > 1:
-            torch.distributed.broadcast(found, 0)
-        return found.item()
+            torch.distributed.broadcast(agreed, 0)
+        return agreed.item()
 
     def _autocast(self):
         import torch
@@ -284,7 +290,7 @@ class _Session:
         return torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def _rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine to a tenth."""
+        """Return the factor of the learning rate: a linear warm-up, then a cosine decay to 0.1."""
         warmup = max(1, int(self.total * self.config.warmup_share))
         if step < warmup:
             return (step + 1) / warmup
@@ -310,8 +316,8 @@ class _Session:
             return
         counts = json.loads((folder / PROGRESS).read_text())
         workers = counts["workers"]
-        remedy = f"began with {workers}, each with its part of the messages; use train.workers={workers}"
-        require(workers == world_size(), "train.workers", world_size(), f"this training {remedy}")
+        remedy = f"this training began with {workers} workers, each with its part of the messages; use train.workers={workers}"
+        require(workers == world_size(), "train.workers", world_size(), remedy)
         set_peft_model_state_dict(self.model, load_file(folder / "adapter_model.safetensors"))
         state = torch.load(folder / STATE, weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -320,10 +326,10 @@ class _Session:
 
 
 def epochs(training: Sequence[Group], config: TrainConfig, device: str = "cpu") -> list[int]:
-    """How many batches each epoch has, of the worker that has fewest: which catalogs' messages come together, and so how many
-    batches there are, is its order's.
+    """Return the number of batches of each epoch: the smallest number that any worker has.
 
-    Raises ConfigError where a worker has none.
+    The number depends on a worker's shuffled order, because the order decides which catalogs share a batch. Raises ConfigError
+    if a worker has no batch.
     """
     import torch
 
@@ -332,11 +338,12 @@ def epochs(training: Sequence[Group], config: TrainConfig, device: str = "cpu") 
     if world_size() > 1:
         torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MIN)
     enough = steps.min() > 0
-    require(enough, "train.workers", config.workers, "one of them would have no message; use fewer, or more messages")
+    require(enough, "train.workers", config.workers, "a worker would have no message; use fewer workers or more messages")
     return steps.tolist()
 
 
 def world_size() -> int:
+    """Return the number of workers that train together."""
     import torch
 
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

@@ -1,4 +1,4 @@
-"""Fold an adapter into the 16-bit base. Never into the 4-bit one: there its rounding would undo the training."""
+"""Merge an adapter into the 16-bit base. Merging into the 4-bit base would lose much of the training to rounding."""
 
 import shutil
 from pathlib import Path
@@ -10,9 +10,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 
 def merge(base: Path, adapter: Path, target: Path) -> None:
-    """Write the merged float16 checkpoint, its tokenizer, and the adapter in `target`/adapter.
+    """Write the merged float16 checkpoint and its tokenizer to `target`, and the adapter to `target`/adapter.
 
-    Merged in float32, so that the only rounding is the last one.
+    The sum is computed in float32, so that the result is rounded only once.
     """
     import torch
     from peft import PeftModel
@@ -30,11 +30,13 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
 
 
 def copy_calibration(source: Path, target: Path) -> None:
+    """Copy the calibration's temperatures, if `source` has them."""
     if (source / calibration.FILE).exists():
         shutil.copy(source / calibration.FILE, target)
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer's files that `source` has."""
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copy(source / name, target / name)

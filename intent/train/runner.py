@@ -1,4 +1,4 @@
-"""Training on a Ray cluster: the loop of `loop.py` on a worker with a GPU or CPUs, with checkpoints that survive it."""
+"""Run the loop of `loop.py` on Ray Train workers with a GPU or CPUs. Checkpoints go to storage and survive a worker's death."""
 
 import gc
 import threading
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 Step = Callable[[int, int, str], None]
 MEMORY = "memory may have run out: use fewer products, a smaller train.batch_messages, or a node with more memory"
-MIN_CATALOGS = 8  # a worker and file, or messages are shared out one by one
+MIN_CATALOGS = 8  # per worker and file; with fewer, messages are distributed one by one instead of by catalog
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """Everything a worker needs; small enough to travel."""
+    """Describe a training for its workers. It names artifacts instead of containing them, so it is small to send."""
 
     base: Artifact
     data: tuple[Artifact, ...]
@@ -39,9 +39,10 @@ class TrainRequest:
 
 
 def fit(request: TrainRequest, name: str, storage_path: str, step: Step, target: Path) -> dict:
-    """Train and copy the best adapter to the folder `target`. Returns its metrics. Raises IntentError where it fails.
+    """Train, and copy the best adapter to the folder `target`. Returns its metrics.
 
-    A run of the same `name` and `storage_path` that was cut off goes on from its last checkpoint.
+    A training of the same `name` and `storage_path` that was interrupted resumes from its last checkpoint. `step`: called with
+    the finished steps, the total and a line about the current work. Raises IntentError if the training fails.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
@@ -77,22 +78,22 @@ def fit(request: TrainRequest, name: str, storage_path: str, step: Step, target:
 
 
 def failure(error: Exception) -> IntentError:
-    """What a run failed of: a worker's own named error, else what is at the root of it, and whether memory may be."""
+    """Find the error to report: a worker's IntentError, or else the root cause with a hint if memory may have run out."""
     raised = [_root(each) for each in getattr(error, "worker_failures", {}).values()] or [_root(error)]
     if named := [each for each in raised if isinstance(each, IntentError)]:
         return named[0]
     first = raised[0]
     lines = [line.strip() for line in str(first).splitlines() if line.strip()] or [""]
-    told = f"training failed: {type(first).__name__}: {next((line for line in lines if 'because' in line), lines[0])}"
+    text = f"training failed: {type(first).__name__}: {next((line for line in lines if 'because' in line), lines[0])}"
     killed = isinstance(first, MemoryError | ray.exceptions.OutOfMemoryError | ray.exceptions.RayActorError)
-    # As CUDA and the allocator of a CPU say it.
-    if killed or any(said in told for said in ("out of memory", "allocate memory")):
-        told += f" [{MEMORY}]"
-    return IntentError(told)
+    # These are the words of CUDA and of the CPU allocator.
+    if killed or any(words in text for words in ("out of memory", "allocate memory")):
+        text += f" [{MEMORY}]"
+    return IntentError(text)
 
 
 def _root(error: BaseException) -> BaseException:
-    """The error that Ray Train and Ray have wrapped."""
+    """Return the original error inside the errors of Ray and Ray Train."""
     for name in ("controller_failure", "health_check_failure", "cause"):
         if isinstance(inner := getattr(error, name, None), BaseException):
             return _root(inner)
@@ -104,7 +105,7 @@ def _uses_gpu(config: TrainConfig) -> bool:
 
 
 def _ray_storage(uri: str, options: StorageOptions):
-    """(path, filesystem) as Ray Train takes them; the endpoint has to be handed to pyarrow, which reads no variable."""
+    """Return (path, filesystem) for Ray Train. The endpoint is passed explicitly, because pyarrow reads no variable for it."""
     if not uri.startswith("s3://"):
         return str(Path(uri).absolute()), None
     from pyarrow.fs import S3FileSystem
@@ -114,7 +115,7 @@ def _ray_storage(uri: str, options: StorageOptions):
 
 
 class _listening:
-    """Calls `step` for what workers put into the queue, until the block ends."""
+    """Call `step` with the workers' reports from the queue until the block ends."""
 
     def __init__(self, queue: Queue, step: Step):
         self.queue, self.step, self.over = queue, step, threading.Event()
@@ -137,12 +138,12 @@ class _listening:
 
 
 def _work(config: dict) -> IntentError | None:
-    """One training worker. A worker that is alone returns a named error: what is raised is tried again, in vain."""
+    """Train on one worker. A single worker returns an IntentError, because Ray would retry after a raised one, in vain."""
     try:
         _train(config["request"], config["queue"])
     except IntentError as error:
         if config["request"].config.workers > 1:
-            # The others wait for this one.
+            # If this worker returned, the others would wait for it forever.
             raise
         return getattr(error, "cause", None) or error
 
@@ -153,7 +154,7 @@ def _train(request: TrainRequest, queue: Queue) -> None:
     from intent.train.loop import train
 
     context, reporter = get_context(), _RayReporter(queue)
-    # Millions of rows come and stay until the end: none of them is garbage.
+    # Millions of rows are created and kept until the end. Scanning them for garbage would waste time.
     gc.disable()
     training = _encoded(request, "train", reporter, context.get_world_rank(), context.get_world_size())
     validation = _encoded(request, "validation", reporter)
@@ -164,12 +165,15 @@ def _train(request: TrainRequest, queue: Queue) -> None:
 
 
 def _encoded(request: TrainRequest, split: str, reporter: "_RayReporter", worker: int = 0, workers: int = 1) -> list["Group"]:
-    """The worker's part of the split, as tokens: each file by a task of its own, which its own CPUs need not wait for."""
+    """Encode the worker's part of the split.
+
+    Several files are encoded by one task each. The tasks reserve no CPU, because this worker has reserved its own already.
+    """
     keys = [(data, key) for data in request.data for key in dataset.split_keys(Files(data, request.storage), split)]
     reporter.step(0, 0, f"reads the {split} messages")
     if len(keys) == 1:
         return _encode(request, *keys[0], worker, workers)
-    # A task for each CPU: a tokenizer with threads of its own in each would have them wait for one another.
+    # One task runs per CPU, so threads inside the tokenizers would only compete with each other.
     task = ray.remote(num_cpus=0, runtime_env={"env_vars": {"TOKENIZERS_PARALLELISM": "false"}})(_encode)
     at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // request.config.workers)
     waiting = deque(task.remote(request, data, key, worker, workers) for data, key in keys[:at_once])
@@ -194,7 +198,7 @@ def _encode(request: TrainRequest, data: Artifact, key: str, worker: int, worker
 
 
 def part(examples: Sequence[Example], worker: int, workers: int) -> Sequence[Example]:
-    """What one worker of several trains on: whole catalogs where each has a few, since their messages share a prefix."""
+    """Select one worker's examples: whole catalogs, whose messages share a prefix, or every nth example if catalogs are few."""
     catalogs = list(dict.fromkeys(example.catalog for example in examples))
     if len(catalogs) < MIN_CATALOGS * workers:
         return examples[worker::workers]
@@ -203,7 +207,7 @@ def part(examples: Sequence[Example], worker: int, workers: int) -> Sequence[Exa
 
 
 class _RayReporter:
-    """`loop.Reporter` over Ray Train: only rank 0 speaks and keeps checkpoints."""
+    """Implement `loop.Reporter` with Ray Train. Only rank 0 reports progress and stores checkpoints."""
 
     def __init__(self, queue: Queue):
         from ray.train import get_checkpoint, get_context

@@ -109,7 +109,7 @@ def test_hashes_that_share_their_upper_half_are_told_apart(cache, tmp_path):
     (tmp_path / "piece").write_bytes(piece.dump(piece.merge([piece.entries(np.full(4, 5, np.uint64), low, said, "v", DAY)])))
     found = piece.Piece(tmp_path / "piece")
     rows = found.find(np.full(5, 5, np.uint64), np.array([7, 3, 2**64 - 1, 9, 2], np.uint64))
-    answers, places, _, _ = found.said(rows[rows >= 0])
+    answers, places, _, _ = found.labels(rows[rows >= 0])
     assert [json.loads(answers[place])[0]["q"] for place in places] == [7, 5, 9, 2] and rows[1] == -1
 
 
@@ -178,7 +178,7 @@ def test_a_file_of_another_version_is_refused(cache, monkeypatch):
     monkeypatch.setattr(piece, "VERSION", b"2")
     data = piece.dump(piece.merge([caches.entries(cache, {"two milks": 2})]))
     monkeypatch.undo()
-    with pytest.raises(CorruptData, match="not a label cache's file of version 1"):
+    with pytest.raises(CorruptData, match="not a label cache file of version 1"):
         piece.load(data, "here")
 
 

@@ -59,7 +59,7 @@ def test_every_bad_row_is_counted_by_its_reason_and_its_text_is_not():
         "message: invalid UTF-8": 1,
         "message: not text": 1,
         "message over 4096 characters": 1,
-        "not a row: no JSON object, or more or fewer cells than columns": 3,
+        "not a row: not a JSON object, or more or fewer cells than columns": 3,
     }
     assert found.unknown == {"label": {"refund"}}
     assert "secret" not in str((found.refused, found.unknown))

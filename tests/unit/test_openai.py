@@ -88,7 +88,7 @@ def test_an_endpoint_that_keeps_failing_ends_the_run_and_keeps_the_answers(serve
 @pytest.mark.parametrize("page", ["<html>Welcome</html>", "{}x", '{"choices": [{"message": null}]}'])
 def test_what_answers_to_anything_is_no_endpoint(server, page):
     server.page = page
-    with pytest.raises(EndpointFailed, match="no chat completion"):
+    with pytest.raises(EndpointFailed, match="is not a chat completion"):
         list(endpoint(server).ask(chats(50)))
 
 

@@ -99,7 +99,7 @@ def test_training_goes_on_from_an_adapter_of_its_rank(tmp_path):
     more = replace(CONFIG, adapter=str(first.folder), epochs=1, learning_rate=1e-4)
     after = train(base, more, rows, rows, Folder(tmp_path / "more"))
     assert after["step"] == 3 and after["loss"] < 1.2 * before["loss"]
-    with pytest.raises(ConfigError, match=r"train\.adapter=.* is of rank 8 and alpha 32; use train\.rank=8"):
+    with pytest.raises(ConfigError, match=r"train\.adapter=.* has rank 8 and alpha 32; use train\.rank=8"):
         train(base, replace(more, rank=4), rows, rows, Folder(tmp_path / "other"))
 
 
