@@ -143,6 +143,7 @@ def run_page(found: Inspection) -> str:
 
 
 def _histogram(title: str, bins: Sequence[int]) -> Bars:
+    """Return the share of rows in each bin of EDGES."""
     rows, most = sum(bins), max(bins)
     spans = (f"{low:g} to {high:g}" for low, high in pairwise(EDGES))
     bars = [Bar(span, n / rows, None, [round(100 * n / most, 1)]) for span, n in zip(spans, bins, strict=True)]
@@ -162,7 +163,7 @@ def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> Bars:
     most = max([*now.values(), *before.values()], default=1)
     bars = []
     for key in every[:MOST_BARS]:
-        shares = [mix.get(key, 0.0) for mix in ([now, before] if before else [now])]
+        shares = [run.get(key, 0.0) for run in ([now, before] if before else [now])]
         bars.append(Bar(key, shares[0], shares[1] if before else None, [round(100 * share / most, 1) for share in shares]))
     left = "" if len(every) <= MOST_BARS else f", the {MOST_BARS} most frequent of {len(every)}"
     return Bars(f"{name}{left}", bars, bool(before))
