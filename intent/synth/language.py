@@ -152,7 +152,8 @@ class Language:
     def verbatim(self, text: str, gender: str) -> Noun:
         """A name taken as it is, with the articles of `gender`."""
         noun = Noun(self, "x")
-        noun.text, noun.gender = text.replace("|", " ").replace("~", " "), gender
+        noun.text = text.replace("|", " ").replace("~", " ")
+        noun.gender = noun.plural_gender = gender
         return noun
 
     def contract(self, message: str) -> str:
@@ -170,13 +171,15 @@ class Language:
 
     def decline(self, noun: Noun, phrase: str, plural: bool) -> tuple[str, str]:
         rule = self.phrases.get(phrase) or self.phrases["bare"]
-        plural = plural and rule.get("number") != "s"
+        # "Scissors" have no singular, whatever the determiner asks for.
+        plural = noun.number == "many" or (plural and rule.get("number") != "s")
         key = "p" if plural else noun.gender
         form = rule.get("forms", {}).get("p" if plural else "s", self.forms[-1 if plural else 0])
         word = noun.form(form).replace("~", rule.get("adj", {}).get(key, ""))
         determiners = rule.get("det", {})
         if plural:
-            determiner = determiners.get("p" + noun.plural_gender, determiners.get("p", determiners.get("all", "")))
+            common = "" if rule.get("number") == "s" else determiners.get("all", "")
+            determiner = determiners.get("p" + noun.plural_gender, determiners.get("p", common))
         else:
             determiner = determiners.get(key, determiners.get("s", determiners.get("all", "")))
         if not determiner:
