@@ -105,7 +105,7 @@ def code_version(package: Path = Path(intent.__file__).parent) -> str:
             describe = ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
             found = subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
             return f"{intent.__version__}, commit {found}"
-    sources = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml", ".tsv"))
+    sources = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml", ".tsv", ".j2"))
     return f"{intent.__version__}, sources {fingerprint([file_sha256(path) for path in sources])}"
 
 

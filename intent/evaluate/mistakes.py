@@ -1,8 +1,5 @@
-"""Show a variant's mistakes on a report's page: the worst messages, the confusions, and how well its confidence is
-calibrated.
-"""
+"""List a variant's mistakes: the worst messages, the confusions, and how well its confidence is calibrated."""
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 
 from intent.evaluate.tables import Table
@@ -13,19 +10,16 @@ MATRIX = 12
 PAIRS = 20
 
 
-def told(name: str, result: Mapping) -> Iterator[str]:
-    """Return the HTML of a result's `worst`, its confusion by slot and its reliability, each collapsible."""
+def mistakes_of(name: str, result: Mapping) -> Iterator[tuple[str, Table]]:
+    """Yield (summary, table) of a result's `worst`, of its confusion by slot and of its reliability."""
     worst = [[w["message"], _intent(w["meant"]), _intent(w["said"]), f"{w['confidence']:.3f}"] for w in result["worst"]]
-    table = Table(("message", "meant", "said", "confidence"), worst)
-    yield f"<details><summary>{html.escape(name)}: the {len(worst)} most confident mistakes</summary>"
-    yield f'<div class="prose">{table.html()}</div></details>'
+    shown = Table(("message", "meant", "said", "confidence"), worst, prose=True)
+    yield f"{name}: the {len(worst)} most confident mistakes", shown
     for slot, pairs in result["confusion"].items():
         wrong = sum(n for meant, said, n in pairs if meant != said)
-        yield f"<details><summary>{html.escape(f'{name}: {slot}, {wrong:,} confused')}</summary>"
-        yield confusion_table(pairs).html() + "</details>"
+        yield f"{name}: {slot}, {wrong:,} confused", confusion_table(pairs)
     bins = [[f"{said:.2f}", true, f"{share:.1%}"] for said, true, share in result["score"]["reliability"]]
-    yield f"<details><summary>{html.escape(name)}: what its confidence is worth</summary>"
-    yield Table(("confidence", "right", "of all"), bins).html() + "</details>"
+    yield f"{name}: what its confidence is worth", Table(("confidence", "right", "of all"), bins)
 
 
 def confusion_table(pairs: Sequence[Sequence]) -> Table:

@@ -37,7 +37,7 @@ def side_by_side(results: Mapping[str, Result]) -> Table:
         _ratio("GGUF on a CPU, speed against the unquantized model", "up to 18x", gguf, "messages_per_second"),
         _ratio("GGUF on a CPU, memory against the unquantized model", "over -90 %", gguf, "peak_bytes", least=True),
     ]
-    return Table(COLUMNS, rows)
+    return Table(COLUMNS, rows, prose=True)
 
 
 def _exact(what: str, there: str, found: Sequence[tuple[str, Result]]) -> list[Cell]:

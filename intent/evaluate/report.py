@@ -4,19 +4,18 @@ The page has no scripts and loads nothing. All data in it is text. Knows results
 and where they came from, never how they were measured.
 """
 
-import html
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from intent.evaluate import mistakes, paper
+from intent.evaluate import paper
+from intent.evaluate.mistakes import mistakes_of
 from intent.evaluate.plots import Point, tradeoff
 from intent.evaluate.results import HOSTED, Sources
 from intent.evaluate.tables import Cell, Share, Table, escape_markdown
+from intent.html import render
 
 REPORT, MARKDOWN, PARQUET, CONFUSION = "report.html", "report.md", "results.parquet", "confusion.parquet"
 COLUMNS = (
@@ -83,8 +82,18 @@ def render_markdown(results: Results, selected: Results, sources: Sources) -> st
 
 
 def render_html(results: Results, selected: Results, sources: Sources) -> str:
-    page = Template((files("intent.evaluate") / "report.html").read_text(encoding="utf-8"))
-    return page.substitute(body="\n".join(_body(results, selected, sources)))
+    measured = _measured(results)
+    return render(
+        "evaluate/report.html.j2",
+        heading=_title(results, sources),
+        how=_how(results, sources),
+        tables=list(_tables(results, selected, sources)),
+        kinds={kind: KINDS[kind] for kind in (result["engine"] for result in measured.values())},
+        plots=list(_plots(measured)),
+        mistakes=[table for name in _telling(measured, selected) for table in mistakes_of(name, measured[name])],
+        messages=len(sources.examples),
+        card=sources.card,
+    )
 
 
 def numbers(results: Results) -> pa.Table:
@@ -173,7 +182,7 @@ def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[t
     yield (
         "Selected",
         "By model of processor. After jobs.sweep, classify and nightly use it.",
-        Table(("hardware", "variant", "because"), chosen),
+        Table(("hardware", "variant", "because"), chosen, prose=True),
     )
     yield "All variants", f"{EXPLAINED} {crowded(results)}", trade_off(results)
     measured = _measured(results)
@@ -278,26 +287,7 @@ def _lineage(measured: Results, sources: Sources) -> Table:
         [name, r["fingerprint"], f"{r['uri']}; output format {r['output_format']}, batch {r['batch'] or 'by memory'}"]
         for name, r in measured.items()
     ]
-    return Table(("what", "fingerprint", "made of"), rows)
-
-
-def _body(results: Results, selected: Results, sources: Sources) -> Iterator[str]:
-    measured, tables = _measured(results), list(_tables(results, selected, sources))
-    yield f"<h1>{html.escape(_title(results, sources))}</h1>"
-    yield f'<p class="quiet">{html.escape(_how(results, sources))}</p>'
-    yield _section(*tables[0], prose=True)
-    yield "<h2>Trade-off</h2><p>Whiskers: 95 % intervals. Dashed: the Pareto front, what nothing beats in both.</p>"
-    kinds = dict.fromkeys(result["engine"] for result in measured.values())
-    yield "<p>" + "".join(f'<span class="key {kind}"></span>{KINDS[kind]}' for kind in kinds) + "</p>"
-    yield f'<div class="plots">{"".join(_plots(measured))}</div>'
-    for heading, note, table in tables[1:-1]:
-        yield _section(heading, note, table, prose=heading == "Beside the paper")
-    yield "<h2>Mistakes</h2>"
-    for name in _telling(measured, selected):
-        yield from mistakes.told(name, measured[name])
-    yield f"<h2>Data card</h2><details><summary>{len(sources.examples):,} messages are of this set</summary>"
-    yield _rendered(sources.card) + "</details>"
-    yield _section(*tables[-1], prose=True)
+    return Table(("what", "fingerprint", "made of"), rows, prose=True)
 
 
 def _machine(result: Mapping) -> str:
@@ -305,12 +295,7 @@ def _machine(result: Mapping) -> str:
     return f"{hardware['model']} ({hardware['count']} CPUs)" if hardware["kind"] == "cpu" else hardware["model"]
 
 
-def _section(heading: str, note: str, table: Table, prose: bool = False) -> str:
-    wrapped = f'<div class="prose">{table.html()}</div>' if prose else table.html()
-    return f'<h2>{html.escape(heading)}</h2><p class="quiet">{html.escape(note)}</p>{wrapped}'
-
-
-def _plots(measured: Results) -> Iterator[str]:
+def _plots(measured: Results) -> Iterator[dict]:
     """Plot speed and memory per hardware class, since they compare only there, and the price over all."""
     own = [result["hardware"] for result in measured.values() if result["engine"] != HOSTED]
     classes = dict.fromkeys((hardware["kind"], hardware["model"]) for hardware in own)
@@ -322,16 +307,15 @@ def _plots(measured: Results) -> Iterator[str]:
     yield _plot("Exact match and price, all hardware", "USD per million messages", measured, "price_per_million")
 
 
-def _plot(title: str, axis: str, measured: Results, field: str, more: bool = False, unit: float = 1.0) -> str:
+def _plot(title: str, axis: str, measured: Results, field: str, more: bool = False, unit: float = 1.0) -> dict:
+    """Return a plot with its title. Its `drawn` is None if nothing was measured; `missing` says why."""
     points = [
         Point(name, r[field] / unit, r["score"]["exact"], tuple(r["score"]["intervals"]["exact"]), r["engine"])
         for name, r in measured.items()
         if r[field] is not None
     ]
-    if points:
-        return tradeoff(title, axis, points, more)
     unknown = "no prices: set cluster.prices.cpu=, cluster.prices.gpu= (USD an hour)" if "price" in field else "not measured"
-    return f'<figure><figcaption>{html.escape(title)}</figcaption><p class="quiet">{unknown}</p></figure>'
+    return {"title": title, "axis": axis, "drawn": tradeoff(points, more) if points else None, "missing": unknown}
 
 
 def _telling(measured: Results, selected: Results) -> list[str]:
@@ -339,11 +323,3 @@ def _telling(measured: Results, selected: Results) -> list[str]:
     chosen = {(choice["variant"], choice["batch"], model) for model, choice in selected.items()}
     found = [n for n, r in measured.items() if (r["variant"], r["batch"], r["hardware"]["model"]) in chosen]
     return list(dict.fromkeys([*list(measured)[:1], *found]))
-
-
-def _rendered(card: str) -> str:
-    """Render the data card's Markdown. HTML, links and pictures in it stay text: its samples are other people's messages."""
-    from markdown_it import MarkdownIt
-
-    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
-    return f'<div class="table prose">{reader.disable(["link", "image", "autolink", "entity"]).render(card)}</div>'

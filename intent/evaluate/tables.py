@@ -1,8 +1,7 @@
-"""Render a report's tables as aligned text, Markdown and HTML. A cell is always text, never markup."""
+"""Render a report's tables as aligned text and Markdown, and give their cells to its page. A cell is always text."""
 
-import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 NONE = "-"
@@ -24,13 +23,14 @@ Cell = str | float | Share | None
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` under `columns`. A float or Share is in [0, 1]; in HTML a larger value has a darker background. None is no value.
+    """`rows` under `columns`. A float or Share is in [0, 1]; a page gives a larger one a darker background. None is no value.
 
-    The last cell of a row that is too short spans the missing cells.
+    The last cell of a row that is too short spans the missing cells. `prose`: cells hold text that a page may wrap.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    prose: bool = False
 
     def text(self) -> str:
         lines = [list(self.columns), *([_said(cell) for cell in row] for row in self.rows)]
@@ -45,26 +45,20 @@ class Table:
             lines.append([escape_markdown(_said(cell)) for cell in row] + [""] * (len(self.columns) - len(row)))
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
-    def html(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(f"<tr>{''.join(self._cells(row))}</tr>" for row in self.rows)
-        return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-    def _cells(self, row: Sequence[Cell]) -> list[str]:
-        cells = [_html_cell(cell) for cell in row]
-        if (lacking := len(self.columns) - len(row)) > 0:
-            cells[-1] = f'<td class="words" colspan="{lacking + 1}">{html.escape(_said(row[-1]))}</td>'
-        return cells
+    def cells(self) -> Iterator[list[tuple[str, float | None, int]]]:
+        """Yield (text, share or None, columns that it spans) of each cell, row by row."""
+        for row in self.rows:
+            spans = [*(1 for _ in row[1:]), len(self.columns) - len(row) + 1]
+            yield [(_said(cell), _share(cell), span) for cell, span in zip(row, spans, strict=True)]
 
 
 def escape_markdown(text: str) -> str:
     return _ACTIVE.sub(r"\\\1", " ".join(text.split()))
 
 
-def _html_cell(cell: Cell) -> str:
-    share = cell.value if isinstance(cell, Share) else cell
-    shade = f' class="share" style="--share:{share:.3f}"' if isinstance(share, float) else ""
-    return f"<td{shade}>{html.escape(_said(cell))}</td>"
+def _share(cell: Cell) -> float | None:
+    value = cell.value if isinstance(cell, Share) else cell
+    return value if isinstance(value, float) else None
 
 
 def _said(cell: Cell) -> str:

@@ -1,22 +1,61 @@
-"""Render one nightly run, all nightly runs, and a single run as HTML pages without scripts or outside resources.
+"""Compute the values on the pages of one nightly run, all nightly runs, and a single run.
 
-Every text goes through `html.escape`: products and languages come from other people.
+The templates beside this module lay the pages out, without scripts or outside resources.
 """
 
-import html
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from importlib.resources import files
 from itertools import pairwise
-from string import Template
 
+from intent.html import render
+from intent.html.charts import Frame, Scale
 from intent.nightly.gate import Profile, shares_of, total
 from intent.run.inspection import EDGES, Inspection
 
 MOST_BARS, MOST_LINES = 15, 4
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 360, 150, 44, 10, 24
-COLORS = "abcd"
+FRAME = Frame(width=360, height=150, left=44, top=10, right=360, bottom=126)
 MEAN_ITEMS = "mean items a message"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value's `share`, and its `usual` share in the last runs if there are any. `widths`: of both, in percent."""
+
+    name: str
+    share: float
+    usual: float | None
+    widths: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A distribution, `compared` with that of the last runs if there are any."""
+
+    title: str
+    bars: Sequence[Bar]
+    compared: bool = False
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A night on a line: its place in pixels, its value as text, and its state."""
+
+    x: float
+    y: float
+    night: str
+    value: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Dots by the name of their line; "" if there is only one. `least`, `most`: the ends of the axis, as text."""
+
+    title: str
+    least: str
+    most: str
+    lines: Mapping[str, Sequence[Dot]]
 
 
 def nightly_run_page(night: Profile, last: Sequence[Profile], accepted: bool) -> str:
@@ -41,13 +80,9 @@ def nightly_run_page(night: Profile, last: Sequence[Profile], accepted: bool) ->
         rows += [(f"cached labels that agree, of {summary.asked_again:,} asked again", f"{summary.agreement:.2%}", "")]
     rows += [("retries", f"{summary.retries:,}", "")]
     rows += [(f"rows by {name}", f"{entry['rows']:,.0f}", "") for name, entry in summary.variants.items()]
-    compared = (
-        f"Compared with {len(last)} accepted nights before it." if last else "No accepted night before it to compare with."
-    )
-    head = f'{_verdict(night, accepted)}<p class="note">{compared} <a href="index.html">All nights</a></p>'
     charts = [_bars(name, mix, total(p.mixes.get(name, {}) for p in last)) for name, mix in night.mixes.items()]
-    table = _table(["", "this night", "the last nights"], rows)
-    return _page(f"Night of {night.night} (UTC)", head, table, _grid(charts))
+    values = {"night": night, "state": state(night, accepted), "compared": len(last), "rows": rows, "charts": charts}
+    return render("nightly/night.html.j2", **values)
 
 
 def trend_page(nights: Sequence[Profile], accepted: Collection[str]) -> str:
@@ -80,8 +115,8 @@ def trend_page(nights: Sequence[Profile], accepted: Collection[str]) -> str:
         )
         for n in reversed(nights)
     ]
-    note = '<p class="note">A dot is an accepted night, a ring one accepted by hand, a cross one that is not published.</p>'
-    return _page(f"Nights from {nights[0].night} to {newest.night} (UTC)", note, _grid(charts), _table(head, rows, links=True))
+    values = {"first": nights[0].night, "last": newest.night, "frame": FRAME, "charts": charts, "head": head, "rows": rows}
+    return render("nightly/nights.html.j2", **values)
 
 
 def run_page(found: Inspection) -> str:
@@ -98,36 +133,21 @@ def run_page(found: Inspection) -> str:
     failed = [(f"{f['object']} from row {f['start']}", str(f["rows"]), str(f["reason"])) for f in found.failed]
     left_out = [(key, why) for key, why in list(found.left_out.items())[:MOST_BARS]]
     tables = [
-        _table(head, lines, words=True)
-        for head, lines in (
-            (["shards that took longest", "rows", "seconds"], slowest),
-            (["rejected because", "rows", "ids, such as"], reasons),
-            (["shards given up", "rows", "reason"], failed),
-            (["objects left out", "reason"], left_out),
-        )
-        if lines
+        (["shards that took longest", "rows", "seconds"], slowest),
+        (["rejected because", "rows", "ids, such as"], reasons),
+        (["shards given up", "rows", "reason"], failed),
+        (["objects left out", "reason"], left_out),
     ]
     charts = [_histogram(f"confidence of {name} rows", bins) for name, bins in found.confidence.items() if any(bins)]
-    return _page(f"Run at {found.uri}", _whole(found), _table(["", "rows", "share"], counts), _grid(charts), *tables)
+    return render("nightly/run.html.j2", found=found, counts=counts, charts=charts, tables=tables, most=MOST_BARS)
 
 
-def _whole(found: Inspection) -> str:
-    if found.faults:
-        faults = "".join(f"<li>{html.escape(fault)}</li>" for fault in found.faults[:MOST_BARS])
-        return f'<p class="quarantined">damaged: {len(found.faults):,} faults, such as</p><ul>{faults}</ul>'
-    if not found.finished:
-        return '<p class="quarantined">not finished: run it again</p>'
-    return '<p class="accepted">finished, and every part is as its manifest says</p>'
-
-
-def _histogram(title: str, bins: Sequence[int]) -> str:
-    most, rows = max(bins), sum(bins)
-    drawn = [
-        f'<div class="bar"><span>{low:g} to {high:g}</span><span><i style="width:{100 * count / most:.1f}%"></i></span>'
-        f"<span>{count / rows:.1%}</span></div>"
-        for (low, high), count in zip(pairwise(EDGES), bins, strict=True)
-    ]
-    return _figure(title, "".join(drawn))
+def _histogram(title: str, bins: Sequence[int]) -> Bars:
+    """Return the share of rows in each bin of EDGES."""
+    rows, most = sum(bins), max(bins)
+    spans = (f"{low:g} to {high:g}" for low, high in pairwise(EDGES))
+    bars = [Bar(span, n / rows, None, [round(100 * n / most, 1)]) for span, n in zip(spans, bins, strict=True)]
+    return Bars(title, bars)
 
 
 def state(night: Profile, accepted: bool) -> str:
@@ -136,60 +156,17 @@ def state(night: Profile, accepted: bool) -> str:
     return "quarantined" if night.findings else "unfinished"
 
 
-def _page(title: str, verdict: str, *parts: str) -> str:
-    page = Template((files("intent.nightly") / "page.html").read_text(encoding="utf-8"))
-    return page.substitute(title=html.escape(title), verdict=verdict, parts="\n".join(parts))
-
-
-def _grid(charts: Sequence[str]) -> str:
-    return '<div class="charts">\n' + "\n".join(charts) + "\n</div>"
-
-
-def _verdict(night: Profile, accepted: bool) -> str:
-    said = {
-        "accepted": "accepted",
-        "accepted by hand": "accepted by hand, outside its limits:",
-        "quarantined": "quarantined: its labels are kept apart, no reader of the output sees them",
-        "unfinished": "not published yet: run it again",
-    }[state(night, accepted)]
-    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in night.findings)
-    return f'<p class="{"accepted" if accepted else "quarantined"}">{said}</p>' + (f"<ul>{reasons}</ul>" if reasons else "")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], links: bool = False, words: bool = False) -> str:
-    """Render a table. `links`: the first column links to runs and the last two hold words. `words`: the last column holds
-    words.
-    """
-    last = len(head) - (2 if links else words)
-
-    def cell(text: str, at: int, kind: str) -> str:
-        said = html.escape(text)
-        shown = f'<a href="{said}.html">{said}</a>' if links and kind == "td" and at == 0 else said
-        return f"<{kind}{' class=words' if at >= last else ''}>{shown}</{kind}>"
-
-    def line(cells: Sequence[str], kind: str) -> str:
-        return "<tr>" + "".join(cell(text, at, kind) for at, text in enumerate(cells)) + "</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table><thead>{line(head, "th")}</thead><tbody>{body}</tbody></table></div>'
-
-
-def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> str:
-    """Render the most frequent values: this run's share above the last runs' share."""
+def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> Bars:
+    """Return the most frequent values: this run's share above the last runs' share."""
     now, before = shares_of(mix), shares_of(usual)
     every = sorted({*now, *before}, key=lambda key: (-max(now.get(key, 0), before.get(key, 0)), key))
     most = max([*now.values(), *before.values()], default=1)
-    drawn = []
+    bars = []
     for key in every[:MOST_BARS]:
-        share, earlier = now.get(key, 0.0), before.get(key, 0.0)
-        shares = [share, earlier] if before else [share]
-        bars = "".join(f'<i style="width:{100 * width / most:.1f}%"></i>' for width in shares)
-        title = html.escape(f"{key}: {share:.2%}" + (f", the last nights {earlier:.2%}" if before else ""))
-        said = f"<span>{html.escape(key)}</span><span>{bars}</span><span>{share:.1%}</span>"
-        drawn.append(f'<div class="bar" title="{title}">{said}</div>')
+        shares = [run.get(key, 0.0) for run in ([now, before] if before else [now])]
+        bars.append(Bar(key, shares[0], shares[1] if before else None, [round(100 * share / most, 1) for share in shares]))
     left = "" if len(every) <= MOST_BARS else f", the {MOST_BARS} most frequent of {len(every)}"
-    keys = '<span class="key"></span>this night<span class="key usual"></span>the last nights' if before else ""
-    return _figure(f"{name}{left}", f'<p class="note">{keys}</p>' + "".join(drawn))
+    return Bars(f"{name}{left}", bars, bool(before))
 
 
 def _lines(
@@ -198,40 +175,18 @@ def _lines(
     kinds: Mapping[str, str],
     series: Mapping[str, Sequence[float | None]],
     form: str = "{:.1%}",
-) -> str:
-    """Render one line per series over the dates. None is a date without a value."""
-    first = date.fromisoformat(nights[0].night).toordinal()
-    days = [date.fromisoformat(night.night).toordinal() - first for night in nights]
+) -> Lines:
+    """Return one line per series over the dates. None is a date without a value."""
+    days = [date.fromisoformat(night.night).toordinal() for night in nights]
     most = max((value for values in series.values() for value in values if value is not None), default=0) or 1
-    floor, step = HEIGHT - BOTTOM, (WIDTH - LEFT - 10) / max(1, days[-1])
-    drawn = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/>' for y in (TOP, floor)]
-    drawn += [_text(LEFT - 6, TOP + 4, form.format(most), "end"), _text(LEFT - 6, floor + 4, form.format(0), "end")]
-    drawn += [_text(LEFT, HEIGHT - 6, nights[0].night), _text(WIDTH, HEIGHT - 6, nights[-1].night, "end")]
-    for color, (key, values) in zip(COLORS, series.items(), strict=False):
-        points = [
-            (LEFT + 5 + day * step, floor - (floor - TOP) * value / most, night.night, value)
+    across = Scale(days[0], max(days[0] + 1, days[-1]), FRAME.left + 5, FRAME.right - 5)
+    up = Scale(0, most, FRAME.bottom, FRAME.top)
+    lines = {
+        key: [
+            Dot(across.at(day), up.at(value), night.night, form.format(value), kinds[night.night])
             for day, night, value in zip(days, nights, values, strict=True)
             if value is not None
         ]
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
-        dots = [_dot(x, y, kinds[day], f"{day}: {key} {form.format(value)}, {kinds[day]}") for x, y, day, value in points]
-        drawn.append(f'<g class="{color}"><polyline points="{line}"/>{"".join(dots)}</g>')
-    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(name)}">{"".join(drawn)}</svg>'
-    keys = [f'<span class="key {c}"></span>{html.escape(k)}' for c, k in zip(COLORS, series, strict=False) if k]
-    return _figure(name, svg + (f'<p class="note">{"".join(keys)}</p>' if keys else ""))
-
-
-def _dot(x: float, y: float, kind: str, said: str) -> str:
-    title = f"<title>{html.escape(said)}</title>"
-    if kind.startswith("accepted"):
-        hand = ' class="hand"' if kind == "accepted by hand" else ""
-        return f'<circle{hand} cx="{x:.1f}" cy="{y:.1f}" r="3">{title}</circle>'
-    return f'<path class="cross" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8">{title}</path>'
-
-
-def _text(x: float, y: float, said: str, anchor: str = "start") -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{html.escape(said)}</text>'
-
-
-def _figure(title: str, drawn: str) -> str:
-    return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"
+        for key, values in series.items()
+    }
+    return Lines(name, form.format(0), form.format(most), lines)

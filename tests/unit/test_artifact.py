@@ -187,7 +187,7 @@ def test_the_code_is_named_by_its_commit_or_by_a_hash_of_its_sources(tmp_path):
     (package / "a.py").write_text("1")
     seen = {artifacts.code_version(package)}
     assert re.fullmatch(r"[\d.]+, sources [0-9a-f]{16}", *seen)
-    for name in ("a.py", "languages.yaml", "products.tsv"):
+    for name in ("a.py", "languages.yaml", "products.tsv", "page.html.j2"):
         (package / name).write_text("2")
         artifacts.code_version.cache_clear()
         assert artifacts.code_version(package) not in seen, name

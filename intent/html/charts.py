@@ -1,0 +1,55 @@
+"""Map values to the pixels of a chart, which a template draws."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# A wider range gets a logarithmic axis.
+LOG_FROM = 5.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of `width` x `height` pixels, and the edges of the plot in it."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Map the values from `low` to `high` to the pixels from `start` to `end`. `log`: by their logarithms."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    @classmethod
+    def around(cls, values: Sequence[float], start: float, end: float) -> "Scale":
+        """Return a scale with room on both sides of `values`. It is logarithmic if they are far apart."""
+        low, high = min(values), max(values)
+        if low > 0 and high / low > LOG_FROM:
+            margin = (high / low) ** 0.08
+            return cls(low / margin, high * margin, start, end, log=True)
+        margin = 0.08 * ((high - low) or abs(high) or 1.0)
+        return cls(low - margin, high + margin, start, end)
+
+    def at(self, value: float) -> float:
+        """Return the place of `value` in pixels, rounded to a tenth."""
+        value, low, high = map(math.log10 if self.log else float, (value, self.low, self.high))
+        return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
+
+    def ticks(self, about: int) -> list[float]:
+        """Return round values on the scale: about `about`, or 1, 2 and 5 times the powers of ten if it is logarithmic."""
+        if self.log:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            return [d * 10.0**power for power in powers for d in (1, 2, 5) if self.low <= d * 10.0**power <= self.high]
+        step = 10 ** math.floor(math.log10((self.high - self.low) / about))
+        step *= next(factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (step * factor) <= about)
+        return [n * step for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
