@@ -1,7 +1,7 @@
-"""Take shards from reading to publishing, in an actor's process, with a loaded classifier.
+"""Read, label and publish shards in an actor's process, with a loaded classifier.
 
-Knows nothing of Ray or the queue. Calls come from several threads: one shard is read while another is computed and a third is
-written. Only one thread computes at a time.
+Knows nothing of Ray or the queue. Calls come from several threads, so that one shard is read and another written while a third
+is computed. Only one thread computes at a time.
 """
 
 import logging
@@ -35,10 +35,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every actor of a run needs to know. `types`: the types of the id and the kept columns in every part.
+    """Settings that all actors of a run share. `types`: the types of the id and the kept columns in every part.
 
-    `router`: for a catalog of shelves; called on a worker, it returns a function that says which shelves messages are asked
-    about.
+    `router`: set for a catalog of shelves. A worker calls it to get the function that chooses the shelves of each message.
     """
 
     source: Store | Snapshot
@@ -65,20 +64,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The processors that an actor occupies, and which files of the label cache it ignores, and why."""
+    """`uses`: the processors that an actor occupies. `ignored`: the label cache files that it ignores, with the reasons."""
 
     uses: tuple[Hardware, ...]
     ignored: tuple[str, ...] = ()
 
 
 class Actor:
+    """Label shards with one classifier. Call `load` before the first shard."""
+
     def __init__(self, context: RunContext):
         self.context = context
         self.reader = open_reader(context.source, context.columns.read, context.types)
         self.computing = threading.Lock()
 
     def arrive(self) -> str:
-        """Return this host's name at once. From now on the actor has a node, and its loading is timed."""
+        """Return this host's name at once, which tells the driver that the actor has a node."""
         return platform.node()
 
     def load(
@@ -89,11 +90,12 @@ class Actor:
         abstain_below: float = 0.0,
         cache: LabelCache | None = None,
     ) -> Loaded:
+        """Load the classifier with `load()`, for an actor of `cpus` and `gpus`, and open the label cache."""
         context = self.context
         run = context.ledger.run.fingerprint
         reader = Reader.open(cache, run) if cache else None
         self.worker = Worker(load(), context.schema, context.columns, run, context.max_characters, abstain_below, reader)
-        uses = tuple(found for found in (hardware.cpu(cpus), hardware.gpu(gpus) if gpus else None) if found)
+        uses = tuple(part for part in (hardware.cpu(cpus), hardware.gpu(gpus) if gpus else None) if part)
         return Loaded(uses, tuple(reader.notes) if reader else ())
 
     def label(self, shard: Shard, known: pa.Table | None, distrusted: Collection[str] = ()) -> Outcome:
@@ -101,6 +103,8 @@ class Actor:
         return _outcome(lambda: self._label(shard, known, distrusted))
 
     def label_frequent(self, chunk: Shard, known: None, distrusted: Collection[str] = ()) -> Outcome:
+        """Label and publish a chunk of the frequent messages."""
+
         def run() -> tuple[Committed, float]:
             with self.computing:
                 started = time.monotonic()

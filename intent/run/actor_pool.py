@@ -1,4 +1,4 @@
-"""Run the actors of a labelling run: actors of several kinds pull shards from one queue, each at its own speed.
+"""Run the actors of a labelling run. Actors of several kinds pull shards from one queue, each at its own speed.
 
 This module, `survey.py`, `metrics.py` and the benchmarks are the only ones of the package that use Ray. Actors may die and
 nodes may come and go. The store alone records what is done.
@@ -31,14 +31,16 @@ from intent.run.queue import Queue
 from intent.run.shard import Shard
 from intent.storage import Store
 
-# While one shard is computed, the next is read and the last is written.
+# The number of shards that an actor holds: it reads one and writes one while it computes a third.
 DEPTH = 3
 TICK_SECONDS, MEANWHILE_SECONDS = 1.0, 0.1
 SLOT_PATIENCE = 3
 GROW_SECONDS = 10.0
 # An engine may download its model and compile its kernels. Every engine that was measured took less than a tenth of this.
 LOADING_SECONDS = 30 * 60
-_STUCK = "its engine was not loaded within {:g} minutes on {!r}; see that host's log, its way to the store and its GPU's driver"
+_STUCK = (
+    "its engine was not loaded within {:g} minutes on {!r}; check that host's log, its connection to the store and GPU driver"
+)
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -68,7 +70,7 @@ class EngineSpec:
 
 @dataclass(eq=False)
 class _ActorSlot:
-    """One actor slot: an actor, and its successors if it dies.
+    """One place in the pool: an actor, and its successors if it dies.
 
     `deaths`: consecutive deaths of actors. `misses`: consecutive lost calls. `loading`: the time at which the actor, which has
     a node, began to load its engine. `refused`: why the last engine must not start: its labels differ from the reference's, or
@@ -142,40 +144,42 @@ class ActorPool:
                 if ref in self.calls:
                     self._handle(ref, queue, done)
             for slot in cast(list[_ActorSlot], queue.overdue(time.monotonic())):
-                self._died(slot, self._queues(slot) | {queue}, EngineHung("it hung: nothing was done for far too long"))
+                self._died(slot, self._queues(slot) | {queue}, EngineHung("it hung: it finished no shard for far too long"))
             for slot in self._stuck(time.monotonic()):
                 self._died(slot, self._queues(slot) | {queue}, EngineHung(_STUCK.format(LOADING_SECONDS / 60, slot.node)))
             self.meters.observe(self.slots, queue, self.progress)
             ready = sum(slot.ready for slot in self.slots)
-            left = f"{queue.remaining:,} {'shards' if method == 'label' else 'pieces of the frequent messages'} left"
+            left = f"{queue.remaining:,} {'shards' if method == 'label' else 'chunks of frequent messages'} left"
             loading = "" if ready else f"waits for the first of {len(self.slots)} actors; {self._loading()}"
             self.progress.update(queue.retries, f"{ready} of {len(self.slots)} actors, {left}", loading)
 
     def load_while(self, work: Callable[[], T]) -> T:
-        """Return the result of `work`, which uses no CPU of the cluster. Meanwhile the actors get their nodes and load."""
-        none, made = Queue([], self.attempts), Future()
+        """Run `work` in a thread and return its result. Meanwhile the actors get their nodes and load, so `work` must not need
+        a CPU of the cluster.
+        """
+        no_shards, result = Queue([], self.attempts), Future()
 
         def run() -> None:
             try:
-                made.set_result(work())
+                result.set_result(work())
             except BaseException as error:
-                made.set_exception(error)
+                result.set_exception(error)
 
-        # A daemon: whoever interrupts the run does not wait for it.
+        # A daemon thread, so that an interrupted run does not wait for it.
         threading.Thread(target=run, daemon=True).start()
-        while not made.done():
+        while not result.done():
             for ref in self._finished(MEANWHILE_SECONDS):
                 if ref in self.calls:
-                    self._handle(ref, none, None)
-        return made.result()
+                    self._handle(ref, no_shards, None)
+        return result.result()
 
     def _loading(self) -> str:
-        """Describe what the actors that are not ready wait for, by variant."""
-        said = {}
+        """Say, by variant, what the actors wait for that are not ready."""
+        states = {}
         for slot in self.slots:
             if slot.actor is not None and not slot.ready:
-                said.setdefault(slot.spec.variant, set()).add("loads" if slot.loading else "has no node yet")
-        return ", ".join(f"{name} {' or '.join(sorted(what))}" for name, what in said.items())
+                states.setdefault(slot.spec.variant, set()).add("loads" if slot.loading else "has no node yet")
+        return ", ".join(f"{name} {' or '.join(sorted(state))}" for name, state in states.items())
 
     def _start(self, slot: _ActorSlot) -> None:
         spec = slot.spec
@@ -223,7 +227,7 @@ class ActorPool:
             self.slots.append(_ActorSlot(spec))
             self._start(self.slots[-1])
         if joining:
-            self.progress.say(f"the cluster has room for {len(joining)} actors more: they join")
+            self.progress.say(f"the cluster has room for {len(joining)} more actors: they join")
 
     def _free(self) -> dict[str, float]:
         """Return the free resources of the cluster. Ray's own count lags seconds behind actors that have just started."""
@@ -253,7 +257,7 @@ class ActorPool:
         try:
             outcome = ray.get(ref)
         except ActorUnavailableError as error:
-            # Only a call was lost. The actor may hold a model that took minutes to load, so keep it.
+            # Only a call was lost. Keep the actor, because its model may have taken minutes to load.
             slot.misses += 1
             if shard is None or queue is None or slot.misses >= SLOT_PATIENCE:
                 self._died(slot, self._queues(slot) | {queue or current, current}, error)
@@ -290,7 +294,7 @@ class ActorPool:
         self.listener(Event(name, seconds, facts, error))
 
     def _log(self, message: str, slot: _ActorSlot, shard: Shard | None = None, **facts) -> None:
-        """Log for machines. The progress lines tell people the same."""
+        """Log an event for machines. The progress lines show people the same event."""
         facts |= {"run": self.context.ledger.run.fingerprint, "variant": slot.spec.variant, "node": slot.node}
         if shard:
             facts |= {"shard": shard.id, "object": shard.blob.key, "start": shard.start, "rows": shard.rows}
@@ -307,9 +311,9 @@ class ActorPool:
         self.calls = {ref: call for ref, call in self.calls.items() if call[0] is not slot}
         reason, free = reason_of(error), _is_node_loss(error)
         lost = [shard for queue in queues for shard in queue.lost(slot, f"killed its actor: {reason}", free)]
-        guilty = any(shard in queue.failed for queue in queues for shard in lost)
-        slot.deaths = 0 if guilty else slot.deaths + (not free)
-        # An actor that died at work may have been killed by its shards, which have their own limit. One that died while loading
+        failed = any(shard in queue.failed for queue in queues for shard in lost)
+        slot.deaths = 0 if failed else slot.deaths + (not free)
+        # A shard may have killed an actor that was labelling, and shards have their own limit. An actor that died while loading
         # was killed by its engine.
         limit = SLOT_PATIENCE * self.attempts if slot.ready else self.attempts
         slot.trouble = f"{slot.spec.variant}: {reason}"
@@ -326,14 +330,15 @@ class ActorPool:
 
 
 def needs(spec: EngineSpec) -> dict[str, float]:
+    """Return the Ray resources that one actor occupies, by name."""
     return {name: amount for name, amount in (("CPU", spec.cpus), ("GPU", spec.gpus)) if amount}
 
 
 def room(free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequence[EngineSpec] = ()) -> list[EngineSpec]:
-    """Return the actors that fit into `free` resources, one of each kind in turn, in addition to those that are starting and
-    fit too.
+    """Return the actors that fit into the `free` resources, one of each kind in turn, after room is kept for
+    those in `coming`.
     """
-    left, found = dict(free), []
+    left, joining = dict(free), []
 
     def fits(spec: EngineSpec) -> bool:
         takes = needs(spec)
@@ -345,24 +350,25 @@ def room(free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequenc
     for spec in coming:
         fits(spec)
     while more := [spec for spec in specs if fits(spec)]:
-        found += more
-    return found
+        joining += more
+    return joining
 
 
 def _is_node_loss(error: Exception) -> bool:
-    """Return whether the actor's node was lost or is unreachable. Then the shard is not to blame."""
+    """Return whether the actor's node was lost or is unreachable. Then its shards are not to blame."""
     return isinstance(error, RayActorError) and (not isinstance(error, ActorDiedError) or "its node has died" in str(error))
 
 
 def reason_of(error: Exception) -> str:
+    """Return the type of an error's cause and its most telling line, in at most 500 characters."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    said = next((line for line in lines if "because" in line), lines[0] if lines else "")
-    return f"{type(cause).__name__}: {said}"[:500]
+    line = next((line for line in lines if "because" in line), lines[0] if lines else "")
+    return f"{type(cause).__name__}: {line}"[:500]
 
 
 def load_known(store: Store) -> ray.ObjectRef:
-    """Return a reference to the answers of the frequent messages. The driver never holds the answers themselves."""
+    """Load the answers to the frequent messages on the cluster. Returns a reference, so that the driver never holds them."""
     return _load_known.remote(store)
 
 

@@ -26,29 +26,32 @@ class Columns:
 
     @property
     def read(self) -> list[str]:
+        """Return the names of all columns to read, each once."""
         return list(dict.fromkeys([self.id, self.message, *self.keep]))
 
     def check(self, schema: IntentSchema) -> None:
+        """Raise ConfigError if a kept column has the name of an output column, or is kept twice."""
         made = ["id", *(field.name for field in schema.label_fields(self.explode))]
         if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
             raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
 
     def one_schema(self, types: Mapping[str, Mapping[pa.DataType, str]]) -> pa.Schema:
-        """Return the type that the id and each kept column has in every part. `types`: the types of each, with an object that
-        has it.
+        """Return one type for the id and one for each kept column, for all parts. `types`: by column, the types found and, for
+        each, an object that has it.
 
         Raises ConfigError, naming two objects, if no type can hold the values of both.
         """
         fields = {name: "keep_columns" for name in self.keep} | {self.id: "id_column"}
-        return pa.schema([(name, _one_type(field, name, self._held(name, types))) for name, field in fields.items()])
+        return pa.schema([(name, _one_type(field, name, self._found(name, types))) for name, field in fields.items()])
 
-    def _held(self, name: str, types: Mapping[str, Mapping[pa.DataType, str]]) -> Mapping[pa.DataType, str]:
+    def _found(self, name: str, types: Mapping[str, Mapping[pa.DataType, str]]) -> Mapping[pa.DataType, str]:
         found = types.get(name, {})
         # In some files, a message column without any value has a numeric type.
         return {kind: key for kind, key in found.items() if not (name == self.message and pa.types.is_floating(kind))}
 
 
 def is_text(kind: pa.DataType) -> bool:
+    """Return whether the type, or the storage of an extension type, is a string or binary type."""
     kind = storage(kind)
     return any(test(kind) for test in _TEXT)
 
@@ -59,11 +62,14 @@ def may_be_text(kind: pa.DataType) -> bool:
 
 
 def storage(kind: pa.DataType) -> pa.DataType:
+    """Return the storage type of an extension type, and any other type as it is."""
     return storage(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
 
 
 def partitions(path: str) -> dict[str, str | None]:
-    """Return an object's Hive partition columns, from the folders `name=value` of its path, as text. Hive's null is None."""
+    """Return the Hive partition columns of an object as text, from the folders `name=value` of its path.
+    Hive's null is None.
+    """
     found = {}
     for folder in path.split("/")[:-1]:
         name, equals, value = folder.partition("=")
@@ -119,13 +125,11 @@ def _one_type(field: str, name: str, types: Mapping[pa.DataType, str]) -> pa.Dat
     (first, key), *others = known.items()
     family = next((test for test in _FAMILIES if test(first)), lambda kind: kind == first)
     try:
-        if strange := next(((kind, at) for kind, at in others if not family(kind)), None):
+        if misfit := next(((kind, at) for kind, at in others if not family(kind)), None):
             raise pa.ArrowTypeError
         schemas = [pa.schema([(name, kind)]) for kind in known]
         return pa.unify_schemas(schemas, promote_options="permissive").field(name).type
     except pa.ArrowTypeError:
-        kind, at = strange or others[0]
-        remedy = (
-            f"is {first} in {key} and {kind} in {at}; write all objects with one type, or label them into outputs of their own"
-        )
+        kind, at = misfit or others[0]
+        remedy = f"is {first} in {key} and {kind} in {at}; write all objects with one type, or label them into separate outputs"
         raise ConfigError(field, name, remedy) from None

@@ -7,16 +7,19 @@ from intent.errors import require
 
 
 class ClusterMode(Enum):
+    """`local`: start a cluster in this process. `attach`: join the cluster that the job runs in."""
+
     local = "local"
     attach = "attach"
 
 
 @dataclass
 class FleetConfig:
-    """The number of actors per engine (None: as many as the cluster has room for), and the size of shards.
+    """The number of actors per engine, and the size of shards.
 
-    `rows_per_shard`: None: some tens of seconds of work for the slowest kind of engine, from 256 to 20,000 rows. A run that
-    continues keeps the shards of its plan.
+    `gguf_actors`, `gptq_actors`: None: as many as the cluster has room for. `rows_per_shard`: None: about 30 seconds of work
+    for the slowest kind of engine, from 256 to 20,000 rows. A run that continues keeps the shards of its plan. `attempts`: how
+    often a shard may fail before it is given up.
     """
 
     gguf_actors: int | None = None
@@ -30,7 +33,7 @@ class FleetConfig:
         for name in ("gguf_cpus", "gptq_cpus", "attempts"):
             require(getattr(self, name) > 0, f"fleet.{name}", getattr(self, name), "use at least 1")
         rows = self.rows_per_shard
-        require(rows is None or rows > 0, "fleet.rows_per_shard", rows, "use at least 1, or null: sized by the engine")
+        require(rows is None or rows > 0, "fleet.rows_per_shard", rows, "use at least 1, or null to size shards by the engine")
         for name in ("gguf_actors", "gptq_actors"):
             actors = getattr(self, name)
             require(actors is None or actors > 0, f"fleet.{name}", actors, "use at least 1, or null for as many as fit")
@@ -38,9 +41,9 @@ class FleetConfig:
 
 @dataclass
 class ClusterConfig:
-    """The Ray cluster. `prices`: USD per hour of one "cpu" and one "gpu" (None: unknown).
+    """The Ray cluster. `prices`: USD per hour of one "cpu" and one "gpu". None: unknown.
 
-    A price under a processor's own name, as a report gives it, takes precedence.
+    A price under a processor's model name, as a report gives it, takes precedence.
     """
 
     mode: ClusterMode = ClusterMode.local
@@ -54,5 +57,5 @@ class ClusterConfig:
         for name, price in self.prices.items():
             kind = name.lower().removesuffix("s")
             known = name == kind or kind not in ("cpu", "gpu")
-            require(known, f"cluster.prices.{name}", price, f"name it {kind}, or give a model's own name")
-            require(price is None or price >= 0, f"cluster.prices.{name}", price, "use USD an hour, at least 0")
+            require(known, f"cluster.prices.{name}", price, f"name it {kind}, or give a processor's model name")
+            require(price is None or price >= 0, f"cluster.prices.{name}", price, "use USD per hour, at least 0")

@@ -62,7 +62,8 @@ def classify_log(
     `version`: of the table to read; None: the version that the run started with, or else the current one. `publication`: where
     the caller will publish the labels; it is checked before the run is planned. `router`: see `RunContext`.
 
-    Raises RunMismatch, StoreUnfit or ManifestLost. Raises ShardsFailed after all other shards are done.
+    Raises RunMismatch if the output holds another run, StoreUnfit if it lacks conditional writes, ManifestLost if another
+    driver finished first, and ShardsFailed after all other shards are done.
     """
     columns.check(schema)
     store = open_store(output_uri, options)
@@ -81,10 +82,10 @@ def classify_log(
     meters = Meters(run.fingerprint)
 
     def cut() -> Plan:
-        made = _cut(listing, columns, engines, fleet, meters, stream)
+        plan = _cut(listing, columns, engines, fleet, meters, stream)
         if publication:
-            publication.check(run, made.types)
-        return made
+            publication.check(run, plan.types)
+        return plan
 
     started = time.monotonic()
     plan = ledger.plan(cut)
@@ -105,7 +106,7 @@ def _cut(
     meters: Meters,
     stream: TextIO | None,
 ) -> Plan:
-    """Cut the listed rows into shards that the slowest engine labels in good time."""
+    """Cut the listed rows into shards. Their size suits the slowest engine, unless the configuration gives it."""
 
     def footers(source: Store | Snapshot, blobs: Sequence[Blob], names: Sequence[str]) -> list[Footer]:
         title = f"plans {len(blobs):,} objects of {source.uri}"
@@ -121,10 +122,10 @@ def _cut(
 def require_apart(
     output: Store, input_uri: str | Sequence[str], options: StorageOptions, field: str = "output", of: str = "the input"
 ) -> None:
-    """Raise ConfigError if a listing of the input would show the output."""
+    """Raise ConfigError if the output is inside the input, where a listing would take it for input."""
     for uri in [input_uri] if isinstance(input_uri, str) else input_uri:
         if not uri.startswith(ICEBERG) and inside(output, open_store(uri.removeprefix(DELTA), options)):
-            raise ConfigError(field, output.uri, f"is inside {of}; name a place outside of it")
+            raise ConfigError(field, output.uri, f"is inside {of}; name a place outside it")
 
 
 def identify(
@@ -136,9 +137,9 @@ def identify(
     version: int | None = None,
     begun: Sequence[Store] = (),
 ) -> tuple[Listing, RunIdentity]:
-    """List the input and return it with the identity of the run on it. Raises ConfigError if there are no objects.
+    """List the input and complete the identity of the run that labels it. Raises ConfigError if there are no objects.
 
-    `begun`: stores in which the run may have been planned before. It keeps the table version of that plan.
+    `begun`: stores that may hold an earlier plan of the run. The run keeps the table version of that plan.
     """
     listing = list_input(input_uri, options, pattern, version, begun_versions(begun))
     folders = {} if listing.table else partitions(f"{listing.store.uri}/")
@@ -148,9 +149,9 @@ def identify(
 
 
 class _Run:
-    """A planned run, from its shards to its manifest. Each stage hands what it made to the next.
+    """Take a planned run from its shards to its manifest, stage by stage.
 
-    `parts`: the committed parts by their shards' ids. `tally` counts every part, and `trust` weighs it.
+    `parts`: the committed parts by shard id. `tally` counts the rows of every part. `trust` checks the label cache by them.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class _Run:
         self.trust = Trust([spec.cache for spec in engines if spec.cache], lambda line: say(line, stream))
 
     def finish(self) -> Summary:
-        """Count what earlier tries made, label the rest, and commit."""
+        """Count the parts of earlier tries, label the other shards, and commit the run."""
         self._recover()
         queue = self._queue()
         self._label(queue)
@@ -194,13 +195,13 @@ class _Run:
                 stage.update(len(self.parts))
 
     def _queue(self) -> Queue:
-        """Return the shards without a part. Those that could not be read when they were planned have failed already."""
+        """Queue the shards that have no part. Shards whose objects could not be read at planning have failed already."""
         todo = [shard for shard in self.plan.shards if shard.id not in self.parts and not shard.reason]
         return Queue(todo, self.attempts, failed={shard: shard.reason for shard in self.plan.shards if shard.reason})
 
     def _label(self, queue: Queue) -> None:
         """Label the run's most frequent messages once for all shards, and then the queue's shards."""
-        # While the engines load if the log is short. For a long log, before the actors occupy the cluster's CPUs.
+        # Count a short log while the engines load. Count a long one first, before the actors occupy the cluster's CPUs.
         beside = is_short(self.plan.shards)
         chunks = self._frequent_chunks() if queue.open and not beside else []
         rows = sum(max(0, shard.rows) for shard in self.plan.shards)
@@ -221,7 +222,7 @@ class _Run:
     def _frequent_chunks(self, quiet: bool = False) -> list[Shard]:
         """Return the run's most frequent messages as chunks to label. Returns no chunks if a table cannot save work.
 
-        `quiet`: without progress of its own, beside another's.
+        `quiet`: show no progress, because another stage shows its own.
         """
         readable = [shard for shard in self.plan.shards if not shard.reason]
         if self.frequent_messages < 1 or len(readable) < 2:
@@ -263,7 +264,7 @@ class _Run:
         raise ShardsFailed(_describe(queue.failed, queue.final, len(self.parts), self.store.uri))
 
     def _commit(self, retries: int) -> Summary:
-        """Write the manifest, and remove what only an unfinished run needs."""
+        """Write the manifest, and delete the files that only an unfinished run needs."""
         summary = self.tally.summary(retries, self.store.uri).leaving_out(self.plan.left_out)
         started = time.monotonic()
         try:
@@ -289,15 +290,15 @@ def _describe(failed: dict[Shard, str], final: int, done: int, uri: str) -> str:
 
 
 def _remedy(failed: dict[Shard, str], final: int) -> str:
-    """Say what can help. A plan never changes, so a later try cannot read what planning could not read.
+    """Return the remedies for failed shards. A plan never changes, so a retry cannot help a shard that planning could not read.
 
-    `final`: how many of the other shards a retry cannot help while their objects stay as they are.
+    `final`: how many of the other shards fail again until their objects change.
     """
     unread = sum(bool(shard.reason) for shard in failed)
-    told = []
+    remedies = []
     if unread + final < len(failed):
-        told.append("run again for the others" if unread + final else "then run again")
-    anew = "mend their objects and start a new run with a new output"
-    told += [f"{unread} could not be read when they were planned: {anew}"] if unread else []
-    told += [f"{final} fail again as they are: do what each says, or {anew}"] if final else []
-    return "; ".join(told)
+        remedies.append("run again for the others" if unread + final else "then run again")
+    anew = "repair their objects and start a new run with a new output"
+    remedies += [f"{unread} could not be read when they were planned: {anew}"] if unread else []
+    remedies += [f"{final} fail again as they are: follow each one's reason, or {anew}"] if final else []
+    return "; ".join(remedies)

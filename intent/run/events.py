@@ -1,6 +1,6 @@
-"""Tell listeners what a run did: its plan, its engines, its shards and its commit, each after it ended.
+"""Describe the events of a run for listeners: its plan, engines, shards and commit, each after it has ended.
 
-Pure. A listener runs on the driver's own thread, so it must be quick. It must never raise.
+Pure. The driver's own thread calls the listener, so a listener must be quick and must never raise.
 """
 
 import time
@@ -12,10 +12,9 @@ from intent.run.shard import Plan
 
 @dataclass(frozen=True)
 class Event:
-    """One event. `name`: plan, engine, shard, frequent or commit. `seconds`: its duration. `ended`: Unix time. `error`: why it
-    failed.
+    """One event. `name`: plan, engine, shard, frequent or commit. `seconds`: its duration. `ended`: its end as Unix time.
 
-    `facts` are names and counts, never text from the log.
+    `error`: why it failed. `facts`: names and counts, never text from the log.
     """
 
     name: str
@@ -30,10 +29,11 @@ Listener = Callable[[Event], None]
 
 
 def unheard(event: Event) -> None:
-    """Do nothing: the `Listener` that nobody hears."""
+    """Ignore the event: the default listener."""
 
 
 def planned(plan: Plan, source: str, seconds: float) -> Event:
+    """Return the event of a plan that took `seconds`. `source`: the input's URI."""
     blobs = {shard.blob for shard in plan.shards}
     counts = {"rows": sum(max(0, shard.rows) for shard in plan.shards), "bytes": sum(blob.size for blob in blobs)}
     counts |= {"objects": len(blobs), "shards": len(plan.shards), "left_out": len(plan.left_out)}

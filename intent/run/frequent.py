@@ -1,11 +1,11 @@
 """Find the run's most frequent messages in a first pass, and label each once for all workers.
 
-A shard labels equal messages once anyway, so a message is frequent if it is in many shards. The output gets
+A shard labels each distinct message once, so a message counts as frequent if it is in many shards. The output gets
 `frequent/messages.parquet`, then `frequent/answers-<range>.parquet`, each written once.
 
-If the catalog is cut into shelves, every message counts. The table then has a row for each shelf that a message is asked about,
-ordered by shelf, so that a shelf's prompt is computed once for all its messages of the run. A message's answers are joined when
-the table is loaded.
+If the catalog is cut into shelves, the table holds messages of a single shard too. It has one row for each shelf that a message
+is asked about, ordered by shelf, so that a shelf's prompt is computed once for all its messages of the run. `load` picks one
+answer for each message.
 """
 
 import io
@@ -38,29 +38,29 @@ COUNTS = pa.schema([("message", pa.string()), ("shards", pa.int64()), ("rows", p
 # While counting, memory holds at most this many times the table's size. The messages with the lowest counts so far are dropped.
 SLACK = 8
 CHUNKS, LEAST, MOST = 64, 64, 1_000
-# Of an ask: its shelf, whether it is its message's first, and the number of its message's asks. Of its answer: whether it names
-# a product.
+# Columns of an ask: its shelf, whether it is the first of its message, and how many asks its message has. Column of its answer:
+# whether it names a product.
 SHELF, FIRST, ASKS, NAMED = "shelf", "first", "asks", "named"
 
 
 def count(
     reader: "ShardReader | TableReader", column: str, shards: Iterable[Shard], limit: int, max_characters: int
 ) -> pa.Table:
-    """Count in how many of `shards`, and in how many rows, each message is. Returns columns (message, shards, rows) of at least
-    the `limit` most frequent messages.
+    """Count the shards and the rows that hold each message. Returns columns (message, shards, rows) of at least the `limit`
+    most frequent messages.
     """
     tables, size = [COUNTS.empty_table()], 0
     for shard in shards:
         try:
             messages, places = distinct(reader.read(shard)[column])
         except CorruptData:
-            # The shard itself will report this.
+            # Labelling the shard will report this.
             continue
         texts, reasons = refuse(messages, max_characters)
         rows = pa.array(np.bincount(places, minlength=len(texts))[: len(texts)])
-        found = pa.table([texts, pa.repeat(pa.scalar(1, pa.int64()), len(texts)), rows], COUNTS).filter(reasons.is_null())
-        tables.append(found)
-        size += len(found)
+        counts = pa.table([texts, pa.repeat(pa.scalar(1, pa.int64()), len(texts)), rows], COUNTS).filter(reasons.is_null())
+        tables.append(counts)
+        size += len(counts)
         if size > SLACK * limit:
             tables = [merge(tables, limit)]
             size = len(tables[0])
@@ -86,21 +86,24 @@ def _most(counts: pa.Table, limit: int) -> pa.Table:
 
 
 def publish_messages(store: Store, messages: pa.Array) -> None:
+    """Write the table of frequent messages, unless it exists."""
     store.put_if_absent(MESSAGES, _bytes(pa.table({"message": messages})))
 
 
 def publish_asks(store: Store, messages: pa.Array, asks: Asks) -> None:
-    """Publish the table of messages that are asked about shelves, shelf by shelf."""
+    """Write the table of messages with one row per ask, ordered by shelf, unless it exists."""
     order = np.lexsort((asks.rows, asks.shelves))
-    said = messages.take(pa.array(asks.rows[order]))
+    texts = messages.take(pa.array(asks.rows[order]))
     shelves, many = asks.shelves[order].astype(np.int32), np.bincount(asks.rows)[asks.rows[order]].astype(np.int8)
-    table = pa.table({"message": said, SHELF: shelves, FIRST: asks.first[order], ASKS: many})
+    table = pa.table({"message": texts, SHELF: shelves, FIRST: asks.first[order], ASKS: many})
     store.put_if_absent(MESSAGES, _bytes(table, MOST))
 
 
 def chunks(store: Store) -> list[Shard]:
-    """Cut the table's messages into shards for the actors: large ones if there are many messages, and enough for every actor if
-    there are few. The result does not depend on the actors.
+    """Cut the table's messages into chunks of LEAST to MOST rows, about CHUNKS of them. The result does not depend on the
+    actors, so that a run that continues finds the same chunks.
+
+    Raises FileNotFoundError if there is no table.
     """
     if (blob := store.stat(MESSAGES)) is None:
         raise FileNotFoundError(f"{store.uri} has no {MESSAGES}")
@@ -115,7 +118,9 @@ def chunks(store: Store) -> list[Shard]:
 
 
 def _edges(shelves: np.ndarray, size: int) -> list[int]:
-    """Return where chunks of about `size` rows begin: where a shelf begins, or within a shelf that is larger than a chunk."""
+    """Return the first row of each chunk of about `size` rows. A chunk begins with a shelf, unless the shelf fills several
+    chunks.
+    """
     begins = np.flatnonzero(np.diff(shelves, prepend=-2)).tolist()
     edges: list[int] = []
     for start, stop in pairwise([*begins, len(shelves)]):
@@ -125,7 +130,9 @@ def _edges(shelves: np.ndarray, size: int) -> list[int]:
 
 
 def label(store: Store, worker: Worker, chunk: Shard) -> Receipt:
-    """Publish a chunk's answers unless they exist. Returns where they came from, as the receipt of no rows."""
+    """Label a chunk and publish its answers, unless they exist. Returns a receipt of 0 rows that says where the answers came
+    from.
+    """
     rows = _rows_of(store, chunk)
     messages = rows["message"].combine_chunks()
     if SHELF in rows.column_names:
@@ -143,12 +150,13 @@ def label(store: Store, worker: Worker, chunk: Shard) -> Receipt:
 
 
 def missing(store: Store, planned: Sequence[Shard]) -> list[Shard]:
-    found = {blob.key for blob in store.list(f"{FOLDER}/")}
-    return [chunk for chunk in planned if _key(chunk) not in found]
+    """Return the chunks whose answers are not in the store."""
+    keys = {blob.key for blob in store.list(f"{FOLDER}/")}
+    return [chunk for chunk in planned if _key(chunk) not in keys]
 
 
 def answered(store: Store) -> list[tuple[int, Receipt | None]]:
-    """For each chunk whose answers are in the store, yield the number of its messages and the receipt of its answers."""
+    """Return the number of messages and the receipt of each chunk whose answers are in the store."""
     return [(_rows(blob.key), _receipt(store, blob.key)) for blob in store.list(f"{FOLDER}/answers-")]
 
 
@@ -157,7 +165,7 @@ def load(store: Store) -> pa.Table | None:
     keys = [blob.key for blob in store.list(f"{FOLDER}/answers-")]
     with ThreadPoolExecutor(store.parallel) as pool:
         tables = list(pool.map(lambda key: _table(store, key), keys))
-    # An older version without a label cache made it.
+    # Files of versions without a label cache lack the column.
     tables = [t if CACHED in t.column_names else t.append_column(CACHED, pa.repeat(False, len(t))) for t in tables]
     if not tables:
         return None
@@ -166,7 +174,7 @@ def load(store: Store) -> pa.Table | None:
 
 
 def _one_each(answers: pa.Table) -> pa.Table:
-    """Return the answer that counts for each message about several shelves. A message with a missing answer is left out."""
+    """Return the surest answer to each message that was asked about several shelves, without messages that lack an answer."""
     rows = answers["message"].combine_chunks().dictionary_encode().indices.to_numpy()
     whole = np.bincount(rows)[rows] == answers[ASKS].to_numpy()
     answers, rows = answers.filter(pa.array(whole)), rows[whole]
@@ -177,13 +185,13 @@ def _one_each(answers: pa.Table) -> pa.Table:
 
 
 def forget(store: Store) -> None:
-    """Delete the table: it holds messages, and a run that has its manifest no longer needs it."""
+    """Delete the table. It holds messages, and a run that has its manifest no longer needs it."""
     for blob in list(store.list(f"{FOLDER}/")):
         store.delete(blob.key)
 
 
 def _rows_of(store: Store, chunk: Shard) -> pa.Table:
-    """Return the chunk's rows of the table of messages. Little more of the table is read."""
+    """Return the chunk's rows of the table of messages. Reads only the row groups that hold them."""
     with store.open(MESSAGES, chunk.blob) as source:
         file = pq.ParquetFile(source, page_checksum_verification=True)
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
@@ -198,8 +206,8 @@ def _table(store: Store, key: str) -> pa.Table:
 
 def _receipt(store: Store, key: str) -> Receipt | None:
     """Return the receipt, or None if an older version wrote the file."""
-    found = pq.read_metadata(io.BytesIO(store.read(key))).metadata or {}
-    return Receipt(**json.loads(found[RECEIPT])) if RECEIPT in found else None
+    metadata = pq.read_metadata(io.BytesIO(store.read(key))).metadata or {}
+    return Receipt(**json.loads(metadata[RECEIPT])) if RECEIPT in metadata else None
 
 
 def _rows(key: str) -> int:

@@ -1,7 +1,7 @@
 """Keep a run's new labels beside its parts until the label cache has learned them.
 
-In the output, `fresh/<scope>/<part>.arrow` has labels that an engine made. `fresh/<scope>/<part>-<epoch>.copy` has labels of
-the cache that are to be kept longer. Each is written before its part. No file holds a message.
+In the output, `fresh/<scope>/<part>.arrow` holds labels that an engine made. `fresh/<scope>/<part>-<epoch>.copy` holds labels
+of the cache that would expire but are still in use. Each file is written before its part. No file holds a message.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,9 @@ AHEAD = 64
 
 @dataclass(frozen=True)
 class Fresh:
-    """Entries for the cache of `scope`, as files: new `labels` of engines, and `copies` of what the cache said in `epoch`."""
+    """Entries for the cache of `scope`, as files: new `labels` of engines, and `copies` of the cache's own
+    labels of `epoch`.
+    """
 
     scope: str
     epoch: str
@@ -33,7 +35,7 @@ class Fresh:
 
     @classmethod
     def of(cls, scope: str, epoch: str, labels: pa.Table, copies: Sequence[pa.Table]) -> "Fresh | None":
-        """Return the entries, or None if there is nothing to learn."""
+        """Serialize the entries. Returns None if there are none."""
         made = piece.dump(piece.merge([labels])) if len(labels) else None
         copied = piece.dump(piece.merge(copies)) if copies else None
         return cls(scope, epoch, made, copied) if made or copied else None
@@ -50,7 +52,8 @@ def keep(store: Store, name: str, fresh: Fresh | None) -> None:
 def learn(output: Store, caches: Sequence[LabelCache]) -> int:
     """Add a run's entries to the caches, once, and delete them from the run. Returns how many labels were added.
 
-    It may be repeated after it stopped anywhere, and two drivers may call it at once. Damaged files are left out.
+    A call that stopped anywhere may be repeated, and two drivers may call it at once. Damaged files are skipped. Raises
+    IntentError if other writers keep changing the cache.
     """
     blobs, added = list(output.list(f"{FOLDER}/")), 0
     if not any(blob.key == LEARNT for blob in blobs):
@@ -58,7 +61,7 @@ def learn(output: Store, caches: Sequence[LabelCache]) -> int:
             mine = [blob for blob in blobs if blob.key.startswith(f"{FOLDER}/{cache.scope.name}/")]
             added += _add(output, mine, cache) if mine else 0
         if blobs:
-            # While the files are deleted, the rest of them must not be learned as if they were another run.
+            # Without this mark, a driver that sees half of the files deleted would take the others for another run.
             output.put_if_absent(LEARNT, b"")
     with ThreadPoolExecutor(output.parallel) as pool:
         list(pool.map(output.delete, [blob.key for blob in blobs if blob.key != LEARNT]))
@@ -81,11 +84,11 @@ def _add(output: Store, blobs: Sequence[Blob], cache: LabelCache) -> int:
             return sum(file.rows for file in files)
         except Outdated:
             continue
-    raise IntentError(f"{cache.store.uri}: others keep changing it; run again")
+    raise IntentError(f"{cache.store.uri}: other writers keep changing it; run again")
 
 
 def _files(tables: Iterator[pa.Table], cache: LabelCache) -> Iterator[File]:
-    """Make files of the cache of about PIECE_ROWS entries each. Memory holds one file."""
+    """Write cache files of about PIECE_ROWS entries each. Memory holds one file at a time."""
     held: list[pa.Table] = []
     for table in tables:
         if held and sum(map(len, held)) + len(table) > merge.PIECE_ROWS:
@@ -101,7 +104,7 @@ def _tables(output: Store, keys: Sequence[str]) -> Iterator[pa.Table]:
         try:
             return piece.load(output.read(key), f"{output.uri}/{key}")
         except (CorruptData, FileNotFoundError):
-            # Another driver has learned it, or it is damaged. Then the cache has one file less.
+            # Another driver has learned the file, or it is damaged. Both are harmless.
             return None
 
     with ThreadPoolExecutor(output.parallel) as pool:

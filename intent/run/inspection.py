@@ -1,4 +1,4 @@
-"""Read from a run's output what it did: counts, confidence, the slowest shards, rejected rows, and damage.
+"""Sum up a run from its output: counts, confidence, the slowest shards, rejected rows, and damage.
 
 Reads, never writes. Knows the ledger and parts; nothing of Ray, engines or pages.
 """
@@ -52,11 +52,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the output at `uri` holds. `shards`: planned. `done`: of these, the shards that are there. `counts`: their rows.
+    """The state of the run at `uri`. `shards`: planned shards. `done`: shards with a part. `counts`: rows of the parts.
 
     `confidence`: rows per bin of EDGES, for each status that has a confidence. `variants`: rows per variant that labelled them.
-    `failed`: the shards that a run gave up. `faults`: differences from the manifest or from a part's own checksum. `summary`:
-    the run's own; empty until the run is finished.
+    `failed`: the shards that the run gave up. `faults`: differences from the manifest or from a part's own checksum. `summary`:
+    as the manifest has it; empty until the run is finished.
     """
 
     uri: str
@@ -77,7 +77,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class _Look:
-    """What one part adds to an inspection."""
+    """The share of one part in an inspection. `reasons`: rows and first ids by reason."""
 
     receipt: Receipt
     confidence: Mapping[str, np.ndarray]
@@ -97,9 +97,9 @@ def inspect_run(store: Store) -> Inspection:
         if planned is not None:
             return _unfinished(Ledger(store, planned[0]), planned[1])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        said = f"its plan or manifest is damaged or of another version of intent ({type(error).__name__}: {error})"
-        raise CorruptData(f"{store.uri}: {said}; inspect it with that version") from error
-    remedy = "name what jobs.classify had as output, a published night's own folder, or the staged folder that a night names"
+        fault = f"its plan or manifest is damaged or from another version of intent ({type(error).__name__}: {error})"
+        raise CorruptData(f"{store.uri}: {fault}; inspect it with that version") from error
+    remedy = "name the output of jobs.classify, the folder of a published nightly run, or the staged folder that it reports"
     raise ConfigError("output", store.uri, f"holds no run; {remedy}")
 
 
@@ -109,7 +109,7 @@ def _finished(ledger: Ledger, plan: Plan | None, manifest: dict) -> Inspection:
     if plan is None:
         faults.append(f"{ledger.store.uri}/{PLAN}: is missing")
     elif planned != listed:
-        faults.append(f"{ledger.store.uri}/{MANIFEST}: its shards are not those of {PLAN}: {sorted(planned ^ listed)[:3]}")
+        faults.append(f"{ledger.store.uri}/{MANIFEST}: its shards differ from those of {PLAN}: {sorted(planned ^ listed)[:3]}")
     for found, look in ledger.examine(manifest, _look):
         faults += found
         looks += [look] if look else []
@@ -132,7 +132,7 @@ def _unfinished(ledger: Ledger, plan: Plan) -> Inspection:
 
 
 def _peek(ledger: Ledger, shard: str) -> _Look | str:
-    """Return what the part of a shard holds, or what is wrong with it."""
+    """Return the share of a shard's part, or the fault of the part."""
     key = part_key(LABELLED, shard)
     uri = f"{ledger.store.uri}/{key}"
     try:
@@ -140,7 +140,7 @@ def _peek(ledger: Ledger, shard: str) -> _Look | str:
     except CorruptData as error:
         return str(error)
     same = part.receipt.shard == shard and part.receipt.fingerprint == ledger.run.fingerprint
-    return _look(part) if same else f"{uri}: is of another shard or run; delete it and run again"
+    return _look(part) if same else f"{uri}: belongs to another shard or run; delete it and run again"
 
 
 def _sum(
@@ -187,11 +187,11 @@ def _rejected(data: bytes) -> dict[str, tuple[int, list[str]]]:
     """Return (rows, the first ids) by reason."""
     table = pq.read_table(io.BytesIO(data), columns=["id", "reason"], page_checksum_verification=True)
     reasons = pc.replace_substring_regex(table["reason"], NUMBER, "N", max_replacements=1)
-    found = {}
+    rejected = {}
     for entry in reasons.value_counts().to_pylist():
         ids = table["id"].filter(pc.equal(reasons, entry["values"]))[:EXAMPLES]
-        found[entry["values"]] = (entry["counts"], [_shown(id_) for id_ in ids])
-    return found
+        rejected[entry["values"]] = (entry["counts"], [_shown(id_) for id_ in ids])
+    return rejected
 
 
 def _reasons(found: Iterable[Mapping[str, tuple[int, list[str]]]]) -> list[Reason]:
@@ -205,7 +205,7 @@ def _reasons(found: Iterable[Mapping[str, tuple[int, list[str]]]]) -> list[Reaso
 
 
 def _shown(id_: pa.Scalar) -> str:
-    """Return an id in a form that a terminal can show. It is text from the log, which may be anything."""
+    """Escape an id for a terminal and shorten it. An id may be any text or bytes."""
     try:
         value = id_.as_py()
     except UnicodeDecodeError:

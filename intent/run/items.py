@@ -37,7 +37,9 @@ def lengths(lists: pa.Array) -> np.ndarray:
 
 
 def counts(exploded: pa.Table) -> pa.Table:
-    """Return the last row of each message of a table with one row per item. Its `item` is the message's number of items."""
+    """Return one row per message from a table with one row per item. Its `item` is the message's number of
+    items, 0 for none.
+    """
     numbers = exploded[ITEM].fill_null(0).to_numpy()
     last = np.append(numbers[1:] <= 1, True)[: len(numbers)]
     return exploded.filter(pa.array(last)).set_column(

@@ -1,4 +1,4 @@
-"""Record what a run has planned and committed. The store alone holds this, so any driver can continue a run.
+"""Record the plan and the commits of a run. The store alone holds them, so any driver can continue a run.
 
 The output gets `plan.json` first, then one `labelled/part-<shard>.parquet` per shard (and its `rejected/` copy), and
 `manifest.json` last. Each is created once, by one conditional write. Knows nothing of engines, actors or Ray.
@@ -47,9 +47,11 @@ class RunIdentity:
 
     @property
     def fingerprint(self) -> str:
+        """Return the fingerprint of all fields, which names the run."""
         return fingerprint(asdict(self))
 
     def differences(self, other: "RunIdentity") -> list[str]:
+        """Describe each field in which `other`, the run in the store, differs from this one."""
         mine, theirs = asdict(self), asdict(other)
         return [f"{name} ({theirs[name]} there, {mine[name]} here)" for name in mine if mine[name] != theirs[name]]
 
@@ -62,13 +64,16 @@ class Ledger:
     run: RunIdentity
 
     def plan(self, cut: Callable[[], Plan]) -> Plan:
-        """Return the run's plan: the existing one, or else the result of `cut()`. Raises RunMismatch with the differences."""
+        """Return the run's plan. Writes the result of `cut()` if there is none.
+
+        Raises RunMismatch with the differences if the plan is of another run, StoreUnfit if the store loses the plan.
+        """
         found = self._read(PLAN)
         if found is None:
             self.store.put_if_absent(PLAN, _dump({"run": asdict(self.run), **_packed(cut())}))
             found = self._read(PLAN)
         if found is None:
-            raise StoreUnfit(f"{self.store.uri}: {PLAN} is not there after it was written; use a consistent store")
+            raise StoreUnfit(f"{self.store.uri}: {PLAN} is missing after it was written; use a consistent store")
         self._require_same(found)
         if "left_out" not in found:
             raise RunMismatch(
@@ -87,6 +92,7 @@ class Ledger:
             self._require_same(found)
 
     def manifest(self) -> dict | None:
+        """Return the manifest, or None if the run is not finished."""
         return self._read(MANIFEST)
 
     def committed_ids(self) -> set[str]:
@@ -94,10 +100,11 @@ class Ledger:
         return {blob.key.split("part-")[-1].removesuffix(".parquet") for blob in self.store.list(f"{LABELLED}/")}
 
     def holds(self, shard: Shard) -> bool:
+        """Return whether the shard is committed."""
         return self.store.stat(part_key(LABELLED, shard.id)) is not None
 
     def publish(self, part: Part) -> Committed:
-        """Commit a shard, or find it committed. The first part wins; a later one is discarded."""
+        """Commit a shard's part. If the shard is committed already, discards the part and returns the committed one."""
         key = part_key(LABELLED, part.receipt.shard)
         notes = {name: str(getattr(part.receipt, name)) for name in (*COUNTS, "fingerprint")}
         if not self.store.put_if_absent(key, part.data, notes):
@@ -106,7 +113,10 @@ class Ledger:
         return Committed(part.receipt, len(part.data), sha256(part.data))
 
     def committed(self, shard_id: str) -> Committed:
-        """Read back and verify the part of a committed shard. Creates its rejected copy if a crash left it out."""
+        """Read and verify the part of a committed shard, and copy its rejected rows if a crash prevented that.
+
+        Raises CorruptData if the part is damaged or of another shard or run.
+        """
         key = part_key(LABELLED, shard_id)
         data = self.store.read(key)
         part = open_part(data, f"{self.store.uri}/{key}")
@@ -116,11 +126,12 @@ class Ledger:
         return Committed(part.receipt, len(data), sha256(data))
 
     def all_committed(self, shard_ids: Iterable[str]) -> Iterator[Committed]:
+        """Yield `committed` of each shard, in order, with several reads at a time."""
         with ThreadPoolExecutor(self.store.parallel) as pool:
             yield from pool.map(self.committed, shard_ids)
 
     def commit(self, plan: Plan, parts: Mapping[str, Committed], summary: dict) -> None:
-        """Write the manifest, last. Raises ManifestLost if another driver's manifest exists."""
+        """Write the manifest, after all parts. Raises ManifestLost if another driver's manifest exists."""
         totals = {name: sum(getattr(part.receipt, name) for part in parts.values()) for name in COUNTS}
         head = {"fingerprint": self.run.fingerprint, "run": asdict(self.run), **totals, "summary": summary}
         entries = [_entry(shard, parts[shard.id]) for shard in plan.shards]
@@ -131,19 +142,19 @@ class Ledger:
         self.close(summary)
 
     def close(self, summary: dict) -> None:
-        """Do the rest once the manifest exists. Repeating it changes nothing."""
+        """Write the summary and delete the list of failed shards, once the manifest exists. May be repeated."""
         self.store.put_if_absent(SUMMARY, _dump(summary))
         if self.store.stat(FAILED):
             self.store.delete(FAILED)
 
     def record_failed(self, failed: Mapping[Shard, str]) -> None:
-        """Write for the operator which shards keep the run from its manifest, and why."""
+        """List for the operator the shards that prevent the manifest, and why. Does nothing if the manifest exists."""
         entries = [{"object": s.blob.key, "start": s.start, "rows": s.counted, "reason": why} for s, why in failed.items()]
         if self.store.stat(MANIFEST) is None:
             self.store.put(FAILED, _dump(entries))
 
     def failed(self) -> list[dict]:
-        """Return what `record_failed` wrote."""
+        """Return the entries that `record_failed` wrote."""
         return list(self._read(FAILED) or [])
 
     def verify(self) -> dict:
@@ -165,7 +176,7 @@ class Ledger:
             yield from pool.map(lambda entry: self._examine(entry, manifest["fingerprint"], look), manifest["parts"])
 
     def strays(self, manifest: dict) -> list[str]:
-        """Return how the manifest as a whole differs from the store and from its own entries."""
+        """Return the faults of the manifest as a whole: wrong totals, and files that it does not list."""
         entries, uri = manifest["parts"], f"{self.store.uri}/{MANIFEST}"
         counts = [_entry_counts(entry) for entry in entries]
         sums = {name: sum(count[name] for count in counts) for name in COUNTS}
@@ -194,8 +205,8 @@ class Ledger:
         part = open_part(data, f"{self.store.uri}/{files[0]['key']}")
         noted = {"fingerprint": run, "shard": entry["shard"], **_entry_counts(entry)}
         for name, found in noted.items():
-            if (said := getattr(part.receipt, name)) != found:
-                faults.append(f"{self.store.uri}/{files[0]['key']}: {name} is {said}, not the manifest's {found}")
+            if (actual := getattr(part.receipt, name)) != found:
+                faults.append(f"{self.store.uri}/{files[0]['key']}: {name} is {actual}, not the manifest's {found}")
         return faults, None if faults else look(part)
 
     def _copy_rejected(self, part: Part) -> None:
@@ -220,7 +231,7 @@ class Ledger:
 
 
 def begun_versions(places: Iterable[Store]) -> dict[str, int]:
-    """Return the table versions, by table address, that runs in `places` were planned with. A run keeps its version."""
+    """Return the table versions of the plans in `places`, by table address. A run that continues keeps its version."""
     found = {}
     for place in places:
         with suppress(FileNotFoundError, ValueError, AttributeError):
@@ -232,8 +243,8 @@ def begun_versions(places: Iterable[Store]) -> dict[str, int]:
 def probe(store: Store) -> None:
     """Raise StoreUnfit if the store lacks the guarantees that the ledger needs.
 
-    They are: of many conditional writes of one key exactly one wins, and it is stored whole; a listing shows every object that
-    is written and nothing else.
+    Of many conditional writes of one key, exactly one must win and be stored whole. A listing must show every object that was
+    written, and no object that was deleted.
     """
     _forget_probes(store)
     for _ in range(ROUNDS):
@@ -247,7 +258,7 @@ def probe(store: Store) -> None:
 
 
 def _forget_probes(store: Store) -> None:
-    """Delete the probes of drivers that were killed at least a day ago. Another driver may be probing now."""
+    """Delete the probes that killed drivers left. Younger probes stay, because another driver may be using them."""
     for blob in list(store.list(PROBE)):
         began = blob.key.split("-")[1]
         if began.isdigit() and int(began) < time.time() - PROBE_SECONDS:
@@ -265,7 +276,7 @@ def _probe_race(store: Store, key: str) -> None:
     with ThreadPoolExecutor(RACERS) as pool:
         wins = list(pool.map(race, entries))
     if wins.count(True) != 1 or store.put_if_absent(key, b"late"):
-        raise StoreUnfit(f"{store.uri}: ignores conditional writes (If-None-Match); use a store that honours them")
+        raise StoreUnfit(f"{store.uri}: ignores conditional writes (If-None-Match); use a store that honors them")
     if store.read(key) != entries[wins.index(True)]:
         raise StoreUnfit(f"{store.uri}: a conditional write that was refused changed the object; use another store")
     if key not in {blob.key for blob in store.list(PROBE)}:
@@ -273,6 +284,7 @@ def _probe_race(store: Store, key: str) -> None:
 
 
 def part_key(kind: str, shard_id: str) -> str:
+    """Return the key of a shard's file. `kind`: LABELLED or REJECTED."""
     return f"{kind}/part-{shard_id}.parquet"
 
 
@@ -308,7 +320,7 @@ def _entry(shard: Shard, part: Committed) -> dict:
 
 
 def _entry_counts(entry: dict) -> dict[str, int]:
-    """Return the COUNTS of a manifest's entry, which uses the names `labelled` and `rejected` for its files."""
+    """Return the COUNTS of a manifest's entry. Its keys `labelled` and `rejected` hold files, so both counts are computed."""
     rows, abstained = entry["rows"], entry["abstained"]
     rejected = entry[REJECTED]["rows"] if entry[REJECTED] else 0
     return {"rows": rows, "labelled": rows - abstained - rejected, "abstained": abstained, "rejected": rejected}

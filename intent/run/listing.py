@@ -1,8 +1,8 @@
-"""List a run's input: the objects that are data, and those that are left out; or the files of a table's version.
-
-Knows stores and names, not Parquet.
+"""List a run's input: the data objects and the objects left out, or the files of a version of a table.
 
 As in Hive and Spark, keys with a part that starts with '.' or '_' are not data, except for a folder `_name=value`.
+
+Knows stores and names, not Parquet.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from intent.storage import Blob, LocalStore, StorageOptions, Store, open_store, 
 
 ENDINGS = (".parquet", ".parq", ".pq")
 UNMATCHED = "does not match input_pattern"
-# Where table formats keep which files count, and which of their rows.
+# The places where table formats record which files, and which of their rows, count.
 DELTA, HUDI, ICEBERG = "_delta_log/", ".hoodie/hoodie.properties", "metadata/"
 ICEBERG_ENDING = ".metadata.json"
 NAMED = 5
@@ -30,9 +30,10 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Listing:
-    """The objects of an input, by key. An object's name says whether it is data or, if `pattern` is None, its content does.
+    """The objects of an input, sorted by key. `left_out`: the reasons why other objects are not read, by key.
 
-    `left_out`: objects that are not listed, by key, and why.
+    An object with a Parquet name, or one that matches `pattern`, is data. Without `pattern`, the content of other objects
+    decides.
     """
 
     store: Store | Snapshot
@@ -46,9 +47,7 @@ class Listing:
         return (self.store.uri, self.store.version) if isinstance(self.store, Snapshot) else None
 
     def is_named_data(self, key: str) -> bool:
-        """Return whether the object is data by its name. If it is, being unreadable is a fault, not a reason to
-        leave it out.
-        """
+        """Return whether the object's name makes it data. Then an unreadable object is a fault, and is not left out."""
         return self.pattern is not None or key.lower().endswith(ENDINGS)
 
 
@@ -59,18 +58,19 @@ def list_input(
     version: int | None = None,
     begun: Mapping[str, int] = {},
 ) -> Listing:
-    """List one file, everything below a folder or prefix or below several of them, or the files of a table.
+    """List one file, all objects below one or more folders or prefixes, or the files of a table.
 
-    `pattern`: keys or names of the data. `version`: of the table; None: the one in `begun`, by the table's address, or else the
-    current one. Raises ConfigError if there is no data, or if only some rows of a file count.
+    `pattern`: a glob for the keys or names of the data. `version`: of the table; None: the version in `begun`, by the table's
+    address, or else the current one. Raises ConfigError if there is no data, or if the files belong to a table that must be
+    read by its format.
     """
     uris = [uri] if isinstance(uri, str) else uri
     if roots := [root for each in uris if (root := _table_root(each, options))]:
         if len({*roots}) > 1 or len(roots) < len(uris):
-            raise ConfigError("input", uris[0], f"is of the table {roots[0]}, and {uris[-1]} is not; name parts of one table")
+            raise ConfigError("input", uris[0], f"is in the table {roots[0]}, and {uris[-1]} is not; name parts of one table")
         return _list_table(roots[0], uris, options, pattern, version, begun)
     if version is not None:
-        raise ConfigError("input_version", version, f"{uris[0]} is no table, and has no versions; use null")
+        raise ConfigError("input_version", version, f"{uris[0]} is not a table and has no versions; use null")
     store, found = _one(uris[0], options) if len(uris) == 1 else _several(uris, options)
     _refuse_tables([store.uri] if len(uris) == 1 else uris, store, found, options)
     blobs = [blob for blob in sorted(found, key=lambda blob: blob.key) if not _is_hidden(blob.key)]
@@ -79,8 +79,8 @@ def list_input(
     if not blobs and left_out:
         raise ConfigError("input_pattern", pattern, f"matches no object of {store.uri}, which has {named(left_out)}")
     if not blobs:
-        said = uris[0] if len(uris) == 1 else f"{uris[0]} .. {uris[-1]}"
-        raise ConfigError("input", said, "holds no object; name the folder or prefix of the query log")
+        span = uris[0] if len(uris) == 1 else f"{uris[0]} .. {uris[-1]}"
+        raise ConfigError("input", span, "holds no object; name the folder or prefix of the query log")
     return Listing(store, blobs, pattern, left_out)
 
 
@@ -93,16 +93,16 @@ def _list_table(
     begun: Mapping[str, int],
 ) -> Listing:
     if pattern is not None:
-        raise ConfigError("input_pattern", pattern, f"the table {root} says itself which files count; use null")
-    wheres = [lake.split(uri.removeprefix(lake.DELTA), root)[1] for uri in uris]
-    snapshot = lake.open_snapshot(root, wheres, begun.get(root) if version is None else version, options)
+        raise ConfigError("input_pattern", pattern, f"the table {root} lists its own files; use null")
+    partitions = [lake.split(uri.removeprefix(lake.DELTA), root)[1] for uri in uris]
+    snapshot = lake.open_snapshot(root, partitions, begun.get(root) if version is None else version, options)
     if not (blobs := snapshot.files()):
-        raise ConfigError("input", uris[0], f"the table has no such row at version {snapshot.version}")
+        raise ConfigError("input", uris[0], f"the table has no rows there at version {snapshot.version}")
     return Listing(snapshot, blobs)
 
 
 def _table_root(uri: str, options: StorageOptions) -> str:
-    """Return the address of the Delta or Iceberg table that `uri` is, or is a part of; "" if there is none."""
+    """Return the address of the Delta or Iceberg table that contains `uri`, or "" if there is none."""
     if uri.startswith(lake.ICEBERG):
         return lake.split(uri)[0]
     for place in _folders_above(uri.removeprefix(lake.DELTA), options):
@@ -116,7 +116,7 @@ def _table_root(uri: str, options: StorageOptions) -> str:
 
 
 def named(keys: Iterable[str]) -> str:
-    """Return the first keys as text, and how many more there are."""
+    """Return the first keys as text, followed by the number of the others."""
     listed = list(keys)
     more = f" and {len(listed) - NAMED:,} more" if len(listed) > NAMED else ""
     return ", ".join(map(repr, listed[:NAMED])) + more
@@ -127,7 +127,7 @@ def _one(uri: str, options: StorageOptions) -> tuple[Store, list[Blob]]:
     is_file = isinstance(store, LocalStore) and store.root.is_file()
     below = [] if is_file else list(store.list())
     alone = _object(uri, options)
-    # Some tools mark a folder by an empty object of the folder's name.
+    # Some tools create an empty object with the folder's name to mark a folder.
     if alone is None or (below and not alone[1].size):
         return store, below
     if below:
@@ -136,7 +136,7 @@ def _one(uri: str, options: StorageOptions) -> tuple[Store, list[Blob]]:
 
 
 def _object(uri: str, options: StorageOptions) -> tuple[Store, Blob] | None:
-    """Return the store and the object of that name, or None if it does not exist or if only folders may be read."""
+    """Return the object at `uri` with its store, or None if there is none or the user may only read folders."""
     if not uri.endswith("/"):
         parent, name = split_uri(uri)
         with suppress(ConfigError):
@@ -147,7 +147,7 @@ def _object(uri: str, options: StorageOptions) -> tuple[Store, Blob] | None:
 
 
 def _several(uris: Sequence[str], options: StorageOptions) -> tuple[Store, list[Blob]]:
-    """List what is below each of `uris`, or the object that it names, by keys below the folder that they share."""
+    """List the objects below each of `uris`, or the object at it. Keys are relative to the folder that all `uris` share."""
     paths = [open_store(uri, options).uri.split("/") for uri in uris]
     shared = next(at for at, parts in enumerate(zip(*paths, strict=True)) if len({*parts}) > 1)
     store = open_store("/".join(paths[0][:shared]) + "/", options)
@@ -177,12 +177,12 @@ def _refuse_tables(uris: Sequence[str], store: Store, blobs: Iterable[Blob], opt
                 tables[place] = kind
     for place, kind in tables.items():
         raise ConfigError(
-            "input", uris[0], f"{place} is a {kind} table, in which not every row of every file counts; {_REMEDIES[kind]}"
+            "input", uris[0], f"{place} is a {kind} table, whose files may hold rows that were deleted; {_REMEDIES[kind]}"
         )
 
 
 def _table_of(key: str) -> tuple[str, str]:
-    """Return (folder, format) of the table whose own file this is; two empty texts if it is not a table's."""
+    """Return (folder, format) of the table that has this key among its metadata; ("", "") if there is none."""
     for mark, kind in ((DELTA, "Delta"), (HUDI, "Hudi"), (ICEBERG, "Iceberg")):
         folder, found, rest = f"/{key}".rpartition(f"/{mark}")
         if found and (mark != ICEBERG or ("/" not in rest and rest.endswith(ICEBERG_ENDING))):
@@ -199,7 +199,7 @@ def _table_at(store: Store) -> str:
 
 
 def _folders_above(uri: str, options: StorageOptions) -> Iterator[str]:
-    """Yield the folder, and the folders above it of which it is a partition."""
+    """Yield the folder at `uri`, and the folders above it as long as the one below may be a partition."""
     place = open_store(uri, options).uri
     while place:
         yield place

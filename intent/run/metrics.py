@@ -1,6 +1,6 @@
-"""Export a run's metrics to Prometheus through Ray's metrics agent on the driver's node. Their names begin with ray_intent_.
+"""Export a run's metrics to Prometheus through Ray's metrics agent on the driver's node, under names with ray_intent_ first.
 
-Counters belong to this driver's run and count each shard's first part. Gauges describe the whole run. Labels are names of
+Counters start at zero with each driver and count each shard's first part. Gauges describe the whole run. Labels are names of
 engines, variants and hosts, and the run's fingerprint, never text from the log.
 """
 
@@ -23,14 +23,14 @@ class Meters:
 
     def __init__(self, run: str):
         self.run, self._began, self._charged = {"run": run}, time.time(), time.monotonic()
-        # By variant: the seconds that engines computed, and the messages that they saw.
+        # By variant: the seconds that engines have computed, and the messages that they have seen.
         self._paces: dict[str, list] = {}
         self.rows = Counter("intent_rows", "Rows committed", (*ENGINE, "status"))
         self.classified = Counter("intent_classified_messages", "Messages that a model saw", ENGINE)
         self.seconds = Counter("intent_engine_seconds", "Seconds that engines computed", ENGINE)
         self.cost = Counter("intent_cost_usd", "Cost so far of the actors' CPUs and GPUs, by cluster.prices", ENGINE)
         self.spared = Counter("intent_cached_messages", "Messages that the label cache answered in an engine's place", ENGINE)
-        self.saved_cost = Counter("intent_cost_saved_usd", "What these would have cost, at the engine's own pace", ENGINE)
+        self.saved_cost = Counter("intent_cost_saved_usd", "Estimated cost of these messages at the engine's own pace", ENGINE)
         self.deaths = Counter("intent_actor_deaths", "Actors that died or hung and were killed", ENGINE)
         self.actors = Gauge("intent_actors", "Actors that are ready, or waiting for a node", (*ENGINE[:3], "state"))
         self.planned = Gauge("intent_rows_planned", "Rows of the run's input", ("run",))
@@ -40,13 +40,13 @@ class Meters:
         self.cached = Gauge("intent_rows_cached", "Rows that the label cache answered, by this and earlier runs", ("run",))
         self.asked = Gauge("intent_cache_asked_again", "Cached messages that engines were asked again", ("run",))
         self.agreed = Gauge("intent_cache_agreed", "Of those, messages that got the same intent", ("run",))
-        self.left = Gauge("intent_shards_left", "Shards that wait or are under way", ("run",))
+        self.left = Gauge("intent_shards_left", "Shards that wait or are in progress", ("run",))
         self.failed = Gauge("intent_shards_failed", "Shards given up", ("run",))
         self.retries = Gauge("intent_retries", "Shards that went back into the queue", ("run",))
         self.started = Gauge("intent_started_seconds", "Unix time at which this run began", ("run",))
         self.surveyed = Gauge("intent_survey_done", "Before labelling: footers read, parts checked, shards counted", STAGE)
         self.to_survey = Gauge("intent_survey_total", "Before labelling: all footers, earlier parts, or shards", STAGE)
-        self.survey_retries = Gauge("intent_survey_retries", "Tasks before labelling that were begun again", STAGE)
+        self.survey_retries = Gauge("intent_survey_retries", "Tasks before labelling that were retried", STAGE)
 
     def survey(self, stage: Stage) -> None:
         """Report the progress of a stage before labelling: footers, parts of an earlier run, or messages."""
@@ -57,7 +57,7 @@ class Meters:
         self.survey_retries.set(stage.retries, tags)
 
     def done(self, slot, messages: int, outcome: Outcome) -> None:
-        """Count a shard's part, or a chunk of `messages` frequent messages, that the actor on `slot` made."""
+        """Count a shard's part, or a chunk of `messages` frequent messages, from the actor in `slot`."""
         tags = self._tags(slot)
         self._add(self.seconds, outcome.seconds, tags)
         self._add(self.classified, outcome.part.receipt.classified if outcome.part else messages, tags)
@@ -68,7 +68,7 @@ class Meters:
             self._add(self.rows, getattr(outcome.part.receipt, status), tags | {"status": status})
 
     def _spare(self, slot, outcome: Outcome, receipt: Receipt, tags: dict[str, str]) -> None:
-        """Count what the label cache saved, at the price that this kind of engine has taken per message so far."""
+        """Count what the label cache saved, at this engine's average cost per message so far."""
         pace = self._paces.setdefault(slot.spec.variant, [0.0, 0])
         if receipt.classified:
             pace[0] += outcome.seconds
@@ -78,10 +78,11 @@ class Meters:
             self._add(self.saved_cost, receipt.found * pace[0] / pace[1] * slot.usd_per_hour / 3600, tags)
 
     def died(self, slot) -> None:
+        """Count the death of the actor in `slot`."""
         self._add(self.deaths, 1, self._tags(slot))
 
     def observe(self, slots: Sequence, queue: Queue, progress: Progress) -> None:
-        """Set every gauge, even if unchanged: Ray drops gauges that were not set for a minute."""
+        """Set every gauge, even if it is unchanged, because Ray drops gauges that are not set for a minute."""
         counts, now = progress.tally.counts, time.monotonic()
         for gauge, value in (
             (self.started, self._began),
@@ -118,5 +119,5 @@ class Meters:
 
 def report_end(night: str, code: int) -> None:
     """Report the exit code of the nightly run of this date. Ray sends it at the latest when the driver leaves the cluster."""
-    ended = Gauge("intent_night_exit_code", "Exit code with which the night of a date ended last", ("night",))
+    ended = Gauge("intent_night_exit_code", "Last exit code of the nightly run of a date", ("night",))
     ended.set(code, {"night": night})

@@ -30,10 +30,11 @@ class Receipt:
     refused         rejected rows that no model was asked about
     cached          rows whose answers came from the label cache
     found           messages that the cache answered
-    asked, agreed   messages that the cache had and the model saw again, and of these, those that got the same intent
-    cache           scope and epoch of the cache
+    asked           messages that the cache had and the model saw again
+    agreed          of these, the messages that got the same intent
+    cache           token of the cache: its scope and epoch
     seconds         time of labelling, without reading and writing; None in a part of an older version
-    pages_sha256    of the file's bytes before its footer
+    pages_sha256    SHA-256 of the file's bytes before its footer
     """
 
     shard: str
@@ -67,7 +68,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Part:
-    """A part's file, and the file of its rejected rows if there are any. `fresh`: what the label cache must learn."""
+    """A part's file, and the file of its rejected rows if there are any. `fresh`: new entries for the label cache."""
 
     receipt: Receipt
     data: bytes
@@ -77,7 +78,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Committed:
-    """A part in the store: its receipt, and the file's size in bytes and SHA-256."""
+    """A part in the store: its receipt, and its file's size in bytes and SHA-256."""
 
     receipt: Receipt
     bytes: int
@@ -132,9 +133,9 @@ def open_part(data: bytes, source: str) -> Part:
     except Exception as error:
         raise CorruptData(f"{source}: not a part of a run ({error}); delete it and run again") from error
     if sha256(text).encode() != entries.get(RECEIPT_SHA256) or receipt.pages_sha256 != _pages_sha256(data):
-        raise CorruptData(f"{source}: its SHA-256 is not the one it was written with; delete it and run again")
+        raise CorruptData(f"{source}: its SHA-256 differs from the one that it was written with; delete it and run again")
     if file.metadata.num_rows != receipt.file_rows or receipt.rejected_sha256 != (sha256(refused) if refused else ""):
-        raise CorruptData(f"{source}: its rows are not those of its receipt; delete it and run again")
+        raise CorruptData(f"{source}: its rows differ from those of its receipt; delete it and run again")
     return Part(receipt, data, refused)
 
 

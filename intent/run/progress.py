@@ -1,4 +1,4 @@
-"""Show the operator a run's progress, as bars or plain lines, and one summary at its end."""
+"""Count a run's rows, and show the operator its progress and its summary."""
 
 import time
 from collections import Counter
@@ -20,8 +20,8 @@ class Summary:
     `duplicates_saved`: rows that were answered without a model because another row has the same message. `cached`: rows whose
     answers earlier runs made. `asked_again`: messages of the label cache that the model saw again. `agreed`: of these, the
     messages that got the same intent. `variants`: rows (of the whole run) and rows per second (of this try) per variant.
-    `objects_left_out`: the number of input objects that were not read. `left_out`: the first of them, and why; the manifest has
-    all.
+    `objects_left_out`: the number of input objects that were not read. `left_out`: the first of them, with the reasons; the
+    manifest lists all.
     """
 
     rows: int
@@ -43,19 +43,21 @@ class Summary:
 
     @property
     def agreement(self) -> float | None:
-        """Return the share that agreed, or None if nothing was asked again."""
+        """Return the share of messages asked again that agreed; None if there were none."""
         return self.agreed / self.asked_again if self.asked_again else None
 
     def leaving_out(self, left_out: Mapping[str, str]) -> "Summary":
+        """Return the summary with the objects left out."""
         first = dict(list(left_out.items())[:NAMED_LEFT_OUT])
         return replace(self, objects_left_out=len(left_out), left_out=first)
 
     def as_dict(self) -> dict:
+        """Return the fields as JSON types."""
         return asdict(self)
 
 
 class Tally:
-    """Count the parts committed so far, and when this try's parts came. `classified`: frequent messages that have answers."""
+    """Add up the receipts so far. `classified`: frequent messages that have answers already."""
 
     def __init__(self, classified: int = 0):
         self.counts: Counter[str] = Counter(classified=classified)
@@ -65,6 +67,7 @@ class Tally:
         self.started = time.monotonic()
 
     def add(self, part: Committed, fresh: bool = True) -> None:
+        """Count a committed part. `fresh`: this try made it, so it counts for the speed."""
         receipt = part.receipt
         for name in COUNTED:
             self.counts[name] += getattr(receipt, name)
@@ -81,16 +84,20 @@ class Tally:
 
     @property
     def seconds(self) -> float:
+        """Return the seconds since this try began."""
         return time.monotonic() - self.started
 
     @property
     def saved(self) -> int:
+        """Return the rows whose message another row had already."""
         return max(0, self.counts["rows"] - sum(self.counts[name] for name in ("refused", "cached", "classified")))
 
     def rates(self) -> dict[str, float]:
+        """Return the rows per second of this try, by variant."""
         return {name: rows / max(self.seconds, 1e-9) for name, rows in sorted(self.fresh.items())}
 
     def summary(self, retries: int, output: str) -> Summary:
+        """Return the totals. `output`: the URI of the run."""
         rates = self.rates()
         variants = {
             name: {"rows": rows, "rows_per_second": round(rates.get(name, 0.0), 1)}
@@ -111,9 +118,9 @@ class Tally:
 
 
 class Stage:
-    """Progress of a stage before labelling, over `total` objects or shards. `unit`: which of these.
+    """Progress of a stage before labelling. `unit`: what is counted, such as "object". `total`: how many there are.
 
-    `watch`: called at every update.
+    `watch`: called with the stage at every update.
     """
 
     def __init__(
@@ -139,7 +146,7 @@ class Stage:
         self._steps.__exit__(*error)
 
     def update(self, done: int, retries: int = 0, note: str = "") -> None:
-        """Report how many are done and how many tasks were started again."""
+        """Show how many are done and how many tasks were retried."""
         self.done, self.retries = done, retries
         if self.watch:
             self.watch(self)
@@ -148,7 +155,7 @@ class Stage:
 
 
 class Progress:
-    """Progress of labelling: of the run's `total` rows and, before them, of its most frequent messages."""
+    """Progress of labelling, first of the run's most frequent messages and then of its `total` rows."""
 
     FREQUENT = "the most frequent messages"
 
@@ -177,7 +184,9 @@ class Progress:
         self._since, self._before = self.clock(), Counter(self.tally.fresh)
 
     def update(self, retries: int, actors: str, loading: str = "") -> None:
-        """Update the display. `actors`: the state of the actors. `loading`: what the engines wait for while none is ready."""
+        """Update the display. `actors`: a note on the actors. `loading`: while no engine is ready, a note on what they wait
+        for.
+        """
         part, unit, done, total = "rows", "row", self.tally.counts["rows"], self.total
         if self._messages:
             part, unit, done, total = self.FREQUENT, "message", self.tally.frequent, self._messages
@@ -187,6 +196,7 @@ class Progress:
         self._steps.update(done, total, loading or self._note(retries, actors), part, unit)
 
     def say(self, line: str) -> None:
+        """Print a line above the progress."""
         self._steps.say(line)
 
     def _note(self, retries: int, actors: str) -> str:
@@ -200,5 +210,5 @@ class Progress:
 
 
 def say(line: str, stream=None) -> None:
-    """Print a line for work that has nothing to count."""
+    """Print a line outside a stage."""
     write(line, stream)

@@ -1,7 +1,8 @@
-"""Publish a finished run's labels to one more place, once: as one commit of a table, or as partitions of a folder.
+"""Publish a finished run's labels once to one more place: as one commit of a table, or as partitions of a folder.
 
-The output is the source of truth. `published-<target>.json` in it, written last, records the publication. Between the commit
-and that file, the commit itself is the record: it carries the run's fingerprint. Knows ledger and targets; nothing of Ray.
+The output is the source of truth. Its file `published-<target>.json`, written last, records the publication. The commit carries
+the run's fingerprint, so a driver that died before writing that file does not publish twice. Knows ledger and targets; nothing
+of Ray.
 """
 
 import io
@@ -26,7 +27,9 @@ COUNTS = ("rows", "labelled", "abstained", "rejected")
 
 @dataclass(frozen=True)
 class Publication:
-    """`night`: the input's address. A table has the labels of an input once. `name`: for people, such as the date."""
+    """Where and how to publish a run. `night`: the input's address; a table gets the labels of an input once. `name`: a name
+    for people, such as the date.
+    """
 
     target: Target
     schema: IntentSchema
@@ -35,15 +38,17 @@ class Publication:
     name: str
 
     def check(self, run: RunIdentity, types: pa.Schema | None = None) -> None:
-        """Raise ConfigError for everything that can be refused before labelling. `types`: of the id and the kept columns."""
+        """Raise ConfigError if the target cannot take the labels. `types`: of the id and the kept columns,
+        once they are known.
+        """
         self.target.check(types and self.fields(types), self.night, run.fingerprint)
 
     def stage(self, staged: Staged) -> str:
-        """Put a run that is not judged yet on a branch. Returns the branch, or "" if the target has no branches."""
+        """Write a run that has not passed the gate to a branch. Returns the branch, or "" if the target has no branches."""
         return self.target.stage(self._labels(staged))
 
     def commit(self, output: Store) -> str:
-        """Publish the finished run in `output`, or find it published. Returns the target's version."""
+        """Publish the finished run in `output`, unless it is published. Returns the target and its version as text."""
         key = f"published-{fingerprint(self.target.uri)}.json"
         if (found := _read(output, key)) is None:
             staged = Staged(output)
@@ -56,7 +61,7 @@ class Publication:
         """Return the columns of labelled parts. `types`: of the id and the kept columns."""
         made, kept = self.schema.label_fields(self.columns.explode), [types.field(name) for name in self.columns.keep]
         fields = pa.schema([("id", types.field(self.columns.id).type), *made, *kept])
-        # A column without any value becomes text, because tables have no type for it.
+        # Tables have no null type, so a column without any value becomes text.
         return pa.schema([(field.name, pa.string() if pa.types.is_null(field.type) else field.type) for field in fields])
 
     def _labels(self, staged: Staged) -> Labels:
@@ -72,7 +77,7 @@ def _batches(staged: Staged) -> Iterator[pa.RecordBatch]:
 
 
 def _no_plan():
-    raise CorruptData("the run has no plan.json, and so was not finished; delete its output and run again")
+    raise CorruptData("the run has no plan.json, so it is not finished; delete its output and run again")
 
 
 def _read(output: Store, key: str) -> dict | None:

@@ -1,4 +1,4 @@
-"""Decide which shard an actor gets next: retries, fresh shards, and speculative copies near the end.
+"""Decide which shard an actor gets next: a retry, a fresh shard or, near the end, a speculative copy.
 
 Pure state without a clock or Ray, so that every decision can be tested and simulated.
 """
@@ -11,14 +11,14 @@ from intent.run.shard import Shard
 
 Actor = Hashable
 MAX_FREE_RETRIES = 10
-# An actor hangs if it has finished nothing for longer than all three. Every engine that was measured is faster than a row per
-# second.
+# An actor hangs if it has finished no shard for longer than each of these: half an hour, the time at one row per second, and 20
+# times its usual time. Every engine that was measured is faster than one row per second.
 HANGING_SECONDS, HANGING_SECONDS_PER_ROW, HANGING_PACES = 30 * 60, 1.0, 20
 
 
 @dataclass
 class _Flight:
-    """A shard in progress: the actors that hold it, and since when. `alone`: it is a retry, so its actor has no other."""
+    """A shard in progress. `holders`: when each actor took it. `alone`: it is a retry, so its actor holds no other shard."""
 
     holders: dict[Actor, float]
     alone: bool = False
@@ -28,10 +28,10 @@ class _Flight:
 class Queue:
     """Track shards that wait, are in progress, are done, and have failed.
 
-    An attempt ends when a shard fails or its actor dies. After `attempts` of them the shard has failed. A retry runs alone on
-    its actor, which is another one than before if there is another. This tells a shard that kills its actors from a shard that
-    was only near one, and from an actor that nothing survives. `final`: how many shards failed in a way that a retry cannot
-    help.
+    An attempt fails when the shard fails or its actor dies. A shard that failed `attempts` times is given up. A retry runs
+    alone on its actor, if possible on another actor than before. So a shard that kills its actors is told apart from a shard
+    that only shared an actor with it, and from a broken actor. `final`: the number of shards that failed in a way that a retry
+    cannot help.
     """
 
     shards: Sequence[Shard]
@@ -60,10 +60,12 @@ class Queue:
 
     @property
     def open(self) -> bool:
+        """Return whether any shard is neither done nor failed."""
         return bool(self._open)
 
     @property
     def remaining(self) -> int:
+        """Return how many shards are neither done nor failed."""
         return len(self._open)
 
     def held(self, actor: Actor) -> list[Shard]:
@@ -73,9 +75,9 @@ class Queue:
     def take(self, actor: Actor, now: float) -> Shard | None:
         """Give `actor` a shard at the time `now`, in seconds. Returns None if there is nothing for it.
 
-        The order of preference: a retry; the next shard of the actor's own row group; the first of a new row group; the last
-        shard of the largest row group that another actor works on; if nothing waits, a speculative copy of a shard that is late
-        or that this actor should finish first.
+        In order of preference, the actor gets a retry, the next shard of its own row group, the first shard of a new row group,
+        or the last shard of the row group of another actor with the most shards left. If no shard waits, an idle actor gets a
+        speculative copy of a shard that is late or that it should finish first.
         """
         self._present.add(actor)
         held = self.held(actor)
@@ -93,7 +95,7 @@ class Queue:
         return self._start(shard, actor, now) if shard else None
 
     def done(self, shard: Shard, actor: Actor, now: float) -> bool:
-        """Record that a shard is done. Returns False if it was done before: a speculative copy came first."""
+        """Record that a shard is done. Returns False if another copy of it finished first."""
         flight = self._land(shard)
         if flight and actor in flight.holders:
             took = (now - max(flight.holders[actor], self._last.get(actor, 0.0))) / shard.rows
@@ -127,7 +129,9 @@ class Queue:
             self._give_back(shard)
 
     def lost(self, actor: Actor, reason: str, free: bool = False) -> list[Shard]:
-        """Return a dead actor's shards to the queue, and to the caller. `free`: the actor died with its node."""
+        """Put a dead actor's shards back into the queue, and return them. `free`: count no attempt, because
+        its node was lost.
+        """
         held = self.held(actor)
         self._present.discard(actor)
         for shard in held:
@@ -137,13 +141,13 @@ class Queue:
         return held
 
     def overdue(self, now: float) -> list[Actor]:
-        """Return the actors that hang."""
+        """Return the actors that hang, by HANGING_SECONDS, HANGING_SECONDS_PER_ROW and HANGING_PACES."""
         return [actor for actor, held in self._held.items() if held and self._hangs(actor, held, now)]
 
     def _hangs(self, actor: Actor, held: list[Shard], now: float) -> bool:
         since = max(min(self._flights[shard].holders[actor] for shard in held), self._last.get(actor, 0.0))
-        a_row = max(HANGING_SECONDS_PER_ROW, HANGING_PACES * self._pace.get(actor, 0.0))
-        return now - since > max(HANGING_SECONDS, a_row * max(shard.rows for shard in held))
+        per_row = max(HANGING_SECONDS_PER_ROW, HANGING_PACES * self._pace.get(actor, 0.0))
+        return now - since > max(HANGING_SECONDS, per_row * max(shard.rows for shard in held))
 
     def _give_back(self, shard: Shard) -> None:
         if shard not in self._flights:
@@ -160,7 +164,7 @@ class Queue:
         return shard
 
     def _land(self, shard: Shard) -> _Flight | None:
-        """Take the shard from every actor that holds it."""
+        """Take the shard away from all of its actors."""
         flight = self._flights.pop(shard, None)
         for holder in flight.holders if flight else ():
             self._held[holder].remove(shard)
@@ -186,16 +190,16 @@ class Queue:
         if run is None:
             return None
         self.waiting -= 1
-        # Take the last shard of another actor's row group: it is the furthest from where that actor works.
+        # The last shard of another actor's row group is the farthest from that actor's position.
         shard = self._runs[run].popleft() if run == self._own.get(actor) else self._runs[run].pop()
         if not self._runs[run]:
             del self._runs[run]
         return shard
 
     def _slowest(self, actor: Actor, now: float) -> Shard | None:
-        """Return the shard with the longest expected time left, if its only holder is late or slower than this actor.
+        """Return the shard with the longest expected time left whose only holder is late or slower than this actor.
 
-        A speculative copy that could only finish second would take memory bandwidth from the first, so none is started.
+        Starts no copy that could only finish second, because it would take memory bandwidth from the first.
         """
         best, most = None, 0.0
         for shard, flight in self._flights.items():
@@ -212,7 +216,7 @@ class Queue:
         return best
 
     def _due(self, holder: Actor, shard: Shard, pace: float) -> tuple[float, float]:
-        """Return when `holder` began its current work, and when it should be done with `shard`."""
+        """Return when `holder` began its current shard, and when it should finish `shard`."""
         queued = self._held[holder]
         since = max(self._flights[queued[0]].holders[holder], self._last.get(holder, 0.0))
         return since, since + pace * sum(other.rows for other in queued[: queued.index(shard) + 1])

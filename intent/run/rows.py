@@ -1,4 +1,4 @@
-"""Read a shard's rows as Arrow, and find the messages that no model needs to see.
+"""Read a shard's rows as Arrow, find its distinct messages, and refuse those that no model should see.
 
 Knows storage and Parquet; nothing of labels or classifiers. No Python loop over rows.
 """
@@ -18,9 +18,9 @@ from intent.storage import Blob, Store
 
 
 class ShardReader:
-    """Read shards one at a time, with columns cast as `types` says.
+    """Read shards of Parquet objects, one at a time, and cast the columns in `types`.
 
-    Keeps the object's footer, and the row group that the last shard was cut from, for the next shard of the same object.
+    Keeps the last object's footer, and the row group of the last shard, for the next shard.
     """
 
     def __init__(self, source: Store, columns: Sequence[str], types: pa.Schema | None = None):
@@ -30,7 +30,7 @@ class ShardReader:
         self._kept: tuple[object, pa.Table] = (None, pa.table({}))
 
     def read(self, shard: Shard) -> pa.Table:
-        """Return the shard's rows. Raises CorruptData if the object is not what was planned."""
+        """Return the shard's rows. Raises CorruptData if the object is damaged, gone, or changed since the plan."""
         with self._lock:
             try:
                 rows = self._rows(shard)
@@ -38,10 +38,10 @@ class ShardReader:
                 raise CorruptData(f"{shard.blob.key}: is gone since it was planned") from error
             except (pa.ArrowException, OSError) as error:
                 if isinstance(error, MemoryError) or getattr(error, "errno", None):
-                    # This is trouble of the machine and may pass. What Arrow finds wrong in a file has no errno.
+                    # The machine or the store failed, so a retry may help. Arrow's errors about a file's content have no errno.
                     raise
-                said = str(error).splitlines()[0]
-                raise CorruptData(f"{shard.blob.key}: {ENCRYPTED_FILE if 'decrypt' in said else said}") from error
+                line = str(error).splitlines()[0]
+                raise CorruptData(f"{shard.blob.key}: {ENCRYPTED_FILE if 'decrypt' in line else line}") from error
         if len(rows) != shard.rows:
             raise CorruptData(f"{shard.blob.key}: has {len(rows)} rows from {shard.start} on, {shard.rows} were planned")
         return rows
@@ -59,7 +59,7 @@ class ShardReader:
     def _read_footer(self, blob: Blob) -> tuple[pq.FileMetaData, np.ndarray]:
         """Return the object's footer, and the first row of each row group followed by the number of rows.
 
-        Kept, because parsing the footer of 20,000 row groups takes longer than reading the rows of a shard.
+        Keeps the last footer, because parsing one with 20,000 row groups takes longer than reading the rows of a shard.
         """
         known, metadata, edges = self._footer
         if known != blob:
@@ -75,7 +75,7 @@ class ShardReader:
             return file.read_row_groups(groups, columns=self.columns, use_threads=False)
 
     def _typed(self, blob: Blob, rows: pa.Table) -> pa.Table:
-        """Add the columns from the object's folders, and cast to the types of every part."""
+        """Add the Hive partition columns, and cast to the types that all parts have."""
         folders = partitions(f"{self.source.uri}/{blob.key}")
         for name in self.columns:
             if name not in rows.column_names and name in folders:
@@ -91,9 +91,9 @@ def groups_of(edges: np.ndarray, shard: Shard) -> tuple[list[int], int]:
 
 
 def distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """Return (the distinct messages as bytes, each row's index among them). The index of null is their number.
+    """Return (the distinct messages as bytes, each row's index among them). The index of a null message is their number.
 
-    Bytes, because a string column is not known to be UTF-8 before validation. Raises CorruptData if the column is not text.
+    Bytes are used because a string column may hold invalid UTF-8. Raises CorruptData if the column is not text.
     """
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], storage(column.type))
@@ -115,16 +115,16 @@ def distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
 
 
 def refuse(messages: pa.Array, max_characters: int) -> tuple[pa.Array, pa.Array]:
-    """Return (texts, reasons) of distinct messages: each as a string, and why no model should see it, or null."""
+    """Return (texts, reasons) of distinct messages: each as a string, and the reason why no model should see it, or null."""
     invalid = _invalid_utf8(messages)
     if invalid.any():
         messages = pc.if_else(pa.array(invalid), pa.scalar(b"", messages.type), messages)
     texts = messages.cast(pa.string())
     length = pc.utf8_length(texts)
-    said = pc.binary_join_element_wise(
+    too_long = pc.binary_join_element_wise(
         "message of ", length.cast(pa.string()), f" characters is over the limit of {max_characters}", ""
     )
-    reasons = pc.if_else(pc.greater(length, max_characters), said, pa.scalar(None, pa.string()))
+    reasons = pc.if_else(pc.greater(length, max_characters), too_long, pa.scalar(None, pa.string()))
     reasons = pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), "empty message", reasons)
     return texts, pc.if_else(pa.array(invalid), "invalid UTF-8", reasons)
 

@@ -1,6 +1,6 @@
 """Read a run's rows from a table of a data lake, with the same footers and shards as for Parquet objects.
 
-A data file is cut into windows instead of row groups. The table says what is in a file and which of its rows count.
+Windows of a data file take the place of row groups. The table's metadata gives the columns of a file and which rows count.
 """
 
 import threading
@@ -16,12 +16,12 @@ from intent.run.rows import ShardReader, groups_of
 from intent.run.shard import Footer, Shard, read_footers
 from intent.storage import Blob, Store
 
-# A reader holds this many rows of a file. For a shard elsewhere in the file, it decodes the rows before them again.
+# A reader keeps this many rows of a file. For a shard outside them, it decodes the file from its first row again.
 WINDOW_ROWS = 1 << 20
 
 
 def read_table_footers(snapshot: Snapshot, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
-    """Return what the table says of `columns` in its files. Raises ConfigError if it lacks one."""
+    """Return the footers of `blobs` as the table describes them. Raises ConfigError if the table lacks one of `columns`."""
     schema = snapshot.schema()
     if lacking := [name for name in columns if name not in schema.names]:
         where = f"{snapshot.uri} has no such column at version {snapshot.version}; it has {schema.names}"
@@ -31,12 +31,13 @@ def read_table_footers(snapshot: Snapshot, blobs: Sequence[Blob], columns: Seque
 
 
 def windows(rows: int) -> tuple[int, ...]:
+    """Cut a file's rows into windows of WINDOW_ROWS. Returns the number of rows of each."""
     whole, rest = divmod(rows, WINDOW_ROWS)
     return (WINDOW_ROWS,) * whole + ((rest,) if rest else ())
 
 
 class TableReader:
-    """Read shards one at a time, like ShardReader, and keep the window that the last shard was cut from."""
+    """Read shards of a table, one at a time, like `ShardReader`. Keeps the window of the last shard for the next one."""
 
     def __init__(self, snapshot: Snapshot, columns: Sequence[str], types: pa.Schema | None = None):
         self.snapshot, self.columns, self.types = snapshot, list(columns), types or pa.schema([])
@@ -44,7 +45,7 @@ class TableReader:
         self._kept: tuple[tuple | None, pa.Table] = (None, pa.table({}))
 
     def read(self, shard: Shard) -> pa.Table:
-        """Return the shard's rows. Raises CorruptData if the table's file is not what was planned."""
+        """Return the shard's rows. Raises CorruptData if the file is damaged, gone, or changed since the plan."""
         name = f"{self.snapshot.uri}: {shard.blob.key}"
         with self._lock:
             try:
@@ -52,8 +53,8 @@ class TableReader:
             except (IntentError, MemoryError):
                 raise
             except (FileNotFoundError, KeyError) as error:
-                told = f"is gone since version {self.snapshot.version} was planned; keep versions for as long as runs take"
-                raise CorruptData(f"{name} {told}") from error
+                fault = f"is gone since version {self.snapshot.version} was planned; keep versions for as long as runs take"
+                raise CorruptData(f"{name} {fault}") from error
             except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError) as error:
                 raise CorruptData(f"{name}: {str(error).splitlines()[0]}") from error
         if len(rows) != shard.rows:
@@ -61,7 +62,6 @@ class TableReader:
         return rows
 
     def _rows(self, shard: Shard) -> pa.Table:
-        # Up to the window after the shard.
         edges = np.arange(0, shard.start + shard.rows + WINDOW_ROWS, WINDOW_ROWS)
         groups, offset = groups_of(edges, shard)
         start, stop = int(edges[groups[0]]), int(edges[groups[-1] + 1])
@@ -87,6 +87,7 @@ class TableReader:
 
 
 def read_source_footers(source: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
+    """Read the footers of a table's files or of Parquet objects."""
     if isinstance(source, Snapshot):
         return read_table_footers(source, blobs, columns)
     return read_footers(source, blobs, columns)
@@ -95,6 +96,7 @@ def read_source_footers(source: Store | Snapshot, blobs: Sequence[Blob], columns
 def open_reader(
     source: Store | Snapshot, columns: Sequence[str], types: pa.Schema | None = None
 ) -> "ShardReader | TableReader":
+    """Return the reader for a table or for Parquet objects."""
     if isinstance(source, Snapshot):
         return TableReader(source, columns, types)
     return ShardReader(source, columns, types)

@@ -22,11 +22,11 @@ from intent.storage import Blob, Store, sha256
 TAIL_BYTES = 1 << 16
 MAGIC, ENCRYPTED = b"PAR1", b"PARE"
 NOT_PARQUET, ENCRYPTED_FILE = "not a Parquet file", "is encrypted, which is not read; decrypt it first"
-# The footer's key for the schema that Arrow wrote, preceded by its length, and a key that Arrow does not look for.
+# The footer's key for Arrow's own schema, with its length before it, and a key of that length that Arrow ignores.
 ARROW_SCHEMA, NO_SCHEMA = b"\x0cARROW:schema", b"\x0cARROW.schema"
 UNKNOWN = -1
 SHARD_SECONDS, LEAST_ROWS, MOST_ROWS = 30, 256, 20_000
-# The plan and the manifest name every shard, and a driver that continues a run reads each part.
+# The plan and the manifest list every shard, and a driver that continues a run reads every part.
 MOST_SHARDS = 100_000
 
 
@@ -34,8 +34,8 @@ MOST_SHARDS = 100_000
 class Shard:
     """Rows `start` to `start + rows` of one version of an input object.
 
-    `run`: the number of the row groups that it is cut from. Shards of one object with the same `run` share decoding. `reason`:
-    why the object cannot be read; then `rows` is UNKNOWN.
+    `run`: a number that shards from the same row groups of an object share, so that one actor decodes these once. `reason`: why
+    the object cannot be labelled. `rows` is UNKNOWN if the object cannot be read.
     """
 
     blob: Blob
@@ -46,19 +46,21 @@ class Shard:
 
     @cached_property
     def id(self) -> str:
+        """Return the hash of the object's key and ETag and of the row range."""
         return _digest([self.blob.key, self.blob.etag, self.start, self.rows])[:20]
 
     @property
     def counted(self) -> int | str:
+        """Return the number of rows, or "unknown"."""
         return "unknown" if self.rows == UNKNOWN else self.rows
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What an object's Parquet footer says: the rows of each row group and the types of the requested columns.
+    """The rows of each row group of a Parquet object, and the types of the requested columns.
 
-    `reason`: why the object cannot be read. `foreign`: it does not begin like Parquet. `others`: the names of all its columns,
-    if a requested column is missing.
+    `reason`: why the object cannot be read. `foreign`: it is not Parquet. `others`: the names of all its columns, if a
+    requested column is missing or occurs twice.
     """
 
     blob: Blob
@@ -70,13 +72,14 @@ class Footer:
 
     @property
     def rows(self) -> int:
+        """Return the object's number of rows."""
         return sum(self.groups)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's shards. `types`: the types of the id and the kept columns in every part. `left_out`: objects that are not read,
-    by key, and why. `table`: address and version, if the input is a table.
+    """A run's shards. `types`: the types of the id and the kept columns in every part. `left_out`: the reasons why objects are
+    not read, by key. `table`: address and version, if the input is a table.
     """
 
     shards: Sequence[Shard] = ()
@@ -89,16 +92,17 @@ FooterReader = Callable[[Any, Sequence[Blob], Sequence[str]], list[Footer]]
 
 
 def input_fingerprint(blobs: Iterable[Blob]) -> str:
+    """Return the fingerprint of an input: of the key, size and ETag of each object."""
     return _digest([[blob.key, blob.size, blob.etag] for blob in blobs])[:16]
 
 
 def _digest(value: list) -> str:
-    # ASCII, because the name of a local file need not be valid Unicode.
+    # json.dumps writes ASCII, so it also takes names of local files that are not valid Unicode.
     return sha256(json.dumps(value).encode())
 
 
 def shard_rows(rate: float) -> int:
-    """Return how many rows keep an engine of `rate` messages per second busy for some tens of seconds if no message repeats."""
+    """Return the rows that take an engine of `rate` messages per second SHARD_SECONDS, from LEAST_ROWS to MOST_ROWS."""
     return int(min(max(SHARD_SECONDS * rate, LEAST_ROWS), MOST_ROWS))
 
 
@@ -109,7 +113,7 @@ def plan_shards(
     read: FooterReader | None = None,
     most_shards: int | None = None,
 ) -> Plan:
-    """Put every row of every object into exactly one shard. Shards are larger if there would be more than `most_shards`.
+    """Put every row of every object into exactly one shard. Enlarges shards if there would be more than `most_shards`.
 
     Raises ConfigError if no object is readable Parquet with the columns, or if the types of a column do not fit together.
     """
@@ -135,7 +139,7 @@ def plan_shards(
 
 
 def _misfit(footer: Footer, columns: Columns) -> str:
-    """Return why the object's rows cannot be labelled. An object without rows has none to lose."""
+    """Return why the object's rows cannot be labelled, or "". An object without rows never has a fault."""
     if not footer.rows:
         return ""
     if lacking := [name for name in columns.read if name not in footer.types]:
@@ -147,7 +151,7 @@ def _misfit(footer: Footer, columns: Columns) -> str:
 
 
 def _require_one(footers: Sequence[Footer], faults: Mapping[str, str], columns: Columns) -> None:
-    """Raise ConfigError if every object with rows fails because of the configuration, not because of the object."""
+    """Raise ConfigError if every readable object lacks the configured columns, or if every object is encrypted."""
     full = [footer for footer in footers if footer.reason or footer.rows]
     readable = [footer for footer in full if not footer.reason]
     if full and all(footer.reason == ENCRYPTED_FILE for footer in full):
@@ -168,7 +172,7 @@ def _types(footers: Iterable[Footer]) -> dict[str, dict[pa.DataType, str]]:
 
 
 def _cut(footer: Footer, rows_per_shard: int) -> list[Shard]:
-    """Combine small row groups and cut a large one evenly. No shard has parts of two large row groups."""
+    """Combine small row groups, and cut large ones evenly. No shard has rows of two large row groups."""
     shards, start, pending = [], 0, 0
     for run, rows in enumerate(footer.groups):
         if rows + pending < 1.5 * rows_per_shard:
@@ -191,15 +195,16 @@ def _cut(footer: Footer, rows_per_shard: int) -> list[Shard]:
 
 
 def read_footers(store: Store, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:
+    """Read the footers of `blobs`, in order, several at a time. See `read_footer`."""
     with ThreadPoolExecutor(store.parallel) as pool:
         return list(pool.map(lambda blob: read_footer(store, blob, columns), blobs))
 
 
 def read_footer(store: Store, blob: Blob, columns: Sequence[str]) -> Footer:
-    """Read what an object's footer says of `columns`. The object's folders may name columns that it lacks.
+    """Read an object's row groups and the types of `columns`. Hive partition folders may supply columns that it lacks.
 
-    Never raises for the object's content. Raises if the store does not answer, because that must not be planned as a fault of
-    the object.
+    A fault of the object becomes the footer's `reason`. A fault of the store is raised, because a plan must not blame the
+    object for it. Raises ConfigError if the object may not be read.
     """
     if blob.size == 0:
         return Footer(blob, reason="is empty", foreign=True)
@@ -212,8 +217,7 @@ def read_footer(store: Store, blob: Blob, columns: Sequence[str]) -> Footer:
     except (CorruptData, FileNotFoundError) as error:
         return Footer(blob, reason=str(error))
     except PermissionError as error:
-        # For example, the bucket refuses access. The operator can correct that, so it must not be planned as a fault of the
-        # object.
+        # The operator can correct this, so a plan must not blame the object for it.
         raise ConfigError("input", f"{store.uri}/{blob.key}", "may not be read; change its permissions or the user") from error
     except pa.ArrowException as error:
         return Footer(blob, reason=f"its columns cannot be read: {error}".splitlines()[0][:300])
@@ -225,14 +229,14 @@ def read_footer(store: Store, blob: Blob, columns: Sequence[str]) -> Footer:
 
 
 class NotParquet(CorruptData):
-    """The bytes neither begin nor end like Parquet."""
+    """An object that neither begins nor ends like Parquet."""
 
 
 def read_metadata(store: Store, blob: Blob) -> pq.FileMetaData:
     """Read an object's footer, with one ranged read if it is under 64 KiB, as nearly all are.
 
-    Removes the schema that Arrow may have written. Then columns have plain Parquet types, which every reader knows and every
-    kernel accepts, and an unknown type refuses no file for a column that nobody reads. Raises CorruptData.
+    Hides Arrow's own schema, so that columns have plain Parquet types. All kernels accept these, and an unknown extension type
+    in a column that is not read does no harm. Raises CorruptData, or NotParquet if the object is another kind of file.
     """
     try:
         tail = store.read_tail(blob, TAIL_BYTES)

@@ -1,4 +1,4 @@
-"""Read a labelled run: its parts, each checked against the manifest. Knows ledger and store."""
+"""Read the parts of a labelled run, and check each against the manifest. Knows ledger and store."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,14 +27,14 @@ class Staged:
         self.parts = {entry["shard"]: entry[LABELLED] for entry in manifest["parts"]}
 
     def map(self, function: Callable[[bytes, str], T]) -> Iterator[T]:
-        """Yield the result of a function for every labelled part and its URI. Raises CorruptData if a part is not the
+        """Yield `function(data, uri)` of every labelled part. Raises CorruptData if a part's SHA-256 differs from the
         manifest's.
         """
 
         def call(entry: dict) -> T:
             data, uri = self.store.read(entry["key"]), f"{self.store.uri}/{entry['key']}"
             if sha256(data) != entry["sha256"]:
-                raise CorruptData(f"{uri}: SHA-256 is not its manifest's; delete {self.store.uri} and run again")
+                raise CorruptData(f"{uri}: SHA-256 differs from its manifest's; delete {self.store.uri} and run again")
             return function(data, uri)
 
         entries = [*self.parts.values()]

@@ -1,6 +1,6 @@
-"""Find out about a run's input on the cluster, before labelling: its footers and its most frequent messages.
+"""Read a run's footers and find its most frequent messages, on the cluster and before labelling.
 
-Tasks are sized by their work, not by the CPUs of the moment, so a cluster without workers grows for the waiting tasks.
+The number of tasks depends on the work, not on the CPUs at hand, so that a cluster without workers grows for waiting tasks.
 """
 
 from collections import Counter, deque
@@ -21,8 +21,8 @@ from intent.run.scan import open_reader, read_source_footers
 from intent.run.shard import Footer, Shard
 from intent.storage import Blob, Store
 
-# The driver itself reads the footers of up to this many objects, a few at a time. If there are more, tasks of so many objects
-# read them.
+# Up to this many objects, the driver itself reads the footers, FOOTERS_AT_ONCE at a time. For more objects, tasks read this
+# many each.
 FOOTERS_PER_TASK, FOOTERS_AT_ONCE = 1_000, 100
 # Opening a shard takes about as long as counting this many rows.
 ROWS_PER_TASK, ROWS_PER_SHARD = 1_000_000, 5_000
@@ -35,7 +35,7 @@ T = TypeVar("T")
 def read_footers_on_cluster(
     store: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str], stage: Stage, attempts: int
 ) -> list[Footer]:
-    """Return the footers of `blobs`, in order, with the types of `columns`. Raises what the last attempt of a task raised."""
+    """Return the footers of `blobs`, in order, with the types of `columns`. Raises the error of a task's last attempt."""
     if len(blobs) <= FOOTERS_PER_TASK:
         return [footer for piece in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, piece, columns, stage)]
     pieces = _slices(blobs, FOOTERS_PER_TASK)
@@ -47,12 +47,12 @@ def read_footers_on_cluster(
 
 
 def find_frequent(context: RunContext, shards: Sequence[Shard], limit: int, stage: Stage, attempts: int) -> None:
-    """Count the messages of `shards` on the cluster, where the counts stay, and publish the `limit` most frequent.
+    """Count the messages of `shards` on the cluster, and publish the `limit` most frequent. The counts stay on the cluster.
 
-    Raises what the last attempt of a task raised.
+    Raises the error of a task's last attempt.
     """
     pieces = cut(shards)
-    # The tasks of a short log do not wait for CPUs, because actors may have all of them.
+    # The tasks of a short log need no CPU, because actors may hold all CPUs of the cluster.
     options = {"num_cpus": 0 if len(pieces) < 2 else 1}
     count, merge = _count.options(**options), _merge.options(**options)
     tasks = _Tasks(pieces, lambda piece: count.remote(context, piece, limit), stage, attempts)
@@ -70,12 +70,12 @@ def find_frequent(context: RunContext, shards: Sequence[Shard], limit: int, stag
 
 
 def is_short(shards: Sequence[Shard]) -> bool:
-    """Return whether a single task counts all messages in a second or two."""
+    """Return whether a single task can count all messages."""
     return len(cut(shards)) < 2
 
 
 def cut(shards: Sequence[Shard]) -> list[Sequence[Shard]]:
-    """Split `shards`, in order, into pieces that take a task about equally long to count."""
+    """Split `shards`, in order, into pieces that take about equally long to count."""
     pieces, start, work = [], 0, 0
     for stop, shard in enumerate(shards, 1):
         work += shard.rows + ROWS_PER_SHARD
@@ -106,7 +106,7 @@ class _Tasks(Generic[T]):
         self.flying[results[0]] = numbers, results
 
     def finished(self) -> Iterator[tuple[list[int], object, list[ray.ObjectRef]]]:
-        """Yield (pieces, first result, all results) of each task that has ended. Waits at most TICK_SECONDS."""
+        """Yield (numbers of the pieces, first result, all results) of each task that has ended. Waits at most TICK_SECONDS."""
         self._tell()
         ready, rest = ray.wait(list(self.flying), timeout=TICK_SECONDS)
         ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else []
@@ -124,7 +124,7 @@ class _Tasks(Generic[T]):
     def _again(self, numbers: list[int], error: RayError) -> None:
         self.tries.update(numbers)
         self.done.difference_update(numbers)
-        # A lost node is not the fault of the task that ran there.
+        # A task is not to blame for a lost node.
         limit = self.attempts if isinstance(error, RayTaskError) else MAX_FREE_RETRIES
         if isinstance(error, IntentError) or max(self.tries[number] for number in numbers) >= limit:
             raise error
@@ -159,7 +159,7 @@ def _count(context: RunContext, shards: Sequence[Shard], limit: int) -> tuple[bo
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
 def _merge(context: RunContext | None, limit: int, *tables: pa.Table) -> tuple[bool, pa.Table | None]:
-    """Add up counts. If these are all counts, publish the most frequent messages in the run's output instead."""
+    """Add up counts. With a `context`, these are all counts: publish the most frequent messages instead of returning them."""
     counts = frequent.merge(tables, limit)
     if context is None:
         return False, counts

@@ -1,4 +1,4 @@
-"""Check whether the label cache still agrees with the engines, on a sample of its messages that the engines see again.
+"""Check, on a sample of messages that engines label again, whether the label cache still agrees with the engines.
 
 A cache that agrees too seldom is dropped, and the run continues without it. Knows receipts and caches; nothing of Ray.
 """
@@ -11,12 +11,14 @@ from intent.errors import IntentError
 from intent.label_cache import LabelCache
 from intent.run.part import Receipt
 
-# The quantile for chance. The check runs many times during a run, so chance alone must not fail it in 99.9 % of the samples.
+# The quantile for chance: 99.9 % of the samples of a good cache pass. It is strict because the check runs many times in a run.
 Z = 3.09
 
 
 class Trust:
-    """`distrusted`: tokens (scope and epoch) of dropped caches. `tell`: called with what the operator should know."""
+    """Judge the run's caches by their receipts. `distrusted`: tokens (scope and epoch) of dropped caches. `tell`: called with a
+    line for the operator.
+    """
 
     def __init__(self, caches: Sequence[LabelCache], tell: Callable[[str], None]):
         self.caches = {cache.scope.name: cache for cache in caches}
@@ -25,7 +27,7 @@ class Trust:
         self.agreed: Counter[str] = Counter()
 
     def weigh(self, receipt: Receipt | None) -> None:
-        """Count a part's sample. Drop its cache if it agrees too seldom by more than chance."""
+        """Count a part's sample. Drop its cache if the cache agrees too seldom to be explained by chance."""
         if receipt and receipt.asked:
             self.asked[receipt.cache] += receipt.asked
             self.agreed[receipt.cache] += receipt.agreed
@@ -41,15 +43,15 @@ class Trust:
         if cache is None or token in self.distrusted:
             return
         least, share = cache.agreement, self.agreed[token] / asked
-        # With so few messages, a single one would decide. Do nothing.
+        # In so small a sample, a single message would decide.
         if asked * (1 - least) < 1 - 1e-9 or share >= least:
             return
         if chance and share >= least - Z * math.sqrt(least * (1 - least) / asked):
             return
         self.distrusted.add(token)
-        said = f"{self.agreed[token]:,} of {asked:,} messages that were asked again agree, under cache.agreement={least}"
+        reason = f"{self.agreed[token]:,} of {asked:,} messages that were asked again agree, under cache.agreement={least}"
         try:
-            cache.drop(said, token.split("/")[1])
+            cache.drop(reason, token.split("/")[1])
         except (IntentError, OSError) as error:
-            self.tell(f"the label cache could not be dropped in the store, and is not used further: {error}")
-        self.tell(f"the label cache is dropped and the run goes on without it: {said}")
+            self.tell(f"the label cache could not be dropped in the store, and is no longer used: {error}")
+        self.tell(f"the label cache is dropped and the run goes on without it: {reason}")

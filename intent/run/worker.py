@@ -1,4 +1,4 @@
-"""Label one shard: rows in, one part out, and each row labelled, abstained or rejected exactly once.
+"""Label one shard: turn its rows into one part, with each row labelled, abstained or rejected exactly once.
 
 Arrow kernels process rows; Python loops only over distinct messages. Knows a classifier, but not Ray.
 """
@@ -28,7 +28,7 @@ from intent.task.schema import CONFIDENCE, INTENTS, IntentSchema, Item, same
 
 MAX_CHARACTERS = 4096
 NULL = "null message"
-# Whether the label cache gave an answer. No slot has this name.
+# The column that says whether the label cache gave an answer. No slot has this name.
 CACHED = "intent.cached"
 NOT_LABELLED = ("reason", CACHED)
 
@@ -39,7 +39,7 @@ class Answers:
 
     `table`: the answers. `position`: the index in `table` of each distinct message's answer and, last, of null's. `classified`:
     messages that the model saw. `found`: messages that the label cache answered. `asked`: how many of the cached messages the
-    model saw again. `agreed`: how many of those got the same intent. `fresh`: what the cache must learn.
+    model saw again. `agreed`: how many of those got the same intent. `fresh`: new entries for the cache.
     """
 
     table: pa.Table
@@ -55,7 +55,7 @@ class Answers:
 class Worker:
     """Label shards with one classifier, for the run whose fingerprint is `run`.
 
-    Answers below `abstain_below` are abstained here, whatever their source. `reader`: of the label cache.
+    Abstains from all answers below `abstain_below`, whatever their source. `reader`: reads the label cache.
     """
 
     classifier: Classifier
@@ -100,18 +100,18 @@ class Worker:
             known = known.filter(pc.invert(known[CACHED]))
         if known is not None and len(open_):
             hit = pc.index_in(texts.take(pa.array(open_)), known["message"].combine_chunks())
-            found = hit.is_valid().to_numpy(zero_copy_only=False)
-            position[open_[found]] = sum(map(len, tables)) + np.arange(found.sum())
+            is_known = hit.is_valid().to_numpy(zero_copy_only=False)
+            position[open_[is_known]] = sum(map(len, tables)) + np.arange(is_known.sum())
             tables.append(self._abstained(known.drop_columns(["message"]).take(hit.drop_null())))
-            open_ = open_[~found]
+            open_ = open_[~is_known]
         if isinstance(self.classifier, Shelved) and len(open_):
             some = texts.take(pa.array(open_))
             asks = self.classifier.route(some.to_pylist())
-            said = self.ask(some.take(pa.array(asks.rows)), asks)
+            found = self.ask(some.take(pa.array(asks.rows)), asks)
             position[open_] = sum(map(len, tables)) + np.arange(len(open_))
-            kept = surest(asks, *self.weights(said.table))
-            tables.append(self._abstained(said.table.take(pa.array(kept))))
-            return replace(said, table=pa.concat_tables(tables), position=position)
+            kept = surest(asks, *self.weights(found.table))
+            tables.append(self._abstained(found.table.take(pa.array(kept))))
+            return replace(found, table=pa.concat_tables(tables), position=position)
         if self.reader is None or not len(open_):
             position[open_] = sum(map(len, tables)) + np.arange(len(open_))
             tables.append(self._classify(texts.take(pa.array(open_)).to_pylist())[1])
@@ -129,10 +129,9 @@ class Worker:
         return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(kept, asked, predictions, ~agreed))
 
     def ask(self, texts: pa.Array, asks: Asks) -> Answers:
-        """Return the answer of each of `asks` to its text, without abstaining. The label cache's answer for the same shelf
-        serves.
+        """Return the answer to each of `asks` about its text, from the label cache or the model, without abstaining.
 
-        Messages are counted by their first shelves. A message that is asked about nothing counts as seen by a model.
+        Counts each message at its first ask. A message that no shelf fits counts as seen by a model.
         """
         somewhere = np.flatnonzero(asks.shelves != NOWHERE)
         nowhere = np.flatnonzero(asks.shelves == NOWHERE)
@@ -161,17 +160,17 @@ class Worker:
 
     @property
     def _shelved(self) -> Shelved:
-        """Return the classifier of a catalog of shelves. No other classifier is asked about shelves."""
+        """Return the classifier as the one of a catalog of shelves, which it is whenever there are asks."""
         return cast(Shelved, self.classifier)
 
     def weights(self, answers: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what `surest` needs to compare the answers of asks."""
+        """Return the columns by which `surest` compares the answers of asks."""
         fine = pc.not_equal(answers["status"], str(Status.REJECTED))
         named = pc.is_valid(answers[self.schema.entity])
         return fine.to_numpy(), named.to_numpy(), answers["confidence"].to_numpy()
 
     def _abstained(self, answers: pa.Table) -> pa.Table:
-        """The answers, those below the threshold without an intent."""
+        """Remove the intents of answers below the threshold, and mark them as abstained."""
         if not self.abstain_below:
             return answers
         unsure = pc.and_(pc.equal(answers["status"], str(Status.OK)), pc.less(answers["confidence"], self.abstain_below))
@@ -182,16 +181,17 @@ class Worker:
             at, field = answers.column_names.index(name), answers.schema.field(name)
             answers = answers.set_column(at, field, pc.if_else(unsure, pa.scalar(None, field.type), answers[name]))
         at = answers.column_names.index("status")
-        said = pc.if_else(unsure, str(Status.ABSTAINED), answers["status"])
-        return answers.set_column(at, answers.schema.field(at), said)
+        status = pc.if_else(unsure, str(Status.ABSTAINED), answers["status"])
+        return answers.set_column(at, answers.schema.field(at), status)
 
     @property
     def answer_schema(self) -> pa.Schema:
+        """Return the columns of answers: the intent, then confidence, status, variant, reason and whether it is cached."""
         kinds = [("confidence", pa.float32()), ("status", pa.string()), ("variant", pa.string()), ("reason", pa.string())]
         return pa.schema([*self.schema.arrow_fields(), *(pa.field(*kind) for kind in [*kinds, (CACHED, pa.bool_())])])
 
     def _classify(self, messages: Sequence[str], shelves: np.ndarray | None = None) -> tuple[Sequence[Prediction], pa.Table]:
-        """Return the model's predictions for the messages, each about its shelf if there are `shelves`, and their answers."""
+        """Return the model's predictions, about each message's shelf if there are `shelves`, and the table of answers."""
         try:
             if shelves is not None:
                 predictions = self._shelved.classify_asks(messages, shelves)
@@ -207,14 +207,14 @@ class Worker:
     def _cached(self, found: Found, sure: np.ndarray) -> pa.Table:
         """Return the answers of the hits selected by `sure`."""
         if self.schema.repeat > 1:
-            # Each item has its own confidence, so no two answers are equal.
+            # Items have their own confidences, so equal answers cannot share a row as below.
             answers = [found.answers[code] for code in found.codes[sure]]
             rest = found.confidence[sure].tolist(), found.slots.filter(pa.array(sure)).to_pylist()
             made = [
                 Prediction(a[0], confidence, slots, variant=a[1]) for a, confidence, slots in zip(answers, *rest, strict=True)
             ]
             return self._answers([abstain(each, self.abstain_below) for each in made], cached=True)
-        # Expand from one row per distinct answer, and one for it abstained.
+        # Build one row per distinct answer and one for its abstention, and repeat these rows for the hits.
         kinds = [Prediction(intent, variant=variant) for intent, variant in found.answers]
         abstained = [abstain(kind, 1.0) for kind in kinds]
         confidence = found.confidence[sure]
@@ -224,7 +224,7 @@ class Worker:
         return table.set_column(at, table.schema.field(at), pa.array(confidence.astype(np.float32)))
 
     def _agreed(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
-        """Return, as bool [predictions], which of the hits that the model saw again got the same intent."""
+        """Return, as bool [predictions], which messages the cache had and the model gave the same intent again."""
         agree = np.zeros(len(predictions), bool)
         before = [found.answers[code][0] for code in found.codes[found.again[found.hit]]]
         for i, old in zip(np.flatnonzero(found.again[asked]), before, strict=True):
@@ -233,7 +233,7 @@ class Worker:
         return agree
 
     def _fresh(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction], new: np.ndarray) -> Fresh | None:
-        assert self.reader is not None, "only what was looked up can be new"
+        assert self.reader is not None, "new entries need a cache"
         sure = new & np.array([p.status is Status.OK for p in predictions], bool)
         made = [predictions[i] for i in np.flatnonzero(sure)]
         hashes = found.high[asked][sure], found.low[asked][sure]

@@ -41,7 +41,7 @@ def test_t15_broken_objects_are_quarantined_and_the_others_finish(ray_cluster, r
         nights.run(root)
     assert failed.value.exit_code == 3
     told = str(failed.value)
-    assert "6 could not be read when they were planned: mend their objects and start a new run" in told
+    assert "6 could not be read when they were planned: repair their objects and start a new run" in told
     assert "run again" not in told
     out = open_store(f"{root}/out")
     reasons = {entry["object"]: (entry["rows"], entry["reason"]) for entry in json.loads(out.read("failed.json"))}

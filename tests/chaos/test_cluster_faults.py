@@ -31,7 +31,7 @@ def test_a_node_that_joins_a_running_night_gets_actors(tmp_path):
     code, output = run(tmp_path, "node_joins.py", env=SOON)
     assert code == 0 and "rows=600" in output, output
     # At once, or one as soon as Ray counts its CPU, and then the other.
-    assert sum(map(int, re.findall(r"room for (\d+) actors more: they join", output))) == 2, output
+    assert sum(map(int, re.findall(r"room for (\d+) more actors: they join", output))) == 2, output
 
 
 def test_a_cluster_without_a_worker_is_asked_for_as_much_as_there_is_to_do(tmp_path):

@@ -105,7 +105,7 @@ def test_each_way_that_a_run_can_be_damaged_is_named(store, look, harm):
         named = "plan.json: is missing"
         store.delete("plan.json")
     if harm == "manifest":
-        named = "its shards are not those of plan.json"
+        named = "its shards differ from those of plan.json"
         store.delete(keys[0])
         store.delete(keys[1])
         del manifest["parts"][0]
@@ -129,7 +129,7 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(store, look):
 
 
 def test_what_is_no_run_is_refused_with_the_remedy(root, look):
-    with pytest.raises(ConfigError, match="output=.*holds no run; name what jobs.classify had as output"):
+    with pytest.raises(ConfigError, match="output=.*holds no run; name the output of jobs.classify"):
         look()
     with pytest.raises(ConfigError, match="output=.*is the place of many nights"):
         look(f"output='{root}/dt={{date}}'")

@@ -195,7 +195,7 @@ def test_what_is_told_of_failed_shards_is_what_can_help():
     queue.fail(queue.take("a", 0), "a", "0: a page's checksum is wrong", final=True)
     queue.fail(queue.take("a", 0), "a", "RuntimeError: x")
     told = _describe(queue.failed, queue.final, 7, "out")
-    assert "; run again for the others; 1 could not be read when they were planned: mend their objects" in told
-    assert "1 fail again as they are: do what each says, or mend their objects and start a new run" in told
+    assert "; run again for the others; 1 could not be read when they were planned: repair their objects" in told
+    assert "1 fail again as they are: follow each one's reason, or repair their objects and start a new run" in told
     assert "; then run again:" in _describe({crashed: "RuntimeError: x (tried 1 times)"}, 0, 7, "out")
     assert "run again" not in _describe({damaged: "0: a page's checksum is wrong"}, 1, 7, "out")

@@ -126,7 +126,7 @@ def test_partitions_of_a_delta_table_are_inputs_and_their_columns_can_be_kept_or
     assert [row["shop"] for row in read(f"{day}/shop=7", Columns(id="shop", message="dt"))] == ["7"]
     with pytest.raises(ConfigError, match="partitioned by .*'dt', 'shop'.*not by 'id'"):
         list_input(f"{tmp_path}/log/id=1")
-    with pytest.raises(ConfigError, match="no such row at version 0"):
+    with pytest.raises(ConfigError, match="no rows there at version 0"):
         list_input(f"{tmp_path}/log/dt=2026-11-25")
 
 
@@ -202,12 +202,12 @@ def test_a_version_that_is_not_there_is_refused_by_name(log):
     log.write(tables.rows(0, 2))
     with pytest.raises(ConfigError, match="input_version=77: .*(no such snapshot|name a version that the table still has)"):
         list_input(log.uri, version=77)
-    with pytest.raises(ConfigError, match="input_pattern='part-.*says itself which files count; use null"):
+    with pytest.raises(ConfigError, match="input_pattern='part-.*lists its own files; use null"):
         list_input(log.uri, pattern="part-*")
 
 
 def test_files_have_no_versions(tmp_path):
-    with pytest.raises(ConfigError, match="input_version=3: .* is no table"):
+    with pytest.raises(ConfigError, match="input_version=3: .* is not a table"):
         list_input(str(tmp_path), version=3)
 
 
