@@ -29,8 +29,8 @@ from jobs.caching import label_cache, tending
 from jobs.choice import serving
 from jobs.nodes import room
 
-# Messages a second to expect at least: of a CPU with a language model (docs/engines.md: 4 to 13) or a linear classifier
-# (docs/labels.md), and of a GPU, which is a guess until one is measured. They size shards, nothing else.
+# Low estimates of the messages per second of a CPU and a GPU with a language model (docs/benchmarks.md, "Sizing"), and of a CPU
+# with a linear classifier (docs/labels.md). They only decide the size of shards.
 CPU_RATE, GPU_RATE = 8.0, 500.0
 LINEAR_RATE = {SVM: 1_000.0, EMBEDDING: 100.0}
 

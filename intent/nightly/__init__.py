@@ -1,5 +1,6 @@
-"""Do what surrounds a run every night.
+"""Do the steps around a nightly run.
 
-`addresses.py` finds the night's addresses and `arrival.py` waits for its input. `gate.py` compares the run with the last ones,
-`promotion.py` publishes it to its readers if it is within limits, and `journal.py` and `pages.py` keep its history.
+`addresses.py` fills in the addresses for a date, and `arrival.py` waits for the input. `gate.py` compares the run with the last
+ones, `promotion.py` publishes it to its readers if it is within its limits, and `journal.py` and `pages.py` keep its history.
+Knows nothing of Ray or Hydra.
 """

@@ -1,7 +1,7 @@
-"""Find the addresses of a nightly run: an address with placeholders for the date and, in the input, for the hours.
+"""Fill the placeholders of a nightly run's addresses: the date and, in the input, the hours.
 
     s3://shop/log/dt={date}                              {date} is 2026-11-23
-    s3://shop/log/{year}/{month}/{day}/{hour}            as Firehose lays out folders: each of the 24 hours of the night
+    s3://shop/log/{year}/{month}/{day}/{hour}            the folders of Amazon Data Firehose: all 24 hours of the date
     s3://shop/log/year={year}/month={month:d}            :d without leading zeros
     s3://shop/log/dt={date+1d}, .../{day-2h}/{hour-2h}   days or hours later or earlier, the same in the whole address
 
@@ -24,34 +24,35 @@ HOURS = 24
 
 @dataclass(frozen=True)
 class Place:
-    """The address of the configuration value `field`. Raises ConfigError unless each night has its own place."""
+    """An address with placeholders, from the setting `field`. Raises ConfigError unless each date has an address of its own."""
 
     field: str
     address: str
 
     def __post_init__(self):
         names, offsets = {hole["name"] for hole in self._holes}, {hole["offset"] for hole in self._holes}
-        strange = [found[0] for found in ANY_HOLE.finditer(self.address) if not HOLE.fullmatch(found[0])]
-        if strange or any(hole["plain"] and hole["name"] == "date" for hole in self._holes):
-            self._refuse(f"{(strange or ['{date:d}'])[0]} is none of {{{'}, {'.join(FORMATS)}}}, as {{day+1d}} or {{month:d}}")
+        unknown = [match[0] for match in ANY_HOLE.finditer(self.address) if not HOLE.fullmatch(match[0])]
+        if unknown or any(hole["plain"] and hole["name"] == "date" for hole in self._holes):
+            self._refuse(f"{(unknown or ['{date:d}'])[0]} is none of {{{'}, {'.join(FORMATS)}}}, as {{day+1d}} or {{month:d}}")
         if "date" not in names and not {"year", "month", "day"} <= names:
-            self._refuse("must hold {date}, or {year}, {month} and {day}, so that each night has a place of its own")
+            self._refuse("must hold {date}, or {year}, {month} and {day}, so that each nightly run has its own address")
         if len(offsets) > 1:
-            self._refuse("moves its parts by different times; give each the same, such as {day-2h} and {hour-2h}")
+            self._refuse("has placeholders with different offsets; use one offset for all, such as {day-2h} and {hour-2h}")
         if "hour" not in names and any(offset and offset.endswith("h") for offset in offsets):
-            self._refuse("moves by hours without {hour}; move by days, such as {date-1d}, or name the {hour}")
+            self._refuse("has an offset in hours without {hour}; use days, such as {date-1d}, or add {hour}")
 
     @property
     def stem(self) -> str:
-        """Return the folder that contains the places of all nights."""
+        """Return the folder that contains the addresses of all dates."""
         return self.address.partition("{")[0].rpartition("/")[0]
 
     @property
     def has_hours(self) -> bool:
+        """Return whether the address has the placeholder {hour}."""
         return any(hole["name"] == "hour" for hole in self._holes)
 
     def of(self, night: date) -> list[str]:
-        """Return the addresses of a night: one, or one for each of its hours."""
+        """Return the addresses for a date: one, or one for each hour."""
         start = datetime.combine(night, time())
         return [self._at(start + timedelta(hours=hour)) for hour in range(HOURS if self.has_hours else 1)]
 
@@ -73,8 +74,8 @@ class Place:
 
 
 def output_place(address: str) -> Place:
-    """Return the place of an output. Raises ConfigError if a night would have several places."""
+    """Return an output's place. Raises ConfigError if a date would have several addresses."""
     place = Place("output", address)
     if place.has_hours:
-        raise ConfigError("output", address, "holds {hour}, but a night has one output; leave it out")
+        raise ConfigError("output", address, "has {hour}, but a nightly run has one output; leave {hour} out")
     return place

@@ -1,4 +1,4 @@
-"""Wait for a nightly run's input: the sender of the log writes one object, its marker, last. Knows a store and a clock."""
+"""Wait for a nightly run's input. The sender of the log writes a marker object last. Knows a store and a clock."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from intent.errors import NotArrived
 from intent.storage import Store
 
-# Check often at first, so that a test or an almost complete log costs little; then once a minute.
+# Check often at first, so that an almost complete log is soon seen, and then once a minute.
 FIRST_SECONDS, MOST_SECONDS = 1.0, 60.0
 
 
@@ -19,7 +19,7 @@ def wait(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return once `store` has `key`. Checks at least once, and until `deadline` (seconds since 1970). Raises NotArrived."""
+    """Wait until `store` has `key`. Raises NotArrived at `deadline`, in Unix time, after at least one check."""
     pause, until = FIRST_SECONDS, f"{datetime.fromtimestamp(deadline, UTC):%Y-%m-%d %H:%M} UTC"
     while store.stat(key) is None:
         left = deadline - clock()

@@ -7,12 +7,12 @@ from intent.errors import require
 
 @dataclass
 class GateConfig:
-    """The limits of a nightly run, against the last `nights` accepted ones. A run over any limit is not published.
+    """The limits of a nightly run, which is compared with the last `nights` accepted ones. A run over a limit is not published.
 
-    `rejected`, `abstained`: the largest share of all rows. `change`: the largest difference of a share from its mean.
-    `distance`: the largest distance of the distribution of a slot's values (Jensen-Shannon, in [0, 1]). `language`: a kept
-    column by which distributions are also compared. `gold`: a file of messages labelled by hand, of which every variant must
-    get the share `agreement` right. `accept`: publish this run even if it is over a limit.
+    `rejected`, `abstained`: the largest share of all rows. `change`: the largest difference of a share from its mean in the
+    last runs. `distance`: the largest Jensen-Shannon distance, in [0, 1], of a slot's values from those of the last runs.
+    `language`: a kept column; the values are also compared for each of its languages. `gold`: a file of messages labeled by
+    hand, of which every variant must get the share `agreement` right. `accept`: publish this run even if it is over a limit.
     """
 
     nights: int = 7
@@ -28,4 +28,4 @@ class GateConfig:
     def __post_init__(self):
         for name in ("rejected", "abstained", "change", "distance", "agreement"):
             require(0 <= getattr(self, name) <= 1, f"gate.{name}", getattr(self, name), "use a share or distance in [0, 1]")
-        require(self.nights >= 0, "gate.nights", self.nights, "use 0 to compare with no other night, or more")
+        require(self.nights >= 0, "gate.nights", self.nights, "use 0 to compare with no earlier run, or more")

@@ -1,4 +1,4 @@
-"""Compare a labelled run with the last ones. This shows what no single row shows, such as `none` for half of the messages.
+"""Compare a labelled run with the last ones. This finds faults that no single row shows, such as `none` for half of the rows.
 
 Knows parts and Arrow; nothing of Ray, stores, dates or pages.
 """
@@ -34,11 +34,11 @@ Z = 3.09
 
 @dataclass(frozen=True)
 class Profile:
-    """The profile of a nightly run. `of`: the fingerprint of what was counted. `shares`: of all rows, in [0, 1].
+    """Statistics of a nightly run. `night`: its date. `of`: the fingerprint of the parts and settings. `shares`: of all rows.
 
-    `mixes`: how often each value is answered, per slot, and per slot and language if a column names the language. For lists
-    they count items, and one more counts messages by their number of items. `gold`: the share of the gold set that each variant
-    gets right. `findings`: why the run is outside its limits.
+    `mixes`: the counts of each value, by slot, and by slot and language if a column gives the language. If intents are lists,
+    they count items, and one more mix counts messages by their number of items. `gold`: the share of the gold set that each
+    variant gets right. `findings`: the limits that the run is over. Shares are in [0, 1].
     """
 
     night: str
@@ -57,7 +57,9 @@ class Profile:
 
 
 def profile_run(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Profile:
-    """Make a run's profile from the `count` of each of its parts. Its gold and findings are still unknown."""
+    """Return a run's profile, without gold and findings. `night`: its date. `of`: see `Profile`. `counts`: `count` of each
+    part.
+    """
     slots = _named_slots(schema)
     if schema.repeat > 1:
         mixes = _mixes(_summed(counts), [*slots, ITEMS])
@@ -70,7 +72,7 @@ def profile_run(night: str, of: str, counts: Iterable[pa.Table], schema: IntentS
 
 
 def count(part: bytes, schema: IntentSchema, language: str | None) -> pa.Table:
-    """Count how often a labelled part has each intent, per language if a column names it. Raises ConfigError if that column is
+    """Count the intents of a labelled part, by language if there is a column `language`. Raises ConfigError if that column is
     not text.
     """
     slots = _named_slots(schema)
@@ -99,13 +101,14 @@ def _named_slots(schema: IntentSchema) -> list[str]:
 
 
 def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the log's own names for languages, as bytes. They may be anything, and a wrong column may have as many as there
-    are rows.
+    """Return the column's words as bytes, with all but the MOST_LANGUAGES most frequent as OTHERS.
+
+    A log may hold any bytes, and a wrong column may have as many words as rows.
     """
     try:
         words = column.cast(pa.string()).cast(pa.binary())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise ConfigError("gate.language", str(column.type), "the column does not hold words; name another") from None
+        raise ConfigError("gate.language", str(column.type), "the column does not hold text; name another") from None
     counts = words.value_counts()
     if len(counts) <= MOST_LANGUAGES:
         return words
@@ -114,7 +117,7 @@ def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _summed(counts: Iterable[pa.Table]) -> pa.Table:
-    """Add up counts as they come, so that many parts take no more memory than a few."""
+    """Add up counts, MOST_COUNTS at a time, so that many parts need no more memory than a few."""
     held: list[pa.Table] = []
     for table in counts:
         held.append(table)
@@ -154,14 +157,14 @@ def _name(word: bytes | None) -> str:
     return (normalize(word.decode(errors="replace"))[:MOST_LETTERS] if word else "") or NO_LANGUAGE
 
 
-def findings(night: Profile, last: Sequence[Profile], limits: GateConfig) -> list[str]:
-    """Describe every limit that the run `night` is over. Without `last` runs, only the limits that need none apply."""
-    rows, shares = night.summary.rows, night.shares
+def findings(run: Profile, last: Sequence[Profile], limits: GateConfig) -> list[str]:
+    """Describe every limit that `run` is over. Without `last` runs, only the limits that need no comparison apply."""
+    rows, shares = run.summary.rows, run.shares
     found = [] if rows else ["it has no rows"]
     for name, most in (("rejected", limits.rejected), ("abstained", limits.abstained)):
         if shares[name] > most:
             found.append(f"{name} is {shares[name]:.1%} of all rows, over gate.{name}={most}")
-    for variant, right in night.gold.items():
+    for variant, right in run.gold.items():
         if right < limits.agreement:
             found.append(f"{variant} gets {right:.1%} of the gold set right, under gate.agreement={limits.agreement}")
     if not last or not rows:
@@ -171,11 +174,13 @@ def findings(night: Profile, last: Sequence[Profile], limits: GateConfig) -> lis
         usual = sum(profile.shares[name] for profile in last) / len(last)
         if abs(share - usual) > limits.change + noise_of_share(share, rows, usual, before):
             found.append(f"{name} is {share:.1%} of all rows, usually {usual:.1%}: more than gate.change={limits.change} apart")
-    for name, mix in night.mixes.items():
+    for name, mix in run.mixes.items():
         usual = total(profile.mixes.get(name, {}) for profile in last)
         if usual and mix and (far := distance(mix, usual)) > limits.distance + (chance := noise(mix, usual)):
-            said = f"the mix of {name} is {far:.2f} from the last nights'"
-            found.append(f"{said}, over gate.distance={limits.distance} and {chance:.2f} for chance; {_most_moved(mix, usual)}")
+            moved = f"the mix of {name} is {far:.2f} from the last nights'"
+            found.append(
+                f"{moved}, over gate.distance={limits.distance} and {chance:.2f} for chance; {_most_moved(mix, usual)}"
+            )
     return found
 
 
@@ -186,6 +191,7 @@ def _most_moved(mix: Mapping[str, int], usual: Mapping[str, int]) -> str:
 
 
 def total(mixes: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add up mixes."""
     counts: Counter[str] = Counter()
     for mix in mixes:
         counts.update(mix)
@@ -193,6 +199,7 @@ def total(mixes: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def shares_of(mix: Mapping[str, int]) -> dict[str, float]:
+    """Return the share of each value of a mix."""
     rows = sum(mix.values())
     return {key: count / rows for key, count in mix.items()}
 
@@ -214,7 +221,7 @@ def _divergence(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def noise(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """Return the distance that two samples of one distribution, of these sizes, stay under in 99.9 % of cases.
+    """Return the distance under which two samples of one distribution, of these sizes, stay in 99.9 % of cases.
 
     Their divergence is a scaled chi-square (Lin 1991). Its quantile is approximated as by Wilson and Hilferty (1931).
     """
@@ -226,6 +233,9 @@ def noise(one: Mapping[str, int], other: Mapping[str, int]) -> float:
 
 
 def noise_of_share(share: float, rows: int, usual: float, before: int) -> float:
-    """Return the difference that two samples' shares stay under in 99.9 % of cases, by the normal approximation."""
+    """Return the difference under which the shares of two samples stay in 99.9 % of cases, by the normal approximation.
+
+    `share` of `rows`: this run. `usual` of `before`: the last runs.
+    """
     pooled = (share * rows + usual * before) / max(1, rows + before)
     return float(Z * np.sqrt(pooled * (1 - pooled) * (1 / max(1, rows) + 1 / max(1, before))))

@@ -1,4 +1,4 @@
-"""Keep the history of one output's nightly runs, apart from the output: profiles, pages, and labels that no reader may see yet.
+"""Keep the history of an output's nightly runs, apart from the output: profiles, pages, and labels that are not published.
 
     portraits/<date>.json          the profile of every run that was labelled
     <date>.html, index.html         one page per run, and one of all runs
@@ -18,30 +18,29 @@ from intent.run.ledger import MANIFEST, PLAN
 from intent.run.progress import Summary
 from intent.storage import Store
 
-# The folder is called as in journals of earlier versions.
+# Earlier versions named the folder of profiles "portraits", and their journals must stay readable.
 PROFILES, STAGED, INDEX = "portraits", "staged", "index.html"
 MOST_NIGHTS = 92
 
 
 @dataclass(frozen=True)
 class Journal:
-    """`below`: opens the store of a subfolder. `output`: opens the store that a date's readers read."""
+    """The journal in `store`. `below`: opens a subfolder of it. `output`: opens the store that readers of a date use."""
 
     store: Store
     below: Callable[[str], Store]
     output: Callable[[str], Store]
 
     def staged(self, day: str, run: str) -> Store:
-        """Return where the run with this fingerprint labels. Another model or input has another place, so it finds no
-        leftovers.
+        """Return the store into which a run labels. `run`: its fingerprint, so that each model and input gets
+        its own folder.
         """
         return self.below(f"{STAGED}/{day}/{run}")
 
     def begun(self, day: str, accept: bool = False) -> list[Store]:
-        """Return where runs of this date were planned. A finished run that was quarantined is left out unless it is to be
-        accepted.
+        """Return the stores of this date's planned runs, so that a run can continue with their models and table version.
 
-        Other variants may have been selected since. A finished run that was not judged yet continues.
+        Leaves out a quarantined run unless `accept` is set, because better variants may have been selected since.
         """
         keys, profile = {blob.key for blob in self.store.list(f"{STAGED}/{day}/")}, self.profile(day)
         quarantined = bool(profile and profile.findings)
@@ -49,13 +48,16 @@ class Journal:
         return [self.below(run) for run in runs if accept or not (quarantined and f"{run}/{MANIFEST}" in keys)]
 
     def accepted(self, day: str) -> bool:
+        """Return whether the run of this date is published."""
         return self.output(day).stat(MANIFEST) is not None
 
     def keep(self, profile: Profile) -> None:
+        """Store a run's profile."""
         text = json.dumps(asdict(profile), ensure_ascii=False, indent=1)
         self.store.put(f"{PROFILES}/{profile.night}.json", text.encode())
 
     def profile(self, day: str) -> Profile | None:
+        """Return the profile of this date's run, or None."""
         try:
             fields = json.loads(self.store.read(f"{PROFILES}/{day}.json"))
         except FileNotFoundError:
@@ -68,7 +70,7 @@ class Journal:
         return sorted(key.removeprefix(f"{PROFILES}/").removesuffix(".json") for key in keys)
 
     def last(self, day: str, count: int) -> list[Profile]:
-        """Return the `count` last accepted runs before `day`, oldest first."""
+        """Return the profiles of the `count` last accepted runs before `day`, oldest first."""
         found: list[Profile] = []
         for earlier in reversed([known for known in self.days() if known < day]):
             if len(found) == count:
@@ -78,7 +80,9 @@ class Journal:
         return found
 
     def clear(self, day: str) -> None:
-        """Delete the staged copy of an accepted run: first the manifest, then the parts that it lists."""
+        """Delete the staged copy of an accepted run. The manifest goes first, so that no reader takes the
+        rest for a whole run.
+        """
         keys = sorted((blob.key for blob in self.store.list(f"{STAGED}/{day}/")), key=lambda key: not key.endswith(MANIFEST))
         manifests = [key for key in keys if key.endswith(MANIFEST)]
         for key in manifests:
@@ -87,14 +91,16 @@ class Journal:
             list(pool.map(self.store.delete, keys[len(manifests) :]))
 
     def draw(self, day: str, last: int) -> str:
-        """Make the page of the run and the page of all runs from what is stored. Returns the run's URI."""
+        """Write the page of this date's run and the page of all runs, from their profiles. Returns the URI of
+        the run's page.
+        """
         days = self.days()[-MOST_NIGHTS:]
         if not days:
             return self.store.uri
         with ThreadPoolExecutor(self.store.parallel) as pool:
-            nights = [night for night in pool.map(self.profile, days) if night]
+            profiles = [profile for profile in pool.map(self.profile, days) if profile]
             accepted = {day for day, done in zip(days, pool.map(self.accepted, days), strict=True) if done}
-        self.store.put(INDEX, pages.trend_page(nights, accepted).encode())
-        if night := self.profile(day):
-            self.store.put(f"{day}.html", pages.nightly_run_page(night, self.last(day, last), self.accepted(day)).encode())
+        self.store.put(INDEX, pages.trend_page(profiles, accepted).encode())
+        if profile := self.profile(day):
+            self.store.put(f"{day}.html", pages.nightly_run_page(profile, self.last(day, last), self.accepted(day)).encode())
         return f"{self.store.uri}/{day}.html"

@@ -1,6 +1,6 @@
-"""Compute the values on the pages of one nightly run, all nightly runs, and a single run.
+"""Compute the values on three pages: one nightly run, all nightly runs, and any other run.
 
-The templates beside this module lay the pages out, without scripts or outside resources.
+The templates beside this module lay the pages out, without scripts or external resources.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ MEAN_ITEMS = "mean items a message"
 
 @dataclass(frozen=True)
 class Bar:
-    """A value's `share`, and its `usual` share in the last runs if there are any. `widths`: of both, in percent."""
+    """A value's `share`, and its `usual` share in the last runs if there are any. `widths`: of their bars, in percent."""
 
     name: str
     share: float
@@ -39,7 +39,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Dot:
-    """A night on a line: its place in pixels, its value as text, and its state."""
+    """A nightly run on a line: its position in pixels, its date, its value as text, and its state."""
 
     x: float
     y: float
@@ -50,7 +50,9 @@ class Dot:
 
 @dataclass(frozen=True)
 class Lines:
-    """Dots by the name of their line; "" if there is only one. `least`, `most`: the ends of the axis, as text."""
+    """A chart of dots, by the name of their line; "" if there is only one line. `least`, `most`: the ends of
+    the axis, as text.
+    """
 
     title: str
     least: str
@@ -86,7 +88,7 @@ def nightly_run_page(night: Profile, last: Sequence[Profile], accepted: bool) ->
 
 
 def trend_page(nights: Sequence[Profile], accepted: Collection[str]) -> str:
-    """Render all `nights`, oldest first. Those with a date in `accepted` are published."""
+    """Render all nightly runs, oldest first. `accepted`: the dates of those that are published."""
     kinds = {night.night: state(night, night.night in accepted) for night in nights}
     newest = nights[-1]
     charts = [_lines("rows", nights, kinds, {"": [float(night.summary.rows) for night in nights]}, "{:,.0f}")]
@@ -120,9 +122,7 @@ def trend_page(nights: Sequence[Profile], accepted: Collection[str]) -> str:
 
 
 def run_page(found: Inspection) -> str:
-    """Render one run: whether it is whole, its counts, its confidence, its slowest shards, and what was rejected or
-    given up.
-    """
+    """Render one run: its state, counts, confidence, slowest shards, reasons of rejection, and failed shards."""
     rows = max(1, found.counts["rows"])
     counts = [(name, f"{count:,}", f"{count / rows:.2%}") for name, count in found.counts.items()]
     counts += [(f"rows by {name}", f"{count:,}", f"{count / rows:.2%}") for name, count in found.variants.items()]
@@ -151,13 +151,14 @@ def _histogram(title: str, bins: Sequence[int]) -> Bars:
 
 
 def state(night: Profile, accepted: bool) -> str:
+    """Return the state of a nightly run, as its pages show it."""
     if accepted:
         return "accepted by hand" if night.findings else "accepted"
     return "quarantined" if night.findings else "unfinished"
 
 
 def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> Bars:
-    """Return the most frequent values: this run's share above the last runs' share."""
+    """Return bars of the most frequent values, with this run's share above that of the last runs."""
     now, before = shares_of(mix), shares_of(usual)
     every = sorted({*now, *before}, key=lambda key: (-max(now.get(key, 0), before.get(key, 0)), key))
     most = max([*now.values(), *before.values()], default=1)
@@ -176,7 +177,7 @@ def _lines(
     series: Mapping[str, Sequence[float | None]],
     form: str = "{:.1%}",
 ) -> Lines:
-    """Return one line per series over the dates. None is a date without a value."""
+    """Return one line per series over the dates. A value of None has no dot."""
     days = [date.fromisoformat(night.night).toordinal() for night in nights]
     most = max((value for values in series.values() for value in values if value is not None), default=0) or 1
     across = Scale(days[0], max(days[0] + 1, days[-1]), FRAME.left + 5, FRAME.right - 5)

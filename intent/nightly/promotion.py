@@ -1,4 +1,4 @@
-"""Label a nightly run where no reader looks, and publish it to its readers if it is within limits.
+"""Label a nightly run into a staging folder, and publish it to its readers if it is within its limits.
 
 Knows the journal, the gate and the ledger; nothing of Ray, dates or the command line.
 """
@@ -23,8 +23,10 @@ from intent.task.schema import IntentSchema
 
 @dataclass(frozen=True)
 class Examination:
-    """How a nightly run is judged. `gold`: returns the share of the gold set that each variant gets right. `of`: names that
-    gold set.
+    """The limits of a nightly run and how to measure it. `gold`: returns the share of the gold set that each variant gets
+    right.
+
+    `of`: the fingerprint of that gold set.
     """
 
     schema: IntentSchema
@@ -42,14 +44,14 @@ def promote(
     learn: Callable[[str], object] = lambda place: None,
     publication: Publication | None = None,
 ) -> Summary:
-    """Complete the nightly run of `day`, from wherever an earlier try stopped.
+    """Complete the nightly run of `day`, from the point where an earlier try stopped.
 
-    `label`: labels the log into the given place, once. `learn`: called with that place once the run is accepted; a run outside
-    its limits must teach the label cache nothing. `publication`: where the labels go beside the output: to a branch before the
-    run is judged, if the target has branches, and then to all readers.
+    `label`: labels the log into the store at the given URI. `learn`: adds the labels at that URI to the label cache; it is
+    called only for an accepted run. `publication`: a second target of the labels. They go to a branch of it before the run is
+    judged, if it has branches, and to all of its readers once the run is accepted.
 
-    Raises Quarantined if the run is outside its limits, ConfigError if a run that was never labelled is to be accepted, and
-    what `label` raises.
+    Raises Quarantined if the run is outside its limits, ConfigError if gate.accept is set but the run was never labelled,
+    ManifestLost if another driver finished first, and the errors of `label`.
     """
     output = journal.output(day)
     ledger = Ledger(output, run)
@@ -63,7 +65,7 @@ def promote(
         return Summary(**manifest["summary"] | {"already_done": True})
     staged = journal.staged(day, run.fingerprint)
     if exam.limits.accept and not staged.stat(MANIFEST):
-        remedy = "there is no night of these models and this input that was judged; run the same command without it first"
+        remedy = "no nightly run of these models and this input was judged; run the same command without it first"
         raise ConfigError("gate.accept", True, remedy)
     label(staged.uri)
     try:
@@ -74,7 +76,7 @@ def promote(
             raise Quarantined(_describe(profile, staged, journal.draw(day, exam.limits.nights), branch))
         summary = publish(labelled, output)
     except (ManifestLost, FileNotFoundError) as error:
-        # Another driver is publishing the same night and may have deleted the staged copy.
+        # Another driver is publishing the same run and may have deleted the staged copy.
         if not journal.accepted(day):
             raise
         learn(staged.uri)
@@ -88,9 +90,9 @@ def promote(
 
 
 def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Profile:
-    """Return the run's profile with its findings, and store it. Counts again only if the parts or the settings changed."""
+    """Return the run's profile with its findings, and store it. Counts the parts again only if they or the settings changed."""
     language = exam.limits.language
-    # If the staged folder was deleted and the night labelled again, it has other parts.
+    # If the staged folder was deleted and the log labelled again, the parts differ.
     parts = [entry["sha256"] for entry in staged.parts.values()]
     of = fingerprint([staged.ledger.run.fingerprint, language, exam.of, parts])
     profile = journal.profile(day)
@@ -105,10 +107,10 @@ def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Prof
 
 
 def publish(staged: Staged, output: Store) -> Summary:
-    """Copy a labelled run to where readers look, by the same protocol: parts by conditional writes, the manifest last.
+    """Copy a labelled run to its output, by the protocol of every run: parts by conditional writes, the manifest last.
 
-    The summary describes the parts that are there. A part of an earlier try stays, and may have other counts than the staged
-    one. Raises CorruptData, StoreUnfit or ManifestLost.
+    Returns the summary of the parts in the output. A part of an earlier try stays, and its counts may differ from the staged
+    part's. Raises CorruptData, StoreUnfit or ManifestLost.
     """
     here = Ledger(output, staged.ledger.run)
     probe(output)
@@ -118,7 +120,7 @@ def publish(staged: Staged, output: Store) -> Summary:
         part = open_part(data, uri)
         return part.receipt.classified, here.publish(part)
 
-    # Only the staged summary counts what models saw outside parts, such as the most frequent messages.
+    # Only the staged summary counts messages that models saw outside of parts, such as the most frequent ones.
     parts, tally = {}, Tally(classified=staged.summary["classified"])
     for classified, part in staged.map(copy):
         parts[part.receipt.shard] = part
@@ -130,7 +132,7 @@ def publish(staged: Staged, output: Store) -> Summary:
 
 
 def _timed(summary: Summary, labelling: dict) -> Summary:
-    """Use the times of the labelling, not of the copying, and add the messages that were asked again outside parts."""
+    """Replace the times of copying by those of labelling, and the counts of messages asked again, which parts lack."""
     rates = {name: entry["rows_per_second"] for name, entry in labelling["variants"].items()}
     variants = {name: entry | {"rows_per_second": rates.get(name, 0.0)} for name, entry in summary.variants.items()}
     asked = {name: labelling.get(name, 0) for name in ("asked_again", "agreed")}
@@ -138,7 +140,7 @@ def _timed(summary: Summary, labelling: dict) -> Summary:
 
 
 def finish(journal: Journal, day: str, limits: GateConfig) -> None:
-    """Do the rest once a run is accepted. Repeating it changes nothing."""
+    """Clear the staged copy and draw the pages, once a run is accepted. May be repeated."""
     journal.clear(day)
     journal.draw(day, limits.nights)
 
@@ -147,6 +149,6 @@ def _describe(profile: Profile, staged: Store, page: str, branch: str) -> str:
     reasons = "\n".join(f"  - {finding}" for finding in profile.findings)
     return (
         f"outside its limits:\n{reasons}\n"
-        f"it is not published: its labels are in {staged.uri}{f' and in {branch}' if branch else ''}, its page is {page}\n"
+        f"it is not published; its labels are in {staged.uri}{f' and in {branch}' if branch else ''}, its page is {page}\n"
         f"to accept it as it is, run the same command with date={profile.night} gate.accept=true"
     )

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from intent.retrieve.cells import Cells, means, nearest
 from intent.retrieve.retriever import Retriever
 
-# docs/catalogs.md derives these from the cost of prompts.
+# docs/benchmarks.md, "Tokens and time", derives these from the cost of prompts.
 CORE, BORDER = 160, 40
 # A shelf can borrow from the NEIGHBORS nearest products of each of its own, if their cosine is at least SIMILAR.
 NEIGHBORS, SIMILAR = 6, 0.7

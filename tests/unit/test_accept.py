@@ -151,7 +151,7 @@ def test_a_quarantined_night_can_be_accepted_as_it_is_and_then_counts_among_the_
     with pytest.raises(Quarantined):
         shop.night(WED)
     seen, other = len(shop.seen), replace(shop, identity=replace(nights.IDENTITY, models={"rule": "2"}))
-    with pytest.raises(ConfigError, match=r"gate\.accept=True: there is no night of these models"):
+    with pytest.raises(ConfigError, match=r"gate\.accept=True: no nightly run of these models"):
         other.night(WED, accept=True)
     shop.night(WED, accept=True)
     assert len(shop.seen) == seen

@@ -155,7 +155,7 @@ def test_the_page_shows_the_same_and_runs_nothing(store, root, look, tmp_path):
     parser.feed(text)
     shown = " ".join(words)
     for said in (
-        "every part is as its manifest says",
+        "every part matches its manifest",
         "log-1.parquet from row 0",
         "null message",
         "confidence of ok rows",

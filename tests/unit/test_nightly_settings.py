@@ -87,8 +87,8 @@ def test_a_nights_place_is_named_by_its_date_and_hours(address, night):
         ("s3://b/{date+1}", "{date+1} is none of {date}"),
         ("s3://b/{date:d}", "{date:d} is none of"),
         ("s3://b/{date", "{date is none of"),
-        ("s3://b/{year}/{month-1d}/{day-1d}", "moves its parts by different times"),
-        ("s3://b/{date-2h}", "moves by hours without {hour}"),
+        ("s3://b/{year}/{month-1d}/{day-1d}", "has placeholders with different offsets"),
+        ("s3://b/{date-2h}", "has an offset in hours without {hour}"),
     ],
 )
 def test_a_place_that_cannot_be_meant_is_refused(address, said):
@@ -98,7 +98,7 @@ def test_a_place_that_cannot_be_meant_is_refused(address, said):
 
 
 def test_a_night_has_one_output():
-    with pytest.raises(ConfigError, match="output='/labels/{date}/{hour}': holds {hour}, but a night has one output"):
+    with pytest.raises(ConfigError, match="output='/labels/{date}/{hour}': has {hour}, but a nightly run has one output"):
         output_place("/labels/{date}/{hour}")
 
 
