@@ -1,7 +1,7 @@
 """Classify messages with a loaded model.
 
 `automaton.py` builds the valid answers and `decode.py` walks through them, for every engine. `batch.py` runs many messages
-through one forward pass at a time. `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `shelved.py` asks about a
+through one forward pass at a time. `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `shelved.py` handles a
 large catalog, one shelf after the other. `svm.py` and `embedding.py` answer without a language model. `cascade.py` asks the SVM
 before a language model. Knows nothing of shards, Ray or storage.
 """
@@ -16,6 +16,8 @@ from intent.task.schema import Intent
 
 
 class Status(StrEnum):
+    """The outcome for a message."""
+
     OK = "ok"
     ABSTAINED = "abstained"
     REJECTED = "rejected"
@@ -23,11 +25,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a message means. Confidences are in [0, 1].
+    """A classifier's answer to a message. Confidences are in [0, 1].
 
     `confidence`: of the whole intent; for a list, of all its items and of where it ends. `slots`: of each decided slot, in
     order; for a list, of each item. A rejected message has no intent but a `reason`. `variant`: the model that answered, if a
-    classifier has several. `message`: the message that is answered, so that an answer cannot be taken for another message's.
+    classifier has several. `message`: the message itself, by which the caller checks that an answer belongs to its message.
     """
 
     intent: Intent | None
@@ -40,6 +42,8 @@ class Prediction:
 
 
 class Classifier(Protocol):
+    """A loaded model that classifies. `variant`: the name of its variant."""
+
     @property
     def variant(self) -> str: ...
 
@@ -61,7 +65,7 @@ def classify_each(classifier: Classifier, messages: Sequence[str]) -> list[Predi
         raise IntentError(f"{classifier.variant} gave {len(predictions)} predictions for {len(messages)} messages")
     for number, (prediction, message) in enumerate(zip(predictions, messages, strict=True), 1):
         if prediction.message != message:
-            # By number, because logs must not contain messages.
-            said = f"gave the answer of another message for message {number} of {len(messages)}"
-            raise IntentError(f"{classifier.variant} {said}; its labels cannot be trusted, leave it out of engine.variants")
+            # The error gives the number, because logs must not contain messages.
+            fault = f"gave the answer of another message for message {number} of {len(messages)}"
+            raise IntentError(f"{classifier.variant} {fault}; its labels cannot be trusted, leave it out of engine.variants")
     return predictions

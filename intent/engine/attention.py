@@ -1,9 +1,9 @@
-"""Compute attention of many rows behind one shared prefix, whose keys and values are read in place and never copied.
+"""Compute attention of many rows behind one shared prefix, and read the prefix's keys and values in place.
 
 The fed tokens of all rows are concatenated, as if they were one row, so that nothing is padded. Their queries attend to the
 prefix in one product, or in one call of FlashAttention on a GPU (the shared part of Hydragen, Juravsky et al., arXiv
 2402.05099). Each row attends to its own tokens in a call of FlashAttention for rows of different lengths, or in one padded
-product. The two parts are joined by the logsumexps of their scores. A layer with a sliding window keeps only the end of the
+product. The two parts are combined by the logsumexps of their scores. A layer with a sliding window keeps only the end of the
 prefix, and each query sees the part of it that is in its window. Knows nothing of messages.
 """
 
@@ -43,18 +43,18 @@ class Pool:
 
 @dataclass(frozen=True)
 class Behind:
-    """What a forward pass of rows behind a prefix needs to know. Rows here are those that are fed.
+    """The inputs of a forward pass of rows behind a prefix. Only the rows that are fed count as rows.
 
     prefix: by layer, keys and values of the prefix [1, kv heads, kept, size]. A windowed layer keeps the last tokens only.
     length: tokens of the whole prefix.
     own: the keys and values of own tokens.
     positions: int64 [tokens], of the fed tokens behind the prefix, from 0.
     slots: int64 [tokens], where in `own` each is written.
-    starts: int32 [rows + 1], where each row's begin among the fed tokens.
+    starts: int32 [rows + 1], where each row's tokens begin among the fed ones.
     first: int32 [rows + 1], where each row's own tokens begin in `own`.
     used: int32 [rows], how many own tokens each row has, with the fed ones.
     widest, longest: the most fed and the most own tokens of a row.
-    join: `join`, or it compiled.
+    join: the function `join`, compiled or not.
     """
 
     prefix: Sequence["KeysValues"]
@@ -70,8 +70,9 @@ class Behind:
     join: Callable
 
     def hidden_prefix(self, window: int | None, kept: int) -> "torch.Tensor | None":
-        """Return, as bool [tokens, kept], which of the prefix's last `kept` tokens each token does not see; None if it sees
-        all.
+        """Return, as bool [tokens, kept], which of the prefix's last `kept` tokens each token does not see.
+
+        Returns None if each token sees all of them.
         """
         import torch
 
@@ -81,7 +82,7 @@ class Behind:
 
     @cached_property
     def padded(self) -> "torch.Tensor":
-        """The fed tokens by row, int64 [rows, widest]. After the end of a row come other rows' tokens."""
+        """Return the indices of each row's fed tokens, int64 [rows, widest]. Indices beyond a row's end are of other rows."""
         import torch
 
         columns = torch.arange(self.widest, device=self.starts.device)
@@ -89,7 +90,7 @@ class Behind:
 
     @cached_property
     def unpadded(self) -> "torch.Tensor":
-        """The index of each fed token in the flattened `padded`, int64 [tokens]."""
+        """Return the index of each fed token in the flattened `padded`, int64 [tokens]."""
         import torch
 
         counts = (self.starts[1:] - self.starts[:-1]).long()
@@ -98,12 +99,12 @@ class Behind:
 
 
 def install(model) -> None:
-    """Make a transformers model accept `behind=` in its forward pass: what all rows are behind."""
+    """Make a transformers model accept a `Behind` as `behind=` in its forward pass."""
     import torch
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    # A compiled layer calls it uncompiled: what it writes belongs to no layer.
+    # It stays uncompiled inside compiled layers, because it writes to the pool that they share.
     AttentionInterface.register(NAME, torch.compiler.disable(behind_prefix))
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
@@ -112,7 +113,7 @@ def install(model) -> None:
 def require_no_cap(module, options: dict) -> None:
     """Raise ConfigError if the model caps its attention scores."""
     if options.get("softcap"):
-        remedy = "caps its attention scores, which shared prefixes do not; use another model"
+        remedy = "caps its attention scores, which shared prefixes do not support; use another model"
         raise ConfigError("model.source", module.config.model_type, remedy)
 
 
@@ -147,10 +148,10 @@ def join(
     own_mass: "torch.Tensor",
     dtype: "torch.dtype",
 ) -> "torch.Tensor":
-    """Join two parts of attention, from their outputs [tokens, heads, size] and their logsumexps [tokens, heads]."""
+    """Combine two parts of attention, from their outputs [tokens, heads, size] and their logsumexps [tokens, heads]."""
     import torch
 
-    # In 16 bits, a share near 1 would leave nothing of the other part.
+    # A share near 1 would round to 1 in 16 bits and drop the other part, so compute in float32.
     share = (prefix_mass - own_mass).sigmoid()[..., None]
     return torch.lerp(of_own.float(), of_prefix.float(), share).to(dtype)
 
@@ -170,9 +171,9 @@ def _flash_prefix(query, key, value, scaling: float, far: None) -> Part:
 
 
 def _dense_prefix(query, key, value, scaling: float, far: "torch.Tensor | None") -> Part:
-    """Do the same as `_flash_prefix`. `far`: bool [tokens, kept], keys that a query does not see."""
+    """Compute what `_flash_prefix` does, in one dense product. `far`: bool [tokens, kept], keys that a query does not see."""
     groups, (tokens, heads, size) = key.shape[1], query.shape
-    # The heads of a group share keys, so they are more queries of the same product.
+    # The heads of a group share keys, so one product takes the queries of all of them.
     asking = query.view(tokens, groups, -1, size).permute(1, 2, 0, 3).reshape(groups, -1, size)
     hidden = None if far is None else far.repeat(heads // groups, 1)[None]
     out, logsumexp, _ = weighted(asking, key[0], value[0], scaling, hidden)
@@ -181,7 +182,9 @@ def _dense_prefix(query, key, value, scaling: float, far: "torch.Tensor | None")
 
 
 def _flash_own(query, keys, values, scaling: float, window: int | None, behind: Behind) -> Part:
-    """Attend from each row to its own tokens in `keys` and `values` [slots, kv heads, size]. Returns as `_flash_prefix`."""
+    """Attend from each row to its own tokens in `keys` and `values` [slots, kv heads, size]. Returns what
+    `_flash_prefix` does.
+    """
     import torch
 
     local = {"window_size_left": window - 1} if window and behind.longest > window else {}
@@ -204,7 +207,7 @@ def _flash_own(query, keys, values, scaling: float, window: int | None, behind: 
 
 
 def _dense_own(query, keys, values, scaling: float, window: int | None, behind: Behind) -> Part:
-    """Do the same as `_flash_own` in one product of all rows, padded to the widest and to the longest."""
+    """Compute what `_flash_own` does, in one product of all rows, padded to the widest and the longest row."""
     import torch
 
     heads, size = query.shape[1:]
@@ -238,7 +241,7 @@ def weighted(
     """Return (attention output, logsumexp of its scores [..., 1] in float32, weights). `hidden`: keys that a query does not
     see.
 
-    A query that sees no key has the lowest possible logsumexp, so it takes nothing from this part.
+    The logsumexp of a query that sees no key is the lowest float32, so `join` gives this part no weight.
     """
     import torch
 

@@ -7,11 +7,11 @@ confidence. Tokens between states are forced and cost no forward pass of their o
 - `json`: the paper's text, `{"action": "add", "product": "Whole Milk 1L", "quantity": 2}` and a newline.
 - `compact`: the decisions alone. Forced tokens are left out. A product is the tokens of its name that distinguish it in this
   catalog. An answer costs one forward pass of one token per decision after the first.
-- `entity_first`: like compact, but the product is decided first. One of its options is "nothing", which ends the answer. So one
-  decision says whether any product fits and which one.
+- `entity_first`: like compact, but the product is decided first. One of its options is "nothing", which ends the answer, so
+  that one decision chooses among the products and none.
 
-If a schema repeats, the automaton is a loop. The slot that is decided first has the end of the list among its options. So one
-decision says whether another item follows and how it begins. After the maximum number of items, nothing is decided.
+If intents are lists, the automaton is a loop. The slot that is decided first has the end of the list among its options, so that
+one decision chooses between the end and the beginnings of another item. After the maximum number of items, the list ends.
 
 Knows token ids and schemas; knows nothing of models.
 """
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 END = -1
 UNDECIDED = -1
-# How JSON writes the empty list, and how it closes a list. The decision about the first item's beginning also chooses the empty
-# list.
+# The JSON text of the empty list, and the end of a list. The decision on the first item's beginning includes the empty list.
 NOTHING, JSON_CLOSE = "none", "]}\n"
 
 _Sequences = list[tuple[int, ...]]
@@ -41,16 +40,16 @@ _Sequences = list[tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Ended:
-    """An option of the slot that is decided first: the first slot has this value, which ends the answer.
+    """An option of the slot that is decided first. It ends the answer and gives the schema's first slot this value.
 
-    The value None is the end of a list.
+    None ends a list.
     """
 
     value: Value | None
 
 
 class Target(NamedTuple):
-    """The answer that a model is trained to give: `tokens`, and the positions of its `decisions` among them.
+    """The answer that a model is trained to give, as `tokens`, and the positions of its `decisions` among them.
 
     `states` and `choices`: for each decision, the automaton's state and the number of its edge.
     """
@@ -62,11 +61,11 @@ class Target(NamedTuple):
 
 
 class Automaton:
-    """States in compressed sparse rows. The edges of state s are `edges(s)`, each with a token, a feed and a next state.
+    """The states and edges, stored in compressed sparse rows. Each edge has a token, a feed and a next state.
 
-    `head`: tokens that are forced before the first decision. An edge's feed is its token and the forced tokens after it.
-    `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the first. `again`: the state
-    after an item of a list, in which the next item begins or the list ends; None without lists.
+    `head`: tokens that are forced before the first decision. `start`: the first state. An edge's feed is its token and the
+    forced tokens after it. `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the
+    first. `again`: the state after an item of a list, in which the next item begins or the list ends; None without lists.
     """
 
     def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", output_format: str):
@@ -75,7 +74,7 @@ class Automaton:
         self.options = [_options(schema, i, slot.domain(catalog), self.order) for i, slot in enumerate(schema.slots)]
         self._slot: list[int] = []
         self._depth: list[int] = []
-        self._said: list[_Sequences] = []
+        self._sequences_at: list[_Sequences] = []
         self._edges: list[tuple[int, int]] = []
         self._token, self._next, self._value, self._feed = [], [], [], []
         self._sequences = [_sequences(schema, i, options, tokenizer, output_format) for i, options in enumerate(self.options)]
@@ -90,36 +89,34 @@ class Automaton:
         self.longest = len(self.head) + item + self.beyond
 
     def _add_slots(self, order: Sequence[int], after: tuple[tuple, int]) -> tuple[tuple, int]:
-        """Add the slots' states, one slot after another. Returns as `_add_slot`."""
+        """Add the states of several slots, last slot first. Returns what `_add_slot` does for the first one."""
         for i in reversed(order):
             after = self._add_slot(i, self._sequences[i], after)
         return after
 
     def _add_loop(self, tokenizer: "Tokenizer") -> tuple[tuple, int]:
-        """Add the states of an item, the last of which lead back to the first. Returns as `_add_slot`."""
+        """Add the states of an item as a loop. Returns what `_add_slot` does for its first slot."""
         first, *rest = self.order
         sequences = self._sequences[first]
         if self.output_format == "json":
-            # Every item but the first is preceded by a separator.
+            # A separator precedes every item but the first.
             sequences = _encode(tokenizer, _json_again(self.schema, self.options[0]))
             self._close = _encode(tokenizer, [JSON_CLOSE])[0]
-        # Nothing is forced here: the end of the list and the next item begin with different characters.
+        # The end of the list and the next item begin with different characters, so no token is forced here.
         self.again = self._add_state(first, 0, sequences)
         item = self._add_slots(rest, ((), self.again))
         self._add_slot(first, sequences, item, self.again)
         return self._add_slot(first, self._sequences[first], item) if self.output_format == "json" else ((), self.again)
 
     def _longest(self, slot: int) -> int:
-        """Return the most tokens of the slot's options: all of them if forced tokens are written too, else those up to the last
-        decision.
-        """
+        """Return the most tokens of the slot's options. Without forced tokens, these end at the last decision."""
         if self.output_format == "json":
-            return max(len(sequence) for said in (self._sequences[slot], *self._begun(slot)) for sequence in said)
+            return max(len(each) for sequences in (self._sequences[slot], *self._begun(slot)) for each in sequences)
         return max((depth + 1 for depth, of in zip(self._depth, self._slot, strict=True) if of == slot), default=0)
 
     def _begun(self, slot: int) -> list["_Sequences"]:
         """Return the tokens of the slot's options where they begin another item of a list."""
-        return [self._said[self.again]] if self.again is not None and self._slot[self.again] == slot else []
+        return [self._sequences_at[self.again]] if self.again is not None and self._slot[self.again] == slot else []
 
     def allowed(self, state: int) -> np.ndarray:
         """Return the token ids of a state's edges, int32."""
@@ -127,6 +124,7 @@ class Automaton:
         return self._tokens[first:stop]
 
     def slot(self, state: int) -> int:
+        """Return the index of the slot that a state decides."""
         return self._slot[state]
 
     def edge(self, state: int, choice: int) -> tuple[tuple[int, ...], int, int]:
@@ -135,8 +133,8 @@ class Automaton:
         return self._feed[edge], self._next[edge], self._value[edge]
 
     def intent(self, chosen: Sequence[int]) -> Intent:
-        """Return the intent for option indexes by slot. A slot that had only one option gets it if the answer
-        reached the slot.
+        """Return the intent for option indexes by slot. A slot with a single option, which needs no decision, gets that option
+        unless the answer ended before it.
         """
         first = self._option(chosen, self.order[0])
         if isinstance(first, Ended):
@@ -170,7 +168,7 @@ class Automaton:
         state, item = self.start, 0
         while state != END:
             slot = self._slot[state]
-            sequence = self._said[state][self.options[slot].index(items[item][slot])]
+            sequence = self._sequences_at[state][self.options[slot].index(items[item][slot])]
             value = UNDECIDED
             depth = self._depth[state]
             while value == UNDECIDED:
@@ -188,7 +186,7 @@ class Automaton:
         return Target(tokens, decisions, states, choices)
 
     def _wanted(self, intent: Intent) -> list[list]:
-        """Return the option of each slot, by item. The end of a list follows its last item."""
+        """Return the option of each slot, by item. A list's last entry is its end."""
         if self.schema.repeat > 1:
             items, ended = items_of(intent), [Ended(None)] * len(self.order)
             if len(items) > self.schema.repeat:
@@ -241,13 +239,13 @@ class Automaton:
     def _add_state(self, slot: int, depth: int, sequences: "_Sequences") -> int:
         self._slot.append(slot)
         self._depth.append(depth)
-        self._said.append(sequences)
+        self._sequences_at.append(sequences)
         self._edges.append((0, 0))
         return len(self._slot) - 1
 
 
 def answer_text(schema: IntentSchema, intent: Intent) -> str:
-    """Return the text in the format json without its newline. The empty list is written as one item of `none`."""
+    """Return the answer in the format json, without its newline. An empty list becomes one item of `none`."""
     if schema.repeat > 1 and not items_of(intent):
         intent = {INTENTS: [{schema.names[0]: NOTHING}]}
     else:
@@ -274,7 +272,7 @@ def _json_key(schema: IntentSchema, slot: int) -> str:
 
 
 def _order(schema: IntentSchema) -> list[int]:
-    """Return the order in which slots are decided: the first Entity before a first slot that can end the answer or the list."""
+    """Return the slots in the order of decision. The first Entity precedes a first slot that can end the answer or the list."""
     slots = schema.slots
     if schema.repeat > 1:
         entity = next((i for i, slot in enumerate(slots) if isinstance(slot, Entity)), 0)
@@ -282,15 +280,13 @@ def _order(schema: IntentSchema) -> list[int]:
     entity = next((i for i, slot in enumerate(slots) if isinstance(slot, Entity)), 0)
     rest = [i for i in range(len(slots)) if i != entity]
     ends = slots[0].ends
-    goes_on = entity and len(ends) < len(slots[0].domain(()))
+    can_continue = entity and len(ends) < len(slots[0].domain(()))
     only = not any(slot.ends for slot in slots[1:])
-    return [entity, *rest] if ends and goes_on and only else list(range(len(slots)))
+    return [entity, *rest] if ends and can_continue and only else list(range(len(slots)))
 
 
 def _options(schema: IntentSchema, i: int, domain: Sequence[Value], order: Sequence[int]) -> Sequence["Value | Ended"]:
-    """Return the options of slot `i`. If another slot is decided before the first, it has the first slot's ending values as
-    options.
-    """
+    """Return the options of slot `i`. A slot that is decided before the first one also has the first slot's ending values."""
     if schema.repeat > 1:
         return [*domain, Ended(None)] if i == order[0] else domain
     if order[0] == 0 or i not in (0, order[0]):
@@ -302,19 +298,19 @@ def _options(schema: IntentSchema, i: int, domain: Sequence[Value], order: Seque
 def _sequences(
     schema: IntentSchema, i: int, options: Sequence["Value | Ended"], tokenizer: "Tokenizer", output_format: str
 ) -> list:
-    """Return the tokens of each option of slot `i` with what closes it. No option is a prefix of another.
+    """Return the tokens of each option of slot `i` and of the text that closes it. No option is a prefix of another.
 
-    A name is written as in the prompt.
+    Names are spelled as in the prompt.
     """
     if isinstance(schema.slots[i], Entity):
         options = [ascii_digits(option) if isinstance(option, str) else option for option in options]
     if output_format != "json":
-        return _prefix_free(_encode(tokenizer, [_said(option) for option in options]), _encode(tokenizer, ["\n"])[0])
+        return _prefix_free(_encode(tokenizer, [_text(option) for option in options]), _encode(tokenizer, ["\n"])[0])
     return _encode(tokenizer, _json(schema, i, options))
 
 
 def _json(schema: IntentSchema, i: int, options: Sequence["Value | Ended"]) -> list[str]:
-    """Return the text in the format json of each option of slot `i` with what closes it."""
+    """Return each option of slot `i` in the format json, with the text that closes it."""
     rest = [_json_key(schema, later) for later in range(i + 1, len(schema.slots))]
     close = "}" if schema.repeat > 1 else "}\n"
     closings = (rest[0] if rest else close, "".join(f"{key} null" for key in rest) + close)
@@ -330,7 +326,7 @@ def _json(schema: IntentSchema, i: int, options: Sequence["Value | Ended"]) -> l
     ]
 
 
-def _said(option: "Value | Ended") -> str:
+def _text(option: "Value | Ended") -> str:
     return f"\n{option.value or ''}" if isinstance(option, Ended) else f" {option}"
 
 

@@ -1,8 +1,8 @@
 """Schedule many messages through one model. Every engine shares this scheduler.
 
-An engine supplies `Forward`. It holds the prompt's prefix in its cache once, extends sequences behind it by some tokens each,
-and gives the logits after the last token of each. Messages that begin alike, or have similar lengths, run together. A waiting
-message takes the place of a finished one at once, so a pass has new messages beside answers in progress.
+An engine supplies `Forward`. It keeps the prompt's prefix in its cache once, appends tokens to sequences behind it, and returns
+the logits after the last token of each. Messages that begin alike, or have similar lengths, run together. A waiting message
+takes the slot of a finished one at once (continuous batching), so a pass mixes new messages with answers in progress.
 """
 
 import logging
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Feed = tuple[int, Sequence[int]]
 # The number of messages that are tokenized at once.
-PIECE = 4096
+CHUNK = 4096
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Forward(Protocol):
 
     `max_num_seqs`: the sequences of a lane. `max_seq_len`: the most tokens of a sequence, without the prefix. `capacity`: the
     most tokens of all sequences. `lanes`: the number of independent sets of sequences; one is computed while another's answers
-    are read. `usual`: the tokens of a sequence in nearly all cases; longer ones run separately. `max_tokens`: the most that one
+    are read. `usual`: the token limit of nearly all sequences; longer ones run separately. `max_tokens`: the most that one
     `extend` accepts. `shares`: neighbors that begin alike compute their beginning once. `computed`: tokens so far, without
     prefixes.
     """
@@ -51,32 +51,33 @@ class Forward(Protocol):
     def extend(self, feeds: Sequence[Feed], tokens: np.ndarray, lane: int = 0) -> Take:
         """Append tokens to some sequences of a lane, each named by its slot. Returns the logits after the last token of each.
 
-        `tokens`: sorted ids whose logits may be requested. The result is valid until the lane's next call, and it may wait for
-        the computation only when it is read. Raises MemoryError if memory runs out; then all sequences of all lanes are lost.
+        `tokens`: sorted ids whose logits may be requested. The result is valid until the lane's next call. It may start the
+        computation without waiting, and wait when it is read. Raises MemoryError if memory runs out; then all sequences of all
+        lanes are lost.
         """
 
     def begin(self, prefix: Sequence[int]) -> None:
-        """Hold another prefix from now on. No sequence may be in progress."""
+        """Replace the prefix. No sequence may be in progress."""
 
     def resize(self, max_seq_len: int) -> None:
-        """Limit sequences to this length from now on, which may change `max_num_seqs`. No sequence may be in progress."""
+        """Set the limit of a sequence's tokens, which may change `max_num_seqs`. No sequence may be in progress."""
 
     def halve(self) -> None:
-        """Halve the number of sequences, and the tokens of a pass, from now on. No sequence may be in progress."""
+        """Halve the number of sequences and the tokens of a pass. No sequence may be in progress."""
 
     def release(self, slot: int, lane: int = 0) -> None:
         """Drop the sequence of a slot."""
 
     def close(self) -> None:
-        """Free what the garbage collector does not."""
+        """Free memory that the garbage collector does not."""
 
 
 @dataclass
 class _Lane:
     """The work in progress of one lane.
 
-    free: slots without a sequence. running: by row, its slot and next feed. sequences: by row, all of its tokens. step, take:
-    the rows of the started pass, and its result.
+    free: slots without a sequence. running: slot and next feed of each row. sequences: all tokens of each row. step, take: the
+    rows of the pass that was started, and its result.
     """
 
     number: int
@@ -88,7 +89,7 @@ class _Lane:
 
 
 class _Waiting:
-    """Rows with their sequences, taken from the front. Taken rows can be put back."""
+    """A queue of rows with their sequences. Rows that were taken can be put back."""
 
     def __init__(self, rows: Iterator[tuple[int, Sequence[int]]]):
         self.rows, self.ahead = rows, deque()
@@ -110,7 +111,8 @@ class _Waiting:
 class BatchClassifier:
     """A `Classifier` on top of a `Forward`. Rejects messages longer than `max_message_tokens`.
 
-    `walk`: creates the walk through the automaton for the messages with these numbers in a call. `answered`: messages so far.
+    `walk`: creates the walk through the automaton for the messages with these numbers in a call. `answered`: the number of
+    messages answered so far.
     """
 
     variant: str
@@ -124,20 +126,18 @@ class BatchClassifier:
     answered: int = 0
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
-        # Sort so that similar messages share a chunk. The next chunk is tokenized meanwhile.
+        # Sort so that similar messages share a chunk. The next chunk is tokenized while one is decoded.
         order = sorted(range(len(messages)), key=messages.__getitem__ if self.forward.shares else lambda i: len(messages[i]))
-        pieces = [order[at : at + PIECE] for at in range(0, len(order), PIECE)]
-        tokenised = _ahead(lambda piece: self.prompt.message_ids(self.tokenizer, [messages[i] for i in piece]), pieces)
+        chunks = [order[at : at + CHUNK] for at in range(0, len(order), CHUNK)]
+        tokenized = _ahead(lambda chunk: self.prompt.message_ids(self.tokenizer, [messages[i] for i in chunk]), chunks)
         limit = min(self.max_message_tokens, self.forward.max_seq_len - self.automaton.longest)
         predictions: list[Prediction | None] = [None] * len(messages)
         long: list[tuple[int, Sequence[int]]] = []
 
         def usual() -> Iterator[tuple[int, Sequence[int]]]:
-            """Yield sequences to decode, similar ones together. Rejects messages that cannot be asked, and sets long ones
-            aside.
-            """
-            for piece, sequences in zip(pieces, tokenised, strict=True):
-                for i, sequence in sorted(zip(piece, sequences, strict=True), key=self._alike):
+            """Yield sequences to decode, similar ones together. Rejects empty and overlong messages, and defers long ones."""
+            for chunk, sequences in zip(chunks, tokenized, strict=True):
+                for i, sequence in sorted(zip(chunk, sequences, strict=True), key=self._alike):
                     predictions[i] = self._refusal(sequence, limit)
                     if predictions[i] is None:
                         asked = [*sequence, *self.automaton.head]
@@ -157,10 +157,11 @@ class BatchClassifier:
 
     @property
     def tokens_computed(self) -> int:
+        """Return the tokens computed so far, without prefixes."""
         return self.forward.computed
 
     def ask(self, prompt: Prompt) -> None:
-        """Ask messages with `prompt` from now on."""
+        """Replace the prompt and the automaton by those of `prompt`."""
         if prompt != self.prompt:
             self.forward.begin(prompt.prefix_ids(self.tokenizer))
             self.automaton = Automaton(prompt.schema, prompt.catalog, self.tokenizer, self.automaton.output_format)
@@ -178,7 +179,7 @@ class BatchClassifier:
         return None
 
     def _alike(self, row: tuple[int, Any]) -> Any:
-        """Sort key: by tokens if the engine shares beginnings, else by length."""
+        """Return the sort key of a row: its tokens if the engine shares beginnings, else its length."""
         return row[1] if self.forward.shares else len(row[1])
 
     def _need(self, sequence: Sequence[int]) -> int:
@@ -205,7 +206,7 @@ class BatchClassifier:
         return [_Lane(number, list(range(self.forward.max_num_seqs))) for number in range(self.forward.lanes)]
 
     def _read(self, lane: _Lane, walk: Walk) -> None:
-        """Decide by the result of the lane's pass, once it is done."""
+        """Wait for the lane's pass, decide by its logits, and free the slots of complete answers."""
         if lane.take is None:
             return
         for row, feed in zip(lane.step, walk.advance(np.asarray(lane.step), lane.take), strict=True):
@@ -220,7 +221,7 @@ class BatchClassifier:
         lane.take = None
 
     def _fill(self, lane: _Lane, waiting: _Waiting) -> None:
-        """Give free slots to waiting messages, as many as fit into the next pass."""
+        """Give free slots to as many waiting messages as fit into the next pass."""
         left = self.forward.capacity - sum(map(self._need, lane.sequences.values()))
         tokens = self.forward.max_tokens - sum(len(feed) for _, feed in lane.running.values())
         while lane.free and (found := waiting.first()):
@@ -238,7 +239,7 @@ class BatchClassifier:
             lane.take = self.forward.extend([lane.running[row] for row in lane.step], walk.allowed(lane.step), lane.number)
 
     def _halve(self, walk: Walk, lanes: Sequence[_Lane], waiting: _Waiting) -> None:
-        """Halve the number of sequences from now on. Sequences in progress start again."""
+        """Halve the number of sequences after a MemoryError, and restart those in progress. Raises it if there is only one."""
         if self.forward.max_num_seqs == 1:
             raise
         self.forward.halve()
@@ -260,7 +261,7 @@ class BatchClassifier:
 
 
 def _ahead(function: Callable, items: Sequence) -> Iterator:
-    """Yield `function` of each item, in order. The next one is computed while the caller uses one."""
+    """Yield `function` of each item, in order, and compute the next result while the caller uses one."""
     with ThreadPoolExecutor(1) as pool:
         if not items:
             return

@@ -1,6 +1,7 @@
 """Calibrate a model's confidence: one temperature per slot (Guo et al., ICML 2017), stored beside its weights.
 
-Temperatures change no answer, since the best choice stays the best. Knows logits of choices; nothing of models or messages.
+A temperature never changes the best choice, so it changes confidences but no answer. Knows logits of choices; nothing of models
+or messages.
 """
 
 import json
@@ -16,7 +17,7 @@ GRID = np.geomspace(0.25, 8.0, 81)
 def fit(margins: Sequence[np.ndarray]) -> float:
     """Fit the temperature that maximizes the likelihood of one slot's decisions. Returns 1.0 if there are none.
 
-    A decision is its logits minus that of the right choice, which is one of them.
+    `margins`: for each decision, the logits of its choices minus the logit of the right one.
     """
     if not margins:
         return 1.0
@@ -26,7 +27,7 @@ def fit(margins: Sequence[np.ndarray]) -> float:
 
 
 def loss(margins: Sequence[np.ndarray], temperature: float) -> float:
-    """Return the mean cross-entropy of decisions, as `fit` takes them, at a temperature."""
+    """Return the mean cross-entropy of decisions at a temperature. `margins`: see `fit`."""
     return _loss(_padded(margins), temperature)
 
 
@@ -42,6 +43,7 @@ def _loss(padded: np.ndarray, temperature: float) -> float:
 
 
 def write(folder: Path, temperatures: Mapping[str, float]) -> None:
+    """Write the temperature of each slot into a checkpoint's folder."""
     (folder / FILE).write_text(json.dumps({"temperatures": dict(temperatures)}, indent=1))
 
 

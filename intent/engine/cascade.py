@@ -1,6 +1,6 @@
-"""Two classifiers: a cheap one answers where it is sure, the other where the cheap one is not.
+"""Classify with two models: a cheap one answers where it is sure, and another answers the rest.
 
-Knows classifiers by their interface; each prediction says which of the two made it.
+Knows classifiers by their interface. Each prediction names the model that made it.
 """
 
 import json
@@ -18,9 +18,10 @@ NEVER = 2.0
 
 @dataclass(frozen=True)
 class Threshold:
-    """The confidence from which the cheap model answers; NEVER: none reaches the precision.
+    """The lowest confidence at which the cheap model answers. NEVER: no confidence reaches the required precision.
 
-    On the held-out messages it was set on, it answers the share `answers`, of which `precision` are right.
+    On the held-out messages that it was fitted to, the cheap model answers the share `answers`, and `precision` of these
+    answers are right.
     """
 
     confidence: float
@@ -29,29 +30,34 @@ class Threshold:
 
     @classmethod
     def reaching(cls, confidence: np.ndarray, right: np.ndarray, precision: float) -> "Threshold":
-        """The lowest at which a share `precision` of the answers at or above it is right."""
+        """Return the lowest threshold at which a share `precision` of the answers is right.
+
+        `confidence`: float [messages]. `right`: bool [messages].
+        """
         order = np.argsort(-confidence, kind="stable")
-        found, shares = confidence[order], np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-        # Equal confidences stand or fall together: only the last of them is a threshold.
-        good = np.flatnonzero((shares >= precision) & (np.append(found[1:], -1.0) < found))
+        ranked, shares = confidence[order], np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+        # A threshold cannot separate equal confidences, so only the last of them is a candidate.
+        good = np.flatnonzero((shares >= precision) & (np.append(ranked[1:], -1.0) < ranked))
         if not len(good):
             return cls(NEVER, 0.0, 1.0)
         last = good[-1]
-        return cls(float(found[last]), float((last + 1) / len(found)), float(shares[last]))
+        return cls(float(ranked[last]), float((last + 1) / len(ranked)), float(shares[last]))
 
     def write(self, folder: Path) -> None:
+        """Write the threshold into a variant's folder."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, folder: Path) -> "Threshold":
+        """Read the threshold from a variant's folder."""
         return cls(**json.loads((folder / FILE).read_text()))
 
 
 @dataclass
 class Cascade:
-    """A `Classifier` of two. `cheap` must not abstain by itself: below `threshold`, `other` answers.
+    """A `Classifier` made of two. `other` answers if the confidence of `cheap`, which must not abstain, is below `threshold`.
 
-    `sure`: messages so far that `cheap` answered.
+    `sure`: the number of messages that `cheap` answered.
     """
 
     variant: str

@@ -1,11 +1,11 @@
 """Run the forward pass of any Hugging Face causal LM behind a shared prefix, on CPU or CUDA.
 
-The keys and values of the prefix are stored once and read by every row (`attention.py`). Each slot has room for those of a
-row's own tokens. A pass takes the concatenated fed tokens of all rows, each at the position that it has in its row, so that
-nothing is padded. Logits are computed only for tokens that may be requested (`output.py`).
+The keys and values of the prefix are stored once and read by every row (`attention.py`). Each slot has room for the keys and
+values of a row's own tokens. A pass takes the fed tokens of all rows concatenated, so that nothing is padded. Logits are
+computed only for tokens that may be requested (`output.py`).
 
 A GPU has two lanes of rows. While the GPU computes one, the CPU reads the answers of the other. A pass is queued without
-waiting, and its result is copied to pinned memory after it.
+waiting, followed by a copy of its result to pinned memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from intent.engine.attention import KeysValues
 
-# The tokens of a message with its answer, in nearly all cases.
+# The token limit of nearly all messages with their answers.
 USUAL = 64
 MOST_PLACES, CPU_MAX_NUM_SEQS = 4096, 64
-# Tokens per pass: enough to keep a GPU busy while the CPU prepares the next pass.
+# The tokens of a pass. They keep a GPU busy while the CPU prepares the next pass.
 GPU_TOKENS, CPU_TOKENS = 16_384, 1024
-# After this many tokens a run is long enough to compile its layers, which takes about a minute.
+# Compiling the layers takes about a minute, which pays off in runs that reach this many tokens.
 COMPILED_FROM = 2_000_000
 
 
@@ -60,9 +60,7 @@ class CausalForward:
         self.resize(self.usual)
 
     def begin(self, prefix: Sequence[int]) -> None:
-        """Hold another prefix. Raises ConfigError if prompt and message are longer than the context that the model was trained
-        on.
-        """
+        """Replace the prefix. Raises ConfigError if prompt and message exceed the context that the model was trained on."""
         self._load_prefix(prefix)
         self.resize(self.usual)
 
@@ -121,7 +119,7 @@ class CausalForward:
             )
             hidden = self.model.get_decoder()(
                 input_ids=ids[None],
-                # No mask is made from a full one. `behind` says what each token sees.
+                # A full mask keeps transformers from building one. `behind` decides what each token sees.
                 attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device),
                 position_ids=self._prefix_length + positions[None],
                 behind=behind,
@@ -137,9 +135,7 @@ class CausalForward:
         return take
 
     def compile(self) -> None:
-        """Fuse what each layer does between its products, if there is a compiler. If a layer fails to compile, it runs as it
-        is.
-        """
+        """Compile each layer, to fuse the operations between its products. A layer that fails to compile runs uncompiled."""
         import torch
 
         torch._dynamo.config.suppress_errors = True
@@ -152,7 +148,7 @@ class CausalForward:
         self._lengths[lane, slot] = 0
 
     def close(self) -> None:
-        """Nothing is held outside of Python."""
+        """Do nothing: no memory is held outside Python."""
 
     def _sent(self, arrays: Sequence[np.ndarray]) -> Sequence["torch.Tensor"]:
         """Copy int64 `arrays` to the device in one transfer, without waiting for a GPU's computation."""
@@ -163,7 +159,7 @@ class CausalForward:
         return whole.split([len(array) for array in arrays])
 
     def _fetched(self, found: "torch.Tensor") -> tuple["torch.Tensor", "torch.cuda.Event | None"]:
-        """Copy `found` to the CPU's memory. Returns the copy and what to wait for before reading it."""
+        """Copy logits to the CPU's memory. Returns the copy, and the event to wait for before reading it."""
         import torch
 
         if not self.on_gpu:
@@ -183,8 +179,8 @@ def _free_bytes() -> int:
 def fitting(free: int, config, usual: int, prefix: int) -> int:
     """Return how many sequences of `usual` tokens behind a prefix fit into `free` bytes: 1 to 4,096.
 
-    Assumes 16 bits and a pass of GPU_TOKENS. Leaves out one in four for kernels and fragmentation. If it is still too many, the
-    batch is halved.
+    Assumes 16 bits and a pass of GPU_TOKENS. Keeps a quarter of the memory for kernels and fragmentation. If memory runs out
+    anyway, the scheduler halves the batch.
     """
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -195,7 +191,9 @@ def fitting(free: int, config, usual: int, prefix: int) -> int:
 
 
 def prefix_cache(model, prefix: Sequence[int], device) -> list["KeysValues"]:
-    """Return, by layer, the keys and values of a prefix, [1, kv heads, kept, size]. A windowed layer keeps its last tokens."""
+    """Return, by layer, the keys and values of a prefix, [1, kv heads, kept, size]. A windowed layer
+    keeps only its last tokens.
+    """
     import torch
     from transformers import DynamicCache
 

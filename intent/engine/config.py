@@ -8,12 +8,16 @@ from intent.errors import require
 
 
 class OutputFormat(Enum):
+    """How answers are written. See `automaton.py`."""
+
     json = "json"
     compact = "compact"
     entity_first = "entity_first"
 
 
 class Device(Enum):
+    """Where models compute. `auto`: on CUDA if there is a device."""
+
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
@@ -21,18 +25,16 @@ class Device(Enum):
 
 # llama.cpp allows 256 sequences, and one of them is the prompt.
 MOST_SEQUENCES = 255
-
-
 LEAST_TOKENS = 16
 
 
 @dataclass
 class EngineConfig:
-    """The variants that classify, and the size of each kind of actor. Sizes of None are found from the machine.
+    """The variants that classify, and the size of each kind of actor. A size of None is derived from the machine.
 
-    `variants`: empty: those that a sweep selected for this hardware or, without a selection, those in `otherwise`.
-    `parity_messages`: how many gold messages (at most 64) an actor labels before it starts; 0: none. `parity_disagreement`: an
-    actor is refused if a larger share of them is not labelled as the unquantized model did.
+    `variants`: if empty, the variants that a sweep selected for this hardware or, without a selection, those in `otherwise`.
+    `parity_messages`: how many gold messages, at most 64, an actor labels before it starts; 0: none. `parity_disagreement`: an
+    actor is refused if it labels a larger share of them differently from the unquantized model.
     """
 
     variants: list[str] = field(default_factory=list)
@@ -49,12 +51,17 @@ class EngineConfig:
         for field_name in ("variants", "otherwise"):
             for name in getattr(self, field_name):
                 spec = VariantSpec.parse(name, f"engine.{field_name}")
-                require(spec.engine != "base", f"engine.{field_name}", name, "is measured only; name a variant of a checkpoint")
+                require(
+                    spec.engine != "base",
+                    f"engine.{field_name}",
+                    name,
+                    "is only for measurements; name a variant of a checkpoint",
+                )
         require(0 <= self.abstain_below <= 1, "engine.abstain_below", self.abstain_below, "use a confidence in [0, 1]")
         together = f"use 1 to {MOST_SEQUENCES}: llama.cpp decodes no more messages together"
         require(0 < self.gguf_sequences <= MOST_SEQUENCES, "engine.gguf_sequences", self.gguf_sequences, together)
         require(self.gptq_batch is None or self.gptq_batch > 0, "engine.gptq_batch", self.gptq_batch, "use at least 1")
-        least = f"use at least {LEAST_TOKENS}: a message of a few words has as many, and one that has more is rejected"
+        least = f"use at least {LEAST_TOKENS}, the tokens of a message of a few words; longer messages are rejected"
         require(self.max_message_tokens >= LEAST_TOKENS, "engine.max_message_tokens", self.max_message_tokens, least)
         require(0 <= self.parity_messages <= 64, "engine.parity_messages", self.parity_messages, "use 0 (unchecked) to 64")
         share = self.parity_disagreement

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # The tokens of an answer, unless the catalog's longest name needs more.
 ANSWER_TOKENS = 96
-# If less is left for a message, a lower message limit does not help: the catalog is too long.
+# With less room than this for a message, the catalog is too long and a lower message limit does not help.
 MESSAGE_ROOM = 256
 # No known causal language model has a shorter context.
 SMALLEST = 2048
@@ -24,7 +24,7 @@ SMALLEST = 2048
 
 @dataclass(frozen=True)
 class Context:
-    """A model's tokenizer and its context in tokens; None if its configuration does not say."""
+    """A model's tokenizer, and its context in tokens; None if its configuration lacks it."""
 
     tokenizer: "Tokenizer"
     tokens: int | None
@@ -37,13 +37,13 @@ class Context:
             return cls(load_tokenizer(Path(folder)), tokens)
 
     def check(self, prompt: Prompt, output_format: str, max_message_tokens: int) -> None:
-        """Raise ConfigError, naming what is too long, if the model cannot be asked."""
+        """Raise ConfigError, naming the part that is too long, if prompt, message and answer do not fit into the context."""
         answer = answer_tokens([Automaton(prompt.schema, prompt.catalog, self.tokenizer, output_format)])
         require_fit(len(prompt.prefix_ids(self.tokenizer)), max_message_tokens + answer, self.tokens, answer)
 
 
 def config_tokens(config: bytes) -> int | None:
-    """Return the context that a config.json names."""
+    """Return the context, in tokens, from a config.json; None if it lacks it."""
     return json.loads(config).get("max_position_embeddings")
 
 
@@ -57,13 +57,13 @@ def require_fit(prefix: int, max_seq_len: int, context: int | None, answer: int 
     if context is None or prefix + max_seq_len <= context:
         return
     if (left := context - prefix - answer) >= MESSAGE_ROOM:
-        told = f"the prompt has {prefix} tokens, an answer up to {answer}, and the model's context is {context}"
-        raise ConfigError("engine.max_message_tokens", max_seq_len - answer, f"{told}; use at most {left}")
-    told = f"with {max_seq_len} for a message and its answer they are more than the model's context of {context}"
-    raise ConfigError("catalog", f"{prefix} tokens", f"{told}; use fewer products, shorter names, or another model")
+        sizes = f"the prompt has {prefix} tokens, an answer up to {answer}, and the model's context is {context}"
+        raise ConfigError("engine.max_message_tokens", max_seq_len - answer, f"{sizes}; use at most {left}")
+    excess = f"with {max_seq_len} for a message and its answer they are more than the model's context of {context}"
+    raise ConfigError("catalog", f"{prefix} tokens", f"{excess}; use fewer products, shorter names, or another model")
 
 
 def surely_fits(prompt: Prompt, max_message_tokens: int) -> bool:
-    """Return whether every model accepts the prompt: a token has one byte of text or more."""
+    """Return whether the prompt fits the context of every known model. Counts one token per byte, the most there can be."""
     answer = prompt.schema.repeat * (ANSWER_TOKENS + max((len(name.encode()) for name in prompt.catalog), default=0))
     return len(prompt.prefix.encode()) + max_message_tokens + answer <= SMALLEST

@@ -20,10 +20,10 @@ Take = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass
 class Walk:
-    """`n` messages on their way through an automaton. `temperatures`: by slot, the divisor of its logits; () means 1.
+    """The states of `n` messages in an automaton. `temperatures`: the divisor of each slot's logits; () means 1.
 
     values, confidences: [n, slots], the index of each slot's option and the probability of its decisions. A list has one group
-    of slots for each item. The decision that ends it is stored in the group after its last item.
+    of slots for each item. The decision that ends the list is in the group after its last item.
     """
 
     automaton: Automaton
@@ -39,7 +39,7 @@ class Walk:
         self.states = np.full(self.n, self.automaton.start, np.int32)
         self.values = np.full((self.n, columns), UNDECIDED, np.int32)
         self.confidences = np.ones((self.n, columns), np.float64)
-        # By row, the first column of the item that is being decided.
+        # The first column of the item that each row is deciding.
         self._column = [0] * self.n
 
     def allowed(self, rows: Sequence[int]) -> np.ndarray:
@@ -50,7 +50,7 @@ class Walk:
     def advance(self, rows: np.ndarray, take: Take) -> list[tuple[int, ...]]:
         """Make one decision for each of `rows`, by the logits that `take` returns for them in order.
 
-        Returns what each row must be fed next; () if its answer is complete.
+        Returns the tokens to feed to each row next; () if its answer is complete.
         """
         feeds: list[tuple[int, ...]] = [()] * len(rows)
         states, again = self.states[rows], self.automaton.again
@@ -98,12 +98,12 @@ class Walk:
         return Prediction(intent, float(np.prod(slots)), slots)
 
     def _list(self, row: int) -> Prediction:
-        """Return a list's prediction. Items that repeat each other become one, with the product of their confidences."""
+        """Return a list's prediction. Merges items that repeat each other, and multiplies their confidences."""
         whole = self._column[row] // self._width
         chosen = self.values[row].reshape(-1, self._width)[:whole].tolist()
         chances = self.confidences[row].reshape(-1, self._width).prod(axis=1)
         summed = self.automaton.schema.summed([self.automaton.item(each) for each in chosen])
-        items = tuple(float(chances[said].prod()) for _, said in summed)
+        items = tuple(float(chances[merged].prod()) for _, merged in summed)
         return Prediction({INTENTS: [item for item, _ in summed]}, float(chances.prod()), items)
 
 

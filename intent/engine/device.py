@@ -1,4 +1,4 @@
-"""Pick the torch device, the precision and the threads of an engine or a training."""
+"""Pick the torch device, the precision and the threads of an engine or a training run."""
 
 import os
 
@@ -29,6 +29,7 @@ def pick_precision(precision: Precision, device: str):
 
 
 def set_threads(threads: int | None) -> None:
+    """Set torch's number of threads. None: one for each CPU of this process."""
     import torch
 
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))

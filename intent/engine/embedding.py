@@ -1,6 +1,6 @@
-"""Classify a message's embedding by logistic regression, with pretrained vectors: the usual step beyond TF-IDF.
+"""Classify pretrained embeddings of messages by logistic regression, the usual step beyond TF-IDF.
 
-`embedding.json` has the labels and the temperature, `embedding.safetensors` the weights. `tokenizer.json` and
+`embedding.json` has the labels and the temperature, and `embedding.safetensors` has the weights. `tokenizer.json` and
 `model.safetensors` are the embedding model, copied whole, so that loading needs no other package. An encoder also has its
 `config.json`.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TEXT, NUMBERS = "embedding.json", "embedding.safetensors"
 VECTORS, TOKENIZER, CONFIG = "model.safetensors", "tokenizer.json", "config.json"
-# The tokens of a text that are read; the rest is ignored.
+# Tokens of a text beyond this number are ignored.
 MOST_TOKENS = 256
 TOGETHER = 64
 
@@ -58,7 +58,7 @@ class Encoder:
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         ids = [encoded.ids[:MOST_TOKENS] for encoded in self.tokenizer.encode_batch(list(texts))]
         found = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        # Texts of similar length together, because padding is computed too.
+        # Sort by length, because a batch is padded to its longest text and padding is computed too.
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         for start in range(0, len(order), TOGETHER):
             rows = order[start : start + TOGETHER]
@@ -81,7 +81,7 @@ def _normalized(vectors: np.ndarray) -> np.ndarray:
 
 
 def load_features(folder: Path) -> Features:
-    """Load the embedding model from its files."""
+    """Load the embedding model from its files: an `Encoder` if there is a config.json, else `Static` vectors."""
     from safetensors.numpy import load_file
 
     tokenizer = load_tokenizer(folder)
@@ -95,16 +95,17 @@ def write_embedding(folder: Path, model: LinearClassifier) -> None:
     """Write the labels and weights of `model`, beside the embedding model."""
     from safetensors.numpy import save_file
 
-    said = {"labels": list(model.labels), "temperature": model.temperature}
-    (folder / TEXT).write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
+    fields = {"labels": list(model.labels), "temperature": model.temperature}
+    (folder / TEXT).write_text(json.dumps(fields, ensure_ascii=False), encoding="utf-8")
     save_file({"weights": np.ascontiguousarray(model.weights), "bias": model.bias}, str(folder / NUMBERS))
 
 
 def load_embedding(folder: Path, variant: str, schema: IntentSchema, abstain_below: float = 0.0) -> LinearClassifier:
+    """Load the classifier from a variant's folder."""
     from safetensors.numpy import load_file
 
-    said, numbers = json.loads((folder / TEXT).read_text(encoding="utf-8")), load_file(str(folder / NUMBERS))
+    fields, numbers = json.loads((folder / TEXT).read_text(encoding="utf-8")), load_file(str(folder / NUMBERS))
     weights = numbers["weights"], numbers["bias"]
     return LinearClassifier(
-        variant, schema, said["labels"], load_features(folder), *weights, said["temperature"], abstain_below
+        variant, schema, fields["labels"], load_features(folder), *weights, fields["temperature"], abstain_below
     )

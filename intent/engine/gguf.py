@@ -1,4 +1,4 @@
-"""Run GGUF files on CPUs: llama.cpp through the low-level API of llama-cpp-python.
+"""Run GGUF files on CPUs with llama.cpp, through the low-level API of llama-cpp-python.
 
 The prefix is decoded once as sequence 0. Every other sequence shares it through the unified KV cache. New messages of one batch
 share their common beginnings in the same way. A batch mixes new messages with answers in progress. Logits are computed only
@@ -20,7 +20,8 @@ from intent.engine.decode import Take
 from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0
-# The average length of a message and its answer, in tokens. llama.cpp writes its whole cache at the start, used or not.
+# The average tokens of a message and its answer. The cache has room for no more, because llama.cpp writes all of it at the
+# start.
 USUAL_SEQ_LEN = 64
 
 
@@ -69,7 +70,7 @@ class GgufForward:
         self.begin(prefix)
 
     def begin(self, prefix: Sequence[int]) -> None:
-        """Create a new context: the cache is as long as the prefix and its sequences need."""
+        """Replace the prefix. Creates a new context, whose cache is as long as the prefix and its sequences need."""
         self._prefix = list(prefix)
         self._api.llama_free(self._context)
         self._context = self._new_context(self._threads)
@@ -99,7 +100,7 @@ class GgufForward:
         return lambda among, tokens: logits[np.ix_(among, tokens)]
 
     def resize(self, max_seq_len: int) -> None:
-        """Nothing to resize: all sequences share one cache."""
+        """Do nothing, because all sequences share one cache."""
 
     def halve(self) -> None:
         self.max_num_seqs = self.max_num_seqs // 2
@@ -165,7 +166,7 @@ class GgufForward:
         return at
 
     def _join(self, at: int, sequence: int) -> None:
-        """Let the token at this index belong to this sequence too."""
+        """Add the batch's token at this index to this sequence too."""
         batch, joined = self._batch, self._batch.n_seq_id[at]
         batch.seq_id[at][joined] = sequence
         batch.n_seq_id[at] = joined + 1
@@ -178,8 +179,9 @@ class GgufForward:
 
 @cache
 def _silence() -> object:
-    """Silence llama.cpp, which logs every tensor. Errors come as return codes. The callback must live as long as
-    the process.
+    """Silence llama.cpp, which logs every tensor. Errors still come as return codes.
+
+    Returns the callback, which the cache keeps alive as long as the process, as llama.cpp requires.
     """
     import llama_cpp
 

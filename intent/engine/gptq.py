@@ -1,4 +1,4 @@
-"""Run a GPTQ checkpoint through GPTQModel: its kernels on CPUs, weights that are unpacked for each pass on GPUs."""
+"""Run a GPTQ checkpoint: by the kernels of GPTQModel on CPUs, by `unpacked.py` on GPUs."""
 
 import json
 import logging
@@ -21,8 +21,8 @@ def import_gptqmodel() -> ModuleType:
 
 
 def load_gptq(folder: Path, spec: VariantSpec, device: str):
-    """Return the transformers module with quantized linear layers. They compute in bfloat16, or in float32 if that
-    is faster.
+    """Load the transformers module with quantized linear layers. They compute in bfloat16, or in float32
+    where that is faster.
     """
     import torch
 
@@ -34,7 +34,7 @@ def load_gptq(folder: Path, spec: VariantSpec, device: str):
     symmetric = json.loads((folder / "quantize_config.json").read_text()).get("sym", True)
     own = device == "cuda" and spec.bits in unpacked.BITS and symmetric and not spec.act_order
     gptqmodel = import_gptqmodel()
-    # Other kernels are compiled when an actor first starts; one downloads its sources.
+    # GPTQModel compiles its GPU kernels at an actor's first start, and downloads the sources of one.
     backend = gptqmodel.BACKEND.GPTQ_TORCH if own else gptqmodel.BACKEND.AUTO
     model = gptqmodel.GPTQModel.load(str(folder), device=device, dtype=dtype, backend=backend).model.eval()
     if own:

@@ -1,4 +1,4 @@
-"""Classify one Choice linearly: features of a message's text, times weights.
+"""Classify one Choice with a linear model: the features of a message's text times weights.
 
 `features` computes the features: `svm.py` counts n-grams, and `embedding.py` uses pretrained vectors. Knows nothing of prompts.
 """
@@ -50,11 +50,11 @@ class LinearClassifier:
         return [replace(prediction, message=message) for prediction, message in zip(predictions, messages, strict=True)]
 
     def margins(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the margins [texts, labels]. The largest is the answer."""
+        """Return the margins [texts, labels]. The label with the largest margin is the answer."""
         return self.features(texts) @ self.weights + self.bias
 
     def close(self) -> None:
-        """Nothing is held outside of Python."""
+        """Do nothing: no memory is held outside Python."""
 
     def _prediction(self, choice: int, confidence: float) -> Prediction:
         intent, confidence = self.schema.intent([self.labels[choice]]), float(confidence)
@@ -69,6 +69,6 @@ def require_one_choice(schema: IntentSchema, variant: str) -> Choice:
     if len(schema.slots) > 1 or not isinstance(slot, Choice):
         raise ConfigError("quant.variants", variant, f"labels schemas of one choice, not {schema.name!r} with {schema.names}")
     if schema.repeat > 1:
-        told = f"labels a message with one intent, not with a list as {schema.name!r} does; leave it and its cascades out"
-        raise ConfigError("quant.variants", variant, f"{told}, or use schema.repeat=1")
+        limit = f"labels a message with one intent, not with a list as {schema.name!r} does; leave it and its cascades out"
+        raise ConfigError("quant.variants", variant, f"{limit}, or use schema.repeat=1")
     return slot

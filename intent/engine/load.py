@@ -1,4 +1,4 @@
-"""Load a classifier from a variant's folder. This is the only place that maps a variant's name to an engine."""
+"""Load a classifier from a variant's folder. Only this module maps a variant's name to an engine."""
 
 import logging
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine runs: its batch sizes, its CPU threads, its device, and its checks.
+    """An engine's batch sizes, CPU threads, device and checks.
 
-    `gptq_batch` None: as many as the GPU has memory for; 64 on a CPU. `cascade_below`: below this confidence a cascade's SVM
-    leaves a message to the language model, whatever its own threshold. `parity_messages`: how many gold messages it must label
-    like the reference before it is returned; 0: none. `parity_disagreement`: the share of these that may differ.
+    `gptq_batch` None: as many as the GPU has memory for; 64 on a CPU. `cascade_below`: a cascade's
+    threshold is at least this confidence. `parity_messages`: how many gold messages are compared with the reference before the
+    engine is returned; 0: none. `parity_disagreement`: the share of these labels that may differ.
     """
 
     output_format: str
@@ -63,9 +63,9 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
         return _load(spec, folder, prompt, options)
     gold = GoldSet.read(folder)
     if gold is None:
-        logger.warning("%s was made without a gold set: its labels are not checked against the reference's", variant)
+        logger.warning("%s was made without a gold set, so its labels are not checked against the reference's", variant)
         return _load(spec, folder, prompt, options)
-    # The threshold applies from here on: an abstention is not a disagreement.
+    # An abstention would count as a disagreement, so the threshold applies only after the check.
     classifier = _load(spec, folder, gold.prompt(prompt.schema), replace(options, abstain_below=0.0), prompt)
     gold.check(classifier, options.parity_messages, options.parity_disagreement)
     classifier.ask(prompt)
@@ -76,7 +76,7 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
 def _load(
     spec: VariantSpec, folder: Path, prompt: Prompt, options: EngineOptions, later: Prompt | None = None
 ) -> BatchClassifier:
-    """Load a classifier that asks with `prompt`, with tokens to spare for the answers of the prompt `later`."""
+    """Load a classifier for `prompt`, with room for the answers of the prompt `later` too."""
     tokenizer = load_tokenizer(folder)
     automata = [Automaton(each.schema, each.catalog, tokenizer, options.output_format) for each in (prompt, later) if each]
     max_seq_len = options.max_message_tokens + answer_tokens(automata)

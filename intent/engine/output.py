@@ -1,4 +1,4 @@
-"""Compute a model's logits of some tokens only, as engines serve them and training learns them."""
+"""Compute a model's logits of some tokens only, for both engines and training."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 def logits(model, hidden: "torch.Tensor", tokens: "torch.Tensor") -> "torch.Tensor":
     """Return the float32 logits [rows, tokens] of the token ids `tokens` [tokens] after the decoder's `hidden` [rows, size].
 
-    The rest of the output layer, most of a decision's weights where the vocabulary is large, is neither read nor computed.
+    Skips the other rows of the output layer, which has most of a small model's weights if the vocabulary is large.
     """
     from torch.nn.functional import linear
 

@@ -1,6 +1,6 @@
-"""Check that an engine labels like the unquantized model, on a gold set of messages that each variant carries.
+"""Check that an engine labels like the unquantized model, on a gold set that each variant carries.
 
-A build, driver, kernel or file that computes something else fails here before it labels a row. Knows no engine.
+A faulty build, driver, kernel or file fails here before it labels a row. Knows no engine.
 """
 
 import json
@@ -21,7 +21,7 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class GoldSet:
-    """Messages about one catalog's names, and the unquantized model's intents for them."""
+    """Messages about the names of one catalog, and the unquantized model's intents for them."""
 
     catalog: Sequence[str]
     messages: Sequence[str]
@@ -29,10 +29,10 @@ class GoldSet:
 
     @classmethod
     def of(cls, reference: Classifier, prompt: Prompt, messages: Sequence[str]) -> "GoldSet":
-        """Select up to MESSAGES messages that `reference`, asked with `prompt`, is sure of; if there are too few, also its
+        """Select up to MESSAGES messages of which `reference`, with `prompt`, is at least SURE. If there are too few, adds the
         surest others.
 
-        Where the model itself is unsure, rounding decides, so such a message says nothing about an engine.
+        Where the model is unsure, rounding decides the label, so such a message does not test an engine.
         """
         found = classify_each(reference, messages)
         kept = sorted(range(len(found)), key=lambda i: -min(found[i].confidence, SURE))[:MESSAGES]
@@ -45,9 +45,11 @@ class GoldSet:
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
     def write(self, folder: Path) -> None:
+        """Write the gold set into a variant's folder."""
         (folder / GOLD).write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1), encoding="utf-8")
 
     def prompt(self, schema: IntentSchema) -> Prompt:
+        """Return the prompt with which the reference was asked."""
         return Prompt(schema, tuple(self.catalog))
 
     def check(self, classifier: Classifier, count: int, allowed: float) -> None:
@@ -58,14 +60,14 @@ class GoldSet:
         found = classify_each(classifier, self.messages[:count])
         wrong = [i for i, given in enumerate(found) if not same(given.intent, self.intents[i])]
         if len(wrong) > allowed * len(found):
-            # By number, because logs must not contain messages.
-            said = "; ".join(f"#{i} {_said(found[i].intent)}, not {_said(self.intents[i])}" for i in wrong[:NAMED])
+            # The error gives numbers, because logs must not contain messages.
+            examples = "; ".join(f"#{i} {_text(found[i].intent)}, not {_text(self.intents[i])}" for i in wrong[:NAMED])
             raise Disagreement(
-                f"{classifier.variant}: {len(wrong)} of {len(found)} gold messages are labelled otherwise than by the "
-                f"unquantized model, more than engine.parity_disagreement={allowed:g} allows ({said}); check this machine's "
-                "build and driver, or make the variant again with python -m jobs.quantize"
+                f"{classifier.variant}: {len(wrong)} of {len(found)} gold messages are labelled differently from the "
+                f"unquantized model, more than engine.parity_disagreement={allowed:g} allows ({examples}); check this "
+                "machine's build and driver, or make the variant again with python -m jobs.quantize"
             )
 
 
-def _said(intent: Intent | None) -> str:
+def _text(intent: Intent | None) -> str:
     return to_json(intent) if intent else "rejected"

@@ -1,7 +1,7 @@
-"""Classify with a catalog too large for one prompt: the model is asked about the one or two shelves that fit a message.
+"""Classify with a catalog too large for one prompt: ask the model about the one or two shelves that fit a message.
 
-Each shelf has its own prompt and automaton. One of them is held at a time, so memory does not grow with the catalog. Messages
-are asked shelf by shelf, so each prompt is computed once per call. Knows a classifier and an index, no engine.
+Each shelf has its own prompt and automaton. Memory holds one shelf at a time, so it does not grow with the catalog. Messages
+are ordered by shelf, so each prompt is computed once per call. Knows a classifier and an index, but no engine.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,10 @@ from intent.retrieve.route import NOTHING, NOWHERE, Asks, route
 from intent.task.prompt import Prompt
 from intent.task.schema import Intent, IntentSchema, items_of
 
-# The share of the messages near no product that really ask for none of the catalog's products (docs/catalogs.md).
+# The confidence that a message near no product asks for none of the catalog's products. This is an assumption, not a
+# measurement.
 SURE_OF_NOTHING = 0.95
-# The variant of such an answer.
+# The variant of an answer that the retriever gave without a model.
 RETRIEVER = "retriever"
 
 
@@ -29,9 +30,11 @@ class Asked(Classifier, Protocol):
     answered: int
     tokens_computed: int
 
-    def ask(self, prompt: Prompt) -> None: ...
+    def ask(self, prompt: Prompt) -> None:
+        """Replace the prompt."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free the model."""
 
 
 @dataclass
@@ -76,7 +79,7 @@ class Shelved:
         return route_for(self.schema, self.index, messages)
 
     def classify_asks(self, messages: Sequence[str], shelves: np.ndarray) -> list[Prediction]:
-        """Return what each message means if its shelf is the whole catalog."""
+        """Classify each message as if its shelf were the whole catalog. `shelves`: int [messages]; NOWHERE needs no model."""
         found: dict[int, Prediction] = {}
         for shelf in np.unique(shelves).tolist():
             rows = np.flatnonzero(shelves == shelf).tolist()
@@ -96,28 +99,30 @@ class Shelved:
 
 
 def route_for(schema: IntentSchema, index: Index, messages: Sequence[str]) -> Asks:
-    """Return which shelves messages are asked about: none if no product is near and the schema has a value for that."""
+    """Choose the shelves for each message: none if no product is near and the schema has a value for that."""
     return route(index, messages, nothing=NOTHING if nothing_of(schema) else None)
 
 
 def nothing_of(schema: IntentSchema) -> Intent | None:
-    """Return the intent that asks for none of the products, or None if the schema does not have exactly one."""
+    """Return the intent that asks for no product; None unless the schema has exactly one."""
     ends = schema.slots[0].ends
     return schema.intent([ends[0]]) if len(ends) == 1 else None
 
 
 def require_one_intent(schema: IntentSchema, products: int) -> None:
-    """Raise ConfigError if messages of the schema are lists, which shelves cannot answer."""
+    """Raise ConfigError if the schema's intents are lists, whose items may be on different shelves."""
     if schema.repeat > 1:
-        told = f"has {products:,} products, which are asked about shelf by shelf, and {schema.name!r} means lists of them"
-        raise ConfigError("catalog", schema.name, f"{told}; use schema=cart, or a catalog of at most shelves_above products")
+        conflict = f"has {products:,} products, which are split into shelves, and the intents of {schema.name!r} are lists"
+        raise ConfigError(
+            "catalog", schema.name, f"{conflict}; use schema=cart, or a catalog of at most shelves_above products"
+        )
 
 
 def surest(asks: Asks, fine: np.ndarray, named: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """Return, for each message in order, the ask whose answer counts.
 
     `fine` (bool): the answer is not a rejection. `named` (bool): it names a product. `confidence`: of the answer. A product
-    takes precedence over none, which only says that the product is not on that shelf. Then the higher confidence counts.
+    takes precedence over none, which only means that the product is not on that shelf. Then the higher confidence counts.
     """
     order = np.lexsort((asks.first, confidence, named, fine, asks.rows))
     return order[np.append(np.diff(asks.rows[order]) > 0, True)] if len(order) else order

@@ -1,4 +1,4 @@
-"""A linear SVM on TF-IDF of a message's words and characters (Joachims, ECML 1998): what a language model has to beat.
+"""Classify with a linear SVM on TF-IDF of words and characters (Joachims, ECML 1998), the baseline of a language model.
 
 Its files are `svm.json` (vocabularies, labels, temperature) and `svm.safetensors` (weights): numbers and text, never a pickle.
 """
@@ -35,11 +35,14 @@ class Tfidf:
 
 
 def vectorizers(vocabularies: Sequence[Sequence[str] | None] = (None, None)) -> list["TfidfVectorizer"]:
-    """Of words and pairs of them, and of two to five characters within a word; with known terms, or to be fitted."""
+    """Return vectorizers of word n-grams (1 and 2) and of character n-grams within words (2 to 5).
+
+    `vocabularies`: the terms of each; None: to be fitted.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     words = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
-    # Characters that one training message alone has make the model half as large again and no better.
+    # Character n-grams of a single training message enlarge the model by half without improving it.
     characters = {"analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 2}
     return [
         TfidfVectorizer(sublinear_tf=True, dtype=np.float32, vocabulary=vocabulary, **settings)
@@ -48,22 +51,24 @@ def vectorizers(vocabularies: Sequence[Sequence[str] | None] = (None, None)) -> 
 
 
 def write_svm(folder: Path, model: LinearClassifier) -> None:
+    """Write the model's vocabularies, labels and weights into a folder."""
     from safetensors.numpy import save_file
 
     fitted = model.features.vectorizers
     terms = [list(vectorizer.get_feature_names_out()) for vectorizer in fitted]
-    said = {"labels": list(model.labels), "temperature": model.temperature, "vocabularies": terms}
-    (folder / TEXT).write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
+    fields = {"labels": list(model.labels), "temperature": model.temperature, "vocabularies": terms}
+    (folder / TEXT).write_text(json.dumps(fields, ensure_ascii=False), encoding="utf-8")
     numbers = {f"idf.{i}": vectorizer.idf_ for i, vectorizer in enumerate(fitted)}
     save_file(numbers | {"weights": np.ascontiguousarray(model.weights), "bias": model.bias}, str(folder / NUMBERS))
 
 
 def load_svm(folder: Path, schema: IntentSchema, abstain_below: float = 0.0) -> LinearClassifier:
+    """Load the classifier from a variant's folder."""
     from safetensors.numpy import load_file
 
-    said, numbers = json.loads((folder / TEXT).read_text(encoding="utf-8")), load_file(str(folder / NUMBERS))
-    fitted = vectorizers(said["vocabularies"])
+    fields, numbers = json.loads((folder / TEXT).read_text(encoding="utf-8")), load_file(str(folder / NUMBERS))
+    fitted = vectorizers(fields["vocabularies"])
     for i, vectorizer in enumerate(fitted):
         vectorizer.idf_ = numbers[f"idf.{i}"]
     weights, bias = numbers["weights"], numbers["bias"]
-    return LinearClassifier(SVM, schema, said["labels"], Tfidf(fitted), weights, bias, said["temperature"], abstain_below)
+    return LinearClassifier(SVM, schema, fields["labels"], Tfidf(fitted), weights, bias, fields["temperature"], abstain_below)

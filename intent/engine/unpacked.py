@@ -1,8 +1,8 @@
-"""A GPTQ linear layer that unpacks its weights for each pass and multiplies them as dense weights.
+"""Run GPTQ linear layers on a GPU: unpack the weights for each pass and multiply them as dense weights.
 
-A pass has thousands of tokens, so unpacking costs little. Plain PyTorch operations do it. So nothing is compiled or downloaded
-when an actor starts, and a compiled layer fuses them into one kernel. Weights of 4 bits are stored two per byte: one of the
-first half of the inputs with one of the second half.
+A pass has thousands of tokens, so unpacking costs little. It uses plain PyTorch operations, so an actor's start compiles and
+downloads nothing, and a compiled layer fuses them into one kernel. A byte holds two weights of 4 bits: one of the first half of
+the inputs and one of the second half.
 """
 
 from typing import TYPE_CHECKING
@@ -14,11 +14,11 @@ BITS = (4, 8)
 
 
 def unpacked_class() -> type:
-    """Return the module class. torch must be imported first."""
+    """Create the module class, which needs torch."""
     import torch
 
     class Unpacked(torch.nn.Module):
-        """Hold weights as int8 [inputs / (8 / bits), outputs] and scales [groups, outputs]."""
+        """A linear layer with weights as int8 [inputs / (8 / bits), outputs] and scales [groups, outputs]."""
 
         def __init__(self, weights: torch.Tensor, scales: torch.Tensor, bits: int, bias: torch.Tensor | None):
             super().__init__()
@@ -33,7 +33,7 @@ def unpacked_class() -> type:
             """Return the dense weights [inputs, outputs], in the type of the scales."""
             levels = self.packed
             if self.bits == 4:
-                # Shifts of signed integers keep the sign.
+                # A right shift of a signed integer keeps the sign.
                 levels = torch.cat([(levels << 4) >> 4, levels >> 4])
             groups, outputs = self.scales.shape
             return (levels.view(groups, -1, outputs) * self.scales[:, None]).view(-1, outputs)
@@ -46,7 +46,7 @@ def unpacked_class() -> type:
 
 
 def replace_linears(model, bits: int, dtype: "torch.dtype") -> None:
-    """Replace a model's GPTQ layers, which must be symmetric and without act-order, by unpacked ones.
+    """Replace a model's GPTQ layers, which must be symmetric and without act-order, by `Unpacked` layers.
 
     A GPTQ layer has `qweight` int32 [inputs * bits / 32, outputs] and `scales` [groups, outputs].
     """
@@ -65,7 +65,7 @@ def replace_linears(model, bits: int, dtype: "torch.dtype") -> None:
 
 
 def levels(qweight: "torch.Tensor", bits: int) -> "torch.Tensor":
-    """Return symmetric weights as signed levels, int8 [inputs, outputs]. `qweight` packs inputs from the low bits."""
+    """Unpack symmetric weights into signed levels, int8 [inputs, outputs]. `qweight` packs inputs from the low bits up."""
     import torch
 
     shifts = torch.arange(0, 32, bits, device=qweight.device, dtype=torch.int32)
