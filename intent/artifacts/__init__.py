@@ -1,6 +1,6 @@
-"""Store what jobs make and find it again: records, fingerprints, builds, a node's cache, the registry, selections.
+"""Store artifacts and find them again: records, fingerprints, builds, a node's cache, the registry, selections.
 
-Knows where bytes are stored (`storage`) and what a configuration says; knows nothing of Ray or of how anything is computed.
+Knows stores and configurations. Knows nothing of Ray or of how an artifact is computed.
 """
 
 from intent.artifacts.build import make

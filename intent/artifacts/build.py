@@ -1,8 +1,8 @@
-"""Build an artifact: its files first, its record last, so an artifact with a record is complete.
+"""Build an artifact: write its files first and its record last, so that an artifact with a record is complete.
 
 Several builders of one artifact may run at once, for example when Ray restarts a task after a network partition, and their
-bytes may differ. Each writes its files to its own folder. The record, written with one conditional put, names the winner's
-files.
+bytes may differ. Each writes its files to its own folder. The record, written with one conditional put, names the folder
+of the first to finish.
 """
 
 import json
@@ -27,10 +27,10 @@ def make(
     build: Callable[[Path], Mapping | None],
     options: StorageOptions = StorageOptions(),
 ) -> Artifact:
-    """Build into a scratch folder, publish below `parent`, and write the record last; or find the artifact already made.
+    """Build the artifact in a scratch folder and publish it below `parent`, unless it exists. Returns the published artifact.
 
-    `build` fills the folder that it gets and returns metrics for the record, or None. If another builder's record came first,
-    that builder's artifact is returned.
+    `build` fills the given folder and returns metrics for the record, or None. If another builder's record came first, returns
+    that builder's artifact.
     """
     uri = artifact_uri(parent, record)
     if made := find(uri, options):
@@ -47,7 +47,7 @@ def make(
     made = replace(record, code=code_version(), libraries=libraries(), machine=platform.processor())
     done = replace(made, files=files, metrics=dict(metrics), attempt=attempt)
     if store.put_if_absent(RECORD, json.dumps(asdict(done), indent=1, ensure_ascii=False).encode()):
-        # From now on, no record can name another builder's files.
+        # The record is final, so the files of other builders are useless.
         _discard(store, lambda key: not key.startswith(f"{attempt}/"))
         return Artifact(uri, done)
     _discard(store, lambda key: key.startswith(f"{attempt}/"))
@@ -64,7 +64,7 @@ def _publish(store: Store, key: str, path: Path) -> dict:
 
 
 def _discard(store: Store, unwanted: Callable[[str], bool]) -> None:
-    """Delete builders' files. A file that cannot be deleted does no harm."""
+    """Delete unwanted files of builders. Ignores errors, because a file that remains does no harm."""
     with suppress(Exception):
         for blob in list(store.list(ATTEMPT)):
             if unwanted(blob.key):

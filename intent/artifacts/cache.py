@@ -1,7 +1,6 @@
-"""Keep a node's copies of artifacts: one folder each, with exactly the files of the record, checked before anything parses
-them.
+"""Keep a node's copies of artifacts: one folder each, with exactly the files of the record, checked before they are parsed.
 
-The copies are in a folder of this user below the temp folder. Files that are on this node already are linked, not copied.
+The copies are in this user's folder below the temp folder. Files of a local store are linked, not copied.
 """
 
 import fcntl
@@ -26,8 +25,8 @@ logger = logging.getLogger(__name__)
 def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Path:
     """Return a local folder with exactly the files that the record lists, each with the record's SHA-256.
 
-    One process of a node downloads while the others wait. A copy that was damaged since is downloaded again. Raises
-    CorruptData, naming the file, if the artifact's own file is damaged.
+    One process of a node downloads while the others wait. Downloads a damaged copy again. Raises CorruptData, naming the file,
+    if the file in the store is damaged.
     """
     store, files = open_store(artifact.uri, options), artifact.record.files
     target = cache_folder() / _name(artifact, store)
@@ -50,19 +49,19 @@ def fetch(artifact: Artifact, options: StorageOptions = StorageOptions()) -> Pat
 
 
 def cache_folder() -> Path:
-    """Return the cache folder. Raises ConfigError if another user can write to it, or could have."""
+    """Create the cache folder. Raises ConfigError if it belongs to another user or others may write to it."""
     folder = Path(tempfile.gettempdir()) / f"intent-artifacts-{os.getuid()}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        remedy = f"{folder} is no folder that only this user can write to; delete it, or name another temp folder"
+        remedy = f"{folder} is not a folder that only this user can write to; delete it, or set another temp folder"
         raise ConfigError("TMPDIR", tempfile.gettempdir(), remedy)
     return folder
 
 
 def _name(artifact: Artifact, store: Store) -> str:
-    # Links point to one place. Copies are the same wherever they come from.
+    # Links depend on the store that they point to. Copies are the same for every store.
     place = f"-{fingerprint(store.uri)}" if isinstance(store, LocalStore) else ""
     return f"{artifact.record.kind}-{artifact.fingerprint}{place}"
 
@@ -93,13 +92,13 @@ def _place(artifact: Artifact, store: Store, key: str, target: Path) -> None:
             part.symlink_to(store.root / checked(artifact.path(key)))
         else:
             store.get_file(artifact.path(key), part)
-        found, meant = file_sha256(part), artifact.record.files[key]["sha256"]
-        if found != meant:
-            raise damaged(artifact, key, f"SHA-256 is {found}, not the record's {meant}")
+        found, expected = file_sha256(part), artifact.record.files[key]["sha256"]
+        if found != expected:
+            raise damaged(artifact, key, f"SHA-256 is {found}, not the record's {expected}")
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, path)
     except FileNotFoundError:
-        raise damaged(artifact, key, "is not there, or not on this node") from None
+        raise damaged(artifact, key, "is missing, or not on this node") from None
     finally:
         part.unlink(missing_ok=True)
 

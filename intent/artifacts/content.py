@@ -13,5 +13,6 @@ def fingerprint(value: object) -> str:
 
 
 def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

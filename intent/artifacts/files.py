@@ -1,4 +1,4 @@
-"""Read the files of an artifact that its record lists, from where they are stored. Other files in its folder are ignored."""
+"""Read an artifact's files from its store. Ignores files that its record does not list."""
 
 from intent.artifacts.record import Artifact
 from intent.errors import CorruptData
@@ -13,6 +13,7 @@ class Files:
         self.uri = artifact.uri
 
     def keys(self, prefix: str = "") -> list[str]:
+        """Return the sorted keys of the files that start with `prefix`."""
         return sorted(key for key in self.artifact.record.files if key.startswith(prefix))
 
     def read(self, key: str) -> bytes:
@@ -25,11 +26,12 @@ class Files:
         try:
             data = self.store.read(self.artifact.path(key))
         except FileNotFoundError:
-            raise damaged(self.artifact, key, "is not there") from None
+            raise damaged(self.artifact, key, "is missing") from None
         if sha256(data) != entry["sha256"]:
             raise damaged(self.artifact, key, f"SHA-256 is {sha256(data)}, not the record's {entry['sha256']}")
         return data
 
 
 def damaged(artifact: Artifact, key: str, how: str) -> CorruptData:
+    """Return the error of a damaged file, with its remedy."""
     return CorruptData(f"{artifact.files_uri}/{key}: {how}; delete {artifact.uri}/record.json and make the artifact again")

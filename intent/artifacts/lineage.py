@@ -1,9 +1,9 @@
-"""Find the artifact that a configuration names: every job finds what an earlier job made with the same configuration.
+"""Find the artifacts of a configuration, so that a job finds what an earlier job made with the same settings.
 
-data -> checkpoint <- base, checkpoint -> variant. Each artifact has a fingerprint of its own settings and its inputs, and is
-stored in the workspace under it. Inputs are named by content, never by location. An explicit `data.uri` or `train.uri` replaces
-what would be made. Without training (train.epochs=0) the checkpoint is the base, and neither it nor its variants depend on the
-catalog.
+A checkpoint has a base and a data set as inputs, and a variant has a checkpoint. The fingerprint of an artifact's own settings
+and inputs names its folder in the workspace. Inputs count by content, never by location. `data.uri` and `train.uri` name
+another artifact instead. Without training (train.epochs=0), the checkpoint is the base, and neither it nor its variants depend
+on the catalog.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,11 +34,11 @@ from intent.train.config import ModelConfig
 from intent.train.linear import SOURCES
 from intent.train.merge import ADAPTER_FILES
 
-# Raise a version when the same settings produce other bytes.
+# Raise a version when the same settings produce different bytes.
 VERSIONS = {"base": 2, "data": 13, "checkpoint": 6, "parity": 3, "variant": 2, "svm": 2, "embedding": 1, "shelves": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
-# Fields that do not affect an artifact's content, and locations of inputs, whose content is an input itself.
-PLACES = (
+# Fields that do not affect an artifact's content. Locations are among them, because the content there is an input itself.
+EXCLUDED = (
     "uri", "also", "device", "cpus", "workers", "pass_tokens", "group_size", "file_type", "adapter", "vocabulary", "source",
     "revision", "sha256",
 )  # fmt: skip
@@ -58,23 +58,23 @@ class Lineage(Generic[C]):
 
     @cached_property
     def catalog(self) -> Catalog:
-        """The catalog; empty for a schema that uses none. Raises ConfigError if it cannot be read."""
+        """Return the catalog, empty for a schema that uses none. Raises ConfigError if it cannot be read."""
         if not self.schema.uses_catalog:
             return Catalog(())
         return Catalog.read(self.config.catalog, self.config.catalog_column, self.options)
 
     def check(self) -> None:
-        """Check what a job reads itself, so that it is refused before a cluster starts. Raises ConfigError."""
+        """Read the job's own inputs, to raise ConfigError before a cluster starts."""
         _ = self.catalog
 
     @property
     def has_shelves(self) -> bool:
-        """Whether the catalog is too large for one prompt, so that messages are asked shelf by shelf."""
+        """Return whether the catalog is too large for one prompt and is split into shelves."""
         return len(self.catalog.names) > self.config.shelves_above
 
     @cached_property
     def prompt(self) -> Prompt:
-        """The prompt with the whole catalog or, if messages are asked shelf by shelf, without products."""
+        """Return the prompt with the whole catalog, or without products if the catalog is split into shelves."""
         return Prompt(self.schema, () if self.has_shelves else self.catalog.names)
 
     def index_record(self) -> ArtifactRecord:
@@ -84,21 +84,22 @@ class Lineage(Generic[C]):
 
     @cached_property
     def index(self) -> Artifact | None:
-        """Return the catalog's shelves; None if it has none. Raises MissingArtifact if they are not made yet."""
+        """Return the catalog's shelves, or None if it has none. Raises MissingArtifact if they are not made yet."""
         return self._find(None, self.index_record, "", "jobs.classify") if self.has_shelves else None
 
     @cached_property
     def labelled_files(self) -> dict[str, bytes]:
-        """The files of `labelled.uri`, by key. Raises ConfigError if there are none."""
+        """Return the files of `labelled.uri`, by key. Raises ConfigError if there are none."""
         return labelled.read_files(str(self.config.labelled.uri), self.options)
 
     @property
     def schema_fingerprint(self) -> str:
+        """Return the fingerprint of the schema."""
         return fingerprint(self.schema.identity())
 
     @cached_property
     def model(self) -> ModelConfig:
-        """The base model as the job's tasks load it: from one commit, or from a folder by its absolute path."""
+        """Return the base model with its source pinned to one commit, or to a folder's absolute path."""
         return pinned(self.config.model)
 
     @cached_property
@@ -106,6 +107,7 @@ class Lineage(Generic[C]):
         return source_content(self.model)
 
     def base_record(self) -> ArtifactRecord:
+        """Return the record of the base model with its adapter and vocabulary."""
         inputs, adapter = {"source": self._source}, self.config.model.adapter
         if adapter:
             inputs["adapter"] = _content(adapter_folder(adapter), (*ADAPTER_FILES, calibration.FILE))
@@ -114,6 +116,7 @@ class Lineage(Generic[C]):
         return self._record("base", self.config.model, inputs)
 
     def data_record(self) -> ArtifactRecord:
+        """Return the record of the data set, labelled or generated."""
         inputs = {"schema": self.schema_fingerprint}
         if self.config.labelled.uri:
             inputs |= {"catalog": self._catalog_fingerprint(), "labelled": labelled.fingerprint_of(self.labelled_files)}
@@ -121,10 +124,11 @@ class Lineage(Generic[C]):
         if self.config.data.catalogs is CatalogSource.given:
             inputs["catalog"] = self._catalog_fingerprint()
         if self.config.teacher.messages:
-            inputs["teacher"] = fingerprint(_saying(self.config.teacher))
+            inputs["teacher"] = fingerprint(_teacher_identity(self.config.teacher))
         return self._record("data", self.config.data, inputs)
 
     def checkpoint_record(self) -> ArtifactRecord:
+        """Return the record of the trained checkpoint, or of the base as a checkpoint."""
         inputs = {"base": self.base_record().fingerprint, "schema": self.schema_fingerprint}
         if not self.config.train.epochs:
             kept = {"epochs": 0, "output_format": self.config.output_format.value, "version": VERSIONS["checkpoint"]}
@@ -137,6 +141,7 @@ class Lineage(Generic[C]):
         return self._record("checkpoint", self.config.train, inputs, output_format=self.config.output_format.value)
 
     def variant_record(self, checkpoint: Artifact, spec: VariantSpec) -> ArtifactRecord:
+        """Return the record of a checkpoint's variant."""
         settings = {"name": spec.name, "version": VERSIONS["variant"], "output_format": checkpoint.record.output_format}
         inputs = {"checkpoint": checkpoint.fingerprint, "schema": checkpoint.record.inputs["schema"]}
         if spec.calibrated:
@@ -146,18 +151,21 @@ class Lineage(Generic[C]):
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def linear_record(self, spec: VariantSpec) -> ArtifactRecord:
+        """Return the record of an SVM or an embedding classifier. Raises MissingArtifact without data."""
         settings = {"name": spec.name, "version": VERSIONS[spec.engine], "output_format": spec.engine}
         inputs = {"data": self.data().fingerprint, "schema": self.schema_fingerprint}
         inputs |= {"source": SOURCES[spec.source].sha256} if spec.source else {}
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def cascade_record(self, spec: VariantSpec, svm: Artifact, model: Artifact) -> ArtifactRecord:
+        """Return the record of a cascade of an SVM and a language model."""
         settings = {"name": spec.name, "version": VERSIONS["svm"], "output_format": model.record.output_format}
         settings |= {"precision": self.config.quant.cascade_precision}
         inputs = {"svm": svm.fingerprint, "model": model.fingerprint, "schema": self.schema_fingerprint}
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
     def parity_record(self, checkpoint: Artifact, data: Artifact) -> ArtifactRecord:
+        """Return the record of a checkpoint's gold set for the parity check."""
         settings = {
             "output_format": checkpoint.record.output_format,
             "messages": parity.MESSAGES,
@@ -168,8 +176,8 @@ class Lineage(Generic[C]):
     def of_messages(self, checkpoint: Artifact) -> "Lineage":
         """Return the lineage whose data set calibrates and checks the variants of `checkpoint`.
 
-        It is the data set that the checkpoint was trained on, or the one that the configuration names. For a checkpoint without
-        training it is otherwise one about many catalogs, which does not depend on the job's own catalog.
+        This is the checkpoint's training data or the data set that the configuration names. Otherwise, a checkpoint without
+        training uses a data set about many catalogs, which does not depend on the job's catalog.
         """
         if is_trained(checkpoint) or self.config.data.uri or self.config.labelled.uri:
             return self
@@ -177,6 +185,7 @@ class Lineage(Generic[C]):
         return Lineage(replace(self.config, data=data, teacher=TeacherConfig()))
 
     def data(self) -> Artifact:
+        """Return the data set. Raises MissingArtifact if it is not made yet."""
         return self._find(self.config.data.uri, self.data_record, "data.uri", "jobs.generate")
 
     def also(self) -> list[Artifact]:
@@ -184,12 +193,11 @@ class Lineage(Generic[C]):
         return [self._find(uri, self.data_record, "train.also", "jobs.generate") for uri in self.config.train.also]
 
     def base(self) -> Artifact:
+        """Return the base model. Raises MissingArtifact if it is not made yet."""
         return self._find(None, self.base_record, "", "jobs.train")
 
     def held_out(self) -> Artifact:
-        """Return what variants are measured on: the data set's own held-out messages or, with `gold`, one half of
-        the gold set.
-        """
+        """Return the data set that variants are measured on: the job's own or, with `gold`, one half of the gold set."""
         if self.config.gold is None:
             return self.data()
         if self.schema.names != GOLD_SLOTS:
@@ -198,9 +206,11 @@ class Lineage(Generic[C]):
         return gold.publish(self.config.gold.value, self.config.workspace, self.options, lists=self.schema.repeat > 1)
 
     def checkpoint(self) -> Artifact:
+        """Return the checkpoint. Raises MissingArtifact if it is not made yet."""
         return self._find(self.config.train.uri, self.checkpoint_record, "train.uri", "jobs.train")
 
     def variant(self, spec: VariantSpec) -> Artifact:
+        """Return a variant. Raises MissingArtifact if it is not made yet."""
         if spec.engine == "base":
             return self.base()
         if spec.engine == "reference":
@@ -225,7 +235,7 @@ class Lineage(Generic[C]):
 
     def _record(self, kind: str, settings: Any, inputs: dict, **more) -> ArtifactRecord:
         named = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(settings).items()}
-        kept = {key: value for key, value in named.items() if key not in PLACES}
+        kept = {key: value for key, value in named.items() if key not in EXCLUDED}
         return ArtifactRecord(kind, kept | more | {"version": VERSIONS[kind]}, inputs)
 
     def _data_fingerprint(self) -> str:
@@ -236,29 +246,29 @@ class Lineage(Generic[C]):
 
 
 def _content(folder: Path, names: Sequence[str]) -> str:
-    """Return a fingerprint of those of the files `names` that the folder has."""
+    """Return a fingerprint of the files among `names` that the folder has."""
     return fingerprint({name: file_sha256(folder / name) for name in names if (folder / name).exists()})
 
 
-def _saying(teacher: TeacherConfig) -> dict:
-    """Return what determines a teacher's answers. Its speed and its price do not."""
+def _teacher_identity(teacher: TeacherConfig) -> dict:
+    """Return the settings that determine a teacher's answers, without its speed and price."""
     endpoint = teacher.endpoint
-    asked = {"model": endpoint.model, "url": endpoint.url, "options": endpoint.options}
-    return {**asdict(teacher), "endpoint": asked}
+    identity = {"model": endpoint.model, "url": endpoint.url, "options": endpoint.options}
+    return {**asdict(teacher), "endpoint": identity}
 
 
 def is_trained(checkpoint: Artifact) -> bool:
-    """Return whether the checkpoint is more than the base as it is."""
+    """Return whether the checkpoint was trained, and is not only the base."""
     return "data" in checkpoint.record.inputs
 
 
 def matches(artifact: Artifact, lineage: Lineage) -> bool:
-    """Return whether the variant is for the job's schema. A base is for any schema."""
+    """Return whether the variant fits the job's schema. A base fits every schema."""
     return artifact.record.kind == "base" or artifact.record.inputs.get("schema") == lineage.schema_fingerprint
 
 
 def require_matching(artifact: Artifact, lineage: Lineage) -> None:
-    """Raise ConfigError if a variant was trained for another schema than the job's. A base was trained for none."""
+    """Raise ConfigError if a variant was trained for another schema than the job's."""
     if not matches(artifact, lineage):
         raise ConfigError(
             "schema", lineage.schema.name, f"{artifact.uri} was trained for another schema; use that one or train again"

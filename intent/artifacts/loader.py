@@ -1,4 +1,4 @@
-"""Describe a classifier so that an actor can load it. This travels to a worker instead of a model."""
+"""Describe a classifier so that an actor can load it. Workers receive this description instead of a model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from intent.task.schema import IntentSchema
 class ClassifierLoader:
     """Load the variant on a worker: fetch it, check every file's SHA-256, and load the engine.
 
-    `index`: of a catalog that is asked about shelf by shelf; the prompt's own catalog is then empty.
+    `index`: the shelves of a large catalog. The prompt's own catalog is then empty.
     """
 
     name: str
@@ -38,18 +38,19 @@ class ClassifierLoader:
         if self.index is None:
             return load_classifier(folder, self.name, self.prompt, self.options)
         index = Index.read(fetch(self.index, self.storage))
-        # With room for the longest names, whichever shelf they are on.
+        # The longest names make the engine reserve room for every shelf.
         prompt = replace(self.prompt, catalog=index.longest_names)
         classifier = load_classifier(folder, self.name, prompt, replace(self.options, abstain_below=0.0))
         return Shelved(cast(Asked, classifier), index, prompt.schema, self.options.abstain_below)
 
     def with_catalog(self, names: Sequence[str]) -> "ClassifierLoader":
+        """Return a loader with these names as the whole catalog."""
         return replace(self, prompt=replace(self.prompt, catalog=tuple(names)), index=None)
 
 
 @dataclass(frozen=True)
 class RouterLoader:
-    """Call it on a worker: fetches the index of a catalog and gives what says which shelves messages are asked about."""
+    """Load, on a worker, the function that chooses the shelves of each message, from a catalog's index."""
 
     index: Artifact
     schema: IntentSchema
@@ -72,8 +73,8 @@ def classifier_loader(
 ) -> ClassifierLoader:
     """Return the loader of a variant. Raises ConfigError if the variant was trained for another schema.
 
-    `batch`, `device`: override the engine's settings. `checked`: check it against its gold set. `abstains`: if false, it also
-    labels what it is unsure of. `index`: of the job's catalog, if the model is asked about it shelf by shelf.
+    `batch`, `device`: override the engine's settings. `checked`: check the engine against its gold set. `abstains`: if false,
+    it labels even messages that it is unsure of. `index`: the shelves of the job's catalog, if it is split.
     """
     require_matching(variant, lineage)
     engine = lineage.config.engine

@@ -1,6 +1,6 @@
-"""Record what an artifact is and where it came from. An artifact is a folder of files with a record, written last.
+"""Record the identity and origin of an artifact, a folder of files whose record is written last.
 
-The fingerprint of kind, config and inputs names the folder. So the same inputs give the same path, and an artifact is made
+The fingerprint of kind, config and inputs names the folder, so that the same inputs give the same path and an artifact is made
 once.
 """
 
@@ -23,10 +23,9 @@ LIBRARIES = ("ray", "torch", "transformers", "peft", "bitsandbytes", "gptqmodel"
 
 @dataclass(frozen=True)
 class ArtifactRecord:
-    """A record. `config` and `inputs` (name -> fingerprint or SHA-256) determine the fingerprint. The rest says how it was
-    made.
+    """A record. `kind`, `config` and `inputs` (name -> fingerprint or SHA-256) determine the fingerprint.
 
-    `attempt`: the subfolder into which one builder put the `files`; "": the artifact's own folder.
+    The other fields describe the build. `attempt`: the subfolder with the `files`; "": the artifact's own folder.
     """
 
     kind: str
@@ -41,12 +40,13 @@ class ArtifactRecord:
 
     @property
     def output_format(self) -> str:
-        """The format in which its model answers, or "". Older records call it the codec."""
+        """Return the format of the model's answers, or "". Older records name it codec."""
         codec = self.config.get("codec", "")
         return self.config.get("output_format", "entity_first" if codec == "pointing" else codec)
 
     @property
     def fingerprint(self) -> str:
+        """Return the fingerprint of kind, config and inputs."""
         return fingerprint({"kind": self.kind, "config": self.config, "inputs": self.inputs})
 
 
@@ -59,16 +59,16 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the record's fingerprint and the files: the same inputs can give other bytes (GPTQ, training)."""
+        """Return the fingerprint of record and files, since GPTQ and training can make other bytes from the same inputs."""
         return fingerprint([self.record.fingerprint, {key: entry["sha256"] for key, entry in self.record.files.items()}])
 
     @property
     def files_uri(self) -> str:
-        """The folder of the files. Read them with `Files` or `fetch`, which check them."""
+        """Return the URI of the files' folder. `Files` and `fetch` check the files that they read."""
         return f"{self.uri}/{self.record.attempt}".rstrip("/")
 
     def path(self, key: str) -> str:
-        """Return the key of one of the files in the store at `uri`."""
+        """Return a file's key in the store at `uri`."""
         return f"{self.record.attempt}/{key}".lstrip("/")
 
 
@@ -81,18 +81,19 @@ def find(uri: str, options: StorageOptions = StorageOptions()) -> Artifact | Non
     try:
         return Artifact(uri, ArtifactRecord(**json.loads(data)))
     except (ValueError, TypeError) as error:
-        raise CorruptData(f"{uri}/{RECORD}: is no record ({error}); delete it and make the artifact again") from error
+        raise CorruptData(f"{uri}/{RECORD}: is not a record ({error}); delete it and make the artifact again") from error
 
 
 def load(uri: str, remedy: str, options: StorageOptions = StorageOptions()) -> Artifact:
     """Return the artifact at `uri`. Raises MissingArtifact, with `remedy`, if there is none."""
     artifact = find(uri, options)
     if artifact is None:
-        raise MissingArtifact(f"nothing finished at {uri}: {remedy}")
+        raise MissingArtifact(f"no finished artifact at {uri}: {remedy}")
     return artifact
 
 
 def artifact_uri(parent: str, record: ArtifactRecord) -> str:
+    """Return the URI of the artifact below `parent`."""
     return f"{parent.rstrip('/')}/{record.kind}-{record.fingerprint}"
 
 
@@ -110,6 +111,7 @@ def code_version(package: Path = Path(intent.__file__).parent) -> str:
 
 
 def libraries() -> dict[str, str]:
+    """Return the versions of the installed libraries among LIBRARIES."""
     found = {}
     for name in LIBRARIES:
         try:

@@ -1,4 +1,4 @@
-"""Keep a workspace's current variants by name, in its file models.json, where `classify` finds them."""
+"""Keep a workspace's current variants by name in its file models.json, from which `classify` loads them."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ MODELS = "models.json"
 
 @dataclass(frozen=True)
 class Models:
-    """A workspace's current variants, by name, as URIs, and the fingerprint of their checkpoint."""
+    """The URIs of a workspace's current variants, by name, and the fingerprint of their checkpoint."""
 
     checkpoint: str | None = None
     variants: dict[str, str] = field(default_factory=dict)
@@ -23,10 +23,10 @@ class Models:
 def publish_models(
     workspace: str, variants: dict[str, Artifact], storage: StorageOptions, checkpoint: str | None = None
 ) -> None:
-    """Make these the workspace's current variants of their names, for `classify`.
+    """Make these the workspace's current variants under their names.
 
-    Variants of any other checkpoint than `checkpoint` are no longer current. Artifacts in the workspace are named relative to
-    it, so that it can be moved.
+    Drops the variants of other checkpoints than `checkpoint`. URIs inside the workspace are stored relative to it, so that the
+    workspace can be moved.
     """
     here = f"{workspace.rstrip('/')}/"
 
@@ -41,7 +41,7 @@ def publish_models(
 
 
 def read_models(uri: str, storage: StorageOptions) -> Models:
-    """Return what the file at `uri` names, with whole URIs; nothing if there is no such file."""
+    """Read the registry at `uri`, with absolute URIs. Returns an empty one if there is no such file."""
     parent, name = split_uri(uri)
     found = _read(parent, name, storage)
     whole = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in found.variants.items()}
@@ -49,7 +49,7 @@ def read_models(uri: str, storage: StorageOptions) -> Models:
 
 
 def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict[str, Artifact]:
-    """Return the variants of these names from the file at `uri`. Raises MissingArtifact with the remedy."""
+    """Return the variants of these names from the registry at `uri`. Raises MissingArtifact or ConfigError with the remedy."""
     current = read_models(uri, storage).variants
     if not current:
         raise MissingArtifact(f"no models at {uri}: run make demo, or python -m jobs.train and python -m jobs.quantize")
@@ -61,7 +61,7 @@ def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict
 
 
 def checkpoint_at(uri: str, storage: StorageOptions) -> str | None:
-    """Return the fingerprint of the checkpoint of the variants in the file at `uri`, if there is one."""
+    """Return the fingerprint of the checkpoint in the registry at `uri`, or None."""
     return _read(*split_uri(uri), storage).checkpoint
 
 
@@ -78,7 +78,7 @@ def _parse(data: bytes | None, uri: str) -> Models:
         return Models()
     try:
         found = json.loads(data)
-        # Older files without a checkpoint hold the variants alone.
+        # Older files hold only the variants.
         return Models(**found) if "variants" in found else Models(None, found)
     except (ValueError, TypeError) as error:
-        raise CorruptData(f"{uri}: names no models ({error}); delete it and run python -m jobs.quantize") from error
+        raise CorruptData(f"{uri}: is not a registry of models ({error}); delete it and run python -m jobs.quantize") from error

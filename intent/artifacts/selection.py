@@ -1,6 +1,4 @@
-"""Select a variant for each kind of hardware by what a sweep measured. The selection is stored beside the
-workspace's models.
-"""
+"""Select a variant for each kind of hardware from a sweep's results, and store the selection beside the models."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,9 +13,9 @@ MEASURED_ONLY = ("base", "endpoint")
 
 @dataclass(frozen=True)
 class Selected:
-    """The variant for one model of processor: its name and fingerprint, the batch it was measured with, and why.
+    """The variant for one model of processor, with its fingerprint, measured batch size, and the reason of its selection.
 
-    `batch` None: as many as the engine finds memory for.
+    `batch` None: as many messages as the engine has memory for.
     """
 
     variant: str
@@ -28,10 +26,11 @@ class Selected:
 
 
 def select(results: Mapping[str, Mapping], allowed_loss: float) -> dict[str, Selected]:
-    """Select, by model of processor, the cheapest result whose exact match is at most `allowed_loss` below the reference's.
+    """Select, for each model of processor, the cheapest result whose exact match is at most `allowed_loss` below the
+    reference's.
 
-    If none is that good, select the most accurate. All results of one kind of hardware cost the same per hour, so the cheapest
-    is the fastest. A result without a reference to compare with is not selected.
+    If there is none, selects the most accurate. All results of one processor cost the same per hour, so the cheapest is the
+    fastest. Ignores results that have no reference to compare with.
     """
     classes: dict[str, list[Mapping]] = {}
     for result in results.values():
@@ -58,7 +57,7 @@ def _select(measured: list[Mapping], allowed_loss: float) -> Selected:
 def publish(
     workspace: str, checkpoint: str, evaluation: str, selected: Mapping[str, Selected], storage: StorageOptions
 ) -> None:
-    """Make these the workspace's selection. Selections for other hardware stay if they are for the same checkpoint."""
+    """Make these the workspace's selection. Keeps selections of the same checkpoint for other hardware."""
 
     def change(data: bytes | None) -> bytes:
         before = json.loads(data) if data else None
@@ -78,14 +77,14 @@ def read(workspace: str, storage: StorageOptions) -> dict | None:
 
 
 def choose(workspace: str, hardware: Sequence[str], storage: StorageOptions) -> dict[str, Selected]:
-    """Return what was selected for these models of processor, by model. If none is named, return all selections."""
+    """Return the selections for these models of processor, by model. Returns all selections if none is given."""
     known = (read(workspace, storage) or {}).get("hardware", {})
     names = [field.name for field in fields(Selected)]
     return {model: Selected(**{n: known[model][n] for n in names}) for model in hardware or known if model in known}
 
 
 def require_checkpoint(workspace: str, models: str, checkpoint: str | None, storage: StorageOptions) -> None:
-    """Raise ConfigError if the selection is for another checkpoint than that of the variants in the file `models`."""
+    """Raise ConfigError if the selection is for another checkpoint than the registry at `models`."""
     kept = read(workspace, storage)
     if kept and checkpoint and kept["checkpoint"] != checkpoint:
         raise ConfigError(
@@ -97,7 +96,7 @@ def require_checkpoint(workspace: str, models: str, checkpoint: str | None, stor
 
 
 def require_same(models: str, selected: Selected, found: str) -> None:
-    """Raise ConfigError if the variant of a selected name does not have the selected fingerprint."""
+    """Raise ConfigError if the registry's variant, with the fingerprint `found`, differs from the selected one."""
     if found != selected.fingerprint:
         raise ConfigError(
             "engine.variants",

@@ -11,7 +11,7 @@ from intent.artifacts.content import file_sha256, fingerprint
 from intent.errors import ConfigError
 from intent.train.config import PACKAGE, ModelConfig
 
-# What transformers may read from a folder, without code and pickles, which are never read.
+# The files that transformers may read from a folder. Code and pickles are never read.
 READ = {".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken"}
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_SECONDS = 20.0
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def pinned(model: ModelConfig) -> ModelConfig:
     """Return the model with `source` as an absolute folder, or with `revision` as the commit that it has on the Hub now.
 
-    So all tasks of a job load the same files, and a fingerprint names them. Raises ConfigError if no commit is known.
+    All tasks of a job then load the same files, and a fingerprint can name them. Raises ConfigError if no commit is known.
     """
     if model.source.startswith(PACKAGE):
         return model
@@ -59,7 +59,7 @@ def _in_package(source: str, package: str, file: str) -> Path:
 
 @cache
 def _commit(source: str, revision: str | None) -> str:
-    """Return the commit of a branch or tag (None: the main one): the Hub's, or the last one that this machine has loaded."""
+    """Return the commit of a branch or tag (None: main), from the Hub or else from this machine's cache of the Hub."""
     if revision and COMMIT.fullmatch(revision):
         return revision
     found = _on_hub(source, revision) or _loaded(source, revision)
@@ -67,8 +67,8 @@ def _commit(source: str, revision: str | None) -> str:
         remedy = "the Hub does not answer, and this machine has no copy; name the commit: model.revision=COMMIT"
         raise ConfigError("model.revision", revision, f"{source} is not pinned to a commit, {remedy}")
     logger.warning(
-        "model.source=%s is not pinned and is commit %s now; with model.revision=%s later jobs find what is made of it, "
-        "also when it has moved",
+        "model.source=%s is not pinned and is commit %s now; set model.revision=%s, so that later jobs find its artifacts "
+        "even if the branch moves",
         source,
         found,
         found,
@@ -84,14 +84,14 @@ def _on_hub(source: str, revision: str | None) -> str | None:
     try:
         return huggingface_hub.model_info(source, revision=revision, timeout=HUB_SECONDS).sha
     except HFValidationError as error:
-        raise ConfigError("model.source", source, "is no folder on this machine and no ORG/NAME of the Hub") from error
+        raise ConfigError("model.source", source, "is neither a folder on this machine nor an ORG/NAME of the Hub") from error
     except (GatedRepoError, RepositoryNotFoundError) as error:
-        remedy = "the Hub has no such model, or not for you; check the name and HF_TOKEN"
+        remedy = "the Hub has no such model, or you have no access to it; check the name and HF_TOKEN"
         raise ConfigError("model.source", source, remedy) from error
     except RevisionNotFoundError as error:
         raise ConfigError("model.revision", revision, f"{source} has no such revision on the Hub; correct it") from error
     except Exception:
-        # Errors of whichever client the Hub's library uses: offline, refused, no answer.
+        # The Hub's library may raise the errors of any HTTP client if the Hub is offline, refuses, or does not answer.
         return None
 
 

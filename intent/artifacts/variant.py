@@ -1,4 +1,4 @@
-"""Parse a variant's name: the engine, and how the checkpoint was quantized for it. Pure."""
+"""Parse a variant's name into its engine and quantization settings. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import Enum
 from intent.errors import ConfigError
 
 SVM, EMBEDDING, CASCADE = "svm", "embedding", "cascade"
-# Variants that need no language model, and the sources of vectors for the second.
+# The variants that need no language model, and the sources of vectors of EMBEDDING.
 LINEAR = (SVM, EMBEDDING)
 EMBEDDINGS = ("wordllama", "minilm")
 # llama.cpp's file types, and the tensor types that each mixes by design.
@@ -25,12 +25,14 @@ GGUF_TYPES = {
     "Q2_K": {"Q2_K", "Q3_K", "Q4_K", "Q6_K"},
 }
 PLAIN_TYPES = ("F16", "BF16")
-# Parts of a model for which a name can set another type, and the possible types. Their blocks fit the rows of every model.
+# The parts of a model that a name can give another type, and the possible types, whose blocks fit the rows of every model.
 GGUF_PARTS = ("embed", "down", "ends")
 PART_TYPES = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
 
 
 class Precision(Enum):
+    """The precision of unquantized weights. `auto`: by device."""
+
     auto = "auto"
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -47,7 +49,7 @@ def expand(pattern: str) -> list[str]:
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """What a variant's name says.
+    """The settings in a variant's name.
 
         gptq-w4g64[-act]                       GPTQ: bits, group size, act-order
         gguf-Q4_K_M[-PART-TYPE...][-imatrix]   GGUF: file type, other types for parts, importance matrix
@@ -57,8 +59,7 @@ class VariantSpec:
         cascade-NAME                           the SVM if it is sure, else the language model `model`, the variant NAME
         base                                   the model before fine-tuning; it is measured but never classifies
 
-    `part_types`: for a GGUF, (part, tensor type) of the parts with a type of their own; see `parse`.
-    `source`: what embeds, for an `embedding`.
+    `part_types`: the pairs (part, tensor type) of a GGUF; see `parse`. `source`: the embedding model.
     """
 
     name: str
@@ -75,26 +76,27 @@ class VariantSpec:
 
     @property
     def runs(self) -> str:
-        """The engine that decides which hardware the variant is for."""
+        """Return the engine that decides the variant's hardware."""
         return self.model.engine if self.model else self.engine
 
     @property
     def only_cpus(self) -> bool:
+        """Return whether the variant runs only on CPUs."""
         return self.runs in ("gguf", *LINEAR)
 
     @property
     def linear(self) -> bool:
-        """Whether the variant needs no language model."""
+        """Return whether the variant needs no language model."""
         return self.engine in LINEAR
 
     @property
     def calibrated(self) -> bool:
-        """Whether messages determine its weights."""
+        """Return whether its quantization uses calibration messages."""
         return self.engine == "gptq" or self.imatrix
 
     @property
     def parts(self) -> list["VariantSpec"]:
-        """The variants that must be made first: the two models of a cascade, else none."""
+        """Return the variants that must be made first: the two models of a cascade."""
         return [VariantSpec(SVM, SVM), self.model] if self.model else []
 
     @classmethod
@@ -103,8 +105,8 @@ class VariantSpec:
 
         A GGUF's name is `gguf-FILETYPE`, then any number of `-PART-TYPE`, then `-imatrix` if an importance matrix is used. PART
         is `embed` (the token embedding and the output layer), `down` (every layer's ffn_down) or `ends` (the first and the last
-        layer). The first part that a tensor belongs to counts. `gguf-Q4_0-embed-Q8_0-imatrix` has layers in Q4_0 and the
-        embedding in Q8_0. The layers of F16 and BF16 files have one type, so only `embed` can differ.
+        layer). If a tensor belongs to several, the first in the name counts. `gguf-Q4_0-embed-Q8_0-imatrix` has layers in Q4_0
+        and the embedding in Q8_0. The layers of F16 and BF16 files have one type, so only `embed` can differ.
         """
         if name == SVM:
             return cls(SVM, SVM)
@@ -130,5 +132,5 @@ class VariantSpec:
             "use gptq-w<2|3|4|8>g<group size>[-act], reference[-bfloat16|-float16|-float32], "
             f"gguf-<type>[-<part>-<part's type>][-imatrix] with a type of {list(GGUF_TYPES)}, parts of {list(GGUF_PARTS)} "
             f"(F16 and BF16: embed) and their types of {list(PART_TYPES)}, svm, embedding-<one of {list(EMBEDDINGS)}>, "
-            "or cascade-<one of these but svm and embedding>",
+            "or cascade-<one of these except svm and embedding>",
         )

@@ -2,10 +2,10 @@
 
     delta:s3://shop/log            a Delta table by its folder; as an input it is recognized without `delta:`
     iceberg:prod/shop.log          the table `log` of the namespace `shop`, in the catalog that PyIceberg knows as `prod`
-    iceberg:prod/shop.log/dt=7     as an input: only these rows of the table; likewise for a Delta table's folder
+    iceberg:prod/shop.log/dt=7     as an input: only these rows; likewise below a Delta table's folder
 
-The libraries, deltalake and pyiceberg, say which files count, and which of their rows. Both are optional. Knows stores and
-Arrow; nothing of runs, shards or labels.
+The optional libraries deltalake and pyiceberg decide which files, and which of their rows, belong to a version. Knows stores
+and Arrow; nothing of runs, shards or labels.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def open_snapshot(uri: str, wheres: Sequence[Where], version: int | None, options: StorageOptions) -> Snapshot:
-    """Open the table at `uri`, or its rows that match any of `wheres`, at `version` or at the current version.
+    """Open the table at `uri` at a version; None: the current one. With `wheres`, open only rows that match any of them.
 
     Raises ConfigError if the table, the version, or a feature that the table requires of its readers is missing.
     """
@@ -44,6 +44,7 @@ def open_snapshot(uri: str, wheres: Sequence[Where], version: int | None, option
 
 
 def open_target(uri: str, partition_by: Sequence[str], options: StorageOptions) -> Target:
+    """Open the table or folder at `uri` to publish labels. `partition_by`: the columns of a new table's partitions."""
     if uri.startswith(ICEBERG):
         from intent.lake.iceberg_target import IcebergTarget
 

@@ -16,13 +16,15 @@ from intent.storage import Blob, StorageOptions
 
 EXTRA = "delta"
 MOST_READER_VERSION = 3
-# Features that tables may require of their readers: types that are read as Arrow has them, what deltalake itself applies, and
-# what only concerns the log.
+# Features that tables may require of their readers. They are Arrow's own types, or deltalake applies them, or they concern only
+# the log.
 READ = {"timestampNtz", "deletionVectors", "v2Checkpoint", "vacuumProtocolCheck", "columnMapping"}
-PURGE = "write it anew without that, or name another table"
+PURGE = "rewrite the table without it, or name another table"
 
 
 class DeltaSnapshot(Snapshot):
+    """A version of a Delta table."""
+
     @classmethod
     def open(cls, uri: str, wheres: Sequence[Where], version: int | None, options: StorageOptions) -> "DeltaSnapshot":
         table = open_table(uri, version, options, "input")
@@ -31,8 +33,8 @@ class DeltaSnapshot(Snapshot):
         require_readable(table, uri)
         found = cls(uri, table.version(), tuple(tuple(where.items()) for where in wheres), options)
         columns = table.metadata().partition_columns
-        if strange := next((name for where in wheres for name in where if name not in columns), None):
-            raise ConfigError("input", f"{uri}/{strange}=", f"the table is partitioned by {columns}, not by {strange!r}")
+        if unknown := next((name for where in wheres for name in where if name not in columns), None):
+            raise ConfigError("input", f"{uri}/{unknown}=", f"the table is partitioned by {columns}, not by {unknown!r}")
         return found
 
     def files(self) -> list[Blob]:
@@ -70,7 +72,7 @@ class DeltaSnapshot(Snapshot):
     @cached_property
     def _table(self):
         if (table := open_table(self.uri, self.version, self.options, "input")) is None:
-            raise ConfigError("input", self.uri, "holds no Delta table any more; start a new run with a new output")
+            raise ConfigError("input", self.uri, "no longer holds a Delta table; start a new run with a new output")
         return table
 
     @cached_property
@@ -83,7 +85,7 @@ class DeltaSnapshot(Snapshot):
 
     @cached_property
     def _keeps(self) -> dict[str, np.ndarray]:
-        """Return, for a file with removed rows, which rows stay."""
+        """Return, for each file with deleted rows, which rows remain, as bool [rows]."""
         if "deletionVectors" not in (self._table.protocol().reader_features or ()):
             return {}
         root, found, table = self._table.table_uri, {}, pa.table(self._table.deletion_vectors())
@@ -102,20 +104,20 @@ class DeltaSnapshot(Snapshot):
 
     def _wanted(self, entry: dict) -> bool:
         values = entry["partition"] or {}
-        return not self.wheres or any(all(self._same(values[name], name, told) for name, told in w) for w in self.wheres)
+        return not self.wheres or any(all(self._same(values[name], name, text) for name, text in w) for w in self.wheres)
 
-    def _same(self, value: object, name: str, told: str | None) -> bool:
-        if told is None or value is None:
-            return told is None and value is None
+    def _same(self, value: object, name: str, text: str | None) -> bool:
+        if text is None or value is None:
+            return text is None and value is None
         kind = self.schema().field(name).type
         try:
-            return pc.equal(pa.scalar(value, kind), pa.scalar(told).cast(kind)).as_py()
+            return pc.equal(pa.scalar(value, kind), pa.scalar(text).cast(kind)).as_py()
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            raise ConfigError("input", f"{self.uri}/{name}={told}", f"the table's column {name!r} is {kind}") from None
+            raise ConfigError("input", f"{self.uri}/{name}={text}", f"the table's column {name!r} is {kind}") from None
 
 
 def open_table(uri: str, version: int | None, options: StorageOptions, field: str):
-    """Open the DeltaTable; None if there is none. Raises ConfigError, naming the version, if it cannot be read."""
+    """Open the DeltaTable, or return None if there is none. Raises ConfigError if it, or the version, cannot be read."""
     deltalake = need("deltalake", EXTRA, field, uri)
     try:
         return deltalake.DeltaTable(uri, version=version, storage_options=storage_options(uri, options))
@@ -134,17 +136,17 @@ def require_readable(table, uri: str) -> None:
     """Raise ConfigError if the table requires an unknown feature of its readers."""
     protocol, mode = table.protocol(), table.metadata().configuration.get("delta.columnMapping.mode", "none")
     if protocol.min_reader_version > MOST_READER_VERSION:
-        told = f"needs readers of Delta's version {protocol.min_reader_version}; {MOST_READER_VERSION} is known"
-        raise ConfigError("input", uri, f"{told}; {PURGE}")
+        fault = f"needs readers of Delta's version {protocol.min_reader_version}; {MOST_READER_VERSION} is known"
+        raise ConfigError("input", uri, f"{fault}; {PURGE}")
     if lacking := sorted({*(protocol.reader_features or ())} - READ):
-        raise ConfigError("input", uri, f"needs of its readers {lacking}, which is not known; {PURGE}")
+        raise ConfigError("input", uri, f"needs the reader features {lacking}, which are not supported; {PURGE}")
     if mode != "none":
-        remedy = "its columns have other names in its files (delta.columnMapping.mode), which is not read"
+        remedy = "its columns have other names in its files (delta.columnMapping.mode), which is not supported"
         raise ConfigError("input", uri, f"{remedy}; {PURGE}")
 
 
 def storage_options(uri: str, options: StorageOptions) -> dict[str, str]:
-    """Return deltalake's options for S3. It finds credentials itself, as boto3 does."""
+    """Return deltalake's options for S3, without credentials, which it finds as boto3 does."""
     if not uri.startswith("s3://"):
         return {}
     found = {"conditional_put": "etag"}

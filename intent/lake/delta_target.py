@@ -1,6 +1,6 @@
 """Write a run's labels as one commit of a Delta table.
 
-The commit carries two of Delta's application transactions: one for the run and one for the night. The log keeps them. If two
+The commit carries two of Delta's application transactions, one for the run and one for its input. The log keeps them. If two
 writers race with the same transaction, only one commits, whatever else is appended meanwhile.
 """
 
@@ -26,13 +26,14 @@ WRITTEN = {
 
 @dataclass(frozen=True)
 class DeltaTarget:
-    """A Delta table. `partition_by`: for a new table; an existing one must be partitioned so already."""
+    """A Delta table. `partition_by`: the columns that partition a new table; those of an existing one must be the same."""
 
     uri: str
     partition_by: tuple[str, ...] = ()
     options: StorageOptions = StorageOptions()
 
     def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+        """Raise ConfigError or RunMismatch, as `Target.check`."""
         deltalake = need("deltalake", EXTRA, "publish", self.uri)
         table = open_table(self.uri, None, self.options, "publish")
         if fields is not None:
@@ -54,6 +55,7 @@ class DeltaTarget:
         return ""
 
     def commit(self, labels: Labels) -> str:
+        """Append the labels in one commit, unless they are published. Returns the table's version."""
         from deltalake import CommitProperties, Transaction, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
@@ -69,15 +71,17 @@ class DeltaTarget:
             try:
                 write_deltalake(table, rows.reader(), mode="append", commit_properties=properties)
             except CommitFailedError as error:
-                # Another driver committed the same night, or the rows break a rule of the table.
+                # Another driver committed labels of the same input, or the rows break a rule of the table.
                 refused = error
                 continue
             except Exception as error:
                 raise (rows.error or IntentError(f"{self.uri}: the labels cannot be written: {one_line(error)}")) from error
-        raise IntentError(f"{self.uri}: the commit is refused again and again ({one_line(refused)}); mend that and run again")
+        raise IntentError(
+            f"{self.uri}: the table refused the commit {ATTEMPTS} times ({one_line(refused)}); fix the cause and run again"
+        )
 
     def _open(self, fields: pa.Schema):
-        """Open the table. If it does not exist, one of those that try at once creates it."""
+        """Open the table, and create it if needed. Several drivers may do so at once."""
         from deltalake import DeltaTable, Schema
 
         if (table := open_table(self.uri, None, self.options, "publish")) is None:
@@ -87,12 +91,12 @@ class DeltaTarget:
                 DeltaTable.create(self.uri, schema, mode="ignore", partition_by=partitions, storage_options=options)
             except Exception as error:
                 if open_table(self.uri, None, self.options, "publish") is None:
-                    raise ConfigError("publish", self.uri, f"the table cannot be made: {one_line(error)}") from error
+                    raise ConfigError("publish", self.uri, f"the table cannot be created: {one_line(error)}") from error
             table = open_table(self.uri, None, self.options, "publish")
         return table
 
     def _published(self, table, night: str, run: str) -> bool:
-        """Return whether the run is published. Raises RunMismatch if another run of the same night is."""
+        """Return whether the run is published. Raises RunMismatch if another run of the same input is."""
         if table.transaction_version(_app(RUN, run)) is not None:
             return True
         if table.transaction_version(_app(NIGHT, night)) is not None:
@@ -101,13 +105,13 @@ class DeltaTarget:
         return False
 
     def _version(self, run: str) -> str:
-        """Return the version; "" if the table's log no longer names it."""
+        """Return the version of the run's commit, or "" if the log no longer has it."""
         table = open_table(self.uri, None, self.options, "publish")
         return str(next((entry.get("version", "") for entry in table.history() if entry.get(RUN) == run), ""))
 
 
 class _Rows:
-    """The rows for one try. `error`: what reading them raised; the library reports it only in its own words."""
+    """The rows for one attempt. `error`: the error of reading them, of which the library reports only the text."""
 
     def __init__(self, labels: Labels, fields: pa.Schema):
         self.labels, self.fields = labels, fields
@@ -139,6 +143,6 @@ def _app(kind: str, name: str) -> str:
 
 def _require_writable(table, uri: str) -> None:
     if lacking := sorted({*(table.protocol().writer_features or ())} - WRITTEN):
-        raise ConfigError("publish", uri, f"needs of its writers {lacking}, which is not known; {PURGE}")
+        raise ConfigError("publish", uri, f"needs the writer features {lacking}, which are not supported; {PURGE}")
     if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
         raise ConfigError("publish", uri, f"its columns have other names in its files (delta.columnMapping.mode); {PURGE}")

@@ -1,7 +1,7 @@
-"""Write a run's labels as Hive partitions of a folder, `dt=2026-11-23/labels.parquet`: one object each, replaced as a whole.
+"""Write a run's labels as Hive partitions of a folder, `dt=2026-11-23/labels.parquet`, one object each.
 
-`_intent/<night>.json`, written last, lists a night's partitions. Partitions that another run of the same night has no rows for
-are removed.
+`_intent/<input>.json`, written last, lists the partitions of an input. Another run of the same input replaces them, and removes
+those that it has no rows for.
 """
 
 import json
@@ -29,13 +29,16 @@ _NAMED = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.
 
 @dataclass(frozen=True)
 class FolderTarget:
+    """A folder of Hive partitions. `partition_by`: the columns that name the folders."""
+
     uri: str
     partition_by: tuple[str, ...] = ()
     options: StorageOptions = StorageOptions()
 
     def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+        """Raise ConfigError if the labels cannot be partitioned so."""
         if not self.partition_by:
-            raise ConfigError("partition_by", [], "name the columns whose values name the folders, such as [dt]")
+            raise ConfigError("partition_by", [], "give the columns that name the folders, such as [dt]")
         if fields is None:
             return
         require_partitions(self.uri, self.partition_by, self.partition_by, fields)
@@ -50,7 +53,7 @@ class FolderTarget:
         return ""
 
     def commit(self, labels: Labels) -> str:
-        """Publish the labels. Raises ConfigError, before it writes, if a partition has rows that are not of this night."""
+        """Publish the labels. Raises ConfigError, before it writes, if a partition holds rows of another input."""
         store, index = open_store(self.uri, self.options), f"_intent/{fingerprint(labels.night)}.json"
         before = _read(store, index)
         if before.get("run") == labels.run:
@@ -80,18 +83,18 @@ def _read(store: Store, key: str) -> dict:
 def _require_own(store: Store, folder: str, night: str) -> None:
     for blob in store.list(f"{folder}/"):
         if blob.key != f"{folder}/{FILE}":
-            remedy = f"{store.uri} has {blob.key}, which no run wrote, and a partition is replaced as a whole; move it away"
+            remedy = f"{store.uri} has {blob.key}, which no run wrote; move it away, because a partition is replaced as a whole"
             raise ConfigError("publish", folder, remedy)
         with store.open(blob.key) as file:
             theirs = (pq.read_metadata(file).metadata or {}).get(NIGHT.encode(), b"").decode()
         if theirs != night:
-            remedy = f"{store.uri} has it of {theirs or 'no run'} already; partition by a column that tells {night} apart"
+            remedy = f"{store.uri} already has it from {theirs or 'no run'}; partition by a column that distinguishes {night}"
             raise ConfigError("publish", folder, remedy)
 
 
 @dataclass
 class _Files:
-    """Open files of partitions, by folder."""
+    """Local files of partitions, by folder, open until `stack` closes."""
 
     labels: Labels
     columns: tuple[str, ...]
@@ -107,14 +110,14 @@ class _Files:
                     "partition_by", list(self.columns), f"makes more than {MOST_PARTITIONS} partitions; use fewer"
                 )
             self.paths[folder] = self.scratch / f"{len(self.paths)}.parquet"
-            said = {name.encode(): value.encode() for name, value in self.labels.properties.items()}
-            writer = pq.ParquetWriter(self.paths[folder], rows.schema.with_metadata(said), write_page_checksum=True)
+            metadata = {name.encode(): value.encode() for name, value in self.labels.properties.items()}
+            writer = pq.ParquetWriter(self.paths[folder], rows.schema.with_metadata(metadata), write_page_checksum=True)
             self.writers[folder] = self.stack.enter_context(writer)
         self.writers[folder].write_table(rows)
 
 
 def _write(labels: Labels, columns: tuple[str, ...], scratch: Path) -> dict[str, Path]:
-    """Write a local file for each partition, by folder. The same labels give the same bytes."""
+    """Write a local file for each partition. Returns the paths by folder. The same labels give the same bytes."""
     with ExitStack() as stack:
         files = _Files(labels, columns, scratch, stack)
         for batch in labels.batches():

@@ -19,6 +19,8 @@ COMPACT = "apply them first, as Spark's rewrite_data_files does with 'delete-fil
 
 
 class IcebergSnapshot(Snapshot):
+    """A snapshot of an Iceberg table."""
+
     @classmethod
     def open(cls, uri: str, wheres: Sequence[Where], version: int | None, options: StorageOptions) -> "IcebergSnapshot":
         table = load_table(uri, options, "input")
@@ -29,13 +31,17 @@ class IcebergSnapshot(Snapshot):
             raise ConfigError("input", uri, "the table has no snapshot yet; nothing was written to it")
         if version is not None and table.snapshot_by_id(version) is None:
             known = [snapshot.snapshot_id for snapshot in table.metadata.snapshots][-3:]
-            raise ConfigError("input_version", version, f"{uri} has no such snapshot, or no longer; the last are {known}")
+            raise ConfigError(
+                "input_version", version, f"{uri} does not have this snapshot, or no longer; the last are {known}"
+            )
         return cls(uri, version or current, tuple(tuple(where.items()) for where in wheres), options)
 
     def files(self) -> list[Blob]:
         for key, task in self._tasks.items():
             if task.file.file_format.value not in ("PARQUET", "ORC"):
-                raise ConfigError("input", self.uri, f"{key} is {task.file.file_format.value}, which is not read; rewrite it")
+                raise ConfigError(
+                    "input", self.uri, f"{key} is {task.file.file_format.value}, which is not supported; rewrite it"
+                )
         etag = self.etag(str(self._table.metadata.table_uuid))
         return [Blob(key, self._tasks[key].file.file_size_in_bytes, etag) for key in sorted(self._tasks)]
 
@@ -60,7 +66,7 @@ class IcebergSnapshot(Snapshot):
 
     @cached_property
     def _table(self):
-        """Return the table with the columns of that snapshot, under their names of that time."""
+        """Return the table with the columns and their names of this snapshot."""
         table = load_table(self.uri, self.options, "input")
         if table is None or (snapshot := table.snapshot_by_id(self.version)) is None:
             raise ConfigError(
@@ -75,9 +81,7 @@ class IcebergSnapshot(Snapshot):
 
     @cached_property
     def _tasks(self) -> dict:
-        """Return the library's scan tasks by their files' keys, which are relative to the table's own folder if
-        they are in it.
-        """
+        """Return the library's scan tasks by file key. Keys are relative to the table's folder, or absolute outside it."""
         try:
             tasks = list(self._scan().plan_files())
         except ValueError as error:
@@ -96,30 +100,30 @@ class IcebergSnapshot(Snapshot):
         each = [reduce(And, (self._equal(schema, *pair) for pair in where), AlwaysTrue()) for where in self.wheres]
         return reduce(Or, each) if each else AlwaysTrue()
 
-    def _equal(self, schema, name: str, told: str | None):
-        """Match the rows with this value; in a timestamp column, the rows of this day in UTC."""
+    def _equal(self, schema, name: str, text: str | None):
+        """Return the filter of the rows with this value or, in a timestamp column, of this day in UTC."""
         from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, IsNull, LessThan, literal
         from pyiceberg.types import TimestampType, TimestamptzType
 
         if name not in schema.column_names:
             raise ConfigError("input", f"{self.uri}/{name}=", f"the table has the columns {schema.column_names}")
-        if told is None:
+        if text is None:
             return IsNull(name)
         kind = schema.find_type(name)
         try:
             if not isinstance(kind, TimestampType | TimestamptzType):
-                literal(told).to(kind)
-                return EqualTo(name, told)
-            day, zone = date.fromisoformat(told), "+00:00" if isinstance(kind, TimestamptzType) else ""
+                literal(text).to(kind)
+                return EqualTo(name, text)
+            day, zone = date.fromisoformat(text), "+00:00" if isinstance(kind, TimestamptzType) else ""
             first, last = (f"{at.isoformat()}T00:00:00{zone}" for at in (day, day + timedelta(days=1)))
             return And(GreaterThanOrEqual(name, first), LessThan(name, last))
         except (ValueError, TypeError):
             remedy = f"the table's column {name!r} is {kind}; give such a value, or the day of a time as YYYY-MM-DD"
-            raise ConfigError("input", f"{self.uri}/{name}={told}", remedy) from None
+            raise ConfigError("input", f"{self.uri}/{name}={text}", remedy) from None
 
 
 def load_table(uri: str, options: StorageOptions, field: str):
-    """Load the table; None if the catalog does not have it. Raises ConfigError."""
+    """Load the table, or return None if the catalog lacks it. Raises ConfigError if it cannot be read."""
     catalog, identifier = open_catalog(uri, options, field)
     from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
@@ -132,7 +136,7 @@ def load_table(uri: str, options: StorageOptions, field: str):
 
 
 def open_catalog(uri: str, options: StorageOptions, field: str):
-    """Return (the catalog, the table's name in it). Raises ConfigError if pyiceberg is not configured for it."""
+    """Open the catalog. Returns (catalog, the table's name in it). Raises ConfigError if pyiceberg is not configured for it."""
     need("pyiceberg.catalog", EXTRA, field, uri)
     from pyiceberg.catalog import load_catalog
 

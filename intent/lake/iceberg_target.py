@@ -1,8 +1,7 @@
-"""Write a run's labels as one snapshot of an Iceberg table; before the gate has judged them, on a branch (write-audit-publish).
+"""Write a run's labels as one snapshot of an Iceberg table, on a branch until the gate accepts them (write-audit-publish).
 
-Data files are written first and belong to nothing. One commit adds them, on the condition that the branch's head has not
-changed. So a writer that commits has seen every earlier commit. The same commit sets a table property with the run's
-fingerprint, which records the publication.
+The data files are written first. One commit adds them, on the condition that the branch's head has not changed, so a writer
+that commits has seen every earlier commit. The same commit records the run's fingerprint in a table property.
 """
 
 import uuid
@@ -23,19 +22,20 @@ from intent.storage import StorageOptions
 
 ATTEMPTS = 20
 MAIN = "main"
-# The rows of one file are in memory at a time.
+# Memory holds the rows of one file at a time.
 FILE_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
 class IcebergTarget:
-    """An Iceberg table. `partition_by`: for a new table; an existing one must be partitioned so already."""
+    """An Iceberg table. `partition_by`: the columns that partition a new table; those of an existing one must be the same."""
 
     uri: str
     partition_by: tuple[str, ...] = ()
     options: StorageOptions = StorageOptions()
 
     def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+        """Raise ConfigError or RunMismatch, as `Target.check`."""
         table = load_table(self.uri, self.options, "publish")
         require_partitions(self.uri, self.partition_by, _partitions(table, self.uri) if table else self.partition_by, fields)
         if fields is not None:
@@ -47,7 +47,7 @@ class IcebergTarget:
         self._published(table, night, run)
 
     def stage(self, labels: Labels) -> str:
-        """Commit to a branch of the table. `commit` takes the data files from there."""
+        """Commit the labels to a branch of the table, from which `commit` takes the data files. Returns the branch."""
         branch, files = _branch(labels), None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
@@ -56,18 +56,18 @@ class IcebergTarget:
             if staged := _snapshot(table, branch, labels.run):
                 if _is_of(table, staged, labels):
                     return f"{self.uri}, branch {branch}"
-                # The staged folder was deleted and the night labelled again.
+                # The staged folder was deleted and the log labelled again.
                 with _one_try():
                     table.manage_snapshots().remove_branch(branch).commit()
                 continue
             files = self._write(table, labels) if files is None else files
             if (head := table.current_snapshot()) is None:
-                # Without a first snapshot, a table has no branches but `main`.
+                # Before its first snapshot, a table cannot have another branch than `main`.
                 with _one_try():
                     table.add_files([])
                 continue
             if table.snapshot_by_name(branch) is None:
-                # So that a reader of the branch sees the table as it would be.
+                # The branch starts at the table's head, so its readers see the table as it will be.
                 with _one_try():
                     table.manage_snapshots().create_branch(head.snapshot_id, branch).commit()
                 continue
@@ -76,6 +76,7 @@ class IcebergTarget:
         raise self._refused()
 
     def commit(self, labels: Labels) -> str:
+        """Add the labels to the main branch in one commit, unless they are published. Returns the snapshot."""
         files = None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
@@ -94,14 +95,14 @@ class IcebergTarget:
         raise self._refused()
 
     def _open(self, fields: pa.Schema):
-        """Open the table. If it does not exist, one of those that try at once creates it."""
+        """Open the table, and create it if needed. Several drivers may do so at once."""
         if (table := load_table(self.uri, self.options, "publish")) is None:
-            # If several create it at once, catalogs tell all but one in their own words.
+            # If several drivers create it at once, all but one get an error that depends on the catalog.
             try:
                 self._make(fields)
             except Exception as error:
                 if load_table(self.uri, self.options, "publish") is None:
-                    raise ConfigError("publish", self.uri, f"the table cannot be made: {one_line(error)}") from error
+                    raise ConfigError("publish", self.uri, f"the table cannot be created: {one_line(error)}") from error
             table = load_table(self.uri, self.options, "publish")
         require_fits(self.uri, _schema(table), fields)
         table.catalog = _OneTry(table.catalog)
@@ -120,7 +121,7 @@ class IcebergTarget:
                 spec.add_identity(name)
 
     def _require_columns(self, fields: pa.Schema) -> None:
-        # `create_table` itself calls this.
+        # Creating a table calls this too, and it has no public equivalent.
         from pyiceberg.io.pyarrow import _pyarrow_to_schema_without_ids
 
         try:
@@ -129,9 +130,9 @@ class IcebergTarget:
             raise ConfigError("publish", self.uri, f"Iceberg has no such column: {one_line(error)}") from error
 
     def _published(self, table, night: str, run: str) -> str | None:
-        """Return the snapshot with the run's labels. Raises RunMismatch if another run of the same night is published.
+        """Return the snapshot with the run's labels. Raises RunMismatch if another run of the same input is published.
 
-        The table's own property is the record, because snapshots expire.
+        A property of the table records this, because snapshots expire.
         """
         if (theirs := table.properties.get(key := _property(night))) is None:
             return None
@@ -140,7 +141,7 @@ class IcebergTarget:
         return str(_snapshot(table, MAIN, run) or "(expired)")
 
     def _write(self, table, labels: Labels) -> list[str]:
-        """Write the data files, each of one partition. No reader sees them until a commit adds them."""
+        """Write the data files, each for one partition. Readers see them once a commit adds them."""
         fields, folder = _schema(table), f"{table.location().rstrip('/')}/data/intent-{labels.run[:16]}-{uuid.uuid4().hex}"
         files = []
         for rows in _chunks(labels.batches(), fields):
@@ -151,21 +152,21 @@ class IcebergTarget:
         return files
 
     def _forget_branches(self, table, night: str) -> None:
-        """Delete the branches of this night, including those of other runs of it."""
+        """Delete the branches of this input, including those of other runs."""
         for name, ref in list(table.refs().items()):
-            if name.startswith("intent-") and _said(table.snapshot_by_id(ref.snapshot_id)).get(NIGHT) == night:
+            if name.startswith("intent-") and _summary(table.snapshot_by_id(ref.snapshot_id)).get(NIGHT) == night:
                 with _one_try():
                     table.manage_snapshots().remove_branch(name).commit()
 
     def _refused(self) -> IntentError:
-        return IntentError(f"{self.uri}: others commit to the table all the time; run again")
+        return IntentError(f"{self.uri}: other writers keep committing to the table; run again")
 
 
 class _OneTry:
-    """A catalog whose refusal of a commit is treated as a reply that may be wrong.
+    """A catalog that reports a refused commit as a commit of unknown state.
 
-    The library would retry on top of whatever came first, which may be this night. It would also delete the manifests of a
-    commit that succeeded if a proxy's second try was refused.
+    Otherwise the library would retry on top of the commit that came first, which may be of the same input. If a proxy repeated
+    a commit that had succeeded, the library would also delete the manifests of that commit.
     """
 
     def __init__(self, catalog):
@@ -184,7 +185,7 @@ class _OneTry:
 
 
 def _one_try() -> suppress:
-    """Try once. The caller then reads the table again: the commit may have lost, or its reply may have been lost."""
+    """Ignore a refused commit. The caller reads the table again, because either the commit or only its reply was lost."""
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 
     return suppress(CommitFailedException, CommitStateUnknownException)
@@ -203,10 +204,10 @@ def _snapshot(table, branch: str, run: str) -> int | None:
     from pyiceberg.table.snapshots import ancestors_of
 
     found = ancestors_of(table.snapshot_by_name(branch), table.metadata)
-    return next((each.snapshot_id for each in found if _said(each).get(RUN) == run), None)
+    return next((each.snapshot_id for each in found if _summary(each).get(RUN) == run), None)
 
 
-def _said(snapshot) -> dict[str, str]:
+def _summary(snapshot) -> dict[str, str]:
     return snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
 
 
@@ -215,7 +216,7 @@ def _branch(labels: Labels) -> str:
 
 
 def _is_of(table, snapshot_id: int, labels: Labels) -> bool:
-    return _said(table.snapshot_by_id(snapshot_id)).get(PARTS) == labels.parts
+    return _summary(table.snapshot_by_id(snapshot_id)).get(PARTS) == labels.parts
 
 
 def _files_of(table, snapshot_id: int) -> list[str]:
@@ -237,7 +238,7 @@ def _partitions(table, uri: str) -> list[str]:
 
     spec = table.spec()
     if other := [field.name for field in spec.fields if not isinstance(field.transform, IdentityTransform)]:
-        remedy = f"the table is partitioned by {other}, which are no plain columns; publish to a table without that"
+        remedy = f"the table is partitioned by {other}, which are not plain columns; publish to a table without such partitions"
         raise ConfigError("publish", uri, remedy)
     return [table.schema().find_column_name(field.source_id) for field in spec.fields]
 

@@ -1,4 +1,4 @@
-"""Define one version of a table as input, and the address of a table. Knows Arrow; each table's module knows its library."""
+"""Define the interface of a table's version as input, and the address of a table. Knows Arrow, but no table's library."""
 
 import importlib
 import os
@@ -24,9 +24,9 @@ Where = Mapping[str, str | None]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of a table or, with `wheres`, its rows that match any of these. Any node that reaches the table can use it.
+    """One version of a table or, with `wheres`, its rows that match any of these. May be pickled to any node.
 
-    `version`: Delta's version, Iceberg's snapshot id. Raises ConfigError for what the library cannot read.
+    `version`: Delta's version, Iceberg's snapshot id. Methods raise ConfigError if the library cannot read the table.
     """
 
     uri: str
@@ -35,22 +35,23 @@ class Snapshot:
     options: StorageOptions = StorageOptions()
 
     def __getstate__(self) -> dict:
-        # The libraries' objects stay in the process.
+        # The libraries' objects are cached in attributes and cannot be pickled.
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def etag(self, table: str) -> str:
-        """The ETag of each of its files. Other versions or rows of `table` (its id) are another input."""
+        """Return the ETag of every file, which distinguishes tables (`table`: its id), versions and rows."""
         return f"v{self.version}-{fingerprint([table, self.wheres])}"
 
     def files(self) -> list[Blob]:
-        """Return the data files that hold its rows, by key."""
+        """Return the data files that hold its rows, sorted by key."""
         raise NotImplementedError
 
     def schema(self) -> pa.Schema:
+        """Return the table's columns."""
         raise NotImplementedError
 
     def rows(self, blob: Blob) -> int:
-        """Return the number of its rows in a file. Reads the file only if the table does not say."""
+        """Return the number of its rows in a file. Reads the file only if the metadata lacks the number."""
         raise NotImplementedError
 
     def batches(self, blob: Blob, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -64,9 +65,9 @@ def is_table(uri: str) -> bool:
 
 
 def split(uri: str, root: str = "") -> tuple[str, dict[str, str | None]]:
-    """Split the address of a table or of a part of it into (the table's own address, the values that columns must have).
+    """Split the address of a table, or of a part of it, into (the table's own address, values by column).
 
-    `root`: the table's own address, if known. Raises ConfigError.
+    `root`: the table's own address, if known. Raises ConfigError if the address is invalid.
     """
     if uri.startswith(ICEBERG):
         catalog, _, rest = uri.removeprefix(ICEBERG).strip("/").partition("/")
@@ -77,8 +78,10 @@ def split(uri: str, root: str = "") -> tuple[str, dict[str, str | None]]:
     else:
         rest = uri[len(root) :]
     parts = [part.partition("=") for part in rest.split("/") if part]
-    if strange := next((name for name, equals, _ in parts if not (name and equals)), None):
-        raise ConfigError("input", uri, f"{strange!r} is no part of the table {root}; name the table, or COLUMN=VALUE below it")
+    if wrong := next((name for name, equals, _ in parts if not (name and equals)), None):
+        raise ConfigError(
+            "input", uri, f"{wrong!r} is not a part of the table {root}; name the table, or COLUMN=VALUE below it"
+        )
     return root, {unquote(name): None if value == HIVE_NULL else unquote(value) for name, _, value in parts}
 
 
@@ -92,7 +95,7 @@ def need(module: str, extra: str, field: str, uri: str) -> ModuleType:
 
 
 def endpoint_of(options: StorageOptions) -> str | None:
-    """Return S3's endpoint as `S3Store` uses it. The libraries do not read every variable that boto3 does."""
+    """Return S3's endpoint as `S3Store` uses it, because the libraries do not read all variables that boto3 reads."""
     return options.endpoint or next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
 
 

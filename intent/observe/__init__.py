@@ -1,7 +1,7 @@
 """Report runs to other systems: OpenLineage events and OpenTelemetry spans, through the official clients.
 
-Both are off unless their standard variables are set. A collector never fails a run: everything is sent from other threads, and
-the end of a run waits at most `PATIENCE` seconds for them. Knows the run's events; nothing of Ray or stores.
+Both are off unless their standard variables are set. A collector never fails a run. Other threads send everything, and the
+end of a run waits at most `PATIENCE` seconds for them. Knows the run's events; nothing of Ray or stores.
 """
 
 import os
@@ -18,15 +18,19 @@ PATIENCE = 10.0
 
 
 class Observer(Protocol):
-    """Hears of a run, in this order. `close` sends what is left."""
+    """Reports one run. The methods are called in this order."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Report the start."""
 
-    def hear(self, event: Event) -> None: ...
+    def hear(self, event: Event) -> None:
+        """Report an event."""
 
-    def end(self, summary: Summary | None, error: BaseException | None) -> None: ...
+    def end(self, summary: Summary | None, error: BaseException | None) -> None:
+        """Report the end, with a summary or an error."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Send everything that was not sent yet."""
 
 
 class Observed:
@@ -37,10 +41,11 @@ class Observed:
         self.summary: Summary | None = None
 
     def hear(self, event: Event) -> None:
+        """Pass an event on to every observer."""
         self.each("hear", event)
 
     def each(self, method: str, *arguments) -> None:
-        """Call every observer. One that fails is left out from then on, and the log says so once."""
+        """Call a method of every observer. Drops an observer that fails, and tells the operator."""
         for observer in list(self.observers):
             try:
                 getattr(observer, method)(*arguments)
@@ -56,7 +61,7 @@ def run(
     environment: Mapping[str, str] = os.environ,
     patience: float = PATIENCE,
 ) -> Iterator[Observed]:
-    """Observe what happens inside the block. `tell` gets a line for the operator. Raises only what is raised inside."""
+    """Observe the run inside the block. `tell`: called with lines for the operator. Raises only errors of the block."""
     from intent.observe import lineage, traces
 
     observed = Observed([], tell)

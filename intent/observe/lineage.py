@@ -1,6 +1,6 @@
 """Send OpenLineage events: a run's start and end, with its data sets, their columns and their row counts.
 
-On if OPENLINEAGE_URL or OPENLINEAGE_CONFIG is set. The client reads all its settings itself.
+It is on if OPENLINEAGE_URL or OPENLINEAGE_CONFIG is set. The client reads all its settings itself.
 """
 
 import queue
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from intent import __version__
-from intent.observe.subject import Subject, said
+from intent.observe.subject import Subject, described
 from intent.run.events import Event
 from intent.run.ledger import LABELLED, REJECTED
 from intent.run.progress import Summary
@@ -57,8 +57,10 @@ class OpenLineage:
         if error is None:
             self._emit("COMPLETE", summary)
         else:
-            told = {"errorMessage": error_message_run.ErrorMessageRunFacet(message=said(error), programmingLanguage="Python")}
-            self._emit("FAIL" if isinstance(error, Exception) else "ABORT", facets=told)
+            facets = {
+                "errorMessage": error_message_run.ErrorMessageRunFacet(message=described(error), programmingLanguage="Python")
+            }
+            self._emit("FAIL" if isinstance(error, Exception) else "ABORT", facets=facets)
 
     def close(self) -> None:
         self._events.put(None)
@@ -79,7 +81,7 @@ class OpenLineage:
         self._events.put(event)
 
     def _send(self) -> None:
-        """Send one event. The client's own retries may take long; nothing waits for them here."""
+        """Send events until `close`, in the sending thread, so that the client's retries do not delay the run."""
         try:
             from openlineage.client import OpenLineageClient
 
@@ -132,7 +134,7 @@ class OpenLineage:
         kept = [(name, kinds.get(name)) for name in columns.keep]
         rows = {LABELLED: None, REJECTED: None}
         if summary:
-            # With one row per item, these rows were not counted.
+            # With one row per item, the summary does not count the rows of the files.
             labelled = None if columns.explode else summary.labelled + summary.abstained
             rows = {LABELLED: labelled, REJECTED: summary.rejected}
         output, made = self.subject.output.rstrip("/"), [id_, *labels, *kept]
@@ -151,7 +153,7 @@ class OpenLineage:
 
 
 def dataset(uri: str) -> tuple[str, str]:
-    """Return (namespace, name) as OpenLineage names data sets."""
+    """Return (namespace, name) of a data set, by OpenLineage's naming conventions."""
     uri = uri.removeprefix("delta:").removeprefix("file://")
     scheme, separator, rest = uri.partition("://")
     if separator:

@@ -1,4 +1,4 @@
-"""Say what runs, and what failed, to systems outside."""
+"""Describe a run and its error to external systems."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from intent.run.columns import Columns
 
 @dataclass(frozen=True)
 class Subject:
-    """What runs: `name`, the same every night, from `inputs` to `output`. `fields`: of the labels. `night`: its date.
+    """A run from `inputs` to `output`. `name`: the same for every nightly run. `fields`: of the labels. `night`: the date.
 
     `publish`: the table or folder that also gets the labels.
     """
@@ -26,7 +26,7 @@ class Subject:
     publish: str | None = None
 
 
-def said(error: BaseException) -> str:
-    """Return an error's kind and, if it is one of this project's, its text. A library's text may quote a message."""
+def described(error: BaseException) -> str:
+    """Return an error's type and, for this project's errors, its text. A library's text may quote a message."""
     cause = getattr(error, "cause", None) or error
     return f"{type(cause).__name__}: {cause}" if isinstance(cause, IntentError) else type(cause).__name__

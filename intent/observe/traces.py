@@ -1,15 +1,15 @@
 """Send OpenTelemetry spans: one per run, and below it one each for its plan, every engine that was loaded, every shard, and its
 commit.
 
-On if OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_TRACES_EXPORTER is set. The SDK reads all other
-settings itself.
+It is on if OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_TRACES_EXPORTER is set. The SDK reads all
+other settings itself.
 """
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from intent.observe.subject import Subject, said
+from intent.observe.subject import Subject, described
 from intent.run.events import Event
 from intent.run.progress import Summary
 
@@ -23,10 +23,10 @@ def exporters(environment: Mapping[str, str]) -> list[str]:
     """Return the names of the requested exporters, as the SDK's packages register them."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
-    told = environment.get("OTEL_TRACES_EXPORTER", "") or ("otlp" if any(map(environment.get, ENDPOINTS)) else "")
+    requested = environment.get("OTEL_TRACES_EXPORTER", "") or ("otlp" if any(map(environment.get, ENDPOINTS)) else "")
     protocol = next((environment[name] for name in PROTOCOLS if environment.get(name)), "http/protobuf")
     otlp = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
-    names = [name.strip() for name in told.split(",")]
+    names = [name.strip() for name in requested.split(",")]
     return [otlp if name == "otlp" else name for name in names if name not in ("", "none")]
 
 
@@ -54,7 +54,7 @@ class OpenTelemetry:
         resource = Resource.create()
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "intent"}))
-        # Its own provider, because Ray, which runs in this process, may have another.
+        # A separate provider, because Ray runs in this process and may have its own.
         self.subject, self.provider = subject, TracerProvider(resource=resource, shutdown_on_exit=False)
         for exporter in exporters:
             self.provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -85,7 +85,7 @@ class OpenTelemetry:
         for name in ("rows", "labelled", "abstained", "rejected", "retries") if summary else ():
             self.root.set_attribute(f"intent.{name}", getattr(summary, name))
         if error is not None:
-            self.root.set_status(StatusCode.ERROR, said(error))
+            self.root.set_status(StatusCode.ERROR, described(error))
         self.root.end()
 
     def close(self) -> None:

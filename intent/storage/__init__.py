@@ -4,8 +4,8 @@
 and `table.py` reads a user's tables.
 
 The package knows nothing of what the bytes mean. Credentials come from the environment or the instance role, never from
-configuration. Keys are relative, with forward slashes. The commit protocol rests on `put_if_absent`: exactly one writer of a
-key wins, and an object that exists is whole.
+configuration. Keys are relative, with forward slashes. The commit protocol relies on `put_if_absent`: exactly one writer of
+a key wins, and an object that exists is complete.
 """
 
 from intent.storage.interface import Blob, StorageOptions, Store, sha256

@@ -7,6 +7,8 @@ from intent.storage.interface import StorageOptions
 
 @dataclass
 class StorageConfig:
+    """S3's endpoint and region. See `StorageOptions`."""
+
     endpoint: str | None = None
     region: str | None = None
 
@@ -14,4 +16,5 @@ class StorageConfig:
         self.options()
 
     def options(self) -> StorageOptions:
+        """Return the options. Raises ConfigError if the endpoint is invalid."""
         return StorageOptions(self.endpoint, self.region)

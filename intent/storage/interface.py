@@ -1,6 +1,6 @@
-"""Define the interface of a store, whatever holds the bytes.
+"""Define the interface of a store, its options and its objects.
 
-`storage.py` has the local store and opens any store. `s3.py` has the S3 store.
+`local.py` has the local store and opens any store. `s3.py` has the S3 store.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class StorageOptions:
 
 def check_endpoint(field: str, url: str) -> None:
     """Raise ConfigError for an invalid endpoint, without repeating one that may contain a secret."""
-    # Anywhere, because without its scheme all of `key:secret@host` is a path.
+    # Look at the whole URL, because `key:secret@host` without a scheme parses as a path.
     if "@" in url:
         raise ConfigError(field, "(hidden)", NO_SECRETS)
     parts = urlsplit(url)
@@ -49,7 +49,7 @@ class Blob:
 
 
 class Store(Protocol):
-    """A place for objects. `parallel`: how many requests at once serve a reader best."""
+    """A place for objects. `parallel`: the number of concurrent requests at which readers are fastest."""
 
     uri: str
     parallel: int
@@ -57,16 +57,17 @@ class Store(Protocol):
     def list(self, prefix: str = "") -> Iterator[Blob]:
         """Yield all objects whose key starts with `prefix`, in the order of their keys."""
 
-    def stat(self, key: str) -> Blob | None: ...
+    def stat(self, key: str) -> Blob | None:
+        """Return the object's size and ETag, or None if it does not exist."""
 
     def read(self, key: str) -> bytes:
-        """Return the object's bytes. Raises FileNotFoundError."""
+        """Return the object's bytes. Raises FileNotFoundError if it does not exist."""
 
     def read_tail(self, blob: Blob, length: int) -> bytes:
         """Return the last `length` bytes, or all. Raises CorruptData if the object has changed."""
 
     def open(self, key: str, version: Blob | None = None) -> pa.NativeFile:
-        """Open the object for random access, for Parquet. With `version`, raises CorruptData if the object has changed."""
+        """Open the object for random access. With `version`, raises CorruptData if the object has changed since."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write the object whole or not at all. Replaces an existing one."""
@@ -78,26 +79,29 @@ class Store(Protocol):
         """
 
     def put_file(self, key: str, path: Path) -> None:
-        """Write a file of any size, never all of it in memory, whole or not at all. Replaces an existing object."""
+        """Write a file whole or not at all, without holding it in memory. Replaces an existing object."""
 
     def get_file(self, key: str, path: Path) -> None:
-        """Read an object of any size into a file, never all of it in memory. Raises FileNotFoundError."""
+        """Read an object into a file, without holding it in memory. Raises FileNotFoundError if it does not exist."""
 
     def update(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
         """Replace an object by the result of `change` on its bytes (None if there is no object).
 
-        No concurrent update is lost: `change` is called again if another update came first.
+        Loses no concurrent update: calls `change` again if another update came first.
         """
 
-    def delete(self, key: str) -> None: ...
+    def delete(self, key: str) -> None:
+        """Delete the object if it exists."""
 
     def tidy(self) -> None:
-        """Remove what writers left beside the objects when they were killed at least a day ago."""
+        """Remove temporary files that killed writers left at least a day ago."""
 
 
 def sha256(data: bytes) -> str:
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def changed(uri: str, key: str) -> CorruptData:
+    """Return the error of an object that changed after it was planned."""
     return CorruptData(f"{uri}/{key} changed since it was planned; start a new run with a new output")

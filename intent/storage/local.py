@@ -27,8 +27,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
     """Open the store below a folder path, a `file://` or an `s3://bucket/prefix` URI.
 
-    The text after the scheme is used as written, since keys and paths are not URLs: `#`, `?` and `%` are characters like any
-    other, and `s3://bucket/a//` holds the keys that start with `a//`. Raises ConfigError for any other address.
+    Takes the text after the scheme literally, since keys and paths are not URLs: `#`, `?` and `%` are ordinary characters, and
+    `s3://bucket/a//` holds the keys that start with `a//`. Raises ConfigError for any other address.
     """
     if not uri:
         raise ConfigError("uri", uri, "give a folder or an s3://bucket/prefix")
@@ -44,7 +44,7 @@ def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
     if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
         raise ConfigError("uri", "(hidden)", NO_SECRETS)
     if any(part in (".", "..") for part in prefix.split("/")):
-        raise ConfigError("uri", uri, "has a part '.' or '..', which a bucket takes for a name; write the prefix without it")
+        raise ConfigError("uri", uri, "has a part '.' or '..', which a bucket treats as a name; write the prefix without it")
     from intent.storage.s3 import S3Store
 
     return S3Store(f"s3://{rest.removesuffix('/')}", options)
@@ -57,7 +57,7 @@ def _split_scheme(uri: str) -> tuple[str, str]:
 
 
 def absolute(uri: str) -> str:
-    """Return the same place for any working directory: a local path as an absolute path, any other URI unchanged.
+    """Make a local path absolute, so that it does not depend on the working directory. Returns any other URI unchanged.
 
     Raises ConfigError for a `file://` URI of another machine.
     """
@@ -84,19 +84,22 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def read_uri(uri: str, options: StorageOptions = StorageOptions()) -> bytes:
+    """Return the bytes of the object at `uri`."""
     parent, name = split_uri(uri)
     return open_store(parent, options).read(name)
 
 
 def checked(key: str) -> str:
+    """Return the key. Raises ConfigError if it could leave its folder."""
     if key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
         raise ConfigError("key", key, "a key is relative, without '..' or empty parts")
     return key
 
 
 class LocalStore:
-    """A local folder. Writes are atomic: write aside, fsync, then rename or link. Files that start with a dot are
-    not listed.
+    """A local folder. Writes are atomic: write a temporary file, fsync, then rename or link it.
+
+    Names that start with a dot are not listed.
     """
 
     parallel = 2
@@ -106,9 +109,10 @@ class LocalStore:
         self.root = Path(uri)
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Yield the objects below `prefix`. Raises ConfigError for what cannot be listed, so that nothing is left out silently.
+        """Yield the objects whose keys start with `prefix`.
 
-        That is a folder without read permission, a link to a folder, a broken link, or a file that is not regular.
+        To leave nothing out silently, raises ConfigError for a folder without read permission, a link to a folder, a broken
+        link, or a file that is not regular.
         """
         try:
             if self.root.is_file():
@@ -177,7 +181,7 @@ class LocalStore:
         try:
             os.link(aside, path)
         except FileExistsError:
-            # If a file server's reply is lost, the client's own retry sees its own file. That is a success.
+            # A file server's lost reply makes the client retry and find its own file, which means success.
             if not os.path.samefile(aside, path):
                 return False
         except OSError as error:
@@ -244,7 +248,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _unless_gone(error: OSError) -> None:
-    """Ignore that a file was removed while it was listed. Any other error is raised."""
+    """Raise the error, unless a file was removed during the listing."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 

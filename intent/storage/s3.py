@@ -1,6 +1,4 @@
-"""Access an S3 bucket as a `Store`, through boto3. Credentials come from the environment or the instance role, never from
-config.
-"""
+"""Access an S3 bucket as a `Store`, through boto3. Credentials come from the environment or the instance role."""
 
 import io
 import os
@@ -21,7 +19,7 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 OWNER, SHA256 = "intent-owner", "intent-sha256"
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 BODY_ATTEMPTS, CONFLICT_ATTEMPTS, UPDATE_ATTEMPTS = 5, 6, 30
-# Larger files are sent in parts of this many bytes. One PUT accepts at most 5 GiB.
+# Larger files are sent in parts of this size, because one PUT accepts at most 5 GiB.
 PART_BYTES = 64 << 20
 
 
@@ -41,6 +39,7 @@ class S3Store:
 
     @cached_property
     def client(self):
+        """Return boto3's client, made on first use in each process."""
         import boto3
         from botocore.config import Config
 
@@ -73,7 +72,7 @@ class S3Store:
         return self.get(key)
 
     def get(self, key: str, **conditions: str) -> bytes:
-        """Return all of the object's bytes. `conditions`: of GetObject, such as Range and IfMatch."""
+        """Return the object's bytes. `conditions`: arguments of GetObject, such as Range and IfMatch."""
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         for attempt in range(BODY_ATTEMPTS):
@@ -81,7 +80,7 @@ class S3Store:
             try:
                 return reply["Body"].read()
             except (IncompleteReadError, HTTPClientError) as error:
-                # The client retries requests, but not the reading of a reply that breaks off.
+                # The client retries requests, but not a reply that breaks off while it is read.
                 if attempt == BODY_ATTEMPTS - 1:
                     raise IntentError(
                         f"{self.uri}/{key}: the store's reply broke off {BODY_ATTEMPTS} times: {error}"
@@ -114,10 +113,10 @@ class S3Store:
             except ClientError as error:
                 if _status(error) not in (409, 412):
                     raise
-                # If a reply is lost, the client's own retry sees its own object. That is a success.
+                # A lost reply makes the client retry and find its own object, which means success.
                 if head := self._head(key):
                     return head["Metadata"].get(OWNER) == owner
-                # 409: another write was in progress and may still fail. 412: the object was deleted since.
+                # After a 409, the other write may still fail. After a 412, the object was deleted again. Try again.
                 time.sleep(0.05 * 2**attempt)
         raise IntentError(f"{self.uri}/{key}: conditional writes keep conflicting; run again")
 
@@ -148,7 +147,7 @@ class S3Store:
         return create_transfer_manager(self.client, parts)
 
     def update(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
-        """Update by one PUT with `If-Match`, or with `If-None-Match: *` if there is no object."""
+        """Replace the object by one PUT with `If-Match`, or with `If-None-Match: *` if there is none."""
         for attempt in range(UPDATE_ATTEMPTS):
             version = self.stat(key)
             try:
@@ -159,7 +158,7 @@ class S3Store:
             if self._put_if_match(key, data, version) if version else self.put_if_absent(key, data):
                 return
             time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
-        raise IntentError(f"{self.uri}/{key}: others keep changing it; run again")
+        raise IntentError(f"{self.uri}/{key}: other writers keep changing it; run again")
 
     def _put_if_match(self, key: str, data: bytes, version: Blob) -> bool:
         from botocore.exceptions import ClientError
@@ -170,7 +169,7 @@ class S3Store:
             self._call("put_object", key, Body=data, IfMatch=version.etag.strip('"'), Metadata={OWNER: owner})
             return True
         except (CorruptData, FileNotFoundError):
-            # As in put_if_absent: after a lost reply, the client's own retry finds its own object.
+            # As in put_if_absent, the client's retry after a lost reply finds its own object.
             head = self._head(key)
             return head is not None and head["Metadata"].get(OWNER) == owner
         except ClientError as error:
@@ -182,7 +181,7 @@ class S3Store:
         self._call("delete_object", key)
 
     def tidy(self) -> None:
-        """Do nothing: objects are whole or absent. The bucket's lifecycle rule removes parts of a killed upload."""
+        """Do nothing, because a bucket's objects are whole. Its lifecycle rule removes the parts of killed uploads."""
 
     def _head(self, key: str) -> dict | None:
         try:
@@ -206,7 +205,7 @@ class S3Store:
 
     @contextmanager
     def _named(self):
-        """Turn what the operator can correct into a named error."""
+        """Turn the client's errors into named errors with a remedy."""
         from botocore.exceptions import (
             BotoCoreError,
             ClientError,
@@ -222,18 +221,18 @@ class S3Store:
         except NoCredentialsError as error:
             raise ConfigError("uri", self.uri, "no credentials; set the AWS variables or use an instance role") from error
         except ParamValidationError as error:
-            raise ConfigError("uri", self.uri, "is no bucket's name; correct it: letters, digits, - and .") from error
+            raise ConfigError("uri", self.uri, "is not a valid bucket name; use letters, digits, - and .") from error
         except EndpointConnectionError as error:
             raise IntentError(f"{self.uri}: {error}; check storage.endpoint and the network") from error
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code == "NoSuchBucket":
-                raise ConfigError("uri", self.uri, "there is no such bucket; make it or correct the name") from error
+                raise ConfigError("uri", self.uri, "there is no such bucket; create it or correct the name") from error
             if _status(error) in (401, 403) or code == "ExpiredToken":
                 raise ConfigError("uri", self.uri, f"access denied ({code}); check the credentials and their policy") from error
             if _status(error) == 501:
                 raise StoreUnfit(
-                    f"{self.uri}: lacks what the commits rest on ({code}, If-None-Match); use another store"
+                    f"{self.uri}: lacks conditional writes ({code}, If-None-Match), which commits need; use another store"
                 ) from error
             if _status(error) >= 500:
                 raise IntentError(f"{self.uri}: the store keeps answering {code or _status(error)}; run again later") from error
@@ -242,19 +241,19 @@ class S3Store:
             why = f"the store does not answer ({type(error).__name__})"
             raise IntentError(f"{self.uri}: {why}; check storage.endpoint and the network, or run again later") from error
         except (BotoCoreError, ValueError) as error:
-            # Half a pair of keys, a missing role or profile, or an impossible region or host.
+            # For example, half a pair of keys, a missing role or profile, or an invalid region or host.
             remedy = "correct storage, the AWS variables or the instance role"
             raise ConfigError("uri", self.uri, f"{str(error).rstrip('.')}; {remedy}") from error
 
     def _key(self, key: str) -> str:
-        """Check the key. Accepts every key of S3, except those that a client or a proxy could take for another's path."""
+        """Return the key with the store's prefix. Refuses keys with parts that a client or a proxy could resolve as a path."""
         if not key or any(part in (".", "..") for part in key.split("/")):
-            raise ConfigError("key", key, "a key is a name without '..' or '.' for a part; rename the object")
+            raise ConfigError("key", key, "a key has no part '.' or '..'; rename the object")
         return self.prefix + key
 
 
 class _Ranges(io.RawIOBase):
-    """Random access to one version of an object: every range is read with If-Match."""
+    """Random access to one version of an object. Reads every range with If-Match."""
 
     def __init__(self, store: S3Store, blob: Blob):
         self._store, self._blob, self._at = store, blob, 0

@@ -1,6 +1,6 @@
-"""Read a user's tables strictly: Parquet, CSV or JSON (an array, or lines), told apart by their ending.
+"""Read a user's tables strictly: Parquet, CSV or JSON (an array, or lines), by the file's ending.
 
-Cells are never guessed. A row that does not fit the header, or is not UTF-8, is refused with its line.
+Never guesses a cell's type. An error names the line of a row that does not fit the header or is not UTF-8.
 """
 
 import codecs
@@ -21,11 +21,11 @@ Rows = list[tuple[str, dict[str, Any]]]
 
 
 class Unreadable(ValueError):
-    """What is wrong with a file, and where."""
+    """A fault of a file, with its place."""
 
 
 class Lacking(Unreadable):
-    """A file lacks these columns."""
+    """A file without one of the wanted columns. `like`: its column that is most likely meant."""
 
     def __init__(self, wanted: Sequence[str], found: Sequence[str]):
         self.column = next(name for name in wanted if name not in found)
@@ -44,7 +44,7 @@ def read_files(uri: str, options: StorageOptions, field: str, endings: Sequence[
         parent, key = split_uri(uri)
         if (store := open_store(parent, options)).stat(key):
             if ending_of(key) not in endings:
-                raise ConfigError(field, uri, f"name a file that ends in one of {endings}, or a folder of such")
+                raise ConfigError(field, uri, f"name a file that ends in one of {endings}, or a folder of such files")
             return {key: store.read(key)}
     store = open_store(uri, options)
     keys = [blob.key for blob in store.list() if not any(part.startswith((".", "_")) for part in blob.key.split("/"))]
@@ -56,9 +56,9 @@ def read_files(uri: str, options: StorageOptions, field: str, endings: Sequence[
 
 
 def read_rows(data: bytes, source: str, columns: Sequence[str], field: str, setting: str | None = None) -> Rows:
-    """Yield (location, row) for each row, with at least `columns`. A text in a JSON array is a row whose first column it is.
+    """Return (place, row) for each row, with at least `columns`. A text in a JSON array is a row with only the first column.
 
-    CSV gives text only. `setting`: the setting that names the first column. Raises ConfigError, naming the setting `field`.
+    CSV gives only text. `setting`: the setting that names the first column. Raises ConfigError, naming the setting `field`.
     """
     if (ending := ending_of(source)) not in READERS:
         raise ConfigError(field, source, f"name a file that ends in one of {sorted(READERS)}")
@@ -70,13 +70,13 @@ def read_rows(data: bytes, source: str, columns: Sequence[str], field: str, sett
     except Unreadable as error:
         raise ConfigError(field, source, str(error)) from None
     except (ValueError, OSError) as error:
-        # pyarrow's own errors end so.
+        # pyarrow's errors are ValueErrors or OSErrors, and their first line is enough.
         raise ConfigError(field, source, f"cannot be read as {ending}: {str(error).splitlines()[0]}") from error
 
 
 @dataclass(frozen=True)
 class CsvFile:
-    """A CSV file: its text, its header, and the delimiter that gives the requested columns."""
+    """A CSV file: its text, its header, and the delimiter under which the header has the requested columns."""
 
     text: str
     delimiter: str
@@ -95,9 +95,7 @@ class CsvFile:
         return cls(text, fits[0], header)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield (line, cells) of each row after the header, except blank lines. Raises Unreadable for quotes that
-        do not match.
-        """
+        """Yield (line, cells) of each row after the header, without blank lines. Raises Unreadable for unmatched quotes."""
         lines = _lines(self.text, self.delimiter)
         next(lines)
         return lines
@@ -108,7 +106,7 @@ class CsvFile:
 
 
 def decoded(data: bytes, errors: str = "strict") -> str:
-    """Decode UTF-8, or UTF-16 with its byte order mark. Raises Unreadable, with the line, for anything else."""
+    """Decode UTF-8, or UTF-16 with a byte order mark. Raises Unreadable, with the line, for other encodings."""
     if data.startswith(UTF_16):
         return data.decode("utf-16", errors)
     try:
@@ -122,6 +120,7 @@ def decoded(data: bytes, errors: str = "strict") -> str:
 
 
 def ending_of(key: str) -> str:
+    """Return the ending of a name, in lower case and without the dot."""
     return key.rpartition(".")[2].lower()
 
 
@@ -154,8 +153,8 @@ def _csv(data: bytes, columns: Sequence[str]) -> Rows:
     file, rows = CsvFile.of(decoded(data), columns), []
     for line, cells in file.rows():
         if (row := file.named(cells)) is None:
-            told = f"line {line} has {len(cells)} cells and the header {len(file.header)}"
-            raise Unreadable(f"{told}; put a cell that holds {file.delimiter!r} in quotes")
+            fault = f"line {line} has {len(cells)} cells and the header {len(file.header)}"
+            raise Unreadable(f"{fault}; put a cell that holds {file.delimiter!r} in quotes")
         rows.append((f"line {line}", row))
     return rows
 
@@ -170,7 +169,7 @@ def _json(data: bytes, columns: Sequence[str]) -> Rows:
     rows = [(place, {columns[0]: entry} if isinstance(entry, str) else entry) for place, entry in entries]
     for place, row in rows:
         if not isinstance(row, dict):
-            raise Unreadable(f"{place} is no object; give an array, or lines, of objects")
+            raise Unreadable(f"{place} is not an object; give an array, or lines, of objects")
         _require(columns, list(row))
     return rows
 

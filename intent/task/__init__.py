@@ -1,1 +1,1 @@
-"""Define what a message can mean and how a model is asked: schema, catalog, prompt, and labelled data. Pure."""
+"""Define the meanings of messages and the prompt of a model: schema, catalog, prompt and text. Pure."""

@@ -1,4 +1,4 @@
-"""Read the products that a message can name, and normalize text for a model. Pure, except for reading the given file."""
+"""Read the products that a message can name, and normalize text for a model. Pure, except for reading a catalog's file."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from intent.storage.table import read_files, read_rows
 
 COLUMN = "name"
 KEYCAP, TEN, EMOJI = "\N{COMBINING ENCLOSING KEYCAP}", "\N{KEYCAP TEN}", "\N{VARIATION SELECTOR-16}"
-# The most characters of a name, many times those of any product's, and how many faults of a kind are named.
+# The most characters of a name, far more than any product has, and the number of faults that an error lists.
 LONGEST, NAMED = 300, 3
 ENCLOSED = ("CIRCLED", "PARENTHESIZED", "FULL STOP")
 
@@ -23,21 +23,19 @@ class Catalog:
 
     @classmethod
     def of(cls, names: Iterable[object], source: str = "catalog") -> "Catalog":
-        """Check the names. Names that are missing, empty or too long, or that differ from another only in spaces, case or the
-        script of digits, are refused with their row numbers, counted from 1.
+        """Check the names. Raises ConfigError with the row numbers, counted from 1, of names that are missing, empty, too long,
+        or differ from another only in spaces, case or the script of digits.
         """
         return cls._of(((f"row {number}", name) for number, name in enumerate(names, 1)), source, COLUMN)
 
     @classmethod
     def parse(cls, data: bytes, source: str, column: str = COLUMN) -> "Catalog":
-        """Parse the names in `column` of a Parquet, CSV or JSON (array or lines) file. The ending of `source` tells
-        its kind.
-        """
+        """Parse the names in `column` of a Parquet, CSV or JSON file. The ending of `source` decides the format."""
         return cls._of(_names(data, source, column), source, column)
 
     @classmethod
     def read(cls, uri: str, column: str = COLUMN, options: StorageOptions = StorageOptions()) -> "Catalog":
-        """Read and parse a file, or all files of a folder, as Spark writes it."""
+        """Read and parse a file, or all files of a folder that Spark wrote. Raises ConfigError."""
         files = read_files(uri, options, "catalog")
         if any(uri.endswith(key) for key in files):
             [data] = files.values()
@@ -65,7 +63,7 @@ class Catalog:
                 cleaned[key] = (place, name)
         faults = [f"{_places(empty)} no text in the column {column!r}; fill or delete it"] if empty else []
         faults += [f"{_places(long)} more than {LONGEST} characters in the column {column!r}; shorten it"] if long else []
-        # The most repeated first; among equals, the first in the file.
+        # List the most frequent repeats first and, among equals, the first in the file.
         for key, places in sorted(repeats.items(), key=lambda item: -len(item[1])):
             first, known = cleaned[key]
             faults.append(f"{_places(places, 'repeats', 'repeat')} {known!r} of {first}; keep one")
@@ -78,7 +76,7 @@ class Catalog:
 
 
 def _places(places: list[str], one: str = "has", several: str = "have") -> str:
-    """Name the first rows and how many more there are, as the beginning of a sentence."""
+    """Return the beginning of a sentence with the first rows, the number of the others, and the verb."""
     named, more = ", ".join(places[:NAMED]), f" and {len(places) - NAMED:,} more" if len(places) > NAMED else ""
     return f"{named}{more} {one if len(places) == 1 else several}"
 
@@ -88,7 +86,7 @@ def _names(data: bytes, source: str, column: str) -> Iterator[tuple[str, object]
 
 
 def normalize(text: str) -> str:
-    """Return the text as a model reads it: one line, with ASCII digits."""
+    """Normalize the text for a model, to one line with ASCII digits."""
     return ascii_digits(one_line(text))
 
 
@@ -103,7 +101,7 @@ def ascii_digits(text: str) -> str:
 def one_line(text: str) -> str:
     """Return NFC text without control, surrogate and unassigned characters, and with runs of white space as one space.
 
-    So a message or a name is one line and can never look like the end of its own row in a prompt.
+    A message or a name is then one line, and cannot imitate the end of its row in a prompt.
     """
     text = unicodedata.normalize("NFC", text)
     if text.isprintable():

@@ -1,4 +1,4 @@
-"""Configure the schema, and labelled messages of one's own."""
+"""Configure the schema, and the user's own labelled messages."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,6 +10,8 @@ from intent.task.schema import Choice, Count, Entity, IntentSchema, Slot
 
 
 class SlotKind(Enum):
+    """The class of a slot in `schema.py`."""
+
     choice = "choice"
     entity = "entity"
     count = "count"
@@ -17,6 +19,8 @@ class SlotKind(Enum):
 
 @dataclass
 class SlotConfig:
+    """A slot. `values`, `ends`: of a choice. `min`, `max`, `default`: of a count."""
+
     kind: SlotKind = MISSING
     name: str = MISSING
     values: list[str] = field(default_factory=list)
@@ -26,6 +30,7 @@ class SlotConfig:
     default: int = 1
 
     def slot(self) -> Slot:
+        """Return the slot. Raises ConfigError if it is invalid."""
         if self.kind is SlotKind.choice:
             return Choice(self.name, tuple(self.values), tuple(self.ends))
         if self.kind is SlotKind.entity:
@@ -35,7 +40,7 @@ class SlotConfig:
 
 @dataclass
 class SchemaConfig:
-    """A schema. `repeat`: 1 means one intent per message; more means a list of up to so many intents."""
+    """A schema. `repeat`: 1 for one intent per message; more for a list of up to that many intents."""
 
     name: str = MISSING
     instruction: str = MISSING
@@ -43,6 +48,7 @@ class SchemaConfig:
     repeat: int = 1
 
     def schema(self) -> IntentSchema:
+        """Return the schema. Raises ConfigError if it is invalid."""
         return IntentSchema(self.name, self.instruction, tuple(slot.slot() for slot in self.slots), self.repeat)
 
 
@@ -50,9 +56,9 @@ class SchemaConfig:
 class LabelledConfig:
     """Your own labelled messages instead of generated ones. `uri`: a Parquet, CSV or JSON lines file, or a folder of them.
 
-    `message`, `language`, `split`: columns. `slots`: the columns of the schema's slots, in its order; empty: the slots' names.
-    A schema of lists has one column of JSON or lists; empty: `intents`. The column `split` holds train, validation or test.
-    Without it, a hash of the message decides, with the shares `validation_share` and `test_share`.
+    `message`, `language`, `split`: names of columns. `slots`: the columns of the schema's slots, in order; if empty, the slots'
+    names. A schema of lists has one column of JSON or lists; if empty, `intents`. The column `split` holds train, validation or
+    test. Without it, a hash of the message decides, with the shares `validation_share` and `test_share`.
     """
 
     uri: str | None = None

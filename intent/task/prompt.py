@@ -1,7 +1,7 @@
 """Build the prompt of a message: one shared prefix, then the message, one separator, and the answer.
 
-Pure: text and token ids, no model. Every engine and the training get the same token ids, because all ids come from here,
-through the checkpoint's own `tokenizer.json`. A message costs its own tokens and one more.
+Pure: knows text and token ids, but no model. Every engine and the training get the same token ids, because all ids come from
+here, through the checkpoint's own `tokenizer.json`. A message costs its own tokens and one for the separator.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SEPARATOR = "\n"
-# Raise it when the prompt's text changes. Labels and models of another version are never mixed with this one's.
+# Raise the version when the prompt's text changes, so that labels and models of different versions are never mixed.
 VERSION = 2
 
 
@@ -30,17 +30,20 @@ class Prompt:
 
     @cached_property
     def prefix(self) -> str:
+        """Return the text that all messages share: the instruction and the catalog."""
         lines = [self.schema.instruction.strip()]
         if self.schema.uses_catalog:
             lines += ["Products:", *(f"- {ascii_digits(name)}" for name in self.catalog)]
         return "\n".join(lines) + "\n\n"
 
     def prefix_ids(self, tokenizer: "Tokenizer") -> list[int]:
+        """Return the token ids of the prefix."""
         return tokenizer.encode(self.prefix).ids
 
     def message_ids(self, tokenizer: "Tokenizer", messages: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each normalized message and the separator. Text that looks like a special token
-        stays text.
+        """Return the token ids of each normalized message and the separator.
+
+        Text that looks like a special token stays text, if `load_tokenizer` loaded the tokenizer.
         """
         encoded = tokenizer.encode_batch([normalize(message) for message in messages], add_special_tokens=False)
         separator = tokenizer.encode(SEPARATOR, add_special_tokens=False).ids
@@ -48,7 +51,7 @@ class Prompt:
 
 
 def load_tokenizer(folder: Path) -> "Tokenizer":
-    """Load the checkpoint's tokenizer, set to read special tokens in text as plain text."""
+    """Load the checkpoint's tokenizer. Special tokens in a text are read as plain text."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -1,4 +1,4 @@
-"""Define what a message can mean: slots, schemas, and everything derived from them.
+"""Define the meanings of a message: slots, schemas, and the forms derived from them.
 
 Pure: knows nothing of prompts, tokens, models or storage.
 """
@@ -22,18 +22,18 @@ NONE = "none"
 RESERVED = ("id", "message", CONFIDENCE, "status", "variant", "reason", INTENTS)
 # An item's number and confidence, if every item has its own row.
 ITEM, ITEM_CONFIDENCE = "item", "item_confidence"
-# More items would need more room than a message has.
+# More items than this would not fit into a message.
 MOST_ITEMS = 32
 
 Value = str | int
 Item = dict[str, Value | None]
-# With a schema that repeats: {INTENTS: [item, ...]}, in the order of the message.
+# In a schema of lists, an intent is {INTENTS: [item, ...]}, in the order of the message.
 Intent = Item | dict[str, list[Item]]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a fixed set of strings. A value in `ends` completes the intent: the slots after it are null."""
+    """One of a fixed set of strings. A value in `ends` completes the intent, and the slots after it are null."""
 
     name: str
     values: tuple[str, ...]
@@ -46,6 +46,7 @@ class Choice:
                 raise ConfigError(f"schema.slots.{self.name}.ends", value, f"use one of {list(self.values)}")
 
     def domain(self, catalog: Sequence[str]) -> Sequence[Value]:
+        """Return the slot's values."""
         return self.values
 
 
@@ -57,12 +58,13 @@ class Entity:
     ends: tuple[str, ...] = ()
 
     def domain(self, catalog: Sequence[str]) -> Sequence[Value]:
+        """Return the slot's values: the names of `catalog`."""
         return catalog
 
 
 @dataclass(frozen=True)
 class Count:
-    """A whole number from `min` to `max`, both included. `default` is meant if the message states none."""
+    """A whole number from `min` to `max`, both included. `default`: the number if the message states none."""
 
     name: str
     min: int = 1
@@ -77,6 +79,7 @@ class Count:
             )
 
     def domain(self, catalog: Sequence[str]) -> Sequence[Value]:
+        """Return the slot's values."""
         return range(self.min, self.max + 1)
 
 
@@ -84,7 +87,7 @@ Slot = Choice | Entity | Count
 
 
 def _slot(fields: Mapping) -> Slot:
-    """Return the slot whose `asdict` this is, possibly read from JSON."""
+    """Return the slot from its `asdict`, which may have passed through JSON."""
     named: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return (Choice if "values" in named else Count if "min" in named else Entity)(**named)
 
@@ -93,8 +96,8 @@ def _slot(fields: Mapping) -> Slot:
 class IntentSchema:
     """An ordered list of slots, with the instruction that explains them to a model.
 
-    `repeat`: 1 means that a message has one item, with a value for each slot. More means that it has a list of up to so many
-    items, `{"intents": [item, ...]}`, and the empty list if it asks for nothing.
+    `repeat`: if 1, a message has one item, with a value for each slot. If more, it has a list of up to that many items,
+    `{"intents": [item, ...]}`, which is empty if the message asks for nothing.
     """
 
     name: str
@@ -107,32 +110,34 @@ class IntentSchema:
         reserved = (*RESERVED, ITEM, ITEM_CONFIDENCE) if self.repeat > 1 else RESERVED
         for name in self.names:
             if name in reserved:
-                raise ConfigError("schema.slots", name, f"is a column of its own in what is labelled; not one of {reserved}")
+                raise ConfigError(
+                    "schema.slots", name, f"is a reserved column of the output; use a name that is not in {reserved}"
+                )
         if not 1 <= self.repeat <= MOST_ITEMS:
             raise ConfigError("schema.repeat", self.repeat, f"use 1 for one intent a message, or up to {MOST_ITEMS} for a list")
         for slot in self.slots:
             if self.repeat > 1 and slot.ends:
-                remedy = "must be empty where schema.repeat is over 1: the empty list says that nothing is asked for"
+                remedy = "must be empty if schema.repeat is over 1, because the empty list means that nothing is asked for"
                 raise ConfigError(f"schema.slots.{slot.name}.ends", list(slot.ends), remedy)
 
     @property
     def names(self) -> list[str]:
+        """Return the names of the slots, in order."""
         return [slot.name for slot in self.slots]
 
     @cached_property
     def uses_catalog(self) -> bool:
+        """Return whether a slot holds a product of the catalog."""
         return any(isinstance(slot, Entity) for slot in self.slots)
 
     @cached_property
     def entity(self) -> str | None:
-        """The name of the slot that holds a product of the catalog; if there are several, the first."""
+        """Return the name of the first slot that holds a product of the catalog, or None."""
         return next((slot.name for slot in self.slots if isinstance(slot, Entity)), None)
 
     @cached_property
     def nothing(self) -> tuple[str, ...]:
-        """The labels of the first slot that mean none of its others: `none` or, in a schema without it, the values
-        in `ends`.
-        """
+        """Return the values of the first slot that mean that no other fits: `none` or, without it, the values in `ends`."""
         first = self.slots[0]
         if not isinstance(first, Choice):
             return ()
@@ -140,19 +145,19 @@ class IntentSchema:
 
     @classmethod
     def of(cls, identity: Mapping) -> "IntentSchema":
-        """Return the schema whose `identity` this is."""
+        """Return the schema with this `identity`."""
         slots = tuple(_slot(fields) for fields in identity["slots"])
         return cls(identity["name"], identity["instruction"], slots, identity.get("repeat", 1))
 
     def identity(self) -> dict:
-        """Return what distinguishes this schema from others. Without `repeat`, it is the same as before lists existed."""
+        """Return the fields that distinguish the schema. Omits a `repeat` of 1, so that older fingerprints stay valid."""
         fields = asdict(self)
         if self.repeat == 1:
             del fields["repeat"]
         return fields
 
     def intent(self, values: Sequence[Value | None]) -> Intent:
-        """Return the intent for the slots' values, one item after another. Slots after an ending value are null."""
+        """Return the intent for the slots' values, item by item. Slots after an ending value are null."""
         if self.repeat == 1:
             return self._item(values)
         width = len(self.slots)
@@ -162,7 +167,7 @@ class IntentSchema:
         return dict(zip(self.names, list(values) + [None] * (len(self.slots) - len(values)), strict=True))
 
     def values(self, intent: Intent) -> list[Value]:
-        """Return each item's values, up to and including an ending one: the inverse of `intent`."""
+        """Return the values of all items, each up to and including an ending one. This is the inverse of `intent`."""
         return [value for item in items_of(intent) for value in self._values(item)]
 
     def _values(self, item: Item) -> list[Value]:
@@ -177,9 +182,9 @@ class IntentSchema:
         return values
 
     def check(self, intent: Mapping, catalog: Sequence[str] = ()) -> Intent:
-        """Return `intent` with exactly the schema's slots, in order. Items that differ only in their counts become one.
+        """Return `intent` with exactly the schema's slots, in order. Merges items that differ only in their counts.
 
-        Raises ValueError, naming the slot, if it is not valid.
+        Raises ValueError, naming the slot, if the intent is invalid.
         """
         if self.repeat == 1:
             return self._check_item(intent, catalog)
@@ -198,9 +203,9 @@ class IntentSchema:
         return {INTENTS: [item for item, _ in self.summed(items)]}
 
     def items_in(self, cell: object, column: str) -> list[Mapping]:
-        """Return the items of a cell as people and runs write them: a list, or its JSON. An item may have a confidence.
+        """Return the items of a table's cell: a list, or its JSON. An item may have a confidence.
 
-        Raises ValueError, without the cell's text, if it is not a list of such objects or is too long.
+        Raises ValueError, without the cell's text, if the cell is not a list of items or is too long.
         """
         if isinstance(cell, str):
             if not cell.strip():
@@ -219,19 +224,18 @@ class IntentSchema:
         return cell
 
     def summed(self, items: Sequence[Item]) -> list[tuple[Item, list[int]]]:
-        """Return each distinct item, with the indexes of `items` that say it. Items that differ only in counts become one, with
-        the sums.
+        """Merge items that differ only in counts. Returns each distinct item with the indexes of its items.
 
-        A sum is at most its slot's `max`.
+        Counts are added up, to at most their slot's `max`.
         """
         counts = [slot for slot in self.slots if isinstance(slot, Count)]
         names = [slot.name for slot in self.slots if not isinstance(slot, Count)]
         found: dict[tuple, tuple[dict[str, Any], list[int]]] = {}
         for number, item in enumerate(items):
-            whole, said = found.setdefault(tuple(item[name] for name in names), (dict(item), []))
-            for slot in counts if said else ():
-                whole[slot.name] = min(whole[slot.name] + item[slot.name], slot.max)
-            said.append(number)
+            merged, indexes = found.setdefault(tuple(item[name] for name in names), (dict(item), []))
+            for slot in counts if indexes else ():
+                merged[slot.name] = min(merged[slot.name] + item[slot.name], slot.max)
+            indexes.append(number)
         return list(found.values())
 
     def _check_item(self, intent: Mapping, catalog: Sequence[str]) -> Item:
@@ -285,12 +289,12 @@ class IntentSchema:
         return [*(items if exploded else self.arrow_fields()), *(pa.field(name, kind) for name, kind in rest.items())]
 
     def slot_fields(self) -> list[pa.Field]:
-        """Return one field per slot, as an item has them."""
+        """Return the Arrow field of each slot."""
         return [pa.field(slot.name, pa.int32() if isinstance(slot, Count) else pa.string()) for slot in self.slots]
 
 
 def items_of(intent: dict | None) -> list[Item]:
-    """Return the items of an intent: those of its list, else the intent itself; none for an answer that was withheld."""
+    """Return the items of an intent: its list, or the intent itself. An abstention has none."""
     if intent is None:
         return []
     if INTENTS in intent:
@@ -313,6 +317,7 @@ def answer_key(intent: Intent | None) -> tuple | None:
 
 
 def to_json(intent: Mapping) -> str:
+    """Return the intent as JSON text."""
     return json.dumps(intent, ensure_ascii=False)
 
 

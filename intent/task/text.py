@@ -1,4 +1,4 @@
-"""Compare texts whatever their accents."""
+"""Remove accents from text."""
 
 import unicodedata
 
@@ -14,7 +14,7 @@ def without_accents(text: str, digraphs: bool = False) -> str:
     text = unicodedata.normalize("NFC", text).translate(DIGRAPHS if digraphs else PLAIN)
     kept, after_accented = [], False
     for c in unicodedata.normalize("NFD", text):
-        # In other scripts a mark is no accent but a letter: "ビ" is no "ヒ".
+        # In other scripts, a combining mark changes the letter: "ビ" is not "ヒ".
         if not unicodedata.combining(c):
             after_accented = c < LAST_ACCENTED
         if not (after_accented and unicodedata.combining(c)):

@@ -106,7 +106,7 @@ def test_files_that_no_record_lists_are_not_there(root):
 def test_a_file_that_was_changed_or_is_gone_is_named_with_the_remedy(root):
     made = artifacts.make(root, RECORD, write(model="weights"))
     store = open_store(made.files_uri)
-    for change, said in ((lambda: store.put("model", b"other"), "SHA-256 is"), (lambda: store.delete("model"), "is not there")):
+    for change, said in ((lambda: store.put("model", b"other"), "SHA-256 is"), (lambda: store.delete("model"), "is missing")):
         change()
         for read in (lambda: artifacts.fetch(made), lambda: Files(made).read("model")):
             with pytest.raises(CorruptData, match=rf"{made.files_uri}/model: {said}.*delete .*record\.json"):
@@ -117,7 +117,7 @@ def test_a_record_that_is_none_is_named(root):
     made = artifacts.make(root, RECORD, write(model="weights"))
     for text in ("{", '{"kind": "x"}', '{"kind": "x", "config": {}, "inputs": {}, "unknown": 1}'):
         open_store(made.uri).put("record.json", text.encode())
-        with pytest.raises(CorruptData, match=r"record\.json: is no record"):
+        with pytest.raises(CorruptData, match=r"record\.json: is not a record"):
             artifacts.find(made.uri)
 
 

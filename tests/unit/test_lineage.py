@@ -107,7 +107,7 @@ def test_a_model_of_the_hub_is_the_commit_that_it_is_at(hub, caplog):
         first = lineage(HUB)
         before = first.base_record().fingerprint
     assert first.model.revision == A, "what is loaded is what is named"
-    assert f"is commit {A} now; with model.revision={A}" in caplog.text
+    assert f"is commit {A} now; set model.revision={A}" in caplog.text
     assert lineage(HUB, f"model.revision={A}").base_record().fingerprint == before
     source._commit.cache_clear()
     hub.commit = B

@@ -297,7 +297,7 @@ def test_another_run_of_a_night_is_refused_by_name_before_and_at_the_commit(shop
     run = Ledger(first, nights.IDENTITY).manifest()["fingerprint"]
     second = shop.finish(identity=OTHER)
     _, other = identify(f"{shop.root}/in/dt={MON}", StorageOptions(), OTHER, COLUMNS)
-    said = rf"publish=.*holds the night of .*/in/dt={MON} as another run \({run}\) labelled it"
+    said = rf"publish=.*holds the labels of .*/in/dt={MON} from another run \({run}\)"
     with pytest.raises(RunMismatch, match=said):
         shop.publication().check(other)
     with pytest.raises(RunMismatch, match=said):
@@ -322,7 +322,7 @@ def test_the_table_remembers_a_night_after_its_history_is_gone(shop):
     for blob in list(output.list("published-")):
         output.delete(blob.key)
     shop.publication().commit(output)
-    with pytest.raises(RunMismatch, match="as another run"):
+    with pytest.raises(RunMismatch, match="from another run"):
         shop.publication().commit(shop.finish(identity=OTHER))
     shop.check(output)
 
@@ -432,7 +432,7 @@ def test_a_value_that_the_table_wants_and_a_row_lacks_is_named(shop):
     at = fields.get_field_index("shop")
     make(shop, fields.set(at, fields.field(at).with_nullable(False)), ("dt",))
     check_before_work(shop)
-    with pytest.raises(ConfigError, match="publish='shop': the table wants a value in every row, and .* have none"):
+    with pytest.raises(ConfigError, match="publish='shop': the table requires a value in every row, and .* have none"):
         shop.publication().commit(shop.finish())
     assert len(shop.rows()) == 0
 
@@ -457,7 +457,7 @@ def test_a_table_that_is_partitioned_by_a_transform_is_refused(shop):
     with table.update_spec() as spec:
         spec.add_field("id", BucketTransform(4), "id_bucket")
     shop.partition_by = ()
-    with pytest.raises(ConfigError, match=r"partitioned by \['id_bucket'\], which are no plain columns"):
+    with pytest.raises(ConfigError, match=r"partitioned by \['id_bucket'\], which are not plain columns"):
         check_before_work(shop)
 
 
@@ -534,7 +534,7 @@ def test_a_partition_with_rows_of_another_night_or_of_nobody_is_not_touched(shop
     shop.partition_by = ("shop",)
     monday, tuesday = shop.finish(MON), shop.finish(TUE, shops=("new", "8"))
     shop.publication(MON).commit(monday)
-    with pytest.raises(ConfigError, match=f"publish='shop=8': .* has it of .*dt={MON} already; partition by a column"):
+    with pytest.raises(ConfigError, match=f"publish='shop=8': .* already has it from .*dt={MON}; partition by a column"):
         shop.publication(TUE).commit(tuesday)
     shop.check(monday)
     shop.partition_by = ("dt", "shop")
@@ -575,7 +575,7 @@ def test_columns_that_name_no_folder_are_refused(shop):
     with pytest.raises(ConfigError, match=r"partition_by=\['market'\]: labels have the columns"):
         check_before_work(shop)
     shop.partition_by = ()
-    with pytest.raises(ConfigError, match="name the columns whose values name the folders"):
+    with pytest.raises(ConfigError, match="give the columns that name the folders"):
         check_before_work(shop)
 
 

@@ -34,7 +34,7 @@ def test_of_publishers_at_once_none_is_lost(root):
 def test_a_registry_that_is_none_is_named_and_kept(root):
     open_store(root).put("models.json", b"{not json")
     for ask in (lambda: find_models(f"{root}/models.json", [], HERE), lambda: publish_models(root, {}, HERE)):
-        with pytest.raises(CorruptData, match=r"models\.json: names no models .*; delete it"):
+        with pytest.raises(CorruptData, match=r"models\.json: is not a registry of models .*; delete it"):
             ask()
     assert open_store(root).read("models.json") == b"{not json"
 

@@ -62,9 +62,7 @@ def test_a_profile_region_or_host_that_can_be_none_is_named(monkeypatch, name, v
 
 
 def test_a_bucket_that_can_have_no_such_name_is_named():
-    assert (
-        refusal("s3://my bucket/log") == "uri='s3://my bucket/log': is no bucket's name; correct it: letters, digits, - and ."
-    )
+    assert refusal("s3://my bucket/log") == "uri='s3://my bucket/log': is not a valid bucket name; use letters, digits, - and ."
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])

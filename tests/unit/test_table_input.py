@@ -262,7 +262,7 @@ def test_an_iceberg_table_of_an_unknown_format_is_refused_by_name(log):
         ("iceberg:prod", "name catalog, namespace and table: iceberg:CATALOG/NAMESPACE.TABLE"),
         ("iceberg:prod/shop.nothing", "the catalog has no such table"),
         ("iceberg:other/shop.log", "no working catalog 'other'.*set PYICEBERG_CATALOG__OTHER__URI on every node"),
-        ("iceberg:prod/shop.log/7", "'7' is no part of the table iceberg:prod/shop.log"),
+        ("iceberg:prod/shop.log/7", "'7' is not a part of the table iceberg:prod/shop.log"),
     ],
 )
 def test_an_address_that_names_no_table_is_refused_with_the_remedy(log, uri, said):
