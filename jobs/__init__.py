@@ -1,1 +1,1 @@
-"""One Hydra entry point a job, only wiring: `python -m jobs.NAME --help`."""
+"""Hydra entry points, one per job: `python -m jobs.NAME --help`. They only wire the library's parts together."""

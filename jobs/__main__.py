@@ -1,4 +1,4 @@
-"""`intent JOB OVERRIDES`: the same as `python -m jobs.JOB OVERRIDES`."""
+"""Run `intent JOB OVERRIDES` as `python -m jobs.JOB OVERRIDES`."""
 
 import ast
 import runpy
@@ -17,7 +17,7 @@ def usage() -> str:
 
 
 def purpose(job: str) -> str:
-    """The first line of the job's docstring. The job itself is not imported, which takes a second."""
+    """Return the first line of a job's docstring. Parses the source, because importing a job takes a second."""
     source = (Path(__file__).parent / f"{job}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 

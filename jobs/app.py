@@ -1,4 +1,4 @@
-"""Run every job: its configuration, its errors and exit codes, its cluster, and its progress."""
+"""Provide what all jobs share: configuration, errors and exit codes, the cluster, and progress."""
 
 import functools
 import io
@@ -23,11 +23,11 @@ from intent.progress import Steps as Steps
 from intent.run.config import ClusterConfig, ClusterMode
 from jobs import terminal, written
 
-# Next to this package, both in a clone and in an installation.
+# The folder is next to this package both in a clone and in an installation.
 CONFIGS = Path(__file__).parents[1] / "conf"
 INTERRUPTED = 130
 UNPICKLES = "RAY_DATA_AUTOLOAD_"
-# At every start these loggers report where credentials come from and where the cluster is.
+# These loggers report the source of credentials and the cluster's address at every start.
 NOISY = ("botocore", "ray")
 log = logging.getLogger(__name__)
 _records = False
@@ -35,10 +35,10 @@ OmegaConf.register_new_resolver("conf", lambda path: str(CONFIGS / path), replac
 
 
 def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
-    """Make a function of a validated `config` the entry point that reads conf/`name`.yaml and the command line.
+    """Decorate a function of a validated `config` as the entry point that reads conf/`name`.yaml and the command line.
 
-    A refused configuration exits with 2, and any other named error with its own code; both print one line to stderr. With
-    several runs (`-m`), each is made even if others fail, and the highest code counts.
+    A refused configuration exits with 2, and any other named error with its own code. Both print one line to stderr. Of several
+    runs (`-m`), all run even if some fail, and the highest code is returned.
     """
     _declare(name, config)
 
@@ -63,7 +63,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
             try:
                 guarded()
             except SystemExit as exit_:
-                # Hydra exits with 1 for what it refuses itself: an unknown key, a wrong type, a missing group.
+                # Hydra itself exits with 1 for an unknown key, a wrong type or a missing group.
                 raise SystemExit(ConfigError.exit_code if exit_.code == 1 and not entered else exit_.code) from None
             sys.exit(worst)
 
@@ -73,7 +73,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
 
 
 def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> Any:
-    """Return the configuration of the command line `python -m jobs.NAME OVERRIDES`."""
+    """Return the validated configuration of the command line `python -m jobs.NAME OVERRIDES`."""
     _declare(name, config)
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
         return _validated(hydra.compose(name, written.arguments(overrides, config)))
@@ -87,7 +87,7 @@ def _declare(name: str, config: type[JobConfig]) -> None:
 def _validated(raw: DictConfig, environment: Mapping[str, str] = {}) -> JobConfig:
     for name in environment:
         if name.startswith(UNPICKLES):
-            raise ConfigError(name, environment[name], "lets Ray unpickle what is in data; unset it on every node")
+            raise ConfigError(name, environment[name], "lets Ray unpickle objects in data files; unset it on every node")
     try:
         if missing := sorted(OmegaConf.missing_keys(raw)):
             raise ConfigError(missing[0], "???", f"has no default; give it on the command line: {missing[0]}=...")
@@ -99,7 +99,7 @@ def _validated(raw: DictConfig, environment: Mapping[str, str] = {}) -> JobConfi
 
 
 def _placed(config: JobConfig) -> JobConfig:
-    """Raise ConfigError if the job cannot write to its folders, before it works for hours."""
+    """Return the configuration. Raises ConfigError if the job cannot write to its folders, before it works for hours."""
     for name, uri in config.written().items():
         if "://" in uri:
             continue
@@ -115,19 +115,19 @@ def _exit_code(run: Callable[[], None]) -> int:
     try:
         run()
     except IntentError as error:
-        # The text of a Ray task's error is the task's whole traceback. Its cause is the error itself.
+        # A Ray task's error has the whole traceback as its text, and the task's own error as its cause.
         complain(str(getattr(error, "cause", None) or error), exit_code=error.exit_code)
         return error.exit_code
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(INTERRUPTED)
     return 0
 
 
 def reason_of(error: Exception) -> str:
-    """Return an error as one line for a report: its kind and its first line."""
+    """Return an error's type and first line, for a report."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:300]
@@ -151,12 +151,12 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
 
 
 def for_machines(config: ClusterConfig) -> bool:
-    """Return whether messages are JSON lines: on a cluster, where nobody sits at a terminal."""
+    """Return whether output is JSON lines, which is so on a cluster without a terminal."""
     return config.mode is ClusterMode.attach and not sys.stderr.isatty()
 
 
 def watcher(config: ClusterConfig) -> TextIO | None:
-    """Return where progress goes: to the log of JSON lines or, if None, to stderr."""
+    """Return the stream for progress: the log of JSON lines, or None for stderr."""
     return LogLines() if for_machines(config) else None
 
 
@@ -170,7 +170,7 @@ class LogLines(io.StringIO):
 
 
 def complain(text: str, **facts) -> None:
-    """Report an error: as a record if this process logs JSON lines, else as a line for people."""
+    """Report an error, as a log record if this process logs JSON lines, else as a line on stderr."""
     if _records:
         log.error(text, extra=facts)
     else:
@@ -179,7 +179,7 @@ def complain(text: str, **facts) -> None:
 
 def _start(ray, config: ClusterConfig) -> None:
     global _records
-    # What workers print stays in Ray's own logs. Their errors come back as exceptions.
+    # Workers print to Ray's own logs. Their errors come back as exceptions.
     if config.mode is ClusterMode.local:
         try:
             ray.init(
@@ -199,7 +199,7 @@ def _start(ray, config: ClusterConfig) -> None:
                 name, where, "is too long for Ray's sockets; set RAY_TMPDIR to a short folder: RAY_TMPDIR=/tmp"
             ) from None
         except Exception as error:
-            # Ray raises this without a type of its own, and waits 30 seconds whatever is configured.
+            # Ray raises this as a plain Exception, after 30 seconds that cannot be configured.
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
@@ -207,23 +207,26 @@ def _start(ray, config: ClusterConfig) -> None:
                 "Ray did not start within 30 seconds: this machine is busy; run the same command again when it has free CPUs"
             ) from None
         return
-    said = {"logging_config": ray.LoggingConfig(encoding="JSON")} if for_machines(config) else {"logging_level": "error"}
+    logs = {"logging_config": ray.LoggingConfig(encoding="JSON")} if for_machines(config) else {"logging_level": "error"}
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, **said)
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, **logs)
         _records = for_machines(config)
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.WARNING)
     except ConnectionError:
         raise ConfigError("cluster", "attach", "no running Ray cluster found; start one, or use cluster=local") from None
     except ray.exceptions.AuthenticationError:
-        remedy = "the cluster wants another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own"
+        remedy = (
+            "the cluster expects another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own"
+        )
         raise ConfigError("cluster", "attach", remedy) from None
 
 
 def command() -> str:
-    """Return the command line of this process as a user writes it."""
+    """Return this process's command line as a user would write it."""
     return shlex.join(["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
 
 
 def say(text: str) -> None:
+    """Print a line for the user at once."""
     print(text, flush=True)

@@ -1,4 +1,4 @@
-"""Measure our engines, what a user would write first, and the limit, in one run, on the same messages; or a night's fan-out."""
+"""Measure our engines, a user's first attempt and the hardware's limit on the same messages, or the fan-out of a run."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ WEIGHTS = (".safetensors", ".gguf")
 
 
 def prepare(lineage: Lineage) -> tuple[dict[str, Artifact], dict[str, str]]:
-    """Make the shape's missing variants. Returns the variants, and why others could not be made."""
+    """Make the missing variants of the model shape. Returns the variants, and the reasons why others could not be made."""
     lineage.config.train.uri = _shape(lineage).uri
     specs = lineage.config.quant.specs()
     refused = refusals(lineage, specs)
@@ -66,7 +66,7 @@ def _make_shape(
     def build(folder: Path) -> None:
         if config.shape is Shape.embedded:
             return write_base(config.model, folder)
-        assert tokenizer is not None, "other shapes have one"
+        assert tokenizer is not None, "only the embedded shape has no tokenizer of its own"
         where = artifacts.fetch(tokenizer, options) if isinstance(tokenizer, Artifact) else tokenizer
         return write_shape(config.shape.value, where, folder)
 
@@ -74,6 +74,7 @@ def _make_shape(
 
 
 def workload(lineage: Lineage) -> Workload:
+    """Generate the messages to measure on, with their intents."""
     generate(lineage, lineage.config.data)
     examples = dataset.read_split(Files(lineage.data(), lineage.options), "test")
     return Workload(lineage.prompt, [e.message for e in examples], [e.intent for e in examples])
@@ -86,16 +87,16 @@ def measure(
     lineage: Lineage[BenchmarkConfig],
     tell: Callable[[str], None] = lambda what: None,
 ) -> tuple[Result, dict]:
-    """Return the row's result and the machine that gave it. The actors of a row share the messages and run side by side.
+    """Return the row's result and the machine that it ran on. The actors of a row share the messages and run side by side.
 
-    `tell`: called with what is going on.
+    `tell`: called with a note on the progress.
     """
     import ray
 
     from intent.run.actor_pool import reason_of
 
     environment = {"env_vars": {"OMP_NUM_THREADS": str(row.threads)}}
-    # Ray Data starts actors of its own, which take the processors.
+    # Ray Data starts its own actors, which take the processors.
     takes = {} if row.kind is RowKind.ray_data else {"num_cpus": row.threads, "num_gpus": int(row.device == "cuda")}
     remote = ray.remote(Bench).options(**{"num_cpus": 0} | takes, runtime_env=environment)
     actors = [remote.remote() for _ in range(row.actors)]
@@ -120,7 +121,7 @@ def _disk_bytes(variant: Artifact | None, row: Row) -> int:
 
 
 def measure_all(lineage: Lineage[BenchmarkConfig]) -> tuple[dict, list[Result]]:
-    """Return the conditions of the results, and the results."""
+    """Measure all rows. Returns the conditions of the results, and the results."""
     rows, results, where = _rows(lineage.config), [], {}
     work = workload(lineage)
     variants, reasons = prepare(lineage)
@@ -148,7 +149,7 @@ def _rows(config: BenchmarkConfig) -> list[Row]:
     output_formats, threads = [each.value for each in config.output_formats], config.threads or [cpus]
     sizes = (config.sequences, threads, cpus)
     rows = list(plan(config.quant.specs(), config.rows, output_formats, *sizes, _gpus() > 0, config.engine.device))
-    # The messages of a row's batch must exist.
+    # A batch cannot be larger than the number of messages.
     there = [replace(row, batch=min(row.batch, config.messages)) if row.kind is RowKind.engine else row for row in rows]
     rows = list(dict.fromkeys(there))
     if not rows:
@@ -179,6 +180,7 @@ def _head(lineage: Lineage[BenchmarkConfig], where: dict, messages: str) -> dict
 
 
 def publish(lineage: Lineage, name: str, head: dict, results: Sequence[Result]) -> str:
+    """Write the results into the workspace. Returns their address."""
     store = open_store(lineage.config.workspace, lineage.options)
     store.put(f"{name}.json", render_json(head, results).encode())
     store.put(f"{name}.md", render_markdown(head, results).encode())
@@ -191,7 +193,7 @@ def main(config: BenchmarkConfig) -> None:
         measure_ = measure_night if config.night else measure_cached_nights if config.nights else measure_catalogs
         with cluster(config.cluster):
             return say(measure_(Lineage(config), _head(Lineage(config), machine(), "made up")))
-    # Apart from the workspace's own models, which a benchmark must not replace.
+    # A separate folder, because a benchmark must not replace the workspace's models.
     config.workspace += "/benchmark"
     lineage = Lineage(config)
     with cluster(config.cluster):

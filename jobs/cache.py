@@ -1,4 +1,4 @@
-"""Look after the workspace's cache of labels: show it, check its files, evict what is old, or delete it."""
+"""Manage the workspace's cache of labels: show it, check its files, evict old labels, or delete it."""
 
 import sys
 
@@ -13,19 +13,19 @@ from jobs.caching import limits
 
 
 def caches(config: CacheJobConfig) -> list[LabelCache]:
-    """Return the caches of the named scope, or all. Raises ConfigError if there is none of that name."""
+    """Return the cache of the configured scope, or all caches. Raises ConfigError if there is no such scope."""
     options = config.storage.options()
     found = list(scopes(open_store(config.workspace, options)))
     if config.scope is not None and config.scope not in found:
-        raise ConfigError("scope", config.scope, f"there is none of this name; there are {found}")
+        raise ConfigError("scope", config.scope, f"there is no such scope; use one of {found}")
     names = found if config.scope is None else [config.scope]
     stores = {name: open_store(f"{config.workspace}/{FOLDER}/{name}", options) for name in names}
-    # These actions need no key.
+    # The actions look up no message, so the scopes need no key.
     return [LabelCache(store, Scope(name), limits(config.cache)) for name, store in stores.items()]
 
 
 def run(config: CacheJobConfig) -> int:
-    """Do the action. Returns the exit code."""
+    """Run the action on each cache. Returns the exit code."""
     found = caches(config)
     if not found:
         say(f"no label cache in {config.workspace}")
@@ -33,6 +33,7 @@ def run(config: CacheJobConfig) -> int:
 
 
 def stats(cache: LabelCache) -> int:
+    """Show the cache's size and age."""
     try:
         pointer = cache.read()
     except CorruptData as error:
@@ -43,22 +44,24 @@ def stats(cache: LabelCache) -> int:
     used = f", last used {cache.day - days[-1]} to {cache.day - days[0]} days ago" if days else ""
     say(f"{cache.scope.name}: {pointer.rows:,} labels of {len(pointer.nights):,} nights in {len(pointer.files):,} files{used}")
     say(f"  {pointer.bytes / 1e6:,.1f} MB, and {len(pointer.retired):,} files that are deleted later")
-    say(f"  {facts or 'made by nobody yet'}")
+    say(f"  {facts or 'nothing is stored yet'}")
     if pointer.dropped:
         say(f"  dropped on {pointer.dropped}")
     return 0
 
 
 def verify(cache: LabelCache) -> int:
+    """Check the cache's files. Returns 1 if one is damaged or missing."""
     wrong = merge.verify(cache)
     for line in wrong:
         say(f"{cache.scope.name}: {line}")
-    remedy = "a night ignores what is damaged, and action=prune takes it out"
-    say(f"{cache.scope.name}: {f'{len(wrong)} problems; {remedy}' if wrong else 'all files are whole'}")
+    remedy = "runs ignore damaged files, and action=prune removes them"
+    say(f"{cache.scope.name}: {f'{len(wrong)} problems; {remedy}' if wrong else 'all files are intact'}")
     return int(bool(wrong))
 
 
 def prune(cache: LabelCache) -> int:
+    """Evict labels beyond the limits. Returns 1 if the cache cannot be read."""
     try:
         before = cache.read()
     except CorruptData as error:
@@ -71,6 +74,7 @@ def prune(cache: LabelCache) -> int:
 
 
 def delete(cache: LabelCache) -> int:
+    """Delete the cache."""
     say(f"{cache.scope.name}: {cache.delete():,} files deleted")
     return 0
 

@@ -1,4 +1,4 @@
-"""The label cache of a job: what a variant's labels are kept under, and what is done about the cache beside labelling."""
+"""Open the label caches of a job by scope, maintain them during labelling, and add the labels of a finished run."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ from intent.task import prompt
 from jobs.app import Steps, reason_of, say, watcher
 
 GIGABYTE = 10**9
-# A night is done without its cache: a task whose process hangs must not hold the job.
+# A run does not depend on its cache, so a maintenance task that hangs must not hold the job.
 MOST_SECONDS = 1800
 RESTARTS = 3
 
 
 def label_cache(lineage: Lineage, name: str, variant: Artifact) -> LabelCache | None:
-    """The cache that the variant's labels are kept in; None where the job uses none."""
+    """Return the label cache of a variant, or None if the job uses none."""
     config = getattr(lineage.config, "cache", None)
     if not config or not config.enabled:
         return None
@@ -39,7 +39,10 @@ def label_cache(lineage: Lineage, name: str, variant: Artifact) -> LabelCache | 
 
 @lru_cache
 def _secret(workspace: str, options: StorageOptions, variable: str | None) -> bytes | None:
-    """None, told once, where the workspace has no key and takes none. `variable`: of the environment, which goes before it."""
+    """Return the cache's key. If the workspace has none and cannot store one, returns None and tells the operator once.
+
+    `variable`: the value of the environment variable, which takes precedence. It is an argument only for `lru_cache`.
+    """
     try:
         return find_secret(open_store(workspace, options))
     except ConfigError as error:
@@ -53,6 +56,7 @@ def _secret(workspace: str, options: StorageOptions, variable: str | None) -> by
 
 
 def limits(config: CacheConfig) -> Limits:
+    """Return the cache's limits in bytes and days."""
     return Limits(int(config.gigabytes * GIGABYTE), config.days)
 
 
@@ -61,7 +65,7 @@ def _store(lineage: Lineage, scope: str) -> Store:
 
 
 def _facts(lineage: Lineage, name: str, variant: Artifact) -> dict[str, object]:
-    """Everything that decides a label but the message. The variant's fingerprint is of its files: weights, calibration."""
+    """Return everything that determines a label, except for the message. The variant's fingerprint covers its files."""
     engine = lineage.config.engine
     facts = {
         "variant": name,
@@ -72,27 +76,27 @@ def _facts(lineage: Lineage, name: str, variant: Artifact) -> dict[str, object]:
         "max_message_tokens": engine.max_message_tokens,
     }
     if name.startswith(f"{CASCADE}-"):
-        # Whose answer counts hangs on it, too.
+        # This threshold decides which of the cascade's models answers.
         facts["cascade_below"] = engine.abstain_below
     if lineage.config.cache.variants is CacheVariants.any and _checked(lineage, name, variant):
-        # The class of the variants that were found to label as this checkpoint does.
+        # All variants that passed the parity check against this checkpoint share one scope.
         facts |= {"variant": "any", "model": variant.record.inputs["checkpoint"]}
         facts["calibration"] = variant.record.files.get(calibration.FILE, {}).get("sha256")
     return facts
 
 
 def _checked(lineage: Lineage, name: str, variant: Artifact) -> bool:
-    """Whether its actors start only where it labels the gold set as the unquantized model did."""
+    """Return whether the variant's actors start only after the parity check against the unquantized model."""
     alone = VariantSpec.parse(name).engine not in (*LINEAR, CASCADE) and "checkpoint" in variant.record.inputs
     return alone and parity.GOLD in variant.record.files and lineage.config.engine.parity_messages > 0
 
 
 @contextmanager
 def tending(lineage: Lineage, variants: Mapping[str, Artifact]) -> Iterator[Callable[[str], None]]:
-    """While a night is labelled, its caches are merged, evicted from and rid of what does not count. Nothing waits for it,
-    and what fails is told and no more.
+    """Merge, evict and clean the caches of the job while it labels. Labelling does not wait for this, and a failure is only
+    reported.
 
-    Yields what is to be called with the output of the night that is finished, for the caches to learn its labels.
+    Yields a function that adds the labels of a finished run, given its output, to the caches.
     """
     import ray
 
@@ -112,15 +116,17 @@ def tending(lineage: Lineage, variants: Mapping[str, Artifact]) -> Iterator[Call
 
 
 class Keeper:
-    """Looks after caches beside the labelling, in one process: at the end it is up, and what was learnt is read at once."""
+    """Maintain caches in one process beside the labelling, which is already running when the run's labels are added."""
 
     def __init__(self, mine: Sequence[LabelCache], lineage: Lineage):
         self.mine, self.lineage = mine, lineage
 
     def tend(self) -> None:
+        """Merge, evict and clean the caches."""
         _tend(self.mine, self.lineage)
 
     def learn(self, output: Store) -> int:
+        """Add a finished run's labels to the caches. Returns their number."""
         return fresh.learn(output, self.mine)
 
 
@@ -131,30 +137,30 @@ def _tend(mine: Sequence[LabelCache], lineage: Lineage) -> None:
         cache.collect()
     for name in set(scopes(open_store(lineage.config.workspace, lineage.options))) - {cache.scope.name for cache in mine}:
         other = LabelCache(_store(lineage, name), Scope(name), limits(lineage.config.cache))
-        # Perhaps of a newer version.
+        # A newer version may have written a pointer that this version cannot read.
         with suppress(CorruptData):
             if not merge.expire(other):
                 other.collect()
 
 
 def _learn(lineage: Lineage, keeper: Callable, output: str) -> None:
-    """What a finished night left in `output` goes into the caches. A night is no less done where this fails."""
+    """Add the labels that a finished run left in `output` to the caches. A failure does not affect the run."""
     import ray
 
     store = open_store(output, lineage.options)
 
     def learn() -> None:
         with Steps("label cache", "label", watcher(lineage.config.cluster)) as steps:
-            steps.update(0, 0, "learns what is new")
+            steps.update(0, 0, "adds new labels")
             learnt = ray.get(keeper().learn.remote(store), timeout=MOST_SECONDS)
             steps.update(learnt, learnt)
 
     if next(store.list(f"{fresh.FOLDER}/"), None):
-        _try("has not learnt this night's labels; run the same command again", learn)
+        _try("has not learned this run's labels; run the same command again", learn)
 
 
 def _caches(lineage: Lineage, variants: Mapping[str, Artifact]) -> list[LabelCache]:
-    """One of each scope."""
+    """Return the caches of the variants, one per scope."""
     found = [label_cache(lineage, name, variant) for name, variant in variants.items()]
     return list({cache.scope.name: cache for cache in found if cache}.values())
 

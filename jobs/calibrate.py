@@ -1,7 +1,7 @@
 """Fit the temperatures of an adapter's confidences on held-out messages, and write them into its folder.
 
-Temperatures that are fitted on messages like the training ones are too low: there the model is surer than it should be. So
-fit them on other messages: a half of the gold set, or messages with held-out templates and products.
+On messages like those of its training, the model is right more often than on others, so temperatures fitted there are too low.
+Fit them on other messages: a half of the gold set, or messages with held-out templates and products.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ SPLIT = "test"
 def margins(
     checkpoint: Artifact, data: Artifact, schema: IntentSchema, output_format: str, options: StorageOptions, cpus: int
 ) -> dict[str, list[np.ndarray]]:
-    """Return the margins of every decision on the test split of `data`, by slot name, as `batches.decisions` gives them."""
+    """Return the margins of every decision on the test split of `data`, by slot name. See `batches.decisions`."""
     from intent.engine.load import set_threads
     from intent.engine.reference import load_reference
     from intent.task.prompt import load_tokenizer
@@ -50,7 +50,7 @@ def margins(
 
 
 def describe(found: Mapping[str, list[np.ndarray]], temperatures: Mapping[str, float]) -> str:
-    """Return a line for each slot: its decisions, its temperature, and the loss without and with it."""
+    """Describe each slot in a line: its temperature, its number of decisions, and the loss without and with the temperature."""
     lines = []
     for slot, decided in found.items():
         before, after = calibration.loss(decided, 1.0), calibration.loss(decided, temperatures[slot])
@@ -67,7 +67,7 @@ def main(config: OutputConfig) -> None:
     lineage = Lineage(config)
     lineage.check()
     folder = Path(config.output)
-    require(folder.is_dir(), "output", config.output, "is no folder; give the adapter's")
+    require(folder.is_dir(), "output", config.output, "is not a folder; give the adapter's folder")
     with cluster(config.cluster):
         checkpoint, data, cpus = train(lineage), lineage.held_out(), room(config.cluster, config.train.cpus)
         with Steps("calibrate") as steps:

@@ -1,6 +1,4 @@
-"""Make what `jobs.quantize` makes beside quantized checkpoints: linear classifiers, and cascades of the SVM and a language
-model.
-"""
+"""Make the variants of `jobs.quantize` that are not quantized: linear classifiers, and cascades of SVM and language model."""
 
 import shutil
 from collections.abc import Mapping
@@ -31,7 +29,7 @@ Errors = dict[str, Exception]
 
 @dataclass(frozen=True)
 class _Work:
-    """What a task needs to make a linear classifier, or a cascade of the SVM and `model`; small enough to send."""
+    """The input of a task that makes a linear classifier, or a cascade of `svm` and `model`. It is small enough to send."""
 
     spec: VariantSpec
     workspace: str
@@ -45,7 +43,7 @@ class _Work:
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
-    """Return the variants that the schema cannot have, by name."""
+    """Return the errors of the variants that the schema cannot have, by name."""
     refused = {}
     for spec in specs:
         try:
@@ -57,7 +55,7 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
 
 
 def attempt(lineage: Lineage, specs: list[VariantSpec], models: Mapping[str, Artifact]) -> tuple[dict[str, Artifact], Errors]:
-    """Make the linear classifiers and cascades among `specs`. Returns those made and why others could not be.
+    """Make the linear classifiers and cascades among `specs`. Returns the artifacts and, for those that failed, the errors.
 
     `models`: the language models of the cascades.
     """
@@ -115,7 +113,7 @@ def _make_linear(work: _Work) -> Artifact:
 
 
 def _make_cascade(work: _Work) -> Artifact:
-    """Make a folder with the files of both models and the threshold, so that loading needs nothing else."""
+    """Make a cascade, whose folder holds the files of both models and the threshold, so that loading needs nothing else."""
 
     def build(folder: Path) -> dict:
         for part in (work.model, work.svm):

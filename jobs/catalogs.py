@@ -1,4 +1,4 @@
-"""Measure what a catalog's size costs (`jobs.benchmark products=...`), with the workspace's own engines."""
+"""Measure the cost of a catalog's size (`jobs.benchmark products=...`) with the workspace's own engines."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from jobs.choice import serving
 
 
 def measure_catalogs(lineage: Lineage, head: dict) -> str:
-    """Measure, publish beside the workspace's models, and return the table. `head`: the conditions of the figures."""
+    """Measure, store the results in the workspace, and return the table. `head`: the conditions of the measurement."""
     import ray
 
     config: BenchmarkConfig = lineage.config

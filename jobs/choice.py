@@ -1,4 +1,4 @@
-"""Choose which variants classify: those that are named, or those that a sweep selected for the cluster's hardware."""
+"""Choose the variants that classify: those configured, or those that a sweep selected for the cluster's hardware."""
 
 import json
 import sys
@@ -24,9 +24,8 @@ Serving = tuple[dict[str, Artifact], dict[str, int]]
 def serving(lineage: Lineage, models: str | None, begun: Sequence[Store] = ()) -> Serving:
     """Return the variants by name, from the file `models` (None: the workspace's), and the batch size selected for each.
 
-    A run that was started with some variants, in the output or in one of `begun`, keeps them. Missing variants that need no
-    training are made. Raises ConfigError if the variants are no longer those that were selected, or if the catalog is too long
-    for one.
+    A run that was planned with some variants, in the output or in one of `begun`, keeps them. Makes missing variants that need
+    no training. Raises ConfigError if the variants differ from the selected ones, or if the catalog is too long for one.
     """
     variants, batches = _chosen(lineage, models, begun)
     require_fitting(lineage, variants.values())
@@ -42,7 +41,7 @@ def _chosen(lineage: Lineage, models: str | None, begun: Sequence[Store]) -> Ser
     everything = selection.choose(split_uri(models)[0], [], options)
     output = [open_store(config.output, options)] if isinstance(config, ClassifyConfig) else []
     for place in (*output, *begun):
-        # The ledger refuses by name what no longer exists.
+        # If a planned variant no longer exists, the ledger refuses the run later and names the difference.
         with suppress(ConfigError):
             planned = _planned(place)
             variants = find_or_make(lineage, models, list(planned)) if planned else {}
@@ -52,8 +51,8 @@ def _chosen(lineage: Lineage, models: str | None, begun: Sequence[Store]) -> Ser
 
 
 def _selected(lineage: Lineage, models: str) -> Serving:
-    """Return what was selected for the nodes that are up or, if none is up, for all hardware; without a selection,
-    the default.
+    """Return the variants selected for the running nodes or, if none runs, for all hardware. Without a selection, returns
+    `engine.otherwise`.
     """
     options, workspace = lineage.options, split_uri(models)[0]
     found = [place.hardware.model for place in places()]
@@ -74,7 +73,9 @@ def _selected(lineage: Lineage, models: str) -> Serving:
 def _otherwise(lineage: Lineage) -> list[str]:
     names = lineage.config.engine.otherwise
     if not names:
-        raise ConfigError("engine.otherwise", names, "nothing is selected, and no variant is named; name engine.variants")
+        raise ConfigError(
+            "engine.otherwise", names, "no sweep has selected variants, and none is configured; set engine.variants"
+        )
     return names
 
 
@@ -84,8 +85,9 @@ def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -
 
 
 def _planned(place: Store) -> dict[str, str]:
-    """Return the variants that `place` is planned with, and their fingerprints. A resumed run keeps them, whichever nodes are
-    up.
+    """Return the variants of the plan in `place`, with their fingerprints; none without a plan.
+
+    A resumed run keeps them, even if other nodes are running now.
     """
     try:
         return json.loads(place.read(PLAN))["run"]["models"]

@@ -36,12 +36,12 @@ LINEAR_RATE = {SVM: 1_000.0, EMBEDDING: 100.0}
 
 
 def classify(config: ClassifyConfig) -> Summary:
-    """The night of `config`, on the cluster that is up."""
+    """Run the job on the running cluster."""
     lineage = Lineage(config)
     published = publication(lineage, [config.input])
     variants, batches = serving(lineage, config.models)
-    what = subject(lineage, f"classify {config.output}", [config.input], config.output)
-    with observe.run(what, teller(config)) as observed:
+    observed_run = subject(lineage, f"classify {config.output}", [config.input], config.output)
+    with observe.run(observed_run, teller(config)) as observed:
         with tending(lineage, variants) as learn:
             rest = {"publication": published, "listener": observed.hear}
             observed.summary = label(lineage, [config.input], config.output, variants, batches, **rest)
@@ -52,7 +52,7 @@ def classify(config: ClassifyConfig) -> Summary:
 
 
 def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publication | None:
-    """Where the labels go beside the output. `name`: for people. Raises ConfigError where they cannot go there."""
+    """Return the second target of the labels, or None. `name`: a name for people. Raises ConfigError if it is unfit."""
     config, options = lineage.config, lineage.options
     if config.publish is None:
         return None
@@ -76,7 +76,7 @@ def label(
     publication: Publication | None = None,
     listener: Listener = unheard,
 ) -> Summary:
-    """The log below `inputs`, as a ClassifyConfig's lineage has it labelled, by these variants. `version`: of its table."""
+    """Label the log below `inputs` with these variants, by the settings of the lineage. `version`: of the input's table."""
     config = lineage.config
     return classify_log(
         inputs,
@@ -97,41 +97,42 @@ def label(
 
 
 def subject(lineage: Lineage, name: str, inputs: Sequence[str], output: str, night: date | None = None) -> observe.Subject:
-    """What lineage and traces say of a run of the job `name`. `output`: where its readers look."""
+    """Return the description of a run for lineage and traces. `name`: of the job. `output`: the address that readers use."""
     fields = lineage.schema.label_fields(lineage.config.explode)
     return observe.Subject(name, inputs, output, columns(lineage.config), fields, night, lineage.config.publish)
 
 
 def teller(config: ClassifyConfig) -> Callable[[str], None]:
+    """Return a function that shows the operator a line."""
     return lambda line: progress.say(line, watcher(config.cluster))
 
 
 def columns(config: ClassifyConfig) -> Columns:
+    """Return the columns of the input."""
     return Columns(config.id_column, config.message_column, tuple(config.keep_columns), config.explode)
 
 
 def identity(lineage: Lineage, variants: dict[str, Artifact]) -> RunIdentity:
-    """Everything but the input that decides the labels."""
+    """Return the fingerprints of everything that determines the labels, except for the input."""
     engine = lineage.config.engine
     return RunIdentity(
         models={name: variant.fingerprint for name, variant in variants.items()},
-        prompt=fingerprint([*_asked(lineage), engine.abstain_below, engine.max_message_tokens]),
+        prompt=fingerprint([*_prompt_facts(lineage), engine.abstain_below, engine.max_message_tokens]),
         schema=lineage.schema_fingerprint,
         catalog=fingerprint(lineage.catalog.names),
     )
 
 
-def _asked(lineage: Lineage) -> list:
-    """How messages are asked."""
+def _prompt_facts(lineage: Lineage) -> list:
     shelves = [lineage.index.fingerprint] if lineage.index else []
     return [prompt.VERSION, lineage.prompt.prefix, *shelves]
 
 
 def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[str, int] = {}) -> list[EngineSpec]:
-    """One kind of actor a variant, sized by config or by what the cluster has; `batches`: instead of the engine's setting.
+    """Return one kind of actor per variant, sized by the configuration or the cluster. `batches`: override the batch sizes.
 
-    A cluster that grows by demand has nothing yet: give it `fleet.*_actors`, and engine.device=cuda to ask for GPUs. A local
-    one is asked for no more than it has; raises ConfigError where it has no GPU for engine.device=cuda.
+    A cluster that grows on demand may have no nodes yet, so its configuration should give `fleet.*_actors`, and
+    engine.device=cuda for GPUs. On a local cluster, raises ConfigError if engine.device=cuda and it has no GPU.
     """
     import ray
 
@@ -161,7 +162,7 @@ def _threads(cpus: int) -> dict[str, str]:
 
 
 def describe(summary: Summary) -> str:
-    """The summary as an operator reads it."""
+    """Describe the summary for the operator."""
     if summary.already_done:
         return f"already done: {summary.rows:,} rows are labelled at {summary.output}; nothing to do"
     rates = "\n".join(

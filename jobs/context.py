@@ -13,7 +13,7 @@ CONTEXT = "context"
 
 
 def require_fitting(lineage: Lineage, models: Iterable[Artifact]) -> None:
-    """Raise ConfigError if one of `models` (bases, checkpoints, variants) cannot be asked about the catalog."""
+    """Raise ConfigError if the catalog does not fit into the context of one of `models` (bases, checkpoints, variants)."""
     if _is_short(lineage):
         return
     for model in models:
@@ -23,20 +23,23 @@ def require_fitting(lineage: Lineage, models: Iterable[Artifact]) -> None:
 
 
 def require_trainable(lineage: Lineage, model: Callable[[], Artifact | None]) -> None:
-    """Check the same for a model that is, or will be, trained on the catalog. `model`: called only if it must be inspected."""
+    """Raise ConfigError if the catalog does not fit a model that is, or will be, trained on it.
+
+    `model`: returns the model. It is called only if the model must be inspected.
+    """
     data, epochs = lineage.config.data, lineage.config.train.epochs
     elsewhere = data.catalogs is CatalogSource.sampled or data.uri or not epochs
     if lineage.has_shelves and not elsewhere:
-        told = (
+        size = (
             f"the catalog has {len(lineage.catalog.names):,} products, more than shelves_above={lineage.config.shelves_above}"
         )
-        raise ConfigError("data.catalogs", "given", f"{told}; train on sampled catalogs: data.catalogs=sampled, in every job")
+        raise ConfigError("data.catalogs", "given", f"{size}; train on sampled catalogs: data.catalogs=sampled, in every job")
     if not (elsewhere or _is_short(lineage)) and (found := model()):
         require_fitting(lineage, [found])
 
 
 def _is_short(lineage: Lineage) -> bool:
-    # If messages are asked about one shelf at a time, the whole catalog is never in one prompt.
+    # A catalog that is split into shelves is never in one prompt.
     return (
         not lineage.schema.uses_catalog
         or lineage.has_shelves
@@ -45,7 +48,7 @@ def _is_short(lineage: Lineage) -> bool:
 
 
 def _context(lineage: Lineage, model: Artifact) -> Context | None:
-    """Return the context; None for a model that reads no prompt."""
+    """Return the model's context, or None for a model that reads no prompt."""
     if TOKENIZER not in model.record.files:
         return None
     files = Files(model, lineage.options)

@@ -26,12 +26,12 @@ from jobs.train import train
 
 LOG_SEED = 2026
 FILES, ROWS, DISTINCT = 4, 20_000, 3_000
-# The exact match that the default model reaches, and the most that quantizing may cost.
+# The least exact match that the default model should reach, and the most that quantization may lose.
 LEAST, MOST_LOST = 0.9, 0.02
 
 
 def write_log(store: Store, lineage: Lineage, data: DataConfig) -> None:
-    """Write a realistic query log: a few messages are frequent, most are rare, and some rows cannot be read."""
+    """Write a realistic query log, with a few frequent messages, many rare ones, and some rows that must be rejected."""
     if store.stat(f"part-{FILES - 1}.parquet"):
         return
     corpus = Corpus(lineage.schema, data.languages, LOG_SEED, lineage.catalog)
@@ -49,13 +49,14 @@ def write_log(store: Store, lineage: Lineage, data: DataConfig) -> None:
 
 
 class Phases:
-    """Run the demo's phases in turn. Each says at its end how long it took."""
+    """Run the demo's phases in turn, and print the time that each took."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.clock, self.took = clock, {}
         self.started = clock()
 
     def run(self, name: str, title: str, phase: Callable):
+        """Run a phase and return its result."""
         say(f"\n== {title}")
         start = self.clock()
         result = phase()
@@ -64,13 +65,13 @@ class Phases:
         return result
 
     def __str__(self) -> str:
-        """Show all phases and the total, which includes the cluster's start."""
+        """Return the times of all phases and the total, which includes the cluster's start."""
         each = ", ".join(f"{name} {time_of(seconds)}" for name, seconds in self.took.items())
         return f"all of it took {time_of(self.clock() - self.started)}: {each}"
 
 
 def weak(results: Mapping[str, Mapping]) -> str:
-    """Return, in one line, the rows that are less exact than they should be; "" if there are none."""
+    """Return a line with the variants that are less exact than expected, or ""."""
     measured = {name: (r["score"]["exact"], (r["loss"] or [None])[0]) for name, r in results.items() if "score" in r}
     compared = {name for name, (_, lost) in measured.items() if lost is not None and name != "reference"}
     found = [
@@ -83,6 +84,7 @@ def weak(results: Mapping[str, Mapping]) -> str:
 
 
 def closing(config: ClassifyConfig, text: str, report: str, summary: Summary, phases: Phases) -> str:
+    """Return the text at the end of the demo."""
     return f"""
 {text}
 

@@ -32,7 +32,7 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """A trial, with the name of its row and where it runs."""
+    """A trial, with the name of its row and the node that it runs on."""
 
     name: str
     trial: Trial
@@ -42,8 +42,8 @@ class Plan:
 def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] | None = None) -> Artifact:
     """Return the evaluation of the reference and `specs`, made if it does not exist. `failed`: rows of a sweep without figures.
 
-    What cannot be measured is added to `failed` or, without it, raises. Variants without a language model need no reference, so
-    that they can be evaluated before any language model is trained.
+    A variant that cannot be measured is added to `failed` or, without `failed`, raises its error. Variants without a language
+    model need no reference, so they can be evaluated before any language model is trained.
     """
     if any(not spec.linear for spec in specs) or not specs:
         specs = [REFERENCE, *(spec for spec in specs if spec != REFERENCE)]
@@ -67,7 +67,7 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
 
 
 def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
-    """Return the measurement of the configured hosted model, if there is one, or its row's reason."""
+    """Measure the configured hosted model, if there is one. Returns the measurement, or the reason why there is none."""
     baseline = lineage.config.baseline
     if not baseline.model:
         return None, {}
@@ -80,15 +80,15 @@ def ask_baseline(lineage: Lineage) -> tuple[Artifact | None, dict[str, str]]:
 
 
 def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[str, IntentError]]:
-    """Plan each variant with each batch size on each model of processor that it is for. Returns also, by name, why one has
-    none.
+    """Plan each variant with each batch size on each model of processor that suits it. Returns the plans and, by name, the
+    errors of variants without one.
     """
     found, device = places(), lineage.config.engine.device
     planned, failed = [], {}
     for spec in specs:
         try:
             where = fitting(found, spec, device)
-            require(bool(where), "engine.device", device.value, f"no node of this cluster is one for {spec.name}")
+            require(bool(where), "engine.device", device.value, f"no node of this cluster suits {spec.name}")
             planned += _plans(lineage, spec, where)
         except IntentError as error:
             failed[spec.name] = error
@@ -98,7 +98,7 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[
 def _plans(lineage: Lineage, spec: VariantSpec, where: list[Place]) -> Iterator[Plan]:
     data, variant, sizes = lineage.held_out(), lineage.variant(spec), lineage.config.quant.batches
     for place in where:
-        # A node with GPUs must hide them from what is measured on its CPUs.
+        # A measurement on the CPUs of a node with GPUs must not use the GPUs.
         device = Device.cpu if place.hardware.kind == CPU and len(where) > 1 else None
         # A linear variant decodes nothing.
         batches: Sequence[int | None] = [1] if spec.linear else sizes or [_batch(lineage, spec)]
@@ -115,7 +115,7 @@ def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
 
 
 def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Artifact]], dict[str, str]]:
-    """Return the measurements, made now if missing, one at a time per node; and, by row, why there is none."""
+    """Return the measurements and, by row, the reasons of missing ones. Runs missing measurements, one at a time per node."""
     workspace, options = lineage.config.workspace, lineage.options
     done = {p.name: artifacts.find(artifacts.artifact_uri(workspace, p.trial.record), options) for p in planned}
     missing = [plan for plan in planned if done[plan.name] is None]
@@ -178,12 +178,13 @@ def _asked(lineage: Lineage) -> Asked | None:
 
 
 def _price(lineage: Lineage, hardware, units: float) -> float | None:
-    """Return USD per hour of all processors that a measurement used alone."""
+    """Return the price in USD per hour of all processors that a measurement used."""
     each = price(lineage.config.cluster.prices, hardware)
     return None if each is None else each * units
 
 
 def results_at(made: Artifact, lineage: Lineage) -> dict:
+    """Read the results of an evaluation, by row."""
     return json.loads(Files(made, lineage.options).read(RESULTS))
 
 

@@ -1,4 +1,4 @@
-"""Measure a run's fan-out (`jobs.benchmark night=...`) with engines that cost nothing and with the workspace's own."""
+"""Measure the fan-out of a run (`jobs.benchmark night=...`) with stub engines and with the workspace's own."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ EACH_ONCE = 1_000_000
 
 
 def measure_night(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
-    """Measure, publish beside the workspace's models, and return the table. `head`: the conditions of the figures."""
+    """Measure, store the results in the workspace, and return the table. `head`: the conditions of the measurement."""
     config = lineage.config
     with TemporaryDirectory(prefix="intent-night-") as scratch:
         folder, actors = Path(scratch), _cpus()
@@ -44,7 +44,7 @@ def measure_night(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
 
 
 def measure_cached_nights(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
-    """Measure runs with the label cache in the same way: lookups alone, engines that cost nothing, and the workspace's own."""
+    """Measure runs with the label cache, as `measure_night`: lookups alone, stub engines, and the workspace's own engines."""
     config = lineage.config
     with TemporaryDirectory(prefix="intent-nights-") as scratch:
         folder, actors = Path(scratch), _cpus()
@@ -81,7 +81,7 @@ def _overheads(lineage: Lineage[BenchmarkConfig], folder: Path) -> Iterator[Over
 
 
 def _messages(lineage: Lineage, number: int) -> Sequence[str]:
-    """Return the first `number` different messages of a corpus that no data set is made of."""
+    """Return the first `number` different messages of a corpus that shares no seed with a data set."""
     data = lineage.config.data
     corpus = Corpus(lineage.schema, data.languages, data.seed + 1, lineage.catalog, "all")
     different: dict[str, None] = {}

@@ -32,9 +32,9 @@ from jobs.app import Steps, cluster, job, say
 from jobs.context import require_trainable
 from jobs.train import make_base
 
-# Whole blocks, so that no sampled catalog is in two tasks.
+# A task gets whole blocks, so that no sampled catalog is split between two tasks.
 PER_TASK = 20 * BLOCK
-# A corpus that gives nothing new in so many tasks in a row is exhausted.
+# A corpus is exhausted if this many tasks in a row give no new message.
 BARREN_TASKS = 50
 CARD_EXAMPLES = 20_000
 ANSWERS = "endpoint"
@@ -52,9 +52,7 @@ def generate(lineage: Lineage, config: DataConfig) -> artifacts.Artifact:
 
 
 def _base(lineage: Lineage) -> artifacts.Artifact | None:
-    """Return the model that the data is for; None if it cannot be loaded here. Data needs no model, and `jobs.train` will say
-    so.
-    """
+    """Return the base model, or None if it cannot be loaded here. Data needs no model, and `jobs.train` raises the error."""
     try:
         return make_base(lineage)
     except ConfigError:
@@ -62,22 +60,22 @@ def _base(lineage: Lineage) -> artifacts.Artifact | None:
 
 
 def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
-    """Write the messages that `labelled` names. Raises ConfigError if too few rows are examples to train and measure on."""
+    """Write the user's own labelled messages. Raises ConfigError if too few rows are valid examples."""
     found = labelled.examples_of(lineage.labelled_files, lineage.config.labelled, lineage.schema, lineage.catalog.names)
     labelled.require_most(found, str(lineage.config.labelled.uri))
     labelled.keep_apart(found, gold.messages())
-    told = {"refused": dict(found.refused), "unknown": {slot: sorted(values) for slot, values in found.unknown.items()}}
+    refusals = {"refused": dict(found.refused), "unknown": {slot: sorted(values) for slot, values in found.unknown.items()}}
     if empty := [split for split, examples in found.splits.items() if not examples]:
-        raise ConfigError("labelled.uri", lineage.config.labelled.uri, f"gives no {empty[0]} messages; {json.dumps(told)}")
+        raise ConfigError("labelled.uri", lineage.config.labelled.uri, f"gives no {empty[0]} messages; {json.dumps(refusals)}")
     splits = {split: to_table(examples) for split, examples in found.splits.items()}
-    return _publish(folder, lineage.schema, splits, {"": lineage.catalog.names}, {}) | told
+    return _publish(folder, lineage.schema, splits, {"": lineage.catalog.names}, {}) | refusals
 
 
 def _build(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
     catalog = lineage.catalog if config.catalogs is CatalogSource.given else None
     catalogs: dict[str, tuple[str, ...]] = {"": catalog.names} if catalog else {}
     splits: dict[str, pa.Table] = {}
-    # Evaluation messages come first. If a training message repeats one, the training message is dropped.
+    # Evaluation splits come first, so that a training message that repeats one of theirs is dropped.
     for number, split in enumerate(reversed(dataset.SPLITS)):
         by_template = config.held_out is HeldOut.templates
         seed = config.seed if by_template else config.seed * len(dataset.SPLITS) + number
@@ -105,10 +103,10 @@ def _publish(folder: Path, schema: IntentSchema, splits: dict[str, pa.Table], ca
 
 
 def _unique(corpus: Corpus, split: str, count: int, earlier: np.ndarray, catalogs: dict) -> pa.Table:
-    """The first `count` examples whose text is no earlier split's (`earlier`: their text keys) and no gold message's, and
-    that are about another catalog or worded otherwise than each other.
+    """Return the first `count` examples that differ from each other in catalog or text, and whose text is in no gold set and no
+    earlier split. `earlier`: the text keys of the earlier splits.
 
-    Raises ConfigError where the corpus has fewer.
+    Raises ConfigError if the corpus has fewer.
     """
     found: list[pa.Table] = []
     seen: set[int] = set()
@@ -133,7 +131,7 @@ def _unique(corpus: Corpus, split: str, count: int, earlier: np.ndarray, catalog
 
 
 def _fresh(hashes: np.ndarray, seen: set[int]) -> list[int]:
-    """The positions of hashes seen for the first time."""
+    """Return the positions of hashes that are not in `seen`, and add them to it."""
     fresh = []
     for position, value in enumerate(hashes.tolist()):
         if value not in seen:
@@ -143,7 +141,7 @@ def _fresh(hashes: np.ndarray, seen: set[int]) -> list[int]:
 
 
 def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple[pa.Table, np.ndarray, dict]]:
-    """Yield blocks of examples by number as `_block` returns them, computed by Ray tasks a few blocks ahead."""
+    """Yield `_block` of consecutive ranges of examples, computed by Ray tasks a few blocks ahead."""
     import ray
 
     task = ray.remote(num_cpus=1)(_block)
@@ -160,7 +158,7 @@ def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple
 def _block(shared: tuple[Corpus, Evaluation, np.ndarray], start: int, stop: int) -> tuple[pa.Table, np.ndarray, dict]:
     """Return the block's examples whose text is in no evaluation set and no earlier split, their keys, and all catalogs.
 
-    The keys are made here, because the driver takes in blocks of all tasks.
+    The task computes the keys, because the driver receives the blocks of all tasks.
     """
     corpus, evaluation, earlier = shared
     table = to_table(evaluation.without(corpus.examples(start, stop)))
@@ -169,7 +167,7 @@ def _block(shared: tuple[Corpus, Evaluation, np.ndarray], start: int, stop: int)
 
 
 def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict) -> dict:
-    """Adds what the teacher writes for the first training messages; its answers are kept beside the artifacts."""
+    """Add the teacher's messages for the first training examples. The workspace keeps the teacher's answers."""
     config = lineage.config.teacher
     endpoint = Endpoint(config.endpoint, open_store(f"{lineage.config.workspace}/{ANSWERS}", lineage.options))
     evaluation = [*gold.messages(), *splits["test"]["message"].to_pylist(), *splits["validation"]["message"].to_pylist()]
@@ -186,7 +184,7 @@ def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict) -> dic
 
 
 def _shares(table: pa.Table) -> dict:
-    """How often each value of the first slot is meant, by item where messages are lists, and each language written."""
+    """Count the values of the first slot, per item if intents are lists, and the languages."""
     actions: Counter = Counter()
     lengths: Counter = Counter()
     for text, count in _counts(table, "intent").items():

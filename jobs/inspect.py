@@ -1,4 +1,4 @@
-"""Show what a run did, from its output alone, and check every part against the manifest."""
+"""Show a run's results from its output alone, and check every part against the manifest."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ WIDTH, MOST_LINES = 40, 20
 
 
 def run(config: InspectConfig) -> int:
-    """Prints what is there. Returns the exit code."""
+    """Inspect the run, print the findings, and write the page. Returns the exit code."""
     options = config.storage.options()
     found = inspect_run(open_store(config.output, options))
     say("\n".join(describe(found)))
@@ -32,11 +32,11 @@ def run(config: InspectConfig) -> int:
 
 
 def describe(found: Inspection) -> Iterator[str]:
-    """The lines that an operator reads."""
+    """Yield the lines for the operator."""
     counts, summary = found.counts, found.summary
     yield f"run {found.uri}: " + ("finished" if found.finished else "not finished; run its command again")
     yield from (f"  model {name}: {print_}" for name, print_ in found.run["models"].items())
-    yield f"shards: {found.done:,} of {found.shards:,} are there and whole"
+    yield f"shards: {found.done:,} of {found.shards:,} are done and intact"
     labelled = f"{counts['labelled']:,} labelled + {counts['abstained']:,} abstained + {counts['rejected']:,} rejected"
     yield f"rows: {counts['rows']:,} = {labelled}"
     yield from (f"  {name}: {rows:,} rows" for name, rows in found.variants.items())

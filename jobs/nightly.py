@@ -1,4 +1,4 @@
-"""Classify the query logs of one date or of a range: each labelled apart, judged against the last nights, then published."""
+"""Classify the query logs of one date or of a range, compare each with the last runs, and publish it if it is within limits."""
 
 import sys
 import time
@@ -33,13 +33,13 @@ from jobs.caching import tending
 from jobs.choice import serving
 from jobs.classify import columns, describe, engines, identity, label, publication, subject, teller
 
-# Exit codes from the least to the most urgent. A range ends with that of its most urgent night.
+# Exit codes from the least to the most urgent. A range of dates ends with the most urgent code.
 URGENCY = (0, 8, 7, 4, 3, 6, 5, 2, 1)
 HOUR = 3600
 
 
 def resolve(text: str, today: date) -> list[date]:
-    """Return the dates that `text` names, in order. Raises ConfigError."""
+    """Return the dates that `text` names, in order. Raises ConfigError for invalid or future dates."""
     if text == YESTERDAY:
         return [today - timedelta(days=1)]
     ends = text.split("..")
@@ -57,15 +57,13 @@ def resolve(text: str, today: date) -> list[date]:
 
 
 def open_journal(config: NightlyConfig) -> Journal:
-    """Open the journal of this output, in the workspace. Raises ConfigError if readers of the output would read the journal
-    too.
-    """
+    """Open the output's journal in the workspace. Raises ConfigError if the journal is inside the output's folder."""
     options = config.storage.options()
     place = output_place(open_store(config.output, options).uri)
     base = f"{config.workspace}/nights/{fingerprint(place.address)}"
     everything = open_store(f"{place.stem}/", options)
     if inside(open_store(base, options), everything):
-        remedy = f"nights are kept here until they are accepted, and readers of {everything.uri} would see them; name another"
+        remedy = f"runs are staged here until they are accepted, and readers of {everything.uri} would see them; name another"
         raise ConfigError("workspace", config.workspace, remedy)
     return Journal(
         store=open_store(base, options),
@@ -75,7 +73,7 @@ def open_journal(config: NightlyConfig) -> Journal:
 
 
 def examination(lineage: Lineage[NightlyConfig], fleet: Callable[[], list[EngineSpec]]) -> Examination:
-    """Return how the gate judges. The gold set is read, and possibly refused, before any work. Raises ConfigError."""
+    """Return the gate's limits and gold set. Reads the gold set, to raise ConfigError before any work."""
     config = lineage.config
     if config.gate.gold is None:
         return Examination(lineage.schema, config.gate)
@@ -89,7 +87,10 @@ def examination(lineage: Lineage[NightlyConfig], fleet: Callable[[], list[Engine
 
 
 def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream: TextIO | None = None) -> dict[str, float]:
-    """Return the share of the gold set that each variant gets right, on the kind of node where it labels the log."""
+    """Return the share of the gold set that each variant gets right, on the kind of node that labels the log.
+
+    `meant`: the intent of each message. Raises IntentError if a variant has not answered within an hour.
+    """
     import ray
     from ray.exceptions import RayTaskError
 
@@ -98,7 +99,7 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream
         environment = {"runtime_env": {"env_vars": spec.env_vars}} if spec.env_vars else {}
         task = ray.remote(answer).options(num_cpus=spec.cpus, num_gpus=spec.gpus, **environment)
         calls[task.remote(spec.variant, spec.load, messages, spec.abstain_below)] = spec.variant
-    say(f"the gold set's {len(messages)} messages are put to {', '.join(calls.values())}")
+    say(f"labelling the gold set's {len(messages)} messages with {', '.join(calls.values())}")
     with Steps("gold set", stream=stream) as steps:
         steps.update(0, 0, "is labelled")
         _, late = ray.wait(list(calls), num_returns=len(calls), timeout=HOUR)
@@ -106,22 +107,22 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream
         for call in late:
             ray.cancel(call, force=True)
         names = ", ".join(calls[call] for call in late)
-        remedy = "run again once there is a node for each, or leave them out of engine.variants; the night stays labelled"
+        remedy = "run again once there is a node for each, or leave them out of engine.variants; the labels of the log are kept"
         raise IntentError(f"no answer to the gold set within an hour from {names}: {remedy}")
     try:
-        said = {name: ray.get(call) for call, name in calls.items()}
+        labels = {name: ray.get(call) for call, name in calls.items()}
     except RayTaskError as error:
         raise error.cause from None
     return {
         name: sum(is_right(meant[message], answer) for message, answer in zip(messages, answers, strict=True)) / len(meant)
-        for name, answers in said.items()
+        for name, answers in labels.items()
     }
 
 
 def answer(
     variant: str, load: Callable[[], Classifier], messages: Sequence[str], abstain_below: float = 0.0
 ) -> list[Prediction]:
-    """Label the gold messages. Raises EngineFailed without an engine's own text, which may quote a message."""
+    """Label the gold messages. Raises EngineFailed, without the engine's own text, because that may quote a message."""
     try:
         return [abstain(found, abstain_below) for found in classify_each(load(), messages)]
     except IntentError:
@@ -131,7 +132,7 @@ def answer(
 
 
 def expired(inputs: Sequence[str], config: NightlyConfig, output: Store) -> bool:
-    """Return whether the log, or the version of its table, no longer exists, for example because the store deletes old data."""
+    """Return whether the log, or the version of its table, no longer exists, as after a store deletes old data."""
     options, begun = config.storage.options(), begun_versions([output])
     try:
         list_input(inputs, options, config.input_pattern, config.input_version, begun)
@@ -141,7 +142,10 @@ def expired(inputs: Sequence[str], config: NightlyConfig, output: Store) -> bool
 
 
 def night(config: NightlyConfig, day: date, deadline: float) -> str:
-    """Complete one night, from wherever it stands. Returns what the operator should know. Raises every other way of ending."""
+    """Complete the nightly run of a date, from the point where an earlier try stopped. Returns a report for the operator.
+
+    `deadline`: until when to wait for the input, in Unix time. Raises IntentError if the run is not accepted.
+    """
     journal, options = open_journal(config), config.storage.options()
     inputs, [output] = Place("input", config.input).of(day), output_place(config.output).of(day)
     require_apart(open_store(output, options), inputs, options)
@@ -177,12 +181,12 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:
-    """Return the exit code of the night of `day`, and report it. One night does not stop the others."""
+    """Complete and report the run of `day`. Returns its exit code, so that a failure does not stop other dates."""
     try:
         say(night(config, day, deadline))
         return 0
     except IntentError as error:
-        # As in `jobs.app`: the cause of a Ray task's error is the error itself.
+        # As in `jobs.app`, a Ray task's error has the task's own error as its cause.
         complain(f"night of {day}: {getattr(error, 'cause', None) or error}", night=day.isoformat(), exit_code=error.exit_code)
         return error.exit_code
     except Exception:
@@ -191,11 +195,12 @@ def attempt(config: NightlyConfig, day: date, deadline: float) -> int:
 
 
 def worst(codes: Sequence[int]) -> int:
+    """Return the most urgent exit code."""
     return max(codes, key=URGENCY.index)
 
 
 def run(config: NightlyConfig) -> int:
-    """Label every night that `config` names, in turn. Returns the exit code of the most urgent one."""
+    """Complete the run of every configured date in turn. Returns the most urgent exit code."""
     days = resolve(config.date, datetime.now(UTC).date())
     Place("input", config.input)
     open_journal(config)

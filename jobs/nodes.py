@@ -1,4 +1,4 @@
-"""Find the hardware of the cluster's nodes, and run something alone on one of them."""
+"""Find the hardware of the cluster's nodes, and reserve a whole node for a measurement."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,9 +39,9 @@ def places() -> list[Place]:
 
 
 def fitting(found: list[Place], spec: VariantSpec, device: Device = Device.auto) -> list[Place]:
-    """Return where a variant is measured: GGUF and the SVM on CPUs, the others on GPUs or, in a cluster without one, on CPUs.
+    """Return the places to measure a variant: CPUs for GGUF and linear models, for others GPUs or, if there are none, CPUs.
 
-    The reference is measured on both, so that gains and losses are compared on the same hardware.
+    The reference is measured on both, so that each variant is compared with it on the same hardware.
     """
     gpus, cpus = ([place for place in found if place.hardware.kind == kind] for kind in (GPU, CPU))
     if spec.only_cpus or device is Device.cpu:
@@ -52,16 +52,17 @@ def fitting(found: list[Place], spec: VariantSpec, device: Device = Device.auto)
 
 
 def room(config: ClusterConfig, cpus: int) -> int:
-    """Return `cpus` for a task; in a local cluster, which no node will join, at most what it has."""
+    """Return the CPUs for a task: `cpus`, but at most those of a local cluster, which no node will join."""
     import ray
 
     return min(cpus, int(ray.cluster_resources().get("CPU", cpus))) if config.mode is ClusterMode.local else cpus
 
 
 def alone(place: Place, name: str, function: Callable):
-    """Return `function` as a remote function with all CPUs of the place, in a fresh process with its own peaks and rates.
+    """Return `function` as a remote function with all CPUs of the place, in a fresh process, so that its memory peak is its
+    own.
 
-    `name`: of this run. Ray starts a new process for an environment that no other task has.
+    `name`: of this measurement. It makes the environment unique, and Ray starts a new process for a new environment.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""Make variants: GPTQ and GGUF from the checkpoint, one Ray task each, in parallel; the SVM, embeddings and cascades."""
+"""Make variants: GPTQ and GGUF from the checkpoint, in parallel Ray tasks, and SVM, embeddings and cascades."""
 
 import shutil
 from dataclasses import dataclass
@@ -28,21 +28,21 @@ from jobs.generate import generate
 from jobs.nodes import room
 from jobs.reports import Reports
 
-# The metric, of a checkpoint and its variants, that counts the messages the checkpoint was trained on.
+# The metric of a checkpoint and its variants with the number of messages that the checkpoint was trained on.
 TRAINED_ON = "messages"
 
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
-    """Make the variants, as `make` does, and make them the workspace's models."""
+    """Make the variants, as `make` does, and publish them as the workspace's models."""
     made = make(lineage, specs)
     publish_variants(lineage, made)
     return {spec.name: made[spec.name] for spec in specs if spec.name in made}
 
 
 def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
-    """Return the variants and the parts of cascades, by name, made if they do not exist.
+    """Make the missing variants and parts of cascades. Returns all of them, by name.
 
-    All are tried before the first error is raised.
+    Tries all before it raises the first error.
     """
     require_context(lineage, specs)
     if refused := refusals(lineage, specs):
@@ -54,7 +54,7 @@ def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
 
 
 def publish_variants(lineage: Lineage, made: dict[str, Artifact]) -> None:
-    """Make the result of `attempt` the workspace's models, without variants of other checkpoints."""
+    """Publish the result of `attempt` as the workspace's models, and drop variants of other checkpoints."""
     of_checkpoint = any(not VariantSpec.parse(name).linear for name in made)
     checkpoint = lineage.checkpoint().fingerprint if of_checkpoint else None
     publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
@@ -69,9 +69,10 @@ def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
 def attempt(
     lineage: Lineage, specs: list[VariantSpec], with_gold: bool = True
 ) -> tuple[dict[str, Artifact], dict[str, Exception]]:
-    """Make variants and the parts of cascades. Returns those made and why others of `specs` could not be. Publishes nothing.
+    """Make variants and the parts of cascades. Returns the artifacts and, for `specs` that failed, the errors. Publishes
+    nothing.
 
-    `with_gold`: with the gold set that an actor is checked by.
+    `with_gold`: add the gold set of the parity check.
     """
     specs = [spec for spec in specs if spec.engine != "base"]
     needed = list(dict.fromkeys(part for spec in specs for part in [*spec.parts, spec]))
@@ -125,7 +126,7 @@ def _attempt_models(
 
 
 def _made(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> dict[str, Artifact]:
-    """Return those of `specs` that exist."""
+    """Return the existing variants among `specs`."""
     made = {}
     for spec in specs:
         where = artifacts.artifact_uri(lineage.config.workspace, lineage.variant_record(checkpoint, spec))
@@ -141,7 +142,7 @@ def _messages(lineage: Lineage, checkpoint: Artifact) -> Artifact:
 
 
 class _Work:
-    """What a task needs to make one variant; small enough to send."""
+    """The input of a task that makes one variant. It is small enough to send."""
 
     def __init__(self, lineage: Lineage, checkpoint: Artifact, data: Artifact | None, spec: VariantSpec):
         self.workspace, self.options = lineage.config.workspace, lineage.options
@@ -156,7 +157,7 @@ def _cpus(lineage: Lineage) -> int:
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:
-    """Return the variants that this checkpoint cannot have, by name, known before any work."""
+    """Return the errors of the variants that this checkpoint cannot have, by name, before any work."""
     from intent.engine.reference import check_precision
     from intent.quantize.gptq import check_group_size
 
@@ -176,7 +177,7 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
 
 @dataclass(frozen=True)
 class _GoldWork:
-    """What a task needs to label the gold set with the unquantized model."""
+    """The input of a task that labels the gold set with the unquantized model."""
 
     workspace: str
     record: ArtifactRecord
@@ -210,7 +211,7 @@ def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
         files = Files(work.data, work.options)
         examples = dataset.read_split(files, "validation")
         catalogs = dataset.read_catalogs(files)
-        # Every actor computes this prompt before it labels, so take a short one of several catalogs.
+        # Every actor computes this prompt before it labels, so take the shortest catalog.
         catalog = min((example.catalog for example in examples), key=lambda id: len(catalogs.get(id, ())))
         messages = dict.fromkeys(example.message for example in examples if example.catalog == catalog)
         prompt = Prompt(work.schema, catalogs.get(catalog, ()))
@@ -228,6 +229,8 @@ def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
 
 
 def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported) -> Artifact:
+    """Make one variant, unless it exists, with the gold set of the parity check."""
+
     def build(folder: Path) -> dict:
         from intent.quantize import gguf, gptq
         from intent.train.merge import copy_calibration, copy_tokenizer
@@ -252,7 +255,7 @@ def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported
 
 
 def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list[list[int]]:
-    """Return whole training prompts with their answers. A few messages share each prefix, as they do when served."""
+    """Return the tokens of training prompts with their answers. A few messages share each prefix, as in labelling."""
     from intent.train.batches import calibration_sequences, encode
 
     assert work.data, "calibration reads training messages"
@@ -263,7 +266,7 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
 
 
 def describe(name: str, variant: Artifact) -> str:
-    """Describe where a variant is, its size, and a GGUF's tensor types."""
+    """Describe a variant's address, its size, and a GGUF's tensor types."""
     size = sum(entry["bytes"] for entry in variant.record.files.values())
     held = contents.describe(variant.record.metrics)
     return f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {held}' if held else ''})"

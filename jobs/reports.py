@@ -1,4 +1,4 @@
-"""Show the progress that tasks on the cluster report, in the `Steps` of this process."""
+"""Show the progress of tasks on the cluster in the `Steps` of this process."""
 
 import threading
 import time
@@ -6,12 +6,12 @@ from contextlib import suppress
 
 from intent.progress import TICK_SECONDS, Report, Steps
 
-# The shortest time between two reports of one task.
+# The least time between two reports of one task.
 BETWEEN_SECONDS = 0.5
 
 
 class Reports:
-    """A board on the cluster that tasks write to, and a thread here that reads it."""
+    """Collect the reports of tasks in an actor, which a thread of this process reads."""
 
     def __init__(self, steps: Steps):
         import ray
@@ -34,7 +34,7 @@ class Reports:
         ray.kill(self._board)
 
     def of(self, part: str = "") -> Report:
-        """Return what a task calls to report on `part` of the work. It can be sent to the task."""
+        """Return a function to send to a task, with which it reports on `part` of the work."""
         return _Reporter(self._board, part)
 
     def end(self, part: str = "", note: str = "done") -> None:
@@ -46,41 +46,41 @@ class Reports:
     def _read(self) -> None:
         over = False
         while not over:
-            # Once more at the end, for the last report.
+            # Reads once more at the end, for the last report.
             over = self._over.wait(TICK_SECONDS)
             self._show()
 
     def _show(self) -> None:
         import ray
 
-        # Missing progress fails no work.
+        # An error of the progress display must not fail the work.
         with suppress(ray.exceptions.RayError):
-            said = ray.get(self._board.read.remote(), timeout=TICK_SECONDS)
+            reports = ray.get(self._board.read.remote(), timeout=TICK_SECONDS)
             with self._lock:
-                for part, (done, total, unit, note) in said.items():
+                for part, (done, total, unit, note) in reports.items():
                     if part not in self._ended:
                         self.steps.update(done, total, note, part, unit)
 
 
 class _Board:
     def __init__(self):
-        self.said: dict[str, tuple] = {}
+        self.reports: dict[str, tuple] = {}
 
-    def write(self, part: str, *said) -> None:
-        self.said[part] = said
+    def write(self, part: str, *report) -> None:
+        self.reports[part] = report
 
     def read(self) -> dict[str, tuple]:
-        return self.said
+        return self.reports
 
 
 class _Reporter:
     def __init__(self, board, part: str):
-        self.board, self.part, self.said = board, part, 0.0
+        self.board, self.part, self.sent = board, part, 0.0
         self.last: tuple = ()
 
     def __call__(self, done: int, total: int, unit: str, note: str = "") -> None:
         now, kind = time.monotonic(), (total, unit, note)
-        if done < total and kind == self.last and now - self.said < BETWEEN_SECONDS:
+        if done < total and kind == self.last and now - self.sent < BETWEEN_SECONDS:
             return
-        self.said, self.last = now, kind
+        self.sent, self.last = now, kind
         self.board.write.remote(self.part, done, total, unit, note)

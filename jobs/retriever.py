@@ -19,13 +19,13 @@ from jobs.app import cluster, job, say
 from jobs.generate import generate
 from jobs.nodes import room
 
-# Raise it when the same data and recipe give other vectors.
+# Raise the version when the same data and recipe give different vectors.
 VERSION = 1
 PRODUCTS, MESSAGES = 10_000, 4_000
 
 
 def train(lineage: Lineage) -> Artifact:
-    """Return the retriever of the data set that `lineage` names, made if it does not exist."""
+    """Return the retriever of the configured data set. Trains it if it does not exist."""
     import ray
 
     config, recipe = lineage.config, Recipe()
@@ -56,8 +56,8 @@ def _train(
 
 
 def measure(retriever, lineage: Lineage) -> dict:
-    """Return the share of messages about a made-up catalog whose product is on an asked shelf, and the number of
-    asked shelves.
+    """Measure the retriever on a synthetic catalog: the share of messages whose product is on an asked shelf, and the number
+    of asked shelves.
     """
     from intent.benchmark.large_catalog import LargeCorpus, asked, products
     from intent.retrieve.index import Index

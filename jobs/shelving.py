@@ -15,7 +15,7 @@ CPUS = 2
 
 
 def make_shelves(lineage: Lineage) -> Artifact | None:
-    """Return the index of the catalog that `lineage` names; None if one prompt holds its products."""
+    """Return the index of the configured catalog, or None if one prompt holds it. Makes the index if it does not exist."""
     import ray
 
     if not lineage.has_shelves:
@@ -27,7 +27,7 @@ def make_shelves(lineage: Lineage) -> Artifact | None:
     cpus = room(lineage.config.cluster, CPUS)
     task = ray.remote(num_cpus=cpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_make)
     with Steps("shelves", "product", stream=watcher(lineage.config.cluster)) as steps:
-        steps.update(0, len(names), "are put on shelves of like ones")
+        steps.update(0, len(names), "are put on shelves")
         made = ray.get(task.remote(workspace, record, names, lineage.options))
         steps.update(len(names), len(names), f"{made.record.metrics['shelves']:,} shelves")
     return made

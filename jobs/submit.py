@@ -1,8 +1,8 @@
 """Send a job to a running cluster, follow its log, and end with its exit code.
 
-If the same command runs there already, that job is followed and none is sent. A nightly job without a date gets yesterday's.
-After an interrupt or SIGTERM, the job keeps running. The token is Ray's own: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN,
-RAY_AUTH_TOKEN_PATH or the file ~/.ray/auth_token.
+If a job with the same command is running, follow that one. A nightly job without a date gets yesterday's date. The job keeps
+running after an interrupt or SIGTERM. Ray's token comes from RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or the
+file ~/.ray/auth_token.
 """
 
 import argparse
@@ -26,34 +26,40 @@ PATIENCE, PAUSE = 120.0, 2.0
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser("python -m jobs.submit", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--address", help="of the dashboard, http://HOST:8265; else RAY_API_SERVER_ADDRESS")
+    parser.add_argument("--address", help="the dashboard's address, http://HOST:8265; default: RAY_API_SERVER_ADDRESS")
     parser.add_argument(
-        "--env", metavar="NAME", action="append", default=[], help="a variable to pass on; whoever sees the job sees its value"
+        "--env",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a variable to pass to the job; everyone who can see the job can see its value",
     )
-    installed = "run the code of the cluster's image, send none; always so where this is no clone"
+    installed = "run the code of the cluster's image and send none; always so outside a clone"
     parser.add_argument("--installed", action="store_true", help=installed)
     parser.add_argument("job", choices=JOBS)
-    parser.add_argument("overrides", nargs=argparse.REMAINDER, help="Hydra's, as on the job's own command line")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, help="Hydra overrides, as on the job's own command line")
     return parser.parse_args(arguments)
 
 
 def entrypoint(job: str, overrides: Sequence[str]) -> str:
-    """Return the command for the cluster's shell, so that every override arrives as it was given here."""
+    """Return the command for the cluster's shell, quoted so that every override arrives unchanged."""
     attach = [] if any(override.startswith("cluster=") for override in overrides) else ["cluster=attach"]
     return shlex.join(["python", "-m", f"jobs.{job}", *attach, *overrides])
 
 
 def dated(overrides: Sequence[str], today: date) -> list[str]:
-    """Add the date to the overrides of a nightly job, so that it means the same night whenever it runs."""
+    """Add the date to the overrides of a nightly job, so that it keeps the date even if it starts after midnight."""
     named = [override for override in overrides if override != f"date={YESTERDAY}"]
-    # To accept a night by hand you must name it; the job insists on that.
+    # The job itself refuses gate.accept without a date.
     if any(override.startswith(("date=", "gate.accept=")) for override in named):
         return list(overrides)
     return [*named, f"date={today - timedelta(days=1)}"]
 
 
 def environment(names: Sequence[str]) -> dict[str, str]:
+    """Return the variables to pass to the job. Raises ConfigError if one is not set."""
     for name in names:
         if name not in os.environ:
             raise ConfigError("--env", name, "is not set; export it first, or leave it out")
@@ -61,29 +67,32 @@ def environment(names: Sequence[str]) -> dict[str, str]:
 
 
 def connect(address: str | None):
-    """Connect to the cluster at `address`, whose head may be starting. Raises ConfigError if it refuses the token."""
+    """Connect to the cluster at `address`. Waits up to PATIENCE seconds for a head that is starting.
+
+    Raises ConfigError if it refuses the token, IntentError if it does not answer.
+    """
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     if address:
-        # Ray's variables override the argument.
+        # Ray's client prefers this variable to its argument.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
     where = os.environ.setdefault("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265")
-    deadline, told = time.monotonic() + PATIENCE, False
+    deadline, announced = time.monotonic() + PATIENCE, False
     while True:
         try:
             return JobSubmissionClient(where)
         except AuthenticationError:
             remedy = (
-                "it wants another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token to the cluster's"
+                "it expects another token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token to its own"
             )
             raise ConfigError("--address", where, remedy) from None
         except ConnectionError:
             if time.monotonic() > deadline:
                 raise IntentError(f"--address={where!r}: no cluster answers; start one, or tunnel to its dashboard") from None
-        if not told:
-            print(f"no cluster answers at {where}: asking for {PATIENCE:.0f} s", file=sys.stderr, flush=True)
-            told = True
+        if not announced:
+            print(f"no cluster answers at {where}: trying for {PATIENCE:.0f} s", file=sys.stderr, flush=True)
+            announced = True
         time.sleep(PAUSE)
 
 
@@ -95,18 +104,18 @@ def submit(client, command: str, runtime_env: dict) -> str:
             return client.submit_job(entrypoint=command, runtime_env=runtime_env)
         except RuntimeError as error:
             if "No available agent" not in str(error) or time.monotonic() > deadline:
-                raise IntentError(f"the cluster does not take the job: {error}") from error
+                raise IntentError(f"the cluster refuses the job: {error}") from error
             time.sleep(PAUSE)
 
 
 def under_way(client, command: str) -> str | None:
-    """Return the id of a running job with this command, which an earlier try has sent."""
+    """Return the id of a running job with this command, or None."""
     jobs = (job for job in client.list_jobs() if job.submission_id and job.entrypoint == command)
     return next((job.submission_id for job in jobs if not job.status.is_terminal()), None)
 
 
 class Log:
-    """A job's log on this side, printed as it grows, each character once, even if the connection breaks."""
+    """Print a job's log as it grows, each character once, even if the connection breaks."""
 
     def __init__(self, client, job_id: str):
         self.client, self.job_id, self.printed = client, job_id, 0
@@ -114,11 +123,12 @@ class Log:
     async def tail(self) -> None:
         seen = 0
         async for text in self.client.tail_job_logs(self.job_id):
-            # Every tail begins with the beginning of the log.
+            # Every connection sends the log from its start.
             seen += len(text)
             self._show(text[max(0, len(text) - max(0, seen - self.printed)) :])
 
     def rest(self) -> None:
+        """Print the part of an ended job's log that is not printed yet."""
         self._show(self.client.get_job_logs(self.job_id)[self.printed :])
 
     def _show(self, text: str) -> None:
@@ -134,7 +144,7 @@ def follow(client, job_id: str) -> int:
             if (details := client.get_job_info(job_id)).status.is_terminal():
                 log.rest()
                 break
-            # The cluster answers, so a log that breaks off does not mean that the job is lost.
+            # The cluster answers, so the time without a connection starts anew.
             lost = None
             asyncio.run(log.tail())
         except Exception as error:
@@ -150,8 +160,9 @@ def follow(client, job_id: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Send or find the job, and follow it. Returns the exit code."""
     runtime_env: dict = {"env_vars": environment(arguments.env)}
-    # In an installation, the package's folder also holds all other packages.
+    # Outside a clone, ROOT is the folder of all installed packages and must not be sent.
     if not arguments.installed and (ROOT / "pyproject.toml").exists():
         runtime_env["working_dir"] = str(ROOT)
     overrides = arguments.overrides
@@ -166,13 +177,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return follow(client, job_id)
     except KeyboardInterrupt:
-        print(f"the job goes on; to end it: ray job stop {job_id}", file=sys.stderr)
+        print(f"the job keeps running; to stop it: ray job stop {job_id}", file=sys.stderr)
         return INTERRUPTED
 
 
 def main() -> None:
     arguments = parse(sys.argv[1:])
-    # Kubernetes ends a pod like this. As the first process, Python would ignore the signal.
+    # Kubernetes stops a pod with SIGTERM, which Python ignores as the first process of a container.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(run(arguments))

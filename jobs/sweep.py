@@ -15,14 +15,15 @@ from jobs.quantize import attempt, publish_variants, refusals, require_context
 
 
 def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
-    """The evaluation of all of `quant.variants` and what was selected. A variant that fails is a row with its reason.
+    """Evaluate all of `quant.variants`. Returns the evaluation and the selection. A variant that fails is a row with its
+    reason.
 
-    What was made becomes the workspace's models, and what was selected its selection, once something could be selected.
+    If a variant could be selected, publishes the variants as the workspace's models, and the selection.
     """
     if gold := lineage.config.gold:
-        raise ConfigError("gold", gold.value, "only measures; a sweep selects: use jobs.evaluate with it")
+        raise ConfigError("gold", gold.value, "is for measuring only, and a sweep selects; use jobs.evaluate with it")
     require_key(lineage.config.baseline)
-    # What is published can be selected: the reference, too.
+    # The reference can be selected too, so it is published like the other variants.
     specs = list(dict.fromkeys([REFERENCE, *lineage.config.quant.specs()]))
     require_context(lineage, specs)
     refused = refusals(lineage, specs)
@@ -37,6 +38,7 @@ def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
 
 
 def describe(selected: Mapping[str, Selected]) -> str:
+    """Describe the selection for the operator."""
     if not selected:
         return "nothing selected: the reference was not measured; the workspace's models and selection stay as they were"
     return "\n".join(f"{model}: {choice.variant}, {choice.reason}" for model, choice in selected.items())

@@ -1,4 +1,4 @@
-"""Keep printing from failing a job: a character that a terminal lacks, a closed pipe or a full disk is ignored."""
+"""Prevent printing from failing a job: ignore a character that a terminal lacks, a closed pipe, and a full disk."""
 
 import io
 import sys
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 class Terminal(io.TextIOWrapper):
-    """A stream that ignores readers that are gone."""
+    """A text stream that ignores errors of the system."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -19,7 +19,7 @@ class Terminal(io.TextIOWrapper):
 
 
 def take_over() -> None:
-    """Make this process print to `Terminal`s from now on."""
+    """Replace stdout and stderr by `Terminal`s."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if type(stream) is io.TextIOWrapper:

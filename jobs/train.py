@@ -24,7 +24,7 @@ from jobs.nodes import room
 
 
 def train(lineage: Lineage) -> artifacts.Artifact:
-    """The checkpoint that `lineage` names, made where it is not there yet."""
+    """Return the configured checkpoint. Trains it if it does not exist."""
     config, record = lineage.config, lineage.checkpoint_record()
     if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
         return made
@@ -39,7 +39,7 @@ def train(lineage: Lineage) -> artifacts.Artifact:
 
 
 def _require_room(config: JobConfig) -> None:
-    """Raises ConfigError where training asks a local cluster, which no node will join, for what it has not."""
+    """Raise ConfigError if training needs more than a local cluster has, because no node will join it."""
     import ray
 
     if config.cluster.mode is ClusterMode.attach:
@@ -47,11 +47,16 @@ def _require_room(config: JobConfig) -> None:
     has, asked = ray.cluster_resources(), config.train
     require(asked.device is not Device.cuda or has.get("GPU", 0) > 0, "train.device", "cuda", "there is no GPU; use auto")
     each, cpus = room(config.cluster, asked.cpus), int(has.get("CPU", 0))
-    require(asked.workers * each <= cpus, "train.workers", asked.workers, f"of {each} CPUs each are too many for {cpus} CPUs")
+    require(
+        asked.workers * each <= cpus,
+        "train.workers",
+        asked.workers,
+        f"need {each} CPUs each, and the cluster has {cpus}; use fewer",
+    )
 
 
 def make_base(lineage: Lineage) -> artifacts.Artifact:
-    """The base model as 16-bit safetensors. Made by a task: where this process runs there may be no room for a model."""
+    """Return the base model as 16-bit safetensors. A task makes it, because the driver may not have room for a model."""
     import ray
 
     record, where = lineage.base_record(), lineage.config.workspace
@@ -77,7 +82,7 @@ def _make_base(workspace: str, record: ArtifactRecord, model: ModelConfig, optio
 
 
 def _keep(lineage: Lineage, base: artifacts.Artifact) -> artifacts.Artifact:
-    """The base model as the checkpoint: what a shipped adapter has taught it serves any catalog."""
+    """Return the base model as a checkpoint. With a shipped adapter, it serves any catalog."""
     import ray
 
     task = ray.remote(num_cpus=1)(_copy)
@@ -135,6 +140,7 @@ def _merge(
 
 
 def describe(metrics: Mapping) -> str:
+    """Describe a checkpoint by its metrics."""
     if "exact" not in metrics:
         return "the base model as it is, without training"
     return f"held-out exact match {metrics['exact']:.3f} after {metrics['messages']:,} messages"

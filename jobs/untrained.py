@@ -1,6 +1,6 @@
-"""Make models without training: the base with its adapter serves any catalog, so a job that finds no models makes these, once.
+"""Make models without training for a job that finds none. The base model with its adapter serves any catalog.
 
-Models in the workspace take precedence, and models that somebody trained are never replaced.
+Models in the workspace take precedence, and trained models are never replaced.
 """
 
 import sys
@@ -22,9 +22,9 @@ from jobs.train import make_base, train
 
 
 def find_or_make(lineage: Lineage, models: str, names: Sequence[str], some: bool = False) -> dict[str, Artifact]:
-    """Return the variants of these names in the file `models`. Missing ones are made if nothing in it was trained.
+    """Return the variants of these names in the registry `models`. Makes missing ones if the registry has no trained model.
 
-    `some`: if the job has no GPU, the variants for GPUs are not made. Raises as `find_models` if nothing may be made.
+    `some`: skip the variants for GPUs if the job has no GPU. Raises as `find_models` if no models may be made.
     """
     here = read_models(models, lineage.options)
     fit = _fitting(lineage, _there(lineage, here, names))
@@ -37,14 +37,14 @@ def find_or_make(lineage: Lineage, models: str, names: Sequence[str], some: bool
         if set(names) <= set(fit):
             return {name: fit[name] for name in names}
         mine = _is_mine(lineage, here)
-        # Models for another schema stay the workspace's own.
+        # Models for another schema stay the workspace's models.
         if mine or not fit:
             return _make(lineage, [VariantSpec.parse(name) for name in names], publish=mine)
     return find_models(models, names, lineage.options)
 
 
 def _there(lineage: Lineage, here: Models, names: Iterable[str]) -> dict[str, Artifact]:
-    """Return those of the variants in the workspace's file that exist."""
+    """Return the existing variants among `names` in the registry."""
     where = {name: here.variants[name] for name in names if name in here.variants}
     return {name: found for name, uri in where.items() if (found := artifacts.find(uri, lineage.options))}
 
@@ -54,7 +54,7 @@ def _fitting(lineage: Lineage, variants: Mapping[str, Artifact]) -> dict[str, Ar
 
 
 def _serves_any_catalog(lineage: Lineage) -> bool:
-    """Return whether the job's configuration names a model that needs no training: one with an adapter, for carts."""
+    """Return whether the configured model needs no training: it has an adapter, and the schema is for carts."""
     config = lineage.config
     if config.train.epochs or config.train.uri or not config.model.adapter or getattr(config, "models", None):
         return False
@@ -66,7 +66,7 @@ def _serves_any_catalog(lineage: Lineage) -> bool:
 
 
 def _is_untrained(lineage: Lineage, here: Models, there: Mapping[str, Artifact]) -> bool:
-    """Return whether the workspace names nothing that was trained or, if it names nothing, has no trained checkpoint."""
+    """Return whether the registry has no trained model or, if it is empty, the workspace has no trained checkpoint."""
     if here.variants and not there:
         return _is_mine(lineage, here)
     return all(each.record.metrics.get(TRAINED_ON) == 0 for each in list(there.values()) or _checkpoints(lineage))
@@ -81,7 +81,7 @@ def _checkpoints(lineage: Lineage) -> list[Artifact]:
 
 
 def _is_mine(lineage: Lineage, here: Models) -> bool:
-    """Return whether the workspace names no models yet, or those of the checkpoint that the configuration names."""
+    """Return whether the registry is empty, or has the models of the configured checkpoint."""
     if not here.variants:
         return True
     own = artifacts.find(artifacts.artifact_uri(lineage.config.workspace, lineage.checkpoint_record()), lineage.options)
@@ -97,13 +97,13 @@ def _has_hardware(lineage: Lineage, name: str) -> bool:
 
 
 def _make(lineage: Lineage, specs: list[VariantSpec], publish: bool) -> dict[str, Artifact]:
-    """Make the models as jobs.train and jobs.quantize do. `publish`: they become the workspace's models."""
+    """Make the models as jobs.train and jobs.quantize do. `publish`: register them as the workspace's models."""
     model, workspace = lineage.config.model, lineage.config.workspace
     names = ", ".join(spec.name for spec in specs)
     if artifacts.find(artifacts.artifact_uri(workspace, lineage.checkpoint_record()), lineage.options) is None:
-        told = f"makes {names} of {model.name} with the adapter {model.adapter}, without training"
-        print(f"{workspace} has no models yet: {told}; they serve every catalog", file=sys.stderr, flush=True)
-    # Before the rest is made, because a catalog that is too long is refused.
+        note = f"makes {names} of {model.name} with the adapter {model.adapter}, without training"
+        print(f"{workspace} has no models yet: {note}; they serve every catalog", file=sys.stderr, flush=True)
+    # Refuse a catalog that is too long before the other models are made.
     require_fitting(lineage, [make_base(lineage)])
     train(lineage)
     made = make(lineage, specs)

@@ -20,7 +20,7 @@ TOGETHER = 1_000
 
 
 def texts(lineage: Lineage) -> Iterator[str]:
-    """Yield every message of the data set, the prompt of every catalog, and every product as an answer names it."""
+    """Yield every message of the data set, the prompt of every catalog, and every product's name as in an answer."""
     files = Files(lineage.data(), lineage.options)
     for names in dataset.read_catalogs(files).values():
         yield Prompt(lineage.schema, names).prefix
@@ -31,7 +31,7 @@ def texts(lineage: Lineage) -> Iterator[str]:
 
 
 def used(lineage: Lineage, folder: Path) -> set[str]:
-    """Return the tokens that the texts are encoded to by the tokenizer in `folder`."""
+    """Return the tokens of all texts, by the tokenizer in `folder`."""
     tokenizer, found = load_tokenizer(folder), set()
     total = lineage.data().record.metrics["train"] // TOGETHER + 1
     with Steps("vocabulary", "piece") as steps:
@@ -45,7 +45,7 @@ def used(lineage: Lineage, folder: Path) -> set[str]:
 
 @job("vocabulary", OutputConfig)
 def main(config: OutputConfig) -> None:
-    # What is listed is of the whole vocabulary, whatever the model's configuration trims it to.
+    # The list is chosen from the whole vocabulary, so ignore the configured one.
     config.model.vocabulary, config.model.adapter = vocabulary.FULL, None
     lineage = Lineage(config)
     lineage.check()

@@ -1,4 +1,4 @@
-"""Read settings as they are written: text stays text where YAML or Hydra would read a number or a boolean.
+"""Read text settings as they are written, even if YAML or Hydra would read a number or a boolean.
 
 `output=2026_11_23` names that folder, not 20261123. A label `no` is not a boolean.
 """
@@ -20,36 +20,36 @@ from intent.errors import ConfigError
 TEXT_TAG, NULL_TAG = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "null"))
 _names: set[str] = set()
 _omegaconfs_loader = _utils.get_yaml_loader
-# Names of settings, and of their values, that go on working for one version.
+# Old names of settings, and of their values, that work for one more version.
 RENAMED = {"codec": "output_format", "codecs": "output_formats"}
 RENAMED_FORMAT = ("pointing", "entity_first")
-# Their meaning in a value without quotes depends on Hydra's grammar, so such a value is never guessed.
+# Characters of Hydra's grammar. A value with one of them keeps the meaning that Hydra gives it.
 GRAMMAR = set("=[]{}()'\"\\")
 
 
 def arguments(given: Sequence[str], config: type) -> list[str]:
-    """Quote the values of a command line that Hydra would not read as written, for text settings of `config`.
+    """Quote the values of text settings of `config` on a command line, if Hydra would not read them as written.
 
-    Raises ConfigError, with the quotes to use, for what is not an override.
+    Raises ConfigError, with the quotes to use, if an argument is not a valid override.
     """
     plain = [each.startswith(("-", "hydra.")) or "=" not in each for each in given]
     return [each if as_is else _override(_renamed(each), config) for each, as_is in zip(given, plain, strict=True)]
 
 
 def _renamed(override: str) -> str:
-    """Return the override with the names that its setting and its value have today, and warn about old ones."""
+    """Replace old names of the setting and its value by the current ones, with a warning."""
     key, value = override.split("=", 1)
     if key not in RENAMED:
         return override
     now = f"{RENAMED[key]}={value.replace(*RENAMED_FORMAT)}"
-    print(f"warning: {override}: the setting has another name; use {now}", file=sys.stderr)
+    print(f"warning: {override}: the setting was renamed; use {now}", file=sys.stderr)
     return now
 
 
 def keep_text(config: type) -> None:
-    """Read every value of a text setting of `config` in YAML files as text from now on."""
+    """Make OmegaConf read the text settings of `config` in YAML files as text."""
     _names.update(_texts(config))
-    # OmegaConf offers no other way.
+    # OmegaConf has no public way to set its loader.
     _utils.get_yaml_loader = _loader
 
 
@@ -65,7 +65,7 @@ def _loader() -> type:
 
 
 def _retag(node: yaml.Node) -> None:
-    """Make a plain value text, except null. In a list, where null is not a value, it becomes text too."""
+    """Mark a plain value as text, except null. In a list of text, null is text too."""
     if isinstance(node, yaml.SequenceNode):
         for each in node.value:
             if isinstance(each, yaml.ScalarNode) and each.style is None:
@@ -85,12 +85,12 @@ def _override(override: str, config: type) -> str:
         if not value or value[0] in "'\"[{":
             raise ConfigError(key, value, f"cannot be read: {str(error).splitlines()[0]}") from None
         quoted = f"{key}={json.dumps(value, ensure_ascii=False)}"
-        raise ConfigError(key, value, f"has to be in quotes of its own: '{quoted}'") from None
+        raise ConfigError(key, value, f"must be quoted: '{quoted}'") from None
     return override
 
 
 def _written(value: str) -> str:
-    """Quote a value, or each value of a list or sweep, if Hydra would read another text or none."""
+    """Quote a value, or each value of a list or sweep, that Hydra would not read as the same text."""
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     if not inner or GRAMMAR & set(inner):
         return value
@@ -108,9 +108,7 @@ def _item(text: str) -> str:
 
 
 def _is_text(config: type, path: Sequence[str]) -> bool:
-    """Return whether a path of names and list indexes in the configuration class `config` leads to text, or to a
-    list of text.
-    """
+    """Return whether a path of names and list indexes in `config` leads to text or to a list of text."""
     kind: Any = config
     for name in path:
         kind = _plain(kind)

@@ -251,4 +251,4 @@ def test_a_cache_whose_task_hangs_holds_no_job(tmp_path, monkeypatch, capsys):
     with caching.tending(job, {}) as learn:
         learn(store.uri)
     said = "".join(capsys.readouterr())
-    assert "the label cache has not learnt this night's labels; run the same command again" in said
+    assert "the label cache has not learned this run's labels; run the same command again" in said

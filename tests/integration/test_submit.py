@@ -116,7 +116,7 @@ def test_a_job_on_a_cluster_ends_here_as_it_ends_there_whoever_follows_it(models
             found = next(line for line in second.stderr if line.startswith("job "))
             assert found == f"job {job_id} is under way with this command: following it\n"
             first.send_signal(signal.SIGTERM)
-            assert f"the job goes on; to end it: ray job stop {job_id}" in first.communicate(timeout=60)[1]
+            assert f"the job keeps running; to stop it: ray job stop {job_id}" in first.communicate(timeout=60)[1]
             said, complaints = second.communicate(timeout=180)
     assert '"message": "shard done"' in said, "the job's records are lost on their way"
     assert (first.returncode, second.returncode) == (130, 0), said + complaints
@@ -157,7 +157,7 @@ def test_without_the_clusters_token_nothing_is_run(models, night, head, tmp_path
         env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     done = submit("classify", *arguments(models, night), env=env)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "wants another token" in done.stderr and "Traceback" not in done.stderr
+    assert "expects another token" in done.stderr and "Traceback" not in done.stderr
     assert Path(head["RAY_AUTH_TOKEN_PATH"]).read_text() not in done.stdout + done.stderr
     assert not (night / "out").exists()
 

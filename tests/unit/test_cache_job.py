@@ -141,7 +141,7 @@ def test_the_job_says_what_there_is(tmp_path, capsys):
 def test_the_job_verifies(tmp_path, capsys):
     cache = caches.cache(str(tmp_path))
     learn(cache, "one", {"two milks": 2})
-    assert run(tmp_path, "action=verify") == 0 and "all files are whole" in capsys.readouterr().out
+    assert run(tmp_path, "action=verify") == 0 and "all files are intact" in capsys.readouterr().out
     cache.store.put(cache.read().files[0].key, b"ARROW1")
     assert run(tmp_path, "action=verify") == 1
     assert "SHA-256 is not the pointer's" in capsys.readouterr().out
@@ -165,7 +165,7 @@ def test_the_job_deletes_one_or_all(tmp_path, capsys):
         learn(cache, "one", {"two milks": 2})
     assert run(tmp_path, "action=delete", f"scope={one.scope.name}") == 0
     assert not list(one.store.list()) and merge.verify(other) == [] and other.read().rows == 1
-    with pytest.raises(ConfigError, match=f"scope='{one.scope.name}': there is none of this name; there are"):
+    with pytest.raises(ConfigError, match=f"scope='{one.scope.name}': there is no such scope; use one of"):
         run(tmp_path, "action=delete", f"scope={one.scope.name}")
     assert run(tmp_path, "action=delete") == 0 and not list(open_store(str(tmp_path / "cache")).list())
 

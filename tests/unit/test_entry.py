@@ -117,10 +117,7 @@ def test_paths_and_names_are_taken_as_they_are_written(override, read):
 @pytest.mark.parametrize("value", ["s3://shop/dt=2026-11-23", "s3://shop/{date}", "a(1)"])
 def test_a_value_that_needs_quotes_is_refused_with_them(value, command_lines):
     done = command_lines.run("classify", "input=in", f"output={value}")
-    assert (
-        done.returncode == 2
-        and done.stderr == f"error: output='{value}': has to be in quotes of its own: 'output=\"{value}\"'\n"
-    )
+    assert done.returncode == 2 and done.stderr == f"error: output='{value}': must be quoted: 'output=\"{value}\"'\n"
     quoted = load_config("classify", ["input=in", f'output="{value}"'], ClassifyConfig)
     assert quoted.output.endswith(value)
 

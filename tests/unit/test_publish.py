@@ -332,7 +332,7 @@ def test_a_part_that_is_not_the_manifests_is_named_and_nothing_is_committed(shop
     output = shop.finish()
     [*_, last] = output.list("labelled/")
     output.put(last.key, output.read(last.key)[:-1] + b"x")
-    with pytest.raises(CorruptData, match=f"{last.key}: SHA-256 is not its manifest's"):
+    with pytest.raises(CorruptData, match=f"{last.key}: SHA-256 differs from its manifest's"):
         shop.publication().commit(output)
     assert len(shop.rows()) == 0
 

@@ -185,7 +185,7 @@ def test_a_variant_without_a_node_is_a_row_with_its_reason(tmp_path, monkeypatch
     monkeypatch.setattr(evaluate, "places", lambda: [Place(XEON, "node", 2)])
     lineage = Lineage(load_config("evaluate", ["engine.device=cuda", f"workspace={tmp_path}"]))
     planned, failed = evaluate.plans(lineage, [VariantSpec.parse("gptq-w4g64")])
-    assert planned == [] and "engine.device='cuda': no node of this cluster is one for gptq-w4g64" in str(failed["gptq-w4g64"])
+    assert planned == [] and "engine.device='cuda': no node of this cluster suits gptq-w4g64" in str(failed["gptq-w4g64"])
     with pytest.raises(ConfigError, match=r"engine\.device"):
         evaluate.evaluate(lineage, [VariantSpec.parse("gptq-w4g64")])
 
