@@ -60,21 +60,21 @@ class Lines:
     lines: Mapping[str, Sequence[Dot]]
 
 
-def nightly_run_page(night: Profile, last: Sequence[Profile], accepted: bool) -> str:
+def nightly_run_page(run: Profile, last: Sequence[Profile], accepted: bool) -> str:
     """Render one nightly run: the verdict, its counts, and each distribution beside that of the last runs."""
-    summary = night.summary
+    summary = run.summary
 
     def mean(counts: Iterable[int]) -> str:
         return f"{sum(counts) / len(last):,.0f}" if last else ""
 
-    usual = {name: sum(p.shares.get(name, 0.0) for p in last) / len(last) for name in night.shares} if last else {}
+    usual = {name: sum(p.shares.get(name, 0.0) for p in last) / len(last) for name in run.shares} if last else {}
     rows = [("rows", f"{summary.rows:,}", mean(p.summary.rows for p in last))]
     rows += [("labelled", f"{summary.labelled:,}", "")]
-    rows += [(name, f"{share:.2%}", f"{usual[name]:.2%}" if last else "") for name, share in night.shares.items()]
-    if night.mean_items is not None:
+    rows += [(name, f"{share:.2%}", f"{usual[name]:.2%}" if last else "") for name, share in run.shares.items()]
+    if run.mean_items is not None:
         usually = [p.mean_items for p in last if p.mean_items is not None]
-        rows += [(MEAN_ITEMS, f"{night.mean_items:.2f}", f"{sum(usually) / len(usually):.2f}" if usually else "")]
-    rows += [(f"gold set right, {variant}", f"{right:.1%}", "") for variant, right in night.gold.items()]
+        rows += [(MEAN_ITEMS, f"{run.mean_items:.2f}", f"{sum(usually) / len(usually):.2f}" if usually else "")]
+    rows += [(f"gold set right, {variant}", f"{right:.1%}", "") for variant, right in run.gold.items()]
     rows += [("rows from the label cache", f"{summary.cached:,}", mean(p.summary.cached for p in last))]
     rows += [("rows saved as duplicates", f"{summary.duplicates_saved:,}", mean(p.summary.duplicates_saved for p in last))]
     rows += [("messages that models saw", f"{summary.classified:,}", mean(p.summary.classified for p in last))]
@@ -82,30 +82,30 @@ def nightly_run_page(night: Profile, last: Sequence[Profile], accepted: bool) ->
         rows += [(f"cached labels that agree, of {summary.asked_again:,} asked again", f"{summary.agreement:.2%}", "")]
     rows += [("retries", f"{summary.retries:,}", "")]
     rows += [(f"rows by {name}", f"{entry['rows']:,.0f}", "") for name, entry in summary.variants.items()]
-    charts = [_bars(name, mix, total(p.mixes.get(name, {}) for p in last)) for name, mix in night.mixes.items()]
-    values = {"night": night, "state": state(night, accepted), "compared": len(last), "rows": rows, "charts": charts}
+    charts = [_bars(name, mix, total(p.mixes.get(name, {}) for p in last)) for name, mix in run.mixes.items()]
+    values = {"run": run, "state": state(run, accepted), "compared": len(last), "rows": rows, "charts": charts}
     return render("nightly/night.html.j2", **values)
 
 
-def trend_page(nights: Sequence[Profile], accepted: Collection[str]) -> str:
+def trend_page(runs: Sequence[Profile], accepted: Collection[str]) -> str:
     """Render all nightly runs, oldest first. `accepted`: the dates of those that are published."""
-    kinds = {night.night: state(night, night.night in accepted) for night in nights}
-    newest = nights[-1]
-    charts = [_lines("rows", nights, kinds, {"": [float(night.summary.rows) for night in nights]}, "{:,.0f}")]
-    if any(night.summary.cached for night in nights):
-        shares = [night.summary.cached / max(1, night.summary.rows) for night in nights]
-        charts.append(_lines("rows from the label cache", nights, kinds, {"": shares}))
+    kinds = {run.night: state(run, run.night in accepted) for run in runs}
+    newest = runs[-1]
+    charts = [_lines("rows", runs, kinds, {"": [float(run.summary.rows) for run in runs]}, "{:,.0f}")]
+    if any(run.summary.cached for run in runs):
+        shares = [run.summary.cached / max(1, run.summary.rows) for run in runs]
+        charts.append(_lines("rows from the label cache", runs, kinds, {"": shares}))
     for name in newest.shares:
-        charts.append(_lines(name, nights, kinds, {"": [night.shares.get(name) for night in nights]}))
+        charts.append(_lines(name, runs, kinds, {"": [run.shares.get(name) for run in runs]}))
     if newest.mean_items is not None:
-        charts.append(_lines(MEAN_ITEMS, nights, kinds, {"": [night.mean_items for night in nights]}, "{:.2f}"))
-    gold = {variant: [night.gold.get(variant) for night in nights] for variant in list(newest.gold)[:MOST_LINES]}
-    charts += [_lines("gold set right", nights, kinds, gold)] if gold else []
+        charts.append(_lines(MEAN_ITEMS, runs, kinds, {"": [run.mean_items for run in runs]}, "{:.2f}"))
+    gold = {variant: [run.gold.get(variant) for run in runs] for variant in list(newest.gold)[:MOST_LINES]}
+    charts += [_lines("gold set right", runs, kinds, gold)] if gold else []
     for name in newest.mixes:
-        mixes = [night.mixes.get(name, {}) for night in nights]
+        mixes = [run.mixes.get(name, {}) for run in runs]
         if len(values := sorted(total(mixes))) <= MOST_LINES:
             shares = [shares_of(mix) for mix in mixes]
-            charts.append(_lines(name, nights, kinds, {v: [s.get(v, 0.0) if s else None for s in shares] for v in values}))
+            charts.append(_lines(name, runs, kinds, {v: [s.get(v, 0.0) if s else None for s in shares] for v in values}))
     head = ["night", "rows", *newest.shares, "state", "outside its limits"]
     rows = [
         (
@@ -115,9 +115,9 @@ def trend_page(nights: Sequence[Profile], accepted: Collection[str]) -> str:
             kinds[n.night],
             "; ".join(n.findings),
         )
-        for n in reversed(nights)
+        for n in reversed(runs)
     ]
-    values = {"first": nights[0].night, "last": newest.night, "frame": FRAME, "charts": charts, "head": head, "rows": rows}
+    values = {"first": runs[0].night, "last": newest.night, "frame": FRAME, "charts": charts, "head": head, "rows": rows}
     return render("nightly/nights.html.j2", **values)
 
 
@@ -150,11 +150,11 @@ def _histogram(title: str, bins: Sequence[int]) -> Bars:
     return Bars(title, bars)
 
 
-def state(night: Profile, accepted: bool) -> str:
+def state(run: Profile, accepted: bool) -> str:
     """Return the state of a nightly run, as its pages show it."""
     if accepted:
-        return "accepted by hand" if night.findings else "accepted"
-    return "quarantined" if night.findings else "unfinished"
+        return "accepted by hand" if run.findings else "accepted"
+    return "quarantined" if run.findings else "unfinished"
 
 
 def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> Bars:
@@ -172,20 +172,20 @@ def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> Bars:
 
 def _lines(
     name: str,
-    nights: Sequence[Profile],
+    runs: Sequence[Profile],
     kinds: Mapping[str, str],
     series: Mapping[str, Sequence[float | None]],
     form: str = "{:.1%}",
 ) -> Lines:
     """Return one line per series over the dates. A value of None has no dot."""
-    days = [date.fromisoformat(night.night).toordinal() for night in nights]
+    days = [date.fromisoformat(run.night).toordinal() for run in runs]
     most = max((value for values in series.values() for value in values if value is not None), default=0) or 1
     across = Scale(days[0], max(days[0] + 1, days[-1]), FRAME.left + 5, FRAME.right - 5)
     up = Scale(0, most, FRAME.bottom, FRAME.top)
     lines = {
         key: [
-            Dot(across.at(day), up.at(value), night.night, form.format(value), kinds[night.night])
-            for day, night, value in zip(days, nights, values, strict=True)
+            Dot(across.at(day), up.at(value), run.night, form.format(value), kinds[run.night])
+            for day, run, value in zip(days, runs, values, strict=True)
             if value is not None
         ]
         for key, values in series.items()

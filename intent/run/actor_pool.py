@@ -109,7 +109,7 @@ class ActorPool:
         self.ignored: set[str] = set()
         self.slots = [_ActorSlot(spec) for spec in engines for _ in range(spec.actors)]
         self.calls: dict[ray.ObjectRef, tuple[_ActorSlot, Shard | None, Queue | None]] = {}
-        self.looked = time.monotonic()
+        self.grown = time.monotonic()
         self.unpriced: set[str] = set()
 
     def __enter__(self) -> "ActorPool":
@@ -216,9 +216,9 @@ class ActorPool:
 
     def _grow(self, queue: Queue) -> None:
         """Add slots for which joined nodes have room, of the kinds that have not given up any actor."""
-        if not queue.waiting or time.monotonic() - self.looked < GROW_SECONDS:
+        if not queue.waiting or time.monotonic() - self.grown < GROW_SECONDS:
             return
-        self.looked = time.monotonic()
+        self.grown = time.monotonic()
         broken = {slot.spec.variant for slot in self.slots if slot.actor is None}
         growing = [spec for spec in self.engines if spec.grows and spec.variant not in broken]
         coming = [slot.spec for slot in self.slots if slot.actor is not None and not slot.ready]
