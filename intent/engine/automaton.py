@@ -66,7 +66,8 @@ class Automaton:
 
     `head`: tokens that are forced before the first decision. An edge's feed is its token and the forced tokens after it.
     `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the first. `again`: the state
-    after an item of a list, in which the next item begins or the list ends; None without lists.
+    after an item of a list, in which the next item begins or the list ends; None without lists. `nothing`: the edge of the
+    first state that answers nothing, or UNDECIDED.
     """
 
     def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", output_format: str):
@@ -88,6 +89,7 @@ class Automaton:
         item = sum(self._longest(i) for i in self.order)
         self.beyond = (schema.repeat - 1) * item + len(self._close)
         self.longest = len(self.head) + item + self.beyond
+        self.nothing = self._nothing()
 
     def _add_slots(self, order: Sequence[int], after: tuple[tuple, int]) -> tuple[tuple, int]:
         """Add the slots' states, one slot after another. Returns as `_add_slot`."""
@@ -120,6 +122,17 @@ class Automaton:
     def _begun(self, slot: int) -> list["_Sequences"]:
         """Return the tokens of the slot's options where they begin another item of a list."""
         return [self._said[self.again]] if self.again is not None and self._slot[self.again] == slot else []
+
+    def _nothing(self) -> int:
+        """Return the edge of the first state that answers nothing at once, or UNDECIDED if there is none."""
+        if self.start == END:
+            return UNDECIDED
+        slot, (first, stop) = self._slot[self.start], self._edges[self.start]
+        for choice, value in enumerate(self._value[first:stop]):
+            option = self.options[slot][value] if value != UNDECIDED else None
+            if isinstance(option, Ended) or (option is not None and option in self.schema.slots[slot].ends):
+                return choice
+        return UNDECIDED
 
     def allowed(self, state: int) -> np.ndarray:
         """Return the token ids of a state's edges, int32."""
