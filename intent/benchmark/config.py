@@ -11,7 +11,7 @@ class Shape(Enum):
 
 
 class RowKind(StrEnum):
-    """What a row of a benchmark measures; see the meters in `meters.py` and `peers.py`."""
+    """The kinds of rows in a benchmark, each with a meter in `meters.py` or `peers.py`."""
 
     engine = "engine"
     create_completion = "create_completion"

@@ -31,7 +31,7 @@ SLOTS = 16
 
 @dataclass(frozen=True)
 class Row:
-    """What one row measures.
+    """The settings of one row.
 
     `device`: cpu or cuda. `threads`: per actor. `batch`: the messages or sequences that the model computes together, or a
     server's parallel requests. `actors`: the processes that measure at the same time, each with its own part of the messages.

@@ -58,7 +58,8 @@ class Meter(Protocol):
     tokens: int
     latencies: list[float]
 
-    def run(self, rows: Sequence[int]) -> None: ...
+    def run(self, rows: Sequence[int]) -> None:
+        """Process the messages with these numbers, and add to `tokens` and `latencies`."""
 
 
 def measure(meter: Meter, seconds: float, first: int) -> Reading:

@@ -40,7 +40,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a threshold for messages out of scope is set on.
+    """The basis of a threshold for messages out of scope.
 
     `validation`: the validation messages. `accuracy`: the share of those in scope that must still be answered right.
     """
@@ -51,7 +51,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the measurements were made from, and how.
+    """The inputs of the measurements, and how they were made.
 
     `examples`: the held-out ones. `card`: the data card, as Markdown. `records`: (URI, record) of the data, the checkpoint and
     its inputs, by name. `date`: in UTC. `command`: the job's command line. `code`: the version of the code.

@@ -8,11 +8,15 @@ from intent.openai import EndpointConfig
 
 
 class CatalogSource(Enum):
+    """The catalogs that messages are about, see `DataConfig`."""
+
     given = "given"
     sampled = "sampled"
 
 
 class HeldOut(Enum):
+    """What evaluation messages must not share with training messages, see `DataConfig`."""
+
     messages = "messages"
     templates = "templates"
 

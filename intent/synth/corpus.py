@@ -79,6 +79,7 @@ class Corpus:
         return {self._catalog_id(block): self._shelf(block).names for block in blocks}
 
     def example(self, i: int) -> Example:
+        """Return example `i`."""
         return self.examples(i, i + 1)[0]
 
     def _example(self, rng: Random, i: int) -> Example:
@@ -188,11 +189,11 @@ def require_cart(schema: IntentSchema) -> None:
     is_cart = [type(slot) for slot in schema.slots] == [Choice, Entity, Count]
     ends = () if schema.repeat > 1 else (NOTHING,)
     if not is_cart or sorted(choice.values) != sorted(ACTIONS + ends) or choice.ends != ends:
-        raise ConfigError("schema.name", schema.name, "has no generator; use labelled messages of your own: labelled.uri=...")
+        raise ConfigError("schema.name", schema.name, "has no generator; use labeled messages of your own: labelled.uri=...")
     count = schema.slots[2]
     if count.min > 1 or count.default != 1 or not 2 <= count.max <= 99:
         what = f"min {count.min}, max {count.max}, default {count.default}"
-        remedy = "use min 0 or 1, max 2 to 99 and default 1, or labelled messages of your own: labelled.uri=..."
+        remedy = "use min 0 or 1, max 2 to 99 and default 1, or labeled messages of your own: labelled.uri=..."
         raise ConfigError(f"schema.slots.{count.name}", what, remedy)
 
 

@@ -40,6 +40,7 @@ class Noun:
         self._said: dict = {}
 
     def form(self, name: str) -> str:
+        """Return the form with this name, one of the language's `forms`. A `~` stays in it."""
         if "|" not in self.text:
             return self.text
         index = self.language.forms.index(name)
@@ -113,10 +114,12 @@ class Language:
 
     @cached_property
     def nouns(self) -> dict[str, list[Noun]]:
+        """Return the wordings of each idea. Shops use the first one."""
         return {idea: [Noun(self, text.strip()) for text in words.split(";")] for idea, words in wordings(self.code).items()}
 
     @cached_property
     def units(self) -> dict[str, list[Noun]]:
+        """Return the wordings of each unit, such as bottle."""
         return {unit: [Noun(self, text.strip()) for text in words.split(";")] for unit, words in self.raw["units"].items()}
 
     def wordings(self, quality: str) -> int:

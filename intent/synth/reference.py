@@ -42,17 +42,21 @@ class Mention:
 
     @property
     def many(self) -> bool:
+        """Return whether the noun is usually plural (apples)."""
         return self.number == "many"
 
     @property
     def has_number(self) -> bool:
+        """Return whether the phrase contains a digit, which is not a quantity."""
         return bool(DIGIT.search(f"{self.noun.text}{self.before}{self.after}"))
 
     def say(self, phrase: str) -> str:
+        """Return the mention in a phrase of the language file, such as "the"."""
         plural = self.many or (self.number == "one" and "one" in self.noun.language.phrases.get(phrase, ()))
         return self.noun.say(phrase, plural, self.before, self.after)
 
     def counted(self, n: int) -> str:
+        """Return the mention in the form that follows the number `n`, without the number."""
         return f"{self.before}{self.noun.counted(n)}{self.after}"
 
 

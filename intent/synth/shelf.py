@@ -48,6 +48,7 @@ class Product:
 
     @property
     def plain(self) -> bool:
+        """Return whether the name says only the idea."""
         return not (self.brand or self.size or self.quality or self.extra)
 
 
@@ -198,10 +199,12 @@ def _shorter(product: Product) -> list[str]:
 
 
 def tidy(text: str) -> str:
+    """Return the text with single blanks, and without blanks and separators at its ends."""
     return " ".join(text.split()).strip(" ,-–·/")
 
 
 def words(text: str) -> list[str]:
+    """Return the words of the text, case-folded."""
     return WORD.findall(text.casefold())
 
 
