@@ -58,7 +58,7 @@ class FanOut:
 
 @dataclass(frozen=True)
 class Planning:
-    """The seconds to plan a run of so many input objects."""
+    """The seconds that it takes to plan a run of `objects` input objects."""
 
     objects: int
     seconds: float

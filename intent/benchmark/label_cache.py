@@ -170,7 +170,7 @@ def measure_fan_out(folder: Path, rows: int, actors: int) -> list[CachedNight]:
 
 
 def different(nights: int, messages: int) -> int:
-    """Return how many different messages so many nights have together, with `messages` different ones each."""
+    """Return how many different messages `nights` nights have together, if each has `messages` different ones."""
     return messages + (nights - 1) * round((1 - SEEN) * messages)
 
 

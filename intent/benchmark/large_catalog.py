@@ -19,14 +19,14 @@ from intent.task.catalog import Catalog
 from intent.task.schema import IntentSchema, items_of
 
 PRODUCT = "product"
-# After so many draws without a new product, a product type counts as exhausted.
+# A product type counts as exhausted after this many draws without a new product.
 TRIES = 20
 
 
 def products(count: int, seed: int = 7, language: str = "en", sold: Sequence[Idea] | None = None) -> list[Product]:
     """Return `count` products with different names. `sold`: their types; None means all types.
 
-    Raises ConfigError if there are not so many.
+    Raises ConfigError if the generator does not know that many.
     """
     rng, spoken = Random(seed), load(language)
     stock = list(sold or (idea for idea in ideas().values() if idea.name not in kinds() and idea.department != ODD))

@@ -1,6 +1,6 @@
 """Define the meters of alternatives: a transformers pipeline, llama.cpp's server, vLLM, Ray Data, an encoder with heads.
 
-All that generate text generate OUTPUT_TOKENS tokens per message, or at most so many. `lacks` returns why an alternative cannot
+Each text generator generates OUTPUT_TOKENS tokens per message, or at most that many. `lacks` returns why an alternative cannot
 be measured, such as a missing package.
 """
 

@@ -42,7 +42,7 @@ class StubClassifier:
 
 
 def stub_engines(actors: int, seconds: float = 0.0) -> list[EngineSpec]:
-    """Return an engine of so many stub actors. `seconds`: per message."""
+    """Return an engine of `actors` stub actors. `seconds`: per message."""
     return [EngineSpec("stub", "stub", partial(StubClassifier, "stub", seconds), actors=actors, cpus=1)]
 
 

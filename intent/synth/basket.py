@@ -1,4 +1,4 @@
-"""Write a message that asks for several things: one `Request` per item, the list of the items, and what is said about it.
+"""Write a message that asks for several products: one `Request` per item, the list of the items, and the text around it.
 
 The templates have these slots:
 

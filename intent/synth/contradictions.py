@@ -99,7 +99,7 @@ def _list_rule(name: str, items: Sequence[Item]) -> Iterator[str]:
     if name in ("list_refusal", "list_need") and quantities != {1}:
         yield "no quantity is said"
     if name == "list_twice" and quantities == {1}:
-        yield "what is asked for twice is summed"
+        yield "the quantity of a product that is requested twice is summed"
     if len(items) < (1 if name in ("list_unknown", "list_correction") else 2):
         yield "a list has several items"
 

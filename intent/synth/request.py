@@ -1,6 +1,6 @@
-"""Write a message about one product: decide what is meant, then say product and quantity in the message's language.
+"""Write a message about one product: choose product and quantity, then say them in the message's language.
 
-`choose` decides what is meant. `say` fills the slots of a template:
+`choose` draws product and quantity. `say` fills the slots of a template:
 
     {np}               the product with its quantity
     {np_stated}        the same, and the quantity is always said
