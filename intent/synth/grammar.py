@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from intent.errors import ConfigError
-
 Part = str | tuple  # a literal; ("slot", name); ("rule", name); ("any", (parts, ...))
 Parts = tuple[Part, ...]
 TOKEN = re.compile(r"[()|]|<\w+>|\{\w+\}|[^()|<>{}]+")
@@ -72,11 +70,3 @@ def _expand(parts: Parts, random: Callable[[], float], rules: Mapping, fill: Cal
             continue
         choices = value if kind == "any" else rules[value]
         _expand(choices[int(random() * len(choices))], random, rules, fill, out)
-
-
-def check_rules(rules: Mapping[str, Sequence[Parts]]) -> None:
-    """Raise ConfigError for a rule that mentions a missing rule."""
-    for name, choices in rules.items():
-        for parts in choices:
-            if missing := names(parts, "rule") - set(rules):
-                raise ConfigError(f"rules.{name}", sorted(missing), "define these rules in the language file")
