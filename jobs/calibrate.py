@@ -1,13 +1,11 @@
-"""Fit the temperatures of an adapter's confidences on held-out messages, and write them into its folder.
+"""Fit an adapter's temperatures, and how readily it answers nothing, on held-out messages; write them into its folder.
 
 On messages like those of its training, the model is right more often than on others, so temperatures fitted there are too low.
 Fit them on other messages: a half of the gold set, or messages with held-out templates and products.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from intent import artifacts
 from intent.artifacts import Artifact, Files
@@ -15,6 +13,7 @@ from intent.artifacts.lineage import Lineage
 from intent.config import OutputConfig
 from intent.dataset import dataset
 from intent.engine import calibration
+from intent.engine.calibration import Calibration, Decision
 from intent.errors import require
 from intent.storage import StorageOptions
 from intent.task.schema import IntentSchema
@@ -26,10 +25,10 @@ TOGETHER = 64  # messages of a forward pass
 SPLIT = "test"
 
 
-def margins(
+def decide(
     checkpoint: Artifact, data: Artifact, schema: IntentSchema, output_format: str, options: StorageOptions, cpus: int
-) -> dict[str, list[np.ndarray]]:
-    """Return the margins of every decision on the test split of `data`, by slot name. See `batches.decisions`."""
+) -> dict[str, list[Decision]]:
+    """Return every decision on the test split of `data`, by slot name. See `batches.decisions`."""
     from intent.engine.load import set_threads
     from intent.engine.reference import load_reference
     from intent.task.prompt import load_tokenizer
@@ -42,22 +41,23 @@ def margins(
     groups = encode(examples, dataset.read_catalogs(files), schema, load_tokenizer(folder), output_format)
     model = load_reference(folder, "cpu").float()
     model.set_attn_implementation(attention.register())
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[Decision]] = {}
     for batch in batches(groups, TOGETHER):
         for slot, more in decisions(model, batch, pack(batch))[1].items():
             found.setdefault(slot, []).extend(more)
     return found
 
 
-def describe(found: Mapping[str, list[np.ndarray]], temperatures: Mapping[str, float]) -> str:
-    """Describe each slot in a line: its temperature, its number of decisions, and the loss without and with the temperature."""
-    lines = []
-    for slot, decided in found.items():
-        before, after = calibration.loss(decided, 1.0), calibration.loss(decided, temperatures[slot])
-        lines.append(
-            f"{slot}: temperature {temperatures[slot]:g} of {len(decided):,} decisions, loss {before:.4f} -> {after:.4f}"
-        )
-    return "\n".join(lines)
+def fit(decided: Mapping[str, Sequence[Decision]]) -> tuple[Calibration, str]:
+    """Fit the calibration. Returns it, and a line for each slot with its temperature and the loss before and after."""
+    nothing = sum(calibration.fit_nothing(made) for made in decided.values())
+    temperatures, lines = [], [f"nothing: {nothing:+g} to its logit"]
+    for slot, made in decided.items():
+        margins = calibration.shifted(made, nothing)
+        temperatures.append(calibration.fit(margins))
+        before, after = calibration.loss([each.margins for each in made], 1.0), calibration.loss(margins, temperatures[-1])
+        lines.append(f"{slot}: temperature {temperatures[-1]:g} of {len(made):,} decisions, loss {before:.4f} -> {after:.4f}")
+    return Calibration(temperatures, nothing), "\n".join(lines)
 
 
 @job("calibrate", OutputConfig)
@@ -72,13 +72,13 @@ def main(config: OutputConfig) -> None:
         checkpoint, data, cpus = train(lineage), lineage.held_out(), room(config.cluster, config.train.cpus)
         with Steps("calibrate") as steps:
             steps.update(0, 0, f"decides the messages of {data.uri}")
-            task = ray.remote(num_cpus=cpus)(margins)
+            task = ray.remote(num_cpus=cpus)(decide)
             output_format = checkpoint.record.output_format or config.output_format.value
             found = ray.get(task.remote(checkpoint, data, lineage.schema, output_format, lineage.options, cpus))
             steps.end()
-    temperatures = {slot: calibration.fit(decided) for slot, decided in found.items()}
-    calibration.write(folder, temperatures)
-    say(f"{folder / calibration.FILE}\n{describe(found, temperatures)}")
+    fitted, text = fit(found)
+    calibration.write(folder, dict(zip(found, fitted.temperatures, strict=True)), fitted.nothing)
+    say(f"{folder / calibration.FILE}\n{text}")
 
 
 if __name__ == "__main__":

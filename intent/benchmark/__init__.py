@@ -1,6 +1,6 @@
-"""Measure speed: engines beside what a user would pick instead, a run's fan-out, the label cache, and catalogs of any size.
+"""Measure speed: of engines and their alternatives, a run's fan-out, the label cache, and large catalogs.
 
-`engines.py` plans a benchmark of engines. `meters.py` measures ours and the limit, and `peers.py` others. `shapes.py` makes
-models of a published shape. `fan_out.py` and `label_cache.py` measure runs, mostly with the engine of `stub.py`, which costs
-nothing. `catalog_sizes.py` measures what a catalog's size costs, on catalogs of `large_catalog.py`.
+`engines.py` plans a benchmark of engines. `meters.py` measures our engines and the hardware's limit, and `peers.py` measures
+alternatives. `shapes.py` makes models of a published shape. `fan_out.py` and `label_cache.py` measure runs, mostly with the
+stub engine of `stub.py`. `catalog_sizes.py` measures the effect of a catalog's size on catalogs from `large_catalog.py`.
 """

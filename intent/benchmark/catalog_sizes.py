@@ -1,7 +1,8 @@
-"""What a catalog's size costs and spoils: one engine, the same kinds of messages, catalogs from a hundred products on.
+"""Measure the effect of a catalog's size on speed and accuracy, with one engine and the same kinds of messages.
 
-A large catalog has too many shelves for a benchmark to ask about each. So the messages are those whose first shelf is one of
-a few, drawn at random. What a log of LOG messages takes is reckoned from the seconds of a prompt and of an ask. Knows no Ray.
+A large catalog has too many shelves to load every prompt in a benchmark. So only messages are used whose first shelf is one of
+a few random shelves. The time for a log of LOG messages is estimated from the seconds per prompt and per ask. An ask is one
+classification of one message with one shelf's prompt. This module knows no Ray.
 """
 
 import time
@@ -23,14 +24,18 @@ from intent.task.prompt import Prompt
 from intent.task.schema import IntentSchema, same
 
 LOG = 100_000
-# Shelves that messages are drawn from, messages that routing is measured with, and generated at once.
+# The number of random shelves, of messages to measure routing with, and of messages to generate at once.
 DRAWN, ROUTED, BLOCK = 8, 4_000, 500
 
 
 @dataclass(frozen=True)
 class Result:
-    """`found`: share of messages about a product whose product is on an asked shelf. `asks`: a message. `routed`: messages a
-    second. `exact`: share of the `messages` that were asked. `log_seconds`: of LOG different messages, prompts and all.
+    """The figures of one size.
+
+    `index_seconds`: to build the index. `found`: of the messages about a product, the share for which the product is on an
+    asked shelf. `asks`: shelves asked per message. `routed`: messages routed per second; 0 without shelves. `exact`: exact
+    match of the `messages` classified. `prompt_seconds`: per prompt. `ask_seconds`: per ask. `log_seconds`: the estimate for
+    LOG different messages, including all prompts. `rss_bytes`: peak resident memory.
     """
 
     products: int
@@ -48,7 +53,7 @@ class Result:
 
 
 class _Timed:
-    """A classifier that counts its prompts and the seconds they take."""
+    """A classifier that counts its prompts and their seconds."""
 
     def __init__(self, classifier: Asked):
         self.classifier, self.variant, self.prompts, self.seconds = classifier, classifier.variant, 0, 0.0
@@ -71,7 +76,12 @@ def measure(
     shelves_above: int,
     tell: Callable[[str], None] = lambda what: None,
 ) -> Result:
-    """`load`: the engine's classifier of a prompt with these names."""
+    """Measure a catalog of `size` products.
+
+    `load`: returns the engine's classifier for a prompt with these names. `messages`: how many to classify. `shelves_above`:
+    the largest catalog that stands whole in the prompt. `tell`: called with the current step. Raises ConfigError if the
+    generator does not know `size` products.
+    """
     stock = products(size)
     names = tuple(product.name for product in stock)
     corpus = LargeCorpus(schema, languages, 99, stock, "test")
@@ -86,7 +96,7 @@ def measure(
         each = seconds / messages
         log = timed.seconds + LOG * each
         return Result(size, 1, 0.0, 1.0, 1.0, 0.0, exact, messages, timed.seconds, each, log, peak_bytes())
-    tell("cuts the catalog into shelves")
+    tell("splits the catalog into shelves")
     started = time.perf_counter()
     index = Index.build(names, Retriever.read(SHIPPED))
     built = time.perf_counter() - started
@@ -98,7 +108,7 @@ def measure(
     shelved = Shelved(cast(Asked, timed), index, schema)
     drawn = np.random.default_rng(7).choice(len(index), min(DRAWN, len(index)), replace=False)
     examples = _about(shelved, corpus, set(drawn.tolist()), messages)
-    tell(f"asks {messages:,} messages about {len(drawn)} of {len(index):,} shelves and what else they may be about")
+    tell(f"asks {messages:,} messages whose first shelf is one of {len(drawn)} out of {len(index):,}")
     exact, seconds = _exact(shelved, examples)
     asks = len(shelved.route([example.message for example in examples]))
     prompt, each = timed.seconds / timed.prompts, (seconds - timed.seconds) / asks
@@ -108,30 +118,30 @@ def measure(
 
 
 def _about(shelved: Shelved, corpus: LargeCorpus, drawn: set[int], messages: int) -> list[Example]:
-    """The first `messages` examples whose first shelf is one of `drawn`."""
-    found: dict[str, Example] = {}
+    """Return the first `messages` different examples whose first shelf is one of `drawn`."""
+    by_message: dict[str, Example] = {}
     for block in count():
         some = corpus.examples(block * BLOCK, (block + 1) * BLOCK)
         asks = shelved.route([example.message for example in some])
         for row, shelf in zip(asks.rows[asks.first], asks.shelves[asks.first], strict=True):
             if shelf in drawn:
-                found.setdefault(some[row].message, some[row])
-        if len(found) >= messages:
-            return list(found.values())[:messages]
+                by_message.setdefault(some[row].message, some[row])
+        if len(by_message) >= messages:
+            return list(by_message.values())[:messages]
     raise AssertionError("unreachable: the corpus has no end")
 
 
 def _exact(classifier, examples: Sequence[Example]) -> tuple[float, float]:
-    """The share of intents that are right, and the seconds that they took."""
+    """Return (share of right intents, seconds for all examples)."""
     started = time.perf_counter()
-    found = classifier.classify([example.message for example in examples])
+    predictions = classifier.classify([example.message for example in examples])
     seconds = time.perf_counter() - started
-    right = [same(prediction.intent, example.intent) for prediction, example in zip(found, examples, strict=True)]
+    right = [same(prediction.intent, example.intent) for prediction, example in zip(predictions, examples, strict=True)]
     return float(np.mean(right)), seconds
 
 
 def render(results: Sequence[Result]) -> str:
-    """A Markdown table."""
+    """Return the results as a Markdown table. The last column is the log's time relative to the first result."""
     head = ("products", "shelves", "index", "found", "asks", "routed/s", "exact", "prompt", "asks/s", f"{LOG:,} messages", "")
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for r in results:

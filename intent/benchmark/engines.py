@@ -1,6 +1,6 @@
-"""The rows of a benchmark: which there are, how each is measured, and what they say side by side.
+"""Plan the rows of a benchmark, measure one row, and compare the results.
 
-Knows neither Ray nor where a row runs: `measure_row` is called in a process of its own.
+Each row is measured by a `Bench` in its own process. This module knows neither Ray nor where that process runs.
 """
 
 import time
@@ -25,13 +25,17 @@ from intent.storage import StorageOptions
 from intent.task.prompt import load_tokenizer
 
 GPU_BATCHES = (512, 128, 1024)
-# Of a server, each with a request.
+# The parallel requests to a server.
 SLOTS = 16
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one row measures. `batch`: messages together, of an engine, of `generate` or of a forward pass."""
+    """The settings of one row.
+
+    `device`: cpu or cuda. `threads`: per actor. `batch`: the messages or sequences that the model computes together, or a
+    server's parallel requests. `actors`: the processes that measure at the same time, each with its own part of the messages.
+    """
 
     kind: RowKind
     variant: str
@@ -43,12 +47,13 @@ class Row:
 
     @property
     def weights(self) -> tuple[str, str]:
-        """Rows of the same weights on the same device have one limit."""
+        """Return the key by which rows share a limit: the variant and the device."""
         return self.variant, self.device
 
     @property
     def name(self) -> str:
-        said = {
+        """Return the row's name in reports."""
+        kind = {
             RowKind.engine: f"{self.output_format}, {self.batch} together",
             RowKind.create_completion: "create_completion loop",
             RowKind.generate: f"generate, batches of {self.batch}" if self.batch > 1 else "generate, one by one",
@@ -60,14 +65,17 @@ class Row:
             RowKind.limit: f"limit: {self.batch} x 512 tokens",
         }[self.kind]
         actors = f", {self.actors} actors of {self.threads}" if self.actors > 1 else ""
-        return f"{self.variant} {self.device}: {said}{actors}"
+        return f"{self.variant} {self.device}: {kind}{actors}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """A row's figures, or the reason why it has none. Bytes of memory are one process's peak; `vram_bytes` None: no GPU.
+    """A row's figures, or the `reason` why it has none.
 
-    `tokens_per_message` and `tokens_per_second` are what the model computed; `messages` how many were measured.
+    `messages`, `seconds`: how many messages were measured in which time. `tokens_per_second`, `tokens_per_message`: tokens that
+    the model computed. `p50`, `p95`: latency per message in seconds. `load_seconds`: to load the model. `rss_bytes`,
+    `vram_bytes`: the peak of one process; None: no GPU. `weight_bytes`: a torch model's parameters and buffers. `disk_bytes`:
+    the variant's files. `share_of_limit`, `times_loop`: see `compared`.
     """
 
     row: Row
@@ -88,6 +96,7 @@ class Result:
     times_loop: float | None = None
 
     def as_dict(self) -> dict:
+        """Return the fields and the row's name as plain values."""
         return {"name": self.row.name} | asdict(self)
 
 
@@ -101,15 +110,18 @@ def plan(
     cuda: bool,
     device: Device = Device.auto,
 ) -> Iterator[Row]:
-    """Rows of every variant at the first output format, batch and threads, then with one of these changed at a time.
+    """Yield the rows of every variant: with the first output format, batch and threads, then with one of these changed.
 
-    Last comes a sentence encoder, which is of no variant. On a CPU, batches and threads are changed for the first GGUF variant
-    alone. A row with fewer threads than CPUs fills them with actors. Without CUDA a variant that could use it has one row that
-    says so, and so have the peers that need it. `device`: no other has rows.
+    On a CPU, only the first GGUF variant has rows with other batches and threads. A row with fewer threads than CPUs has as
+    many actors as fill the CPUs. Without CUDA, a variant or peer that needs it has one row, which is then reported as not
+    measured. The last row is a sentence encoder, which belongs to no variant.
+
+    `kinds`: the kinds of rows to plan. `cpus`: those of the machine. `cuda`: whether it has a GPU. `device`: plan only rows on
+    this device.
     """
     swept = next((spec.name for spec in specs if spec.engine == "gguf"), None)
-    wanted = [(spec, where) for spec in specs for where in _devices(spec) if device.value in ("auto", where)]
-    for spec, where in wanted:
+    places = [(spec, where) for spec in specs for where in _devices(spec) if device.value in ("auto", where)]
+    for spec, where in places:
         on_gpu = where == "cuda"
         actors = 1 if on_gpu else max(1, cpus // threads[0])
         base = Row(
@@ -154,10 +166,10 @@ def _on_gpu_alone(spec: VariantSpec, row: Row) -> Iterator[Row]:
 
 
 class Bench:
-    """One row, in a process of its own; `load` before `run`."""
+    """Measures one row in its own process. Call `load` before `run`."""
 
     def load(self, row: Row, variant: Artifact | None, storage: StorageOptions, workload: Workload) -> dict:
-        """Returns what machine this is. `variant` None: the row needs none."""
+        """Load the row's model and return a description of the machine. `variant`: None if the row needs no variant."""
         self.row = row
         start = time.perf_counter()
         self.meter = _meter(row, artifacts.fetch(variant, storage) if variant else None, workload)
@@ -165,7 +177,7 @@ class Bench:
         return machine()
 
     def run(self, seconds: float) -> tuple[Reading, dict]:
-        """The reading, and what the process took so far."""
+        """Measure for about `seconds`. Returns the reading and the process's load time and memory so far, by `Result` field."""
         reading = meters.measure(self.meter, seconds, first=1 if self.row.kind is RowKind.limit else self.row.batch)
         rss_bytes = peak_bytes(getattr(self.meter, "pid", "self"))
         if hasattr(self.meter, "close"):
@@ -213,14 +225,14 @@ def _options(row: Row) -> EngineOptions:
 
 
 def precision(spec: VariantSpec, device: str) -> str:
-    """The torch dtype's name that the reference engine takes for this variant."""
+    """Return the name of the torch dtype that the reference engine uses for this variant."""
     if spec.precision.value != "auto":
         return spec.precision.value
     return "bfloat16" if device == "cuda" else "float32"
 
 
 def result(row: Row, readings: Sequence[tuple[Reading, dict]], disk_bytes: int) -> Result:
-    """One row of what its actors read side by side."""
+    """Return a row's result from the readings of its actors, which measured at the same time. `readings`: as of `Bench.run`."""
     parts, sizes = zip(*readings, strict=True)
     messages, seconds = sum(part.messages for part in parts), max(part.seconds for part in parts)
     latencies = np.concatenate([part.latencies for part in parts])
@@ -240,9 +252,10 @@ def result(row: Row, readings: Sequence[tuple[Reading, dict]], disk_bytes: int) 
 
 
 def compared(results: Sequence[Result], tokens_per_message: float) -> list[Result]:
-    """`results` with each limit as messages/s, everyone's share of the best limit of its weights, and times the loop.
+    """Return the results with each limit in messages/s, and each row's share of the limit and speed relative to the loop.
 
-    The loop is the one of the same file; for what is no GGUF, the first one.
+    The limit is the best one of the same weights on the same device. The loop is the create_completion row of the same weights,
+    or the first one for other rows. `tokens_per_message`: the tokens that must be computed per message.
     """
     done = [_as_messages(r, tokens_per_message) if r.row.kind is RowKind.limit and not r.reason else r for r in results]
     loops = {
@@ -273,7 +286,7 @@ def _ratio(a: float | None, b: float | None) -> float | None:
 
 
 def tokens_needed(folder: Path, workload: Workload, output_format: str = "compact") -> tuple[float, float]:
-    """Mean tokens of a message with its separator, and those that must be computed to arrive at its answer."""
+    """Return the mean tokens of a message with its separator, and the mean tokens that must be computed to get its answer."""
     tokenizer = load_tokenizer(folder)
     prompt = workload.prompt
     automaton = Automaton(prompt.schema, prompt.catalog, tokenizer, output_format)
@@ -283,7 +296,7 @@ def tokens_needed(folder: Path, workload: Workload, output_format: str = "compac
 
 
 def _weight_bytes(meter: Meter) -> int | None:
-    """Of a torch model's parameters and buffers, each once."""
+    """Return the bytes of a torch model's parameters and buffers, with shared ones counted once; None without such a model."""
     model = getattr(meter, "model", None) or getattr(getattr(meter, "classifier", None), "forward", None)
     model = getattr(model, "model", model)
     if not hasattr(model, "parameters"):

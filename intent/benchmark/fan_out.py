@@ -1,6 +1,6 @@
-"""Measure what a run costs beside its models: with an engine that costs nothing, and with a real engine against itself alone.
+"""Measure a run's overhead: with a stub engine, and with a real engine compared with the same engine outside a run.
 
-Everything is on a local disk. Ray must be initialized.
+All data is on a local disk. Ray must be initialized.
 """
 
 import time
@@ -31,14 +31,14 @@ from intent.task.schema import IntentSchema
 
 IDENTITY = RunIdentity({"stub": "1"}, "stub", "stub", "stub")
 DISTINCT = 100_000
-# Each shard takes `seconds`. It must be many batches, or the engine spends most of it filling and draining its batches.
+# So few that a shard has many batches. Otherwise an engine spends most of a shard filling and draining its batches.
 SHARDS_PER_ACTOR = 3
 WARM_UP = 64
 
 
 @dataclass(frozen=True)
 class FanOut:
-    """A run with stub engines. `distinct`: different messages in the log. `seen`: messages given to an engine.
+    """A run with stub engines. `distinct`: different messages in the log. `seen`: messages that an engine classified.
 
     `seconds`: from listing the input to the manifest, including the start of the actors. `driver_bytes`: the driver's peak
     resident memory so far.
@@ -52,20 +52,23 @@ class FanOut:
 
     @property
     def rate(self) -> float:
+        """Return rows per second."""
         return self.rows / self.seconds
 
 
 @dataclass(frozen=True)
 class Planning:
+    """The seconds that it takes to plan a run of `objects` input objects."""
+
     objects: int
     seconds: float
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """Messages per second of `actors` actors on messages that occur once: alone (`bare`, before and after) and in a `night`.
+    """Messages per second of `actors` actors on messages that occur once.
 
-    The run counts from the first message of an engine to the manifest.
+    `bare`: outside a run, before it and after it. `night`: in a run, from an engine's first message to the manifest.
     """
 
     variant: str
@@ -76,24 +79,26 @@ class Overhead:
 
     @property
     def share(self) -> float:
+        """Return the speed in a run relative to the mean speed outside."""
         return self.night / (sum(self.bare) / len(self.bare))
 
 
 def measure_fan_out(folder: Path, rows: int, rows_per_shard: int | None, actors: int, repeated: bool = True) -> FanOut:
-    """Measure a run. `repeated`: draw from DISTINCT messages by Zipf's law, exponent 1.1; otherwise each message
-    occurs once.
+    """Measure a run with stub engines.
+
+    `repeated`: draw from DISTINCT messages by Zipf's law with exponent 1.1; otherwise each message occurs once.
     """
     name = f"{rows}-{'repeated' if repeated else 'different'}"
     source, output = folder / f"log-{name}", folder / f"labels-{name}"
-    # In a worker, so that its memory does not count as the driver's.
+    # A worker writes the log, so that its memory does not count as the driver's.
     log = (source, rows, DISTINCT) if repeated else (source, rows, rows, None)
     with Steps("log") as steps:
         steps.update(0, 0, f"writes {rows:,} rows")
-        held = ray.get(ray.remote(stub.write_log).remote(*log))
+        distinct = ray.get(ray.remote(stub.write_log).remote(*log))
     fleet = FleetConfig(rows_per_shard=rows_per_shard)
     started = time.monotonic()
     summary = classify_log(str(source), str(output), StorageOptions(), IDENTITY, stub.CART, stub.stub_engines(actors), fleet)
-    return FanOut(rows, held, summary.classified, time.monotonic() - started, peak_bytes())
+    return FanOut(rows, distinct, summary.classified, time.monotonic() - started, peak_bytes())
 
 
 def measure_planning(folder: Path, objects: int) -> Planning:
@@ -119,18 +124,19 @@ def measure_overhead(
     messages: Callable[[int], Sequence[str]],
     seconds: float,
 ) -> Overhead:
-    """Measure an engine in a run and alone. `messages(n)`: returns n different messages; enough are taken for shards of about
-    `seconds`.
+    """Measure an engine in a run and outside it.
+
+    `messages(n)`: returns n different messages. `seconds`: how long a shard takes, which determines the number of messages.
     """
     rate = _bare(spec, messages(WARM_UP * 4 * spec.actors))
-    asked = messages(int(rate * seconds * SHARDS_PER_ACTOR))
-    before = _bare(spec, asked)
-    night = _night(folder / spec.variant, spec, schema, identity, asked)
-    return Overhead(spec.variant, spec.actors, len(asked), (before, _bare(spec, asked)), night)
+    sample = messages(int(rate * seconds * SHARDS_PER_ACTOR))
+    before = _bare(spec, sample)
+    night = _night(folder / spec.variant, spec, schema, identity, sample)
+    return Overhead(spec.variant, spec.actors, len(sample), (before, _bare(spec, sample)), night)
 
 
 def _bare(spec: EngineSpec, messages: Sequence[str]) -> float:
-    """Return messages per second of the engine's actors side by side, each given its share in one call."""
+    """Return messages per second of the engine's actors together. Each gets its share of the messages in one call."""
     options = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "runtime_env": {"env_vars": dict(spec.env_vars)}}
     actors = [_Bare.options(**options).remote(spec.load) for _ in range(spec.actors)]  # type: ignore[attr-defined]  # by Ray
     parts = [messages[number :: spec.actors] for number in range(spec.actors)]
@@ -181,15 +187,16 @@ class _Clocked:
 
 
 def render(nights: Sequence[FanOut], planning: Planning, overheads: Iterable[Overhead]) -> str:
+    """Return the results as text."""
     head = ["rows", "messages", "seen", "seen/messages", "seconds", "rows/s", "driver"]
     lines = [_line(night) for night in nights]
-    said = [f"planning {planning.objects:,} objects: {planning.seconds:.1f} s"]
-    said += [
+    sentences = [f"planning {planning.objects:,} objects: {planning.seconds:.1f} s"]
+    sentences += [
         f"{o.variant}, {o.actors} actors, {o.messages:,} messages: {o.night:.1f} messages/s in a night, "
         f"{o.bare[0]:.1f} before and {o.bare[1]:.1f} after it alone: {o.share:.1%}"
         for o in overheads
     ]
-    return "\n".join([align([head, *lines]), "", *said])
+    return "\n".join([align([head, *lines]), "", *sentences])
 
 
 def _line(n: FanOut) -> list[str]:

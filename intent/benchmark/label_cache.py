@@ -1,6 +1,6 @@
-"""What the label cache spares: lookups alone, the fan-out with it, and nights of which most messages were seen before.
+"""Measure the label cache: lookups alone, a run's fan-out with it, and nights that mostly repeat messages of earlier nights.
 
-Everything is on a local disk; Ray is initialized.
+All data is on a local disk. Ray must be initialized.
 """
 
 import time
@@ -26,7 +26,7 @@ from intent.run.ledger import RunIdentity
 from intent.storage import StorageOptions, Store, open_store
 from intent.task.schema import IntentSchema
 
-# Of the different messages of a night: this share was there in an earlier one.
+# The share of a night's different messages that an earlier night had.
 SEEN = 0.7
 EXPONENT, ROWS_PER_MESSAGE = 1.1, 5
 SECRET = bytes(32)
@@ -35,10 +35,11 @@ LOOKED_UP, ROWS_AT_ONCE = 400_000, 20_000
 
 @dataclass(frozen=True)
 class Lookups:
-    """Of `workers` side by side: messages a second in all.
+    """Lookups in a cache with `entries` random entries.
 
-    `memory`: the most that lookups add to a process of their own, in bytes, mapped pages within. `file_bytes`: of the cache's
-    files. `opened`: seconds until a worker could look up, its own check of the files within.
+    `file_bytes`: of the cache's files. `rate`: messages per second of all `workers` together. `memory`: the most bytes that
+    lookups add to a process, including mapped pages. `opened`: seconds until a worker can look up, including its check of the
+    files.
     """
 
     entries: int
@@ -51,9 +52,11 @@ class Lookups:
 
 @dataclass(frozen=True)
 class CachedNight:
-    """One of several nights. `cached`: rows that the cache answered; `seen`: messages that an engine saw. `seconds`: from the
-    listing of the input until the cache has learnt, loading within. `processor_seconds`: of all actors; `usd`: None without a
-    price.
+    """One of several nights.
+
+    `distinct`: different messages. `cached`: rows that the cache answered. `duplicates`: rows that another row's answer served.
+    `seen`: messages that an engine classified. `seconds`: from listing the input until the cache has the new labels, including
+    the loading of models. `processor_seconds`: of all actors. `usd`: the cost; None without prices.
     """
 
     name: str
@@ -68,15 +71,17 @@ class CachedNight:
 
     @property
     def rate(self) -> float:
+        """Return rows per second."""
         return self.rows / self.seconds
 
 
 def label_cache(folder: Path, name: str) -> LabelCache:
+    """Return a label cache in `folder` that no other benchmark shares."""
     return LabelCache(open_store(str(folder / f"cache-{name}")), Scope.of({"benchmark": str(folder), "of": name}, SECRET))
 
 
 def measure_lookups(folder: Path, entries: int, workers: int) -> Lookups:
-    """Of messages of which 70 % are in a cache of so many entries."""
+    """Measure lookups of messages of which the share SEEN is in the cache, among `entries` random entries."""
     cache, messages = label_cache(folder, "lookups"), _messages(0, LOOKED_UP)
     ray.get(ray.remote(fill).remote(cache, entries, messages[: int(SEEN * LOOKED_UP)]))
     actors = [_Looking.remote(cache) for _ in range(workers)]  # type: ignore[attr-defined]  # Ray adds `remote`
@@ -92,10 +97,10 @@ def measure_lookups(folder: Path, entries: int, workers: int) -> Lookups:
 
 
 def memory_of(cache: LabelCache) -> int:
-    """By how much lookups raise this process' memory at most, in bytes.
+    """Return the most bytes that lookups add to this process's memory.
 
-    Its messages are made as many at a time as are looked up together, and are there before it is measured: so no memory that
-    they took and gave back hides what the cache takes.
+    The messages are made in batches of one lookup, and one batch exists before the measurement. So freed memory of messages
+    cannot hide the memory of the cache.
     """
     texts = pa.array(_messages(0, ROWS_AT_ONCE))
     before = resident_bytes()
@@ -112,7 +117,7 @@ def _messages(start: int, stop: int) -> list[str]:
 
 
 def fill(cache: LabelCache, entries: int, messages: Sequence[str]) -> None:
-    """A cache of made-up hashes, and of `messages`."""
+    """Fill a cache with about `entries` random hashes and with `messages`."""
     high, low = cache.scope.hashes(pa.array(messages))
     drawn, count = np.random.default_rng(7), max(1, -(-entries // PIECE_ROWS))
     intents = [{"action": "add", "product": f"Product {n // 9}", "quantity": n % 9} for n in range(1_800)]
@@ -142,7 +147,7 @@ class _Looking:
         self.cache = cache
 
     def open(self) -> float:
-        # The messages are not the cache's.
+        # The time to make the messages must not count.
         self.texts = pa.array(_messages(0, LOOKED_UP))
         started = time.monotonic()
         self.reader = Reader.open(self.cache, "benchmark")
@@ -154,7 +159,7 @@ class _Looking:
 
 
 def measure_fan_out(folder: Path, rows: int, actors: int) -> list[CachedNight]:
-    """Engines that cost nothing, messages that occur once: without the cache, while it learns all, and once it has all."""
+    """Measure runs with stub engines on messages that occur once: without a cache, with an empty one, and with a full one."""
     source, cache, nights = folder / "log-once", label_cache(folder, "stub"), []
     ray.get(ray.remote(stub.write_log).remote(source, rows, rows, None))
     for name, used in (("stub, no cache", None), ("stub, learns all", cache), ("stub, has all", cache)):
@@ -165,7 +170,7 @@ def measure_fan_out(folder: Path, rows: int, actors: int) -> list[CachedNight]:
 
 
 def different(nights: int, messages: int) -> int:
-    """How many different messages so many nights hold together."""
+    """Return how many different messages `nights` nights have together, if each has `messages` different ones."""
     return messages + (nights - 1) * round((1 - SEEN) * messages)
 
 
@@ -178,11 +183,12 @@ def measure_nights(
     nights: int,
     messages: int,
 ) -> list[CachedNight]:
-    """So many nights of `messages` different ones of the `pool`, of which each but the first has SEEN of earlier nights'.
+    """Measure nights of `messages` different messages each. In each but the first, the share SEEN is from earlier nights.
 
-    Rows are each message once, and the rest drawn by Zipf's law over the night's messages.
+    A night's log has each of its messages once, and more rows drawn from them by Zipf's law. `pool`: at least
+    `different(nights, messages)` different messages.
     """
-    drawn, found = np.random.default_rng(7), []
+    drawn, results = np.random.default_rng(7), []
     spec = replace(spec, cache=label_cache(folder, spec.variant))
     for night in range(nights):
         before = different(night, messages) if night else 0
@@ -195,13 +201,13 @@ def measure_nights(
         stub.write_messages(source, [pool[at] for at in rows])
         output = folder / f"labels-{spec.variant}-{night}"
         name = f"{spec.variant}, night {night + 1}"
-        found.append(_night(name, source, output, [spec], schema, identity, messages))
-    return found
+        results.append(_night(name, source, output, [spec], schema, identity, messages))
+    return results
 
 
 @ray.remote(num_cpus=0)
 class _Learner:
-    """As a job has one: up before it is needed."""
+    """Adds labels to the caches. It starts before the run, as in a job, so that its start does not count."""
 
     def learn(self, output: Store, caches: Sequence[LabelCache]) -> int:
         return fresh.learn(output, caches)
@@ -236,8 +242,9 @@ def _hourly(spec: EngineSpec) -> float:
 
 
 def render(lookups: Lookups, fan_out: Sequence[CachedNight], nights: Sequence[CachedNight]) -> str:
+    """Return the results as text, with each variant's last night compared with its first."""
     head = ["night", "rows", "messages", "cached rows", "duplicates", "seen", "seconds", "rows/s", "processor s", "USD"]
-    said = [
+    parts = [
         f"{lookups.entries:,} entries in {lookups.file_bytes / 1e6:,.0f} MB, {lookups.workers} workers: "
         f"{lookups.rate:,.0f} messages/s looked up, at most {lookups.memory / 1e6:,.0f} MB of memory a worker, "
         f"opened in {lookups.opened:.1f} s",
@@ -248,11 +255,11 @@ def render(lookups: Lookups, fan_out: Sequence[CachedNight], nights: Sequence[Ca
     lasts = {night.name.rpartition(",")[0]: night for night in nights}
     for variant, first in firsts.items():
         last = lasts[variant]
-        said.append(
+        parts.append(
             f"{last.name} against the first: {first.seen / max(1, last.seen):.2f} times fewer messages seen by models, "
             f"{last.rate / first.rate:.2f} times the rows/s, {last.processor_seconds / first.processor_seconds:.0%} of the cost"
         )
-    return "\n".join(said)
+    return "\n".join(parts)
 
 
 def _line(n: CachedNight) -> list[str]:

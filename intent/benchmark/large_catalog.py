@@ -1,6 +1,6 @@
-"""A made-up catalog of up to a million products, and messages about it: what large catalogs are measured with.
+"""Generate a catalog of up to a million products, and messages about it, to measure large catalogs.
 
-One shop that writes in one language and sells everything: product types, brands, sizes and qualities of the generator.
+The catalog is one shop that names its products in one language and sells everything that the generator knows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,41 +19,41 @@ from intent.task.catalog import Catalog
 from intent.task.schema import IntentSchema, items_of
 
 PRODUCT = "product"
-# Draws of one product type before it counts as sold in every form that it has.
+# A product type counts as exhausted after this many draws without a new product.
 TRIES = 20
 
 
 def products(count: int, seed: int = 7, language: str = "en", sold: Sequence[Idea] | None = None) -> list[Product]:
-    """`count` products of which no two are the same thing or have the same name. `sold`: the types; None is all.
+    """Return `count` products with different names. `sold`: their types; None means all types.
 
-    Raises ConfigError where there are not so many.
+    Raises ConfigError if the generator does not know that many.
     """
     rng, spoken = Random(seed), load(language)
     stock = list(sold or (idea for idea in ideas().values() if idea.name not in kinds() and idea.department != ODD))
-    found: dict[str, Product] = {}
-    while len(found) < count and stock:
+    by_name: dict[str, Product] = {}
+    while len(by_name) < count and stock:
         rng.shuffle(stock)
-        sold_out = set()
+        exhausted = set()
         for idea in stock:
-            if len(found) == count:
+            if len(by_name) == count:
                 break
             for _ in range(TRIES):
                 product = _draw(rng, spoken, idea)
-                if product.name.casefold() not in found:
-                    found[product.name.casefold()] = product
+                if product.name.casefold() not in by_name:
+                    by_name[product.name.casefold()] = product
                     break
             else:
-                sold_out.add(idea.name)
-        stock = [idea for idea in stock if idea.name not in sold_out]
-    if len(found) < count:
-        raise ConfigError("products", count, f"the generator knows only about {len(found):,} products; use fewer")
-    made = list(found.values())
-    rng.shuffle(made)
-    return made
+                exhausted.add(idea.name)
+        stock = [idea for idea in stock if idea.name not in exhausted]
+    if len(by_name) < count:
+        raise ConfigError("products", count, f"the generator knows only about {len(by_name):,} products; use fewer")
+    drawn = list(by_name.values())
+    rng.shuffle(drawn)
+    return drawn
 
 
 def _draw(rng: Random, language: Language, idea: Idea) -> Product:
-    """A form of one product type. Most have a brand, a size or a quality, as products of a large shop do."""
+    """Draw a product of one type. Most have a brand, a size or a quality, as in a large shop."""
 
     def maybe(options: Sequence[str], chance: float) -> str:
         return rng.choice(options) if options and rng.random() < chance else ""
@@ -67,7 +67,7 @@ def _draw(rng: Random, language: Language, idea: Idea) -> Product:
 
 
 class LargeCorpus(Corpus):
-    """Messages as `Corpus` makes them, about the products of one large shop."""
+    """Messages like those of `Corpus`, about the products `stock` of one large shop. `language`: the code of their names'."""
 
     def __init__(
         self,
@@ -86,21 +86,21 @@ class LargeCorpus(Corpus):
 
 
 def asked(index: Index, examples: Sequence[Example]) -> dict[str, float]:
-    """How the messages of `examples` are routed.
+    """Measure how the messages of `examples` are routed to shelves.
 
-    `found`: the share of those about a product whose product is on a shelf that is asked. `asks`: shelves a message.
-    `nothing`: the share of the others that no shelf is asked about.
+    "found": of the messages about products, the share for which every product is on an asked shelf. "asks": shelves asked per
+    message. "nothing": of the other messages, the share for which no shelf is asked.
     """
     numbers = {name: number for number, name in enumerate(index.names.to_pylist())}
-    wanted = [[numbers[item[PRODUCT]] for item in items_of(e.intent) if item.get(PRODUCT)] for e in examples]
+    meant = [[numbers[item[PRODUCT]] for item in items_of(e.intent) if item.get(PRODUCT)] for e in examples]
     asks = route(index, [example.message for example in examples])
     shelves: list[list[int]] = [[] for _ in examples]
     for row, shelf in zip(asks.rows, asks.shelves, strict=True):
         if shelf != NOWHERE:
             shelves[row].append(shelf)
-    about = [i for i, products_ in enumerate(wanted) if products_]
-    found = sum(all(any(index.holds(shelf, p) for shelf in shelves[i]) for p in wanted[i]) for i in about)
-    unasked = sum(not shelves[i] and not wanted[i] for i in range(len(examples)))
+    about = [i for i, products_ in enumerate(meant) if products_]
+    found = sum(all(any(index.holds(shelf, p) for shelf in shelves[i]) for p in meant[i]) for i in about)
+    unasked = sum(not shelves[i] and not meant[i] for i in range(len(examples)))
     return {
         "found": round(found / max(1, len(about)), 4),
         "asks": round(sum(map(len, shelves)) / len(examples), 3),
@@ -109,26 +109,26 @@ def asked(index: Index, examples: Sequence[Example]) -> dict[str, float]:
 
 
 class _IndexedShelf(Shelf):
-    """A shelf that finds the names with some words by an index: among a million, each of them is too many to look at."""
+    """A shelf with an index from words to names, since a scan over a million names is too slow."""
 
     @cached_property
     def _having(self) -> dict[str, set[int]]:
-        found: dict[str, set[int]] = {}
+        rows: dict[str, set[int]] = {}
         for number, tokens in enumerate(self._tokens):
             for token in tokens:
-                found.setdefault(token, set()).add(number)
-        return found
+                rows.setdefault(token, set()).add(number)
+        return rows
 
     def holds(self, text: str) -> bool:
         return bool(self._with(text))
 
     def mentions(self, text: str) -> bool:
-        """As `Shelf.mentions`: each product here is of a known type."""
+        """Return what `Shelf.mentions` would. It is the same as `holds`, because each product has an idea."""
         return self.holds(text)
 
     def _only(self, text: str) -> bool:
-        said = words(text)
-        return any(len(word) > 3 and not word.isdigit() for word in said) and len(self._with(text)) == 1
+        tokens = words(text)
+        return any(len(word) > 3 and not word.isdigit() for word in tokens) and len(self._with(text)) == 1
 
     def _with(self, text: str) -> set[int]:
         having: Iterator[set[int]] = (self._having.get(word, set()) for word in set(words(text)))

@@ -1,6 +1,7 @@
-"""Measure for a benchmark, each meter in its own process: our engines, the code that a user would write first, and the limit.
+"""Define the meters of our engines, of the code that a user would write first, and of the hardware's limit.
 
-A meter loads when it is created. `run(rows)` processes these messages and counts tokens and latencies.
+A meter loads its model when it is created. `run(rows)` processes the messages with these numbers, and adds to the meter's
+tokens and latencies. Each meter runs in its own process.
 """
 
 import time
@@ -31,16 +32,17 @@ class Workload:
     intents: Sequence[Intent]
 
     def part(self, number: int, of: int) -> "Workload":
+        """Return part `number` out of `of` parts."""
         return Workload(self.prompt, self.messages[number::of], self.intents[number::of])
 
     def text(self, row: int) -> str:
-        """Return the whole prompt of a message, as an engine reads it."""
+        """Return the whole prompt for a message, as an engine reads it."""
         return f"{self.prompt.prefix}{normalize(self.messages[row])}{SEPARATOR}"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """`messages` in `seconds`, warm. `tokens`: computed by the model for them. `latencies`: in seconds, one per message."""
+    """The figures of a warm meter: `messages` in `seconds`. `tokens`: computed by the model. `latencies`: each in seconds."""
 
     messages: int
     seconds: float
@@ -49,23 +51,25 @@ class Reading:
 
 
 class Meter(Protocol):
-    """A meter. `step`: the messages of one `run`; None: as many as there is time for. `total`: the number of messages."""
+    """A meter. `step`: messages per `run`; None: as many as there is time for. `total`: the number of messages."""
 
     step: int | None
     total: int
     tokens: int
     latencies: list[float]
 
-    def run(self, rows: Sequence[int]) -> None: ...
+    def run(self, rows: Sequence[int]) -> None:
+        """Process the messages with these numbers, and add to `tokens` and `latencies`."""
 
 
 def measure(meter: Meter, seconds: float, first: int) -> Reading:
-    """Measure for about `seconds`, at most every message once, after `first` messages that do not count: a first pass compiles
-    and repacks.
+    """Measure for about `seconds`, and each message at most once.
+
+    Before that, `first` messages warm the meter up, because the first pass compiles kernels and repacks weights.
     """
     warm = _timed(meter, range(min(first, meter.total)))
     meter.tokens, meter.latencies = 0, []
-    # Never fewer at once than the row says.
+    # A step must fill the row's batch.
     step = meter.step or min(meter.total, max(first, round(seconds * min(first, meter.total) / warm)))
     done, spent = 0, 0.0
     while done < meter.total and spent < seconds:
@@ -83,10 +87,11 @@ def _timed(meter: Meter, rows: Sequence[int]) -> float:
 
 @dataclass
 class GoldWalk(Walk):
-    """A walk to the gold answers: the logits are computed and read as usual, then the gold choice is made the best.
+    """A walk that computes and reads all logits as usual, but always takes the gold choice.
 
-    So every engine, output format and file makes as many decisions as a model that is always right, whatever its weights. A
-    message's latency runs from the start of the forward pass that it enters to its last decision.
+    So every engine and output format makes as many decisions as a model that is always right, even with random weights. A
+    message's latency is the time from the start of its first forward pass to its last decision. `targets`: the gold answers by
+    row. `latencies`: in seconds.
     """
 
     targets: Sequence[Target] = ()
@@ -129,7 +134,7 @@ class GoldWalk(Walk):
 
 
 class EngineMeter:
-    """One of our engines on its way to the gold answers."""
+    """One of our engines, with a walk to the gold answers."""
 
     step = None
 
@@ -143,16 +148,16 @@ class EngineMeter:
         self.classifier.walk = lambda automaton, numbers: GoldWalk(
             automaton, len(numbers), targets=[self.targets[rows[number]] for number in numbers], latencies=self.latencies
         )
-        found = self.classifier.classify([self.work.messages[row] for row in rows])
+        predictions = self.classifier.classify([self.work.messages[row] for row in rows])
         self.tokens += self.classifier.tokens_computed - before
-        for prediction, row in zip(found, rows, strict=True):
+        for prediction, row in zip(predictions, rows, strict=True):
             if not same(prediction.intent, self.work.intents[row]):
-                why = prediction.reason or "it did not arrive at the answer that it was led to"
+                why = prediction.reason or "the engine did not give the gold answer, although every choice was forced"
                 raise RuntimeError(f"message {self.work.messages[row]!r}: {why}")
 
 
 class CompletionMeter:
-    """`Llama.create_completion`, one message after the other. llama.cpp keeps what a prompt shares with the last one."""
+    """`Llama.create_completion`, one message after another. llama.cpp reuses the prefix that a prompt shares with the last."""
 
     step = 1
 
@@ -179,7 +184,7 @@ class CompletionMeter:
 
 
 class GenerateMeter:
-    """transformers' `generate` on whole prompts, `batch` at a time."""
+    """transformers' `generate` on batches of whole prompts."""
 
     def __init__(self, folder: Path, workload: Workload, dtype: str, device: str, batch: int):
         import torch
@@ -210,7 +215,7 @@ class GenerateMeter:
 
 
 class PrefillMeter:
-    """llama.cpp's rate for one batch of 512 tokens (`llama-bench`'s pp512). Here a message is one such batch."""
+    """llama.cpp's rate for a batch of 512 tokens, like pp512 of `llama-bench`. A message here is one such batch."""
 
     step, total = 1, 1000
 
@@ -230,7 +235,7 @@ class PrefillMeter:
 
 
 class ForwardMeter:
-    """A plain forward pass over `rows` times 512 tokens of a transformers model. Here a message is one such pass."""
+    """A plain forward pass of a transformers model over `batch` times 512 tokens. A message here is one such pass."""
 
     step, total = 1, 1000
 
@@ -251,5 +256,5 @@ class ForwardMeter:
 
 
 def _arbitrary(seed: int, rows: int) -> list[list[int]]:
-    """Return token ids that every vocabulary has."""
+    """Return random token ids [rows, PREFILL_TOKENS] that every vocabulary has."""
     return np.random.default_rng(seed).integers(3, 250, (rows, PREFILL_TOKENS)).tolist()

@@ -1,6 +1,7 @@
-"""What a user would pick instead, as meters: pipelines, llama.cpp's server, vLLM, Ray Data, an encoder with heads.
+"""Define the meters of alternatives: a transformers pipeline, llama.cpp's server, vLLM, Ray Data, an encoder with heads.
 
-Each generates as many tokens as the other baselines do. A peer that is not installed has no row but its reason (`lacks`).
+Each text generator generates OUTPUT_TOKENS tokens per message, or at most that many. `lacks` returns why an alternative cannot
+be measured, such as a missing package.
 """
 
 import json
@@ -31,14 +32,14 @@ from intent.train.linear import copy_source
 ENCODER = "embedding-minilm"
 SERVER = "llama-server"
 START_SECONDS = 300
-# Of a message with its answer, behind the prompt that all share.
+# The most tokens of a message with its answer, behind the shared prompt.
 ROOM = 512
 
 
 def lacks(kind: RowKind) -> str:
-    """Why a row of this kind cannot be measured here; empty where it can be."""
+    """Return why a row of this kind cannot be measured here, or "" if it can."""
     if kind is RowKind.server and not shutil.which(SERVER) and not (find_spec("llama_cpp") and find_spec("uvicorn")):
-        return f"neither {SERVER} is on the PATH nor llama-cpp-python[server] installed"
+        return f"{SERVER} is not on the PATH, and llama-cpp-python[server] is not installed"
     if kind in (RowKind.vllm, RowKind.ray_data) and find_spec("vllm") is None:
         return "the Python package vllm is not installed"
     if kind is RowKind.encoder:
@@ -51,7 +52,7 @@ def lacks(kind: RowKind) -> str:
 
 
 class _Texts:
-    """A meter of whole prompts, `step` at a time, whose latency is that of its step."""
+    """A meter that processes whole prompts. A message's latency is that of its whole step."""
 
     def __init__(self, workload: Workload, step: int | None):
         self.work, self.total, self.step = workload, len(workload.messages), step
@@ -64,12 +65,12 @@ class _Texts:
         self.latencies += [time.perf_counter() - start] * len(rows)
 
     def generate(self, texts: Sequence[str]) -> int:
-        """Returns how many tokens the model computed."""
+        """Generate answers and return how many tokens the model computed."""
         raise NotImplementedError
 
 
 class PipelineMeter(_Texts):
-    """transformers' text-generation pipeline, `batch` at a time."""
+    """transformers' text-generation pipeline, with batches of `batch` messages."""
 
     def __init__(self, folder: Path, workload: Workload, dtype: str, device: str, batch: int):
         import torch
@@ -89,9 +90,10 @@ class PipelineMeter(_Texts):
 
 
 class ServerMeter(_Texts):
-    """llama.cpp's own server with `slots` parallel slots; else llama_cpp.server, which answers one request at a time.
+    """llama.cpp's own server with `slots` parallel slots if it is on the PATH, else llama_cpp.server.
 
-    `pid`: of the server's process, which ends with this one.
+    llama_cpp.server answers one request at a time. `pid`: the server's process, which ends with this one. Raises IntentError if
+    the server does not start.
     """
 
     def __init__(self, path: Path, workload: Workload, threads: int, slots: int):
@@ -105,9 +107,9 @@ class ServerMeter(_Texts):
         else:
             command = [sys.executable, "-m", "llama_cpp.server", "--model", str(path), "--n_ctx", str(context)]
             command += ["--n_threads", str(threads), "--n_threads_batch", str(threads), "--cache", "false"]
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115
         command += ["--host", "127.0.0.1", "--port", str(port)]
-        self.process = subprocess.Popen(command, stdout=self.said, stderr=self.said, preexec_fn=_end_with_parent)
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, preexec_fn=_end_with_parent)
         self.pid, self.pool = self.process.pid, ThreadPoolExecutor(slots)
         self._wait()
 
@@ -117,34 +119,35 @@ class ServerMeter(_Texts):
             self.latencies.append(seconds)
 
     def close(self) -> None:
+        """Stop the server."""
         self.pool.shutdown()
         self.process.kill()
         self.process.wait()
 
     def _ask(self, text: str) -> tuple[int, float]:
-        asked = {"prompt": text, "max_tokens": OUTPUT_TOKENS, "temperature": 0.0, "cache_prompt": True}
+        body = {"prompt": text, "max_tokens": OUTPUT_TOKENS, "temperature": 0.0, "cache_prompt": True}
         start = time.perf_counter()
-        request = Request(f"{self.url}/v1/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"})
+        request = Request(f"{self.url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
         with urlopen(request, timeout=START_SECONDS) as reply:
             usage = json.load(reply)["usage"]
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
         return usage["total_tokens"] - cached, time.perf_counter() - start
 
     def _wait(self) -> None:
-        """Raises IntentError where the server does not start."""
+        """Wait until the server answers. Raises IntentError if it ends or does not answer within START_SECONDS."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(URLError, OSError), urlopen(f"{self.url}/v1/models", timeout=5):
                 return
             time.sleep(0.2)
-        self.said.seek(0)
-        words = self.said.read().decode(errors="replace").strip().splitlines()[-3:]
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").strip().splitlines()[-3:]
         self.close()
-        raise IntentError(f"the server has not started: {'; '.join(words)}")
+        raise IntentError(f"the server has not started; its last lines: {'; '.join(lines)}")
 
 
 class VllmMeter(_Texts):
-    """vLLM offline: every message at once, structured outputs, the shared prefix cached."""
+    """vLLM offline, with all messages of a step at once, structured outputs, and prefix caching."""
 
     def __init__(self, folder: Path, workload: Workload, dtype: str):
         from vllm import LLM, SamplingParams
@@ -158,12 +161,12 @@ class VllmMeter(_Texts):
         )
 
     def generate(self, texts: Sequence[str]) -> int:
-        found = self.llm.generate(list(texts), self.params, use_tqdm=False)
-        return sum(len(r.prompt_token_ids) - (r.num_cached_tokens or 0) + len(r.outputs[0].token_ids) for r in found)
+        replies = self.llm.generate(list(texts), self.params, use_tqdm=False)
+        return sum(len(r.prompt_token_ids) - (r.num_cached_tokens or 0) + len(r.outputs[0].token_ids) for r in replies)
 
 
 class RayDataMeter(_Texts):
-    """Ray Data's batch inference over vLLM, on the cluster that is up, with structured outputs."""
+    """Ray Data's batch inference with vLLM on the running cluster, with structured outputs."""
 
     def __init__(self, folder: Path, workload: Workload, dtype: str, batch: int):
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
@@ -194,7 +197,7 @@ class RayDataMeter(_Texts):
 
 
 class EncoderMeter(_Texts):
-    """A sentence encoder with a head a slot, untrained: what a classifier of this kind takes, not how right it is."""
+    """A sentence encoder with one random linear head per slot. It measures the speed of such a classifier, not its accuracy."""
 
     def __init__(self, workload: Workload):
         super().__init__(workload, None)
@@ -235,7 +238,7 @@ def _free_port() -> int:
 
 
 def _end_with_parent() -> None:
-    """In a child on Linux: end when the process that started it is killed."""
+    """Make a child process on Linux end when its parent does, even if the parent is killed."""
     import ctypes
 
     with suppress(AttributeError, OSError):

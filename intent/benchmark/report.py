@@ -1,4 +1,4 @@
-"""A benchmark's results as an aligned text table, as Markdown and as JSON, with the machine that they hold for."""
+"""Render a benchmark's results as aligned text, Markdown and JSON, with the machine that they were measured on."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,20 +12,23 @@ COLUMNS = (
 )
 NONE = "-"
 NOTES = (
-    "each row ran in an actor process of its own; peak RSS is that process' VmHWM, with Ray's worker and the mapped weights, "
-    "of one actor where there are several; load includes SHA-256 and the prompt's prefix",
-    "our engines walk the gold answers' path: the logits of every decision are computed and read, then the gold one is taken",
-    "baselines generate 20 tokens (create_completion fewer where the model ends by itself); what is said of a row is the rate "
-    "of the messages that it measured",
-    "a server is llama-server where it is on the PATH, else llama_cpp.server, which answers one request at a time; peak RSS is "
-    "its own; vLLM and Ray Data say 20 tokens at most; an encoder says how fast such a classifier is, not how right",
-    "latency: from the start of the forward pass that a message enters with to its answer; of a limit: of one pass",
+    "each row ran in its own actor process; peak RSS is that process's VmHWM, including Ray's worker and the mapped weights; "
+    "with several actors, it is the largest of them; load includes the check of the SHA-256 and the prompt's prefix",
+    "our engines walk to the gold answers: they compute and read the logits of every decision, then take the gold choice",
+    "baselines generate 20 tokens (create_completion fewer if the model ends by itself); a row's rate is that of the messages "
+    "that it measured",
+    "a server is llama-server if it is on the PATH, else llama_cpp.server, which answers one request at a time; peak RSS is "
+    "the server's; vLLM and Ray Data generate at most 20 tokens; an encoder row measures speed, not accuracy",
+    "latency: from the start of a message's first forward pass to its answer; of a limit: of one pass",
     "limit: the best tokens/s of a plain forward pass of the weights / tokens to be computed per message in the format compact",
 )
 
 
 def levers(results: Sequence[Result]) -> Iterator[tuple[str, float]]:
-    """What each change alone did to the messages/s of the first GGUF engine row."""
+    """Yield (change, factor) for each row that differs in one setting from the first GGUF engine row.
+
+    The factor is the row's messages/s relative to those of the first row.
+    """
     rows = [r for r in results if r.row.kind is RowKind.engine and r.row.variant.startswith("gguf") and r.messages_per_second]
     for r in rows[1:]:
         if change := _only_change(rows[0].row, r.row):
@@ -43,10 +46,12 @@ def _levers_of(row: Row) -> tuple[str, ...]:
 
 
 def render_text(head: Mapping[str, object], results: Sequence[Result]) -> str:
+    """Return the results as aligned text. `head`: facts about the benchmark by name, such as the machine."""
     return "\n".join([*_heading(head), "", align([["", *COLUMNS], *_lines(results)]), "", *_closing(results)])
 
 
 def render_markdown(head: Mapping[str, object], results: Sequence[Result]) -> str:
+    """Return the results as a Markdown document. `head`: as of `render_text`."""
     lines = [["row", *COLUMNS], ["---"] * (len(COLUMNS) + 1), *_lines(results)]
     table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
     listed = "\n".join(f"- {line}" for line in _heading(head))
@@ -54,12 +59,16 @@ def render_markdown(head: Mapping[str, object], results: Sequence[Result]) -> st
 
 
 def render_json(head: Mapping[str, object], results: Sequence[Result]) -> str:
+    """Return the results as JSON. `head`: as of `render_text`."""
     gains = [{"change": change, "times": times} for change, times in levers(results)]
     return json.dumps({**head, "rows": [r.as_dict() for r in results], "levers": gains}, indent=1, ensure_ascii=False)
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right; a line of two cells is said in words and not aligned."""
+    """Return lines of cells as text, the first column aligned left, the others right.
+
+    The second cell of a line with two cells is a sentence and not aligned.
+    """
     full = [line for line in lines if len(line) > 2]
     widths = [
         max(len(line[0]) for line in lines),
@@ -72,12 +81,12 @@ def align(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _heading(head: Mapping[str, object]) -> list[str]:
-    return [f"{name}: {_said(value)}" for name, value in head.items()]
+    return [f"{name}: {_text(value)}" for name, value in head.items()]
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_said(part)}" for key, part in value.items())
+        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

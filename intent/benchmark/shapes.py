@@ -1,6 +1,6 @@
 """Make models of a published shape with random weights, to measure speed and memory without the real weights.
 
-A random model's answers mean nothing. A benchmark that needs real ones supplies them (see `meters.GoldWalk`).
+A random model's answers mean nothing. A benchmark forces the gold answers instead (see `meters.GoldWalk`).
 """
 
 import json
@@ -40,8 +40,10 @@ LLAMA3_SPLIT = (
 
 
 def write_shape(shape: str, tokenizer: Path, target: Path, seed: int = 0) -> None:
-    """Write a float16 checkpoint of `shape` with random weights and the tokenizer of the folder or vocabulary GGUF
-    `tokenizer`.
+    """Write a float16 checkpoint with random weights to the folder `target`.
+
+    `shape`: a key of SHAPES. `tokenizer`: a folder with a tokenizer.json, or a GGUF with a Llama 3 vocabulary. Raises
+    ConfigError for a GGUF without such a vocabulary.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -72,7 +74,7 @@ def llama3_tokenizer(vocabulary: Path) -> dict:
             fields[f"tokenizer.ggml.{name}"].contents() for name in ("pre", "tokens", "token_type", "merges")
         )
     except (KeyError, ValueError, OSError) as error:
-        raise ConfigError("vocabulary", str(vocabulary), f"is no GGUF with a BPE vocabulary ({error})") from error
+        raise ConfigError("vocabulary", str(vocabulary), f"is not a GGUF with a BPE vocabulary ({error})") from error
     if pre != "llama-bpe":
         raise ConfigError("vocabulary", str(vocabulary), f"its pre-tokenizer is {pre!r}; give one of Llama 3 (llama-bpe)")
     pairs = [tuple(merge.split(" ")) for merge in merges]

@@ -1,4 +1,4 @@
-"""Make up a run: logs of any size, and an engine that costs nothing."""
+"""Make query logs of any size, and a stub engine that answers almost without computation."""
 
 import time
 from collections.abc import Sequence
@@ -42,28 +42,29 @@ class StubClassifier:
 
 
 def stub_engines(actors: int, seconds: float = 0.0) -> list[EngineSpec]:
+    """Return an engine of `actors` stub actors. `seconds`: per message."""
     return [EngineSpec("stub", "stub", partial(StubClassifier, "stub", seconds), actors=actors, cpus=1)]
 
 
 def write_log(folder: Path, rows: int, distinct: int, exponent: float | None = 1.1, seed: int = 7) -> int:
     """Write a query log of `rows` messages with the columns id and message.
 
-    Draws from `distinct` messages by Zipf's law; without an exponent, takes one after the other. Returns the number of distinct
-    messages in the log.
+    The rows are drawn from `distinct` messages by Zipf's law with `exponent`. Without an exponent, the messages take turns.
+    Returns the number of distinct messages in the log.
     """
     generator = np.random.default_rng(seed)
     edges = np.cumsum(np.arange(1, distinct + 1) ** -(exponent or 0.0))
     words = generator.integers(0, len(WORDS), (distinct, 5))
     messages = pa.array([" ".join(WORDS[row]) + f" {i}" for i, row in enumerate(words)])
-    found = np.zeros(distinct, bool)
+    is_drawn = np.zeros(distinct, bool)
     folder.mkdir(parents=True)
     for number, start in enumerate(range(0, rows, ROWS_PER_FILE)):
         ids = np.arange(start, min(start + ROWS_PER_FILE, rows))
         drawn = np.searchsorted(edges, edges[-1] * generator.random(len(ids)), "right") if exponent else ids % distinct
-        found[drawn] = True
+        is_drawn[drawn] = True
         table = pa.table({"id": ids, "message": messages.take(pa.array(drawn))})
         pq.write_table(table, folder / f"log-{number:06d}.parquet", row_group_size=ROWS_PER_GROUP)
-    return int(found.sum())
+    return int(is_drawn.sum())
 
 
 def write_messages(folder: Path, messages: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ def write_messages(folder: Path, messages: Sequence[str]) -> None:
 
 
 def write_objects(folder: Path, objects: int) -> None:
-    """Write that many Parquet objects of two rows each."""
+    """Write `objects` Parquet files of two rows each."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"id": ["1", "2"], "message": ["milk", "two eggs"]}), sink)
     data = sink.getvalue().to_pybytes()

@@ -63,9 +63,16 @@ class Target(NamedTuple):
 class Automaton:
     """The states and edges, stored in compressed sparse rows. Each edge has a token, a feed and a next state.
 
-    `head`: tokens that are forced before the first decision. `start`: the first state. An edge's feed is its token and the
-    forced tokens after it. `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the
-    first. `again`: the state after an item of a list, in which the next item begins or the list ends; None without lists.
+    <<<<<<< HEAD
+        `head`: tokens that are forced before the first decision. `start`: the first state. An edge's feed is its token and the
+        forced tokens after it. `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the
+        first. `again`: the state after an item of a list, in which the next item begins or the list ends; None without lists.
+    =======
+        `head`: tokens that are forced before the first decision. An edge's feed is its token and the forced tokens after it.
+        `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the first. `again`: the state
+        after an item of a list, in which the next item begins or the list ends; None without lists. `nothing`: the edge of the
+        first state that answers nothing, or UNDECIDED.
+    >>>>>>> main
     """
 
     def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", output_format: str):
@@ -87,6 +94,7 @@ class Automaton:
         item = sum(self._longest(i) for i in self.order)
         self.beyond = (schema.repeat - 1) * item + len(self._close)
         self.longest = len(self.head) + item + self.beyond
+        self.nothing = self._nothing()
 
     def _add_slots(self, order: Sequence[int], after: tuple[tuple, int]) -> tuple[tuple, int]:
         """Add the states of several slots, last slot first. Returns what `_add_slot` does for the first one."""
@@ -117,6 +125,17 @@ class Automaton:
     def _begun(self, slot: int) -> list["_Sequences"]:
         """Return the tokens of the slot's options where they begin another item of a list."""
         return [self._sequences_at[self.again]] if self.again is not None and self._slot[self.again] == slot else []
+
+    def _nothing(self) -> int:
+        """Return the edge of the first state that answers nothing at once, or UNDECIDED if there is none."""
+        if self.start == END:
+            return UNDECIDED
+        slot, (first, stop) = self._slot[self.start], self._edges[self.start]
+        for choice, value in enumerate(self._value[first:stop]):
+            option = self.options[slot][value] if value != UNDECIDED else None
+            if isinstance(option, Ended) or (option is not None and option in self.schema.slots[slot].ends):
+                return choice
+        return UNDECIDED
 
     def allowed(self, state: int) -> np.ndarray:
         """Return the token ids of a state's edges, int32."""

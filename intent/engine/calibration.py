@@ -1,17 +1,40 @@
-"""Calibrate a model's confidence: one temperature per slot (Guo et al., ICML 2017), stored beside its weights.
+"""Calibrate a model: one temperature per slot (Guo et al., ICML 2017), and how readily it answers nothing.
 
+<<<<<<< HEAD
 A temperature never changes the best choice, so it changes confidences but no answer. Knows logits of choices; nothing of models
 or messages.
+=======
+Temperatures change no answer, since the best choice stays the best. The second corrects a prior (Saerens et al., Neural
+Computation 2002): a model that meets words unlike those of its training answers nothing too often. It is added to the logit of
+answering nothing, so it can change answers. Both are stored beside the weights. Knows logits of choices; nothing of models or
+messages.
+>>>>>>> main
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 FILE = "calibration.json"
 GRID = np.geomspace(0.25, 8.0, 81)
+OFFSETS = np.linspace(-4.0, 4.0, 81)
+
+
+class Decision(NamedTuple):
+    """A decision's logits minus that of the right choice, and which choice answers nothing (-1: none)."""
+
+    margins: np.ndarray
+    nothing: int = -1
+
+
+class Calibration(NamedTuple):
+    """A model's temperature by slot, and what is added to the logit of answering nothing."""
+
+    temperatures: list[float]
+    nothing: float = 0.0
 
 
 def fit(margins: Sequence[np.ndarray]) -> float:
@@ -24,6 +47,30 @@ def fit(margins: Sequence[np.ndarray]) -> float:
     padded = _padded(margins)
     losses = [_loss(padded, temperature) for temperature in GRID]
     return float(round(GRID[int(np.argmin(losses))], 4))
+
+
+def fit_nothing(decisions: Sequence[Decision]) -> float:
+    """Fit what to add to the logit of answering nothing, on one slot's decisions. Returns 0.0 if none of them can."""
+    if not any(decision.nothing >= 0 for decision in decisions):
+        return 0.0
+    losses = {}
+    for offset in OFFSETS:
+        padded = _padded(shifted(decisions, offset))
+        losses[offset] = min(_loss(padded, temperature) for temperature in GRID)
+    return float(round(min(losses, key=losses.__getitem__), 4))
+
+
+def shifted(decisions: Sequence[Decision], offset: float) -> list[np.ndarray]:
+    """Return the margins with `offset` added to the logits of answering nothing."""
+    made = []
+    for margins, nothing in decisions:
+        if nothing >= 0:
+            logits = margins.copy()
+            logits[nothing] += offset
+            # The right choice is the one with a margin of 0. If that is nothing itself, all others fall behind it.
+            margins = logits - (offset if margins[nothing] == 0 else 0.0)
+        made.append(margins)
+    return made
 
 
 def loss(margins: Sequence[np.ndarray], temperature: float) -> float:
@@ -42,13 +89,19 @@ def _loss(padded: np.ndarray, temperature: float) -> float:
     return float(np.logaddexp.reduce(padded / temperature, axis=1).mean())
 
 
+<<<<<<< HEAD
 def write(folder: Path, temperatures: Mapping[str, float]) -> None:
     """Write the temperature of each slot into a checkpoint's folder."""
     (folder / FILE).write_text(json.dumps({"temperatures": dict(temperatures)}, indent=1))
+=======
+def write(folder: Path, temperatures: Mapping[str, float], nothing: float = 0.0) -> None:
+    (folder / FILE).write_text(json.dumps({"temperatures": dict(temperatures), "nothing": nothing}, indent=1))
+>>>>>>> main
 
 
-def read(folder: Path, slots: Sequence[str]) -> list[float]:
-    """Read the temperature of each of `slots`; 1.0 where the checkpoint has none."""
+def read(folder: Path, slots: Sequence[str]) -> Calibration:
+    """Read the calibration of a checkpoint. A slot without a temperature has 1.0."""
     path = folder / FILE
-    known = json.loads(path.read_text())["temperatures"] if path.exists() else {}
-    return [known.get(name, 1.0) for name in slots]
+    known = json.loads(path.read_text()) if path.exists() else {}
+    temperatures = known.get("temperatures", {})
+    return Calibration([temperatures.get(name, 1.0) for name in slots], known.get("nothing", 0.0))

@@ -20,7 +20,12 @@ Take = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass
 class Walk:
+<<<<<<< HEAD
     """The states of `n` messages in an automaton. `temperatures`: the divisor of each slot's logits; () means 1.
+=======
+    """`n` messages on their way through an automaton. `temperatures`: by slot, the divisor of its logits; () means 1.
+    `nothing`: what is added to the logit of answering nothing.
+>>>>>>> main
 
     values, confidences: [n, slots], the index of each slot's option and the probability of its decisions. A list has one group
     of slots for each item. The decision that ends the list is in the group after its last item.
@@ -29,6 +34,7 @@ class Walk:
     automaton: Automaton
     n: int
     temperatures: Sequence[float] = ()
+    nothing: float = 0.0
     states: np.ndarray = field(init=False)
     values: np.ndarray = field(init=False)
     confidences: np.ndarray = field(init=False)
@@ -57,7 +63,7 @@ class Walk:
         for state in np.unique(states):
             among = np.flatnonzero(states == state)
             slot = self.automaton.slot(state)
-            logits = take(among, self.automaton.allowed(state))
+            logits = self._shifted(state, rows[among], take(among, self.automaton.allowed(state)))
             choices, chances = decide(logits / self.temperatures[slot] if self.temperatures else logits)
             for at, choice, chance in zip(among.tolist(), choices.tolist(), chances.tolist(), strict=True):
                 row = rows[at]
@@ -72,6 +78,15 @@ class Walk:
                 if following != END:
                     feeds[at] = feed
         return feeds
+
+    def _shifted(self, state: int, rows: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Return the logits with `nothing` added where a message's first decision may answer nothing."""
+        if not self.nothing or state != self.automaton.start or self.automaton.nothing == UNDECIDED:
+            return logits
+        first = np.asarray([self._column[row] == 0 for row in rows])
+        logits = logits.copy()
+        logits[first, self.automaton.nothing] += self.nothing
+        return logits
 
     def _next_item(self, row: int) -> int:
         """Return the state after a complete item of a list."""

@@ -82,9 +82,9 @@ def _load(
     max_seq_len = options.max_message_tokens + answer_tokens(automata)
     beyond = max(automaton.beyond for automaton in automata)
     forward = _forward(spec, folder, prompt.prefix_ids(tokenizer), max_seq_len, beyond, options)
-    temperatures = calibration.read(folder, prompt.schema.names)
+    fitted = calibration.read(folder, prompt.schema.names)
     limits = (options.max_message_tokens, options.abstain_below)
-    walk = lambda automaton, numbers: Walk(automaton, len(numbers), temperatures)  # noqa: E731
+    walk = lambda automaton, numbers: Walk(automaton, len(numbers), *fitted)  # noqa: E731
     return BatchClassifier(spec.name, forward, tokenizer, prompt, automata[0], *limits, walk=walk)
 
 

@@ -1,1 +1,4 @@
-"""Measure how good a variant is: metrics, gold set, report. Knows classifiers by their interface only."""
+"""Measure how good and how fast a variant is: metrics, gold set, report.
+
+This package knows classifiers only by their interface.
+"""

@@ -1,8 +1,10 @@
-"""Name what can be evaluated."""
+"""Configure the evaluation."""
 
 from enum import Enum
 
 
 class GoldHalf(Enum):
+    """A half of the gold set, see `gold/README.md`."""
+
     guide = "guide"
     measure = "measure"

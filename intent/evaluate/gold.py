@@ -1,5 +1,6 @@
-"""Read the gold set: messages written by hand, in two halves. `gold/README.md` has their rule: the measure half
-only measures.
+"""Read the gold set: messages written and labeled by hand, in two halves.
+
+The half "measure" must not influence any decision about the generator or a model. `gold/README.md` has the full rule.
 """
 
 import json
@@ -34,7 +35,10 @@ def load(half: str, lists: bool = False) -> tuple[list[Example], dict[str, tuple
 
 
 def publish(half: str, workspace: str, options: StorageOptions, lists: bool = False) -> Artifact:
-    """Publish the half as a data set in `workspace` to measure on. Its messages are the split `test`, its only one."""
+    """Publish a half as a data set in `workspace`. Its messages are the split `test`; it has no other split.
+
+    Raises ConfigError for any other half.
+    """
     examples, catalogs = load(half, lists)
 
     def build(folder: Path) -> dict:
@@ -62,7 +66,7 @@ def _rows(name: str) -> list[dict]:
 
 
 def _example(row: dict, lists: bool) -> Example:
-    """Return a row's example. `lists`: use its list if it has one beside its label, else a list of its one intent."""
+    """Return a row's example. `lists`: label it with the row's list, or with a list of its one intent if it has no list."""
     one, several = row.pop("intent", None), row.pop(INTENTS, None)
     if lists:
         several = several if several is not None else [] if one["action"] == NONE else [one]

@@ -1,4 +1,4 @@
-"""Describe a machine as far as it determines how fast a model runs."""
+"""Describe the parts of a machine that determine how fast a model runs."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from intent import hardware
 
-# The instruction sets by which llama.cpp and PyTorch choose their kernels.
+# llama.cpp and PyTorch choose their kernels by these instruction sets.
 FLAGS = ("avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimd", "i8mm")
 
 
@@ -24,6 +24,7 @@ def machine() -> dict:
 
 
 def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Return the CPU's flags among FLAGS."""
     found: set[str] = set()
     for line in cpuinfo.read_text().splitlines():
         name, _, value = line.partition(":")

@@ -1,6 +1,6 @@
-"""Measure one variant on one kind of hardware, as an artifact: its predictions and its figures, made once.
+"""Measure one variant on one kind of hardware. The artifact has its predictions and its figures, and is made once.
 
-Knows loaders and artifacts, never a cluster. A worker runs `measure` alone.
+A worker runs `measure` and nothing else. This module knows loaders and artifacts. It knows no cluster.
 """
 
 import io
@@ -29,18 +29,18 @@ from intent.hardware import GPU, Hardware
 from intent.progress import Report, unreported
 from intent.storage import StorageOptions
 
-# Raise it when the same settings are measured in another way.
+# Raise it if the way to measure changes, so that old measurements are not reused.
 VERSION = 1
-LIMIT = 2 * 3600.0
+LIMIT = 2 * 3600.0  # seconds
 PREDICTIONS, VALIDATION, SPEED = "predictions.parquet", "validation.parquet", "speed.json"
 SPLIT = "test"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What to measure: a variant on a data set's held-out messages, `batch` of them together, on some hardware.
+    """A variant to measure on a data set's held-out messages and some hardware.
 
-    `batch` None: as many as the engine finds memory for.
+    `batch`: messages that are classified together; None: as many as the engine finds memory for.
     """
 
     loader: ClassifierLoader
@@ -50,11 +50,12 @@ class Trial:
 
     @property
     def validates(self) -> bool:
-        """Whether validation messages are labelled too, to set the threshold for messages out of scope."""
+        """Return whether validation messages are labeled too, to set the threshold for messages out of scope."""
         return has_outside(self.loader.prompt.schema)
 
     @property
     def record(self) -> ArtifactRecord:
+        """Return the record of the measurement. It has everything that affects the result."""
         loader = self.loader
         settings: dict[str, Any] = {
             "variant": loader.name,
@@ -70,7 +71,10 @@ class Trial:
 
 
 def measure(trial: Trial, workspace: str, options: StorageOptions, report: Report = unreported) -> Artifact:
-    """Return the measurement, made in this process if it does not exist."""
+    """Return the measurement, and make it in this process if it does not exist.
+
+    Raises IntentError if it takes longer than LIMIT.
+    """
 
     def build(folder: Path) -> dict:
         files = Files(trial.data, options)
@@ -80,8 +84,8 @@ def measure(trial: Trial, workspace: str, options: StorageOptions, report: Repor
             load = lambda names: trial.loader.with_catalog(names)()  # noqa: E731
             predictions, speed = measure_speed(load, examples, catalogs, on_gpu, report)
             if trial.validates:
-                found = _label(load, dataset.read_split(files, "validation"), report)
-                (folder / VALIDATION).write_bytes(dataset.parquet(to_table(found)))
+                validation = _label(load, dataset.read_split(files, "validation"), report)
+                (folder / VALIDATION).write_bytes(dataset.parquet(to_table(validation)))
         (folder / PREDICTIONS).write_bytes(dataset.parquet(to_table(predictions)))
         (folder / SPEED).write_text(json.dumps(asdict(speed), indent=1))
         return asdict(speed)
@@ -90,7 +94,7 @@ def measure(trial: Trial, workspace: str, options: StorageOptions, report: Repor
 
 
 def _label(load: Load, examples: Sequence[Example], report: Report) -> list[Prediction]:
-    """Return a prediction of each example of a schema without a catalog."""
+    """Return a prediction for each example of a schema without a catalog."""
     report(0, 0, "", "labels validation messages")
     classifier = load(())
     try:
@@ -101,10 +105,15 @@ def _label(load: Load, examples: Sequence[Example], report: Report) -> list[Pred
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise IntentError if a block on a process's main thread takes longer, because others wait for its CPUs."""
+    """Raise IntentError if a block takes longer, because other measurements wait for its CPUs.
+
+    It works only on the main thread, since it uses SIGALRM.
+    """
 
     def end(*_) -> None:
-        raise IntentError(f"not measured in {seconds / 3600:g} hours; measure fewer messages (data.test), or on other hardware")
+        raise IntentError(
+            f"not measured in {seconds / 3600:g} hours; measure fewer messages (data.test) or use faster hardware"
+        )
 
     before = signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -116,12 +125,13 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def read(measurement: Artifact, options: StorageOptions) -> tuple[list[Prediction], Speed]:
+    """Return a measurement's predictions, in the order of the test split, and its speed."""
     files = Files(measurement, options)
     return _read(files, PREDICTIONS), Speed(**json.loads(files.read(SPEED)))
 
 
 def read_validation(measurement: Artifact, options: StorageOptions) -> list[Prediction] | None:
-    """Return the predictions of the validation messages; None if a measurement has none."""
+    """Return a measurement's predictions for the validation messages, or None if it has none."""
     return _read(Files(measurement, options), VALIDATION) if VALIDATION in measurement.record.files else None
 
 
@@ -130,12 +140,14 @@ def _read(files: Files, key: str) -> list[Prediction]:
 
 
 def to_table(predictions: Sequence[Prediction]) -> pa.Table:
+    """Return predictions as a table with one row each. `intent` is JSON text."""
     rows = [asdict(p) | {"intent": json.dumps(p.intent, ensure_ascii=False), "status": str(p.status)} for p in predictions]
     kinds = {"intent": pa.string(), "confidence": pa.float64(), "slots": pa.list_(pa.float64()), "status": pa.string()}
     return pa.Table.from_pylist(rows, schema=pa.schema(kinds | {"reason": pa.string(), "variant": pa.string()}))
 
 
 def from_table(table: pa.Table) -> list[Prediction]:
+    """Return the predictions of a table made by `to_table`."""
     return [
         Prediction(**row | {"intent": json.loads(row["intent"]), "slots": tuple(row["slots"]), "status": Status(row["status"])})
         for row in table.to_pylist()

@@ -1,4 +1,4 @@
-"""Score how right a variant is: exact match, per slot, language and phenomenon, calibration, confusion, and agreement."""
+"""Score a variant's answers: exact match; shares right by slot, language and phenomenon; calibration, confusion, agreement."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,16 +19,21 @@ DRAWS, LEVEL = 2000, 95
 class Score:
     """Shares in [0, 1] over `messages`.
 
-        slots        share right by slot; an unanswered message is right in none
-        none         how right the answer "none" is, over all and by phenomenon (`_none`); empty if it is never meant or said
-        ece          expected calibration error of the answers, equal-width bins
+        exact        every slot is right
+        slots        the slot is right, by slot; a message without an answer counts as wrong in every slot
+        languages    exact, by language
+        phenomena    exact, by phenomenon
+        none         precision and recall of the answer "none", over all and by phenomenon (see `_none`)
+        ece          expected calibration error of the answers, with equal-width bins
         kept_at_99   the largest share of answers, most confident first, of which 99 % are right
         intervals    95 % bootstrap intervals of "exact", "slots.NAME", "languages.NAME", "phenomena.NAME", "none.NAME"
-        sizes        the messages of each of these
+        sizes        the number of messages of each of these but "exact"
+        reliability  see `reliability`
 
-    For lists, "exact" is the whole list in any order, and `slots` is about items that are matched with a meant item. `items`:
-    precision, recall and F1 of whole items, and the calibration error of their confidence. `lengths`: share right by the number
-    of meant items. "items.f1" and "lengths.NAME" have intervals too. Both are empty if a message means one intent.
+    For a schema of lists, "exact" is the whole list in any order, and `slots` counts only items that match a meant item.
+    `items`: precision, recall and F1 of whole items, and the expected calibration error of their confidence. `lengths`: exact,
+    by the number of meant items. "items.f1" and "lengths.NAME" have intervals too. For other schemas, `items` and `lengths` are
+    empty.
     """
 
     messages: int
@@ -49,6 +54,7 @@ class Score:
 
 
 def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Score:
+    """Return the score of the predictions, one for each example, in order."""
     pairs = list(zip(examples, predictions, strict=True))
     right = np.array([is_right(example.intent, prediction) for example, prediction in pairs])
     answered = np.array([prediction.status is Status.OK for _, prediction in pairs])
@@ -87,18 +93,20 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
 
 
 def _none(examples: Sequence[Example], said: np.ndarray, meant: np.ndarray) -> dict[str, list[bool]]:
-    """Return, for each message that a name counts, whether it holds. Names that count no message are left out.
+    """Return each metric of the answer "none" as one value per message that it counts. Metrics without messages are left out.
 
-    "precision": of the messages answered "none", those that mean it. "recall": of the messages that mean it, those answered so.
-    "recall: KIND": the same for messages with one phenomenon. "wrong: KIND": of the messages with one phenomenon that mean
-    something, those answered "none".
+    "precision": of the messages answered "none", which mean it. "recall": of the messages that mean it, which are answered so.
+    "recall: KIND": the recall for messages with one phenomenon. "wrong: KIND": of the messages with one phenomenon that mean
+    something, which are answered "none".
+
+    `said`, `meant`: bool [messages], whether the message is answered "none" and whether it means it.
     """
-    found: dict[str, list[bool]] = {"precision": meant[said].tolist(), "recall": said[meant].tolist()}
+    overall: dict[str, list[bool]] = {"precision": meant[said].tolist(), "recall": said[meant].tolist()}
     kinds: dict[str, list[bool]] = defaultdict(list)
     for example, is_said, is_meant in zip(examples, said.tolist(), meant.tolist(), strict=True):
-        for kind in example.phenomena if found["precision"] or found["recall"] else ():
+        for kind in example.phenomena if overall["precision"] or overall["recall"] else ():
             kinds[f"{'recall' if is_meant else 'wrong'}: {kind}"].append(is_said)
-    return {name: values for name, values in (found | dict(sorted(kinds.items()))).items() if values}
+    return {name: values for name, values in (overall | dict(sorted(kinds.items()))).items() if values}
 
 
 def bootstrap(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -119,9 +127,7 @@ def loss(examples: Sequence[Example], ours: Sequence[Prediction], theirs: Sequen
 
 
 def confusion(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, list]:
-    """Return by slot [meant, said, how often], most frequent first. None is a slot that the intent leaves empty, or a missing
-    item.
-    """
+    """Return [meant, said, count] by slot, most frequent first. None stands for an empty slot or a missing item."""
     answers = zip(examples, predictions, strict=True)
     pairs = [pair for example, p in answers for pair in aligned(schema, example.intent, p.intent)]
     counts = {name: Counter((meant.get(name), said.get(name)) for meant, said in pairs) for name in schema.names}
@@ -129,59 +135,65 @@ def confusion(schema: IntentSchema, examples: Sequence[Example], predictions: Se
 
 
 def is_right(intent: Intent, prediction: Prediction) -> bool:
+    """Return whether the prediction is an answer and equals the intent; lists in any order."""
     return prediction.status is Status.OK and same(intent, prediction.intent)
 
 
 def slot_is_right(intent: Mapping, prediction: Prediction, name: str) -> bool:
+    """Return whether the prediction is an answer and its slot `name` equals the intent's. Not for lists."""
     return prediction.status is Status.OK and intent[name] == _slot(prediction, name)
 
 
 def agreement(a: Sequence[Prediction], b: Sequence[Prediction]) -> float:
-    """Return the share of messages that two variants label alike."""
+    """Return the share of messages that two variants label the same, in [0, 1]."""
     return float(np.mean([same(x.intent, y.intent) and x.status == y.status for x, y in zip(a, b, strict=True)]))
 
 
 def agreement_by_slot(schema: IntentSchema, a: Sequence[Prediction], b: Sequence[Prediction]) -> dict[str, float]:
+    """Return the share of messages, or of items of lists, whose slot two variants label the same, by slot, in [0, 1]."""
     pairs = [pair for x, y in zip(a, b, strict=True) for pair in aligned(schema, x.intent, y.intent)]
     alike = {name: [x.get(name) == y.get(name) for x, y in pairs] for name in schema.names}
-    # Lists that are all empty agree.
+    # Without any item there is no disagreement.
     return {name: float(np.mean(values)) if values else 1.0 for name, values in alike.items()}
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the expected calibration error (Naeini et al., AAAI 2015) with equal-width bins."""
+    """Return the expected calibration error (Naeini et al., AAAI 2015) with BINS equal-width bins.
+
+    `confidence`: float [answers] in [0, 1]. `right`: bool [answers].
+    """
     return float(sum(abs(true - said) * share for said, true, share in reliability(confidence, right)))
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:
-    """Return (mean confidence, share right, share of all) of each non-empty equal-width bin of the confidence."""
+    """Return (mean confidence, share right, share of all answers) of each equal-width bin of confidence that is not empty."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     among = [bins == b for b in np.unique(bins)]
     return [(float(confidence[rows].mean()), float(right[rows].mean()), float(rows.mean())) for rows in among]
 
 
 def kept_share(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """Return the largest share of answers above one confidence of which `precision` are right."""
+    """Return the largest share of answers that a confidence threshold can keep so that a share `precision` of them is right."""
     order = np.argsort(-confidence, kind="stable")
-    found, shares = confidence[order], np.cumsum(right[order]) / np.arange(1, len(right) + 1)
-    # A threshold keeps all answers of one confidence, or none.
-    reached = np.flatnonzero((shares >= precision) & (np.append(found[1:], -1.0) < found))
+    descending, shares = confidence[order], np.cumsum(right[order]) / np.arange(1, len(right) + 1)
+    # A threshold cannot separate answers of equal confidence.
+    reached = np.flatnonzero((shares >= precision) & (np.append(descending[1:], -1.0) < descending))
     return float((reached[-1] + 1) / len(right)) if len(reached) else 0.0
 
 
 def _slots(schema: IntentSchema, pairs: Sequence[tuple[Example, Prediction]]) -> dict[str, list[bool]]:
-    """Return by slot whether it is right, for each message or for each item of a list that is matched with a meant item."""
+    """Return by slot whether it is right, for each message, or for each item of a list that matches a meant item."""
     if schema.repeat == 1:
         return {name: [slot_is_right(example.intent, p, name) for example, p in pairs] for name in schema.names}
-    found = [pair for example, p in pairs if p.status is Status.OK for pair in aligned(schema, example.intent, p.intent)]
-    matched = [(meant, said) for meant, said in found if meant and said]
+    items = [pair for example, p in pairs if p.status is Status.OK for pair in aligned(schema, example.intent, p.intent)]
+    matched = [(meant, said) for meant, said in items if meant and said]
     return {name: [meant[name] == said[name] for meant, said in matched] for name in schema.names} if matched else {}
 
 
 def aligned(schema: IntentSchema, meant: Intent | None, said: Intent | None) -> list[tuple[Item, Item]]:
-    """Pair items that have most slots in common, at least one. Items without a match are paired with an empty item, last.
+    """Return pairs of (meant item, said item), matched greedily by the number of equal slots, at least one.
 
-    An intent that is not a list is one pair.
+    An item without a match is paired with an empty item. An intent that is not a list gives one pair.
     """
     if schema.repeat == 1:
         return [(cast(Item, meant or {}), cast(Item, said or {}))]
@@ -205,18 +217,18 @@ def _whole_items(meant: Intent, prediction: Prediction) -> tuple[int, int, int]:
 
 
 def _sure_items(pairs: Sequence[tuple[Example, Prediction]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the confidence of each answered item that has one, and whether the item is meant."""
-    found = []
+    """Return the confidence of each answered item that has one, and whether the item is meant: two float arrays [items]."""
+    rows = []
     for example, prediction in pairs:
         meant = answer_key(example.intent) or ()
         for item, sure in zip(items_of(prediction.intent), prediction.slots, strict=False):
-            found += [(sure, (answer_key(item) or ("",))[0] in meant)] if prediction.status is Status.OK else []
-    confidence, right = np.array(found, np.float64).reshape(-1, 2).T
+            rows += [(sure, (answer_key(item) or ("",))[0] in meant)] if prediction.status is Status.OK else []
+    confidence, right = np.array(rows, np.float64).reshape(-1, 2).T
     return confidence, right
 
 
 def _ratios(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return precision, recall and F1 of (right, said, meant) [3, ...]; 1 where there is nothing to be right about."""
+    """Return precision, recall and F1 of the counts (right, said, meant) [3, ...]. A ratio without a denominator is 1."""
     right, said, meant = counts
     shares = [(right, said), (right, meant), (2 * right, said + meant)]
     precision, recall, f1 = (np.where(whole > 0, part / np.maximum(whole, 1), 1.0) for part, whole in shares)
@@ -224,7 +236,7 @@ def _ratios(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _bootstrap_f1(counts: np.ndarray) -> tuple[float, float]:
-    """Return the interval of the F1 of resampled messages, as `bootstrap`. `counts`: (right, said, meant) of each message."""
+    """Return the interval of the F1 of resampled messages, as `bootstrap`. `counts`: (right, said, meant) [messages, 3]."""
     distinct, times = np.unique(counts, axis=0, return_counts=True)
     draws = np.random.default_rng(0).multinomial(len(counts), times / len(counts), DRAWS)
     low, high = np.percentile(_ratios((draws @ distinct).T)[2], [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
@@ -232,7 +244,7 @@ def _bootstrap_f1(counts: np.ndarray) -> tuple[float, float]:
 
 
 def _is_nothing(schema: IntentSchema, intent: Intent | None) -> bool:
-    """Return whether an answer says that nothing is asked for: `none`, the schema's value for it, or the empty list."""
+    """Return whether an intent requests nothing: it is the schema's value for that, such as `none`, or the empty list."""
     if schema.repeat > 1:
         return intent is not None and intent[INTENTS] == []
     return (intent or {}).get(schema.names[0]) in schema.nothing
@@ -248,8 +260,8 @@ def _share(part: np.ndarray, whole: np.ndarray) -> float:
 
 
 def _by(pairs: Sequence, right: np.ndarray, keys: Callable[[Example], Iterable[str]]) -> dict[str, list[bool]]:
-    found: dict[str, list[bool]] = defaultdict(list)
+    groups: dict[str, list[bool]] = defaultdict(list)
     for (example, _), ok in zip(pairs, right, strict=True):
         for key in keys(example):
-            found[key].append(bool(ok))
-    return dict(sorted(found.items()))
+            groups[key].append(bool(ok))
+    return dict(sorted(groups.items()))

@@ -11,7 +11,7 @@ PAIRS = 20
 
 
 def mistakes_of(name: str, result: Mapping) -> Iterator[tuple[str, Table]]:
-    """Yield (summary, table) of a result's `worst`, of its confusion by slot and of its reliability."""
+    """Yield (summary, table) of a result's most confident mistakes, of its confusions by slot, and of its calibration."""
     worst = [[w["message"], _intent(w["meant"]), _intent(w["said"]), f"{w['confidence']:.3f}"] for w in result["worst"]]
     shown = Table(("message", "meant", "said", "confidence"), worst, prose=True)
     yield f"{name}: the {len(worst)} most confident mistakes", shown
@@ -19,19 +19,21 @@ def mistakes_of(name: str, result: Mapping) -> Iterator[tuple[str, Table]]:
         wrong = sum(n for meant, said, n in pairs if meant != said)
         yield f"{name}: {slot}, {wrong:,} confused", confusion_table(pairs)
     bins = [[f"{said:.2f}", true, f"{share:.1%}"] for said, true, share in result["score"]["reliability"]]
-    yield f"{name}: what its confidence is worth", Table(("confidence", "right", "of all"), bins)
+    yield f"{name}: calibration of its confidence", Table(("confidence", "right", "of all"), bins)
 
 
 def confusion_table(pairs: Sequence[Sequence]) -> Table:
-    """Return a table of [meant, said, how often]: a matrix if the slot has few values, else the most frequent confusions."""
+    """Return a table of [meant, said, count]: a matrix if the slot has at most MATRIX values, else the PAIRS most frequent
+    confusions.
+    """
     values = list(dict.fromkeys(value for meant, said, _ in pairs for value in (meant, said)))
     if len(values) > MATRIX:
         wrong = [[_value(meant), _value(said), f"{n:,}"] for meant, said, n in pairs if meant != said]
         return Table(("meant", "said", "times"), wrong[:PAIRS])
     counts = {(meant, said): n for meant, said, n in pairs}
-    of = {meant: sum(n for (m, _), n in counts.items() if m == meant) for meant in values}
+    totals = {meant: sum(n for (m, _), n in counts.items() if m == meant) for meant in values}
     rows = [
-        [f"{_value(meant)} ({of[meant]:,})", *(counts.get((meant, s), 0) / (of[meant] or 1) for s in values)]
+        [f"{_value(meant)} ({totals[meant]:,})", *(counts.get((meant, s), 0) / (totals[meant] or 1) for s in values)]
         for meant in values
     ]
     return Table(("meant, said as", *map(_value, values)), rows)

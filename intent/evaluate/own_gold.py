@@ -1,4 +1,4 @@
-"""Read the user's own gold set: a file of messages labelled by hand, about the user's catalog and schema."""
+"""Read the user's own gold set: a file of hand-labeled messages for the user's catalog and schema."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +10,13 @@ from intent.task.schema import INTENTS, Count, Entity, Intent, IntentSchema, Ite
 
 
 def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str], column: str, field: str) -> dict[str, Intent]:
-    """Return what each message of a file means. `column`: the messages; each slot has its own column; empty is null.
+    """Return the intent of each message in a file.
 
-    Lists are in one column `intents`, as JSON text or as a list. Raises ConfigError, naming the setting `field` and the row,
-    for an intent that the schema and the catalog do not allow.
+    `data`: the file's bytes. `source`: its name, for errors. `column`: the column of the messages. Each slot has a column of
+    its own, and an empty cell is null. A schema of lists has one column `intents` instead, with JSON text or a list.
+
+    Raises ConfigError, with the setting `field` and the row, for a missing or repeated message, an intent that the schema or
+    the catalog does not allow, or a file without rows.
     """
     meant: dict[str, Intent] = {}
     first = schema.names[0] if schema.repeat == 1 else INTENTS
@@ -29,12 +32,12 @@ def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str],
         except ValueError as error:
             raise ConfigError(field, source, f"{place}: {error}; correct or delete it") from None
     if not meant:
-        raise ConfigError(field, source, "has no rows; label a few dozen messages by hand, or leave it out")
+        raise ConfigError(field, source, f"has no rows; label a few dozen messages by hand, or leave {field} empty")
     return meant
 
 
 def _item(row: Mapping, schema: IntentSchema) -> Item:
-    """Return a row's values. Raises ValueError if a count is not a number."""
+    """Return the values of a row by slot. Raises ValueError if a count is not a number."""
     given: dict[str, Any] = {slot.name: None if row.get(slot.name) == "" else row.get(slot.name) for slot in schema.slots}
     for slot in schema.slots:
         if isinstance(slot, Entity | Count) and isinstance(given[slot.name], str):
@@ -43,7 +46,7 @@ def _item(row: Mapping, schema: IntentSchema) -> Item:
 
 
 def _list(cell: object, schema: IntentSchema) -> Intent:
-    """Return the items of a cell. A missing count is its default. Raises ValueError if it is not a list of items."""
+    """Return the list of a cell. A missing count gets its default. Raises ValueError if the cell is not a list of items."""
     items = [_item(item, schema) for item in schema.items_in(cell, INTENTS)]
     defaults = {slot.name: slot.default for slot in schema.slots if isinstance(slot, Count)}
     return {INTENTS: [item | {name: d for name, d in defaults.items() if item[name] is None} for item in items]}

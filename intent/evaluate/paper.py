@@ -1,4 +1,4 @@
-"""Compare what was measured here with "Performance Trade-offs of Optimizing Small Language Models for E-Commerce"."""
+"""Compare the measurements with the paper "Performance Trade-offs of Optimizing Small Language Models for E-Commerce"."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,18 +7,19 @@ from intent.evaluate.tables import Cell, Table
 from intent.hardware import GPU
 
 ABOUT = (
-    "The paper's figures are those of its two abstracts: arXiv 2510.21970 (https://arxiv.org/abs/2510.21970) and the journal's "
+    "The paper's figures are from its two abstracts: arXiv 2510.21970 (https://arxiv.org/abs/2510.21970) and the journal "
     "version, Big Data Cogn. Comput. 2026, 10(5), 155 (https://doi.org/10.3390/bdcc10050155). They hold for Llama 3.2 1B, an "
-    "NVIDIA T4 and its authors' CPU. Here: the best of the kind, on the hardware and with the model of this report."
+    "NVIDIA T4 and the authors' CPU. Here: the best variant of each kind, with this report's model and hardware."
 )
 COLUMNS = ("of arXiv 2510.21970", "there", "here", "measured with")
 Result = Mapping
-# The paper's baseline uses 16 bits. So does "reference" on a GPU.
+# The nearest to 16 bits first, as in the paper's baseline. "reference" has 16 bits on a GPU.
 BASES = ("reference-float16", "reference-bfloat16", "reference", "reference-float32")
 NOT_HERE = "not measured"
 
 
 def side_by_side(results: Mapping[str, Result]) -> Table:
+    """Return a table of the paper's figures and the best figures here. `results`: by row name, see `results_of`."""
     measured = {name: result for name, result in results.items() if "reason" not in result}
     by_engine = {
         engine: [(name, result) for name, result in measured.items() if result["engine"] == engine]
@@ -40,21 +41,23 @@ def side_by_side(results: Mapping[str, Result]) -> Table:
     return Table(COLUMNS, rows, prose=True)
 
 
-def _exact(what: str, there: str, found: Sequence[tuple[str, Result]]) -> list[Cell]:
-    if not found:
+def _exact(what: str, there: str, results: Sequence[tuple[str, Result]]) -> list[Cell]:
+    """Return a row with the best exact match and its 95 % interval."""
+    if not results:
         return [what, there, NOT_HERE, None]
-    name, best = max(found, key=lambda pair: pair[1]["score"]["exact"])
+    name, best = max(results, key=lambda pair: pair[1]["score"]["exact"])
     low, high = best["score"]["intervals"]["exact"]
     return [what, there, f"{best['score']['exact']:.1%} ({low:.1%} to {high:.1%})", name]
 
 
 def _pairs(measured: Mapping[str, Result], engine: str, kind: str) -> list[tuple[str, Result, Result]]:
-    """Return (name, result, the reference of its hardware class nearest to 16 bits) of the engine's results on that
-    hardware.
+    """Return (name, result, reference) for each result of an engine on a kind of hardware.
+
+    The reference is from the same model of hardware, and the nearest to 16 bits. A result without a reference is left out.
     """
-    own = [result for result in measured.values() if result["engine"] == "reference"]
-    own.sort(key=lambda result: BASES.index(result["variant"]), reverse=True)
-    bases = {result["hardware"]["model"]: result for result in own}
+    references = [result for result in measured.values() if result["engine"] == "reference"]
+    references.sort(key=lambda result: BASES.index(result["variant"]), reverse=True)
+    bases = {result["hardware"]["model"]: result for result in references}
     return [
         (name, result, bases[result["hardware"]["model"]])
         for name, result in measured.items()
@@ -63,10 +66,10 @@ def _pairs(measured: Mapping[str, Result], engine: str, kind: str) -> list[tuple
 
 
 def _ratio(what: str, there: str, pairs: Sequence[tuple], field: str, least: bool = False) -> list[Cell]:
-    """Return the best ratio of the pairs: the lowest or the highest of the field against its base."""
+    """Return a row with the best ratio of `field` to that of the reference: the highest, or the lowest if `least`."""
     known = [(result[field] / base[field], name, base) for name, result, base in pairs if result[field] and base[field]]
     if not known:
         return [what, there, NOT_HERE, None]
     times, name, base = (min if least else max)(known, key=lambda entry: entry[0])
-    said = f"{times - 1:+.0%} ({times:.2f}x)" if times < 2 else f"{times:.1f}x"
-    return [what, there, said, f"{name} against {base['variant']}, {base['hardware']['model']}"]
+    ratio = f"{times - 1:+.0%} ({times:.2f}x)" if times < 2 else f"{times:.1f}x"
+    return [what, there, ratio, f"{name} against {base['variant']}, {base['hardware']['model']}"]

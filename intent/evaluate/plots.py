@@ -1,4 +1,4 @@
-"""Place the points of a report's plots and their names. Knows points and names, not their meaning."""
+"""Compute the layout of a report's plots: points, axes, names and the Pareto front. Knows no variant and no metric."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from intent.html.charts import Frame, Scale
 
 FRAME = Frame(width=460, height=320, left=46, top=12, right=448, bottom=280)
 LETTER, LINE = 7.0, 13
-# More names than this, after those of the front, are left out.
+# The most points with a name. All points of the front have one, even if they are more.
 NAMES = 10
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point. `y` has an interval (low, high). `kind` is a class of the page's style."""
+    """A point in the units of the axes. `interval`: that of `y`, (low, high). `kind`: its CSS class."""
 
     name: str
     x: float
@@ -24,7 +24,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point's place in pixels, with the ends of its whisker, and its x as text."""
+    """A point's position in pixels. `low`, `high`: the ends of its whisker. `value`: the point's x as text."""
 
     point: Point
     x: float
@@ -36,8 +36,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot in pixels. `x_ticks`, `y_ticks`: (place, text). `front`: the marks of the Pareto front, from its cheap end; it
-    runs on to `edge`. `labels`: (name, x, y).
+    """A plot in pixels.
+
+    `x_ticks`, `y_ticks`: (position, text). `front`: the marks of the Pareto front, best x first. `edge`: the x to which the
+    front's line is extended. `labels`: (name, x, y).
     """
 
     frame: Frame
@@ -50,8 +52,9 @@ class Plot:
 
 
 def front(points: Sequence[Point], more: bool) -> list[Point]:
-    """Return the Pareto front, from its cheap end: points that no other equals or beats in both x and y. `more`: more x is
-    better.
+    """Return the Pareto front, best x first: the points that no other point equals or beats in both x and y.
+
+    `more`: a larger x is better.
     """
     best: list[Point] = []
     for point in sorted(points, key=lambda p: (-p.x if more else p.x, -p.y)):
@@ -61,7 +64,7 @@ def front(points: Sequence[Point], more: bool) -> list[Point]:
 
 
 def tradeoff(points: Sequence[Point], more: bool) -> Plot:
-    """Return y against x with the Pareto front. `more`: more x is better."""
+    """Return a plot of y against x with the Pareto front. `more`: a larger x is better."""
     low, high = min(p.interval[0] for p in points), max(p.interval[1] for p in points)
     low, high = max(0.0, low - 0.02), min(1.0, high + 0.02)
     across = Scale.around([p.x for p in points], FRAME.left, FRAME.right)
@@ -82,7 +85,7 @@ def tradeoff(points: Sequence[Point], more: bool) -> Plot:
 
 
 def _labels(wanted: Iterable[Mark], marks: Iterable[Mark]) -> Iterator[tuple[str, float, float]]:
-    """Put names beside their points, the first ones first. A name without free space stays in the point's title only."""
+    """Yield (name, x, y) of the names that fit beside their points. The other names are only in the points' titles."""
     taken = [(m.x - 5, m.y - 5, m.x + 5, m.y + 5) for m in marks]
     for mark in wanted:
         name, x, y = mark.point.name, mark.x, mark.y

@@ -1,7 +1,7 @@
-"""Render the result of a sweep as one HTML page, as Markdown and as Parquet.
+"""Render the results of a sweep as one HTML page, as Markdown and as Parquet.
 
-The page has no scripts and loads nothing. All data in it is text. Knows results (one plain mapping per row, see `results.py`)
-and where they came from, never how they were measured.
+The page has no scripts and loads nothing. All data in it is escaped. This module knows results (one plain mapping per row, see
+`results.py`) and their sources. It does not know how they were measured.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,35 +24,41 @@ COLUMNS = (
 )
 SUMMARY = ("variant", "exact", "agrees", "messages/s", "peak memory", "on disk", "ECE", "kept at 99 %", "$ per million")
 EXPLAINED = (
-    "Exact match: every slot right; 95 %: its bootstrap interval. Loses: exact match lost against the unquantized reference on "
-    "the same messages. Agrees: labelled as the reference labels. ECE: expected calibration error of the whole answer's "
-    "confidence. Kept at 99 %: the largest share of answers, most confident first, of which 99 % are right. p50 and p95: a "
-    "message alone. Peak memory: of the process, with the Python runtime and mapped weights."
+    "Exact match: the share with every slot right; 95 %: its bootstrap interval. Loses: exact match lost against the "
+    "unquantized reference on the same messages. Agrees: the share labeled as the reference labels it. ECE: expected "
+    "calibration error of the whole answer's confidence. Kept at 99 %: the largest share of answers, most confident first, of "
+    "which 99 % are right. p50 and p95: latency of a message alone. Peak memory: of the process, including the Python runtime "
+    "and mapped weights."
 )
 NONE_EXPLAINED = (
-    "Precision: of the messages answered none, the share that mean it. Recall: of those that mean none, the share answered so, "
-    "over all and by phenomenon. Wrong: of those with the phenomenon that mean something, the share answered none all the same."
+    "Precision: of the messages answered none, the share that mean it. Recall: of the messages that mean none, the share "
+    "answered none, over all and by phenomenon. Wrong: of the messages with the phenomenon that mean something, the share "
+    "answered none."
 )
 SCOPE_EXPLAINED = (
     "In scope: of the messages that mean one of the labels, the share answered right; macro F1: the mean F1 of these labels. "
-    "Out-of-scope recall: of the messages that mean none, the share answered so; precision: of those answered so, the share "
-    "that mean none. Below: answers less sure than this confidence count as none. It is the highest at which the share asked "
-    "for of the validation messages in scope is still answered right; engine.abstain_below= leaves such answers empty."
+    "Out-of-scope recall: of the messages that mean none, the share answered none; precision: of the messages answered none, "
+    "the share that mean none. Below: answers with a lower confidence count as none. It is the highest confidence at which the "
+    "requested share of the in-scope validation messages is still answered right; engine.abstain_below= leaves such answers "
+    "empty."
 )
 KINDS = {"base": "before fine-tuning", "reference": "unquantized", "gptq": "GPTQ", "gguf": "GGUF", HOSTED: "hosted model"}
 KINDS |= {
     "svm": "linear SVM, no language model",
     "embedding": "logistic regression on embeddings",
-    "cascade": "the SVM where it is sure, else a language model",
+    "cascade": "the SVM if it is confident, else a language model",
 }
-# The services of a quiet machine use at most this share of its CPUs.
+# A machine's own services use at most this share of its CPUs.
 ALONE = 0.05
 
 Results = Mapping[str, Mapping]
 
 
 def write_report(folder: Path, results: Results, selected: Results, sources: Sources) -> None:
-    """Write the report. `selected`: the choice, by model of processor, as plain `Selected`s."""
+    """Write REPORT, MARKDOWN, PARQUET and CONFUSION to `folder`.
+
+    `results`: by row name, see `results_of`. `selected`: by model of processor, each the fields of a `Selected`.
+    """
     (folder / REPORT).write_text(render_html(results, selected, sources), encoding="utf-8")
     (folder / MARKDOWN).write_text(render_markdown(results, selected, sources), encoding="utf-8")
     pq.write_table(numbers(results), folder / PARQUET, compression="zstd")
@@ -60,21 +66,22 @@ def write_report(folder: Path, results: Results, selected: Results, sources: Sou
 
 
 def crowded(results: Results) -> str:
-    """Return which rows were not measured alone, as text; "" if all were."""
-    found = [(name, r.get("others") or 0.0) for name, r in _measured(results).items()]
-    names = ", ".join(f"{name} ({share:.0%})" for name, share in found if share > ALONE)
-    return f"Slower than it can be, because others used the CPUs meanwhile (their share): {names}." if names else ""
+    """Return a sentence with the rows that other processes slowed down; "" if there are none."""
+    shares = [(name, r.get("others") or 0.0) for name, r in _measured(results).items()]
+    names = ", ".join(f"{name} ({share:.0%})" for name, share in shares if share > ALONE)
+    return f"Slower than they can be, because other processes used the CPUs too (their share): {names}." if names else ""
 
 
 def render_text(results: Results) -> str:
-    """Render the results for a terminal."""
-    wanted = [COLUMNS.index(name) for name in SUMMARY]
-    rows = [row if len(row) == 2 else [row[i] for i in wanted] for row in trade_off(results).rows]
+    """Return the most important figures as a table for a terminal."""
+    places = [COLUMNS.index(name) for name in SUMMARY]
+    rows = [row if len(row) == 2 else [row[i] for i in places] for row in trade_off(results).rows]
     labels = "\n" + _scope(measured).text() if (measured := _of_labels(results)) else ""
     return "\n".join(part for part in (Table(SUMMARY, rows).text(), labels, crowded(results)) if part)
 
 
 def render_markdown(results: Results, selected: Results, sources: Sources) -> str:
+    """Return the report's tables as Markdown. Arguments as of `write_report`."""
     title, parts = _title(results, sources), [escape_markdown(_how(results, sources))]
     for heading, note, table in _tables(results, selected, sources):
         parts.append(f"## {heading}\n\n{escape_markdown(note)}\n\n{table.markdown()}")
@@ -82,6 +89,7 @@ def render_markdown(results: Results, selected: Results, sources: Sources) -> st
 
 
 def render_html(results: Results, selected: Results, sources: Sources) -> str:
+    """Return the whole report as an HTML page. Arguments as of `write_report`."""
     measured = _measured(results)
     return render(
         "evaluate/report.html.j2",
@@ -104,7 +112,7 @@ def numbers(results: Results) -> pa.Table:
 
 
 def confusions(results: Results) -> pa.Table:
-    """Return how often each row says what, where what is meant, as text. null is a slot that is left empty."""
+    """Return how often each result says a value, by the meant one: row, slot, meant, said, times. null is an empty slot."""
     rows = [
         (name, slot, *(None if value is None else str(value) for value in pair), times)
         for name, result in _measured(results).items()
@@ -129,7 +137,7 @@ def _flat(values: Mapping, above: str = "") -> Iterator[tuple[str, object]]:
 
 
 def trade_off(results: Results) -> Table:
-    """Return every row's figures. A row that failed has its reason instead."""
+    """Return a table of every row's figures. A row that failed has its reason instead."""
     return Table(COLUMNS, [[n, r["reason"]] if "reason" in r else _row(n, r) for n, r in results.items()])
 
 
@@ -171,40 +179,40 @@ def _title(results: Results, sources: Sources) -> str:
 
 
 def _how(results: Results, sources: Sources) -> str:
-    """Return what figures are quoted with: hardware, command and code."""
+    """Return a sentence with everything that figures are quoted with: hardware, date, command and code."""
     machines = ", ".join(dict.fromkeys(_machine(result) for result in _measured(results).values()))
     return f"Measured on {machines or 'nothing'}, {sources.date}, by {sources.command}, intent {sources.code}."
 
 
 def _tables(results: Results, selected: Results, sources: Sources) -> Iterator[tuple[str, str, Table]]:
-    """Yield (heading, note, table) of everything that Markdown shows too."""
+    """Yield (heading, note, table) of the tables that the page and Markdown share."""
     chosen = [[model, choice["variant"], choice["reason"]] for model, choice in selected.items()]
     yield (
         "Selected",
-        "By model of processor. After jobs.sweep, classify and nightly use it.",
+        "By model of processor. jobs.classify and jobs.nightly use these variants.",
         Table(("hardware", "variant", "because"), chosen, prose=True),
     )
     yield "All variants", f"{EXPLAINED} {crowded(results)}", trade_off(results)
     measured = _measured(results)
-    if held := _file_types(measured):
-        note = "The weights of each GGUF by tensor type. llama.cpp takes another type where rows do not fit the one asked for."
-        yield "Types in the files", note, Table(("variant", "tensor types", "in a type not asked for"), held)
+    if types := _file_types(measured):
+        note = "The weights of each GGUF by tensor type. llama.cpp replaces a requested type that a tensor's rows do not fit."
+        yield "Types in the files", note, Table(("variant", "tensor types", "in a type not asked for"), types)
     if labels := _of_labels(results):
         yield "In scope and out of scope", SCOPE_EXPLAINED, _scope(labels)
-    yield "Beside the paper", paper.ABOUT, paper.side_by_side(results)
+    yield "Compared with the paper", paper.ABOUT, paper.side_by_side(results)
     lists = {name: result for name, result in measured.items() if result["score"].get("items")}
     if lists:
-        note = "An item is right where every slot is. Lists are compared in any order; exact match is of the whole list."
+        note = "An item is right if all its slots are right. The order of a list does not matter. Exact match: whole lists."
         yield "Items of the lists", note, _items(lists)
-    groups = [("slots", "slot", "items matched with one that is meant" if lists else "messages")]
+    groups = [("slots", "slot", "items that match a meant item" if lists else "messages")]
     groups += [("languages", "language", "messages"), ("phenomena", "phenomenon", "messages")]
     groups += [("lengths", "number of items", "messages")] if lists else []
-    for group, what, of in groups:
-        note = f"The share right, with its 95 % bootstrap interval, by {what} (and how many {of})."
-        yield f"By {what}", note, _shares(measured, group)
+    for group, name, counted in groups:
+        note = f"The share right, with its 95 % bootstrap interval, by {name} (with the number of {counted})."
+        yield f"By {name}", note, _shares(measured, group)
     if any(result["score"]["none"] for result in measured.values()):
         yield "The answer none", NONE_EXPLAINED, _shares(measured, "none")
-    yield "Where it came from", "Artifacts by fingerprint, the code and the libraries.", _lineage(measured, sources)
+    yield "Lineage", "Artifacts with their fingerprints, code and libraries.", _lineage(measured, sources)
 
 
 def _file_types(measured: Results) -> list[list[Cell]]:
@@ -225,43 +233,43 @@ def _of_labels(results: Results) -> Results:
 
 
 def _scope(labels: Results) -> Table:
-    """Return two rows per variant: as it answers, and with the threshold."""
+    """Return a table with two rows per variant: its answers as they are, and with the threshold."""
     columns = ("variant", "below", "in scope", "macro F1", "out-of-scope recall", "precision", "messages/s", "$ per million")
     rows: list[list[Cell]] = []
     for name, result in labels.items():
-        found = result["scope"]
+        scope = result["scope"]
         cost: list[Cell] = [f"{result['messages_per_second']:,.1f}"]
         cost.append(_or_none("{:,.2f}", result["price_per_million"]))
-        rows.append([name, None, *_scope_cells(found["answered"]), *cost])
-        if "thresholded" in found:
-            cells = found["thresholded"]
-            rows.append([name, f"{cells['threshold']:.3f}", *_scope_cells(cells), *cost])
-        elif "asked" in found:
-            right, asked = f"{found['most']:.3f}", f"{found['asked']:g}"
-            rows.append([name, f"no threshold: {right} of the validation messages in scope are right, {asked} is asked for"])
+        rows.append([name, None, *_scope_cells(scope["answered"]), *cost])
+        if "thresholded" in scope:
+            figures = scope["thresholded"]
+            rows.append([name, f"{figures['threshold']:.3f}", *_scope_cells(figures), *cost])
+        elif "asked" in scope:
+            right, wanted = f"{scope['most']:.3f}", f"{scope['asked']:g}"
+            rows.append([name, f"no threshold: {right} of the validation messages in scope are right, {wanted} is requested"])
     return Table(columns, rows)
 
 
-def _scope_cells(found: Mapping) -> list[Cell]:
+def _scope_cells(figures: Mapping) -> list[Cell]:
     shares = [
-        None if found[name] is None else Share(found[name], *found["intervals"][name])
+        None if figures[name] is None else Share(figures[name], *figures["intervals"][name])
         for name in ("accuracy", "recall", "precision")
     ]
-    return [shares[0], found["macro_f1"], *shares[1:]]
+    return [shares[0], figures["macro_f1"], *shares[1:]]
 
 
 def _items(lists: Results) -> Table:
     rows: list[list[Cell]] = []
     for name, result in lists.items():
-        found, interval = result["score"]["items"], result["score"]["intervals"]["items.f1"]
+        items, interval = result["score"]["items"], result["score"]["intervals"]["items.f1"]
         rows.append(
-            [name, f"{found['precision']:.3f}", f"{found['recall']:.3f}", Share(found["f1"], *interval), f"{found['ece']:.3f}"]
+            [name, f"{items['precision']:.3f}", f"{items['recall']:.3f}", Share(items["f1"], *interval), f"{items['ece']:.3f}"]
         )
     return Table(("variant", "precision", "recall", "F1", "ECE of items"), rows)
 
 
 def _shares(measured: Results, group: str) -> Table:
-    """Return one row per member of a group and one column per variant."""
+    """Return a table with one row per name in a group of the score, and one column per variant."""
     names = sorted({name for result in measured.values() for name in result["score"][group]})
     rows = [[_sized(measured, group, name), *(_share(r["score"], group, name) for r in measured.values())] for name in names]
     return Table((group, *measured), rows)
@@ -281,8 +289,8 @@ def _lineage(measured: Results, sources: Sources) -> Table:
     for what, (uri, record) in sources.records.items():
         made = {**record.config, **{f"input {name}": value for name, value in record.inputs.items()}, **record.metrics}
         libraries = ", ".join(f"{name} {version}" for name, version in record.libraries.items())
-        said = ", ".join(f"{name} {value}" for name, value in made.items() if value is not None)
-        rows.append([what, record.fingerprint, f"{uri}; intent {record.code}; {said}; {libraries}".rstrip("; ")])
+        settings = ", ".join(f"{name} {value}" for name, value in made.items() if value is not None)
+        rows.append([what, record.fingerprint, f"{uri}; intent {record.code}; {settings}; {libraries}".rstrip("; ")])
     rows += [
         [name, r["fingerprint"], f"{r['uri']}; output format {r['output_format']}, batch {r['batch'] or 'by memory'}"]
         for name, r in measured.items()
@@ -296,7 +304,7 @@ def _machine(result: Mapping) -> str:
 
 
 def _plots(measured: Results) -> Iterator[dict]:
-    """Plot speed and memory per hardware class, since they compare only there, and the price over all."""
+    """Yield plots of speed and memory for each model of hardware, since only these compare, and of the price for all."""
     own = [result["hardware"] for result in measured.values() if result["engine"] != HOSTED]
     classes = dict.fromkeys((hardware["kind"], hardware["model"]) for hardware in own)
     for kind, model in classes:
@@ -308,7 +316,7 @@ def _plots(measured: Results) -> Iterator[dict]:
 
 
 def _plot(title: str, axis: str, measured: Results, field: str, more: bool = False, unit: float = 1.0) -> dict:
-    """Return a plot with its title. Its `drawn` is None if nothing was measured; `missing` says why."""
+    """Return a plot with its title. `drawn` is None if no result has the field; then `missing` is the reason."""
     points = [
         Point(name, r[field] / unit, r["score"]["exact"], tuple(r["score"]["intervals"]["exact"]), r["engine"])
         for name, r in measured.items()
@@ -319,7 +327,7 @@ def _plot(title: str, axis: str, measured: Results, field: str, more: bool = Fal
 
 
 def _telling(measured: Results, selected: Results) -> list[str]:
-    """Return the rows whose mistakes are shown: the first, and those selected."""
+    """Return the names of the rows whose mistakes are shown: the first row and the selected ones."""
     chosen = {(choice["variant"], choice["batch"], model) for model, choice in selected.items()}
-    found = [n for n, r in measured.items() if (r["variant"], r["batch"], r["hardware"]["model"]) in chosen]
-    return list(dict.fromkeys([*list(measured)[:1], *found]))
+    names = [n for n, r in measured.items() if (r["variant"], r["batch"], r["hardware"]["model"]) in chosen]
+    return list(dict.fromkeys([*list(measured)[:1], *names]))

@@ -25,8 +25,10 @@ WEIGHTS = (".safetensors", ".gguf")
 
 @dataclass(frozen=True)
 class Measured:
-    """A trial's result. `hourly_price`: USD per hour of the hardware that it used alone, or None. `validation`: predictions of
-    the validation messages, if a threshold is set on them.
+    """A trial's result.
+
+    `hourly_price`: USD per hour of the hardware, which the trial used alone; None: unknown. `validation`: predictions for the
+    validation messages, if a threshold is set on them.
     """
 
     trial: Trial
@@ -38,8 +40,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Asked:
-    """The basis of a threshold for messages out of scope: validation messages, and the share of those in scope that must still
-    be answered right.
+    """The basis of a threshold for messages out of scope.
+
+    `validation`: the validation messages. `accuracy`: the share of those in scope that must still be answered right.
     """
 
     validation: Sequence[Example]
@@ -48,8 +51,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the measurements came from: the held-out examples, the data's card and its records; and how they were made: the day
-    (UTC), the command, the code.
+    """The inputs of the measurements, and how they were made.
+
+    `examples`: the held-out ones. `card`: the data card, as Markdown. `records`: (URI, record) of the data, the checkpoint and
+    its inputs, by name. `date`: in UTC. `command`: the job's command line. `code`: the version of the code.
     """
 
     examples: list[Example]
@@ -61,7 +66,7 @@ class Sources:
 
     @classmethod
     def read(cls, lineage: Lineage, command: str, trained: bool = True) -> "Sources":
-        """Read the sources. `trained`: something that was measured comes from the checkpoint."""
+        """Read the sources. `trained`: include the checkpoint, because a measured variant was made from it."""
         data = lineage.held_out()
         files, records = Files(data, lineage.options), {"examples": (data.uri, data.record)}
         card = files.read(dataset.CARD).decode() if dataset.CARD in data.record.files else ""
@@ -72,26 +77,27 @@ class Sources:
 
 
 def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
-    """Return the checkpoint and its inputs, as far as they exist here. Its examples may differ from the held-out ones' data
-    set.
+    """Return the records of the checkpoint and of its inputs that still exist.
+
+    Its training examples are left out if they are from the data set of the held-out examples.
     """
     checkpoint = lineage.checkpoint()
     records = {"checkpoint": (checkpoint.uri, checkpoint.record)}
-    for what, kind in (("base", "base"), ("training examples", "data")):
-        named = str(checkpoint.record.inputs.get(kind))
+    for name, kind in (("base", "base"), ("training examples", "data")):
+        fingerprint = str(checkpoint.record.inputs.get(kind))
         given = lineage.config.data.uri if kind == "data" else None
-        found = find(given or f"{lineage.config.workspace}/{kind}-{named}", lineage.options)
-        if found is None or named not in (found.fingerprint, found.record.fingerprint):
+        artifact = find(given or f"{lineage.config.workspace}/{kind}-{fingerprint}", lineage.options)
+        if artifact is None or fingerprint not in (artifact.fingerprint, artifact.record.fingerprint):
             continue
-        if found.fingerprint != lineage.held_out().fingerprint:
-            records[what] = (found.uri, found.record)
+        if artifact.fingerprint != lineage.held_out().fingerprint:
+            records[name] = (artifact.uri, artifact.record)
     return records
 
 
 def results_of(
     schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured], asked: Asked | None = None
 ) -> dict[str, dict]:
-    """Return a result by row name. Each is compared with the unquantized reference, if that was measured."""
+    """Return a plain result by row name. Each is compared with the unquantized reference, if that was measured."""
     return {
         name: _result(schema, examples, row, reference_of(measured, row))
         | _scope(schema, examples, row.predictions, row.validation, asked)
@@ -106,25 +112,26 @@ def _scope(
     validation: Sequence[Prediction] | None = None,
     asked: Asked | None = None,
 ) -> dict:
-    """Return, for labels, the figures in and out of scope: as answered, and with the threshold that keeps the requested
-    accuracy.
+    """Return the figures in and out of scope for a schema of labels, else nothing.
+
+    "answered": of the answers as they are. "thresholded": with the threshold that keeps the requested accuracy.
     """
     if not scope.of_labels(schema):
         return {}
-    found: dict = {"answered": asdict(scope.measure(schema, examples, predictions))}
+    figures: dict = {"answered": asdict(scope.measure(schema, examples, predictions))}
     if asked and validation is not None:
         threshold, most = scope.threshold_at(schema, asked.validation, validation, asked.accuracy)
-        found |= {"asked": asked.accuracy, "most": most}
+        figures |= {"asked": asked.accuracy, "most": most}
         if threshold is not None:
-            found["thresholded"] = asdict(scope.measure(schema, examples, predictions, threshold))
-    return {"scope": found}
+            figures["thresholded"] = asdict(scope.measure(schema, examples, predictions, threshold))
+    return {"scope": figures}
 
 
 def reference_of(measured: Mapping[str, Measured], row: Measured | None = None) -> Measured | None:
-    """Return the first reference of the row's own hardware class, else the first of all; None if none was measured."""
-    found = [other for other in measured.values() if other.trial.loader.name.startswith(REFERENCE)]
-    same = [other for other in found if row and other.trial.hardware.model == row.trial.hardware.model]
-    return next(iter(same + found), None)
+    """Return the first reference on the row's own model of hardware, else the first of all; None if none was measured."""
+    references = [other for other in measured.values() if other.trial.loader.name.startswith(REFERENCE)]
+    same = [other for other in references if row and other.trial.hardware.model == row.trial.hardware.model]
+    return next(iter(same + references), None)
 
 
 def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, reference: Measured | None) -> dict:
@@ -151,15 +158,18 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
 
 def _answered(predictions: Sequence[Prediction]) -> dict:
     """Return the share of the messages that each model of a cascade answered, by its variant."""
-    counts = Counter(found.variant for found in predictions if found.variant)
+    counts = Counter(prediction.variant for prediction in predictions if prediction.variant)
     return {"answered": {name: n / len(predictions) for name, n in counts.items()}} if counts else {}
 
 
 def hosted_result(
     schema: IntentSchema, examples: Sequence[Example], made: Artifact, options: StorageOptions, reference: Measured | None
 ) -> dict:
-    """Return the row of a model behind an endpoint, measured as `made`. What only its owner knows is None."""
-    found, figures = hosted.read(made, options)
+    """Return the result of a model behind an endpoint. Figures that only the endpoint's owner knows are None.
+
+    `made`: the artifact of `hosted.measure`.
+    """
+    predictions, figures = hosted.read(made, options)
     config = made.record.config
     return {
         "variant": config["model"],
@@ -168,8 +178,8 @@ def hosted_result(
         "batch": config["concurrency"],
         "hardware": {"kind": HOSTED, "model": config["url"] or "api.openai.com", "count": 1},
         "threads": None,
-        **_quality(schema, examples, found, reference),
-        **_scope(schema, examples, found),
+        **_quality(schema, examples, predictions, reference),
+        **_scope(schema, examples, predictions),
         **dict.fromkeys(field.name for field in fields(Speed)),
         **asdict(figures),
         "file_bytes": None,
@@ -180,23 +190,23 @@ def hosted_result(
 
 
 def _quality(
-    schema: IntentSchema, examples: Sequence[Example], found: Sequence[Prediction], reference: Measured | None
+    schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction], reference: Measured | None
 ) -> dict:
-    """Return the figures of the answers. Without a reference there is neither agreement nor loss."""
+    """Return the figures of the answers. Without a reference, agreement and loss are None."""
     theirs = reference and reference.predictions
     return {
         "reference": reference and reference.trial.loader.name,
-        "score": asdict(score(schema, examples, found)),
-        "agreement": theirs and agreement(found, theirs),
-        "agreement_slots": theirs and agreement_by_slot(schema, found, theirs),
-        "loss": theirs and loss(examples, found, theirs),
-        "confusion": confusion(schema, examples, found),
-        "worst": worst(examples, found),
+        "score": asdict(score(schema, examples, predictions)),
+        "agreement": theirs and agreement(predictions, theirs),
+        "agreement_slots": theirs and agreement_by_slot(schema, predictions, theirs),
+        "loss": theirs and loss(examples, predictions, theirs),
+        "confusion": confusion(schema, examples, predictions),
+        "worst": worst(examples, predictions),
     }
 
 
 def worst(examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[dict]:
-    """Return the wrong answers with the highest confidence."""
+    """Return the WORST wrong answers with the highest confidence, most confident first."""
     wrong = [(p.confidence, e, p) for e, p in zip(examples, predictions, strict=True) if not is_right(e.intent, p)]
     wrong.sort(key=lambda entry: (-entry[0], entry[1].id))
     return [

@@ -1,7 +1,8 @@
-"""How right a schema of labels is: for messages that mean one of them (in scope) and for those that mean none (out of scope).
+"""Score a schema of labels on messages that mean a label (in scope) and on messages that mean none (out of scope).
 
-A message counts as answered "none" where its answer says so, was withheld, or is less sure than a threshold. The threshold is
-set on validation messages, so that a stated share of those in scope is still answered right; `engine.abstain_below` uses it.
+A message counts as answered "none" if its answer is "none", was withheld, or has a confidence below a threshold. The threshold
+is set on validation messages: a requested share of those in scope must still be answered right. `engine.abstain_below` applies
+it.
 """
 
 from collections import Counter
@@ -18,11 +19,12 @@ from intent.task.schema import Choice, Intent, IntentSchema, items_of
 
 @dataclass(frozen=True)
 class Scope:
-    """Figures of a schema of one Choice; answers below the confidence `threshold` count as none of its labels.
+    """Figures of a schema with one Choice. Answers below the confidence `threshold` count as "none".
 
-    `accuracy`: of the messages in scope, the share answered right. `macro_f1`: the mean F1 of the labels that they mean, among
-    them. `recall`: of the messages out of scope, the share answered none. `precision`: of those answered none, the share out of
-    scope. Both are None without messages to divide by. `intervals`: 95 % bootstrap intervals (low, high) of the shares.
+    `accuracy`: of the messages in scope, the share answered right. `macro_f1`: on the messages in scope, the mean F1 of the
+    labels that they mean. `recall`: of the messages out of scope, the share answered "none". `precision`: of the messages
+    answered "none", the share out of scope. A figure without messages to divide by is None. `intervals`: 95 % bootstrap
+    intervals (low, high) of the shares.
     """
 
     threshold: float
@@ -34,18 +36,19 @@ class Scope:
 
 
 def of_labels(schema: IntentSchema) -> bool:
-    """Whether the schema is one choice of labels a message."""
+    """Return whether the schema gives each message one of several labels."""
     return len(schema.slots) == 1 and isinstance(schema.slots[0], Choice) and schema.repeat == 1
 
 
 def has_outside(schema: IntentSchema) -> bool:
-    """Whether one of the schema's labels says that a message means none of the others."""
+    """Return whether one of the schema's labels stands for messages that mean none of the others."""
     return of_labels(schema) and bool(schema.nothing)
 
 
 def measure(
     schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction], threshold: float = 0.0
 ) -> Scope:
+    """Return the figures of the predictions, one for each example, in order."""
     meant, said = _labels(schema, examples, predictions, threshold)
     outside, refused = np.isin(meant, schema.nothing), np.isin(said, schema.nothing)
     inside = ~outside
@@ -54,30 +57,30 @@ def measure(
         "recall": refused[outside],
         "precision": outside[refused],
     }
-    shares = {name: float(found.mean()) if len(found) else None for name, found in values.items()}
-    intervals = {name: bootstrap(found) for name, found in values.items() if len(found)}
+    shares = {name: float(flags.mean()) if len(flags) else None for name, flags in values.items()}
+    intervals = {name: bootstrap(flags) for name, flags in values.items() if len(flags)}
     macro = macro_f1(meant[inside].tolist(), said[inside].tolist()) if inside.any() else None
     return Scope(threshold=threshold, macro_f1=macro, intervals=intervals, **shares)
 
 
 def macro_f1(meant: Sequence[str], said: Sequence[str]) -> float:
-    """The mean of the F1 of every label that is meant."""
+    """Return the mean F1 over the labels that are meant."""
     right = Counter(a for a, b in zip(meant, said, strict=True) if a == b)
-    are, answered = Counter(meant), Counter(said)
-    return float(np.mean([2 * right[label] / (are[label] + answered[label]) for label in are]))
+    expected, answered = Counter(meant), Counter(said)
+    return float(np.mean([2 * right[label] / (expected[label] + answered[label]) for label in expected]))
 
 
 def threshold_at(
     schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction], accuracy: float
 ) -> tuple[float | None, float]:
-    """The highest confidence at which a share `accuracy` of the messages in scope is still answered right; None: there is none.
+    """Return the highest threshold at which a share `accuracy` of the messages in scope is still answered right, or None.
 
-    Also returns the share that is right without a threshold, the most that can be asked for.
+    Also returns the share that is right without a threshold. A higher accuracy cannot be reached.
     """
     meant, said = _labels(schema, examples, predictions, 0.0)
     inside = ~np.isin(meant, schema.nothing)
     confidence = np.array([prediction.confidence for prediction in predictions], np.float64)
-    # A message that is answered right stays so at every threshold up to its own confidence.
+    # A right answer stays right at every threshold up to its own confidence.
     right = np.sort(confidence[inside & (meant == said)])[::-1]
     needed = int(np.ceil(accuracy * inside.sum() - 1e-9))
     most = len(right) / inside.sum() if inside.any() else 0.0
@@ -87,7 +90,7 @@ def threshold_at(
 def _labels(
     schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction], threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is meant and what is said, by message. A message that was rejected is answered by no label, none included."""
+    """Return the meant and the answered label of each message, as object arrays. A rejected message has "", not "none"."""
     [name] = schema.names
     withheld = schema.nothing[0] if schema.nothing else ""
     said = []

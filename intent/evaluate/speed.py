@@ -1,6 +1,7 @@
-"""Measure a classifier's speed and resources in the calling process, which should do nothing else.
+"""Measure a classifier's speed and resources in the calling process.
 
-Knows a classifier by its interface only. For clean figures, give it a fresh process and its own CPUs.
+The figures are valid only in a fresh process that does nothing else and has its own CPUs. This module knows a classifier only
+by its interface.
 """
 
 import gc
@@ -19,6 +20,7 @@ from intent.engine import Classifier, Prediction
 from intent.hardware import CrowdMeter, EnergyMeter
 from intent.progress import Report, polled, unreported
 
+# The number of messages to warm up with, and of messages that are classified one by one for latency.
 WARM_UP, ALONE = 32, 64
 
 Load = Callable[[Sequence[str]], Classifier]
@@ -26,10 +28,11 @@ Load = Callable[[Sequence[str]], Classifier]
 
 @dataclass(frozen=True)
 class Speed:
-    """Rates of all messages together; latency in seconds of a message alone; peaks in bytes.
+    """Rates for all messages together, latencies in seconds for a message alone, and peaks of memory in bytes.
 
-    `load_seconds`: of the model, once. `gpu_peak_bytes`: reserved by PyTorch (None: no GPU). `joules_per_message`: None if the
-    machine does not count them. `others`: the share of the machine's CPU time that others used meanwhile.
+    `tokens_per_second`: tokens that the model computed. `load_seconds`: of the first load. `gpu_peak_bytes`: reserved by
+    PyTorch; None: no GPU. `joules_per_message`: None if the machine does not measure energy. `others`: the share of the
+    machine's CPU time that other processes used during the measurement.
     """
 
     messages_per_second: float
@@ -50,7 +53,10 @@ def measure(
     on_gpu: bool = False,
     report: Report = unreported,
 ) -> tuple[list[Prediction], Speed]:
-    """Return a prediction of each example, in order, and the speed. `load` returns a classifier for a catalog's names."""
+    """Return a prediction for each example, in order, and the speed.
+
+    `load`: returns a classifier for a catalog's names. `catalogs`: product names by catalog id.
+    """
     predictions: dict[int, Prediction] = {}
     loading: list[float] = []
     spent, tokens, crowd, joules = 0.0, 0, 0.0, []
@@ -60,25 +66,25 @@ def measure(
         messages = [examples[i].message for i in rows]
         report(0, 0, "", "loads the model")
         start = time.perf_counter()
-        # An engine, which counts tokens and can be closed.
+        # Any, because it is an engine: it also counts tokens and can be closed.
         classifier: Any = load(catalogs[key])
         loading.append(time.perf_counter() - start)
-        # The first pass of a kernel may compile or repack.
+        # The first pass may compile kernels or repack weights.
         classifier.classify(messages[:WARM_UP])
         computed, start = classifier.tokens_computed, time.perf_counter()
         with EnergyMeter(on_gpu) as meter, CrowdMeter() as others:
             with polled(_counter(classifier, len(predictions)), len(examples), report, "message"):
-                found = classifier.classify(messages)
+                answers = classifier.classify(messages)
             seconds = time.perf_counter() - start
         spent, crowd = spent + seconds, crowd + others.share * seconds
         tokens += classifier.tokens_computed - computed
         joules.append(meter.joules)
-        predictions |= dict(zip(rows, found, strict=True))
+        predictions |= dict(zip(rows, answers, strict=True))
         if more := messages[: ALONE - len(alone)]:
             report(0, 0, "", "asks messages one by one")
             alone += _latencies(classifier, more)
         classifier.close()
-        # Before the next one loads: each peak is of one model alone.
+        # Free it before the next one loads, so that the peak is of one model.
         del classifier
         gc.collect()
     speed = Speed(
@@ -96,7 +102,10 @@ def measure(
 
 
 def _counter(classifier: Classifier, before: int) -> Callable[[], int]:
-    """Return a counter of answered messages, starting at `before`. It stays there if the classifier does not count."""
+    """Return a function that returns the number of answered messages so far, on top of `before`.
+
+    A classifier that does not count stays at `before`.
+    """
     start = getattr(classifier, "answered", 0)
     return lambda: before + getattr(classifier, "answered", 0) - start
 
@@ -111,17 +120,17 @@ def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:
 
 
 def peak_bytes(pid: int | str = "self") -> int:
-    """Return this process's peak resident memory. getrusage's also includes the process that it was forked from."""
+    """Return the peak resident memory of a process in bytes. getrusage would include that of the process that forked it."""
     return _status("VmHWM", pid)
 
 
 def resident_bytes() -> int:
-    """Return this process's resident memory now, including mapped pages."""
+    """Return this process's current resident memory in bytes, including mapped pages."""
     return _status("VmRSS")
 
 
 def forget_peak() -> None:
-    """Reset `peak_bytes`. If the system allows no reset, it stays an upper bound."""
+    """Reset `peak_bytes` of this process. If the system does not allow that, the peak stays an upper bound."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -134,7 +143,7 @@ def _status(name: str, pid: int | str = "self") -> int:
 
 
 def gpu_peak_bytes() -> int | None:
-    """Return the most GPU memory that this process's PyTorch has reserved."""
-    # An engine that uses the GPU through PyTorch has imported it by now.
+    """Return the most GPU memory in bytes that PyTorch has reserved in this process; None without PyTorch or CUDA."""
+    # Do not import PyTorch here: an engine that uses it has imported it already.
     torch = sys.modules.get("torch")
     return torch.cuda.max_memory_reserved() if torch and torch.cuda.is_available() else None

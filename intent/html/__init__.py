@@ -1,7 +1,7 @@
-"""Pages and pictures: Jinja2 templates, and where values are on a chart. Knows nothing of what is shown.
+"""Render pages and pictures from Jinja2 templates, and place values on charts.
 
-The templates of a page are beside the module that computes its values. Every value is escaped, since products, languages and
-messages come from other people. A name that a template lacks is an error.
+A page's template is beside the module that computes its values. Every value is escaped, because product names and messages come
+from other people. A value that a template misses is an error. This package knows nothing of what a page shows.
 """
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 
 def render(template: str, **values: object) -> str:
-    """Render `template`, a path in this package such as "nightly/night.html.j2". Raises UndefinedError for a missing value."""
+    """Render `template`, a path in `intent` such as "nightly/night.html.j2". Raises UndefinedError for a missing value."""
     return _ENVIRONMENT.get_template(template).render(values)
 
 
 def _markdown(text: str) -> Markup:
-    """Render Markdown. HTML, links and pictures in it stay text, as other people's messages must."""
+    """Render Markdown. HTML, links and pictures in it stay text, because the Markdown has other people's messages."""
     from markdown_it import MarkdownIt
 
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")

@@ -1,10 +1,10 @@
-"""Map values to the pixels of a chart, which a template draws."""
+"""Map values to the pixels of a chart. A template draws the chart."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# A wider range gets a logarithmic axis.
+# An axis is logarithmic if the ratio of its highest and lowest value is over this.
 LOG_FROM = 5.0
 
 
@@ -32,7 +32,7 @@ class Scale:
 
     @classmethod
     def around(cls, values: Sequence[float], start: float, end: float) -> "Scale":
-        """Return a scale with room on both sides of `values`. It is logarithmic if they are far apart."""
+        """Return a scale with a margin on both sides of `values`. It is logarithmic if their ratio is over LOG_FROM."""
         low, high = min(values), max(values)
         if low > 0 and high / low > LOG_FROM:
             margin = (high / low) ** 0.08
@@ -41,12 +41,15 @@ class Scale:
         return cls(low - margin, high + margin, start, end)
 
     def at(self, value: float) -> float:
-        """Return the place of `value` in pixels, rounded to a tenth."""
+        """Return the position of `value` in pixels, rounded to a tenth."""
         value, low, high = map(math.log10 if self.log else float, (value, self.low, self.high))
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
     def ticks(self, about: int) -> list[float]:
-        """Return round values on the scale: about `about`, or 1, 2 and 5 times the powers of ten if it is logarithmic."""
+        """Return the round values on the scale for an axis.
+
+        A linear scale has about `about` of them. A logarithmic one has 1, 2 and 5 times each power of ten.
+        """
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             return [d * 10.0**power for power in powers for d in (1, 2, 5) if self.low <= d * 10.0**power <= self.high]

@@ -1,4 +1,4 @@
-"""Synthetic messages: what shoppers write, generated from language files by seed.
+"""Generate synthetic shoppers' messages from a grammar, language files and a seed.
 
-Knows schemas and catalogs; knows nothing of models, tokens or Ray.
+This package knows schemas and catalogs. It knows nothing of models, tokens or Ray.
 """

@@ -1,11 +1,19 @@
-"""A message that asks for several things: a `Request` for each, the list that they stand in, and what is said about it.
+"""Write a message that asks for several products: one `Request` per item, the list of the items, and the text around it.
 
-The slots of its templates: {items} is the list, {all_bare} the list without numbers, in this or another phrase, {refused} the
-list with each item in a template of `list_refuse_item`, {variants} only what tells the items apart ("two red, one blue");
-{clause} is the list as what is asked for, with or without a verb. {num} is the last item's right number, {total} the sum of
-all, {total_np} the same with the noun, {each} the number of every item, {more} {more_counted} how many more of an item.
-{fixed}, {dropped}, {new}, {out}, {in}, {first} and {last} are single items with their quantities, {kept} is a product that is
-none; with a phrase behind it ({out_the}) no quantity is said.
+The templates have these slots:
+
+    {items}                  the list
+    {all_bare}               the list without numbers, in the phrase `bare`; other phrases work too ({all_the})
+    {refused}                the list with each item in a template of `list_refuse_item`
+    {variants}               the list with only what distinguishes the items ("two red, one blue")
+    {clause}                 the list as a request, with or without a verb
+    {num}                    the corrected number of the last item
+    {total}, {total_np}      the sum of all numbers; the same with the noun
+    {each}                   the number that every item has
+    {more}, {more_counted}   how many more of an item; the noun of that item
+    {fixed} {dropped} {new}  single items with their quantities; a phrase ({out_the}) leaves out the quantity
+    {out} {in} {first} {last}
+    {kept}                   a product that is not an item
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +28,7 @@ from intent.synth.request import Request, slots_of
 from intent.synth.shelf import Product, Shelf
 
 LENGTHS = shares(((2, 0.38), (3, 0.28), (4, 0.17), (5, 0.1), (6, 0.07)))
-# How a note writes a number beside each of its products.
+# The ways in which a note writes a number before or behind a product.
 BEFORE = ("{n}x {name}", "{n} x {name}", "{n}x{name}", "{n} {name}")
 BEHIND = ("{name} x{n}", "{name}: {n}", "{name} ({n})", "{name} x {n}", "{name} = {n}")
 PLAIN_FRAMES = {"add": ("add", "add", "occasion"), "remove": ("remove",)}
@@ -30,7 +38,10 @@ Templates = Callable[[str], Sequence[Parts]]
 
 
 class Basket(Request):
-    """A shopper who wants several things from `shelf`. `templates` gives those of a group, `most` is the longest list."""
+    """A request for several products of `shelf`.
+
+    `templates`: returns the parsed templates of a group. `limits`: the lowest and highest quantity. `most`: the most items.
+    """
 
     def __init__(
         self,
@@ -56,13 +67,16 @@ class Basket(Request):
 
     @property
     def meant(self) -> list[tuple[str, str, int]]:
-        """(action, product, quantity) of each item, where it is first said; without what is taken back or not in the shelf."""
+        """Return (action, product, quantity) of each item, in the order in which the message first says them.
+
+        Items that the shopper takes back and items that the shelf lacks are left out.
+        """
         others = [self.roles.get("dropped"), self.roles.get("kept")]
         meant = (item for item in self.said if item.product and item not in others)
         return [(item.action, item.product.name, item.quantity or 1) for item in meant]
 
     def write(self, scenario: str, pool: Pool) -> str | None:
-        """The message; None where the shelf lacks what the scenario needs."""
+        """Return a message of `scenario`, a name in `phenomena.LISTS`; None if the shelf lacks the products that it needs."""
         self.pool = pool
         self._note(scenario)
         self.kind = self._pick(LISTS[scenario][0])
@@ -92,7 +106,7 @@ class Basket(Request):
         return self._framed(action)
 
     def _list_aside(self) -> str | None:
-        """A list with a question, a story or small talk beside it, which asks for nothing."""
+        """Put a question, a story or small talk before or behind a list. It requests nothing."""
         if not self._choose("add", self._length()):
             return None
         self.listing.in_a_sentence()
@@ -106,7 +120,7 @@ class Basket(Request):
         return f"{beside}{' ' if beside[-1:] in '?!' else self._pick(('. ', ', ', ' - '))}{message}"
 
     def _list_mixed(self) -> str | None:
-        """Clauses that add and clauses that remove by turns, now and then with a swap behind them."""
+        """Alternate clauses that add and clauses that remove, sometimes with a swap at the end."""
         turns = ["add", "remove"] if self.rng.random() < 0.5 else ["remove", "add"]
         turns += turns[:1] if self.most > 2 and self.rng.random() < 0.25 else []
         counts = [1 + (self.rng.random() < 0.4) for _ in turns]
@@ -149,11 +163,11 @@ class Basket(Request):
         return self._put(self.kind)
 
     def _list_distractor(self) -> str | None:
-        """A list beside a product that the shopper keeps or has already."""
+        """Name a product that the shopper keeps or already has beside the list."""
         products = self._products(self._length() + 1)
         if not products:
             return None
-        # Who has a thing already may want to have it taken out: only beside things that are added it is clear.
+        # "I already have milk" may ask to remove milk. It is unambiguous only beside items that are added.
         action = "remove" if self.kind == "list_keep" and self.rng.random() < 0.6 else "add"
         self.listing.in_a_sentence()
         self.roles["kept"] = self._item(products.pop(), action)
@@ -161,7 +175,7 @@ class Basket(Request):
         return self._put(self.kind)
 
     def _list_need(self) -> str | None:
-        """What is gone is to be added, one of each."""
+        """Say that items have run out. That requests one of each."""
         if not self._choose("add", min(self._length(), 5)):
             return None
         self.listing.in_a_sentence(("conjunction", "commas"))
@@ -221,13 +235,13 @@ class Basket(Request):
         again.quantity = (again.spoken or 1) + self.more
         return self._put(self.kind) if again.quantity <= self.limits[1] else None
 
-    # What is asked for
+    # Choosing the items
 
     def _length(self) -> int:
         return min(LENGTHS(self.rng), self.most)
 
     def _products(self, count: int) -> list[Product]:
-        """`count` products of the shelf; none where it has fewer."""
+        """Return `count` different products of the shelf, or no product if it has fewer."""
         products = self.shelf.products
         return self.rng.sample(products, count) if count <= len(products) else []
 
@@ -236,7 +250,7 @@ class Basket(Request):
         return bool(self.items)
 
     def _choose_some(self, action: str) -> bool:
-        """Products of any kind, or now and then of one kind, which is then named once ("two red shirts and one blue")."""
+        """Choose products of any kind, or sometimes of one kind. Then the noun is said once ("two red shirts and one blue")."""
         if self.rng.random() < self.surface["elided_noun"] and self._choose_variants(action):
             self._note("elided_noun")
             self.listing.in_a_sentence(("conjunction", "commas"))
@@ -251,20 +265,20 @@ class Basket(Request):
         return item
 
     def _request(self, action: str) -> Request:
-        """One of the shopper's requests. "2x milk" stands only where the whole list is written so."""
+        """Return a request for one item, without the style "times", because "2x milk" suits a whole list or no item."""
         request = Request(self.language, self.words, self.shelf, self.rng, action, self.weights)
         request.limits, request.phenomena = self.limits, self.phenomena
         request.styles = {**request.styles, "times": 0}
         return request
 
     def _choose_variants(self, action: str = "add") -> bool:
-        """Two or three products of one kind that differ in a quality, which alone names them."""
-        alike: dict[str, list[Product]] = {}
+        """Choose two or three products of one kind whose qualities alone distinguish them."""
+        by_idea: dict[str, list[Product]] = {}
         for product in self.shelf.products:
-            known = ideas().get(product.idea)
-            if known and known.number != "mass" and product.quality and self._is_clear(product):
-                alike.setdefault(product.idea, []).append(product)
-        groups = [products for products in alike.values() if len(products) > 1]
+            idea = ideas().get(product.idea)
+            if idea and idea.number != "mass" and product.quality and self._is_clear(product):
+                by_idea.setdefault(product.idea, []).append(product)
+        groups = [products for products in by_idea.values() if len(products) > 1]
         if not groups:
             return False
         chosen = self._pick(groups)
@@ -281,10 +295,10 @@ class Basket(Request):
     def _total(self) -> int:
         return sum(item.quantity for item in self.items)
 
-    # How it is said
+    # Putting the items into words
 
     def _framed(self, action: str) -> str:
-        """The list in a frame: one of those that a single product has, or one that a list ends or begins."""
+        """Put the list into a template: one for a single product, or one for a note."""
         if not self.listing.is_note and not self.elided and len(self.items) < 5 and self.rng.random() < 0.08:
             return self._closed(self._in_clauses(action))
         note = "list_note" if action == "add" else "list_remove_note"
@@ -296,7 +310,7 @@ class Basket(Request):
         return self._closed(self._expand(self._pick(plain)) if plain else self._put(note))
 
     def _in_clauses(self, action: str) -> str:
-        """A sentence for each item: "put milk in, get eggs and add bread"."""
+        """Say each item in a clause of its own: "put milk in, get eggs and add bread"."""
         items, clauses = self.items, []
         for item in items:
             self.items = [item]
@@ -310,7 +324,7 @@ class Basket(Request):
         return message + self._pick(self.language.joins["all"])
 
     def _pattern(self) -> str:
-        """How a note writes a number beside each of its products; empty where it is said as in a sentence."""
+        """Draw how a note writes each number beside its product; empty to say it as in a sentence."""
         if not self.weights["quantity"]["times"] or self.rng.random() < 0.5:
             return ""
         return self._pick(BEHIND if self.rng.random() < 0.5 else BEFORE)
@@ -345,7 +359,7 @@ class Basket(Request):
             self.said.append(item)
 
     def _joined(self, say: Callable[[Request], str]) -> str:
-        """Every item as `say` has it, one after the other."""
+        """Join what `say` returns for every item."""
         joined = self.listing.join(self._each(say))
         if self.weights["listing"][self.listing.style]:
             self._note(self.listing.style)
@@ -375,15 +389,15 @@ class Basket(Request):
 
     def _refused(self) -> str:
         parts = self._pick(self.templates("list_refuse_item"))
-        said = self._each(lambda item: expand(parts, self.rng, self.language.rules, item._fill))
+        phrases = self._each(lambda item: expand(parts, self.rng, self.language.rules, item._fill))
         last = self.language.joins["and"][0] if self.rng.random() < 0.3 else ", "
-        return f"{', '.join(said[:-1])}{last}{said[-1]}"
+        return f"{', '.join(phrases[:-1])}{last}{phrases[-1]}"
 
     def _variants(self) -> str:
         return self._joined(self._told_apart)
 
     def _told_apart(self, item: Request, whole: bool = False) -> str:
-        """Number and quality, with the noun where it is said in `whole`."""
+        """Say the number and the quality of an item, and the noun if `whole`."""
         idea, quality = item.product.idea, item.product.quality
         wording = int(self.rng.random() * self.words.wordings(quality))
         noun = (self.words.described if whole else self.words.quality)(idea, self.which, quality, wording)

@@ -1,4 +1,4 @@
-"""The data card: what a set of examples holds, in Markdown, so that a person can judge it without opening the set."""
+"""Write the data card: a Markdown summary of a set of examples, so that a person can judge the set without opening it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from intent.task.schema import INTENTS, Item, items_of
 BAR = 24
 MARKUP = frozenset("\\`*_[]<>|")
 SAMPLES = 3
-COLUMNS = 12  # of a table; the values of a slot that has more are told as bars
+COLUMNS = 12  # A first slot with more values is shown as bars instead of table columns.
 PRODUCT, QUANTITY, NONE = "product", "quantity", "none"
 CART = {"action", PRODUCT, QUANTITY}
 QUANTITIES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 9), (10, 12), (13, 24), (25, 99))
@@ -26,9 +26,10 @@ def card(
     title: str = "Data",
     taught: Mapping[str, object] | None = None,
 ) -> str:
-    """Counts, checks and samples of `examples`. `catalogs`: the names of each catalog id ("" for the job's own).
+    """Return the counts, checks and samples of `examples` as Markdown.
 
-    `taught`: what `teacher.report` says of a teacher's messages.
+    `catalogs`: product names by catalog id ("" is the job's own catalog). `evaluation`: messages that must not be among the
+    examples; the card counts those that are. `taught`: the result of `teacher.report`.
     """
     if not examples:
         return f"# {title}\n\nNo examples.\n"
@@ -45,9 +46,9 @@ def card(
 
 
 def _teacher(taught: Mapping) -> str:
-    said = {**taught, "rejected": sum(taught["rejected"].values())} | {f"- {why}": n for why, n in taught["rejected"].items()}
+    rows = {**taught, "rejected": sum(taught["rejected"].values())} | {f"- {why}": n for why, n in taught["rejected"].items()}
     return "## Teacher\n\n" + _table(
-        ("", ""), [(name, f"{n:,.6g}" if not isinstance(n, str) else n) for name, n in said.items()]
+        ("", ""), [(name, f"{n:,.6g}" if not isinstance(n, str) else n) for name, n in rows.items()]
     )
 
 
@@ -70,13 +71,14 @@ def _summary(examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]],
 
 
 def _cart(examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    asked = [(e.catalog, item[PRODUCT]) for e in examples for item in items_of(e.intent)]
-    products = Counter((catalog, product) for catalog, product in asked if product)
-    known = [example for example in examples if example.language in available()]
+    requested = [(e.catalog, item[PRODUCT]) for e in examples for item in items_of(e.intent)]
+    products = Counter((catalog, product) for catalog, product in requested if product)
+    # The rules can read only languages that have a language file.
+    readable = [example for example in examples if example.language in available()]
     return {
         "Catalogs": f"{len({e.catalog for e in examples}):,}",
         "Products asked for": f"{len(products):,}, one at most in {max(products.values(), default=0) / len(examples):.1%}",
-        "Labels that rules contradict": f"{sum(1 for _ in contradictions(known, catalogs)):,}",
+        "Labels that rules contradict": f"{sum(1 for _ in contradictions(readable, catalogs)):,}",
     }
 
 
@@ -92,12 +94,12 @@ def _are_lists(examples: Sequence[Example]) -> bool:
 
 
 def first_slot(examples: Sequence[Example]) -> str:
-    """The name of the first slot; of lists that are all empty there is none to tell it, and it is their own."""
+    """Return the name of the first slot. Lists that are all empty do not show it; then it is the name of the list."""
     return next((name for e in examples for item in items_of(e.intent) for name in item), INTENTS)
 
 
 def kind(example: Example, first: str) -> str:
-    """What the message does by its `first` slot: of a list every value once, of an empty one nothing."""
+    """Return the value of the slot `first`: for a list, each different value joined by "and"; for an empty list, "none"."""
     return " and ".join(sorted({str(item[first]) for item in items_of(example.intent)})) or NONE
 
 
@@ -132,7 +134,7 @@ def _bars(title: str, counts: Counter, whole: int, keep_order: bool = False) -> 
 
 
 def _samples(examples: Sequence[Example]) -> str:
-    """The first few of every language and value of the first slot, as they are."""
+    """Show the first SAMPLES examples of every language and value of the first slot."""
     first = first_slot(examples)
     chosen: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for example in examples:
@@ -140,12 +142,12 @@ def _samples(examples: Sequence[Example]) -> str:
         if len(group) < SAMPLES:
             group.append(example)
     slots = [INTENTS] if _are_lists(examples) else list(examples[0].intent)
-    rows = [(e.language, e.message, *_said(e), ", ".join(e.phenomena)) for key in sorted(chosen) for e in chosen[key]]
+    rows = [(e.language, e.message, *_values(e), ", ".join(e.phenomena)) for key in sorted(chosen) for e in chosen[key]]
     return "## Samples\n\n" + _table(("language", "message", *slots, "phenomena"), rows)
 
 
-def _said(example: Example) -> list[object]:
-    """A cell a slot; of a list one cell, an item after the other."""
+def _values(example: Example) -> list[object]:
+    """Return one cell per slot. A list is one cell with all its items."""
     if INTENTS not in example.intent:
         return [value or "" for value in example.intent.values()]
     return ["; ".join(" ".join(str(value) for value in item.values()) for item in items_of(example.intent))]
@@ -157,5 +159,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """A message is text, whatever markup it looks like."""
+    """Escape markup, because a message is text even if it looks like markup."""
     return "".join(f"\\{c}" if c in MARKUP else c for c in str(value))

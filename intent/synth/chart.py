@@ -1,4 +1,4 @@
-"""The data card's plots: one picture without scripts or outside resources, in SVG. Knows counts of examples."""
+"""Draw the data card's bar charts as one SVG picture without scripts or external resources."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,20 @@ Bars = Mapping[str, Mapping[str, int]]
 
 
 def picture(examples: Sequence[Example]) -> str:
-    """Languages by the first slot's value (where it has so few that colours tell them apart), message lengths, phenomena."""
+    """Return the bars of languages, message lengths and phenomena as SVG.
+
+    The bars of the languages are stacked by the first slot's value if it has at most MOST_KINDS values.
+    """
     first = first_slot(examples)
     kinds = [value for value, _ in Counter(kind(e, first) for e in examples).most_common()]
-    told = len(kinds) <= MOST_KINDS
-    kinds = kinds if told else [""]
-    languages = Counter((e.language, kind(e, first) if told else "") for e in examples)
+    is_stacked = len(kinds) <= MOST_KINDS
+    kinds = kinds if is_stacked else [""]
+    languages = Counter((e.language, kind(e, first) if is_stacked else "") for e in examples)
     phenomena = Counter(name for e in examples for name in e.phenomena)
     lengths = Counter(len(e.message) for e in examples)
     panels = [
         (
-            f"Languages, by {first}" if told else "Languages",
+            f"Languages, by {first}" if is_stacked else "Languages",
             {code: {name: languages[code, name] for name in kinds} for code in sorted({c for c, _ in languages})},
         ),
         ("Characters a message", {_span(low, high): {"": _between(lengths, low, high)} for low, high in LENGTHS}),
@@ -41,7 +44,7 @@ def picture(examples: Sequence[Example]) -> str:
 
 
 def _panel(title: str, bars: Bars, whole: int, top: int) -> dict:
-    """Return a panel from `top` on, in pixels: a row a bar, stacked by kind, with its share of the whole set."""
+    """Return a panel that starts `top` pixels down: one row per bar, stacked by kind, with its share of `whole` examples."""
     across = Scale(0, max((sum(kinds.values()) for kinds in bars.values()), default=0) or 1, LABEL, WIDTH - 80)
     rows = []
     for row, (label, kinds) in enumerate(bars.items()):

@@ -1,4 +1,4 @@
-"""Configure the data set: synthetic messages, and a teacher."""
+"""Configure the generated data set and its teacher."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,23 +8,28 @@ from intent.openai import EndpointConfig
 
 
 class CatalogSource(Enum):
+    """The catalogs that messages are about, see `DataConfig`."""
+
     given = "given"
     sampled = "sampled"
 
 
 class HeldOut(Enum):
+    """What evaluation messages must not share with training messages, see `DataConfig`."""
+
     messages = "messages"
     templates = "templates"
 
 
 @dataclass
 class DataConfig:
-    """Synthetic messages: how many per split, and in which languages (one file in intent/synth/languages each).
+    """Configure the synthetic messages. Raises ConfigError for a split without messages or without a language.
 
-    `catalogs`: about the job's own catalog, or about many sampled ones, so that a model learns to point at any catalog.
-    `held_out`: evaluation messages differ from training messages in their text, or also in their phrase templates (and, with
-    sampled catalogs, their products). `phenomena`: weights that replace those of intent/synth/phenomena.py, by name; 0 means
-    never.
+    `uri`: read this data set instead of generating one. `catalogs`: `given` is the job's own catalog; `sampled` draws many
+    catalogs, so that a model learns to choose from any catalog. `held_out`: `messages` keeps the text of evaluation messages
+    out of training; `templates` keeps their phrase templates out too, and with sampled catalogs also their products. `train`,
+    `validation`, `test`: messages per split. `languages`: codes of the files in intent/synth/languages. `phenomena`: weights by
+    name that replace those of intent/synth/phenomena.py; 0 switches a phenomenon off.
     """
 
     uri: str | None = None
@@ -45,9 +50,10 @@ class DataConfig:
 
 @dataclass
 class TeacherConfig:
-    """A larger model that writes `variants` messages for the intents of `messages` training messages; 0: no teacher.
+    """Configure a larger model that writes more training messages. Raises ConfigError for a value out of range.
 
-    `judge`: the model must also label each of its messages as intended, without seeing the label.
+    `messages`: the training messages whose intents it writes about; 0 means no teacher. `variants`: the messages per intent, 1
+    to 20. `judge`: accept a message only if the model, without seeing the label, gives the message the same label.
     """
 
     messages: int = 0

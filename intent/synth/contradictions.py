@@ -1,6 +1,6 @@
-"""Find examples whose labels the rules contradict.
+"""Find examples whose labels contradict their messages.
 
-Knows examples and languages; knows nothing of how examples were made, so it judges a teacher's as well as generated ones.
+The rules know examples and languages, but not how an example was made. So they check a teacher's examples and generated ones.
 """
 
 import re
@@ -14,9 +14,9 @@ from intent.synth.phenomena import LISTS
 from intent.task.schema import Intent, Item, items_of
 from intent.task.text import without_accents
 
-CERTAIN_ONLY = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # what the rules below cannot read
+UNREADABLE = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # The rules cannot read such messages reliably.
 CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove"})
-# Lists that name products or numbers beside those that are meant.
+# Lists that name products or numbers that are not in the label.
 OTHERS_NAMED = frozenset({"list_correction", "list_aside", "list_unknown", "list_distractor"})
 OTHERS_COUNTED = OTHERS_NAMED | {"list_total", "list_twice"}
 SMALL_TALK = frozenset({"small_talk_before", "small_talk_after", "rambling"})
@@ -27,15 +27,15 @@ MEASURE = re.compile(r"(?<![\w.,])\d+(?:[.,x]\d+)*[\s-]?(?:kg|g|mg|ml|cl|l|cm|mm
 
 
 def contradictions(examples: Iterable[Example], catalogs: Mapping[str, Sequence[str]]) -> Iterator[tuple[Example, str]]:
-    """The examples whose label the rules contradict, each with why. `catalogs` has the names of each catalog id.
+    """Yield (example, reason) for each contradiction. `catalogs`: product names by catalog id.
 
-    The rules decide product and quantity only where the message leaves no doubt; where they can't tell, they are silent. Those
-    of a list's phenomenon (a swap removes one thing and adds another) look at the label alone, and always decide.
+    The rules check product and quantity only if the message is clear, and pass an example that they cannot decide. The rules of
+    a list's phenomenon ("a swap removes one thing and adds another") look only at the label, and always decide.
     """
     for example in examples:
         items, phenomena = _meant(example.intent), frozenset(example.phenomena)
         reasons = [why for name in LISTS if name in phenomena for why in _list_rule(name, items)]
-        if items and not CERTAIN_ONLY & phenomena:
+        if items and not UNREADABLE & phenomena:
             rules = _one if len(items) == 1 and not LISTS.keys() & phenomena else _several
             reasons += rules(example, items, catalogs[example.catalog])
         yield from ((example, why) for why in reasons)
@@ -61,7 +61,7 @@ def _one(example: Example, items: Sequence[Item], catalog: Sequence[str]) -> Ite
 
 
 def _several(example: Example, items: Sequence[Item], catalog: Sequence[str]) -> Iterator[str]:
-    """Each name that stands in the message whole is an item's, each number an item's, and each quantity over 1 is said."""
+    """Yield full names and numbers in the message that no item has, and quantities over 1 that the message does not say."""
     text, phenomena = f" {_unnumbered(CLOSE_COMMA.sub(', ', example.message.casefold()))} ", set(example.phenomena)
     products = [item["product"] for item in items]
     named = _named(text, catalog)
@@ -80,7 +80,7 @@ def _several(example: Example, items: Sequence[Item], catalog: Sequence[str]) ->
 
 
 def _list_rule(name: str, items: Sequence[Item]) -> Iterator[str]:
-    """What a label must be to belong to a message with the phenomenon `name`."""
+    """Yield the reasons why `items` cannot be the label of a message with the phenomenon `name`."""
     actions, quantities = [item["action"] for item in items], {item["quantity"] for item in items}
     if len({(item["action"], item["product"]) for item in items}) < len(items):
         yield "an item is there twice"
@@ -99,13 +99,13 @@ def _list_rule(name: str, items: Sequence[Item]) -> Iterator[str]:
     if name in ("list_refusal", "list_need") and quantities != {1}:
         yield "no quantity is said"
     if name == "list_twice" and quantities == {1}:
-        yield "what is asked for twice is summed"
+        yield "the quantity of a product that is requested twice is summed"
     if len(items) < (1 if name in ("list_unknown", "list_correction") else 2):
         yield "a list has several items"
 
 
 def _unnumbered(text: str) -> str:
-    """Without the numbers of a list's lines ("1. milk 2. eggs"), which are no quantities."""
+    """Remove the line numbers of a list ("1. milk 2. eggs"), because they are not quantities."""
     marks = [int(number) for number in LINE_NUMBER.findall(text)]
     return LINE_NUMBER.sub(" ", text) if len(marks) > 1 and marks == list(range(1, len(marks) + 1)) else text
 
@@ -115,14 +115,14 @@ def _words(name: str) -> set[str]:
 
 
 def _named(text: str, catalog: Sequence[str]) -> set[str]:
-    """The catalog's names that stand in the text whole, and in no longer one."""
-    found: set[str] = set()
+    """Return the catalog's full names in the text. A name inside a longer one does not count."""
+    names: set[str] = set()
     for name in sorted(catalog, key=len, reverse=True):
         pattern = _whole(name)
         if pattern.search(text):
-            found.add(name)
+            names.add(name)
             text = pattern.sub(" ", text)
-    return found
+    return names
 
 
 @cache
@@ -141,7 +141,7 @@ def _without(text: str, names: Sequence[str]) -> str:
 
 
 def _numbers(text: str, language: str) -> set[int]:
-    """Every quantity over 0 in digits or words; a word for one counts only as part of a longer number."""
+    """Return the numbers in the text, in digits or words. A word for one does not count, since it may be an article."""
     pattern, values = _number_words(language)
     words = {values[found.group(1)] for found in pattern.finditer(without_accents(text).casefold())}
     return {int(digits) for digits in INTEGER.findall(text)} | words

@@ -1,6 +1,6 @@
-"""Generated messages by number.
+"""Generate examples by number.
 
-Example i depends on the corpus and on i alone, so any number of workers gives the same data.
+Example i depends only on the corpus and on i, so the data is the same for any number of workers.
 """
 
 import hashlib
@@ -27,21 +27,23 @@ ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")
 NO_WRAP = frozenset({"small_talk", "gibberish"})
 ACTIONS = ("add", "remove")
-NOTHING = "none"  # the action of a message that asks for nothing, where a list can't be empty
+NOTHING = "none"  # the action of a message that requests nothing, for a schema without lists
 LONGEST = 6  # items of a list
 
 
 class Corpus:
-    """Messages for the cart schema in `languages`, by `seed`; about 28 % of them mean `none`.
+    """Messages for the cart schema in `languages`, drawn by `seed`. About 28 % of them mean `none`.
 
-    Where the schema repeats, 30 % of those that change the cart are lists of two to six items, and none is the empty list.
+    If the schema repeats, 30 % of the messages that change the cart are lists of two to six items, and the empty list means
+    `none`.
 
-    `split` keeps evaluation apart from training: each phrase template and, with sampled catalogs, each product idea and
-    brand belongs to one of train, validation and test by a hash of its text. Whatever the seeds, a test set is phrased by
-    templates and about products that no training set has. A given `catalog` is used whole by every split. "all" holds
-    nothing back: for a model that is measured on messages written by people.
+    `catalog`: the products to write about; None samples a catalog for each block of BLOCK examples. `split`: "train",
+    "validation", "test" or "all". Each phrase template belongs to one of the first three by a hash of its text; with sampled
+    catalogs, so does each product idea and brand. So a test set has no template, idea or brand of a training set, whatever the
+    seeds. Every split uses a given catalog whole. "all" holds nothing back, for a model that is measured on messages written by
+    people. `phenomena`: weights by name that replace those of `synth.phenomena`; 0 switches a phenomenon off.
 
-    `phenomena` overrides weights of `synth.phenomena` by name; 0 switches one off.
+    Raises ConfigError for a schema that is not a cart, an unknown split, language or phenomenon, or no language.
     """
 
     def __init__(
@@ -65,17 +67,19 @@ class Corpus:
         self._scenarios = tuple(self.weights["scenario"].items())
 
     def examples(self, start: int, stop: int) -> list[Example]:
-        rng = Random(0)  # seeded for each example: to make one takes as long as to seed it twice
+        """Return the examples from `start` to `stop` - 1. Raises ConfigError if the catalog suits no scenario."""
+        rng = Random(0)  # seeded again for each example, because creating a Random takes as long as seeding it twice
         return [self._example(rng, i) for i in range(start, stop)]
 
     def catalogs(self, start: int, stop: int) -> dict[str, tuple[str, ...]]:
-        """The sampled catalogs that `examples(start, stop)` refer to, by id; empty with a given catalog."""
+        """Return the product names of the sampled catalogs of `examples(start, stop)`, by id; empty with a given catalog."""
         if self.catalog or stop <= start:
             return {}
         blocks = range(start // BLOCK, (stop - 1) // BLOCK + 1)
         return {self._catalog_id(block): self._shelf(block).names for block in blocks}
 
     def example(self, i: int) -> Example:
+        """Return example `i`."""
         return self.examples(i, i + 1)[0]
 
     def _example(self, rng: Random, i: int) -> Example:
@@ -89,14 +93,14 @@ class Corpus:
         return Example(f"{self.seed}-{i}", message, self._intent(request), code, catalog, phenomena, GENERATOR, self.seed)
 
     def _attempt(self, rng: Random, shelf: Shelf, code: str) -> tuple[Request, str]:
-        """A scenario that the shelf has the products for; most have them at once."""
+        """Draw scenarios until the shelf has the products for one. Most shelves have them at the first draw."""
         for _ in range(ATTEMPTS):
             scenario = shares(self._scenarios)(rng)
             request = self._request(rng, shelf, code, scenario)
             if (message := self._message(request, scenario)) is not None:
                 return request, message
-        wanted = [name for name, weight in self.weights["scenario"].items() if weight]
-        raise ConfigError("data.phenomena", wanted, "none of these can be said about the catalog; switch on others")
+        enabled = [name for name, weight in self.weights["scenario"].items() if weight]
+        raise ConfigError("data.phenomena", enabled, "the catalog's products suit none of these; set others above 0")
 
     def _intent(self, request: Request) -> Intent:
         if isinstance(request, Basket):
@@ -106,14 +110,14 @@ class Corpus:
         return self.schema.intent([request.action, request.product.name, request.quantity or 1])
 
     def _language(self, rng: Random, shelf: Shelf) -> str:
-        """A shop's own language is written there most; less so English, which the names of half of the shops are in."""
+        """Prefer the language of the shop's product names. English less, because half of the shops have English names."""
         own = 0.15 if shelf.language == "en" else 0.6
         if not self.catalog and shelf.language in self.languages and rng.random() < own:
             return shelf.language
         return self.languages[int(rng.random() * len(self.languages))]
 
     def _request(self, rng: Random, shelf: Shelf, code: str, scenario: str) -> Request:
-        """Whoever switches languages takes the product's words from another one, half of the time English."""
+        """Create the request. With code switching, its product's words are in another language, half of the time in English."""
         words = code
         if rng.random() < self.weights["surface"]["code_switching"]:
             english = "en" in self.languages and rng.random() < 0.5
@@ -141,7 +145,7 @@ class Corpus:
         return message if scenario in NO_WRAP else self._wrap(request, message)
 
     def _wrap(self, request: Request, message: str) -> str:
-        """Small talk before and after, none of which names a product or asks for one."""
+        """Put small talk before or behind the message. It neither names a product nor requests one."""
         random, surface, code = request.rng.random, self.weights["surface"], request.language.code
         if random() < surface["rambling"]:
             request.phenomena.append("rambling")
@@ -168,9 +172,9 @@ class Corpus:
 
 
 def held_out(texts: Sequence[str], split: str) -> list[str]:
-    """The texts of `split`: by the order of their hashes a tenth each for test and validation, the rest for training.
+    """Return the texts of `split`, in the order of their hashes: a tenth each for test and validation, the rest for training.
 
-    A list of one or two is too short to split, and whole everywhere; "all" is everything.
+    One or two texts are too few to split, so every split has them. "all" is every text.
     """
     ordered = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
     if len(ordered) < 3 or split == "all":
@@ -180,16 +184,16 @@ def held_out(texts: Sequence[str], split: str) -> list[str]:
 
 
 def require_cart(schema: IntentSchema) -> None:
-    """Raises ConfigError for a schema that no messages can be generated for."""
+    """Raise ConfigError for a schema that the generator has no messages for."""
     choice = schema.slots[0]
     is_cart = [type(slot) for slot in schema.slots] == [Choice, Entity, Count]
     ends = () if schema.repeat > 1 else (NOTHING,)
     if not is_cart or sorted(choice.values) != sorted(ACTIONS + ends) or choice.ends != ends:
-        raise ConfigError("schema.name", schema.name, "has no generator; bring labelled messages of your own: labelled.uri=...")
+        raise ConfigError("schema.name", schema.name, "has no generator; use labeled messages of your own: labelled.uri=...")
     count = schema.slots[2]
     if count.min > 1 or count.default != 1 or not 2 <= count.max <= 99:
         what = f"min {count.min}, max {count.max}, default {count.default}"
-        remedy = "messages are generated for min 0 or 1, max 2 to 99, default 1; or bring your own: labelled.uri=..."
+        remedy = "use min 0 or 1, max 2 to 99 and default 1, or labeled messages of your own: labelled.uri=..."
         raise ConfigError(f"schema.slots.{count.name}", what, remedy)
 
 
@@ -206,7 +210,7 @@ def _sampled(seed: int, split: str, block: int, languages: tuple[str, ...]) -> S
 
 @cache
 def _ideas(split: str) -> Pool:
-    """Ideas by split, department by department, so that each split's shops sell something of everything."""
+    """Split the ideas of each department on their own, so that every split has ideas of every department."""
     departments: dict[str, list[str]] = {}
     for idea in ideas().values():
         if idea.name not in kinds() and idea.department != ODD:

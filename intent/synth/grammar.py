@@ -1,13 +1,12 @@
-"""Phrase templates: `(a|b|)` is one of several, `<rule>` another template by name, `{slot}` what the caller fills in.
+"""Parse and expand phrase templates.
 
-Pure: knows no language and no product.
+`(a|b|)` is an alternative, `<rule>` another template by name, and `{slot}` a text from the caller. This module knows no
+language and no product.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-
-from intent.errors import ConfigError
 
 Part = str | tuple  # a literal; ("slot", name); ("rule", name); ("any", (parts, ...))
 Parts = tuple[Part, ...]
@@ -15,7 +14,7 @@ TOKEN = re.compile(r"[()|]|<\w+>|\{\w+\}|[^()|<>{}]+")
 
 
 def parse(text: str) -> Parts:
-    """The template's parts. Raises ValueError where brackets do not match."""
+    """Return the parts of a template. Raises ValueError if its brackets do not match."""
     tokens = TOKEN.findall(text)
     if "".join(tokens) != text:
         raise ValueError(f"stray bracket in {text!r}")
@@ -45,7 +44,7 @@ def _branches(tokens: Sequence[str], at: int) -> tuple[list[Parts], int]:
 
 
 def names(parts: Parts, kind: str) -> set[str]:
-    """The slots (`kind` "slot") or rules ("rule") that a template mentions, its alternatives included."""
+    """Return the slots (`kind` "slot") or rules (`kind` "rule") in a template, including those in alternatives."""
     found = {part[1] for part in parts if not isinstance(part, str) and part[0] == kind}
     for part in parts:
         if not isinstance(part, str) and part[0] == "any":
@@ -54,6 +53,7 @@ def names(parts: Parts, kind: str) -> set[str]:
 
 
 def expand(parts: Parts, rng: Random, rules: Mapping[str, Sequence[Parts]], fill: Callable[[str], str]) -> str:
+    """Return the text of a template with random alternatives. `fill` returns a slot's text."""
     out: list[str] = []
     _expand(parts, rng.random, rules, fill, out)
     return "".join(out)
@@ -70,10 +70,3 @@ def _expand(parts: Parts, random: Callable[[], float], rules: Mapping, fill: Cal
             continue
         choices = value if kind == "any" else rules[value]
         _expand(choices[int(random() * len(choices))], random, rules, fill, out)
-
-
-def check_rules(rules: Mapping[str, Sequence[Parts]]) -> None:
-    for name, choices in rules.items():
-        for parts in choices:
-            if missing := names(parts, "rule") - set(rules):
-                raise ConfigError(f"rules.{name}", sorted(missing), "define these rules in the language file")

@@ -1,6 +1,6 @@
-"""A language: its words, forms and phrase templates, read from one file of `languages/` and its column of `products/`.
+"""Read a language from its file in `languages/` and its column in the tables of `products/`: words, forms, phrase templates.
 
-Knows grammar; knows no product list and no intent.
+This module knows grammar. It knows no catalog and no intent.
 """
 
 import re
@@ -15,16 +15,17 @@ from intent.synth.grammar import parse
 from intent.synth.lexicon import wordings
 
 FOLDER = Path(__file__).parent / "languages"
-# Every scalar is a string: "no", "null" and "on" are words here, not values.
+# The base loader keeps every scalar a string: "no", "null" and "on" are words here.
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 class Noun:
     """A noun phrase in all its forms: `say("the", plural=True)` is "the apples", `counted(2)` is "apples".
 
-    A word is written `stem|ending,ending`, one ending for each of the language's `forms`; a word without `|` never changes.
-    A `~` takes the adjective ending that the determiner asks for (German, Dutch). After ` /` stand the gender and what is
-    special about the noun: `p` only plural (trousers), `s` no plural (grapes in Italian), `>f` another gender in the plural.
+    `text` has this notation. A word is `stem|ending,ending`, with one ending for each of the language's `forms`. A word without
+    `|` never changes. `~` stands for the adjective ending that the determiner requires (German, Dutch). ` /` is followed by the
+    gender and an exception: `p` has only a plural (trousers), `s` has no plural (grapes in Italian), `>f` has another gender in
+    the plural.
     """
 
     __slots__ = ("_said", "gender", "language", "marks", "number", "plural_gender", "text")
@@ -39,6 +40,7 @@ class Noun:
         self._said: dict = {}
 
     def form(self, name: str) -> str:
+        """Return the form with this name, one of the language's `forms`. A `~` stays in it."""
         if "|" not in self.text:
             return self.text
         index = self.language.forms.index(name)
@@ -46,17 +48,17 @@ class Noun:
 
     @property
     def spellings(self) -> set[str]:
-        """Every form, with every ending that a determiner can ask for."""
+        """Return every form with every adjective ending."""
         parts = [word.partition("|") for word in self.text.split(" ")]
         endings = [(stem, more.split(",") if bar else ()) for stem, bar, more in parts]
-        every = range(len(self.language.forms) if "|" in self.text else 1)
-        forms = {" ".join([stem + more[i] if more else stem for stem, more in endings]) for i in every}
+        numbers = range(len(self.language.forms) if "|" in self.text else 1)
+        forms = {" ".join([stem + more[i] if more else stem for stem, more in endings]) for i in numbers}
         if "~" not in self.text:
             return forms
         return {form.replace("~", ending) for form in forms for ending in self.language.endings}
 
     def say(self, phrase: str, plural: bool = False, before: str = "", after: str = "") -> str:
-        """The noun with the determiner of `phrase`; `before` and `after` (a brand, a size) stand next to the noun."""
+        """Return the noun with the determiner of `phrase`. `before`, `after`: a brand or size beside the noun, with blanks."""
         key = (phrase, plural)
         said = self._said.get(key)
         if said is None:
@@ -65,7 +67,7 @@ class Noun:
         return f"{determiner}{before}{noun}{after}"
 
     def counted(self, number: int) -> str:
-        """The form that a number asks for, without the number."""
+        """Return the form of the noun that follows `number`, without the number."""
         key = (number,)
         said = self._said.get(key)
         if said is None:
@@ -81,7 +83,7 @@ def _inflect(word: str, index: int) -> str:
 
 
 class Language:
-    """One language's data, parsed. `templates` and `rules` hold parsed templates, `nouns` the wordings of each product idea."""
+    """The parsed data of one language. `templates` and `rules` have parsed templates, `nouns` the wordings of each idea."""
 
     def __init__(self, code: str, raw: Mapping):
         self.code, self.raw = code, raw
@@ -96,13 +98,13 @@ class Language:
         self.elisions = [(re.compile(pattern), to) for pattern, to in raw.get("elisions", [])]
         self.fillers: list[str] = raw["fillers"]
         self.adjectives: dict[str, str | dict[str, str]] = {**raw["colours"], **raw["qualities"]}
-        # Each way to say a variety: beside the noun, unchanging, behind it where it begins with "+"; or an adjective by gender.
+        # The ways to say a variety: fixed text before the noun, or behind it after "+"; or an adjective by gender.
         self.varieties: dict[str, list[str | dict[str, str]]] = raw["varieties"]
         self.agree: dict[str, dict[str, str]] = raw["agree"]
         self.unstated: dict[str, dict[str, list[str]]] = raw["unstated"]
         self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}
         self.templates = {name: [(text, parse(text)) for text in texts] for name, texts in raw["templates"].items()}
-        # What stands between the items of a list ("and", "then"), between clauses, and behind all ("and that's it").
+        # The words between the items of a list ("and", "then"), between clauses, and behind the list ("and that's it").
         self.joins: dict[str, list[str]] = raw["joins"]
         self.join_contractions = [(re.compile(pattern), to) for pattern, to in raw["joins"].get("contractions", [])]
         self.brand_first = raw["brand"] == "before"
@@ -112,19 +114,25 @@ class Language:
 
     @cached_property
     def nouns(self) -> dict[str, list[Noun]]:
+        """Return the wordings of each idea. Shops use the first one."""
         return {idea: [Noun(self, text.strip()) for text in words.split(";")] for idea, words in wordings(self.code).items()}
 
     @cached_property
     def units(self) -> dict[str, list[Noun]]:
+        """Return the wordings of each unit, such as bottle."""
         return {unit: [Noun(self, text.strip()) for text in words.split(";")] for unit, words in self.raw["units"].items()}
 
     def wordings(self, quality: str) -> int:
-        """How many ways there are to say a colour, another quality or a variety."""
+        """Return how many ways there are to say a color, another quality or a variety."""
         return len(self.varieties[quality]) if quality in self.varieties else 1
 
     @lru_cache(maxsize=50_000)  # noqa: B019 - a language lives as long as its process
     def described(self, idea: str, which: int, quality: str, wording: int = 0, behind: bool = False) -> Noun:
-        """The noun with a colour or another quality that agrees with it, or with a variety, `behind` it or where it belongs."""
+        """Return the noun with a color, another quality or a variety.
+
+        An adjective agrees with the noun. The text of a variety comes behind the noun if `behind`, else on its usual side.
+        `which`: the wording of the noun; `wording`: that of the variety.
+        """
         noun = self.nouns[idea][which]
         said = self.varieties[quality][wording] if quality in self.varieties else self.adjectives[quality]
         if quality in self.varieties and isinstance(said, str):
@@ -132,7 +140,7 @@ class Language:
             pair = (noun.text, text) if behind or text != said else (text, noun.text)
             return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
         if not isinstance(said, str) and noun.plural_gender != noun.gender:
-            # "L'uovo fresco", "le uova fresche": each form as its own gender has it.
+            # The adjective needs the gender of each form: "l'uovo fresco", but "le uova fresche".
             sides = enumerate((noun.gender, noun.plural_gender))
             said = "|" + ",".join(_inflect(said[gender], i) for i, gender in sides)
         elif not isinstance(said, str):
@@ -142,7 +150,7 @@ class Language:
 
     @lru_cache(maxsize=20_000)  # noqa: B019
     def quality(self, idea: str, which: int, quality: str, wording: int = 0) -> Noun:
-        """A quality in place of the noun that it describes: "two red" of three shirts."""
+        """Return a quality that replaces its noun: "two red" of three shirts. `which` and `wording` as in `described`."""
         noun = self.nouns[idea][which]
         said = self.varieties[quality][wording] if quality in self.varieties else self.adjectives[quality]
         text = said.removeprefix("+") if isinstance(said, str) else said[noun.gender]
@@ -150,28 +158,29 @@ class Language:
 
     @lru_cache(maxsize=20_000)  # noqa: B019
     def verbatim(self, text: str, gender: str) -> Noun:
-        """A name taken as it is, with the articles of `gender`."""
+        """Return a name that never changes, with the articles of `gender`."""
         noun = Noun(self, "x")
         noun.text = text.replace("|", " ").replace("~", " ")
         noun.gender = noun.plural_gender = gender
         return noun
 
     def contract(self, message: str) -> str:
-        """The message with what its words run together to ("di il" is "del")."""
+        """Apply the language's contractions ("di il" becomes "del")."""
         if self._contracted.search(message):
             for pattern, to in self.contractions:
                 message = pattern.sub(to, message)
         return message
 
     def title(self, text: str) -> str:
-        """A noun as a label writes it."""
+        """Capitalize a noun as shops write product names."""
         if self.raw.get("title_case"):
             return " ".join(word if word.isupper() else word[:1].upper() + word[1:] for word in text.split())
         return text[:1].upper() + text[1:]
 
     def decline(self, noun: Noun, phrase: str, plural: bool) -> tuple[str, str]:
+        """Return (determiner with a blank behind it where needed, noun). An unknown `phrase` is `bare`."""
         rule = self.phrases.get(phrase) or self.phrases["bare"]
-        # "Scissors" have no singular, whatever the determiner asks for.
+        # "Scissors" has no singular, even if the phrase requires one.
         plural = noun.number == "many" or (plural and rule.get("number") != "s")
         key = "p" if plural else noun.gender
         form = rule.get("forms", {}).get("p" if plural else "s", self.forms[-1 if plural else 0])
@@ -192,7 +201,7 @@ class Language:
 
 
 class _Numbers:
-    """Number words from 1 to 99 for each gender."""
+    """The number words from 1 to 99 for each gender."""
 
     def __init__(self, raw: Mapping, genders: Sequence[str]):
         self.words = {gender: {n: self._word(raw, n, gender) for n in range(1, 100)} for gender in genders}
@@ -226,13 +235,14 @@ def _first(rules: Sequence, n: int) -> str:
 
 
 def available() -> list[str]:
+    """Return the codes of the languages that have a file."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 @cache
 def load(code: str) -> Language:
-    """The language of `languages/<code>.yaml`, parsed once a process."""
+    """Return the language of `languages/<code>.yaml`, parsed once per process. Raises ConfigError if the file is missing."""
     path = FOLDER / f"{code}.yaml"
     if not path.exists():
-        raise ConfigError("data.languages", code, f"use some of {available()}, or add {path.name} to intent/synth/languages")
+        raise ConfigError("data.languages", code, f"use codes out of {available()}, or add intent/synth/languages/{path.name}")
     return Language(code, yaml.load(path.read_text(encoding="utf-8"), LOADER))

@@ -1,7 +1,7 @@
-"""The lexicon: every product type and what shoppers call it, read from the tables of `products/`.
+"""Read the lexicon from the tables of `products/`: every product type, and the words for it in every language.
 
-A table is one department, a row one product type (an idea), and a cell of a language's column its wordings. Knows no grammar:
-`language` parses the wordings, `words` checks the tables.
+A table has one department. A row has one product type, called an idea. A cell in a language's column has the idea's wordings.
+This module knows no grammar: `language` parses the wordings, and `words` checks the tables.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,16 @@ DEPARTMENTS = (
     "frozen", "world_food", "cleaning", "baby", "cosmetics", "diy", "garden", "car", "appliances", "smart_home", "craft",
     "party", "media",
 )  # fmt: skip
-ODD = "odd"  # never on a shelf, asked for now and then all the same
+ODD = "odd"  # Shops never sell these ideas, but some messages request them.
 
 
 @dataclass(frozen=True)
 class Idea:
-    """What a product is, without language, brand or size. `number`: mass (milk), many (apples) or one (a laptop).
+    """A product type, without language, brand or size.
 
-    `traits`: the groups of qualities that it comes in. `akin`: other ideas that its name could be taken for.
+    `parent`: the idea that this one is a kind of, or empty. `number`: mass (milk), many (apples) or one (a laptop). `units`:
+    what it is counted in (bottle). `sizes`: in the notation of `synth.size`. `traits`: the groups of qualities that it comes
+    in. `akin`: other ideas that its words may also mean.
     """
 
     name: str
@@ -39,13 +41,13 @@ class Idea:
 
     @cached_property
     def line(self) -> tuple[str, ...]:
-        """Itself and what it is a kind of."""
+        """Return the idea and its parent, if it has one."""
         return (self.name, self.parent) if self.parent else (self.name,)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: `cells` by the header's columns, `line` counted from 1."""
+    """A row of a table. `line`: counted from 1, the header's. `cells`: by column name."""
 
     department: str
     line: int
@@ -53,39 +55,39 @@ class Row:
 
 
 def read(path: Path) -> Iterator[Row]:
-    """The rows of one table. Raises ConfigError for a row that has not as many cells as the header."""
+    """Yield the rows of one table. Raises ConfigError for a row that does not have as many cells as the header."""
     header, *lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     columns = header.split("\t")
     for number, line in enumerate(lines, 2):
         cells = line.split("\t")
         if len(cells) != len(columns):
             what = f"{len(cells)} cells"
-            raise ConfigError(f"{path.name}:{number}", what, f"give {len(columns)}, as the header has, with a tab between two")
+            raise ConfigError(f"{path.name}:{number}", what, f"give {len(columns)}, as in the header, separated by tabs")
         yield Row(path.stem, number, dict(zip(columns, cells, strict=True)))
 
 
 @cache
 def rows() -> tuple[Row, ...]:
-    """Every table's rows, department by department."""
+    """Return the rows of every table, department by department."""
     return tuple(row for department in (*departments(), ODD) for row in read(FOLDER / f"{department}.tsv"))
 
 
 @cache
 def departments() -> tuple[str, ...]:
-    """The departments that have a table."""
+    """Return the departments that have a table."""
     return tuple(name for name in DEPARTMENTS if (FOLDER / f"{name}.tsv").exists())
 
 
 @cache
 def ideas() -> dict[str, Idea]:
-    """Everything that can be named, the kinds (milk) after their members (whole milk)."""
-    known = {idea.name: idea for idea in map(_idea, rows())}
-    return dict(sorted(known.items(), key=lambda item: item[0] in kinds()))
+    """Return every idea by name, the kinds (milk) after their members (whole milk)."""
+    by_name = {idea.name: idea for idea in map(_idea, rows())}
+    return dict(sorted(by_name.items(), key=lambda item: item[0] in kinds()))
 
 
 @cache
 def kinds() -> frozenset[str]:
-    """The ideas that others are kinds of: they are said, never sold by that name alone."""
+    """Return the ideas that are parents of others. Shoppers say them, but no product is sold by their name alone."""
     return frozenset(row.cells["parent"] for row in rows()) - {""}
 
 
@@ -96,7 +98,7 @@ def _idea(row: Row) -> Idea:
 
 
 class Pool:
-    """The ideas `names`, indexed for what each sampled catalog asks: those of a department, those that are of some kind."""
+    """The ideas `names`, indexed by department, by parent and by English word, since each sampled catalog looks them up."""
 
     def __init__(self, names: Sequence[str]):
         self.names = tuple(names)
@@ -110,7 +112,7 @@ class Pool:
                 self._by_word.setdefault(word, []).append(ideas()[name])
 
     def near(self, idea: str) -> list[Idea]:
-        """Return other ideas whose English name has a word of this one's: apple juice for apples. None for no idea."""
+        """Return other ideas whose English name shares a word with this one's (apple juice for apples); none for no idea."""
         if not idea:
             return []
         return [other for word in english(idea) for other in self._by_word.get(word, ()) if other.name != idea]
@@ -129,5 +131,5 @@ def _english() -> dict[str, str]:
 
 
 def wordings(code: str) -> dict[str, str]:
-    """Idea -> its wordings in the language `code`, as its cell has them; without the ideas that the language lacks."""
+    """Return the unparsed wordings of each idea in the language `code`, without the ideas that the language lacks."""
     return {row.cells["idea"]: cell for row in rows() if (cell := row.cells.get(code))}

@@ -1,6 +1,6 @@
-"""How the items of a list stand beside each other: in a sentence, as a note with a line each, or as they are dictated.
+"""Join the items of a list: in a sentence, as a note with a line per item, or as dictation.
 
-Knows words and the names on a shelf; knows no intent.
+This module knows words and the names on a shelf. It knows no intent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,10 @@ NUMBERS = ("{}. ", "{}) ")
 
 
 class Listing:
-    """One shopper's way to list things. `joins`: the language's words between two items.
+    """One shopper's way to list products. `joins`: the language's words between two items. `weights`: from `phenomena.mix`.
 
-    `style`: a name of `phenomena.LISTING`; `surface`: the weights of what may disturb the message that holds the list.
+    The attribute `style` is a name in `phenomena.LISTING`. `surface` has the weights of the noise for the message, which depend
+    on the style.
     """
 
     def __init__(self, joins: Mapping[str, Sequence[str]], shelf: Shelf, rng: Random, weights: Mapping[str, Mapping]):
@@ -31,51 +32,54 @@ class Listing:
 
     @property
     def is_note(self) -> bool:
-        """Whether each item has a line of its own."""
+        """Return whether each item has its own line."""
         return self.style in NOTES
 
     def in_a_sentence(self, styles: Sequence[str] = SENTENCES) -> None:
-        """Takes one of `styles`, where more is said behind the list than a note has room for."""
+        """Change to one of `styles`, because the message goes on behind the list and a note cannot."""
         if self.style not in styles:
             weights = tuple((style, self.weights[style]) for style in styles)
             self.style = shares(weights)(self.rng) if any(weight for _, weight in weights) else styles[0]
 
-    def join(self, said: list[str]) -> str:
-        """The items one after the other. A line break is a space to a model."""
-        if self.style in ("line_breaks", "dictation") and self._run_together(said):
+    def join(self, items: list[str]) -> str:
+        """Join the items in the listing's style.
+
+        A model reads a line break as a space. So the items get commas if two of them side by side would name another product.
+        """
+        if self.style in ("line_breaks", "dictation") and self._run_together(items):
             self.style = "commas"
-        return getattr(self, f"_{self.style}")(said)
+        return getattr(self, f"_{self.style}")(items)
 
-    def _conjunction(self, said: list[str]) -> str:
+    def _conjunction(self, items: list[str]) -> str:
         last = self._pick(self.joins["and"])
-        if self.rng.random() < 0.15 or len(said) == 1:
-            return last.join(said)
-        return f"{', '.join(said[:-1])}{last}{said[-1]}"
+        if self.rng.random() < 0.15 or len(items) == 1:
+            return last.join(items)
+        return f"{', '.join(items[:-1])}{last}{items[-1]}"
 
-    def _commas(self, said: list[str]) -> str:
-        return self._pick(COMMAS).join(said)
+    def _commas(self, items: list[str]) -> str:
+        return self._pick(COMMAS).join(items)
 
-    def _line_breaks(self, said: list[str]) -> str:
-        return "\n".join(said)
+    def _line_breaks(self, items: list[str]) -> str:
+        return "\n".join(items)
 
-    def _bullets(self, said: list[str]) -> str:
+    def _bullets(self, items: list[str]) -> str:
         if self.rng.random() < 0.25:
-            # Without its mark, the number of a line would be a quantity.
+            # Without its period or bracket, a line's number would look like a quantity.
             self.surface = {**self.surface, "voice": 0.0, "no_punctuation": 0.0}
             number = self._pick(NUMBERS)
-            return "\n".join(number.format(n) + text for n, text in enumerate(said, 1))
+            return "\n".join(number.format(n) + text for n, text in enumerate(items, 1))
         mark = self._pick(MARKS)
-        return "\n".join(mark + text for text in said)
+        return "\n".join(mark + text for text in items)
 
-    def _dictation(self, said: list[str]) -> str:
-        # Speech recognition hears words and no commas.
+    def _dictation(self, items: list[str]) -> str:
+        # Speech recognition writes no commas.
         self.surface = {**self.surface, "voice": 1.0 if self.surface["voice"] else 0.0}
-        between = [self._pick(self.joins["then"]) if self.rng.random() < 0.4 else " " for _ in said[1:]]
-        return said[0] + "".join(join + text for join, text in zip(between, said[1:], strict=True))
+        between = [self._pick(self.joins["then"]) if self.rng.random() < 0.4 else " " for _ in items[1:]]
+        return items[0] + "".join(join + text for join, text in zip(between, items[1:], strict=True))
 
-    def _run_together(self, said: list[str]) -> bool:
-        """Whether the end of one item and the beginning of the next could be another product ("milk" "chocolate")."""
-        return any(self.shelf.holds(f"{one.split()[-1]} {other.split()[0]}") for one, other in pairwise(said))
+    def _run_together(self, items: list[str]) -> bool:
+        """Return whether one item's last word and the next one's first name another product ("milk" "chocolate")."""
+        return any(self.shelf.holds(f"{one.split()[-1]} {other.split()[0]}") for one, other in pairwise(items))
 
     def _pick(self, options: Sequence[str]) -> str:
         return options[int(self.rng.random() * len(options))]

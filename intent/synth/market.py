@@ -1,4 +1,4 @@
-"""Made-up catalogs: realistic products of several departments, near-duplicates among them, and names nobody has heard of."""
+"""Sample catalogs of realistic products from several departments, with near-duplicates and invented names."""
 
 from collections.abc import Sequence
 from random import Random
@@ -70,7 +70,7 @@ THINGS = (
     "Panel",
 )
 VERSIONS = ("S", "M", "L", "XL", "Mini", "Max", "Pro", "Lite", "2", "3", "Black", "White", "500 g", "1 kg")
-# Departments that one shop has, a supermarket's more often than others.
+# The departments of each kind of shop. A supermarket is listed three times to be drawn more often.
 SUPERMARKET = ("grocery", "bakery", "deli", "drinks", "frozen", "world_food", "cleaning", "pharmacy", "baby", "pets")
 SHOPS = (
     *(SUPERMARKET, SUPERMARKET, SUPERMARKET),
@@ -81,18 +81,19 @@ SHOPS = (
     ("toys", "baby", "office", "craft", "party", "media"),
     ("home", "appliances", "garden", "pets"),
 )
-ANY = 0.3  # of the shops have departments that do not go together
+ANY = 0.3  # the share of shops with departments of any kind of shop
 STYLES = ("plain", "plain", "plain", "plain", "plain", "lower", "upper", "comma")
-# How many products a shop has -> the share of shops: most a few dozen, some hundreds.
+# (fewest products, most products, share of the shops). Most shops have a few dozen, some have hundreds.
 SIZES = ((5, 10, 0.05), (10, 60, 0.775), (60, 150, 0.115), (150, 400, 0.045), (400, 1000, 0.015))
-LARGE = 80  # products: more than one department is needed to be as many
-NEAR = 0.1  # of the products bring another whose name has a word of theirs: apples, apple juice
+LARGE = 80  # A shop with more products needs all its departments.
+NEAR = 0.1  # the chance that a product adds another one that shares a word with it (apples, apple juice)
 
 
 def sample(rng: Random, languages: Sequence[str], pool: Pool, brands: frozenset[str]) -> Shelf:
-    """5 to 1,000 products from the ideas in `pool`, in one shop's style of writing.
+    """Return 5 to 1,000 products of the ideas in `pool`, all named in one shop's style.
 
-    Half of the shops write English, most others one of `languages`, and a delicatessen names each product in its own.
+    Half of the shops name their products in English, the others in one of `languages`. A few draw one of `languages` for each
+    product, like a delicatessen. `brands`: the brands that may occur.
     """
     language = "en" if rng.random() < 0.5 else pick(rng, languages)
     spoken = languages if rng.random() < 0.12 else (language,)
@@ -118,14 +119,17 @@ def sample(rng: Random, languages: Sequence[str], pool: Pool, brands: frozenset[
 
 
 def _target(rng: Random) -> int:
-    """How many products the shop has."""
+    """Draw how many products the shop has."""
     low, high = rng.choices([(low, high) for low, high, _ in SIZES], [share for *_, share in SIZES])[0]
-    # Small shops are more than large ones within each range, too.
+    # Within each range too, small shops are more frequent than large ones.
     return low + int((high - low + 1) * rng.random() ** 1.4)
 
 
 class _Shop:
-    """One shop's habits: how often it names brands, sizes and colours, and how it writes them ("Candle Lemon", behind)."""
+    """One shop's habits: how often its names have brands, sizes and qualities, and how it writes them.
+
+    `behind`: a variety comes behind the noun ("Candle Lemon").
+    """
 
     def __init__(self, rng: Random, languages: Sequence[str], brands: frozenset[str]):
         self.rng, self.languages = rng, [load(code) for code in languages]
@@ -136,15 +140,15 @@ class _Shop:
         self.wordings: dict[tuple[str, str], int] = {}
 
     def variants(self, idea: Idea) -> list[Product]:
-        """One product, and often others that differ from it in one thing."""
+        """Return a product of the idea, and often others that differ from it in brand, size or quality."""
         first = self.product(idea)
-        made = [first]
+        products = [first]
         while self.rng.random() < 0.35:
-            made.append(self.product(idea, first))
-        return made
+            products.append(self.product(idea, first))
+        return products
 
     def product(self, idea: Idea, like: Product | None = None) -> Product:
-        """A product of the idea, which differs from `like` in one thing."""
+        """Return a product of the idea. `like`: a product that it differs from in brand, size or quality."""
         brand = self._maybe(self.brands.get(idea.department, ()), self.branded)
         amount = self._maybe(idea.sizes, self.sized)
         quality = self._maybe(qualities(idea.name), self.described)
@@ -172,14 +176,14 @@ class _Shop:
         return name.lower() if self.style == "lower" else name.upper() if self.style == "upper" else name
 
     def _wording(self, language: Language, quality: str) -> int:
-        """How this shop says a quality, most often by the common word: two ways would be two products that are one."""
+        """Return which wording of a quality this shop uses. It keeps to one, so that two names never mean one product."""
         if (language.code, quality) not in self.wordings:
             self.wordings[language.code, quality] = int(self.rng.random() ** 2 * language.wordings(quality))
         return self.wordings[language.code, quality]
 
 
 def relatives(rng: Random) -> list[Product]:
-    """An invented product, and now and then others of its name that differ in what stands behind it."""
+    """Return an invented product, or sometimes two or three versions of it ("Zorvex Mini", "Zorvex Max")."""
     first = invent(rng)
     if rng.random() > 0.3:
         return [first]
@@ -187,7 +191,7 @@ def relatives(rng: Random) -> list[Product]:
 
 
 def invent(rng: Random) -> Product:
-    """A name that means nothing: a model must point at it, it cannot know it."""
+    """Invent a product whose name means nothing, so that a model must copy it from the catalog."""
     word = "".join(pick(rng, ONSETS) + pick(rng, VOWELS) for _ in range(pick(rng, (1, 2, 2)))) + pick(rng, CODAS)
     form = rng.randrange(5)
     if form == 0 and len(word) > 3:

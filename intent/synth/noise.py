@@ -1,4 +1,4 @@
-"""What keyboards, hurry and voice recognition do to a message without changing what it means."""
+"""Add the noise of keyboards, hurry and speech recognition to a message without changing its meaning."""
 
 import re
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ NEAR = {
     "m": "n", "n": "bm", "o": "ip", "p": "o", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb", "w": "qe", "y": "tu",
 }  # fmt: skip
 EMOJI = ("🙂", "🙏", "😊", "👍", "🛒", "❤️", "😅", "😂", "🤔", "✨", "👀", "🥰", "🙈", "‼️", "💪", "🤷")
-# What is not heard, but for what stands within a number: "1,5".
+# The marks that speech recognition drops. Group 1 has those to drop; a comma or slash within a number ("1,5") stays.
 SPOKEN_MARKS = re.compile(r"(?<=\d)[,/](?=\d)|([^\w\s'’.%-]|[.-]+(?=\s|$)|(?<=\s)-)")
 
 
 def disturb(message: str, language: Language, rng: Random, weights: Mapping[str, float], phenomena: list[str]) -> str:
-    """`message` with each disturbance at its weight; those that changed something are added to `phenomena`."""
+    """Return the message with random noise, and add the kinds of noise to `phenomena`. `weights`: the chance of each kind."""
     random = rng.random
     if random() < weights["voice"]:
-        # Nothing of "???" can be heard, and nothing is none.
+        # Speech recognition would drop all of "???", but a message must not be empty.
         return _note("voice", message, voice(message, language, rng) or message, phenomena)
     if random() < weights["typo"]:
         slipped = typo(message, rng)
@@ -29,7 +29,7 @@ def disturb(message: str, language: Language, rng: Random, weights: Mapping[str,
         digraphs = language.code in ("de", "hr") and random() < 0.4
         message = _note("no_diacritics", message, without_accents(message, digraphs), phenomena)
     if random() < weights["no_punctuation"]:
-        # "???" is a message, nothing is none.
+        # "???" is only punctuation, but a message must not be empty.
         message = _note("no_punctuation", message, unpunctuated(message).strip() or message, phenomena)
     else:
         message = _punctuate(message, random)
@@ -59,13 +59,13 @@ def _punctuate(message: str, random) -> str:
 
 
 def unpunctuated(text: str) -> str:
-    """As typed in a hurry: no punctuation at the ends of words, no English apostrophes ("dont")."""
+    """Remove punctuation at the ends of words and English apostrophes ("dont"), as someone in a hurry does."""
     text = re.sub(r"[,;:!?…]+(?=\s|$)|\.+(?=\s|$)|[¿¡]", "", text)
     return re.sub(r"(?<=[a-z])['’](?=(?:t|s|m|re|ve|ll|d)\b)", "", text)
 
 
 def typo(text: str, rng: Random) -> str:
-    """One slip of the finger inside a word of five letters or more, so that it stays readable."""
+    """Misspell one word inside. The word has at least five letters, so that it stays readable."""
     words = text.split(" ")
     long = [i for i, word in enumerate(words) if len(word) >= 5 and word.isalpha()]
     if not long:
@@ -89,7 +89,10 @@ def _slip(word: str, rng: Random) -> str:
 
 
 def voice(text: str, language: Language, rng: Random) -> str:
-    """As speech recognition writes it: no capitals, no punctuation, numbers as words, now and then a filler or a repeat."""
+    """Write the text as speech recognition does.
+
+    It has no capitals and no punctuation, and numbers are words. Sometimes it has a filler or a repeated word.
+    """
     text = re.sub(r"(?<!\S)\d{1,2}(?!\S)", lambda found: _spoken(int(found.group()), language) or found.group(), text)
     words = SPOKEN_MARKS.sub(lambda found: " " if found[1] else found[0], text.lower()).split()
     if len(words) > 2 and rng.random() < 0.5:
@@ -102,13 +105,13 @@ def voice(text: str, language: Language, rng: Random) -> str:
 
 
 def _spoken(n: int, language: Language) -> str | None:
-    """The number's word, where it is the same beside every noun."""
-    said = {words.get(n) for words in language.numbers.words.values()}
-    return said.pop() if len(said) == 1 else None
+    """Return the number's word if it is the same for every gender, else None."""
+    words = {by_number.get(n) for by_number in language.numbers.words.values()}
+    return words.pop() if len(words) == 1 else None
 
 
 def gibberish(rng: Random) -> str:
-    """Keys hit at random, a lone emoji, bare punctuation."""
+    """Return random keys, one emoji or bare punctuation."""
     r = rng.random()
     if r < 0.2:
         return EMOJI[int(rng.random() * len(EMOJI))]

@@ -1,7 +1,7 @@
-"""What makes messages differ, each by name with its weight: the mix that a corpus is made of.
+"""Name the phenomena that make messages differ, with the weight of each in a corpus.
 
-Setting a weight to 0 switches a phenomenon off. Scenario, quantity and reference weights are shares of their table; surface
-weights are the chance that a message has it.
+Weight 0 switches a phenomenon off. The weights in SURFACE and LIST_SURFACE, and `no_quantity`, are the chance that a message
+has the phenomenon. The other weights are relative shares of their table.
 """
 
 from bisect import bisect
@@ -12,7 +12,7 @@ from random import Random
 
 from intent.errors import ConfigError
 
-# What the message does -> (action, template group or groups, weight).
+# Scenario -> (action, template groups, weight). A group that is listed twice is drawn twice as often.
 SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "add": ("add", ("add", "add", "add", "add", "add", "add_one"), 21),
     "terse": ("add", ("terse",), 4.5),
@@ -44,7 +44,7 @@ SCENARIOS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "small_talk": ("none", ("small_talk",), 2),
     "gibberish": ("none", (), 0.4),
 }
-# What a message of a schema that repeats does beside these -> (template groups, weight): lists are 30 % of those about carts.
+# Scenario of a schema that repeats -> (template groups, weight). 30 % of its messages that change the cart are lists.
 LISTS: dict[str, tuple[tuple[str, ...], float]] = {
     "list": (("list_note",), 8.2),
     "list_remove": (("list_remove_note",), 3.2),
@@ -60,9 +60,9 @@ LISTS: dict[str, tuple[tuple[str, ...], float]] = {
     "list_total": (("list_total", "list_variants"), 1.6),
     "list_twice": (("list_more",), 1.2),
 }
-# A list is not outside what a schema that repeats can say.
+# A schema that repeats can label several products, so they do not mean `none` there.
 ONE_ONLY = frozenset({"several_products"})
-# How the items of a list stand beside each other.
+# The styles of a list, see `synth.listing`.
 LISTING = {"conjunction": 0.42, "commas": 0.2, "line_breaks": 0.12, "bullets": 0.12, "dictation": 0.14}
 QUANTITY = {"no_quantity": 0.42, "digit": 0.2, "number_word": 0.2, "unit": 0.16, "times": 0.06, "dozen": 0.25, "pair": 0.12}
 REFERENCE = {"full_name": 0.09, "name_part": 0.13, "noun": 0.44, "kind_of": 0.18, "brand": 0.08, "size": 0.08, "unneeded": 0.05}
@@ -83,16 +83,16 @@ LIST_SURFACE = {"that_is_all": 0.1, "elided_noun": 0.1}
 
 @lru_cache(maxsize=1_000)
 def shares(weights: tuple[tuple[str, float], ...]) -> Callable[[Random], str]:
-    """Draws a name by its weight, as `Random.choices` does, summed up once."""
+    """Return a function that draws a name by its weight, like `Random.choices`, but sums the weights only once."""
     names, cumulative = [name for name, _ in weights], list(accumulate(weight for _, weight in weights))
     total, last = cumulative[-1] + 0.0, len(names) - 1
     return lambda rng: names[bisect(cumulative, rng.random() * total, 0, last)]
 
 
 def mix(weights: Mapping[str, float], lists: bool = False) -> dict[str, dict[str, float]]:
-    """The tables with `weights` in place of the defaults, with `lists` those of lists too.
+    """Return the tables with `weights` instead of the defaults. `lists`: include the tables of lists.
 
-    Refuses a name that no table has, and negative weights.
+    Raises ConfigError for a name that no table has, a negative weight, or a table without a weight above 0.
     """
     tables = {
         "scenario": {name: weight for name, (_, _, weight) in SCENARIOS.items()},
@@ -109,7 +109,7 @@ def mix(weights: Mapping[str, float], lists: bool = False) -> dict[str, dict[str
         if name not in known:
             raise ConfigError("data.phenomena", name, f"use names out of {sorted(known)}")
         if weight < 0:
-            raise ConfigError(f"phenomena.{name}", weight, "give 0 (never) or more")
+            raise ConfigError(f"data.phenomena.{name}", weight, "use 0 (never) or more")
         known[name][name] = float(weight)
     if not any(tables["scenario"].values()):
         raise ConfigError("data.phenomena", dict(weights), "leave at least one scenario above 0")

@@ -1,6 +1,7 @@
-"""How a shopper calls a product: its full name, a part of it, a word of their own language, a brand, a size.
+"""Refer to a product as a shopper does: by its full name, a part of it, a noun in the shopper's language, a brand or a size.
 
-A way to call a product is used only if it fits no other product of the shelf; what is ambiguous or absent is made here too.
+A reference is used only if it fits no other product of the shelf. This module also makes references that are ambiguous, and
+references to absent products.
 """
 
 import re
@@ -15,7 +16,7 @@ from intent.synth.market import THINGS, invent
 from intent.synth.phenomena import shares
 from intent.synth.shelf import Product, Shelf, alike, canonical_size, ontology, qualities
 
-# The unit that says a product's own size: "two litres of milk" asks for two of "Milk 1L", and for nothing else.
+# A unit that requires a size: "two litres of milk" means two of "Milk 1L", but not of "Milk 500ml".
 EXACT = {"litre": "1l", "kilo": "1kg"}
 UNITS_OF_SIZE = frozenset(EXACT)
 DIGIT = re.compile(r"\d")
@@ -27,7 +28,11 @@ def _odd() -> list[str]:
 
 
 class Mention:
-    """A noun with its forms, what stands beside it, and what it was made from (a phenomenon's name)."""
+    """A noun phrase that refers to a product.
+
+    `number`: mass, many or one. `kind`: how it refers to the product, a phenomenon's name. `units`: what the product is counted
+    in. `before`, `after`: a brand or size next to the noun, with blanks.
+    """
 
     __slots__ = ("after", "before", "kind", "noun", "number", "units")
 
@@ -37,28 +42,33 @@ class Mention:
 
     @property
     def many(self) -> bool:
+        """Return whether the noun is usually plural (apples)."""
         return self.number == "many"
 
     @property
     def has_number(self) -> bool:
+        """Return whether the phrase contains a digit, which is not a quantity."""
         return bool(DIGIT.search(f"{self.noun.text}{self.before}{self.after}"))
 
     def say(self, phrase: str) -> str:
+        """Return the mention in a phrase of the language file, such as "the"."""
         plural = self.many or (self.number == "one" and "one" in self.noun.language.phrases.get(phrase, ()))
         return self.noun.say(phrase, plural, self.before, self.after)
 
     def counted(self, n: int) -> str:
+        """Return the mention in the form that follows the number `n`, without the number."""
         return f"{self.before}{self.noun.counted(n)}{self.after}"
 
 
 class Speaker:
-    """Someone who calls the products of `shelf` in `language`. `weights`: how often each kind of reference is tried."""
+    """Someone who refers to the products of `shelf` in `language`. `weights`: how often each kind of reference is tried."""
 
     def __init__(self, language: Language, shelf: Shelf, rng: Random, weights: Mapping[str, float]):
         self.language, self.shelf, self.rng = language, shelf, rng
         self.kind = shares(tuple(weights.items()))
 
     def refer(self, product: Product) -> Mention:
+        """Return a reference that fits only this product. Falls back to the noun, a part of the name, then the full name."""
         kind = self.kind(self.rng)
         if kind == "full_name":
             return self._full_name(product)
@@ -75,11 +85,11 @@ class Speaker:
         return self._full_name(product, self._pick(parts), "partial_name") if parts else None
 
     def _noun(self, product: Product) -> Mention | None:
-        """The idea's own word, with as much beside it as tells the product from the others."""
+        """Use the idea's own noun, with as many attributes as distinguish the product from the others."""
         return self._described(product, product.idea)
 
     def _kind_of(self, product: Product) -> Mention | None:
-        """Only what kind of thing it is: "milk" for the one milk that is there."""
+        """Use the noun of the idea's parent: "milk" for the only milk of the shelf."""
         idea = ideas().get(product.idea)
         return self._described(product, idea.parent or idea.name) if idea else None
 
@@ -93,22 +103,22 @@ class Speaker:
         return self._described(product, self._pick(idea.line), size=product.size) if idea else None
 
     def _unneeded(self, product: Product) -> Mention | None:
-        """The only one of its kind with a brand or a quality that no name here says: "organic milk" where there is one milk."""
+        """Add a brand or quality that no name of the shelf has: "organic milk" for the only milk of the shelf."""
         if not product.idea or product.extra or not self.shelf.clear(product.idea):
             return None
         if self.rng.random() < 0.5:
             options = () if product.brand else (*ontology()["brands"][ideas()[product.idea].department], invent(self.rng).name)
-            said, field = self._unsaid(options), "brand"
+            extra, field = self._unsaid(options), "brand"
         else:
-            said, field = self._unsaid(() if product.quality else qualities(product.idea)), "quality"
-        if not said:
+            extra, field = self._unsaid(() if product.quality else qualities(product.idea)), "quality"
+        if not extra:
             return None
-        mention = self._phrase(product.idea, product, **{field: said})
+        mention = self._phrase(product.idea, product, **{field: extra})
         mention.kind = "unneeded_word"
         return mention
 
     def _unsaid(self, options: Sequence[str]) -> str:
-        """One of `options` that no name here has a word of. Empty where that takes more than a few tries."""
+        """Return one of `options` that no name of the shelf mentions, or "" if three draws find none."""
         tries = [self._pick(options) for _ in range(3)] if options else []
         return next((option for option in tries if not self.shelf.mentions(option)), "")
 
@@ -146,22 +156,22 @@ class Speaker:
         return "synonym" if which else "noun"
 
     def _sized(self, size: str, before: str, after: str) -> tuple[str, str]:
-        """The size before or after the noun ("2 litre milk"); one without an amount stands behind it ("in XL")."""
-        raw, said = self.language.raw, sizes.said(size, self.language.raw, self.rng)
+        """Add the size before or after the noun ("2 litre milk"). A size without an amount comes behind it ("in XL")."""
+        raw, phrase = self.language.raw, sizes.said(size, self.language.raw, self.rng)
         if not size[:1].isdigit():
-            return before, f"{after} {said}"
-        if raw.get("size_before") and said[:1].isdigit() and self.rng.random() < 0.4:
-            return before + self._pick(raw["size_before"]).format(s=said), after
-        # "Milk of x6" is no phrase: only an amount can be of something.
-        template = self._pick(raw["size_after"]) if said[:1].isdigit() else " {s}"
-        return before, after + template.format(s=said)
+            return before, f"{after} {phrase}"
+        if raw.get("size_before") and phrase[:1].isdigit() and self.rng.random() < 0.4:
+            return before + self._pick(raw["size_before"]).format(s=phrase), after
+        # The templates may add "of", which needs an amount: "milk of x6" is ungrammatical.
+        template = self._pick(raw["size_after"]) if phrase[:1].isdigit() else " {s}"
+        return before, after + template.format(s=phrase)
 
     def _units(self, product: Product) -> tuple[str, ...]:
         idea = ideas().get(product.idea)
         return tuple(u for u in idea.units if u not in EXACT or canonical_size(product.size) == EXACT[u]) if idea else ()
 
     def ambiguous(self) -> Mention | None:
-        """Words that fit two or more products of the shelf equally: of their idea, or of their names."""
+        """Return words of an idea or of names that fit two or more products of the shelf equally; None if there are none."""
         if self.shelf.shared and (not self.shelf.unclear or self.rng.random() < 0.3):
             return Mention(self.language.verbatim(self._pick(self.shelf.shared), self.language.genders[0]), "one", "ambiguous")
         if not self.shelf.unclear:
@@ -174,9 +184,9 @@ class Speaker:
         return mention
 
     def absent(self, pool: Pool, strangers: bool) -> Mention | None:
-        """A product that the shelf does not have: something else, a wrong brand or quality, an invented name.
+        """Refer to a product that the shelf lacks: another idea, a wrong brand or quality, or an invented name.
 
-        `strangers`: the shelf has names that no language file knows, so a common thing might be one of them.
+        `strangers`: the shelf has names of unknown ideas, so a common idea may be one of them. None if the draw fits the shelf.
         """
         r = self.rng.random()
         if r < 0.15:
@@ -198,7 +208,7 @@ class Speaker:
         return Mention(noun, idea.number, "absent", idea.units)
 
     def _wrong(self, brand: bool) -> Mention | None:
-        """A thing that is here, in a brand or a quality that is not."""
+        """Combine an idea of the shelf with a brand or quality that the shelf lacks."""
         product = self._pick(self.shelf.products)
         same = [p for p in self.shelf.products if p.idea == product.idea]
         if not product.idea or not all(p.brand if brand else p.quality for p in same):
@@ -207,7 +217,7 @@ class Speaker:
         options = ontology()["brands"][department] if brand else qualities(product.idea)
         taken = {p.brand if brand else p.quality for p in self.shelf.products}
         if not brand:
-            # Grey socks may be woollen ones: only another colour makes them others.
+            # Gray socks may also be woolen. Only a quality that excludes the real one makes another product, such as a color.
             options = [option for option in options if all(option in alike(p.quality) for p in same)]
         wrong = [option for option in options if option not in taken and not self.shelf.mentions(option)]
         if not wrong:
@@ -222,7 +232,7 @@ class Speaker:
         return Mention(self.language.verbatim(text, self.language.genders[0]), "one", "absent")
 
     def _other_version(self) -> str:
-        """An unknown product's name with another last word: near what is here, and not here. Empty where there is none."""
+        """Return the name of a product without an idea, with another last word; empty if there is no such product."""
         names = [p.name.split() for p in self.shelf.products if not p.idea and " " in p.name]
         if not names or self.rng.random() < 0.4:
             return ""

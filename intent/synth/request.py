@@ -1,10 +1,16 @@
-"""One message in the making: what is meant, and how product and quantity are said in the message's language.
+"""Write a message about one product: choose product and quantity, then say them in the message's language.
 
-`choose` settles what is meant; `say` puts it into words, filling the slots of a template:
-{np} product with quantity, {np_stated} the same with the quantity always said, {num} the quantity alone, {counted} the
-noun as the quantity asks, {list_item} "milk: 2", {name} the catalog's name, {digits}; {other} and {third} are other
-products; any other slot is a phrase ({the}) or an agreeing word ({is}) of the language file, with `other_` before it for
-another product.
+`choose` draws product and quantity. `say` fills the slots of a template:
+
+    {np}               the product with its quantity
+    {np_stated}        the same, and the quantity is always said
+    {num}, {digits}    the quantity alone, in digits or words; in digits
+    {counted}          the noun in the form that follows the quantity
+    {list_item}        the product as in a list: "milk: 2"
+    {name}             the product's name in the catalog
+    {other}, {third}   other products
+
+Any other slot is a phrase ({the}) or an agreeing word ({is}) of the language file. `other_` before it means another product.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +31,11 @@ WITH_OTHERS = frozenset({"several", "question", "fix_product_add", "fix_product_
 
 
 class Request:
-    """A shopper who wants something from `shelf`. `words`: the language of the nouns, if another than the message's."""
+    """A request for a product of `shelf`. `language`: that of the message. `words`: that of the nouns, usually the same.
+
+    `weights`: the tables of `phenomena.mix`. The attribute `quantity` is what the shopper means; `spoken` is what the message
+    says first, and differs if the shopper corrects it. 0 means one that is not said.
+    """
 
     def __init__(self, language: Language, words: Language, shelf: Shelf, rng: Random, action: str, weights: Mapping):
         self.language, self.words, self.shelf, self.rng, self.action = (language, words, shelf, rng, action)
@@ -43,7 +53,10 @@ class Request:
         self.uses_mention = False
 
     def choose(self, scenario: str, group: str, pool: Pool, limits: tuple[int, int]) -> bool:
-        """Settles product and quantity; False where the shelf lacks what the scenario needs."""
+        """Choose product and quantity. Returns False if the shelf lacks what the scenario needs.
+
+        `group`: the template group. `pool`: ideas for absent products. `limits`: the lowest and highest quantity.
+        """
         self.limits = limits
         if scenario == "not_in_catalog":
             self.mention = self.speaker.absent(
@@ -86,6 +99,7 @@ class Request:
         return n if low <= n <= high else low
 
     def say(self, templates: Sequence[Parts]) -> str:
+        """Return the message in one of the templates, drawn at random."""
         parts = self._pick(templates)
         if self.mention:
             self._set_agreement(parts)
@@ -93,7 +107,7 @@ class Request:
         return self.language.contract(message)
 
     def _set_agreement(self, parts: Parts) -> None:
-        """What the template's words agree with: the noun, or its package where a slot may name one ("the bottle of milk")."""
+        """Decide what the template's words agree with: the noun, or its package if a slot can name it ("a bottle of milk")."""
         slots, words = slots_of(parts), self.words
         units = [unit for unit in self.mention.units if unit != "pair"]
         boxable = slots & words.unit_phrases and not slots & {"bare", "of", "gen", "counted"}
@@ -101,7 +115,7 @@ class Request:
         self.plural = self.mention.number == "one" and bool(slots & words.one_phrases)
 
     def describe(self) -> None:
-        """Adds what the mention of the product makes of the message."""
+        """Add the phenomena that come from the reference to the product."""
         if self.words is not self.language and self.mention.kind not in ("full_name", "partial_name"):
             self._note("code_switching")
         if self.mention.kind not in ("absent", "ambiguous"):
@@ -115,9 +129,9 @@ class Request:
         mention, self.uses_mention = self.mention, True
         if slot.startswith(("other", "third")):
             mention, slot = self.others[-1 if slot[0] == "t" else 0], slot[6:] or "np_other"
-        said = _SLOTS.get(slot)
-        if said:
-            return said(self, mention)
+        fill = _SLOTS.get(slot)
+        if fill:
+            return fill(self, mention)
         if agreeing := self.language.agree.get(slot):
             if self.box and mention is self.mention:
                 return _agreeing(agreeing, self.box.gender, plural=False)
@@ -140,7 +154,7 @@ class Request:
         return self._stated(mention, self.spoken) if self.spoken > 1 else mention.counted(1)
 
     def _np_other(self, mention: Mention) -> str:
-        """Another product has a quantity of its own only where this one has: "two milks, no, eggs" leaves open how many."""
+        """Say another product, with a quantity only if this one has it: "two milks, no, eggs" leaves open how many eggs."""
         if self.spoken and self.rng.random() < 0.5:
             return self._stated(mention, self._number(1))
         return self._unstated(mention)
@@ -151,7 +165,7 @@ class Request:
         return self._fill_phrase(mention, self._pick(side[mention.number]))
 
     def _fill_phrase(self, mention: Mention, phrase: str) -> str:
-        """The noun with no number beside it, now and then as the contents of one package ("a bottle of milk")."""
+        """Say the noun without a number, sometimes as the contents of a package ("a bottle of milk")."""
         self.plural = mention.many
         units = [unit for unit in mention.units if unit != "pair"]
         if not units or "unit" not in self.words.phrases.get(phrase, ()) or self.rng.random() > 0.2:
@@ -180,7 +194,7 @@ class Request:
         return f"{self._numeral(n, mention.noun.gender, style)} {mention.counted(n)}"
 
     def _dozen_of(self, mention: Mention, n: int) -> str:
-        """The noun or its package after a dozen: as after a number, or in the phrase `of` ("une douzaine d'œufs")."""
+        """Say the noun or its package after a dozen: as after a number, or in the phrase `of` ("une douzaine d'œufs")."""
         inside = self.words.numbers.dozens_of
         if mention.units and self.rng.random() < 0.3:
             unit = self._pick(self.words.units[self._pick(mention.units)])
@@ -234,11 +248,12 @@ class Request:
 
 @cache
 def slots_of(parts: Parts) -> frozenset[str]:
+    """Return the slots of a template, including those in its alternatives."""
     return frozenset(names(parts, "slot"))
 
 
 def _agreeing(forms: Mapping[str, str], gender: str, plural: bool) -> str:
-    """The form for number and gender ("pf"), else for number ("p") or gender ("f"), else the singular, else the only one."""
+    """Return the first form that exists of "pf", "p", "all" (plural) or "f", "s", "all" (singular), else any form."""
     keys = ("p" + gender, "p", "all") if plural else (gender, "s", "all")
     return next((forms[key] for key in keys if key in forms), next(iter(forms.values())))
 

@@ -1,6 +1,6 @@
-"""Products as a shopper sees them: an idea (milk), a brand, a size, a colour; and a shelf, the products of one catalog.
+"""Describe products by idea (milk), brand, size and quality, and find which references fit only one product of a catalog.
 
-Knows product ideas and languages; knows no message.
+This module knows product ideas and languages. It knows no message.
 """
 
 import re
@@ -23,7 +23,7 @@ SIZE = re.compile(
 )
 WORD = re.compile(r"\w+")
 BRACKETS = re.compile(r"\([^)]*\)")
-LONGEST = 6  # words of a noun: "pastilha para máquina de lavar loiça"
+LONGEST = 6  # the most words in a noun: "pastilha para máquina de lavar loiça"
 JOINTS = frozenset("in im with for of and from mit für aus und met voor van en".split())
 DURABLE = ("electronics", "fashion", "home", "sports", "toys", "diy", "appliances", "smart_home")
 OPPOSITES = (("fresh", "frozen"), ("large", "small"))
@@ -33,10 +33,10 @@ COLOURED = "coloured"
 
 @dataclass(frozen=True)
 class Product:
-    """`name` as the catalog writes it; `idea` is empty for a name that no language file knows.
+    """A product. `name`: as in the catalog. `idea`: its product type, or empty if no language file has the name.
 
-    `quality`: a colour, or one of `qualities` (organic, large) or `varieties` (woollen, with lemon). `extra`: the name says
-    more than the other fields hold.
+    `brand` and `size` are empty if the name has none. `quality`: a color, or one of `qualities` (organic, large) or `varieties`
+    (woolen, with lemon) in products.yaml. `extra`: the name says more than the other fields.
     """
 
     name: str
@@ -48,18 +48,19 @@ class Product:
 
     @property
     def plain(self) -> bool:
+        """Return whether the name says only the idea."""
         return not (self.brand or self.size or self.quality or self.extra)
 
 
 @cache
 def ontology() -> dict:
-    """`products.yaml`, as it is written."""
+    """Return the contents of `products.yaml`."""
     return yaml.load((Path(__file__).parent / "products.yaml").read_text(encoding="utf-8"), LOADER)
 
 
 @cache
 def qualities(idea: str) -> tuple[str, ...]:
-    """What tells products of one idea apart besides brand and size: colours, other qualities (organic, large), varieties."""
+    """Return what distinguishes products of an idea besides brand and size: colors, other qualities (organic), varieties."""
     listed = ideas()[idea].traits
     colours = COLOURS if COLOURED in listed else ()
     named = (name for name in ontology()["qualities"] if name in listed)
@@ -69,46 +70,46 @@ def qualities(idea: str) -> tuple[str, ...]:
 
 @cache
 def traits() -> tuple[str, ...]:
-    """The names of the groups that an idea's row can list."""
+    """Return the names that the column `traits` of an idea's row can have."""
     return (COLOURED, *ontology()["qualities"], *ontology()["varieties"])
 
 
 @cache
 def alike(quality: str) -> frozenset[str]:
-    """The qualities that a product has instead of `quality`, not beside it: the other colours, the other materials."""
+    """Return the qualities that exclude `quality`: the other colors, or the other materials."""
     families = [COLOURS, *OPPOSITES, *ontology()["varieties"].values()]
     return frozenset(name for family in families if quality in family for name in family) - {quality}
 
 
 @cache
 def confusable(word: str) -> frozenset[str]:
-    """Ideas that `word` could be taken for, or that could be taken for it, although it is not their name."""
+    """Return the ideas that may be confused with the idea `word`, in either direction."""
     return frozenset(_akin().get(word, ()))
 
 
 @cache
 def _akin() -> dict[str, set[str]]:
-    """Each idea that is akin to others, whichever of their rows says so.
+    """Return the akin ideas of each idea, in both directions.
 
-    What only tells the other's kind is not: who says apples does not mean apple juice.
+    An idea that only qualifies another one is left out: someone who says "apples" does not mean apple juice.
     """
-    found: dict[str, set[str]] = {}
+    akin: dict[str, set[str]] = {}
     for idea in ideas().values():
         for other in idea.akin:
             if _tells_kind(english(idea.name), english(other)) or _tells_kind(english(other), english(idea.name)):
                 continue
-            found.setdefault(idea.name, set()).add(other)
-            found.setdefault(other, set()).add(idea.name)
-    return found
+            akin.setdefault(idea.name, set()).add(other)
+            akin.setdefault(other, set()).add(idea.name)
+    return akin
 
 
 def _tells_kind(words: tuple[str, ...], of: tuple[str, ...]) -> bool:
-    """Whether `words` stand before the noun in `of`: apple in apple juice."""
+    """Return whether `words` qualify the noun in `of`, as apple does in apple juice."""
     return len(words) < len(of) and of[: len(words)] == words
 
 
 class Shelf:
-    """The products of one catalog, and how many of them each way to name one fits."""
+    """The products of one catalog, and how many of them each reference fits. `language`: the code of that of the names."""
 
     def __init__(self, products: Sequence[Product], language: str = "en"):
         self.products, self.language = tuple(products), language
@@ -122,56 +123,62 @@ class Shelf:
         self._parts: dict[str, list[str]] = {}
 
     def clear(self, word: str, brand: str = "", size: str = "", quality: str = "") -> bool:
-        """Whether exactly one product here can be meant."""
+        """Return whether the reference fits exactly one product. `word`: an idea. An empty attribute is not said."""
         return self.fits[word, brand, canonical_size(size), quality] == 1 and not confusable(word) & self.words
 
     @cached_property
     def durable(self) -> tuple[Product, ...]:
-        """What wears out or breaks rather than runs out, as far as is known."""
+        """Return the products that wear out or break instead of running out. Products without an idea are among them."""
         return tuple(p for p in self.products if not p.idea or ideas()[p.idea].department in DURABLE)
 
     @cached_property
     def unclear(self) -> list[tuple[str, str, str, str]]:
-        """The ways to name that fit two or more products equally, sizes canonical; where one is wholly named, it wins."""
+        """Return (idea, brand, canonical size, quality) of each reference that fits two or more products equally.
+
+        A reference that says everything that one product's name says is left out, because it means that product.
+        """
         whole = {(p.idea, p.brand, canonical_size(p.size), p.quality) for p in self.products if p.idea and not p.extra}
         return sorted(key for key, count in self.fits.items() if count > 1 and key[0] not in self.plain and key not in whole)
 
     @cached_property
     def shared(self) -> list[str]:
-        """Parts of names that fit two or more products and are no product's whole name."""
+        """Return parts of names that fit two or more products and are not a product's full name."""
         whole = {frozenset(words(name)) for name in self.names}
         parts = Counter(text for product in self.products for text in _shorter(product))
-        return [text for text, n in parts.items() if n > 1 and _telling(said := words(text)) and frozenset(said) not in whole]
+        return [
+            text for text, n in parts.items() if n > 1 and _telling(tokens := words(text)) and frozenset(tokens) not in whole
+        ]
 
     def has(self, idea: Idea) -> bool:
-        """Whether something here is the idea, is called by its kind's name alone, or could be taken for it."""
+        """Return whether a product of the shelf is of this idea, is named only by its parent, or may be confused with it."""
         return bool(self.ideas & {*idea.line, *confusable(idea.name), *confusable(idea.parent)}) or idea.name in self.words
 
     def mentions(self, text: str) -> bool:
-        """Whether some name has all words of `text`, or an unknown product's name has one of them."""
-        said = frozenset(words(text))
+        """Return whether a name has all words of `text`, or the name of a product without an idea has one of them."""
+        wanted = frozenset(words(text))
         return any(
-            said <= tokens or (not p.idea and said & tokens) for p, tokens in zip(self.products, self._tokens, strict=True)
+            wanted <= tokens or (not p.idea and wanted & tokens) for p, tokens in zip(self.products, self._tokens, strict=True)
         )
 
     def parts(self, product: Product) -> list[str]:
-        """Shorter ways to write the name that no other name here contains."""
+        """Return shorter forms of the name that fit no other name of the shelf."""
         if product.name not in self._parts:
             self._parts[product.name] = [text for text in _shorter(product) if self._only(text)]
         return self._parts[product.name]
 
     def holds(self, text: str) -> bool:
-        """Whether some name has all words of `text`."""
-        said = frozenset(words(text))
-        return any(said <= tokens for tokens in self._tokens)
+        """Return whether a name has all words of `text`."""
+        wanted = frozenset(words(text))
+        return any(wanted <= tokens for tokens in self._tokens)
 
     def _only(self, text: str) -> bool:
-        said = frozenset(words(text))
-        return _telling(said) and sum(said <= tokens for tokens in self._tokens) == 1
+        wanted = frozenset(words(text))
+        return _telling(wanted) and sum(wanted <= tokens for tokens in self._tokens) == 1
 
 
-def _telling(said: Iterable[str]) -> bool:
-    return any(len(word) > 3 and not word.isdigit() for word in said)
+def _telling(tokens: Iterable[str]) -> bool:
+    """Return whether the words are specific enough: one has over three letters and is not a number."""
+    return any(len(word) > 3 and not word.isdigit() for word in tokens)
 
 
 def _keys(product: Product) -> Iterator[tuple[str, str, str, str]]:
@@ -192,25 +199,27 @@ def _shorter(product: Product) -> list[str]:
 
 
 def tidy(text: str) -> str:
+    """Return the text with single blanks, and without blanks and separators at its ends."""
     return " ".join(text.split()).strip(" ,-–·/")
 
 
 def words(text: str) -> list[str]:
+    """Return the words of the text, case-folded."""
     return WORD.findall(text.casefold())
 
 
 def given(names: Sequence[str]) -> Shelf:
-    """The user's own catalog: ideas and sizes are read from the names."""
-    known = [_recognise(name) for name in names]
-    codes = Counter(code for _, code in known if code)
-    return Shelf([product for product, _ in known], codes.most_common(1)[0][0] if codes else "")
+    """Return the shelf of the user's own catalog. Ideas and sizes are recognized in the names."""
+    recognized = [_recognise(name) for name in names]
+    codes = Counter(code for _, code in recognized if code)
+    return Shelf([product for product, _ in recognized], codes.most_common(1)[0][0] if codes else "")
 
 
 def _recognise(name: str) -> tuple[Product, str]:
-    """What a name says by itself, and in which language.
+    """Return the product that a name means, and the code of the name's language, or "".
 
-    Only the head of a name says what it is ("Apple phone case" is no apple): its end, or its beginning in a language
-    that puts the noun first.
+    Only the head of a name has the idea, since "Apple phone case" is not an apple. The head is the end of the name, or its
+    beginning in a language that puts the noun first.
     """
     size = SIZE.search(name)
     outside = BRACKETS.sub(" ", name)
@@ -228,24 +237,24 @@ def _recognise(name: str) -> tuple[Product, str]:
 
 @cache
 def canonical_size(text: str) -> str:
-    """A size as every spelling of it is compared: "(1,5 L)" is "1.5l"."""
+    """Return a size in one spelling for comparison: "(1,5 L)" becomes "1.5l"."""
     return "".join(text.split()).strip("()").replace(",", ".").lower()
 
 
 def _is_contents(before: Sequence[str]) -> bool:
-    """Whether what follows `before` says what is in a product, or of which kind it is: "Tuna in Oil", "Juice Orange"."""
+    """Return whether the words behind `before` are a product's contents or kind: "Tuna in Oil", "Juice Orange"."""
     starts = (tuple(before[:length]) for length in range(1, min(len(before), LONGEST) + 1))
     return bool(JOINTS & set(before)) or any((start, "last") in _vocabulary() for start in starts)
 
 
 @cache
 def _vocabulary() -> dict[tuple[tuple[str, ...], str], tuple[str, str]]:
-    """(words of a noun, where its language puts the head) -> (idea, language); English first where languages share a word."""
-    known: dict = {}
+    """Return (idea, language) by (words of a noun, where its language puts the head). English wins for a shared noun."""
+    vocabulary: dict = {}
     for code in sorted(available(), key=lambda code: (code != "en", code)):
         language = load(code)
         for idea in ideas():
             for noun in language.nouns.get(idea, ()):
                 for spelling in noun.spellings:
-                    known.setdefault((tuple(words(spelling)), language.head), (idea, code))
-    return known
+                    vocabulary.setdefault((tuple(words(spelling)), language.head), (idea, code))
+    return vocabulary

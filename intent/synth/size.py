@@ -1,6 +1,6 @@
-"""Sizes: as a shop prints them behind a product's name, and as a shopper says them.
+"""Write sizes as a shop prints them in a product's name, and as a shopper says them.
 
-An idea's row lists sizes in one notation: "500g", "6x330ml", "20x30cm", "6 pack", "EU 43", "SPF 30", "XL".
+Ideas have their sizes in one notation: "500g", "6x330ml", "20x30cm", "6 pack", "EU 43", "SPF 30", "XL".
 """
 
 import re
@@ -9,19 +9,19 @@ from random import Random
 
 AMOUNT = re.compile(r"(?P<digits>\d[\d.,]*(?:x\d[\d.,]*)*)(?P<unit>.*)")
 NAMED = re.compile(r"(EU|SPF) (\d+)")
-# How shops print sizes: most as the rows have them, or with a blank.
+# How shops print sizes, the frequent ways repeated. "plain" is the notation of the ideas.
 STYLES = ("plain", "plain", "plain", "spaced", "spaced", "local", "local", "brackets")
 
 
 def pick(rng: Random, options: Sequence):
-    """Return one of `options`, at a third of the price of `rng.choice`: a catalog takes hundreds."""
+    """Return one of `options`. It takes a third of the time of `rng.choice`, which matters since a catalog needs hundreds."""
     return options[int(rng.random() * len(options))]
 
 
 def printed(size: str, style: str, local: Mapping, pack: int) -> str:
-    """Return a size as a shop writes it: "6 x 33 cl", "(500 g)", "6er-Pack".
+    """Return a size as a shop prints it: "6 x 33 cl", "(500 g)", "6er-Pack".
 
-    `style`: one of STYLES. `local`: the language file. `pack`: which of the language's ways to print packs the shop uses.
+    `style`: one of STYLES. `local`: the contents of the language file. `pack`: the number of the shop's way to print packs.
     """
     found = AMOUNT.fullmatch(size)
     if not found or style == "plain":
@@ -39,7 +39,7 @@ def printed(size: str, style: str, local: Mapping, pack: int) -> str:
 
 
 def _centilitres(digits: str, unit: str) -> tuple[str, str]:
-    """Drinks are labelled in centilitres where 330 ml is "33 cl"."""
+    """Convert full tens of milliliters to centiliters, as drinks are labeled: 330 ml becomes "33 cl"."""
     *count, amount = digits.split("x")
     if unit == "ml" and amount.endswith("0") and len(amount) == 3:
         return "x".join([*count, amount[:-1]]), "cl"
@@ -47,7 +47,7 @@ def _centilitres(digits: str, unit: str) -> tuple[str, str]:
 
 
 def said(size: str, local: Mapping, rng: Random) -> str:
-    """Return a size in a shopper's words, or now and then as the catalog's rows have it: "2 litre", "factor 50", "in 43"."""
+    """Return a size in a shopper's words ("2 litre", "factor 50", "in 43"), or often in the notation of the ideas."""
     found = AMOUNT.fullmatch(size)
     if not found:
         named = NAMED.fullmatch(size)

@@ -1,8 +1,8 @@
-"""Messages that a larger model writes for given intents, and what it takes to believe them.
+"""Have a larger model write messages for given intents, and check what it writes.
 
-Knows prompts and checks; the endpoint is anything that answers chats. Everything that varies goes into the prompt as JSON
-data. An answer counts only if it parses, keeps to the rules of `contradictions.py`, and, with a judge, is labelled the same by
-the endpoint when it sees the message alone.
+All variable text goes into the prompt as JSON data. A message is accepted only if the answer parses, and if the rules of
+`contradictions.py` do not contradict its label. With a judge, the endpoint must also give the message the same label without
+seeing the intended one. This module knows prompts and checks. The endpoint is anything that answers chats.
 """
 
 import json
@@ -58,18 +58,19 @@ MOST_PRODUCTS = 60
 
 @dataclass
 class Taught:
-    """What a teacher wrote: the examples believed, and why the others were not."""
+    """A teacher's accepted examples, and how many messages were rejected for each reason."""
 
     examples: list[Example] = field(default_factory=list)
     rejected: Counter = field(default_factory=Counter)
 
     @property
     def metrics(self) -> dict:
+        """Return the counts for a data set's record."""
         return {"accepted": len(self.examples), "rejected": dict(sorted(self.rejected.items()))}
 
 
 class Teacher:
-    """Has `endpoint` write `config.variants` messages for each example's intent."""
+    """Ask `endpoint` for `config.variants` messages for each example's intent. `evaluation`: messages to reject."""
 
     def __init__(self, endpoint: Endpoint, config: TeacherConfig, schema: IntentSchema, evaluation: Sequence[str] = ()):
         self.endpoint, self.config, self.schema = endpoint, config, schema
@@ -77,7 +78,10 @@ class Teacher:
         self.evaluation = Evaluation(evaluation)
 
     def write(self, examples: Sequence[Example], catalogs: Mapping[str, Sequence[str]], report: Report = unreported) -> Taught:
-        """New examples, in the order of `examples`; the same answers give the same ones. `catalogs`: id -> names."""
+        """Return new examples, in the order of `examples`. They depend only on the answers. `catalogs`: product names by id.
+
+        Raises the errors of `intent.openai.Endpoint.ask`.
+        """
         taught = Taught()
         chats = [self._writing(example, catalogs[example.catalog]) for example in examples]
         replies = counted(self.endpoint.ask(chats), len(chats), report, "request", "the teacher writes")
@@ -100,20 +104,20 @@ class Teacher:
     def _believed(self, example: Example, reply: Reply, catalogs: Mapping, rejected: Counter) -> Iterator[Example]:
         seen = {normal_form(example.message)}
         for number, raw in enumerate(self._messages(reply, rejected)):
-            made = self._example(example, number, raw)
-            reason = self._refusal(made, catalogs, seen) if made else "no text"
+            new = self._example(example, number, raw)
+            reason = self._refusal(new, catalogs, seen) if new else "no text"
             if reason:
                 rejected[reason] += 1
             else:
-                seen.add(message_key(made.message))
-                yield made
+                seen.add(message_key(new.message))
+                yield new
 
     def _messages(self, reply: Reply, rejected: Counter) -> list:
         if reply.text is None:
             rejected["unanswered"] += self.config.variants
             return []
-        found = _json(reply.text)
-        messages = found.get("messages") if isinstance(found, dict) else None
+        answer = _json(reply.text)
+        messages = answer.get("messages") if isinstance(answer, dict) else None
         if not isinstance(messages, list):
             rejected["not the JSON asked for"] += self.config.variants
             return []
@@ -124,28 +128,30 @@ class Teacher:
         message = normalize(raw) if isinstance(raw, str) else ""
         if not message:
             return None
-        # The scenario alone is kept: what stood on the surface of the example is not in the new message.
+        # Keep only the scenario, since the new message does not have the example's noise and wording.
         phenomena = (*example.phenomena[:1], "teacher")
         generator = f"teacher:{self.endpoint.config.model}"
         return replace(example, id=f"{example.id}-t{number}", message=message, phenomena=phenomena, generator=generator)
 
-    def _refusal(self, made: Example, catalogs: Mapping, seen: set[str]) -> str:
-        form = normal_form(made.message)
-        if len(made.message) > LONGEST:
+    def _refusal(self, new: Example, catalogs: Mapping, seen: set[str]) -> str:
+        """Return why the new example is rejected, or "" to accept it."""
+        form = normal_form(new.message)
+        if len(new.message) > LONGEST:
             return "too long"
-        if message_key(made.message) in seen:
+        if message_key(new.message) in seen:
             return "repeats another"
         if self.evaluation.has(form):
             return "is an evaluation message"
-        return "contradicts its label" if any(contradictions([made], catalogs)) else ""
+        return "contradicts its label" if any(contradictions([new], catalogs)) else ""
 
-    def _agreed(self, made: Sequence[Example], catalogs: Mapping, rejected: Counter, report: Report) -> Iterator[Example]:
-        chats = [self._judging(example, catalogs[example.catalog]) for example in made]
+    def _agreed(self, new: Sequence[Example], catalogs: Mapping, rejected: Counter, report: Report) -> Iterator[Example]:
+        """Yield the new examples that the judge labels as intended."""
+        chats = [self._judging(example, catalogs[example.catalog]) for example in new]
         replies = counted(self.endpoint.ask(chats), len(chats), report, "message", "the judge labels")
-        for example, reply in zip(made, replies, strict=True):
+        for example, reply in zip(new, replies, strict=True):
             label = self._label(reply, catalogs[example.catalog])
             if label is not None and same(label, example.intent):
-                # A teacher may have said the items in another order; the judge has them as they are said.
+                # The teacher may have changed the order of the items. The judge's label has the order of the message.
                 yield replace(example, intent=label)
             else:
                 rejected["judge disagrees" if label is not None else "judge gives no label"] += 1
@@ -157,9 +163,9 @@ class Teacher:
         return self._chat(LIST_JUDGE if self.lists else JUDGE, data, 0.0)
 
     def _label(self, reply: Reply, names: Sequence[str]) -> Intent | None:
-        found = _json(reply.text or "")
+        answer = _json(reply.text or "")
         try:
-            return self.schema.check(found, names) if isinstance(found, dict) else None
+            return self.schema.check(answer, names) if isinstance(answer, dict) else None
         except (ValueError, TypeError):
             return None
 
@@ -169,22 +175,22 @@ class Teacher:
 
 
 def report(taught: Taught, endpoint: Endpoint) -> dict:
-    """What a teacher gave and cost, for a data set's record and card."""
+    """Return a teacher's counts, model, tokens and cost, for a data set's record and card."""
     return taught.metrics | {"model": endpoint.config.model} | asdict(endpoint.usage)
 
 
 def _near(example: Example, names: Sequence[str]) -> list[str]:
-    """The catalog, or of a large one the names that share most words with what is asked for, in the catalog's order."""
+    """Return the catalog, or the MOST_PRODUCTS names of a larger one that share most words with the example, in their order."""
     if len(names) <= MOST_PRODUCTS:
         return list(names)
-    asked = " ".join(item.get("product") or "" for item in items_of(example.intent))
-    words = set(normal_form(f"{example.message} {asked}").split())
+    meant = " ".join(item.get("product") or "" for item in items_of(example.intent))
+    words = set(normal_form(f"{example.message} {meant}").split())
     nearest = sorted(range(len(names)), key=lambda i: (-len(words & set(normal_form(names[i]).split())), i))
     return [names[i] for i in sorted(nearest[:MOST_PRODUCTS])]
 
 
 def _json(text: str) -> object:
-    """The JSON of an answer, also where the model puts a fence around it; None where there is none."""
+    """Return the JSON of an answer, without the Markdown fence that some models put around it; None if it is not JSON."""
     text = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
     try:
         return json.loads(text)

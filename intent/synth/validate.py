@@ -1,4 +1,4 @@
-"""What a language file lacks: a list of complaints, empty when the language can be generated."""
+"""Check a language file: list what it lacks, so that messages can be generated in the language."""
 
 from collections.abc import Iterator, Mapping
 
@@ -17,8 +17,7 @@ SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstat
 PHRASES = ("counted", "bare", "the", "one", "of")
 WRAPPERS = ("before", "after", "ramble")
 GROUPS = tuple(dict.fromkeys(group for _, groups, _ in SCENARIOS.values() for group in groups)) + WRAPPERS
-# What each template of a list must say in every wording, in this order where it has to be: "role_" stands for a single item in
-# any phrase.
+# The slots that every wording of a list template must have. "role_" is an item in any phrase, such as {out_the}.
 LISTED: dict[str, tuple[str, ...]] = {
     "list_note": ("items",),
     "list_remove_note": ("items",),
@@ -41,7 +40,7 @@ LISTED: dict[str, tuple[str, ...]] = {
 LIST_GROUPS = (*LISTED, "list_refuse", "list_refuse_item")
 ROLES = ("all", "dropped", "kept", "out", "in", "first", "last")
 JOINS = ("and", "then", "clause", "all")
-# Slots that each template of a group must have; a template with an alternative for a slot counts as having it.
+# Groups whose templates must have a slot out of PRODUCT. A slot in one alternative is enough.
 PRODUCT = {"np", "np_stated", "list_item", "name"}
 COUNTED = (
     "add",
@@ -61,15 +60,15 @@ IN_LISTS = {slot.rstrip("_") for slots in LISTED.values() for slot in slots} | {
 
 
 def complaints(code: str) -> list[str]:
-    """What `languages/<code>.yaml` lacks, each with where it belongs."""
+    """Return the faults of `languages/<code>.yaml`, each with its place and remedy. Empty if messages can be generated."""
     raw = yaml.load((FOLDER / f"{code}.yaml").read_text(encoding="utf-8"), LOADER)
     if absent := [section for section in SECTIONS if section not in raw]:
         return [f"add the section {section!r}" for section in absent]
     if unparsed := list(_unparsed(raw)):
         return unparsed
     language = Language(code, raw)
-    found = [*_words(language), *_numbers(language), *_templates(language), *_joins(language), *_lists(language)]
-    return found or [*_shared(language)]
+    faults = [*_words(language), *_numbers(language), *_templates(language), *_joins(language), *_lists(language)]
+    return faults or [*_shared(language)]
 
 
 def _unparsed(raw: Mapping) -> Iterator[str]:
@@ -93,7 +92,7 @@ def _words(language: Language) -> Iterator[str]:
                 yield f"{section}.{name}: add the word"
     for name, wordings in language.varieties.items():
         if name not in varieties:
-            yield f"varieties.{name}: products.yaml has no such variety"
+            yield f"varieties.{name}: products.yaml has no such variety; add it there or delete it here"
         if not isinstance(wordings, list):
             yield f"varieties.{name}: give a list of the ways to say it"
     for phrase in PHRASES:
@@ -104,25 +103,27 @@ def _words(language: Language) -> Iterator[str]:
 
 
 def _shared(language: Language) -> Iterator[str]:
-    """Wordings that say two qualities of one product: who hears them could not tell which is meant."""
-    # Ideas of one gender and the same qualities are described alike.
+    """Yield wordings that two qualities of one product share, because a message with them would be ambiguous."""
+    # One idea stands for all with the same gender and qualities, because their wordings are the same.
     different = {(qualities(idea), language.nouns[idea][0].marks): idea for idea in ideas() if idea in language.nouns}
     for idea in different.values():
         meant: dict[str, str] = {}
         for quality in qualities(idea):
             for wording in range(language.wordings(quality)):
-                said = language.described(idea, 0, quality, wording).form(language.forms[0])
-                if meant.setdefault(said, quality) != quality:
-                    yield f"varieties.{quality}: {said!r} also says {meant[said]!r}"
+                phrase = language.described(idea, 0, quality, wording).form(language.forms[0])
+                if meant.setdefault(phrase, quality) != quality:
+                    yield f"varieties.{quality}: {phrase!r} also means {meant[phrase]!r}; use another wording"
 
 
 def _numbers(language: Language) -> Iterator[str]:
     for gender, words in language.numbers.words.items():
-        said: dict[str, int] = {}
+        meant: dict[str, int] = {}
         for n, word in words.items():
-            if not word.strip() or word in said:
-                yield f"numbers: {n} for the gender {gender!r} is said {word!r}, as is {said.get(word)}"
-            said[word] = n
+            if not word.strip():
+                yield f"numbers: {n} has no word for the gender {gender!r}; add it"
+            elif word in meant:
+                yield f"numbers: {n} and {meant[word]} have the same word {word!r} for the gender {gender!r}; correct one"
+            meant[word] = n
     if len(language.numbers.beyond) < 5:
         yield "numbers.beyond: add words for zero and for numbers over 99"
 
@@ -139,14 +140,14 @@ def _templates(language: Language) -> Iterator[str]:
     every += [(f"rules.{name}", parts) for name, texts in language.rules.items() for parts in texts]
     for place, parts in every:
         for rule in sorted(names(parts, "rule") - set(language.rules)):
-            yield f"{place}: defines no rule <{rule}>"
+            yield f"{place}: there is no rule <{rule}>; add it under rules"
         listed = place.startswith("templates.list_")
         for slot in sorted(names(parts, "slot")):
             base = slot.removeprefix("other_").removeprefix("third_")
             role, _, phrase = slot.partition("_")
             base = phrase if listed and role in ROLES and phrase else base
             if base not in known and not (listed and slot in IN_LISTS):
-                yield f"{place}: nobody fills {{{slot}}}"
+                yield f"{place}: {{{slot}}} is no slot or phrase; correct it, or add it under phrases, agree or unstated"
     for group in (*COUNTED, *UNCOUNTED, "limit", "several"):
         for text, parts in language.templates.get(group, ()):
             yield from _slots(group, text, names(parts, "slot"))
@@ -159,9 +160,9 @@ def _joins(language: Language) -> Iterator[str]:
             yield f"joins.{name}: add at least three"
         for join in joins:
             if name != "all" and not join.endswith(" "):
-                yield f"joins.{name}: {join!r} must end with a space, or two words become one"
+                yield f"joins.{name}: {join!r} must end with a space, to keep two words apart"
             if any(c.isdigit() for c in join):
-                yield f"joins.{name}: {join!r} must not say a number, it would be read as a quantity"
+                yield f"joins.{name}: {join!r} must not contain a number, because it would be read as a quantity"
 
 
 def _lists(language: Language) -> Iterator[str]:
@@ -173,23 +174,24 @@ def _lists(language: Language) -> Iterator[str]:
 
 
 def _listed(group: str, always: list[str], slots: set[str]) -> Iterator[str]:
-    """`always`: the slots of every wording, in their order; `slots`: those of any."""
-    wanted = LISTED.get(group, ())
-    for slot in wanted:
-        if not any(_stands_for(slot, said) for said in always):
+    """Yield the faults of a list template. `always`: the slots of every wording, in order; `slots`: those of any wording."""
+    required = LISTED.get(group, ())
+    for slot in required:
+        if not any(_stands_for(slot, actual) for actual in always):
             yield f"must say {{{slot + '...' if slot.endswith('_') else slot}}} in every wording"
-    if "clause" in wanted and group not in ("list_keep", "list_have") and always and always[0] != "clause":
-        yield "must say {clause} first: what is corrected or added to comes before"
+    if "clause" in required and group not in ("list_keep", "list_have") and always and always[0] != "clause":
+        yield "must say {clause} first, because a correction or an addition comes behind the list"
     if group == "list_refuse" and not ("refused" in always or _is_pair(always)):
         yield "must say {refused}, or {first_...} and {last_...}, in every wording"
     if group == "list_refuse_item" and (len(always) != 1 or slots & (PRODUCT | {"num", "counted", "digits"})):
         yield "must say its product once and no quantity: {bare} or another phrase"
-    if wanted and (other := sorted(slot for slot in slots if not any(_stands_for(known, slot) for known in wanted))):
-        yield f"says {other} beside its own slots"
+    if required and (other := sorted(slot for slot in slots if not any(_stands_for(known, slot) for known in required))):
+        yield f"says {other} beside its own slots; remove them"
 
 
-def _stands_for(slot: str, said: str) -> bool:
-    return said == slot.rstrip("_") or (slot.endswith("_") and said.startswith(slot))
+def _stands_for(slot: str, actual: str) -> bool:
+    """Return whether `actual` is `slot`, or a phrase of it if `slot` ends with "_"."""
+    return actual == slot.rstrip("_") or (slot.endswith("_") and actual.startswith(slot))
 
 
 def _is_pair(slots: list[str]) -> bool:
@@ -203,12 +205,16 @@ def _slots(group: str, text: str, slots: set[str]) -> Iterator[str]:
     if group in ("limit", "fix_add", "fix_remove") and "num" not in slots:
         yield f"{place} must say the quantity: {{num}}"
     if group in UNCOUNTED and slots & (PRODUCT | {"num", "counted", "digits"}):
-        yield f"{place} must not say a quantity, its label is 1"
+        yield f"{place} must not say a quantity, because its label's quantity is 1"
     if group == "several" and not any(slot.startswith("other") for slot in slots):
         yield f"{place} must name another product: {{other}}"
 
 
 def uncovered() -> list[str]:
-    """The departments that `products.yaml` gives too few brands for."""
+    """Return a complaint for each department with too few brands in `products.yaml`."""
     brands = ontology()["brands"]
-    return [f"products.yaml: brands.{name} lacks ten" for name in DEPARTMENTS if len(brands.get(name, ())) < 10]
+    return [
+        f"products.yaml: brands.{name}: add brands until there are ten"
+        for name in DEPARTMENTS
+        if len(brands.get(name, ())) < 10
+    ]

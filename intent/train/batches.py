@@ -19,6 +19,7 @@ import numpy as np
 from intent.dataset.example import Example
 from intent.engine import output
 from intent.engine.automaton import Automaton, Target
+from intent.engine.calibration import Decision
 from intent.task.prompt import Prompt
 from intent.task.schema import IntentSchema
 from intent.train.attention import PADDING, PREFIX, layout
@@ -275,8 +276,8 @@ def loss(model, packed: Packed) -> "torch.Tensor":
     return cross_entropy(logits, torch.from_numpy(packed.right).to(logits.device))
 
 
-def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[str, list[np.ndarray]]]:
-    """Count the rows that the constrained greedy decoder would answer exactly. Returns (count, margins by slot name).
+def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[str, list[Decision]]]:
+    """Count the rows that the constrained greedy decoder would answer exactly. Returns (count, decisions by slot name).
 
     The decoder answers a row exactly if and only if every decision, given the right answer before it, prefers the right token
     among the allowed ones. So one forward pass decides. The margins of a decision are its allowed tokens' logits minus the
@@ -289,8 +290,12 @@ def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[str, list[
     right = logits[np.arange(len(logits)), packed.right]
     wrong = np.unique(packed.row[logits.argmax(1) != packed.right])
     widths = (packed.choices >= 0).sum(1)
-    slots = [batch.groups[of].automaton.schema.names for of in batch.of]
-    margins: dict[str, list[np.ndarray]] = {}
+    automata = [batch.groups[of].automaton for of in batch.of]
+    found: dict[str, list[Decision]] = {}
+    before = -1
     for line, best, width, row, slot in zip(logits, right, widths, packed.row.tolist(), packed.slot.tolist(), strict=True):
-        margins.setdefault(slots[row][slot], []).append(line[:width] - best)
-    return len(batch.rows) - len(wrong), margins
+        # Only the first decision of a row can answer nothing.
+        nothing = automata[row].nothing if row != before else -1
+        before = row
+        found.setdefault(automata[row].schema.names[slot], []).append(Decision(line[:width] - best, nothing))
+    return len(batch.rows) - len(wrong), found

@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from intent.engine import calibration
 from intent.engine.device import pick_device, pick_precision, set_threads
 from intent.engine.reference import check_precision
@@ -258,7 +256,7 @@ class _Session:
         self.model.eval()
         rows = right = 0
         count = sum(len(group.rows) for group in validation)
-        margins: dict[str, list[np.ndarray]] = {}
+        found: dict[str, list[calibration.Decision]] = {}
         with self._autocast():
             for parts in self._packed(batches(validation, self.config.worker_messages)):
                 self._say(f"validates: {rows:,} of {count:,} messages")
@@ -266,8 +264,8 @@ class _Session:
                     exact, by_slot = decisions(self.model, batch, packed)
                     right, rows = right + exact, rows + len(batch.rows)
                     for slot, more in by_slot.items():
-                        margins.setdefault(slot, []).extend(more)
-        self.temperatures = {name: calibration.fit(values) for name, values in margins.items()}
+                        found.setdefault(slot, []).extend(more)
+        self.temperatures = {name: calibration.fit([decision.margins for decision in made]) for name, made in found.items()}
         share = self._agreed(right / rows)
         best = share > self.best
         self.best, self.stale = max(share, self.best), 0 if best else self.stale + 1

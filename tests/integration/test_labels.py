@@ -88,7 +88,7 @@ def test_a_cascade_is_a_row_beside_its_models_and_labels_a_log(lineage, job, tmp
     assert sum(results[CASCADE]["answered"].values()) == pytest.approx(1)
     assert results[CASCADE]["score"]["exact"] > results["gguf-Q8_0"]["score"]["exact"] + 0.2
     assert results[CASCADE]["file_bytes"] == results["svm"]["file_bytes"] + results["gguf-Q8_0"]["file_bytes"]
-    assert "the SVM where it is sure" in artifacts.Files(evaluation).read("report.html").decode()
+    assert "the SVM if it is confident" in artifacts.Files(evaluation).read("report.html").decode()
     messages = [e.message for e in dataset.read_split(artifacts.Files(lineage.data()), "test")] + ["zzz qqq", "vvv", None]
     table = pa.table({"id": [str(i) for i in range(len(messages))], "message": messages})
     open_store(f"{tmp_path}/in").put("part-0.parquet", dataset.parquet(table))

@@ -18,7 +18,7 @@ from intent.engine import calibration
 from intent.errors import ConfigError, CorruptData, MissingArtifact
 from intent.storage import open_store
 from jobs.app import load_config
-from jobs.calibrate import margins
+from jobs.calibrate import decide, fit
 from jobs.classify import classify
 from jobs.evaluate import evaluate
 from jobs.generate import generate
@@ -121,10 +121,15 @@ def test_training_moves_the_model_and_keeps_its_adapter(finished, base):
 def test_temperatures_fitted_on_held_out_messages_make_them_likelier(finished):
     lineage = Lineage(finished)
     held_out = lineage.data()
-    found = margins(lineage.checkpoint(), held_out, lineage.schema, finished.output_format.value, lineage.options, 1)
+    found = decide(lineage.checkpoint(), held_out, lineage.schema, finished.output_format.value, lineage.options, 1)
     assert set(found) == set(lineage.schema.names) and len(found["action"]) <= held_out.record.metrics["test"]
-    for decided in found.values():
-        assert calibration.loss(decided, calibration.fit(decided)) <= calibration.loss(decided, 1.0)
+    fitted, text = fit(found)
+    assert f"nothing: {fitted.nothing:+g} to its logit" in text
+    for decided, temperature in zip(found.values(), fitted.temperatures, strict=True):
+        plain = calibration.loss([decision.margins for decision in decided], 1.0)
+        assert calibration.loss(calibration.shifted(decided, fitted.nothing), temperature) <= plain + 0.01
+    # Each message has one first decision.
+    assert sum(decision.nothing >= 0 for made in found.values() for decision in made) == held_out.record.metrics["test"]
 
 
 def test_nothing_is_made_again(finished):

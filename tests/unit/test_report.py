@@ -145,7 +145,7 @@ def test_a_terminal_shows_figures_in_columns_and_a_failure_with_its_reason(resul
     ]
     assert lines[7].startswith("gguf-IQ4_XS")
     assert "RuntimeError" in lines[7]
-    assert lines[-1].endswith("meanwhile (their share): gguf-Q2_K (40%).")
+    assert lines[-1].endswith("other processes used the CPUs too (their share): gguf-Q2_K (40%).")
 
 
 def test_a_sweep_in_which_everything_failed_still_says_why(tmp_path):
@@ -261,7 +261,7 @@ def test_labels_have_two_rows_a_variant_in_scope_and_out_of_scope_or_say_that_no
     assert thresholded["precision"] == 0.5 and 0 < thresholded["macro_f1"] < 1
     text = render_markdown(found, {}, SOURCES)
     assert "| svm | 0.900 | 0.667 (" in text and "| 500.0 | 0.04 |" in text
-    assert "no threshold: 0.967 of the validation messages in scope are right, 1 is asked for" in text
+    assert "no threshold: 0.967 of the validation messages in scope are right, 1 is requested" in text
     assert "In scope and out of scope" in "".join(Reader(render_html(found, {}, SOURCES)).said)
     assert "out-of-scope recall" in render_text(found)
     assert "scope.thresholded.threshold" in numbers(found).column_names

@@ -175,7 +175,7 @@ def test_another_language_calls_a_product_by_its_own_word():
 
 def test_a_schema_that_is_no_cart_is_told_to_bring_its_own_data():
     labels = IntentSchema("labels", "x", (Choice("label", ("a", "b")),))
-    with pytest.raises(ConfigError, match="labelled messages of your own: labelled.uri"):
+    with pytest.raises(ConfigError, match="labeled messages of your own: labelled.uri"):
         Corpus(labels, ["en"], 1)
 
 

@@ -279,7 +279,7 @@ def test_a_list_in_another_order_repeats_it_and_a_short_one_is_found_in_an_evalu
         ("list_total", "{total} in all", "must say {items}"),
         ("list_variants", "{variants}", "must say {total_np}"),
         ("list_more", "{clause} and more {more_counted}", "must say {more}"),
-        ("list_swap", "swap {out_teh} for {in}", "nobody fills {out_teh}"),
+        ("list_swap", "swap {out_teh} for {in}", "{out_teh} is no slot or phrase"),
     ],
 )
 def test_a_template_that_does_not_say_what_its_label_means_is_refused(group, wrong, said, tmp_path, monkeypatch):
@@ -299,7 +299,7 @@ def test_joins_that_would_change_what_is_said_are_refused(tmp_path, monkeypatch)
     (tmp_path / "xx.yaml").write_text(re.sub(r"\n  all: .*", "\n  all: []", text), encoding="utf-8")
     monkeypatch.setattr(validate, "FOLDER", tmp_path)
     said = " ".join(validate.complaints("xx"))
-    assert "joins.and: ' and' must end with a space" in said and "joins.then: ' and 2 ' must not say a number" in said
+    assert "joins.and: ' and' must end with a space" in said and "joins.then: ' and 2 ' must not contain a number" in said
     assert "joins.all: add at least three" in said
 
 

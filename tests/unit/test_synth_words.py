@@ -65,7 +65,7 @@ def test_a_right_row_passes_wherever_its_table_lies(check, tmp_path):
 
 
 WRONG = [
-    ("idea", "Newt snacks", "is no name"),
+    ("idea", "Newt snacks", "is not a valid name"),
     ("idea", "flour", "'flour' has 2 rows"),
     ("parent", "newt_food", "no row has the idea 'newt_food'"),
     ("parent", "whole_milk", "has a parent itself; use that one, 'milk'"),
@@ -100,7 +100,7 @@ def test_words_that_may_mean_either_are_listed_as_akin_and_a_member_is_never_cal
     either = own_words("dog_snacks") | {"nl": "hondenvoer /n", "akin": "dog_food"}
     member = own_words("newt_milk") | {"nl": "melk /c", "parent": "milk"}
     code, said = check(either, member)
-    assert code == 1 and len(said) == 2 and "only the kind may be called so" in said[0]
+    assert code == 1 and len(said) == 2 and "only the parent may have this word" in said[0]
 
 
 def own_words(idea: str) -> dict[str, str]:
@@ -113,4 +113,4 @@ def test_a_missing_tab_and_an_unknown_department_are_told_first(tmp_path):
     table.write_text("\t".join(FIELDS) + "\nnewt_snacks\t\tmany\n", encoding="utf-8")
     unknown, short = map(str, words.faults(table))
     assert unknown.startswith("zoo.tsv:1: file: no department is called 'zoo'")
-    assert short == f"zoo.tsv:2: row: has 3 cells; give {len(FIELDS)}, as the header has, with a tab between two"
+    assert short == f"zoo.tsv:2: row: has 3 cells; give {len(FIELDS)}, as in the header, separated by tabs"

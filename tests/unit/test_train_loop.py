@@ -74,7 +74,8 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
     texts = [text for _, text in whole.said]
     assert texts[:2] == ["loads the base model", "the first step"] and "messages/s" not in texts[2]
     assert "messages/s" in texts[3] and any(text.startswith("validates: 16 of 48 messages") for text in texts)
-    temperatures = calibration.read(whole.folder, CART.names)
+    temperatures, nothing = calibration.read(whole.folder, CART.names)
+    assert nothing == 0
     assert len(temperatures) == 3 and all(0.25 <= t <= 8 for t in temperatures) and temperatures != [1.0] * 3
 
     cut = Folder(tmp_path / "cut", stop=8)
