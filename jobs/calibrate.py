@@ -28,7 +28,7 @@ SPLIT = "test"
 def decide(
     checkpoint: Artifact, data: Artifact, schema: IntentSchema, output_format: str, options: StorageOptions, cpus: int
 ) -> dict[str, list[Decision]]:
-    """Return every decision on the test split of `data`, by slot name. See `batches.decisions`."""
+    """Return every decision on the test split of `data`, by slot name, as `batches.decisions` gives them."""
     from intent.engine.load import set_threads
     from intent.engine.reference import load_reference
     from intent.task.prompt import load_tokenizer
@@ -49,7 +49,7 @@ def decide(
 
 
 def fit(decided: Mapping[str, Sequence[Decision]]) -> tuple[Calibration, str]:
-    """Fit the calibration. Returns it, and a line for each slot with its temperature and the loss before and after."""
+    """Fit the calibration. Returns it with a text that gives each slot's temperature, and its loss before and after."""
     nothing = sum(calibration.fit_nothing(made) for made in decided.values())
     temperatures, lines = [], [f"nothing: {nothing:+g} to its logit"]
     for slot, made in decided.items():

@@ -63,16 +63,10 @@ class Target(NamedTuple):
 class Automaton:
     """The states and edges, stored in compressed sparse rows. Each edge has a token, a feed and a next state.
 
-    <<<<<<< HEAD
-        `head`: tokens that are forced before the first decision. `start`: the first state. An edge's feed is its token and the
-        forced tokens after it. `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the
-        first. `again`: the state after an item of a list, in which the next item begins or the list ends; None without lists.
-    =======
-        `head`: tokens that are forced before the first decision. An edge's feed is its token and the forced tokens after it.
-        `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the first. `again`: the state
-        after an item of a list, in which the next item begins or the list ends; None without lists. `nothing`: the edge of the
-        first state that answers nothing, or UNDECIDED.
-    >>>>>>> main
+    `head`: tokens that are forced before the first decision. An edge's feed is its token and the forced tokens after it.
+    `longest`: the most tokens of an answer. `beyond`: of these, the tokens of the items after the first. `again`: the state
+    after an item of a list, in which the next item begins or the list ends; None without lists. `nothing`: the edge of the
+    first state that answers nothing, or UNDECIDED.
     """
 
     def __init__(self, schema: IntentSchema, catalog: Sequence[str], tokenizer: "Tokenizer", output_format: str):

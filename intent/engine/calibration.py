@@ -1,14 +1,9 @@
 """Calibrate a model: one temperature per slot (Guo et al., ICML 2017), and how readily it answers nothing.
 
-<<<<<<< HEAD
-A temperature never changes the best choice, so it changes confidences but no answer. Knows logits of choices; nothing of models
-or messages.
-=======
 Temperatures change no answer, since the best choice stays the best. The second corrects a prior (Saerens et al., Neural
 Computation 2002): a model that meets words unlike those of its training answers nothing too often. It is added to the logit of
 answering nothing, so it can change answers. Both are stored beside the weights. Knows logits of choices; nothing of models or
 messages.
->>>>>>> main
 """
 
 import json
@@ -89,14 +84,8 @@ def _loss(padded: np.ndarray, temperature: float) -> float:
     return float(np.logaddexp.reduce(padded / temperature, axis=1).mean())
 
 
-<<<<<<< HEAD
-def write(folder: Path, temperatures: Mapping[str, float]) -> None:
-    """Write the temperature of each slot into a checkpoint's folder."""
-    (folder / FILE).write_text(json.dumps({"temperatures": dict(temperatures)}, indent=1))
-=======
 def write(folder: Path, temperatures: Mapping[str, float], nothing: float = 0.0) -> None:
     (folder / FILE).write_text(json.dumps({"temperatures": dict(temperatures), "nothing": nothing}, indent=1))
->>>>>>> main
 
 
 def read(folder: Path, slots: Sequence[str]) -> Calibration:

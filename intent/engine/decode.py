@@ -20,12 +20,8 @@ Take = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass
 class Walk:
-<<<<<<< HEAD
-    """The states of `n` messages in an automaton. `temperatures`: the divisor of each slot's logits; () means 1.
-=======
     """`n` messages on their way through an automaton. `temperatures`: by slot, the divisor of its logits; () means 1.
     `nothing`: what is added to the logit of answering nothing.
->>>>>>> main
 
     values, confidences: [n, slots], the index of each slot's option and the probability of its decisions. A list has one group
     of slots for each item. The decision that ends the list is in the group after its last item.
