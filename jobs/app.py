@@ -21,7 +21,7 @@ from intent.config import JobConfig
 from intent.errors import ConfigError, IntentError, require
 from intent.progress import Steps as Steps
 from intent.run.config import ClusterConfig, ClusterMode
-from jobs import terminal, written
+from jobs import overrides, terminal
 
 # The folder is next to this package both in a clone and in an installation.
 CONFIGS = Path(__file__).parents[1] / "conf"
@@ -56,7 +56,7 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
             terminal.take_over()
 
             def read() -> None:
-                sys.argv[1:] = written.arguments(sys.argv[1:], config)
+                sys.argv[1:] = overrides.arguments(sys.argv[1:], config)
 
             if code := _exit_code(read):
                 sys.exit(code)
@@ -72,16 +72,16 @@ def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:
     return wrap
 
 
-def load_config(name: str, overrides: list[str], config: type[JobConfig] = JobConfig) -> Any:
-    """Return the validated configuration of the command line `python -m jobs.NAME OVERRIDES`."""
+def load_config(name: str, arguments: list[str], config: type[JobConfig] = JobConfig) -> Any:
+    """Return the validated configuration of the command line `python -m jobs.NAME ARGUMENTS`."""
     _declare(name, config)
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
-        return _validated(hydra.compose(name, written.arguments(overrides, config)))
+        return _validated(hydra.compose(name, overrides.arguments(arguments, config)))
 
 
 def _declare(name: str, config: type[JobConfig]) -> None:
     ConfigStore.instance().store(name=f"{name}_schema", node=config)
-    written.keep_text(config)
+    overrides.keep_text(config)
 
 
 def _validated(raw: DictConfig, environment: Mapping[str, str] = {}) -> JobConfig:

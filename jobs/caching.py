@@ -14,7 +14,7 @@ from intent.label_cache import LabelCache, Limits, Scope, find_secret, merge, sc
 from intent.label_cache.config import CacheConfig, CacheVariants
 from intent.label_cache.key import VARIABLE
 from intent.label_cache.pointer import FOLDER
-from intent.run import fresh
+from intent.run import new_labels
 from intent.storage import StorageOptions, Store, open_store
 from intent.task import prompt
 from jobs.app import Steps, reason_of, say, watcher
@@ -127,7 +127,7 @@ class Keeper:
 
     def learn(self, output: Store) -> int:
         """Add a finished run's labels to the caches. Returns their number."""
-        return fresh.learn(output, self.mine)
+        return new_labels.learn(output, self.mine)
 
 
 def _tend(mine: Sequence[LabelCache], lineage: Lineage) -> None:
@@ -155,7 +155,7 @@ def _learn(lineage: Lineage, keeper: Callable, output: str) -> None:
             learnt = ray.get(keeper().learn.remote(store), timeout=MOST_SECONDS)
             steps.update(learnt, learnt)
 
-    if next(store.list(f"{fresh.FOLDER}/"), None):
+    if next(store.list(f"{new_labels.FOLDER}/"), None):
         _try("has not learned this run's labels; run the same command again", learn)
 
 

@@ -18,7 +18,7 @@ from intent.benchmark.report import align
 from intent.evaluate.speed import forget_peak, peak_bytes, resident_bytes
 from intent.label_cache import LabelCache, Reader, Scope, piece
 from intent.label_cache.merge import ALL, PIECE_ROWS
-from intent.run import fresh
+from intent.run import new_labels
 from intent.run.actor_pool import EngineSpec
 from intent.run.config import FleetConfig
 from intent.run.driver import classify_log
@@ -210,7 +210,7 @@ class _Learner:
     """Adds labels to the caches. It starts before the run, as in a job, so that its start does not count."""
 
     def learn(self, output: Store, caches: Sequence[LabelCache]) -> int:
-        return fresh.learn(output, caches)
+        return new_labels.learn(output, caches)
 
 
 def _night(

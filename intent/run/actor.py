@@ -20,7 +20,7 @@ from intent.hardware import Hardware
 from intent.label_cache import LabelCache, Reader
 from intent.lake import Snapshot
 from intent.retrieve.route import Asks
-from intent.run import frequent, fresh
+from intent.run import frequent, new_labels
 from intent.run.columns import Columns
 from intent.run.ledger import Ledger
 from intent.run.part import Committed
@@ -132,7 +132,7 @@ class Actor:
                 self._trust(distrusted)
             part = self.worker.label(shard, rows, known)
             seconds = time.monotonic() - started
-        fresh.keep(ledger.store, shard.id, part.fresh)
+        new_labels.keep(ledger.store, shard.id, part.fresh)
         return ledger.publish(part), seconds
 
 

@@ -18,6 +18,7 @@ from intent.retrieve.route import Asks
 from intent.run import frequent
 from intent.run.actor import RunContext
 from intent.run.actor_pool import ActorPool, EngineSpec, load_known, reason_of
+from intent.run.cache_check import Trust
 from intent.run.columns import Columns, partitions
 from intent.run.config import FleetConfig
 from intent.run.events import Event, Listener, planned, unheard
@@ -30,7 +31,6 @@ from intent.run.publish import Publication
 from intent.run.queue import Queue
 from intent.run.shard import MOST_SHARDS, Footer, Plan, Shard, input_fingerprint, plan_shards, shard_rows
 from intent.run.survey import find_frequent, is_short, read_footers_on_cluster
-from intent.run.trust import Trust
 from intent.storage import Blob, StorageOptions, Store, inside, open_store
 from intent.task.schema import IntentSchema
 

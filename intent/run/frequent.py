@@ -24,7 +24,7 @@ from intent.engine import Status
 from intent.engine.shelved import surest
 from intent.errors import CorruptData
 from intent.retrieve.route import Asks
-from intent.run import fresh
+from intent.run import new_labels
 from intent.run.part import RECEIPT, Receipt
 from intent.run.rows import ShardReader, distinct, groups_of, refuse
 from intent.run.scan import TableReader
@@ -144,7 +144,7 @@ def label(store: Store, worker: Worker, chunk: Shard) -> Receipt:
         found = worker.answer(messages.cast(pa.binary()))
         table = found.table.take(pa.array(found.position[:-1])).add_column(0, "message", messages)
     receipt = Receipt(chunk.id, worker.run, 0, 0, 0, 0, **worker.asked(found))
-    fresh.keep(store, f"frequent-{chunk.start:09d}", found.fresh)
+    new_labels.keep(store, f"frequent-{chunk.start:09d}", found.fresh)
     store.put_if_absent(_key(chunk), _bytes(table.replace_schema_metadata({RECEIPT: json.dumps(asdict(receipt))})))
     return receipt
 

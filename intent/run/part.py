@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from intent.errors import CorruptData
-from intent.run.fresh import Fresh
+from intent.run.new_labels import Fresh
 from intent.storage import sha256
 
 RECEIPT, RECEIPT_SHA256, REJECTED_ROWS = b"intent.receipt", b"intent.receipt_sha256", b"intent.rejected"

@@ -20,7 +20,7 @@ from intent.label_cache import Found, Reader, piece
 from intent.retrieve.route import NOWHERE, Asks
 from intent.run import items
 from intent.run.columns import Columns
-from intent.run.fresh import Fresh
+from intent.run.new_labels import Fresh
 from intent.run.part import Part, build_part
 from intent.run.rows import distinct, refuse
 from intent.run.shard import Shard

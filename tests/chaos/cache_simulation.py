@@ -19,7 +19,7 @@ from simulation import Client, Crash, Party, World, _error
 from intent.errors import IntentError
 from intent.label_cache import LabelCache, Limits, Scope, merge, piece
 from intent.label_cache.pointer import KEPT_SECONDS, ORPHAN_SECONDS, POINTER, Pointer, _parse
-from intent.run import fresh
+from intent.run import new_labels
 from intent.storage import StorageOptions, sha256
 from intent.storage.s3 import S3Store
 
@@ -135,7 +135,7 @@ def labels(night: int) -> tuple[str, ...]:
 
 def stage(world: CacheWorld, night: int) -> None:
     """What a night's actors have left before its driver learns it: labels, and copies of what the cache said until then."""
-    base = f"out-{night}/{fresh.FOLDER}/{SCOPE.name}"
+    base = f"out-{night}/{new_labels.FOLDER}/{SCOPE.name}"
     world.write(f"{base}/one.arrow", staged(labels(night)[:2]), False, None, {})
     world.write(f"{base}/two.arrow", staged(labels(night)[2:]), False, None, {})
     if epoch := world.pointer().epoch:
@@ -145,7 +145,7 @@ def stage(world: CacheWorld, night: int) -> None:
 def night(number: int):
     def learn(party: Party) -> str:
         output = store(party.world, party, f"out-{number}/")
-        fresh.learn(output, [cache_of(party.world, party)])
+        new_labels.learn(output, [cache_of(party.world, party)])
         return "learnt"
 
     return learn

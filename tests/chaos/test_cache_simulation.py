@@ -8,7 +8,7 @@ from cache_simulation import simulate
 
 from intent.label_cache import LabelCache
 from intent.label_cache.pointer import FILES
-from intent.run import fresh
+from intent.run import new_labels
 from intent.storage import s3
 
 
@@ -60,14 +60,14 @@ def test_the_simulation_finds_copies_of_what_was_dropped(monkeypatch):
 
 
 def test_the_simulation_finds_a_night_that_lets_go_before_it_has_learnt(monkeypatch):
-    learn = fresh._add
+    learn = new_labels._add
 
     def hasty(output, blobs, cache):
         for blob in blobs[1:]:
             output.delete(blob.key)
         return learn(output, blobs, cache)
 
-    monkeypatch.setattr(fresh, "_add", hasty)
+    monkeypatch.setattr(new_labels, "_add", hasty)
     assert_found("lost")
 
 

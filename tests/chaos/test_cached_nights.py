@@ -18,7 +18,7 @@ from s3_proxy import Rule
 from intent.errors import IntentError
 from intent.label_cache import LabelCache, merge, piece
 from intent.label_cache.pointer import FOLDER, POINTER
-from intent.run import fresh
+from intent.run import new_labels
 from intent.run.config import ClusterConfig
 from intent.run.ledger import Ledger
 from intent.run.progress import Tally
@@ -48,7 +48,7 @@ def cached_night(root: str, log: str | None = None, before=None, options: Storag
     cache = cache_of(root, options)
     engine = replace(nights.engine(cpus=0.1, log=log, before=before), cache=cache)
     summary = nights.run(root, [engine], options=options, **kwargs)
-    fresh.learn(open_store(f"{root}/out", options), [cache])
+    new_labels.learn(open_store(f"{root}/out", options), [cache])
     return summary
 
 
@@ -97,7 +97,7 @@ def test_a_night_pays_only_for_what_is_new(root, tmp_path):
 STEPS = [
     (Tally, "add", True),
     (Ledger, "commit", False),
-    (fresh, "learn", False),
+    (new_labels, "learn", False),
     (LabelCache, "add", False),
     (LabelCache, "add", True),
 ]
@@ -229,7 +229,7 @@ def test_an_engine_that_labels_otherwise_than_the_cache_ends_its_use_within_the_
     assert summary.asked_again < 300 and summary.agreed == 0 and summary.cached < 300
     assert cache.read().epoch != epoch and caches.look(cache, "message 1") == [None]
     # What the engine has said since is right, and is learnt.
-    fresh.learn(open_store(f"{root}/out"), [cache])
+    new_labels.learn(open_store(f"{root}/out"), [cache])
     assert caches.look(cache, "message 799") in ([None], [len("message 799")])
     assert set(filter(None, caches.look(cache, *MESSAGES))) <= {len(message) for message in MESSAGES}
 
@@ -243,7 +243,7 @@ def test_a_cache_whose_task_hangs_holds_no_job(tmp_path, monkeypatch, capsys):
             signal.pause()
 
     store = open_store(str(tmp_path))
-    store.put(f"{fresh.FOLDER}/scope/labels", b"x")
+    store.put(f"{new_labels.FOLDER}/scope/labels", b"x")
     monkeypatch.setattr(caching, "MOST_SECONDS", 0.5)
     monkeypatch.setattr(caching, "_caches", lambda *_: [None])
     monkeypatch.setattr(caching, "Keeper", Hanging)

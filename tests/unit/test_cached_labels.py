@@ -11,11 +11,11 @@ import pytest
 from intent.errors import IntentError
 from intent.label_cache import Limits, Reader, node
 from intent.label_cache.pointer import LabelCache
-from intent.run import frequent, fresh
+from intent.run import frequent, new_labels
+from intent.run.cache_check import Trust
 from intent.run.columns import Columns
 from intent.run.part import Receipt
 from intent.run.shard import Shard
-from intent.run.trust import Trust
 from intent.run.worker import Worker
 from intent.storage import Blob, open_store
 from intent.task.catalog import normalize
@@ -67,8 +67,8 @@ def output(tmp_path):
 def taught(root, output, messages=MESSAGES, **kwargs) -> LabelCache:
     """A cache that has learnt what a night made of these messages."""
     cache = caches.cache(str(root), **kwargs)
-    fresh.keep(output, "part", label(worker(cache), messages).fresh)
-    fresh.learn(output, [cache])
+    new_labels.keep(output, "part", label(worker(cache), messages).fresh)
+    new_labels.learn(output, [cache])
     return cache
 
 
@@ -105,8 +105,8 @@ def test_a_list_from_the_cache_is_the_one_that_the_engine_gives_with_each_items_
     messages = ["milk and eggs and", "milk and more and some", "milk  and eggs and", "hello", None, "two milks", "refuse it"]
     cache = caches.cache(str(tmp_path))
     settings = (nights.BASKET, Columns(explode=explode), "run")
-    fresh.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache, "run")), messages).fresh)
-    fresh.learn(output, [cache])
+    new_labels.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache, "run")), messages).fresh)
+    new_labels.learn(output, [cache])
     alone = Worker(Lists(), *settings, abstain_below=abstain_below)
     cached = replace(alone, classifier=Lists(), reader=Reader.open(cache, "run"))
     one, other = label(alone, messages), label(cached, messages)
@@ -122,8 +122,8 @@ def test_a_list_that_is_said_again_in_another_order_agrees(tmp_path, output):
 
     cache = caches.cache(str(tmp_path), sample=1.0)
     settings = (nights.BASKET, Columns(), "run")
-    fresh.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).fresh)
-    fresh.learn(output, [cache])
+    new_labels.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).fresh)
+    new_labels.learn(output, [cache])
     receipt = label(Worker(Turned(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).receipt
     assert (receipt.asked, receipt.agreed) == (1, 1)
 
@@ -153,8 +153,8 @@ def test_a_sample_is_asked_again_and_gets_the_engines_answer(tmp_path, output):
     assert (other.receipt.asked, other.receipt.agreed) == (4, 1)
     assert table(other)["quantity"].to_pylist()[0] == len("two milks more")
     # And the cache learns it.
-    fresh.keep(output, "part", other.fresh)
-    fresh.learn(output, [cache])
+    new_labels.keep(output, "part", other.fresh)
+    new_labels.learn(output, [cache])
     assert caches.look(cache, "two milks") == [len("two milks more")]
 
 
@@ -198,19 +198,19 @@ def test_what_is_stale_is_learnt_again_with_todays_date_but_not_once_the_cache_w
     clock.day += 4
     reading = worker(cache)
     part = label(reading, ["two milks", "two eggs"])
-    fresh.keep(output, "part", part.fresh)
-    assert fresh.learn(output, [cache]) == 2 and cache.read().files[0].used == {str(clock.day): 2}
+    new_labels.keep(output, "part", part.fresh)
+    assert new_labels.learn(output, [cache]) == 2 and cache.read().files[0].used == {str(clock.day): 2}
     clock.day += 4
     part = label(worker(cache), ["two milks", "new"])
     cache.drop("it disagrees")
-    fresh.keep(output, "part", part.fresh)
-    assert fresh.learn(output, [cache]) == 1
+    new_labels.keep(output, "part", part.fresh)
+    assert new_labels.learn(output, [cache]) == 1
     assert caches.look(cache, "two milks", "new") == [None, 3]
 
 
 def left(output, cache, parts: int = 3) -> None:
     for number in range(parts):
-        fresh.keep(output, f"part-{number}", label(worker(cache), [f"message {number} {n}" for n in range(5)]).fresh)
+        new_labels.keep(output, f"part-{number}", label(worker(cache), [f"message {number} {n}" for n in range(5)]).fresh)
 
 
 def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch):
@@ -244,12 +244,12 @@ def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch
             for name in ("put_if_absent", "update", "delete", "read"):
                 patch.setattr(type(output), name, wrap(getattr(type(output), name)))
             try:
-                fresh.learn(output, [cache])
+                new_labels.learn(output, [cache])
                 break
             except Gone:
                 # Its process is dead: the next call is the next run's.
                 pass
-        fresh.learn(output, [cache])
+        new_labels.learn(output, [cache])
         assert cache.read().rows == 15 and not list(output.list("fresh/")), at
         assert len(cache.read().nights) == 1
     assert at > 20
@@ -261,20 +261,20 @@ def test_what_is_damaged_is_left_out_and_the_rest_is_learnt(tmp_path, output):
     keys = [blob.key for blob in output.list("fresh/")]
     output.put(keys[0], b"ARROW1")
     output.put(keys[1], output.read(keys[1])[:-40])
-    assert fresh.learn(output, [cache]) == 5 and not list(output.list("fresh/"))
+    assert new_labels.learn(output, [cache]) == 5 and not list(output.list("fresh/"))
 
 
 def test_what_another_night_of_other_variants_left_is_deleted_and_not_learnt(tmp_path, output):
     cache, other = caches.cache(str(tmp_path)), caches.cache(str(tmp_path), {"model": "other"})
     left(output, other)
-    assert fresh.learn(output, [cache]) == 0 and not list(output.list()) and cache.read().rows == 0
+    assert new_labels.learn(output, [cache]) == 0 and not list(output.list()) and cache.read().rows == 0
 
 
 def test_a_night_of_many_labels_is_learnt_in_files_of_bounded_size(tmp_path, output, monkeypatch):
     monkeypatch.setattr("intent.label_cache.merge.PIECE_ROWS", 12)
     cache = caches.cache(str(tmp_path))
     left(output, cache, parts=6)
-    assert fresh.learn(output, [cache]) == 30 and [file.rows for file in cache.read().files] == [10, 10, 10]
+    assert new_labels.learn(output, [cache]) == 30 and [file.rows for file in cache.read().files] == [10, 10, 10]
 
 
 # Trust.

@@ -11,7 +11,7 @@ import shelves
 
 from intent.engine.shelved import RETRIEVER, Shelved
 from intent.label_cache import Reader
-from intent.run import frequent, fresh
+from intent.run import frequent, new_labels
 from intent.run.columns import Columns
 from intent.run.listing import list_input
 from intent.run.rows import ShardReader
@@ -109,8 +109,8 @@ def test_a_changed_product_is_asked_about_again_on_its_own_shelves_alone(tmp_pat
     first = worker(reader=Reader.open(cache))
     made = first.answer(as_bytes(MESSAGES))
     out = open_store(str(tmp_path / "out"))
-    fresh.keep(out, "first", made.fresh)
-    fresh.learn(out, [cache])
+    new_labels.keep(out, "first", made.fresh)
+    new_labels.learn(out, [cache])
     again = worker(reader=Reader.open(cache))
     assert answers(again.answer(as_bytes(MESSAGES))) == answers(made)
     assert not again.classifier.classifier.asked
