@@ -164,7 +164,7 @@ def test_a_cache_that_another_user_can_write_to_is_refused(tmp_path, kind):
         folder.mkdir()
         folder.chmod(0o777)
     made = artifacts.make(str(tmp_path), RECORD, write(a="1"))
-    with pytest.raises(ConfigError, match=rf"TMPDIR=.*{folder}.*delete it, or name another"):
+    with pytest.raises(ConfigError, match=rf"TMPDIR=.*{folder}.*delete it, or set another temp folder"):
         artifacts.fetch(made)
 
 

@@ -572,7 +572,7 @@ def test_columns_that_name_no_folder_are_refused(shop):
     with pytest.raises(ConfigError, match="partition_by='confidence': is float; folders are named by text"):
         check_before_work(shop)
     shop.partition_by = ("market",)
-    with pytest.raises(ConfigError, match=r"partition_by=\['market'\]: labels have the columns"):
+    with pytest.raises(ConfigError, match=r"partition_by=\['market'\]: labels have only the columns"):
         check_before_work(shop)
     shop.partition_by = ()
     with pytest.raises(ConfigError, match="give the columns that name the folders"):
