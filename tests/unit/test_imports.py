@@ -41,6 +41,35 @@ def test_the_library_keeps_its_layers(path):
     assert not HEAVY & imported(path, top_only=True)
 
 
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def dependencies(path: Path, modules: set[str]) -> set[str]:
+    """Return the project's modules that a module imports, also inside of functions, but not for type checkers alone."""
+    tree = ast.parse(path.read_text())
+    unseen = {id(inner) for node in ast.walk(tree) if _for_types(node) for inner in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in unseen:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else node.module for name in whole} & modules
+    return found - {module_name(path)}
+
+
+def _for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    paths = {module_name(path): path for folder in ("intent", "jobs") for path in (ROOT / folder).rglob("*.py")}
+    left = {name: dependencies(path, set(paths)) for name, path in paths.items()}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, "these modules import each other, or are imported by such: " + ", ".join(sorted(left))
+
+
 def test_the_driver_stays_light():
     # What one imports is there for the next ones, too: none of it is heavy, or the first that is light no more is named.
     code = f"import sys\nfor job in {DRIVERS}: __import__(f'jobs.{{job}}'); print(job, *({HEAVY} & sys.modules.keys()))"
