@@ -43,8 +43,9 @@ def classify(config: ClassifyConfig) -> Summary:
     observed_run = subject(lineage, f"classify {config.output}", [config.input], config.output)
     with observe.run(observed_run, teller(config)) as observed:
         with tending(lineage, variants) as learn:
-            rest = {"publication": published, "listener": observed.hear}
-            observed.summary = label(lineage, [config.input], config.output, variants, batches, **rest)
+            observed.summary = label(
+                lineage, [config.input], config.output, variants, batches, publication=published, listener=observed.hear
+            )
             learn(config.output)
         if published:
             say(f"published: {published.commit(open_store(config.output, lineage.options))}")
@@ -148,12 +149,24 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         each = room(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
-        how = {"threads": each, "batch": batches.get(name), "checked": True, "abstains": False, "index": lineage.index}
-        loader = classifier_loader(lineage, name, variant, **how)
-        takes = {"cpus": each, "gpus": int(on_gpu), "prices": config.cluster.prices}
-        takes |= {"abstain_below": config.engine.abstain_below, "cache": label_cache(lineage, name, variant)}
-        takes["rate"] = GPU_RATE if on_gpu else each * (LINEAR_RATE[spec.runs] if spec.runs in LINEAR else CPU_RATE)
-        specs.append(EngineSpec(name, spec.engine, loader, actors, **takes, env_vars=_threads(each), grows=not wanted))
+        loader = classifier_loader(
+            lineage, name, variant, threads=each, batch=batches.get(name), checked=True, abstains=False, index=lineage.index
+        )
+        engine = EngineSpec(
+            name,
+            spec.engine,
+            loader,
+            actors,
+            cpus=each,
+            gpus=int(on_gpu),
+            prices=config.cluster.prices,
+            abstain_below=config.engine.abstain_below,
+            cache=label_cache(lineage, name, variant),
+            rate=GPU_RATE if on_gpu else each * (LINEAR_RATE[spec.runs] if spec.runs in LINEAR else CPU_RATE),
+            env_vars=_threads(each),
+            grows=not wanted,
+        )
+        specs.append(engine)
     return specs
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import ray
 from ray.util.queue import Empty, Queue
@@ -17,6 +17,7 @@ from intent.dataset.example import Example
 from intent.engine.config import Device
 from intent.errors import IntentError
 from intent.storage import StorageOptions, open_store
+from intent.storage.s3 import S3Store
 from intent.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _ray_storage(uri: str, options: StorageOptions):
         return str(Path(uri).absolute()), None
     from pyarrow.fs import S3FileSystem
 
-    client = open_store(uri, options).client
+    client = cast(S3Store, open_store(uri, options)).client
     return uri.removeprefix("s3://"), S3FileSystem(endpoint_override=client.meta.endpoint_url, region=options.region)
 
 
@@ -146,6 +147,7 @@ def _work(config: dict) -> IntentError | None:
             # If this worker returned, the others would wait for it forever.
             raise
         return getattr(error, "cause", None) or error
+    return None
 
 
 def _train(request: TrainRequest, queue: Queue) -> None:

@@ -200,7 +200,9 @@ def test_columns_that_do_not_fit_are_refused_before_any_row_is_read(log, columns
 
 def test_a_version_that_is_not_there_is_refused_by_name(log):
     log.write(tables.rows(0, 2))
-    with pytest.raises(ConfigError, match="input_version=77: .*(does not have this snapshot|name a version that the table still has)"):
+    with pytest.raises(
+        ConfigError, match="input_version=77: .*(does not have this snapshot|name a version that the table still has)"
+    ):
         list_input(log.uri, version=77)
     with pytest.raises(ConfigError, match="input_pattern='part-.*lists its own files; use null"):
         list_input(log.uri, pattern="part-*")
