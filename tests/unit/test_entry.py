@@ -10,8 +10,10 @@ import pytest
 import ray
 import yaml
 
+from intent.artifacts import ArtifactRecord
 from intent.artifacts.lineage import Lineage
-from intent.config import ClassifyConfig, NightlyConfig
+from intent.config import BenchmarkConfig, ClassifyConfig, NightlyConfig
+from intent.engine.config import OutputFormat
 from intent.errors import ConfigError, IntentError
 from intent.quantize.config import QuantConfig
 from intent.run.config import ClusterConfig, ClusterMode, FleetConfig
@@ -31,6 +33,19 @@ def test_of_several_runs_each_is_made_and_the_exit_code_is_the_worst(tmp_path):
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: quant.variants")]
     assert [name in line for name, line in zip(("gptq-w4g0", "gguf-Q9", "gguf-Q1"), lines, strict=True)] == [True] * 3
     assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_old_names_of_settings_work_and_name_the_new_ones(capsys):
+    assert load_config("train", ["codec=pointing"]).output_format is OutputFormat.entity_first
+    assert "warning: codec=pointing: the setting was renamed; use output_format=entity_first" in capsys.readouterr().err
+    formats = load_config("benchmark", ["codecs=[pointing,json]"], BenchmarkConfig).output_formats
+    assert formats == [OutputFormat.entity_first, OutputFormat.json]
+    assert "use output_formats=[entity_first,json]" in capsys.readouterr().err
+    assert load_config("train", ["output_format=compact"]).output_format is OutputFormat.compact
+    assert not capsys.readouterr().err
+    # Records of models that were made before.
+    old = [ArtifactRecord("checkpoint", {"codec": codec}, {}).output_format for codec in ("pointing", "json")]
+    assert old == ["entity_first", "json"] and ArtifactRecord("svm", {}, {}).output_format == ""
 
 
 def test_an_error_of_a_task_is_one_line(capsys):
