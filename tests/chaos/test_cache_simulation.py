@@ -18,7 +18,7 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
 
 
-@pytest.mark.parametrize("worlds", [500, pytest.param(6_000, marks=pytest.mark.rig)])
+@pytest.mark.parametrize("worlds", [200, pytest.param(6_000, marks=pytest.mark.rig)])
 def test_no_fault_loses_a_label_or_doubles_one_or_breaks_a_reader(seed, worlds):
     ends: Counter = Counter()
     for number in range(seed, seed + worlds):

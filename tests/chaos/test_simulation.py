@@ -13,7 +13,7 @@ from intent.storage import sha256
 from intent.storage.s3 import S3Store
 
 
-@pytest.mark.parametrize("nights", [500, pytest.param(6_000, marks=pytest.mark.rig)])
+@pytest.mark.parametrize("nights", [200, pytest.param(6_000, marks=pytest.mark.rig)])
 def test_no_fault_loses_a_row_or_counts_one_twice(seed, nights):
     ends: Counter = Counter()
     for number in range(seed, seed + nights):

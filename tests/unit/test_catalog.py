@@ -84,7 +84,7 @@ def test_the_column_of_the_names_can_be_named():
     [
         ("c.jsonl", b'{"name": "Milk"}\n{"name": "Eggs"\n', "line 2 is not JSON"),
         ("c.json", b'{"products": []}', "columns: products; give a column 'name'"),
-        ("c.json", b'[{"name": "Milk"}, 7]', "row 2 is no object"),
+        ("c.json", b'[{"name": "Milk"}, 7]', "row 2 is not an object"),
         ("c.json", b"[", "cannot be read as json"),
         ("c.parquet", b"PAR1", "cannot be read as parquet"),
         ("c.parquet", parquet(pa.table({"name": [1, 2]})), "row 1, row 2 have no text"),
