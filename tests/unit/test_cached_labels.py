@@ -1,7 +1,7 @@
 """A night's labels with a cache: the same as the engine's, counted by where they came from, learnt once, and distrusted."""
 
-from dataclasses from contextlib import suppress
-import replace
+from contextlib import suppress
+from dataclasses import replace
 
 import caches
 import nights
