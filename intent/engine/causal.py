@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # The token limit of nearly all messages with their answers.
 USUAL = 64
-MOST_PLACES, CPU_MAX_NUM_SEQS = 4096, 64
+MOST_SEQS, CPU_MAX_NUM_SEQS = 4096, 64
 # The tokens of a pass. They keep a GPU busy while the CPU prepares the next pass.
 GPU_TOKENS, CPU_TOKENS = 16_384, 1024
 # Compiling the layers takes about a minute, which pays off in runs that reach this many tokens.
@@ -187,7 +187,7 @@ def fitting(free: int, config, usual: int, prefix: int) -> int:
     cache = usual * config.num_hidden_layers * (config.num_key_value_heads or heads) * size * 2 * 2
     activations = GPU_TOKENS * (8 * config.hidden_size + 3 * config.intermediate_size + 8 * heads * size) * 2
     scores = GPU_TOKENS * heads * min(prefix, 512) * (4 + 2)
-    return max(1, min(MOST_PLACES, int((0.75 * free - activations - scores) / cache)))
+    return max(1, min(MOST_SEQS, int((0.75 * free - activations - scores) / cache)))
 
 
 def prefix_cache(model, prefix: Sequence[int], device) -> list["KeysValues"]:

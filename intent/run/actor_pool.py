@@ -1,6 +1,6 @@
 """Run the actors of a labelling run. Actors of several kinds pull shards from one queue, each at its own speed.
 
-This module, `survey.py`, `metrics.py` and the benchmarks are the only ones of the package that use Ray. Actors may die and
+Only this module, `survey.py` and `metrics.py` of the package use Ray. Actors may die and
 nodes may come and go. The store alone records what is done.
 """
 
