@@ -1,125 +1,45 @@
 """A finished run's labels in a Delta table, an Iceberg table or a folder of partitions: once, whole, or refused by name."""
 
-import io
 import pickle
 import subprocess
 import sys
 import threading
 import uuid
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import nights
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import tables
 from deltalake import DeltaTable
+from publishing import (
+    COLUMNS,
+    MON,
+    OTHER,
+    TUE,
+    Shop,
+    check_before_work,
+    fields_of,
+    make,
+    only_folder,
+    only_iceberg,
+    only_tables,
+)
 from pyiceberg.catalog import load_catalog
 from servers import BUCKET
 
 from intent.errors import ConfigError, CorruptData, IntentError, RunMismatch
-from intent.lake import iceberg_target, open_target
+from intent.lake import iceberg_target
 from intent.lake.delta_target import DeltaTarget
 from intent.lake.iceberg_target import IcebergTarget
-from intent.lake.target import NIGHT, PARTS, RUN, Labels
-from intent.run.columns import Columns, partitions
+from intent.lake.target import NIGHT, PARTS, RUN
+from intent.run.columns import Columns
 from intent.run.driver import identify
 from intent.run.ledger import Ledger
 from intent.run.listing import list_input
-from intent.run.progress import Tally
-from intent.run.publish import Publication
-from intent.run.rows import ShardReader
 from intent.run.scan import open_reader, read_source_footers
 from intent.run.shard import plan_shards
 from intent.run.staged import Staged
-from intent.run.worker import Worker
 from intent.storage import StorageOptions, open_store
-from intent.task.schema import Choice, Entity
-
-COLUMNS = Columns(keep=("dt", "shop"))
-NAMES = ["id", "action", "product", "quantity", "confidence", "status", "variant", "dt", "shop"]
-MON, TUE = "2026-11-23", "2026-11-24"
-MESSAGES = ("two milks", "refuse", "eggs")
-
-
-class Shop:
-    """Logs and finished runs below `root`, and where the labels are published."""
-
-    def __init__(self, root, kind: str, partition_by=("dt",)):
-        self.root, self.kind, self.partition_by = str(root), kind, partition_by
-        self.to = {"delta": f"delta:{root}/table", "iceberg": "iceberg:prod/shop.labels", "folder": f"{root}/table"}[kind]
-
-    def finish(self, day=MON, identity=nights.IDENTITY, shops=("7", "8", None), messages=MESSAGES, variant="rule"):
-        """The log of `day`, labelled by the run of `identity`."""
-        table = pa.table(
-            {
-                "id": [f"{day}-{n}" for n in range(30)],
-                "message": [messages[n % len(messages)] for n in range(30)],
-                "shop": pa.array([shops[n // len(messages) % len(shops)] for n in range(30)], pa.string()),
-            }
-        )
-        log = open_store(f"{self.root}/in/dt={day}")
-        if not log.stat("log.parquet"):
-            nights.put_table(log, "log.parquet", table)
-        listing, run = identify(f"{self.root}/in/dt={day}", StorageOptions(), identity, COLUMNS)
-        output = self.output(day, identity)
-        ledger = Ledger(output, run)
-        plan = ledger.plan(lambda: plan_shards(listing, COLUMNS, 10))
-        worker = Worker(nights.RuleClassifier(variant), nights.CART, COLUMNS, run.fingerprint)
-        reader, tally = ShardReader(listing.store, COLUMNS.read, plan.types), Tally()
-        parts = {shard.id: ledger.publish(worker.label(shard, reader.read(shard))) for shard in plan.shards}
-        for part in parts.values():
-            tally.add(part)
-        ledger.commit(plan, parts, tally.summary(0, output.uri).as_dict())
-        return output
-
-    def output(self, day: str = MON, identity=nights.IDENTITY):
-        return open_store(f"{self.root}/out-{identity.prompt}/dt={day}")
-
-    def publication(self, day: str = MON, **kwargs) -> Publication:
-        target = open_target(self.to, self.partition_by, StorageOptions())
-        return replace(Publication(target, nights.CART, COLUMNS, f"{self.root}/in/dt={day}", day), **kwargs)
-
-    def rows(self) -> pa.Table:
-        """What readers see."""
-        if self.kind == "delta":
-            return DeltaTable(f"{self.root}/table").to_pyarrow_table().select(NAMES)
-        if self.kind == "iceberg":
-            return tables.iceberg("shop.labels").scan().to_arrow().select(NAMES)
-        found = []
-        store = open_store(f"{self.root}/table")
-        for blob in store.list():
-            if not blob.key.startswith("_"):
-                rows = pq.read_table(io.BytesIO(store.read(blob.key)))
-                for name, value in partitions(blob.key).items():
-                    rows = rows.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(rows)))
-                found.append(rows.select(NAMES).replace_schema_metadata(None))
-        return pa.concat_tables(found)
-
-    def check(self, *outputs) -> None:
-        """Readers have every labelled row of these runs once, as the parts have it, and nothing else."""
-        expected = pa.concat_tables([nights.read(output, "labelled/").select(NAMES) for output in outputs]).to_pylist()
-        found = self.rows().to_pylist()
-        assert Counter(map(repr, found)) == Counter(map(repr, expected))
-
-    def commits(self) -> int:
-        if self.kind == "delta":
-            return len([entry for entry in DeltaTable(f"{self.root}/table").history() if entry.get(RUN)])
-        return len([s for s in tables.iceberg("shop.labels").metadata.snapshots if s.summary[RUN]])
-
-
-@pytest.fixture(params=["delta", "iceberg", "folder"])
-def shop(request, tmp_path, monkeypatch) -> Shop:
-    tables.use_catalog(monkeypatch, tmp_path)
-    return Shop(tmp_path, request.param)
-
-
-only_tables = pytest.mark.parametrize("shop", ["delta", "iceberg"], indirect=True)
-only_iceberg = pytest.mark.parametrize("shop", ["iceberg"], indirect=True)
-only_folder = pytest.mark.parametrize("shop", ["folder"], indirect=True)
-OTHER = replace(nights.IDENTITY, prompt="other")
 
 
 def test_nights_are_published_once_each(shop):
@@ -349,138 +269,6 @@ def test_a_column_without_any_value_is_text_in_a_table_that_is_made(shop):
     output = shop.finish(shops=(None,))
     shop.publication().commit(output)
     shop.check(output)
-
-
-def fields_of(shop: Shop) -> pa.Schema:
-    return shop.publication().fields(pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())]))
-
-
-def make(shop: Shop, fields: pa.Schema, partition_by=()) -> None:
-    if shop.kind == "delta":
-        tables.write_delta(f"{shop.root}/table", fields.empty_table(), partition_by=list(partition_by) or None)
-    else:
-        table = tables.iceberg("shop.labels", fields)
-        with table.update_spec() as spec:
-            for name in partition_by:
-                spec.add_identity(name)
-
-
-def check_before_work(shop: Shop, types=None):
-    """As `classify_log` does, once the columns are known."""
-    types = types or pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())])
-    shop.publication().check(nights.IDENTITY, types)
-
-
-@only_tables
-def test_lists_of_items_are_columns_of_a_table_too(shop):
-    basket = replace(nights.CART, slots=(Choice("action", ("add", "remove")), Entity("product")), repeat=3)
-    fields = shop.publication(schema=basket).fields(
-        pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())])
-    )
-    item = {"action": "add", "product": "Milk", "confidence": 0.5}
-    rows = [{"id": f"{n}", "intents": [item] * n or None, "status": "ok"} for n in range(3)]
-    target = open_target(shop.to, (), StorageOptions())
-    for night in (MON, TUE):
-        target.check(fields, night, "run")
-        batches = pa.Table.from_pylist([row | {"id": row["id"] + night} for row in rows], fields).to_batches()
-        target.commit(Labels(night, f"run of {night}", night, "parts", fields, {}, lambda batches=batches: iter(batches)))
-    found = (
-        DeltaTable(f"{shop.root}/table").to_pyarrow_table()
-        if shop.kind == "delta"
-        else tables.iceberg("shop.labels").scan().to_arrow()
-    )
-    assert sorted(len(items or []) for items in found["intents"].to_pylist()) == [0, 0, 1, 1, 2, 2]
-    assert item in found["intents"].to_pylist()[-1] + found["intents"].to_pylist()[1]
-    with pytest.raises(ConfigError, match=r"partition_by=\['intents'\]: holds lists"):
-        open_target(shop.to, ("intents",), StorageOptions()).check(fields, MON, "run")
-
-
-@only_tables
-def test_a_table_that_does_not_fit_is_refused_by_name_of_its_column_before_any_work(shop):
-    fields = fields_of(shop)
-    make(shop, fields.remove(fields.get_field_index("shop")), ("dt",))
-    with pytest.raises(ConfigError, match=r"publish=.*the table has no column \['shop'\], but \['id', .*; add it"):
-        check_before_work(shop)
-
-
-@only_tables
-def test_a_column_of_another_type_is_refused_and_a_wider_one_is_filled(shop):
-    fields = fields_of(shop)
-    at = fields.get_field_index("quantity")
-    wide = {"quantity": pa.int64(), "confidence": pa.float64()}
-    fields = pa.schema([(field.name, wide.get(field.name, field.type)) for field in fields] + [("more", pa.string())])
-    make(shop, fields, ("dt",))
-    check_before_work(shop)
-    shop.publication().commit(shop.finish())
-    assert len(shop.rows()) == 20
-    shop.to = shop.to + "2" if shop.kind == "iceberg" else shop.to
-    if shop.kind == "delta":
-        shop.root = f"{shop.root}/2"
-        shop.to = f"delta:{shop.root}/table"
-        make(shop, fields.set(at, pa.field("quantity", pa.string())), ("dt",))
-    else:
-        table = tables.iceberg("shop.labels2", fields.set(at, pa.field("quantity", pa.string())))
-        with table.update_spec() as spec:
-            spec.add_identity("dt")
-    with pytest.raises(ConfigError, match="the table's column 'quantity' is string, and the labels' is int"):
-        check_before_work(shop)
-
-
-@only_tables
-def test_a_value_that_the_table_wants_and_a_row_lacks_is_named(shop):
-    fields = fields_of(shop)
-    at = fields.get_field_index("shop")
-    make(shop, fields.set(at, fields.field(at).with_nullable(False)), ("dt",))
-    check_before_work(shop)
-    with pytest.raises(ConfigError, match="publish='shop': the table requires a value in every row, and .* have none"):
-        shop.publication().commit(shop.finish())
-    assert len(shop.rows()) == 0
-
-
-@only_tables
-def test_partitions_that_the_table_does_not_have_are_refused(shop):
-    make(shop, fields_of(shop), ("shop",))
-    with pytest.raises(ConfigError, match=r"partition_by=\['dt'\]: the table .* is partitioned by \['shop'\]"):
-        check_before_work(shop)
-    shop.partition_by = ()
-    check_before_work(shop)
-    output = shop.finish()
-    shop.publication().commit(output)
-    shop.check(output)
-
-
-@only_iceberg
-def test_a_table_that_is_partitioned_by_a_transform_is_refused(shop):
-    from pyiceberg.transforms import BucketTransform
-
-    table = tables.iceberg("shop.labels", fields_of(shop))
-    with table.update_spec() as spec:
-        spec.add_field("id", BucketTransform(4), "id_bucket")
-    shop.partition_by = ()
-    with pytest.raises(ConfigError, match=r"partitioned by \['id_bucket'\], which are not plain columns"):
-        check_before_work(shop)
-
-
-@pytest.mark.parametrize("shop", ["delta"], indirect=True)
-def test_a_table_that_asks_more_of_its_writers_is_refused(shop):
-    make(shop, fields_of(shop))
-    shop.partition_by = ()
-    tables.require_feature(f"{shop.root}/table", "deletionVectors", "fromTheFuture")
-
-    def change(action: dict) -> None:
-        if "protocol" in action:
-            action["protocol"]["readerFeatures"] = ["deletionVectors"]
-
-    tables.log_entries(f"{shop.root}/table", 0, change)
-    with pytest.raises(ConfigError, match="publish=.*fromTheFuture"):
-        check_before_work(shop)
-
-
-@only_tables
-def test_what_the_format_has_no_type_for_is_refused_before_any_work(shop):
-    kind = pa.time64("us") if shop.kind == "delta" else pa.duration("s")
-    with pytest.raises(ConfigError, match="has no such column"):
-        check_before_work(shop, pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", kind)]))
 
 
 @only_iceberg
