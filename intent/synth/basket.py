@@ -112,7 +112,7 @@ class Basket(Request):
         self.listing.in_a_sentence()
         group = self._pick(ASIDES)
         aside = self._request("none")
-        if not aside.choose(group, group, self.pool, self.limits):
+        if not aside.choose(group, group, self.pool, self.limits) or aside.product in [item.product for item in self.items]:
             return None
         beside, message = aside.say(self.templates(group)).rstrip("., "), self._framed("add")
         if self.rng.random() < 0.5:
@@ -184,7 +184,7 @@ class Basket(Request):
         return self._put(self.kind)
 
     def _list_swap(self) -> str | None:
-        products = self._products(2)
+        products = self._products(2, variants=0.5)
         return self._swap(products) if products else None
 
     def _swap(self, products: list[Product]) -> str:
@@ -240,10 +240,21 @@ class Basket(Request):
     def _length(self) -> int:
         return min(LENGTHS(self.rng), self.most)
 
-    def _products(self, count: int) -> list[Product]:
-        """Return `count` different products of the shelf, or no product if it has fewer."""
+    def _products(self, count: int, variants: float = 0.2) -> list[Product]:
+        """Return `count` different products of the shelf, or no product if it has fewer.
+
+        `variants`: the chance that two of them are of one idea, if the shelf has two.
+        """
         products = self.shelf.products
-        return self.rng.sample(products, count) if count <= len(products) else []
+        if count > len(products):
+            return []
+        chosen = self.rng.sample(products, count)
+        if count > 1 and self.shelf.varied and self.rng.random() < variants:
+            first = self._pick(self.shelf.varied)
+            second = self._pick(self.shelf.variants(first))
+            chosen = [first, second, *(product for product in chosen if product not in (first, second))][:count]
+            self.rng.shuffle(chosen)
+        return chosen
 
     def _choose(self, action: str, count: int) -> bool:
         self.items = [self._item(product, action) for product in self._products(count)]

@@ -21,7 +21,7 @@ from intent.synth.shelf import Shelf, given, ontology
 from intent.task.catalog import Catalog
 from intent.task.schema import INTENTS, Choice, Count, Entity, Intent, IntentSchema
 
-GENERATOR = "grammar-19"
+GENERATOR = "grammar-20"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")

@@ -97,7 +97,7 @@ def sample(rng: Random, languages: Sequence[str], pool: Pool, brands: frozenset[
     """
     language = "en" if rng.random() < 0.5 else pick(rng, languages)
     spoken = languages if rng.random() < 0.12 else (language,)
-    target, invented = _target(rng), pick(rng, (0.0, 0.0, 0.05, 0.15, 0.6))
+    target, invented = _target(rng), pick(rng, (0.0, 0.0, 0.0, 0.05, 0.1, 0.4))
     stock = departments() if rng.random() < ANY else [name for name in pick(rng, SHOPS) if name in departments()]
     chosen = set(rng.sample(stock, len(stock) if target > LARGE else min(len(stock), pick(rng, (1, 1, 2, 3, 7)))))
     local = [idea for department, members in pool.departments.items() if department in chosen for idea in members]

@@ -11,7 +11,7 @@ from random import Random
 
 from intent.synth import size as sizes
 from intent.synth.language import Language, Noun
-from intent.synth.lexicon import ODD, Idea, Pool, ideas
+from intent.synth.lexicon import ODD, Idea, Pool, english, ideas
 from intent.synth.market import THINGS, invent
 from intent.synth.phenomena import shares
 from intent.synth.shelf import Product, Shelf, alike, canonical_size, ontology, qualities
@@ -25,6 +25,12 @@ DIGIT = re.compile(r"\d")
 @cache
 def _odd() -> list[str]:
     return [idea.name for idea in ideas().values() if idea.department == ODD]
+
+
+def _is_other(name: str, other: str) -> bool:
+    """Return whether two ideas that share a word are different products. A bare noun may mean any product that ends in it."""
+    (*modifiers, head), (*others, last) = english(name), english(other)
+    return head != last or bool(modifiers and others)
 
 
 class Mention:
@@ -195,11 +201,26 @@ class Speaker:
             return self._wrong(brand=True)
         if r < 0.38:
             return self._wrong(brand=False)
-        names = _odd() if strangers or r < 0.45 else pool.names
-        if r > 0.7 and not strangers:
-            words = self.shelf.words
-            names = [name for name, parent in pool.members if parent in words] or names
-        return self._unknown(ideas()[self._pick(names)])
+        names = _odd() if strangers or r < 0.45 else self._similar(pool) if r < 0.75 else self._siblings(pool)
+        return self._unknown(ideas()[self._pick(names or pool.names)])
+
+    def _siblings(self, pool: Pool) -> list[str]:
+        """Return the ideas of the pool whose parent is that of a product of the shelf: oat milk beside whole milk."""
+        words = self.shelf.words
+        return [name for name, parent in pool.members if parent in words]
+
+    def _similar(self, pool: Pool) -> list[str]:
+        """Return ideas that are easy to take for a product of the shelf.
+
+        They share a word with a product (running shoes beside running socks), or else are of its department.
+        """
+        idea = ideas().get(self._pick(self.shelf.products).idea)
+        if idea is None:
+            return []
+        near = [other.name for other in pool.near(idea.name) if _is_other(other.name, idea.name)]
+        if near and self.rng.random() < 0.7:
+            return near
+        return [other.name for other in pool.departments.get(idea.department, ())]
 
     def _unknown(self, idea: Idea) -> Mention | None:
         noun = self._pick(self.language.nouns[idea.name])

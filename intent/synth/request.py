@@ -25,6 +25,7 @@ from intent.synth.reference import Mention, Speaker
 from intent.synth.shelf import Product, Shelf
 
 COMMON = (1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 10, 12, 12, 15, 20)
+VARIANT = 0.35  # the chance that the other product of a message is of the same idea, if the shelf has one
 STATED = frozenset({"remove_stated", "limit", "fix_add", "fix_remove"})
 UNSTATED = frozenset({"add_one", "indirect", "worn_out", "remove_one", "no_more", "distract_remove"})
 WITH_OTHERS = frozenset({"several", "question", "fix_product_add", "fix_product_remove", "distract_add", "distract_remove"})
@@ -82,7 +83,11 @@ class Request:
         if group not in WITH_OTHERS:
             return True
         rest = [product for product in self.shelf.products if product is not self.product]
-        self.others = [self.speaker.refer(p) for p in self.rng.sample(rest, min(2, len(rest)))]
+        others = self.rng.sample(rest, min(2, len(rest)))
+        variants = self.shelf.variants(self.product) if self.product and self.rng.random() < VARIANT else []
+        if variants:
+            others[0] = self._pick(variants)
+        self.others = [self.speaker.refer(product) for product in dict.fromkeys(others)]
         return bool(self.others)
 
     def _quantity(self, group: str) -> int:

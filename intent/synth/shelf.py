@@ -126,6 +126,23 @@ class Shelf:
         """Return whether the reference fits exactly one product. `word`: an idea. An empty attribute is not said."""
         return self.fits[word, brand, canonical_size(size), quality] == 1 and not confusable(word) & self.words
 
+    def variants(self, product: Product) -> list[Product]:
+        """Return the other products of the same idea: the skimmed milk for the whole milk."""
+        return [other for other in self._by_idea.get(product.idea, ()) if other is not product]
+
+    @cached_property
+    def varied(self) -> list[Product]:
+        """Return the products that have variants."""
+        return [product for products in self._by_idea.values() if len(products) > 1 for product in products]
+
+    @cached_property
+    def _by_idea(self) -> dict[str, list[Product]]:
+        by_idea: dict[str, list[Product]] = {}
+        for product in self.products:
+            if product.idea:
+                by_idea.setdefault(product.idea, []).append(product)
+        return by_idea
+
     @cached_property
     def durable(self) -> tuple[Product, ...]:
         """Return the products that wear out or break instead of running out. Products without an idea are among them."""
