@@ -15,7 +15,7 @@ The templates have these slots:
     {out} {in} {first} {last}
     {kept}                   a product that is not an item
 
-This module draws no product. It changes nothing that the message means, except the number that {fixed} corrects.
+This module chooses no product and no quantity.
 """
 
 from collections.abc import Callable, Mapping, Sequence
