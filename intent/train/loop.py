@@ -230,7 +230,7 @@ class _Session:
                 )
         self.schedule.step()
         self.optimizer.zero_grad()
-        return total.item()
+        return float(total)
 
     def _average_gradients(self) -> None:
         """Average the workers' gradients in one all-reduce, because an adapter has hundreds of small tensors."""
