@@ -21,7 +21,7 @@ from intent.evaluate.machine import machine
 from intent.storage import StorageOptions, open_store
 from jobs.app import Steps, cluster, job, say
 from jobs.catalogs import measure_catalogs
-from jobs.fan_out import measure_cached_nights, measure_night
+from jobs.fan_out import measure_cached_runs, measure_runs
 from jobs.generate import generate
 from jobs.quantize import attempt, refusals
 from jobs.train import make_base
@@ -190,7 +190,7 @@ def publish(lineage: Lineage, name: str, head: dict, results: Sequence[Result]) 
 @job("benchmark", BenchmarkConfig)
 def main(config: BenchmarkConfig) -> None:
     if config.night or config.nights or config.products:
-        measure_ = measure_night if config.night else measure_cached_nights if config.nights else measure_catalogs
+        measure_ = measure_runs if config.night else measure_cached_runs if config.nights else measure_catalogs
         with cluster(config.cluster):
             return say(measure_(Lineage(config), _head(Lineage(config), machine(), "made up")))
     # A separate folder, because a benchmark must not replace the workspace's models.

@@ -161,8 +161,8 @@ def _learn(lineage: Lineage, keeper: Callable, output: str) -> None:
 
 def _caches(lineage: Lineage, variants: Mapping[str, Artifact]) -> list[LabelCache]:
     """Return the caches of the variants, one per scope."""
-    found = [label_cache(lineage, name, variant) for name, variant in variants.items()]
-    return list({cache.scope.name: cache for cache in found if cache}.values())
+    opened = [label_cache(lineage, name, variant) for name, variant in variants.items()]
+    return list({cache.scope.name: cache for cache in opened if cache}.values())
 
 
 def _try(trouble: str, call: Callable[[], object]) -> None:

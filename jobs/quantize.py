@@ -218,11 +218,15 @@ def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
         options = EngineOptions(work.checkpoint.record.output_format, threads=work.threads)
         report(0, 0, "", "loads the unquantized model")
         reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
-        asked = list(messages)[: parity.CANDIDATES]
+        candidates = list(messages)[: parity.CANDIDATES]
         with polled(
-            lambda: getattr(reference, "answered", 0), len(asked), report, "message", "labels them with the unquantized model"
+            lambda: getattr(reference, "answered", 0),
+            len(candidates),
+            report,
+            "message",
+            "labels them with the unquantized model",
         ):
-            gold = GoldSet.of(reference, prompt, asked)
+            gold = GoldSet.of(reference, prompt, candidates)
         gold.write(folder)
 
     return artifacts.make(work.workspace, work.record, build, work.options)

@@ -103,7 +103,7 @@ class CausalForward:
         self.computed += len(ids)
         with torch.inference_mode():
             sent = (ids, positions, positions + np.repeat(first[:-1], counts), starts, first, used, tokens)
-            ids, positions, slots, starts, first, used, wanted = self._sent(sent)
+            ids, positions, slots, starts, first, used, allowed = self._sent(sent)
             behind = Behind(
                 self._prefix,
                 self._prefix_length,
@@ -125,7 +125,7 @@ class CausalForward:
                 behind=behind,
                 use_cache=False,
             ).last_hidden_state[0]
-            logits, done = self._fetched(output.logits(self.model, hidden[starts[1:] - 1], wanted))
+            logits, done = self._fetched(output.logits(self.model, hidden[starts[1:] - 1], allowed))
 
         def take(among: np.ndarray, chosen: np.ndarray) -> np.ndarray:
             if done is not None:

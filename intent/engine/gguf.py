@@ -78,7 +78,7 @@ class GgufForward:
         self._lengths = [0] * (self.max_num_seqs + 1)
         self._decode_prefix()
 
-    def extend(self, feeds: Sequence[Feed], wanted: np.ndarray, lane: int = 0) -> Take:
+    def extend(self, feeds: Sequence[Feed], allowed: np.ndarray, lane: int = 0) -> Take:
         """Extend the sequences. New sequences that begin alike and are neighbors in `feeds` compute their beginning once."""
         batch, last, path = self._batch, (), []
         batch.n_tokens = 0

@@ -34,9 +34,9 @@ class GoldSet:
 
         Where the model is unsure, rounding decides the label, so such a message does not test an engine.
         """
-        found = classify_each(reference, messages)
-        kept = sorted(range(len(found)), key=lambda i: -min(found[i].confidence, SURE))[:MESSAGES]
-        return cls(list(prompt.catalog), [messages[i] for i in kept], [found[i].intent for i in kept])
+        predictions = classify_each(reference, messages)
+        kept = sorted(range(len(predictions)), key=lambda i: -min(predictions[i].confidence, SURE))[:MESSAGES]
+        return cls(list(prompt.catalog), [messages[i] for i in kept], [predictions[i].intent for i in kept])
 
     @classmethod
     def read(cls, folder: Path) -> "GoldSet | None":
@@ -57,13 +57,13 @@ class GoldSet:
 
         `classifier` must ask with this set's prompt.
         """
-        found = classify_each(classifier, self.messages[:count])
-        wrong = [i for i, given in enumerate(found) if not same(given.intent, self.intents[i])]
-        if len(wrong) > allowed * len(found):
+        predictions = classify_each(classifier, self.messages[:count])
+        wrong = [i for i, prediction in enumerate(predictions) if not same(prediction.intent, self.intents[i])]
+        if len(wrong) > allowed * len(predictions):
             # The error gives numbers, because logs must not contain messages.
-            examples = "; ".join(f"#{i} {_text(found[i].intent)}, not {_text(self.intents[i])}" for i in wrong[:NAMED])
+            examples = "; ".join(f"#{i} {_text(predictions[i].intent)}, not {_text(self.intents[i])}" for i in wrong[:NAMED])
             raise Disagreement(
-                f"{classifier.variant}: {len(wrong)} of {len(found)} gold messages are labelled differently from the "
+                f"{classifier.variant}: {len(wrong)} of {len(predictions)} gold messages are labelled differently from the "
                 f"unquantized model, more than engine.parity_disagreement={allowed:g} allows ({examples}); check this "
                 "machine's build and driver, or make the variant again with python -m jobs.quantize"
             )

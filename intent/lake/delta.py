@@ -78,8 +78,8 @@ class DeltaSnapshot(Snapshot):
     @cached_property
     def _entries(self) -> dict[str, dict]:
         table = pa.table(self._table.get_add_actions())
-        wanted = [name for name in ("path", "size_bytes", "num_records", "partition") if name in table.column_names]
-        found = table.select(wanted).to_pylist()
+        names = [name for name in ("path", "size_bytes", "num_records", "partition") if name in table.column_names]
+        found = table.select(names).to_pylist()
         # The log writes paths as URLs.
         return {unquote(entry["path"]): {"num_records": None, "partition": {}} | entry for entry in found}
 

@@ -81,7 +81,7 @@ def promote(
             raise
         learn(staged.uri)
         journal.clear(day)
-        raise ManifestLost(f"{output.uri}: another driver finished this night first; its labels stand") from error
+        raise ManifestLost(f"{output.uri}: another driver finished this run first; its labels stand") from error
     learn(staged.uri)
     if publication:
         publication.commit(output)

@@ -194,10 +194,10 @@ def _rejected(data: bytes) -> dict[str, tuple[int, list[str]]]:
     return rejected
 
 
-def _reasons(found: Iterable[Mapping[str, tuple[int, list[str]]]]) -> list[Reason]:
+def _reasons(shards: Iterable[Mapping[str, tuple[int, list[str]]]]) -> list[Reason]:
     rows: Counter[str] = Counter()
     ids: dict[str, list[str]] = {}
-    for reasons in found:
+    for reasons in shards:
         for text, (count, some) in reasons.items():
             rows[text] += count
             ids[text] = (ids.get(text, []) + some)[:EXAMPLES]

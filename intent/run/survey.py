@@ -40,10 +40,10 @@ def read_footers_on_cluster(
         return [footer for piece in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, piece, columns, stage)]
     pieces = _slices(blobs, FOOTERS_PER_TASK)
     tasks = _Tasks(pieces, lambda piece: [_footers.remote(store, piece, columns)], stage, attempts)
-    found: dict[int, Any] = {}
+    by_piece: dict[int, Any] = {}
     while tasks.flying:
-        found |= {number: footers for [number], footers, _ in tasks.finished()}
-    return [footer for number in range(len(pieces)) for footer in found[number]]
+        by_piece |= {number: footers for [number], footers, _ in tasks.finished()}
+    return [footer for number in range(len(pieces)) for footer in by_piece[number]]
 
 
 def find_frequent(context: RunContext, shards: Sequence[Shard], limit: int, stage: Stage, attempts: int) -> None:

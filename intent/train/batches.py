@@ -291,11 +291,11 @@ def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[str, list[
     wrong = np.unique(packed.row[logits.argmax(1) != packed.right])
     widths = (packed.choices >= 0).sum(1)
     automata = [batch.groups[of].automaton for of in batch.of]
-    found: dict[str, list[Decision]] = {}
+    by_slot: dict[str, list[Decision]] = {}
     before = -1
     for line, best, width, row, slot in zip(logits, right, widths, packed.row.tolist(), packed.slot.tolist(), strict=True):
         # Only the first decision of a row can answer nothing.
         nothing = automata[row].nothing if row != before else -1
         before = row
-        found.setdefault(automata[row].schema.names[slot], []).append(Decision(line[:width] - best, nothing))
-    return len(batch.rows) - len(wrong), found
+        by_slot.setdefault(automata[row].schema.names[slot], []).append(Decision(line[:width] - best, nothing))
+    return len(batch.rows) - len(wrong), by_slot

@@ -256,7 +256,7 @@ class _Session:
         self.model.eval()
         rows = right = 0
         count = sum(len(group.rows) for group in validation)
-        found: dict[str, list[calibration.Decision]] = {}
+        all_decisions: dict[str, list[calibration.Decision]] = {}
         with self._autocast():
             for parts in self._packed(batches(validation, self.config.worker_messages)):
                 self._say(f"validates: {rows:,} of {count:,} messages")
@@ -264,8 +264,10 @@ class _Session:
                     exact, by_slot = decisions(self.model, batch, packed)
                     right, rows = right + exact, rows + len(batch.rows)
                     for slot, more in by_slot.items():
-                        found.setdefault(slot, []).extend(more)
-        self.temperatures = {name: calibration.fit([decision.margins for decision in made]) for name, made in found.items()}
+                        all_decisions.setdefault(slot, []).extend(more)
+        self.temperatures = {
+            name: calibration.fit([decision.margins for decision in made]) for name, made in all_decisions.items()
+        }
         share = self._agreed(right / rows)
         best = share > self.best
         self.best, self.stale = max(share, self.best), 0 if best else self.stale + 1
