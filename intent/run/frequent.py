@@ -184,7 +184,7 @@ def _one_each(answers: pa.Table) -> pa.Table:
     return answers.take(pa.array(kept)).drop_columns([FIRST, ASKS, NAMED])
 
 
-def forget(store: Store) -> None:
+def delete(store: Store) -> None:
     """Delete the table. It holds messages, and a run that has its manifest no longer needs it."""
     for blob in list(store.list(f"{FOLDER}/")):
         store.delete(blob.key)

@@ -218,7 +218,7 @@ class LocalStore:
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         for folder, _, names in os.walk(self.root):
             for path in (Path(folder, name) for name in names if name.startswith(_ASIDE)):
                 with suppress(FileNotFoundError):
