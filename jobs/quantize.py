@@ -130,8 +130,8 @@ def _made(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> d
     made = {}
     for spec in specs:
         where = artifacts.artifact_uri(lineage.config.workspace, lineage.variant_record(checkpoint, spec))
-        if found := checkpoint if spec.engine == "reference" else artifacts.find(where, lineage.options):
-            made[spec.name] = found
+        if variant := checkpoint if spec.engine == "reference" else artifacts.find(where, lineage.options):
+            made[spec.name] = variant
     return made
 
 

@@ -226,10 +226,10 @@ class Lineage(Generic[C]):
 
     def _find(self, uri: str | None, record: Callable[[], ArtifactRecord], field: str, job: str) -> Artifact:
         if uri:
-            found = find(uri, self.options)
-            if found is None:
+            artifact = find(uri, self.options)
+            if artifact is None:
                 raise ConfigError(field, uri, "holds no finished artifact (no record.json)")
-            return found
+            return artifact
         where = artifact_uri(self.config.workspace, record())
         return load(where, f"run python -m {job} with the same settings first", self.options)
 

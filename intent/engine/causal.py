@@ -158,13 +158,13 @@ class CausalForward:
         whole = whole.pin_memory().to(self.device, non_blocking=True) if self.on_gpu else whole
         return whole.split([len(array) for array in arrays])
 
-    def _fetched(self, found: "torch.Tensor") -> tuple["torch.Tensor", "torch.cuda.Event | None"]:
+    def _fetched(self, logits: "torch.Tensor") -> tuple["torch.Tensor", "torch.cuda.Event | None"]:
         """Copy logits to the CPU's memory. Returns the copy, and the event to wait for before reading it."""
         import torch
 
         if not self.on_gpu:
-            return found.cpu(), None
-        here = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found, non_blocking=True)
+            return logits.cpu(), None
+        here = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True).copy_(logits, non_blocking=True)
         done = torch.cuda.Event()
         done.record()
         return here, done

@@ -141,9 +141,9 @@ class GgufForward:
         return context
 
     def _architecture(self) -> str:
-        found = ctypes.create_string_buffer(64)
-        self._api.llama_model_meta_val_str(self._model, b"general.architecture", found, len(found))
-        return found.value.decode()
+        buffer = ctypes.create_string_buffer(64)
+        self._api.llama_model_meta_val_str(self._model, b"general.architecture", buffer, len(buffer))
+        return buffer.value.decode()
 
     def _decode_prefix(self) -> None:
         for low in range(0, len(self._prefix), self.max_tokens):

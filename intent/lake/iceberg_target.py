@@ -80,9 +80,9 @@ class IcebergTarget:
         files = None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
-            if found := self._published(table, labels.source, labels.run):
+            if version := self._published(table, labels.source, labels.run):
                 self._forget_branches(table, labels.source)
-                return found
+                return version
             if files is None:
                 staged = _snapshot(table, _branch(labels), labels.run)
                 if staged is not None and _is_of(table, staged, labels):
@@ -203,8 +203,8 @@ def _snapshot(table, branch: str, run: str) -> int | None:
     """Return the run's snapshot among the ancestors of the head of `branch`."""
     from pyiceberg.table.snapshots import ancestors_of
 
-    found = ancestors_of(table.snapshot_by_name(branch), table.metadata)
-    return next((each.snapshot_id for each in found if _summary(each).get(RUN) == run), None)
+    ancestors = ancestors_of(table.snapshot_by_name(branch), table.metadata)
+    return next((each.snapshot_id for each in ancestors if _summary(each).get(RUN) == run), None)
 
 
 def _summary(snapshot) -> dict[str, str]:
@@ -222,14 +222,14 @@ def _is_of(table, snapshot_id: int, labels: Labels) -> bool:
 def _files_of(table, snapshot_id: int) -> list[str]:
     """Return the data files that a snapshot added."""
     snapshot = table.snapshot_by_id(snapshot_id)
-    manifests = [found for found in snapshot.manifests(table.io) if found.added_snapshot_id == snapshot_id]
+    manifests = [each for each in snapshot.manifests(table.io) if each.added_snapshot_id == snapshot_id]
     entries = [entry for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io)]
     return [entry.data_file.file_path for entry in entries if entry.snapshot_id == snapshot_id]
 
 
 def _schema(table) -> pa.Schema:
-    found = table.schema().as_arrow()
-    return pa.schema([field.with_nullable(found.field(field.name).nullable) for field in plain(found)])
+    schema = table.schema().as_arrow()
+    return pa.schema([field.with_nullable(schema.field(field.name).nullable) for field in plain(schema)])
 
 
 def _partitions(table, uri: str) -> list[str]:

@@ -81,14 +81,16 @@ def require_fits(uri: str, table: pa.Schema, fields: pa.Schema) -> None:
             raise ConfigError("publish", uri, remedy)
 
 
-def require_partitions(uri: str, wanted: Sequence[str], has: Sequence[str], fields: pa.Schema | None) -> None:
+def require_partitions(uri: str, partitions: Sequence[str], has: Sequence[str], fields: pa.Schema | None) -> None:
     """Raise ConfigError if a table is partitioned by other columns, or if the labels lack one."""
-    if fields is not None and (lacking := [name for name in wanted if name not in fields.names]):
+    if fields is not None and (lacking := [name for name in partitions if name not in fields.names]):
         raise ConfigError("partition_by", lacking, f"labels have only the columns {fields.names}; add it to keep_columns")
-    if fields is not None and (nested := [name for name in wanted if pa.types.is_nested(fields.field(name).type)]):
+    if fields is not None and (nested := [name for name in partitions if pa.types.is_nested(fields.field(name).type)]):
         raise ConfigError("partition_by", nested, "holds lists, which cannot name a partition; leave it out")
-    if wanted and list(wanted) != list(has):
-        raise ConfigError("partition_by", list(wanted), f"the table {uri} is partitioned by {list(has)}; give these, or none")
+    if partitions and list(partitions) != list(has):
+        raise ConfigError(
+            "partition_by", list(partitions), f"the table {uri} is partitioned by {list(has)}; give these, or none"
+        )
 
 
 def aligned(batch: pa.RecordBatch, fields: pa.Schema) -> pa.RecordBatch:
