@@ -44,8 +44,15 @@ def make(
         except BaseException:
             _discard(store, lambda key: key.startswith(f"{attempt}/"))
             raise
-    made_by = {"code": code_version(), "libraries": libraries(), "machine": platform.processor()}
-    complete = replace(record, **made_by, files=files, metrics=dict(metrics), attempt=attempt)
+    complete = replace(
+        record,
+        code=code_version(),
+        libraries=libraries(),
+        machine=platform.processor(),
+        files=files,
+        metrics=dict(metrics),
+        attempt=attempt,
+    )
     if store.put_if_absent(RECORD, json.dumps(asdict(complete), indent=1, ensure_ascii=False).encode()):
         # The record is final, so the files of other builders are useless.
         _discard(store, lambda key: not key.startswith(f"{attempt}/"))
