@@ -22,7 +22,7 @@ from intent.hardware import CrowdMeter, EnergyMeter
 from intent.progress import Report, polled, unreported
 
 # The number of messages to warm up with, and of messages that are classified one by one for latency.
-WARM_UP, ALONE = 32, 64
+WARM_UP, ALONE = 32, 40
 
 Load = Callable[[Sequence[str]], Classifier]
 
