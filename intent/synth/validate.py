@@ -99,7 +99,7 @@ def _words(language: Language) -> Iterator[str]:
         if phrase not in language.phrases:
             yield f"phrases.{phrase}: add the phrase"
     for unit, nouns in language.units.items():
-        yield from (f"units.{unit}: {noun.text!r} {what}" for noun in nouns for what in notation(language, noun))
+        yield from (f"units.{unit}: {noun.text!r} {problem}" for noun in nouns for problem in notation(language, noun))
 
 
 def _shared(language: Language) -> Iterator[str]:
