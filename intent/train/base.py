@@ -131,7 +131,7 @@ def _gguf_read_once() -> Iterator[None]:
 
     reader = gguf.GGUFReader
 
-    class PlainReader(reader):
+    class PlainReader(gguf.GGUFReader):
         """A reader of a plain array. A slice of NumPy's memory map takes much longer, and a vocabulary needs millions."""
 
         @property
