@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -119,23 +120,32 @@ def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, dir
     started = time.monotonic()
     with open(folder / "drivers.txt", "a") as said, _killing(folder / "pids", args.actor_seconds if faults else None) as killed:
         while True:
-            driver = subprocess.Popen(command, stdout=said, stderr=said)
-            while driver.poll() is None and not (at and sum(1 for _ in store.list(f"{LABELLED}/")) >= at[0]):
-                time.sleep(0.5)
-            if driver.poll() is None:
-                driver.send_signal(signal.SIGKILL)
-                driver.wait()
-                drivers, at = drivers + 1, at[1:]
-            elif driver.returncode == 0:
+            with _driver(command, said) as driver:
+                while driver.poll() is None and not (at and sum(1 for _ in store.list(f"{LABELLED}/")) >= at[0]):
+                    time.sleep(0.5)
+            if driver.returncode == 0:
                 break
-            else:
-                ended.append(driver.returncode)
-                if not faults or len(ended) > MOST_DRIVERS:
-                    raise SystemExit(f"drivers of {output} ended with {ended}:\n{Path(said.name).read_text()[-4000:]}")
+            if at and driver.returncode == -signal.SIGKILL:
+                drivers, at = drivers + 1, at[1:]
+                continue
+            ended.append(driver.returncode)
+            if not faults or len(ended) > MOST_DRIVERS:
+                raise SystemExit(f"drivers of {output} ended with {ended}:\n{Path(said.name).read_text()[-4000:]}")
     seconds, proxy.rules = time.monotonic() - started, []
     lost, doubled = check(store, args.rows)
     calls = proxy.requests - asked, proxy.hits - harmed
     return Outcome(name, faults, args.rows, seconds, lost, doubled, drivers, len(ended), len(killed), *calls)
+
+
+@contextmanager
+def _driver(command: list[str], said: TextIO) -> Iterator[subprocess.Popen]:
+    """A driver that is killed at the end of the block if it has not ended."""
+    driver = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        yield driver
+    finally:
+        driver.kill()
+        driver.wait()
 
 
 @contextmanager
