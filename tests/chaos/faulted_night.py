@@ -82,8 +82,10 @@ def engine(name: str, folder: Path) -> tuple[EngineSpec, IntentSchema]:
 
 
 def _leave_number(pids: Path, load: Callable[[], Classifier]) -> Classifier:
+    """Load first: on a busy machine loading takes longer than the time between two kills, and nobody would ever work."""
+    classifier = load()
     (pids / str(os.getpid())).touch()
-    return load()
+    return classifier
 
 
 def write_model(folder: Path) -> None:
@@ -150,7 +152,7 @@ def _driver(command: list[str], said: TextIO) -> Iterator[subprocess.Popen]:
 
 @contextmanager
 def _killing(pids: Path, every: float | None) -> Iterator[list[int]]:
-    """While the block runs, one living actor is killed every so many seconds."""
+    """While the block runs, one loaded actor is killed every so many seconds."""
     killed, done = [], threading.Event()
 
     def kill() -> None:
