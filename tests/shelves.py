@@ -86,5 +86,12 @@ def router(names: Sequence[str], core: int):
     return partial(route_for, CART, index(tuple(names), core))
 
 
-def engine(names: Sequence[str], core: int, actors: int = 2, **kwargs) -> EngineSpec:
-    return EngineSpec("naming", "stub", partial(shelved, names, core, **kwargs), actors=actors, cpus=0.5)
+def engine(names: Sequence[str], core: int, actors: int = 2, cpus: float = 0.5, before=None, **kwargs) -> EngineSpec:
+    """`before` runs in the actor's process before its engine is loaded."""
+
+    def load() -> Shelved:
+        if before:
+            before()
+        return shelved(names, core, **kwargs)
+
+    return EngineSpec("naming", "stub", load, actors=actors, cpus=cpus)

@@ -13,6 +13,7 @@ fails half as many more, by hanging up after it has done them.
 import argparse
 import functools
 import io
+import itertools
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -55,7 +57,9 @@ LABELS = IntentSchema("verbs", "Which verb comes first?", (Choice("verb", (*VERB
 
 @dataclass(frozen=True)
 class Outcome:
-    """`seconds`: of the night with all its drivers. `failed_calls` of the store's `calls`; the rest counts what was killed."""
+    """`seconds`: of the night with all its drivers. `drivers_failed`: how many ended with an error by themselves.
+    Another went on. `failed_calls`: of the store's `calls`.
+    """
 
     engine: str
     faults: bool
@@ -64,6 +68,7 @@ class Outcome:
     lost: int
     doubled: int
     drivers_killed: int
+    drivers_failed: int
     actors_killed: int
     calls: int
     failed_calls: int
@@ -77,8 +82,10 @@ def engine(name: str, folder: Path) -> tuple[EngineSpec, IntentSchema]:
 
 
 def _leave_number(pids: Path, load: Callable[[], Classifier]) -> Classifier:
+    """Load first: on a busy machine loading takes longer than the time between two kills, and nobody would ever work."""
+    classifier = load()
     (pids / str(os.getpid())).touch()
-    return load()
+    return classifier
 
 
 def write_model(folder: Path) -> None:
@@ -115,28 +122,37 @@ def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, dir
     started = time.monotonic()
     with open(folder / "drivers.txt", "a") as said, _killing(folder / "pids", args.actor_seconds if faults else None) as killed:
         while True:
-            driver = subprocess.Popen(command, stdout=said, stderr=said)
-            while driver.poll() is None and not (at and sum(1 for _ in store.list(f"{LABELLED}/")) >= at[0]):
-                time.sleep(0.5)
-            if driver.poll() is None:
-                driver.send_signal(signal.SIGKILL)
-                driver.wait()
-                drivers, at = drivers + 1, at[1:]
-            elif driver.returncode == 0:
+            with _driver(command, said) as driver:
+                while driver.poll() is None and not (at and sum(1 for _ in store.list(f"{LABELLED}/")) >= at[0]):
+                    time.sleep(0.5)
+            if driver.returncode == 0:
                 break
-            else:
-                ended.append(driver.returncode)
-                if not faults or len(ended) > MOST_DRIVERS:
-                    raise SystemExit(f"drivers of {output} ended with {ended}:\n{Path(said.name).read_text()[-4000:]}")
+            if at and driver.returncode == -signal.SIGKILL:
+                drivers, at = drivers + 1, at[1:]
+                continue
+            ended.append(driver.returncode)
+            if not faults or len(ended) > MOST_DRIVERS:
+                raise SystemExit(f"drivers of {output} ended with {ended}:\n{Path(said.name).read_text()[-4000:]}")
     seconds, proxy.rules = time.monotonic() - started, []
     lost, doubled = check(store, args.rows)
     calls = proxy.requests - asked, proxy.hits - harmed
-    return Outcome(name, faults, args.rows, seconds, lost, doubled, drivers, len(killed), *calls)
+    return Outcome(name, faults, args.rows, seconds, lost, doubled, drivers, len(ended), len(killed), *calls)
+
+
+@contextmanager
+def _driver(command: list[str], said: TextIO) -> Iterator[subprocess.Popen]:
+    """A driver that is killed at the end of the block if it has not ended."""
+    driver = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        yield driver
+    finally:
+        driver.kill()
+        driver.wait()
 
 
 @contextmanager
 def _killing(pids: Path, every: float | None) -> Iterator[list[int]]:
-    """While the block runs, one living actor is killed every so many seconds."""
+    """While the block runs, one loaded actor is killed every so many seconds."""
     killed, done = [], threading.Event()
 
     def kill() -> None:
@@ -203,6 +219,15 @@ def put_log(folder: Path, rows: int, options: StorageOptions) -> None:
         path.unlink()
 
 
+def publish(out: str | None, found: list[Outcome]) -> None:
+    """Write the figures of the nights so far."""
+    if out:
+        date, command = time.strftime("%Y-%m-%d", time.gmtime()), " ".join(["python", *sys.argv])
+        said = {"command": command, "date": date, "machine": machine(), "nights": [asdict(outcome) for outcome in found]}
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(said, indent=1))
+
+
 def main(args: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -213,15 +238,13 @@ def main(args: argparse.Namespace) -> None:
         put_log(folder, args.rows, direct)
         ray.init(address="local", num_cpus=ACTORS, include_dashboard=False, log_to_driver=False)
         args.address = ray.get_runtime_context().gcs_address
-        found = [night(args, name, folder, proxy, direct, faults) for name in args.engines for faults in (False, True)]
+        found = []
+        for name, faults in itertools.product(args.engines, (False, True)):
+            found.append(night(args, name, folder, proxy, direct, faults))
+            print(found[-1], flush=True)
+            publish(args.out, found)
         ray.shutdown()
         proxy.close()
-    head = {"command": " ".join(["python", *sys.argv]), "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
-    said = json.dumps(head | {"nights": [asdict(outcome) for outcome in found]}, indent=1)
-    if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.out).write_text(said)
-    print(said)
     if any(outcome.lost or outcome.doubled for outcome in found):
         raise SystemExit("rows were lost or doubled")
 

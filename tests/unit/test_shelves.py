@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 import shelves
+import tiny
 from nights import BASKET, CART
 
+from intent.engine.automaton import Automaton
+from intent.engine.batch import BatchClassifier
+from intent.engine.decode import Walk
 from intent.engine.shelved import RETRIEVER, Shelved, surest
 from intent.errors import ConfigError
 from intent.retrieve.index import Index, cut
 from intent.retrieve.route import NOWHERE, Asks, route
 from intent.retrieve.vectors import words
+from intent.task.prompt import Prompt
 
 
 def kept(index: Index) -> list[set[str]]:
@@ -114,3 +119,51 @@ def test_messages_that_mean_lists_are_refused():
     with pytest.raises(ConfigError, match="160 products.*are lists"):
         Shelved(shelves.NamingClassifier(), shelves.index(), BASKET)
     Shelved(shelves.NamingClassifier(), shelves.index(), CART)
+
+
+class BlindForward:
+    """A model whose logits depend on the message and on what is answered so far, and not on the prompt.
+
+    `prompts`: how many it got.
+    """
+
+    lanes, max_num_seqs, max_seq_len, usual, capacity, max_tokens = 1, 8, 512, 512, 1 << 20, 1 << 20
+    shares, computed = False, 0
+
+    def __init__(self, vocabulary: int):
+        self.vocabulary, self.sequences, self.prompts = vocabulary, {}, 0
+
+    def begin(self, prefix) -> None:
+        self.prompts += 1
+
+    def extend(self, feeds, tokens, lane=0):
+        for slot, feed in feeds:
+            self.sequences[slot] = [*self.sequences.get(slot, ()), *feed]
+        drawn = [np.random.default_rng(self.sequences[slot]).normal(size=self.vocabulary) * 3 for slot, _ in feeds]
+        return lambda rows, wanted: np.array(drawn)[np.ix_(rows, wanted)]
+
+    def release(self, slot, lane=0) -> None:
+        del self.sequences[slot]
+
+
+@pytest.mark.parametrize("output_format", ["json", "compact", "entity_first"])
+@pytest.mark.parametrize("offset", [0.0, -1.4, 2.0])
+def test_the_offset_of_nothing_means_the_same_on_shelves_as_in_one_prompt(tmp_path, monkeypatch, output_format, offset):
+    """A message is about nothing if it is so on each of its shelves, which is when it is so about the whole catalog."""
+    names = [f"{name} {model}" for name in ("red shoe", "blue hammer", "green lamp") for model in range(4)]
+    tokenizer = tiny.write_tokenizer(tmp_path, tuple(names))
+    index, messages = shelves.index(tuple(names), 4, 0), [f"message {n}" for n in range(200)]
+
+    def classifier(names) -> BatchClassifier:
+        prompt, walk = Prompt(tiny.CART, names), lambda automaton, rows: Walk(automaton, len(rows), (1.5, 1.5, 1.5), offset)
+        automaton = Automaton(tiny.CART, names, tokenizer, output_format)
+        forward = BlindForward(tokenizer.get_vocab_size())
+        return BatchClassifier("blind", forward, tokenizer, prompt, automaton, 64, walk=walk)
+
+    every = np.arange(len(messages)).repeat(len(index))
+    asks = Asks(every, np.tile(np.arange(len(index)), len(messages)), np.arange(len(every)) % len(index) == 0)
+    monkeypatch.setattr(Shelved, "route", lambda *_: asks)
+    shelved = Shelved(classifier(names[:1]), index, tiny.CART)
+    whole = [found.intent["action"] == "none" for found in classifier(names).classify(messages)]
+    assert [found.intent["action"] == "none" for found in shelved.classify(messages)] == whole
+    assert shelved.classifier.forward.prompts == len(index) >= 3 and 0 < sum(whole) < len(messages)
