@@ -20,7 +20,7 @@ from intent.task.catalog import normalize
 FILE, VARIABLE = "cache.key", "INTENT_CACHE_KEY"
 KEY_BYTES, LEAST_BYTES, MOST_BYTES = 32, 16, 64
 HASH_BYTES = 16
-SPACE, LAST_PRINTABLE = ord(" "), ord("~")
+SPACE, LAST_PRINTABLE = np.uint8(ord(" ")), np.uint8(ord("~"))
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,21 @@ def find_secret(workspace: Store) -> bytes:
 def _unusual(messages: pa.BinaryArray) -> np.ndarray:
     """Return the indices of the messages that `normalize` may change: all but printable ASCII with single spaces inside.
 
-    Checks the bytes of all messages at once, because a regular expression takes three times as long.
+    Checks the bytes of all messages at once, because a regular expression takes twice as long.
     """
     edges = np.frombuffer(messages.buffers()[1], np.int32)[messages.offset : messages.offset + len(messages) + 1]
     if not len(messages) or edges[0] == edges[-1]:
         return np.zeros(0, np.int64)
     text = np.frombuffer(messages.buffers()[2], np.uint8)[edges[0] : edges[-1]]
     edges = edges - edges[0]
-    is_space, odd = text == SPACE, (text < SPACE) | (text > LAST_PRINTABLE)
-    odd[1:] |= is_space[1:] & is_space[:-1]
+    is_space = text == SPACE
+    # Bytes are unsigned, so those below SPACE become large.
+    odd = np.flatnonzero(text - SPACE > LAST_PRINTABLE - SPACE)
+    twice = np.flatnonzero(is_space[1:] & is_space[:-1])
     full = edges[:-1] < edges[1:]
-    for ends in (edges[:-1][full], edges[1:][full] - 1):
-        odd[ends] |= is_space[ends]
-    return np.unique(np.searchsorted(edges, np.flatnonzero(odd), "right") - 1)
+    first, last = edges[:-1][full], edges[1:][full] - 1
+    found = np.concatenate([odd, twice, first[is_space[first]], last[is_space[last]]])
+    return np.unique(np.searchsorted(edges, found, "right") - 1)
 
 
 def _parse(source: str, text: str) -> bytes:
