@@ -5,6 +5,7 @@ hash), `answer` (dictionary-encoded JSON of the intent and the variant that gave
 any threshold), `slots` (the confidence of each decided slot) and `used` (the UTC day of the last use, in days since 1970).
 """
 
+import io
 import json
 import mmap
 from collections.abc import Iterable
@@ -58,13 +59,15 @@ def answer(intent: Intent | None, variant: str) -> str:
 
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
     """Merge tables of entries, sorted by hash. If several entries have the same hash, the first table's is kept."""
-    table = pa.concat_tables([ENTRIES.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+    table = pa.concat_tables([ENTRIES.empty_table(), *tables]).unify_dictionaries()
     high, low = (table[name].to_numpy() for name in ("high", "low"))
     order = order_of(high, low)
     high, low = high[order], low[order]
     first = np.ones(len(order), bool)
     first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    return table.take(pa.array(order[first]))
+    rows = pa.array(order[first])
+    # Memory holds one column twice, not the whole table.
+    return pa.table([table[name].combine_chunks().take(rows) for name in ENTRIES.names], ENTRIES)
 
 
 def order_of(high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -86,11 +89,12 @@ def dump(table: pa.Table) -> bytes:
             places = pa.array((np.cumsum(used) - 1)[codes], pa.int32())
             answers = pa.DictionaryArray.from_arrays(places, answers.dictionary.filter(pa.array(used)))
             table = table.set_column(table.column_names.index("answer"), ENTRIES.field("answer"), answers)
-    sink = pa.BufferOutputStream()
-    table = table.replace_schema_metadata({MARK: VERSION})
+    # Arrow's own buffer would have to be copied to bytes.
+    sink = io.BytesIO()
+    table = table.combine_chunks().replace_schema_metadata({MARK: VERSION})
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    return sink.getvalue()
 
 
 def load(data: bytes | pa.Buffer, source: str) -> pa.Table:
