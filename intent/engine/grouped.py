@@ -28,13 +28,15 @@ class Grouped:
         codes = []
         for prediction in predictions:
             intent = prediction.intent
-            key = (prediction.variant, prediction.status, prediction.reason, *(intent.values() if intent else ()))
+            key: object = (prediction.variant, prediction.status, prediction.reason, *(intent.values() if intent else ()))
             try:
-                code = places.setdefault(key, len(kinds))
+                code = places.get(key)
             except TypeError:
                 # A list of items has no hash.
-                code = places.setdefault(repr(key), len(kinds))
-            if code == len(kinds):
+                key = repr(key)
+                code = places.get(key)
+            if code is None:
+                code = places[key] = len(kinds)
                 kinds.append(prediction)
             codes.append(code)
         return cls(predictions, kinds, np.array(codes, np.int64))
