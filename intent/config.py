@@ -168,8 +168,8 @@ class ClassifyConfig(JobConfig):
     def __post_init__(self):
         super().__post_init__()
         require(self.input_pattern != "", "input_pattern", "", "give a pattern such as *.parquet, or null")
-        told = f"the schema {self.schema.name!r} has one intent a message, which is a row already; use explode=false"
-        require(self.schema.repeat > 1 or not self.explode, "explode", True, told)
+        remedy = f"the schema {self.schema.name!r} has one intent a message, which is a row already; use explode=false"
+        require(self.schema.repeat > 1 or not self.explode, "explode", True, remedy)
         self._check_partitions()
 
     def locations(self) -> Iterator[tuple[Any, str, str]]:
@@ -200,7 +200,8 @@ class InspectConfig(JobConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require("{" not in self.output, "output", self.output, "is the place of many nights; name one night's, with its date")
+        remedy = "has a placeholder, so it is the address of many runs; name one run's, with its date"
+        require("{" not in self.output, "output", self.output, remedy)
 
     def locations(self) -> Iterator[tuple[Any, str, str]]:
         yield from super().locations()
@@ -239,7 +240,7 @@ class NightlyConfig(ClassifyConfig):
         require(language is None or language in self.keep_columns, "gate.language", language, "name it in keep_columns too")
         require(self.arrival_hours >= 0, "arrival_hours", self.arrival_hours, "use hours from 0 on")
         named = self.date != YESTERDAY or not self.gate.accept
-        require(named, "gate.accept", True, f"name the night too: date=YYYY-MM-DD, not date={YESTERDAY}")
+        require(named, "gate.accept", True, f"name the run's date too: date=YYYY-MM-DD, not date={YESTERDAY}")
         waits = self.arrival is None or not self.input.startswith(ICEBERG)
         require(waits, "arrival", self.arrival, "is an object beside the log, and a catalog's table has none; use null")
 
@@ -250,9 +251,9 @@ class BenchmarkConfig(JobConfig):
 
     The first of `output_formats`, `sequences` and `threads` (None: every CPU) is the setting of every row. The others are
     measured alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured model's.
-    `night`: measure runs over logs of so many rows instead, and planning `objects` objects. `nights`: measure so many nights of
-    `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries. `products`:
-    measure generated catalogs of so many products, each with `messages` about it and the workspace's own engines.
+    `night`: measure runs over logs of so many rows instead, and planning `objects` objects. `nights`: measure so many runs
+    of `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries. `products`: measure
+    generated catalogs of so many products, each with `messages` about it and the workspace's own engines.
     """
 
     shape: Shape = Shape.embedded
@@ -281,5 +282,5 @@ class BenchmarkConfig(JobConfig):
             require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")
         require(self.seconds > 0, "seconds", self.seconds, "measure each row for more than 0 seconds")
         require(self.messages > 0, "messages", self.messages, "use at least 1 message")
-        require(self.nights != 1 and self.nights >= 0, "nights", self.nights, "use 2 nights or more, or 0: none")
+        require(self.nights != 1 and self.nights >= 0, "nights", self.nights, "use 2 runs or more, or 0: none")
         require(self.entries > 0, "entries", self.entries, "use at least 1")

@@ -21,7 +21,7 @@ from intent.evaluate.machine import machine
 from intent.storage import StorageOptions, open_store
 from jobs.app import Steps, cluster, job, say
 from jobs.catalogs import measure_catalogs
-from jobs.fan_out import measure_cached_nights, measure_night
+from jobs.fan_out import measure_cached_runs, measure_runs
 from jobs.generate import generate
 from jobs.quantize import attempt, refusals
 from jobs.train import make_base
@@ -85,7 +85,7 @@ def measure(
     variant: Artifact | None,
     work: Workload,
     lineage: Lineage[BenchmarkConfig],
-    tell: Callable[[str], None] = lambda what: None,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> tuple[Result, dict]:
     """Return the row's result and the machine that it ran on. The actors of a row share the messages and run side by side.
 
@@ -127,13 +127,13 @@ def measure_all(lineage: Lineage[BenchmarkConfig]) -> tuple[dict, list[Result]]:
     variants, reasons = prepare(lineage)
     with Steps("benchmark", "row") as steps:
         for row in rows:
-            tell = lambda what: steps.update(len(results), len(rows), f"{row.name} {what}")  # noqa: B023, E731
+            tell = lambda note: steps.update(len(results), len(rows), f"{row.name} {note}")  # noqa: B023, E731
             reason = reasons.get(row.variant) or peers.lacks(row.kind)
             reason = reason or ("" if row.device == "cpu" or _gpus() else "the cluster has no GPU")
-            done, found = (Result(row, reason), {}) if reason else measure(row, variants.get(row.variant), work, lineage, tell)
+            done, here = (Result(row, reason), {}) if reason else measure(row, variants.get(row.variant), work, lineage, tell)
             results.append(done)
             say(f"{row.name}: {done.reason or f'{done.tokens_per_second:,.0f} tokens/s'}")
-            where |= found
+            where |= here
         steps.update(len(results), len(rows))
     length, needed = tokens_needed(artifacts.fetch(lineage.checkpoint(), lineage.options), work)
     messages = f"{len(work.messages)} generated, {length:.1f} tokens each, {needed:.1f} to be computed (output format compact)"
@@ -190,7 +190,7 @@ def publish(lineage: Lineage, name: str, head: dict, results: Sequence[Result]) 
 @job("benchmark", BenchmarkConfig)
 def main(config: BenchmarkConfig) -> None:
     if config.night or config.nights or config.products:
-        measure_ = measure_night if config.night else measure_cached_nights if config.nights else measure_catalogs
+        measure_ = measure_runs if config.night else measure_cached_runs if config.nights else measure_catalogs
         with cluster(config.cluster):
             return say(measure_(Lineage(config), _head(Lineage(config), machine(), "made up")))
     # A separate folder, because a benchmark must not replace the workspace's models.

@@ -15,10 +15,10 @@ from jobs.caching import limits
 def caches(config: CacheJobConfig) -> list[LabelCache]:
     """Return the cache of the configured scope, or all caches. Raises ConfigError if there is no such scope."""
     options = config.storage.options()
-    found = list(scopes(open_store(config.workspace, options)))
-    if config.scope is not None and config.scope not in found:
-        raise ConfigError("scope", config.scope, f"there is no such scope; use one of {found}")
-    names = found if config.scope is None else [config.scope]
+    known = list(scopes(open_store(config.workspace, options)))
+    if config.scope is not None and config.scope not in known:
+        raise ConfigError("scope", config.scope, f"there is no such scope; use one of {known}")
+    names = known if config.scope is None else [config.scope]
     stores = {name: open_store(f"{config.workspace}/{FOLDER}/{name}", options) for name in names}
     # The actions look up no message, so the scopes need no key.
     return [LabelCache(store, Scope(name), limits(config.cache)) for name, store in stores.items()]
@@ -26,10 +26,10 @@ def caches(config: CacheJobConfig) -> list[LabelCache]:
 
 def run(config: CacheJobConfig) -> int:
     """Run the action on each cache. Returns the exit code."""
-    found = caches(config)
-    if not found:
+    selected = caches(config)
+    if not selected:
         say(f"no label cache in {config.workspace}")
-    return max([_ACTIONS[config.action](cache) for cache in found], default=0)
+    return max([_ACTIONS[config.action](cache) for cache in selected], default=0)
 
 
 def stats(cache: LabelCache) -> int:
@@ -42,7 +42,7 @@ def stats(cache: LabelCache) -> int:
     facts = ", ".join(f"{name} {value}" for name, value in pointer.facts.items())
     days = sorted({int(day) for file in pointer.files for day in file.used})
     used = f", last used {cache.day - days[-1]} to {cache.day - days[0]} days ago" if days else ""
-    say(f"{cache.scope.name}: {pointer.rows:,} labels of {len(pointer.nights):,} nights in {len(pointer.files):,} files{used}")
+    say(f"{cache.scope.name}: {pointer.rows:,} labels of {len(pointer.nights):,} runs in {len(pointer.files):,} files{used}")
     say(f"  {pointer.bytes / 1e6:,.1f} MB, and {len(pointer.retired):,} files that are deleted later")
     say(f"  {facts or 'nothing is stored yet'}")
     if pointer.dropped:

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from intent.artifacts import Artifact, fingerprint
 from intent.artifacts.lineage import Lineage
 from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
-from intent.engine import calibration, parity
+from intent.engine import calibration, golden_set
 from intent.errors import ConfigError, CorruptData, IntentError
 from intent.label_cache import LabelCache, Limits, Scope, find_secret, merge, scopes
 from intent.label_cache.config import CacheConfig, CacheVariants
@@ -79,16 +79,16 @@ def _facts(lineage: Lineage, name: str, variant: Artifact) -> dict[str, object]:
         # This threshold decides which of the cascade's models answers.
         facts["cascade_below"] = engine.abstain_below
     if lineage.config.cache.variants is CacheVariants.any and _checked(lineage, name, variant):
-        # All variants that passed the parity check against this checkpoint share one scope.
+        # All variants that passed the golden-set check against this checkpoint share one scope.
         facts |= {"variant": "any", "model": variant.record.inputs["checkpoint"]}
         facts["calibration"] = variant.record.files.get(calibration.FILE, {}).get("sha256")
     return facts
 
 
 def _checked(lineage: Lineage, name: str, variant: Artifact) -> bool:
-    """Return whether the variant's actors start only after the parity check against the unquantized model."""
+    """Return whether the variant's actors start only after the golden-set check against the unquantized model."""
     alone = VariantSpec.parse(name).engine not in (*LINEAR, CASCADE) and "checkpoint" in variant.record.inputs
-    return alone and parity.GOLD in variant.record.files and lineage.config.engine.parity_messages > 0
+    return alone and golden_set.FILE in variant.record.files and lineage.config.engine.parity_messages > 0
 
 
 @contextmanager
@@ -161,8 +161,8 @@ def _learn(lineage: Lineage, keeper: Callable, output: str) -> None:
 
 def _caches(lineage: Lineage, variants: Mapping[str, Artifact]) -> list[LabelCache]:
     """Return the caches of the variants, one per scope."""
-    found = [label_cache(lineage, name, variant) for name, variant in variants.items()]
-    return list({cache.scope.name: cache for cache in found if cache}.values())
+    opened = [label_cache(lineage, name, variant) for name, variant in variants.items()]
+    return list({cache.scope.name: cache for cache in opened if cache}.values())
 
 
 def _try(trouble: str, call: Callable[[], object]) -> None:

@@ -41,11 +41,11 @@ def decide(
     groups = encode(examples, dataset.read_catalogs(files), schema, load_tokenizer(folder), output_format)
     model = load_reference(folder, "cpu").float()
     model.set_attn_implementation(attention.register())
-    found: dict[str, list[Decision]] = {}
+    by_slot: dict[str, list[Decision]] = {}
     for batch in batches(groups, TOGETHER):
         for slot, more in decisions(model, batch, pack(batch))[1].items():
-            found.setdefault(slot, []).extend(more)
-    return found
+            by_slot.setdefault(slot, []).extend(more)
+    return by_slot
 
 
 def fit(decided: Mapping[str, Sequence[Decision]]) -> tuple[Calibration, str]:
@@ -74,10 +74,10 @@ def main(config: OutputConfig) -> None:
             steps.update(0, 0, f"decides the messages of {data.uri}")
             task = ray.remote(num_cpus=cpus)(decide)
             output_format = checkpoint.record.output_format or config.output_format.value
-            found = ray.get(task.remote(checkpoint, data, lineage.schema, output_format, lineage.options, cpus))
+            by_slot = ray.get(task.remote(checkpoint, data, lineage.schema, output_format, lineage.options, cpus))
             steps.end()
-    fitted, text = fit(found)
-    calibration.write(folder, dict(zip(found, fitted.temperatures, strict=True)), fitted.nothing)
+    fitted, text = fit(by_slot)
+    calibration.write(folder, dict(zip(by_slot, fitted.temperatures, strict=True)), fitted.nothing)
     say(f"{folder / calibration.FILE}\n{text}")
 
 

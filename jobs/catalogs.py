@@ -24,7 +24,7 @@ def measure_catalogs(lineage: Lineage, head: dict) -> str:
     config: BenchmarkConfig = lineage.config
     cpus = int(ray.cluster_resources()["CPU"])
     variants, batches = serving(lineage, None)
-    found: dict[str, list[Result]] = {name: [] for name in variants}
+    by_variant: dict[str, list[Result]] = {name: [] for name in variants}
     runs = [(name, size) for name in variants for size in config.products]
     with Steps("catalogs", "catalog") as steps:
         for done, (name, size) in enumerate(runs):
@@ -32,14 +32,14 @@ def measure_catalogs(lineage: Lineage, head: dict) -> str:
             loader = classifier_loader(lineage, name, variants[name], threads=cpus, batch=batches.get(name))
             remote = ray.remote(num_cpus=cpus, max_calls=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_measure)
             task = remote.remote(size, loader, lineage.schema, config.data.languages, config.messages, config.shelves_above)
-            found[name].append(ray.get(task))
-            steps.say(catalog_sizes.render(found[name]))
+            by_variant[name].append(ray.get(task))
+            steps.say(catalog_sizes.render(by_variant[name]))
         steps.update(len(runs), len(runs))
     store = open_store(config.workspace, lineage.options)
     key = f"catalogs-{head['date'].replace(':', '')}.json"
-    results = head | {name: [asdict(result) for result in rows] for name, rows in found.items()}
+    results = head | {name: [asdict(result) for result in rows] for name, rows in by_variant.items()}
     store.put(key, json.dumps(results, indent=1).encode())
-    tables = "\n\n".join(f"{name}:\n\n{catalog_sizes.render(rows)}" for name, rows in found.items())
+    tables = "\n\n".join(f"{name}:\n\n{catalog_sizes.render(rows)}" for name, rows in by_variant.items())
     return f"{tables}\n\n{store.uri}/{key}"
 
 

@@ -55,9 +55,9 @@ def _selected(lineage: Lineage, models: str) -> Serving:
     `engine.otherwise`.
     """
     options, workspace = lineage.options, split_uri(models)[0]
-    found = [place.hardware.model for place in places()]
-    chosen = selection.choose(workspace, found, options)
-    if lacking := [model for model in found if model not in chosen]:
+    hardware_here = [place.hardware.model for place in places()]
+    chosen = selection.choose(workspace, hardware_here, options)
+    if lacking := [model for model in hardware_here if model not in chosen]:
         print(f"nothing is selected for {', '.join(lacking)} (jobs.sweep does that)", file=sys.stderr)
     if not chosen:
         variants = find_or_make(lineage, models, _otherwise(lineage), some=True)

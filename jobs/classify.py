@@ -62,9 +62,9 @@ def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publ
         require_apart(place, inputs, options, "publish")
         require_apart(place, config.output, options, "publish", "the output")
         require_apart(open_store(config.output, options), config.publish, options, "output", "what is published")
-    night = " .. ".join(dict.fromkeys(uri.removeprefix(DELTA).rstrip("/") for uri in (inputs[0], inputs[-1])))
+    source = " .. ".join(dict.fromkeys(uri.removeprefix(DELTA).rstrip("/") for uri in (inputs[0], inputs[-1])))
     target = open_target(config.publish, config.partition_by, options)
-    return Publication(target, lineage.schema, columns(config), night, name)
+    return Publication(target, lineage.schema, columns(config), source, name)
 
 
 def label(
@@ -97,10 +97,10 @@ def label(
     )
 
 
-def subject(lineage: Lineage, name: str, inputs: Sequence[str], output: str, night: date | None = None) -> observe.Subject:
+def subject(lineage: Lineage, name: str, inputs: Sequence[str], output: str, day: date | None = None) -> observe.Subject:
     """Return the description of a run for lineage and traces. `name`: of the job. `output`: the address that readers use."""
     fields = lineage.schema.label_fields(lineage.config.explode)
-    return observe.Subject(name, inputs, output, columns(lineage.config), fields, night, lineage.config.publish)
+    return observe.Subject(name, inputs, output, columns(lineage.config), fields, day, lineage.config.publish)
 
 
 def teller(config: ClassifyConfig) -> Callable[[str], None]:

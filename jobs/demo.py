@@ -74,13 +74,13 @@ def weak(results: Mapping[str, Mapping]) -> str:
     """Return a line with the variants that are less exact than expected, or ""."""
     measured = {name: (r["score"]["exact"], (r["loss"] or [None])[0]) for name, r in results.items() if "score" in r}
     compared = {name for name, (_, lost) in measured.items() if lost is not None and name != "reference"}
-    found = [
+    weaker = [
         f"{name} ({exact:.3f})"
         for name, (exact, lost) in measured.items()
         if (lost > MOST_LOST if name in compared else exact < LEAST)
     ]
     limits = f"exact match below {LEAST:g}, or more than {MOST_LOST:g} below the checkpoint's"
-    return f"LESS ACCURATE THAN EXPECTED ({limits}): {', '.join(found)}" if found else ""
+    return f"LESS ACCURATE THAN EXPECTED ({limits}): {', '.join(weaker)}" if weaker else ""
 
 
 def closing(config: ClassifyConfig, text: str, report: str, summary: Summary, phases: Phases) -> str:

@@ -155,13 +155,15 @@ def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
     return Measured(plan.trial, predictions, speed, price, validation)
 
 
-def _build(lineage: Lineage, rows: dict[str, Measured], asked: Artifact | None, failed: dict[str, str], folder: Path) -> dict:
+def _build(
+    lineage: Lineage, rows: dict[str, Measured], baseline: Artifact | None, failed: dict[str, str], folder: Path
+) -> dict:
     sources = Sources.read(
         lineage, command(), trained=any(not VariantSpec.parse(row.trial.loader.name).linear for row in rows.values())
     )
     results = results_of(lineage.schema, sources.examples, rows, _asked(lineage))
-    if asked:
-        row = hosted_result(lineage.schema, sources.examples, asked, lineage.options, reference_of(rows))
+    if baseline:
+        row = hosted_result(lineage.schema, sources.examples, baseline, lineage.options, reference_of(rows))
         results[row["variant"]] = row
     results |= {name: {"reason": why} for name, why in failed.items()}
     (folder / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False))

@@ -21,14 +21,14 @@ from jobs.classify import engines, identity
 EACH_ONCE = 1_000_000
 
 
-def measure_night(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
+def measure_runs(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
     """Measure, store the results in the workspace, and return the table. `head`: the conditions of the measurement."""
     config = lineage.config
     with TemporaryDirectory(prefix="intent-night-") as scratch:
         folder, actors = Path(scratch), _cpus()
-        nights = [fan_out.measure_fan_out(folder, rows, config.fleet.rows_per_shard, actors) for rows in config.night]
+        runs = [fan_out.measure_fan_out(folder, rows, config.fleet.rows_per_shard, actors) for rows in config.night]
         if small := [rows for rows in config.night if rows <= EACH_ONCE]:
-            nights.append(fan_out.measure_fan_out(folder, max(small), config.fleet.rows_per_shard, actors, repeated=False))
+            runs.append(fan_out.measure_fan_out(folder, max(small), config.fleet.rows_per_shard, actors, repeated=False))
         planning = fan_out.measure_planning(folder, config.objects)
         try:
             overheads = list(_overheads(lineage, folder))
@@ -36,21 +36,21 @@ def measure_night(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
             overheads = []
             say(f"no engine but the stub was measured: {error}")
         store = open_store(config.workspace, lineage.options)
-        results: dict[str, list] = {"nights": nights, "planning": [planning], "overheads": overheads}
-        found = head | {name: [asdict(result) for result in values] for name, values in results.items()}
+        results: dict[str, list] = {"nights": runs, "planning": [planning], "overheads": overheads}
+        report = head | {name: [asdict(result) for result in values] for name, values in results.items()}
         key = f"night-{head['date'].replace(':', '')}.json"
-        store.put(key, json.dumps(found, indent=1).encode())
-        return f"{fan_out.render(nights, planning, overheads)}\n\n{store.uri}/{key}"
+        store.put(key, json.dumps(report, indent=1).encode())
+        return f"{fan_out.render(runs, planning, overheads)}\n\n{store.uri}/{key}"
 
 
-def measure_cached_nights(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
-    """Measure runs with the label cache, as `measure_night`: lookups alone, stub engines, and the workspace's own engines."""
+def measure_cached_runs(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
+    """Measure runs with the label cache, as `measure_runs`: lookups alone, stub engines, and the workspace's own engines."""
     config = lineage.config
     with TemporaryDirectory(prefix="intent-nights-") as scratch:
         folder, actors = Path(scratch), _cpus()
         lookups = label_cache.measure_lookups(folder, config.entries, actors)
         spread = label_cache.measure_fan_out(folder, EACH_ONCE, actors)
-        nights = []
+        runs = []
         try:
             variants, batches = serving(lineage, None)
         except MissingArtifact as error:
@@ -60,13 +60,13 @@ def measure_cached_nights(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
             [spec] = engines(lineage, {name: variant}, batches)
             run = identity(lineage, {name: variant})
             pool = _messages(lineage, label_cache.different(config.nights, config.messages))
-            nights += label_cache.measure_nights(folder, spec, lineage.schema, run, pool, config.nights, config.messages)
+            runs += label_cache.measure_nights(folder, spec, lineage.schema, run, pool, config.nights, config.messages)
         store = open_store(config.workspace, lineage.options)
-        results: dict[str, list] = {"lookups": [lookups], "fan_out": spread, "nights": nights}
-        found = head | {name: [asdict(result) for result in values] for name, values in results.items()}
+        results: dict[str, list] = {"lookups": [lookups], "fan_out": spread, "nights": runs}
+        report = head | {name: [asdict(result) for result in values] for name, values in results.items()}
         key = f"nights-{head['date'].replace(':', '')}.json"
-        store.put(key, json.dumps(found, indent=1).encode())
-        return f"{label_cache.render(lookups, spread, nights)}\n\n{store.uri}/{key}"
+        store.put(key, json.dumps(report, indent=1).encode())
+        return f"{label_cache.render(lookups, spread, runs)}\n\n{store.uri}/{key}"
 
 
 def _overheads(lineage: Lineage[BenchmarkConfig], folder: Path) -> Iterator[Overhead]:

@@ -61,13 +61,13 @@ def _base(lineage: Lineage) -> artifacts.Artifact | None:
 
 def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
     """Write the user's own labelled messages. Raises ConfigError if too few rows are valid examples."""
-    found = labelled.examples_of(lineage.labelled_files, lineage.config.labelled, lineage.schema, lineage.catalog.names)
-    labelled.require_most(found, str(lineage.config.labelled.uri))
-    labelled.keep_apart(found, gold.messages())
-    refusals = {"refused": dict(found.refused), "unknown": {slot: sorted(values) for slot, values in found.unknown.items()}}
-    if empty := [split for split, examples in found.splits.items() if not examples]:
+    own = labelled.examples_of(lineage.labelled_files, lineage.config.labelled, lineage.schema, lineage.catalog.names)
+    labelled.require_most(own, str(lineage.config.labelled.uri))
+    labelled.keep_apart(own, gold.messages())
+    refusals = {"refused": dict(own.refused), "unknown": {slot: sorted(values) for slot, values in own.unknown.items()}}
+    if empty := [split for split, examples in own.splits.items() if not examples]:
         raise ConfigError("labelled.uri", lineage.config.labelled.uri, f"gives no {empty[0]} messages; {json.dumps(refusals)}")
-    splits = {split: to_table(examples) for split, examples in found.splits.items()}
+    splits = {split: to_table(examples) for split, examples in own.splits.items()}
     return _publish(folder, lineage.schema, splits, {"": lineage.catalog.names}, {}) | refusals
 
 
@@ -108,7 +108,7 @@ def _unique(corpus: Corpus, split: str, count: int, earlier: np.ndarray, catalog
 
     Raises ConfigError if the corpus has fewer.
     """
-    found: list[pa.Table] = []
+    tables: list[pa.Table] = []
     seen: set[int] = set()
     rows = barren = 0
     with Steps(f"generate {split}", "message") as steps:
@@ -118,12 +118,12 @@ def _unique(corpus: Corpus, split: str, count: int, earlier: np.ndarray, catalog
             if not corpus.catalog:
                 seen.clear()
             fresh = _fresh(hashes, seen)[: count - rows]
-            found.append(table.take(pa.array(fresh, pa.int64())))
+            tables.append(table.take(pa.array(fresh, pa.int64())))
             rows += len(fresh)
             barren = 0 if fresh else barren + 1
             steps.update(rows, count)
             if rows == count:
-                return pa.concat_tables(found)
+                return pa.concat_tables(tables)
             if barren == BARREN_TASKS:
                 remedy = f"only {rows:,} different messages can be generated; ask for fewer, or for more phenomena or languages"
                 raise ConfigError(f"data.{split}", count, remedy)

@@ -82,19 +82,20 @@ def examination(lineage: Lineage[NightlyConfig], fleet: Callable[[], list[Engine
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError("gate.gold", config.gate.gold, "no such file; give a Parquet, CSV or JSON file") from None
     names, column = lineage.catalog.names, config.message_column
-    meant = own_gold.read(data, config.gate.gold, lineage.schema, names, column, "gate.gold")
-    return Examination(lineage.schema, config.gate, lambda: gold_shares(fleet(), meant, watcher(config.cluster)), sha256(data))
+    intents = own_gold.read(data, config.gate.gold, lineage.schema, names, column, "gate.gold")
+    shares = lambda: gold_shares(fleet(), intents, watcher(config.cluster))  # noqa: E731
+    return Examination(lineage.schema, config.gate, shares, sha256(data))
 
 
-def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream: TextIO | None = None) -> dict[str, float]:
+def gold_shares(fleet: Sequence[EngineSpec], intents: Mapping[str, Intent], stream: TextIO | None = None) -> dict[str, float]:
     """Return the share of the gold set that each variant gets right, on the kind of node that labels the log.
 
-    `meant`: the intent of each message. Raises IntentError if a variant has not answered within an hour.
+    `intents`: the intent of each message. Raises IntentError if a variant has not answered within an hour.
     """
     import ray
     from ray.exceptions import RayTaskError
 
-    messages, calls = list(meant), {}
+    messages, calls = list(intents), {}
     for spec in fleet:
         environment = {"runtime_env": {"env_vars": spec.env_vars}} if spec.env_vars else {}
         task = ray.remote(answer).options(num_cpus=spec.cpus, num_gpus=spec.gpus, **environment)
@@ -114,7 +115,7 @@ def gold_shares(fleet: Sequence[EngineSpec], meant: Mapping[str, Intent], stream
     except RayTaskError as error:
         raise error.cause from None
     return {
-        name: sum(is_right(meant[message], answer) for message, answer in zip(messages, answers, strict=True)) / len(meant)
+        name: sum(is_right(intents[message], answer) for message, answer in zip(messages, answers, strict=True)) / len(intents)
         for name, answers in labels.items()
     }
 
@@ -124,7 +125,7 @@ def answer(
 ) -> list[Prediction]:
     """Label the gold messages. Raises EngineFailed, without the engine's own text, because that may quote a message."""
     try:
-        return [abstain(found, abstain_below) for found in classify_each(load(), messages)]
+        return [abstain(prediction, abstain_below) for prediction in classify_each(load(), messages)]
     except IntentError:
         raise
     except Exception as error:
@@ -141,7 +142,7 @@ def expired(inputs: Sequence[str], config: NightlyConfig, output: Store) -> bool
         return True
 
 
-def night(config: NightlyConfig, day: date, deadline: float) -> str:
+def complete(config: NightlyConfig, day: date, deadline: float) -> str:
     """Complete the nightly run of a date, from the point where an earlier try stopped. Returns a report for the operator.
 
     `deadline`: until when to wait for the input, in Unix time. Raises IntentError if the run is not accepted.
@@ -156,7 +157,7 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
     if journal.accepted(day.isoformat()) and expired(inputs, config, journal.output(day.isoformat())):
         if published:
             published.commit(journal.output(day.isoformat()))
-        return f"night of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
+        return f"run of {day}: already done, and its input is no longer there; page {journal.store.uri}/{day}.html"
     begun = [journal.output(day.isoformat()), *journal.begun(day.isoformat(), accept=True)]
     variants, batches = serving(lineage, config.models, journal.begun(day.isoformat(), config.gate.accept))
     exam = examination(lineage, lambda: engines(lineage, variants, batches))
@@ -177,20 +178,20 @@ def night(config: NightlyConfig, day: date, deadline: float) -> str:
         observed.summary = settled
     profile = journal.profile(day.isoformat())
     how = "accepted by hand" if profile and profile.findings else "accepted"
-    return f"night of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(settled)}{where}"
+    return f"run of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(settled)}{where}"
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:
     """Complete and report the run of `day`. Returns its exit code, so that a failure does not stop other dates."""
     try:
-        say(night(config, day, deadline))
+        say(complete(config, day, deadline))
         return 0
     except IntentError as error:
         # As in `jobs.app`, a Ray task's error has the task's own error as its cause.
-        complain(f"night of {day}: {getattr(error, 'cause', None) or error}", night=day.isoformat(), exit_code=error.exit_code)
+        complain(f"run of {day}: {getattr(error, 'cause', None) or error}", night=day.isoformat(), exit_code=error.exit_code)
         return error.exit_code
     except Exception:
-        complain(f"night of {day}:\n{traceback.format_exc()}", night=day.isoformat(), exit_code=1)
+        complain(f"run of {day}:\n{traceback.format_exc()}", night=day.isoformat(), exit_code=1)
         return 1
 
 
@@ -211,7 +212,7 @@ def run(config: NightlyConfig) -> int:
             ends[day] = attempt(config, day, deadline)
             report_end(day.isoformat(), ends[day])
     if len(days) > 1:
-        say("\n".join(f"night of {day}: exit code {code}" for day, code in ends.items()))
+        say("\n".join(f"run of {day}: exit code {code}" for day, code in ends.items()))
     return worst(list(ends.values()))
 
 

@@ -25,12 +25,12 @@ def places() -> list[Place]:
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     probe = ray.remote(num_cpus=0)(_probe)
-    found = []
+    probes = []
     for node in nodes:
         cpus, gpus = int(node["Resources"]["CPU"]), int(node["Resources"].get("GPU", 0))
-        found.append((node["NodeID"], cpus, probe.options(scheduling_strategy=_on(node["NodeID"])).remote(cpus, gpus)))
+        probes.append((node["NodeID"], cpus, probe.options(scheduling_strategy=_on(node["NodeID"])).remote(cpus, gpus)))
     best: dict[tuple[str, str], Place] = {}
-    for node, cpus, ref in found:
+    for node, cpus, ref in probes:
         for kind in ray.get(ref):
             place = best.get((kind.kind, kind.model))
             if place is None or cpus > place.cpus:
@@ -38,12 +38,12 @@ def places() -> list[Place]:
     return list(best.values())
 
 
-def fitting(found: list[Place], spec: VariantSpec, device: Device = Device.auto) -> list[Place]:
+def fitting(candidates: list[Place], spec: VariantSpec, device: Device = Device.auto) -> list[Place]:
     """Return the places to measure a variant: CPUs for GGUF and linear models, for others GPUs or, if there are none, CPUs.
 
     The reference is measured on both, so that each variant is compared with it on the same hardware.
     """
-    gpus, cpus = ([place for place in found if place.hardware.kind == kind] for kind in (GPU, CPU))
+    gpus, cpus = ([place for place in candidates if place.hardware.kind == kind] for kind in (GPU, CPU))
     if spec.only_cpus or device is Device.cpu:
         return cpus
     if device is Device.cuda:

@@ -27,13 +27,13 @@ RENAMED_FORMAT = ("pointing", "entity_first")
 GRAMMAR = set("=[]{}()'\"\\")
 
 
-def arguments(given: Sequence[str], config: type) -> list[str]:
+def arguments(overrides: Sequence[str], config: type) -> list[str]:
     """Quote the values of text settings of `config` on a command line, if Hydra would not read them as written.
 
     Raises ConfigError, with the quotes to use, if an argument is not a valid override.
     """
-    plain = [each.startswith(("-", "hydra.")) or "=" not in each for each in given]
-    return [each if as_is else _override(_renamed(each), config) for each, as_is in zip(given, plain, strict=True)]
+    plain = [each.startswith(("-", "hydra.")) or "=" not in each for each in overrides]
+    return [each if as_is else _override(_renamed(each), config) for each, as_is in zip(overrides, plain, strict=True)]
 
 
 def _renamed(override: str) -> str:

@@ -11,10 +11,10 @@ from intent.artifacts.registry import publish_models
 from intent.artifacts.variant import CASCADE, LINEAR, VariantSpec
 from intent.config import JobConfig
 from intent.dataset import dataset
-from intent.engine import parity
+from intent.engine import golden_set
 from intent.engine.context import config_tokens
+from intent.engine.golden_set import GoldenSet
 from intent.engine.load import EngineOptions, load_classifier
-from intent.engine.parity import GoldSet
 from intent.errors import ConfigError, IntentError
 from intent.progress import Report, polled, unreported
 from intent.quantize import contents
@@ -72,7 +72,7 @@ def attempt(
     """Make variants and the parts of cascades. Returns the artifacts and, for `specs` that failed, the errors. Publishes
     nothing.
 
-    `with_gold`: add the gold set of the parity check.
+    `with_gold`: add the golden set.
     """
     specs = [spec for spec in specs if spec.engine != "base"]
     needed = list(dict.fromkeys(part for spec in specs for part in [*spec.parts, spec]))
@@ -104,7 +104,7 @@ def _attempt_models(
         data = _messages(lineage, checkpoint) if with_gold or any(spec.calibrated for spec in specs) else None
         gold = _gold(lineage, checkpoint, data, gpus) if with_gold and data else None
     except ray.exceptions.RayError as error:
-        why = IntentError(f"the gold set that variants are checked against could not be made: {reason_of(error)}")
+        why = IntentError(f"the golden set that variants are checked against could not be made: {reason_of(error)}")
         return made, {spec.name: why for spec in specs if spec.name not in made}
     with Steps("quantize") as steps, Reports(steps) as reports:
         for spec in specs:
@@ -130,8 +130,8 @@ def _made(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> d
     made = {}
     for spec in specs:
         where = artifacts.artifact_uri(lineage.config.workspace, lineage.variant_record(checkpoint, spec))
-        if found := checkpoint if spec.engine == "reference" else artifacts.find(where, lineage.options):
-            made[spec.name] = found
+        if variant := checkpoint if spec.engine == "reference" else artifacts.find(where, lineage.options):
+            made[spec.name] = variant
     return made
 
 
@@ -177,7 +177,7 @@ def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigErro
 
 @dataclass(frozen=True)
 class _GoldWork:
-    """The input of a task that labels the gold set with the unquantized model."""
+    """The input of a task that labels the golden set with the unquantized model."""
 
     workspace: str
     record: ArtifactRecord
@@ -189,16 +189,16 @@ class _GoldWork:
 
 
 def _gold(lineage: Lineage, checkpoint: Artifact, data: Artifact, gpus: int) -> Artifact:
-    """Return the gold set of `checkpoint`, made on the cluster if it does not exist."""
+    """Return the golden set of `checkpoint`, made on the cluster if it does not exist."""
     import ray
 
     cpus = _cpus(lineage)
-    record = lineage.parity_record(checkpoint, data)
+    record = lineage.golden_set_record(checkpoint, data)
     work = _GoldWork(lineage.config.workspace, record, checkpoint, data, lineage.schema, lineage.options, cpus)
     if made := artifacts.find(artifacts.artifact_uri(work.workspace, record), work.options):
         return made
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(make_gold)
-    with Steps("gold set") as steps, Reports(steps) as reports:
+    with Steps("golden set") as steps, Reports(steps) as reports:
         made = ray.get(task.remote(work, reports.of()))
         reports.end()
     return made
@@ -218,18 +218,22 @@ def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
         options = EngineOptions(work.checkpoint.record.output_format, threads=work.threads)
         report(0, 0, "", "loads the unquantized model")
         reference = load_classifier(artifacts.fetch(work.checkpoint, work.options), "reference", prompt, options)
-        asked = list(messages)[: parity.CANDIDATES]
+        candidates = list(messages)[: golden_set.CANDIDATES]
         with polled(
-            lambda: getattr(reference, "answered", 0), len(asked), report, "message", "labels them with the unquantized model"
+            lambda: getattr(reference, "answered", 0),
+            len(candidates),
+            report,
+            "message",
+            "labels them with the unquantized model",
         ):
-            gold = GoldSet.of(reference, prompt, asked)
+            gold = GoldenSet.of(reference, prompt, candidates)
         gold.write(folder)
 
     return artifacts.make(work.workspace, work.record, build, work.options)
 
 
 def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported) -> Artifact:
-    """Make one variant, unless it exists, with the gold set of the parity check."""
+    """Make one variant, unless it exists, with the golden set."""
 
     def build(folder: Path) -> dict:
         from intent.quantize import gguf, gptq
@@ -247,7 +251,7 @@ def make_variant(work: _Work, gold: Artifact | None, report: Report = unreported
         copy_tokenizer(checkpoint, folder)
         copy_calibration(checkpoint, folder)
         if gold:
-            shutil.copy(artifacts.fetch(gold, work.options) / parity.GOLD, folder / parity.GOLD)
+            shutil.copy(artifacts.fetch(gold, work.options) / golden_set.FILE, folder / golden_set.FILE)
         context = config_tokens((checkpoint / CONFIG).read_bytes())
         return metrics | {CONTEXT: context, TRAINED_ON: work.checkpoint.record.metrics.get(TRAINED_ON)}
 

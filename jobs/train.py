@@ -44,13 +44,13 @@ def _require_room(config: JobConfig) -> None:
 
     if config.cluster.mode is ClusterMode.attach:
         return
-    has, asked = ray.cluster_resources(), config.train
-    require(asked.device is not Device.cuda or has.get("GPU", 0) > 0, "train.device", "cuda", "there is no GPU; use auto")
-    each, cpus = room(config.cluster, asked.cpus), int(has.get("CPU", 0))
+    has, settings = ray.cluster_resources(), config.train
+    require(settings.device is not Device.cuda or has.get("GPU", 0) > 0, "train.device", "cuda", "there is no GPU; use auto")
+    each, cpus = room(config.cluster, settings.cpus), int(has.get("CPU", 0))
     require(
-        asked.workers * each <= cpus,
+        settings.workers * each <= cpus,
         "train.workers",
-        asked.workers,
+        settings.workers,
         f"need {each} CPUs each, and the cluster has {cpus}; use fewer",
     )
 

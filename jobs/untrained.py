@@ -92,8 +92,8 @@ def _has_hardware(lineage: Lineage, name: str) -> bool:
     import ray
 
     config = lineage.config
-    asked = config.engine.device is Device.cuda or config.fleet.gptq_actors
-    return bool(VariantSpec.parse(name).only_cpus or asked or ray.cluster_resources().get("GPU", 0))
+    gpu_requested = config.engine.device is Device.cuda or config.fleet.gptq_actors
+    return bool(VariantSpec.parse(name).only_cpus or gpu_requested or ray.cluster_resources().get("GPU", 0))
 
 
 def _make(lineage: Lineage, specs: list[VariantSpec], publish: bool) -> dict[str, Artifact]:

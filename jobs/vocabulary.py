@@ -32,15 +32,15 @@ def texts(lineage: Lineage) -> Iterator[str]:
 
 def used(lineage: Lineage, folder: Path) -> set[str]:
     """Return the tokens of all texts, by the tokenizer in `folder`."""
-    tokenizer, found = load_tokenizer(folder), set()
+    tokenizer, used = load_tokenizer(folder), set()
     total = lineage.data().record.metrics["train"] // TOGETHER + 1
     with Steps("vocabulary", "piece") as steps:
         waiting = texts(lineage)
         for done, some in enumerate(iter(lambda: list(islice(waiting, TOGETHER)), [])):
             for entry in tokenizer.encode_batch(some, add_special_tokens=False):
-                found.update(entry.tokens)
-            steps.update(done, max(done, total), f"{len(found):,} tokens")
-    return found
+                used.update(entry.tokens)
+            steps.update(done, max(done, total), f"{len(used):,} tokens")
+    return used
 
 
 @job("vocabulary", OutputConfig)

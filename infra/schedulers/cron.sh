@@ -25,7 +25,7 @@ fi
 # One run at a time: a run that takes longer than a day is not overtaken by the next.
 exec 9> "$LOCK"
 if ! flock -n 9; then
-  echo "night of $date: another night is under way (it holds $LOCK); run this one by hand once it has ended" >&2
+  echo "run of $date: another run is in progress (it holds $LOCK); run this one by hand once it has ended" >&2
   exit 75
 fi
 
@@ -40,9 +40,9 @@ while :; do
     *) break ;;
   esac
   [ "$try" -lt "$TRIES" ] || break
-  echo "night of $date: exit code $code; try $((try + 1)) of $TRIES in $PAUSE s" >&2
+  echo "run of $date: exit code $code; try $((try + 1)) of $TRIES in $PAUSE s" >&2
   sleep "$PAUSE"
   try=$((try + 1))
 done
-echo "night of $date: exit code $code" >&2
+echo "run of $date: exit code $code" >&2
 exit "$code"

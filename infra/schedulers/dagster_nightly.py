@@ -55,7 +55,7 @@ def labels(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     if code:
         retried = code in RETRIED or code < 0
         last = said[-1] if said else "no output"
-        raise dg.Failure(f"night of {date}: exit code {code}: {last}", allow_retries=retried)
+        raise dg.Failure(f"run of {date}: exit code {code}: {last}", allow_retries=retried)
     return dg.MaterializeResult(metadata={"log": dg.MetadataValue.text("\n".join(said))})
 
 

@@ -33,8 +33,8 @@ def make(
     that builder's artifact.
     """
     uri = artifact_uri(parent, record)
-    if made := find(uri, options):
-        return made
+    if existing := find(uri, options):
+        return existing
     store, attempt = open_store(uri, options), f"{ATTEMPT}{uuid.uuid4().hex[:12]}"
     with tempfile.TemporaryDirectory(prefix="intent-") as scratch:
         folder = Path(scratch)
@@ -44,12 +44,19 @@ def make(
         except BaseException:
             _discard(store, lambda key: key.startswith(f"{attempt}/"))
             raise
-    made = replace(record, code=code_version(), libraries=libraries(), machine=platform.processor())
-    done = replace(made, files=files, metrics=dict(metrics), attempt=attempt)
-    if store.put_if_absent(RECORD, json.dumps(asdict(done), indent=1, ensure_ascii=False).encode()):
+    complete = replace(
+        record,
+        code=code_version(),
+        libraries=libraries(),
+        machine=platform.processor(),
+        files=files,
+        metrics=dict(metrics),
+        attempt=attempt,
+    )
+    if store.put_if_absent(RECORD, json.dumps(asdict(complete), indent=1, ensure_ascii=False).encode()):
         # The record is final, so the files of other builders are useless.
         _discard(store, lambda key: not key.startswith(f"{attempt}/"))
-        return Artifact(uri, done)
+        return Artifact(uri, complete)
     _discard(store, lambda key: key.startswith(f"{attempt}/"))
     return load(uri, "another builder's record was deleted; run again", options)
 

@@ -53,8 +53,8 @@ def cache_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"intent-artifacts-{os.getuid()}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         remedy = f"{folder} is not a folder that only this user can write to; delete it, or set another temp folder"
         raise ConfigError("TMPDIR", tempfile.gettempdir(), remedy)
     return folder
@@ -92,9 +92,9 @@ def _place(artifact: Artifact, store: Store, key: str, target: Path) -> None:
             part.symlink_to(store.root / checked(artifact.path(key)))
         else:
             store.get_file(artifact.path(key), part)
-        found, expected = file_sha256(part), artifact.record.files[key]["sha256"]
-        if found != expected:
-            raise damaged(artifact, key, f"SHA-256 is {found}, not the record's {expected}")
+        actual, expected = file_sha256(part), artifact.record.files[key]["sha256"]
+        if actual != expected:
+            raise damaged(artifact, key, f"SHA-256 is {actual}, not the record's {expected}")
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, path)
     except FileNotFoundError:

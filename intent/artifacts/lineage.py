@@ -18,7 +18,7 @@ from intent.artifacts.source import pinned, source_content
 from intent.artifacts.variant import SVM, VariantSpec
 from intent.config import JobConfig
 from intent.dataset import labelled
-from intent.engine import calibration, parity
+from intent.engine import calibration, golden_set
 from intent.errors import ConfigError
 from intent.evaluate import gold
 from intent.retrieve import retriever
@@ -164,11 +164,11 @@ class Lineage(Generic[C]):
         inputs = {"svm": svm.fingerprint, "model": model.fingerprint, "schema": self.schema_fingerprint}
         return ArtifactRecord(f"variant-{spec.name}", settings, inputs)
 
-    def parity_record(self, checkpoint: Artifact, data: Artifact) -> ArtifactRecord:
-        """Return the record of a checkpoint's gold set for the parity check."""
+    def golden_set_record(self, checkpoint: Artifact, data: Artifact) -> ArtifactRecord:
+        """Return the record of a checkpoint's golden set."""
         settings = {
             "output_format": checkpoint.record.output_format,
-            "messages": parity.MESSAGES,
+            "messages": golden_set.MESSAGES,
             "version": VERSIONS["parity"],
         }
         return ArtifactRecord("parity", settings, {"checkpoint": checkpoint.fingerprint, "data": data.fingerprint})
@@ -226,10 +226,10 @@ class Lineage(Generic[C]):
 
     def _find(self, uri: str | None, record: Callable[[], ArtifactRecord], field: str, job: str) -> Artifact:
         if uri:
-            found = find(uri, self.options)
-            if found is None:
+            artifact = find(uri, self.options)
+            if artifact is None:
                 raise ConfigError(field, uri, "holds no finished artifact (no record.json)")
-            return found
+            return artifact
         where = artifact_uri(self.config.workspace, record())
         return load(where, f"run python -m {job} with the same settings first", self.options)
 

@@ -104,18 +104,18 @@ def code_version(package: Path = Path(intent.__file__).parent) -> str:
     if (clone / ".git").exists():
         with suppress(OSError, subprocess.CalledProcessError):
             describe = ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-            found = subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
-            return f"{intent.__version__}, commit {found}"
+            described = subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
+            return f"{intent.__version__}, commit {described}"
     sources = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml", ".tsv", ".j2"))
     return f"{intent.__version__}, sources {fingerprint([file_sha256(path) for path in sources])}"
 
 
 def libraries() -> dict[str, str]:
     """Return the versions of the installed libraries among LIBRARIES."""
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -43,9 +43,9 @@ def publish_models(
 def read_models(uri: str, storage: StorageOptions) -> Models:
     """Read the registry at `uri`, with absolute URIs. Returns an empty one if there is no such file."""
     parent, name = split_uri(uri)
-    found = _read(parent, name, storage)
-    whole = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in found.variants.items()}
-    return Models(found.checkpoint, whole)
+    pointer = _read(parent, name, storage)
+    whole = {name: uri if "://" in uri or uri.startswith("/") else f"{parent}/{uri}" for name, uri in pointer.variants.items()}
+    return Models(pointer.checkpoint, whole)
 
 
 def find_models(uri: str, names: Sequence[str], storage: StorageOptions) -> dict[str, Artifact]:
@@ -77,8 +77,8 @@ def _parse(data: bytes | None, uri: str) -> Models:
     if data is None:
         return Models()
     try:
-        found = json.loads(data)
+        pointer = json.loads(data)
         # Older files hold only the variants.
-        return Models(**found) if "variants" in found else Models(None, found)
+        return Models(**pointer) if "variants" in pointer else Models(None, pointer)
     except (ValueError, TypeError) as error:
         raise CorruptData(f"{uri}: is not a registry of models ({error}); delete it and run python -m jobs.quantize") from error

@@ -95,12 +95,12 @@ def require_checkpoint(workspace: str, models: str, checkpoint: str | None, stor
         )
 
 
-def require_same(models: str, selected: Selected, found: str) -> None:
-    """Raise ConfigError if the registry's variant, with the fingerprint `found`, differs from the selected one."""
-    if found != selected.fingerprint:
+def require_same(models: str, selected: Selected, actual: str) -> None:
+    """Raise ConfigError if the fingerprint of the registry's variant, `actual`, is not that of the selected one."""
+    if actual != selected.fingerprint:
         raise ConfigError(
             "engine.variants",
             [],
-            f"{SELECTION} selected {selected.variant} of another checkpoint ({selected.fingerprint}; {models} has {found}); "
+            f"{SELECTION} selected {selected.variant} of another checkpoint ({selected.fingerprint}; {models} has {actual}); "
             "run python -m jobs.sweep again, or name engine.variants",
         )

@@ -62,18 +62,18 @@ def _commit(source: str, revision: str | None) -> str:
     """Return the commit of a branch or tag (None: main), from the Hub or else from this machine's cache of the Hub."""
     if revision and COMMIT.fullmatch(revision):
         return revision
-    found = _on_hub(source, revision) or _loaded(source, revision)
-    if found is None:
+    resolved = _on_hub(source, revision) or _loaded(source, revision)
+    if resolved is None:
         remedy = "the Hub does not answer, and this machine has no copy; name the commit: model.revision=COMMIT"
         raise ConfigError("model.revision", revision, f"{source} is not pinned to a commit, {remedy}")
     logger.warning(
         "model.source=%s is not pinned and is commit %s now; set model.revision=%s, so that later jobs find its artifacts "
         "even if the branch moves",
         source,
-        found,
-        found,
+        resolved,
+        resolved,
     )
-    return found
+    return resolved
 
 
 def _on_hub(source: str, revision: str | None) -> str | None:

@@ -74,7 +74,7 @@ def measure(
     languages: Sequence[str],
     messages: int,
     shelves_above: int,
-    tell: Callable[[str], None] = lambda what: None,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> Result:
     """Measure a catalog of `size` products.
 
@@ -86,16 +86,40 @@ def measure(
     names = tuple(product.name for product in stock)
     corpus = LargeCorpus(schema, languages, 99, stock, "test")
     if size <= shelves_above:
-        examples = corpus.examples(0, messages)
-        tell(f"asks {messages:,} messages")
-        timed = _Timed(load(names))
-        timed.ask(Prompt(schema, names[:1]))
-        timed.prompts, timed.seconds = 0, 0.0
-        timed.ask(Prompt(schema, names))
-        exact, seconds = _exact(timed, examples)
-        each = seconds / messages
-        log = timed.seconds + LOG * each
-        return Result(size, 1, 0.0, 1.0, 1.0, 0.0, exact, messages, timed.seconds, each, log, peak_bytes())
+        return _measure_whole(names, load, schema, corpus, messages, tell)
+    return _measure_shelved(names, load, schema, corpus, messages, tell)
+
+
+def _measure_whole(
+    names: Sequence[str],
+    load: Callable[[Sequence[str]], Asked],
+    schema: IntentSchema,
+    corpus: LargeCorpus,
+    messages: int,
+    tell: Callable[[str], None],
+) -> Result:
+    """Measure a catalog that stands whole in the prompt."""
+    examples = corpus.examples(0, messages)
+    tell(f"asks {messages:,} messages")
+    timed = _Timed(load(names))
+    timed.ask(Prompt(schema, tuple(names[:1])))
+    timed.prompts, timed.seconds = 0, 0.0
+    timed.ask(Prompt(schema, tuple(names)))
+    exact, seconds = _exact(timed, examples)
+    each = seconds / messages
+    log = timed.seconds + LOG * each
+    return Result(len(names), 1, 0.0, 1.0, 1.0, 0.0, exact, messages, timed.seconds, each, log, peak_bytes())
+
+
+def _measure_shelved(
+    names: Sequence[str],
+    load: Callable[[Sequence[str]], Asked],
+    schema: IntentSchema,
+    corpus: LargeCorpus,
+    messages: int,
+    tell: Callable[[str], None],
+) -> Result:
+    """Measure a catalog that is split into shelves."""
     tell("splits the catalog into shelves")
     started = time.perf_counter()
     index = Index.build(names, Retriever.read(SHIPPED))
@@ -114,7 +138,7 @@ def measure(
     prompt, each = timed.seconds / timed.prompts, (seconds - timed.seconds) / asks
     log = len(index) * prompt + LOG * routed["asks"] * each
     rest = routed["found"], routed["asks"], rate, exact, messages, prompt, each, log, peak_bytes()
-    return Result(size, len(index), built, *rest)
+    return Result(len(names), len(index), built, *rest)
 
 
 def _about(shelved: Shelved, corpus: LargeCorpus, drawn: set[int], messages: int) -> list[Example]:

@@ -4,9 +4,10 @@ Each row is measured by a `Bench` in its own process. This module knows neither 
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -165,19 +166,28 @@ def _on_gpu_alone(spec: VariantSpec, row: Row) -> Iterator[Row]:
         yield from (replace(row, kind=kind, batch=GPU_BATCHES[0]) for kind in (RowKind.vllm, RowKind.ray_data))
 
 
+class Usage(TypedDict):
+    """A process's load time and peak memory, by the name of the field of `Result`."""
+
+    load_seconds: float
+    rss_bytes: int
+    vram_bytes: int | None
+    weight_bytes: int | None
+
+
 class Bench:
     """Measures one row in its own process. Call `load` before `run`."""
 
     def load(self, row: Row, variant: Artifact | None, storage: StorageOptions, workload: Workload) -> dict:
-        """Load the row's model and return a description of the machine. `variant`: None if the row needs no variant."""
+        """Load the row's model and return a description of the machine. `variant`: None for the row of an encoder."""
         self.row = row
         start = time.perf_counter()
         self.meter = _meter(row, artifacts.fetch(variant, storage) if variant else None, workload)
         self.load_seconds = time.perf_counter() - start
         return machine()
 
-    def run(self, seconds: float) -> tuple[Reading, dict]:
-        """Measure for about `seconds`. Returns the reading and the process's load time and memory so far, by `Result` field."""
+    def run(self, seconds: float) -> tuple[Reading, Usage]:
+        """Measure for about `seconds`. Returns the reading and the process's usage so far."""
         reading = meters.measure(self.meter, seconds, first=1 if self.row.kind is RowKind.limit else self.row.batch)
         rss_bytes = peak_bytes(getattr(self.meter, "pid", "self"))
         if hasattr(self.meter, "close"):
@@ -191,7 +201,8 @@ class Bench:
 
 
 def _meter(row: Row, folder: Path | None, workload: Workload) -> Meter:
-    if row.kind is RowKind.encoder:
+    if folder is None:
+        # The only row without a variant. Its model comes from a package.
         set_threads(row.threads)
         return peers.EncoderMeter(workload)
     spec = VariantSpec.parse(row.variant)
@@ -215,7 +226,7 @@ def _meter(row: Row, folder: Path | None, workload: Workload) -> Meter:
         return peers.RayDataMeter(folder, workload, precision(spec, row.device), row.batch)
     if spec.engine == "gguf":
         return meters.PrefillMeter(folder / "model.gguf", row.threads)
-    return meters.ForwardMeter(lambda: load().forward.model, row.batch)
+    return meters.ForwardMeter(load, row.batch)
 
 
 def _options(row: Row) -> EngineOptions:
@@ -231,9 +242,9 @@ def precision(spec: VariantSpec, device: str) -> str:
     return "bfloat16" if device == "cuda" else "float32"
 
 
-def result(row: Row, readings: Sequence[tuple[Reading, dict]], disk_bytes: int) -> Result:
+def result(row: Row, readings: Sequence[tuple[Reading, Usage]], disk_bytes: int) -> Result:
     """Return a row's result from the readings of its actors, which measured at the same time. `readings`: as of `Bench.run`."""
-    parts, sizes = zip(*readings, strict=True)
+    parts, usages = [part for part, _ in readings], [usage for _, usage in readings]
     messages, seconds = sum(part.messages for part in parts), max(part.seconds for part in parts)
     latencies = np.concatenate([part.latencies for part in parts])
     tokens = sum(part.tokens for part in parts)
@@ -246,9 +257,16 @@ def result(row: Row, readings: Sequence[tuple[Reading, dict]], disk_bytes: int) 
         tokens_per_message=tokens / messages,
         p50=float(np.percentile(latencies, 50)),
         p95=float(np.percentile(latencies, 95)),
+        load_seconds=max(usage["load_seconds"] for usage in usages),
+        rss_bytes=max(usage["rss_bytes"] for usage in usages),
+        vram_bytes=_largest(usage["vram_bytes"] for usage in usages),
+        weight_bytes=_largest(usage["weight_bytes"] for usage in usages),
         disk_bytes=disk_bytes,
-        **{name: max((size[name] for size in sizes if size[name] is not None), default=None) for name in sizes[0]},
     )
+
+
+def _largest(sizes: Iterable[int | None]) -> int | None:
+    return max((size for size in sizes if size is not None), default=None)
 
 
 def compared(results: Sequence[Result], tokens_per_message: float) -> list[Result]:
@@ -264,7 +282,7 @@ def compared(results: Sequence[Result], tokens_per_message: float) -> list[Resul
     first = next((r.messages_per_second for r in done if r.row.kind is RowKind.create_completion and not r.reason), None)
     limits: dict[tuple, float] = {}
     for r in done:
-        if r.row.kind is RowKind.limit and not r.reason:
+        if r.row.kind is RowKind.limit and r.messages_per_second is not None:
             limits[r.row.weights] = max(limits.get(r.row.weights, 0.0), r.messages_per_second)
     return [
         replace(
@@ -299,7 +317,7 @@ def _weight_bytes(meter: Meter) -> int | None:
     """Return the bytes of a torch model's parameters and buffers, with shared ones counted once; None without such a model."""
     model = getattr(meter, "model", None) or getattr(getattr(meter, "classifier", None), "forward", None)
     model = getattr(model, "model", model)
-    if not hasattr(model, "parameters"):
+    if model is None or not hasattr(model, "parameters"):
         return None
     tensors = {t.data_ptr(): t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers())}
     return sum(tensors.values())

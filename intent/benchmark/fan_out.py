@@ -131,8 +131,8 @@ def measure_overhead(
     rate = _bare(spec, messages(WARM_UP * 4 * spec.actors))
     sample = messages(int(rate * seconds * SHARDS_PER_ACTOR))
     before = _bare(spec, sample)
-    night = _night(folder / spec.variant, spec, schema, identity, sample)
-    return Overhead(spec.variant, spec.actors, len(sample), (before, _bare(spec, sample)), night)
+    within = _in_run(folder / spec.variant, spec, schema, identity, sample)
+    return Overhead(spec.variant, spec.actors, len(sample), (before, _bare(spec, sample)), within)
 
 
 def _bare(spec: EngineSpec, messages: Sequence[str]) -> float:
@@ -162,7 +162,7 @@ class _Bare:
         self.classifier.classify(messages)
 
 
-def _night(folder: Path, spec: EngineSpec, schema: IntentSchema, identity: RunIdentity, messages: Sequence[str]) -> float:
+def _in_run(folder: Path, spec: EngineSpec, schema: IntentSchema, identity: RunIdentity, messages: Sequence[str]) -> float:
     clock = folder / "first"
     stub.write_messages(folder / "log", messages)
     fleet = FleetConfig(rows_per_shard=max(1, len(messages) // (SHARDS_PER_ACTOR * spec.actors)))
@@ -186,13 +186,13 @@ class _Clocked:
         return self.classifier.classify(messages)
 
 
-def render(nights: Sequence[FanOut], planning: Planning, overheads: Iterable[Overhead]) -> str:
+def render(runs: Sequence[FanOut], planning: Planning, overheads: Iterable[Overhead]) -> str:
     """Return the results as text."""
     head = ["rows", "messages", "seen", "seen/messages", "seconds", "rows/s", "driver"]
-    lines = [_line(night) for night in nights]
+    lines = [_line(run) for run in runs]
     sentences = [f"planning {planning.objects:,} objects: {planning.seconds:.1f} s"]
     sentences += [
-        f"{o.variant}, {o.actors} actors, {o.messages:,} messages: {o.night:.1f} messages/s in a night, "
+        f"{o.variant}, {o.actors} actors, {o.messages:,} messages: {o.night:.1f} messages/s in a run, "
         f"{o.bare[0]:.1f} before and {o.bare[1]:.1f} after it alone: {o.share:.1%}"
         for o in overheads
     ]

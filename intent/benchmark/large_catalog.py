@@ -92,15 +92,15 @@ def asked(index: Index, examples: Sequence[Example]) -> dict[str, float]:
     message. "nothing": of the other messages, the share for which no shelf is asked.
     """
     numbers = {name: number for number, name in enumerate(index.names.to_pylist())}
-    meant = [[numbers[item[PRODUCT]] for item in items_of(e.intent) if item.get(PRODUCT)] for e in examples]
+    requested = [[numbers[item[PRODUCT]] for item in items_of(e.intent) if item.get(PRODUCT)] for e in examples]
     asks = route(index, [example.message for example in examples])
     shelves: list[list[int]] = [[] for _ in examples]
     for row, shelf in zip(asks.rows, asks.shelves, strict=True):
         if shelf != NOWHERE:
             shelves[row].append(shelf)
-    about = [i for i, products_ in enumerate(meant) if products_]
-    found = sum(all(any(index.holds(shelf, p) for shelf in shelves[i]) for p in meant[i]) for i in about)
-    unasked = sum(not shelves[i] and not meant[i] for i in range(len(examples)))
+    about = [i for i, products_ in enumerate(requested) if products_]
+    found = sum(all(any(index.holds(shelf, p) for shelf in shelves[i]) for p in requested[i]) for i in about)
+    unasked = sum(not shelves[i] and not requested[i] for i in range(len(examples)))
     return {
         "found": round(found / max(1, len(about)), 4),
         "asks": round(sum(map(len, shelves)) / len(examples), 3),

@@ -53,10 +53,14 @@ class Reading:
 class Meter(Protocol):
     """A meter. `step`: messages per `run`; None: as many as there is time for. `total`: the number of messages."""
 
-    step: int | None
-    total: int
     tokens: int
     latencies: list[float]
+
+    @property
+    def step(self) -> int | None: ...
+
+    @property
+    def total(self) -> int: ...
 
     def run(self, rows: Sequence[int]) -> None:
         """Process the messages with these numbers, and add to `tokens` and `latencies`."""
@@ -235,12 +239,15 @@ class PrefillMeter:
 
 
 class ForwardMeter:
-    """A plain forward pass of a transformers model over `batch` times 512 tokens. A message here is one such pass."""
+    """A plain forward pass over `batch` times 512 tokens. A message here is one such pass.
+
+    `load`: returns a classifier whose forward pass is a transformers model.
+    """
 
     step, total = 1, 1000
 
     def __init__(self, load: Callable, batch: int):
-        self.model, self.batch = load(), batch
+        self.model, self.batch = load().forward.model, batch
         self.tokens, self.latencies = 0, []
 
     def run(self, rows: Sequence[int]) -> None:

@@ -29,10 +29,12 @@ def levers(results: Sequence[Result]) -> Iterator[tuple[str, float]]:
 
     The factor is the row's messages/s relative to those of the first row.
     """
-    rows = [r for r in results if r.row.kind is RowKind.engine and r.row.variant.startswith("gguf") and r.messages_per_second]
-    for r in rows[1:]:
-        if change := _only_change(rows[0].row, r.row):
-            yield change, r.messages_per_second / rows[0].messages_per_second
+    engines = (r for r in results if r.row.kind is RowKind.engine and r.row.variant.startswith("gguf"))
+    rates = [(r.row, r.messages_per_second) for r in engines if r.messages_per_second]
+    for row, rate in rates[1:]:
+        first, first_rate = rates[0]
+        if change := _only_change(first, row):
+            yield change, rate / first_rate
 
 
 def _only_change(base: Row, row: Row) -> str:

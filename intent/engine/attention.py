@@ -143,16 +143,16 @@ def behind_prefix(module, query, key, value, attention_mask, scaling=None, behin
 
 def join(
     of_prefix: "torch.Tensor",
-    prefix_mass: "torch.Tensor",
+    prefix_lse: "torch.Tensor",
     of_own: "torch.Tensor",
-    own_mass: "torch.Tensor",
+    own_lse: "torch.Tensor",
     dtype: "torch.dtype",
 ) -> "torch.Tensor":
     """Combine two parts of attention, from their outputs [tokens, heads, size] and their logsumexps [tokens, heads]."""
     import torch
 
     # A share near 1 would round to 1 in 16 bits and drop the other part, so compute in float32.
-    share = (prefix_mass - own_mass).sigmoid()[..., None]
+    share = (prefix_lse - own_lse).sigmoid()[..., None]
     return torch.lerp(of_own.float(), of_prefix.float(), share).to(dtype)
 
 

@@ -152,8 +152,8 @@ class BatchClassifier:
             self.forward.resize(self.forward.max_seq_len)
             self._decode(walk, iter(long))
             self.forward.resize(self.forward.usual)
-        found = [refused or walk.prediction(i, self.abstain_below) for i, refused in enumerate(predictions)]
-        return [replace(prediction, message=message) for prediction, message in zip(found, messages, strict=True)]
+        answers = [refused or walk.prediction(i, self.abstain_below) for i, refused in enumerate(predictions)]
+        return [replace(prediction, message=message) for prediction, message in zip(answers, messages, strict=True)]
 
     @property
     def tokens_computed(self) -> int:
@@ -224,8 +224,8 @@ class BatchClassifier:
         """Give free slots to as many waiting messages as fit into the next pass."""
         left = self.forward.capacity - sum(map(self._need, lane.sequences.values()))
         tokens = self.forward.max_tokens - sum(len(feed) for _, feed in lane.running.values())
-        while lane.free and (found := waiting.first()):
-            sequence = found[1]
+        while lane.free and (first := waiting.first()):
+            sequence = first[1]
             if self._need(sequence) > left or (len(sequence) > tokens and lane.running):
                 break
             row, _ = waiting.take()

@@ -103,7 +103,7 @@ class CausalForward:
         self.computed += len(ids)
         with torch.inference_mode():
             sent = (ids, positions, positions + np.repeat(first[:-1], counts), starts, first, used, tokens)
-            ids, positions, slots, starts, first, used, wanted = self._sent(sent)
+            ids, positions, slots, starts, first, used, allowed = self._sent(sent)
             behind = Behind(
                 self._prefix,
                 self._prefix_length,
@@ -125,7 +125,7 @@ class CausalForward:
                 behind=behind,
                 use_cache=False,
             ).last_hidden_state[0]
-            logits, done = self._fetched(output.logits(self.model, hidden[starts[1:] - 1], wanted))
+            logits, done = self._fetched(output.logits(self.model, hidden[starts[1:] - 1], allowed))
 
         def take(among: np.ndarray, chosen: np.ndarray) -> np.ndarray:
             if done is not None:
@@ -158,13 +158,13 @@ class CausalForward:
         whole = whole.pin_memory().to(self.device, non_blocking=True) if self.on_gpu else whole
         return whole.split([len(array) for array in arrays])
 
-    def _fetched(self, found: "torch.Tensor") -> tuple["torch.Tensor", "torch.cuda.Event | None"]:
+    def _fetched(self, logits: "torch.Tensor") -> tuple["torch.Tensor", "torch.cuda.Event | None"]:
         """Copy logits to the CPU's memory. Returns the copy, and the event to wait for before reading it."""
         import torch
 
         if not self.on_gpu:
-            return found.cpu(), None
-        here = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found, non_blocking=True)
+            return logits.cpu(), None
+        here = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True).copy_(logits, non_blocking=True)
         done = torch.cuda.Event()
         done.record()
         return here, done

@@ -100,8 +100,8 @@ class Walk:
 
     def prediction(self, row: int, abstain_below: float = 0.0) -> Prediction:
         """Return the prediction of a message whose answer is complete."""
-        found = self._intent(row) if self.automaton.again is None else self._list(row)
-        return abstain(found, abstain_below)
+        answer = self._intent(row) if self.automaton.again is None else self._list(row)
+        return abstain(answer, abstain_below)
 
     def _intent(self, row: int) -> Prediction:
         intent = self.automaton.intent(self.values[row].tolist())

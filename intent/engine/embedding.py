@@ -35,11 +35,11 @@ class Static:
     vectors: np.ndarray
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        found = np.zeros((len(texts), self.vectors.shape[1]), np.float32)
-        for row, encoded in zip(found, self.tokenizer.encode_batch(list(texts), add_special_tokens=False), strict=True):
+        embeddings = np.zeros((len(texts), self.vectors.shape[1]), np.float32)
+        for row, encoded in zip(embeddings, self.tokenizer.encode_batch(list(texts), add_special_tokens=False), strict=True):
             if ids := encoded.ids[:MOST_TOKENS]:
                 row[:] = self.vectors[ids].mean(axis=0)
-        return _normalized(found)
+        return _normalized(embeddings)
 
 
 @dataclass
@@ -57,13 +57,13 @@ class Encoder:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         ids = [encoded.ids[:MOST_TOKENS] for encoded in self.tokenizer.encode_batch(list(texts))]
-        found = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
+        embeddings = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
         # Sort by length, because a batch is padded to its longest text and padding is computed too.
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         for start in range(0, len(order), TOGETHER):
             rows = order[start : start + TOGETHER]
-            found[rows] = self._embed([ids[row] for row in rows])
-        return _normalized(found)
+            embeddings[rows] = self._embed([ids[row] for row in rows])
+        return _normalized(embeddings)
 
     def _embed(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
         import torch

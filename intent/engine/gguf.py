@@ -78,7 +78,7 @@ class GgufForward:
         self._lengths = [0] * (self.max_num_seqs + 1)
         self._decode_prefix()
 
-    def extend(self, feeds: Sequence[Feed], wanted: np.ndarray, lane: int = 0) -> Take:
+    def extend(self, feeds: Sequence[Feed], allowed: np.ndarray, lane: int = 0) -> Take:
         """Extend the sequences. New sequences that begin alike and are neighbors in `feeds` compute their beginning once."""
         batch, last, path = self._batch, (), []
         batch.n_tokens = 0
@@ -141,9 +141,9 @@ class GgufForward:
         return context
 
     def _architecture(self) -> str:
-        found = ctypes.create_string_buffer(64)
-        self._api.llama_model_meta_val_str(self._model, b"general.architecture", found, len(found))
-        return found.value.decode()
+        buffer = ctypes.create_string_buffer(64)
+        self._api.llama_model_meta_val_str(self._model, b"general.architecture", buffer, len(buffer))
+        return buffer.value.decode()
 
     def _decode_prefix(self) -> None:
         for low in range(0, len(self._prefix), self.max_tokens):

@@ -15,7 +15,7 @@ from intent.engine.context import answer_tokens
 from intent.engine.decode import Walk
 from intent.engine.device import pick_device, set_threads
 from intent.engine.embedding import load_embedding
-from intent.engine.parity import GoldSet
+from intent.engine.golden_set import GoldenSet
 from intent.engine.svm import load_svm
 from intent.task.prompt import Prompt, load_tokenizer
 
@@ -46,7 +46,7 @@ class EngineOptions:
 def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineOptions) -> Classifier:
     """Load the classifier from `folder`, whose files must have been checked against their record.
 
-    Raises Disagreement if the model does not label its gold set like the reference.
+    Raises Disagreement if the model does not label its golden set like the reference.
     """
     spec = VariantSpec.parse(variant, "engine.variants")
     if spec.engine == SVM:
@@ -61,9 +61,9 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
         return Cascade(variant, load_svm(folder, prompt.schema), other, threshold)
     if not options.parity_messages or spec.engine == "reference":
         return _load(spec, folder, prompt, options)
-    gold = GoldSet.read(folder)
+    gold = GoldenSet.read(folder)
     if gold is None:
-        logger.warning("%s was made without a gold set, so its labels are not checked against the reference's", variant)
+        logger.warning("%s was made without a golden set, so its labels are not checked against the reference's", variant)
         return _load(spec, folder, prompt, options)
     # An abstention would count as a disagreement, so the threshold applies only after the check.
     classifier = _load(spec, folder, gold.prompt(prompt.schema), replace(options, abstain_below=0.0), prompt)

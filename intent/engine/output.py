@@ -15,7 +15,7 @@ def logits(model, hidden: "torch.Tensor", tokens: "torch.Tensor") -> "torch.Tens
 
     layer, config = model.get_output_embeddings(), model.config
     bias = getattr(layer, "bias", None)
-    found = linear(hidden, layer.weight[tokens], None if bias is None else bias[tokens]).float()
-    found = found * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+    scores = linear(hidden, layer.weight[tokens], None if bias is None else bias[tokens]).float()
+    scores = scores * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
-    return (found / cap).tanh() * cap if cap else found
+    return (scores / cap).tanh() * cap if cap else scores

@@ -1,4 +1,4 @@
-"""Run the unquantized checkpoint: the baseline of every comparison and the reference of the parity check."""
+"""Run the unquantized checkpoint: the baseline of every comparison and the reference of the golden-set check."""
 
 import json
 from pathlib import Path

@@ -66,11 +66,11 @@ class Shelved:
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         asks = self.route(messages)
-        found = self.classify_asks([messages[row] for row in asks.rows], asks.shelves)
-        fine = np.array([prediction.status is not Status.REJECTED for prediction in found], bool)
-        named = np.array([self._names_product(prediction.intent) for prediction in found], bool)
-        kept = surest(asks, fine, named, np.array([prediction.confidence for prediction in found]))
-        return [abstain(found[ask], self.abstain_below) for ask in kept]
+        predictions = self.classify_asks([messages[row] for row in asks.rows], asks.shelves)
+        fine = np.array([prediction.status is not Status.REJECTED for prediction in predictions], bool)
+        named = np.array([self._names_product(prediction.intent) for prediction in predictions], bool)
+        kept = surest(asks, fine, named, np.array([prediction.confidence for prediction in predictions]))
+        return [abstain(predictions[ask], self.abstain_below) for ask in kept]
 
     def _names_product(self, intent: Intent | None) -> bool:
         return any(item[self.schema.entity] is not None for item in items_of(intent) if self.schema.entity)
@@ -80,7 +80,7 @@ class Shelved:
 
     def classify_asks(self, messages: Sequence[str], shelves: np.ndarray) -> list[Prediction]:
         """Classify each message as if its shelf were the whole catalog. `shelves`: int [messages]; NOWHERE needs no model."""
-        found: dict[int, Prediction] = {}
+        predictions: dict[int, Prediction] = {}
         for shelf in np.unique(shelves).tolist():
             rows = np.flatnonzero(shelves == shelf).tolist()
             some = [messages[row] for row in rows]
@@ -91,8 +91,8 @@ class Shelved:
             else:
                 self.classifier.ask(Prompt(self.schema, self.index.catalog(shelf)))
                 made = classify_each(self.classifier, some)
-            found.update(zip(rows, made, strict=True))
-        return [found[row] for row in range(len(messages))]
+            predictions.update(zip(rows, made, strict=True))
+        return [predictions[row] for row in range(len(messages))]
 
     def close(self) -> None:
         self.classifier.close()

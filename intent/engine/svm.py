@@ -6,6 +6,7 @@ Its files are `svm.json` (vocabularies, labels, temperature) and `svm.safetensor
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,12 +42,12 @@ def vectorizers(vocabularies: Sequence[Sequence[str] | None] = (None, None)) -> 
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    words = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
-    # Character n-grams of a single training message enlarge the model by half without improving it.
-    characters = {"analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 2}
+    tfidf = partial(TfidfVectorizer, sublinear_tf=True, dtype=np.float32)
+    words, characters = vocabularies
     return [
-        TfidfVectorizer(sublinear_tf=True, dtype=np.float32, vocabulary=vocabulary, **settings)
-        for vocabulary, settings in zip(vocabularies, (words, characters), strict=True)
+        tfidf(vocabulary=words, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b"),
+        # Character n-grams of a single training message enlarge the model by half without improving it.
+        tfidf(vocabulary=characters, analyzer="char_wb", ngram_range=(2, 5), min_df=2),
     ]
 
 
@@ -54,6 +55,7 @@ def write_svm(folder: Path, model: LinearClassifier) -> None:
     """Write the model's vocabularies, labels and weights into a folder."""
     from safetensors.numpy import save_file
 
+    assert isinstance(model.features, Tfidf), "only a model on n-grams is an SVM"
     fitted = model.features.vectorizers
     terms = [list(vectorizer.get_feature_names_out()) for vectorizer in fitted]
     fields = {"labels": list(model.labels), "temperature": model.temperature, "vocabularies": terms}

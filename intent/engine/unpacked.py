@@ -39,8 +39,8 @@ def unpacked_class() -> type:
             return (levels.view(groups, -1, outputs) * self.scales[:, None]).view(-1, outputs)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            found = x @ self.weight()
-            return found if self.bias is None else found + self.bias
+            product = x @ self.weight()
+            return product if self.bias is None else product + self.bias
 
     return Unpacked
 

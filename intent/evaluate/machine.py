@@ -25,9 +25,9 @@ def machine() -> dict:
 
 def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """Return the CPU's flags among FLAGS."""
-    found: set[str] = set()
+    names: set[str] = set()
     for line in cpuinfo.read_text().splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
-            found.update(value.split())
-    return [flag for flag in FLAGS if flag in found]
+            names.update(value.split())
+    return [flag for flag in FLAGS if flag in names]

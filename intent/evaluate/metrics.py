@@ -30,10 +30,10 @@ class Score:
         sizes        the number of messages of each of these but "exact"
         reliability  see `reliability`
 
-    For a schema of lists, "exact" is the whole list in any order, and `slots` counts only items that match a meant item.
+    For a schema of lists, "exact" is the whole list in any order, and `slots` counts only items that match a gold item.
     `items`: precision, recall and F1 of whole items, and the expected calibration error of their confidence. `lengths`: exact,
-    by the number of meant items. "items.f1" and "lengths.NAME" have intervals too. For other schemas, `items` and `lengths` are
-    empty.
+    by the number of gold items. "items.f1" and "lengths.NAME" have intervals too. For other schemas, `items` and `lengths`
+    are empty.
     """
 
     messages: int
@@ -59,13 +59,13 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
     right = np.array([is_right(example.intent, prediction) for example, prediction in pairs])
     answered = np.array([prediction.status is Status.OK for _, prediction in pairs])
     confidence = np.array([prediction.confidence for _, prediction in pairs])
-    said = np.array([_is_nothing(schema, prediction.intent) for _, prediction in pairs])
-    meant = np.array([_is_nothing(schema, example.intent) for example, _ in pairs])
+    predicted = np.array([_is_nothing(schema, prediction.intent) for _, prediction in pairs])
+    gold = np.array([_is_nothing(schema, example.intent) for example, _ in pairs])
     groups = {
         "slots": _slots(schema, pairs),
         "languages": _by(pairs, right, lambda example: [example.language]),
         "phenomena": _by(pairs, right, lambda example: example.phenomena),
-        "none": _none(examples, said, meant),
+        "none": _none(examples, predicted, gold),
     }
     items: dict[str, float] = {}
     interval = {}
@@ -80,8 +80,8 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
     return Score(
         messages=len(pairs),
         exact=float(right.mean()),
-        none_precision=_share(said & meant, said),
-        none_recall=_share(said & meant, meant),
+        none_precision=_share(predicted & gold, predicted),
+        none_recall=_share(predicted & gold, gold),
         ece=calibration_error(confidence[answered], right[answered]),
         kept_at_99=kept_share(confidence, right, 0.99),
         intervals={"exact": bootstrap(right)} | {name: bootstrap(values) for name, values in flat.items()} | interval,
@@ -92,20 +92,20 @@ def score(schema: IntentSchema, examples: Sequence[Example], predictions: Sequen
     )
 
 
-def _none(examples: Sequence[Example], said: np.ndarray, meant: np.ndarray) -> dict[str, list[bool]]:
+def _none(examples: Sequence[Example], predicted: np.ndarray, gold: np.ndarray) -> dict[str, list[bool]]:
     """Return each metric of the answer "none" as one value per message that it counts. Metrics without messages are left out.
 
     "precision": of the messages answered "none", which mean it. "recall": of the messages that mean it, which are answered so.
     "recall: KIND": the recall for messages with one phenomenon. "wrong: KIND": of the messages with one phenomenon that mean
     something, which are answered "none".
 
-    `said`, `meant`: bool [messages], whether the message is answered "none" and whether it means it.
+    `predicted`, `gold`: bool [messages], whether the message is answered "none" and whether it means it.
     """
-    overall: dict[str, list[bool]] = {"precision": meant[said].tolist(), "recall": said[meant].tolist()}
+    overall: dict[str, list[bool]] = {"precision": gold[predicted].tolist(), "recall": predicted[gold].tolist()}
     kinds: dict[str, list[bool]] = defaultdict(list)
-    for example, is_said, is_meant in zip(examples, said.tolist(), meant.tolist(), strict=True):
+    for example, is_predicted, is_gold in zip(examples, predicted.tolist(), gold.tolist(), strict=True):
         for kind in example.phenomena if overall["precision"] or overall["recall"] else ():
-            kinds[f"{'recall' if is_meant else 'wrong'}: {kind}"].append(is_said)
+            kinds[f"{'recall' if is_gold else 'wrong'}: {kind}"].append(is_predicted)
     return {name: values for name, values in (overall | dict(sorted(kinds.items()))).items() if values}
 
 
@@ -127,10 +127,10 @@ def loss(examples: Sequence[Example], ours: Sequence[Prediction], theirs: Sequen
 
 
 def confusion(schema: IntentSchema, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, list]:
-    """Return [meant, said, count] by slot, most frequent first. None stands for an empty slot or a missing item."""
+    """Return [gold, predicted, count] by slot, most frequent first. None stands for an empty slot or a missing item."""
     answers = zip(examples, predictions, strict=True)
     pairs = [pair for example, p in answers for pair in aligned(schema, example.intent, p.intent)]
-    counts = {name: Counter((meant.get(name), said.get(name)) for meant, said in pairs) for name in schema.names}
+    counts = {name: Counter((gold.get(name), predicted.get(name)) for gold, predicted in pairs) for name in schema.names}
     return {name: [[*pair, n] for pair, n in counter.most_common()] for name, counter in counts.items()}
 
 
@@ -162,7 +162,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 
     `confidence`: float [answers] in [0, 1]. `right`: bool [answers].
     """
-    return float(sum(abs(true - said) * share for said, true, share in reliability(confidence, right)))
+    return float(sum(abs(true - sure) * share for sure, true, share in reliability(confidence, right)))
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:
@@ -182,22 +182,22 @@ def kept_share(confidence: np.ndarray, right: np.ndarray, precision: float) -> f
 
 
 def _slots(schema: IntentSchema, pairs: Sequence[tuple[Example, Prediction]]) -> dict[str, list[bool]]:
-    """Return by slot whether it is right, for each message, or for each item of a list that matches a meant item."""
+    """Return by slot whether it is right, for each message, or for each item of a list that matches a gold item."""
     if schema.repeat == 1:
         return {name: [slot_is_right(example.intent, p, name) for example, p in pairs] for name in schema.names}
     items = [pair for example, p in pairs if p.status is Status.OK for pair in aligned(schema, example.intent, p.intent)]
-    matched = [(meant, said) for meant, said in items if meant and said]
-    return {name: [meant[name] == said[name] for meant, said in matched] for name in schema.names} if matched else {}
+    matched = [(gold, predicted) for gold, predicted in items if gold and predicted]
+    return {name: [gold[name] == predicted[name] for gold, predicted in matched] for name in schema.names} if matched else {}
 
 
-def aligned(schema: IntentSchema, meant: Intent | None, said: Intent | None) -> list[tuple[Item, Item]]:
-    """Return pairs of (meant item, said item), matched greedily by the number of equal slots, at least one.
+def aligned(schema: IntentSchema, gold: Intent | None, predicted: Intent | None) -> list[tuple[Item, Item]]:
+    """Return pairs of (gold item, predicted item), matched greedily by the number of equal slots, at least one.
 
     An item without a match is paired with an empty item. An intent that is not a list gives one pair.
     """
     if schema.repeat == 1:
-        return [(cast(Item, meant or {}), cast(Item, said or {}))]
-    ours, theirs = items_of(meant), items_of(said)
+        return [(cast(Item, gold or {}), cast(Item, predicted or {}))]
+    ours, theirs = items_of(gold), items_of(predicted)
     alike = [
         (-sum(a[name] == b[name] for name in schema.names), i, j) for i, a in enumerate(ours) for j, b in enumerate(theirs)
     ]
@@ -209,34 +209,34 @@ def aligned(schema: IntentSchema, meant: Intent | None, said: Intent | None) -> 
     return pairs + [({}, b) for j, b in enumerate(theirs) if j not in match.values()]
 
 
-def _whole_items(meant: Intent, prediction: Prediction) -> tuple[int, int, int]:
-    """Return how many items of a list are right, said and meant."""
-    ours = Counter(answer_key(meant))
+def _whole_items(gold: Intent, prediction: Prediction) -> tuple[int, int, int]:
+    """Return how many items of a list are right, predicted and gold."""
+    ours = Counter(answer_key(gold))
     theirs = Counter(answer_key(prediction.intent) if prediction.status is Status.OK else ())
     return (ours & theirs).total(), theirs.total(), ours.total()
 
 
 def _sure_items(pairs: Sequence[tuple[Example, Prediction]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the confidence of each answered item that has one, and whether the item is meant: two float arrays [items]."""
+    """Return the confidence of each answered item that has one, and whether it is a gold item: two float arrays [items]."""
     rows = []
     for example, prediction in pairs:
-        meant = answer_key(example.intent) or ()
+        gold = answer_key(example.intent) or ()
         for item, sure in zip(items_of(prediction.intent), prediction.slots, strict=False):
-            rows += [(sure, (answer_key(item) or ("",))[0] in meant)] if prediction.status is Status.OK else []
+            rows += [(sure, (answer_key(item) or ("",))[0] in gold)] if prediction.status is Status.OK else []
     confidence, right = np.array(rows, np.float64).reshape(-1, 2).T
     return confidence, right
 
 
 def _ratios(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return precision, recall and F1 of the counts (right, said, meant) [3, ...]. A ratio without a denominator is 1."""
-    right, said, meant = counts
-    shares = [(right, said), (right, meant), (2 * right, said + meant)]
+    """Return precision, recall and F1 of counts (right, predicted, gold) [3, ...]. A ratio without a denominator is 1."""
+    right, predicted, gold = counts
+    shares = [(right, predicted), (right, gold), (2 * right, predicted + gold)]
     precision, recall, f1 = (np.where(whole > 0, part / np.maximum(whole, 1), 1.0) for part, whole in shares)
     return precision, recall, f1
 
 
 def _bootstrap_f1(counts: np.ndarray) -> tuple[float, float]:
-    """Return the interval of the F1 of resampled messages, as `bootstrap`. `counts`: (right, said, meant) [messages, 3]."""
+    """Return the interval of the F1 of resampled messages, as `bootstrap`. `counts`: as of `_ratios`, [messages, 3]."""
     distinct, times = np.unique(counts, axis=0, return_counts=True)
     draws = np.random.default_rng(0).multinomial(len(counts), times / len(counts), DRAWS)
     low, high = np.percentile(_ratios((draws @ distinct).T)[2], [(100 - LEVEL) / 2, (100 + LEVEL) / 2])

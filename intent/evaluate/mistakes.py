@@ -13,30 +13,30 @@ PAIRS = 20
 def mistakes_of(name: str, result: Mapping) -> Iterator[tuple[str, Table]]:
     """Yield (summary, table) of a result's most confident mistakes, of its confusions by slot, and of its calibration."""
     worst = [[w["message"], _intent(w["meant"]), _intent(w["said"]), f"{w['confidence']:.3f}"] for w in result["worst"]]
-    shown = Table(("message", "meant", "said", "confidence"), worst, prose=True)
+    shown = Table(("message", "gold", "predicted", "confidence"), worst, prose=True)
     yield f"{name}: the {len(worst)} most confident mistakes", shown
     for slot, pairs in result["confusion"].items():
-        wrong = sum(n for meant, said, n in pairs if meant != said)
+        wrong = sum(n for gold, predicted, n in pairs if gold != predicted)
         yield f"{name}: {slot}, {wrong:,} confused", confusion_table(pairs)
-    bins = [[f"{said:.2f}", true, f"{share:.1%}"] for said, true, share in result["score"]["reliability"]]
+    bins = [[f"{sure:.2f}", true, f"{share:.1%}"] for sure, true, share in result["score"]["reliability"]]
     yield f"{name}: calibration of its confidence", Table(("confidence", "right", "of all"), bins)
 
 
 def confusion_table(pairs: Sequence[Sequence]) -> Table:
-    """Return a table of [meant, said, count]: a matrix if the slot has at most MATRIX values, else the PAIRS most frequent
+    """Return a table of [gold, predicted, count]: a matrix if the slot has at most MATRIX values, else the PAIRS most frequent
     confusions.
     """
-    values = list(dict.fromkeys(value for meant, said, _ in pairs for value in (meant, said)))
+    values = list(dict.fromkeys(value for gold, predicted, _ in pairs for value in (gold, predicted)))
     if len(values) > MATRIX:
-        wrong = [[_value(meant), _value(said), f"{n:,}"] for meant, said, n in pairs if meant != said]
-        return Table(("meant", "said", "times"), wrong[:PAIRS])
-    counts = {(meant, said): n for meant, said, n in pairs}
-    totals = {meant: sum(n for (m, _), n in counts.items() if m == meant) for meant in values}
+        wrong = [[_value(gold), _value(predicted), f"{n:,}"] for gold, predicted, n in pairs if gold != predicted]
+        return Table(("gold", "predicted", "times"), wrong[:PAIRS])
+    counts = {(gold, predicted): n for gold, predicted, n in pairs}
+    totals = {gold: sum(n for (m, _), n in counts.items() if m == gold) for gold in values}
     rows = [
-        [f"{_value(meant)} ({totals[meant]:,})", *(counts.get((meant, s), 0) / (totals[meant] or 1) for s in values)]
-        for meant in values
+        [f"{_value(gold)} ({totals[gold]:,})", *(counts.get((gold, s), 0) / (totals[gold] or 1) for s in values)]
+        for gold in values
     ]
-    return Table(("meant, said as", *map(_value, values)), rows)
+    return Table(("gold, predicted as", *map(_value, values)), rows)
 
 
 def _intent(intent: dict | None) -> str:

@@ -18,31 +18,31 @@ def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str],
     Raises ConfigError, with the setting `field` and the row, for a missing or repeated message, an intent that the schema or
     the catalog does not allow, or a file without rows.
     """
-    meant: dict[str, Intent] = {}
+    intents: dict[str, Intent] = {}
     first = schema.names[0] if schema.repeat == 1 else INTENTS
     for place, row in read_rows(data, source, [column, first], field, "message_column"):
         message = row[column]
         try:
             if not isinstance(message, str) or not message.strip():
                 raise ValueError(f"no text in the column {column!r}")
-            if message in meant:
+            if message in intents:
                 raise ValueError("repeats the message of an earlier row")
-            given = _item(row, schema) if schema.repeat == 1 else _list(row[INTENTS], schema)
-            meant[message] = schema.check(given, catalog)
+            item = _item(row, schema) if schema.repeat == 1 else _list(row[INTENTS], schema)
+            intents[message] = schema.check(item, catalog)
         except ValueError as error:
             raise ConfigError(field, source, f"{place}: {error}; correct or delete it") from None
-    if not meant:
+    if not intents:
         raise ConfigError(field, source, f"has no rows; label a few dozen messages by hand, or leave {field} empty")
-    return meant
+    return intents
 
 
 def _item(row: Mapping, schema: IntentSchema) -> Item:
     """Return the values of a row by slot. Raises ValueError if a count is not a number."""
-    given: dict[str, Any] = {slot.name: None if row.get(slot.name) == "" else row.get(slot.name) for slot in schema.slots}
+    item: dict[str, Any] = {slot.name: None if row.get(slot.name) == "" else row.get(slot.name) for slot in schema.slots}
     for slot in schema.slots:
-        if isinstance(slot, Entity | Count) and isinstance(given[slot.name], str):
-            given[slot.name] = one_line(given[slot.name]) if isinstance(slot, Entity) else int(given[slot.name])
-    return given
+        if isinstance(slot, Entity | Count) and isinstance(item[slot.name], str):
+            item[slot.name] = one_line(item[slot.name]) if isinstance(slot, Entity) else int(item[slot.name])
+    return item
 
 
 def _list(cell: object, schema: IntentSchema) -> Intent:

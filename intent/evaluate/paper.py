@@ -41,13 +41,13 @@ def side_by_side(results: Mapping[str, Result]) -> Table:
     return Table(COLUMNS, rows, prose=True)
 
 
-def _exact(what: str, there: str, results: Sequence[tuple[str, Result]]) -> list[Cell]:
+def _exact(title: str, there: str, results: Sequence[tuple[str, Result]]) -> list[Cell]:
     """Return a row with the best exact match and its 95 % interval."""
     if not results:
-        return [what, there, NOT_HERE, None]
+        return [title, there, NOT_HERE, None]
     name, best = max(results, key=lambda pair: pair[1]["score"]["exact"])
     low, high = best["score"]["intervals"]["exact"]
-    return [what, there, f"{best['score']['exact']:.1%} ({low:.1%} to {high:.1%})", name]
+    return [title, there, f"{best['score']['exact']:.1%} ({low:.1%} to {high:.1%})", name]
 
 
 def _pairs(measured: Mapping[str, Result], engine: str, kind: str) -> list[tuple[str, Result, Result]]:
@@ -65,11 +65,11 @@ def _pairs(measured: Mapping[str, Result], engine: str, kind: str) -> list[tuple
     ]
 
 
-def _ratio(what: str, there: str, pairs: Sequence[tuple], field: str, least: bool = False) -> list[Cell]:
+def _ratio(title: str, there: str, pairs: Sequence[tuple], field: str, least: bool = False) -> list[Cell]:
     """Return a row with the best ratio of `field` to that of the reference: the highest, or the lowest if `least`."""
     known = [(result[field] / base[field], name, base) for name, result, base in pairs if result[field] and base[field]]
     if not known:
-        return [what, there, NOT_HERE, None]
+        return [title, there, NOT_HERE, None]
     times, name, base = (min if least else max)(known, key=lambda entry: entry[0])
     ratio = f"{times - 1:+.0%} ({times:.2f}x)" if times < 2 else f"{times:.1f}x"
-    return [what, there, ratio, f"{name} against {base['variant']}, {base['hardware']['model']}"]
+    return [title, there, ratio, f"{name} against {base['variant']}, {base['hardware']['model']}"]

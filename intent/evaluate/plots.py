@@ -84,10 +84,10 @@ def tradeoff(points: Sequence[Point], more: bool) -> Plot:
     )
 
 
-def _labels(wanted: Iterable[Mark], marks: Iterable[Mark]) -> Iterator[tuple[str, float, float]]:
+def _labels(named: Iterable[Mark], marks: Iterable[Mark]) -> Iterator[tuple[str, float, float]]:
     """Yield (name, x, y) of the names that fit beside their points. The other names are only in the points' titles."""
     taken = [(m.x - 5, m.y - 5, m.x + 5, m.y + 5) for m in marks]
-    for mark in wanted:
+    for mark in named:
         name, x, y = mark.point.name, mark.x, mark.y
         wide = LETTER * len(name)
         for left, top in ((x + 8, y - 7), (x - 8 - wide, y - 7), (x - wide / 2, y - 20), (x - wide / 2, y + 7)):

@@ -245,8 +245,10 @@ def _scope(labels: Results) -> Table:
             figures = scope["thresholded"]
             rows.append([name, f"{figures['threshold']:.3f}", *_scope_cells(figures), *cost])
         elif "asked" in scope:
-            right, wanted = f"{scope['most']:.3f}", f"{scope['asked']:g}"
-            rows.append([name, f"no threshold: {right} of the validation messages in scope are right, {wanted} is requested"])
+            right, target = f"{scope['most']:.3f}", f"{scope['asked']:g}"
+            rows.append(
+                [name, f"no threshold: {right} of the validation messages in scope are right, too few for {target} of others"]
+            )
     return Table(columns, rows)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from intent.hardware import CrowdMeter, EnergyMeter
 from intent.progress import Report, polled, unreported
 
 # The number of messages to warm up with, and of messages that are classified one by one for latency.
-WARM_UP, ALONE = 32, 64
+WARM_UP, ALONE = 32, 40
 
 Load = Callable[[Sequence[str]], Classifier]
 
@@ -46,6 +47,22 @@ class Speed:
     others: float | None = None
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """The answers to the messages about one catalog, and the figures of the classifier that gave them.
+
+    `seconds`: to classify all messages together. `others`: as in `Speed`. `latencies`: in seconds, of messages alone.
+    """
+
+    answers: Sequence[Prediction]
+    load_seconds: float
+    seconds: float
+    tokens: int
+    others: float
+    joules: float | None
+    latencies: Sequence[float]
+
+
 def measure(
     load: Load,
     examples: Sequence[Example],
@@ -58,47 +75,65 @@ def measure(
     `load`: returns a classifier for a catalog's names. `catalogs`: product names by catalog id.
     """
     predictions: dict[int, Prediction] = {}
-    loading: list[float] = []
-    spent, tokens, crowd, joules = 0.0, 0, 0.0, []
-    alone: list[float] = []
+    passes: list[_Pass] = []
     for key in dict.fromkeys(example.catalog for example in examples):
         rows = [i for i, example in enumerate(examples) if example.catalog == key]
         messages = [examples[i].message for i in rows]
-        report(0, 0, "", "loads the model")
-        start = time.perf_counter()
-        # Any, because it is an engine: it also counts tokens and can be closed.
-        classifier: Any = load(catalogs[key])
-        loading.append(time.perf_counter() - start)
-        # The first pass may compile kernels or repack weights.
-        classifier.classify(messages[:WARM_UP])
-        computed, start = classifier.tokens_computed, time.perf_counter()
-        with EnergyMeter(on_gpu) as meter, CrowdMeter() as others:
-            with polled(_counter(classifier, len(predictions)), len(examples), report, "message"):
-                answers = classifier.classify(messages)
-            seconds = time.perf_counter() - start
-        spent, crowd = spent + seconds, crowd + others.share * seconds
-        tokens += classifier.tokens_computed - computed
-        joules.append(meter.joules)
-        predictions |= dict(zip(rows, answers, strict=True))
-        if more := messages[: ALONE - len(alone)]:
-            report(0, 0, "", "asks messages one by one")
-            alone += _latencies(classifier, more)
-        classifier.close()
-        # Free it before the next one loads, so that the peak is of one model.
-        del classifier
+        alone = messages[: ALONE - sum(len(each.latencies) for each in passes)]
+        counts = len(predictions), len(examples)
+        passes.append(_measure_pass(partial(load, catalogs[key]), messages, alone, on_gpu, report, *counts))
+        predictions |= dict(zip(rows, passes[-1].answers, strict=True))
+        # Free the classifier before the next one loads, so that the peak is of one model.
         gc.collect()
+    seconds = sum(each.seconds for each in passes)
+    latencies = [latency for each in passes for latency in each.latencies]
+    joules = [each.joules for each in passes]
     speed = Speed(
-        messages_per_second=len(examples) / spent,
-        tokens_per_second=tokens / spent,
-        latency_p50=float(np.percentile(alone, 50)),
-        latency_p95=float(np.percentile(alone, 95)),
-        load_seconds=loading[0],
+        messages_per_second=len(examples) / seconds,
+        tokens_per_second=sum(each.tokens for each in passes) / seconds,
+        latency_p50=float(np.percentile(latencies, 50)),
+        latency_p95=float(np.percentile(latencies, 95)),
+        load_seconds=passes[0].load_seconds,
         peak_bytes=peak_bytes(),
         gpu_peak_bytes=gpu_peak_bytes() if on_gpu else None,
         joules_per_message=None if None in joules else sum(filter(None, joules)) / len(examples),
-        others=crowd / spent,
+        others=sum(each.others * each.seconds for each in passes) / seconds,
     )
     return [predictions[i] for i in range(len(examples))], speed
+
+
+def _measure_pass(
+    load: Callable[[], Classifier],
+    messages: Sequence[str],
+    alone: Sequence[str],
+    on_gpu: bool,
+    report: Report,
+    before: int,
+    total: int,
+) -> _Pass:
+    """Load a classifier and measure it on messages about one catalog. `alone`: those to classify one by one, too.
+
+    `before`, `total`: for the report, the messages of earlier passes and of all passes.
+    """
+    report(0, 0, "", "loads the model")
+    start = time.perf_counter()
+    # Any, because it is an engine: it also counts tokens and can be closed.
+    classifier: Any = load()
+    load_seconds = time.perf_counter() - start
+    # The first pass may compile kernels or repack weights.
+    classifier.classify(messages[:WARM_UP])
+    computed, start = classifier.tokens_computed, time.perf_counter()
+    with EnergyMeter(on_gpu) as meter, CrowdMeter() as others:
+        with polled(_counter(classifier, before), total, report, "message"):
+            answers = classifier.classify(messages)
+        seconds = time.perf_counter() - start
+    tokens = classifier.tokens_computed - computed
+    latencies: list[float] = []
+    if alone:
+        report(0, 0, "", "asks messages one by one")
+        latencies = _latencies(classifier, alone)
+    classifier.close()
+    return _Pass(answers, load_seconds, seconds, tokens, others.share, meter.joules, latencies)
 
 
 def _counter(classifier: Classifier, before: int) -> Callable[[], int]:

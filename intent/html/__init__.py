@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 
 def render(template: str, **values: object) -> str:
-    """Render `template`, a path in `intent` such as "nightly/night.html.j2". Raises UndefinedError for a missing value."""
+    """Render `template`, a path in `intent` such as "nightly/run.html.j2". Raises UndefinedError for a missing value."""
     return _ENVIRONMENT.get_template(template).render(values)
 
 

@@ -32,7 +32,7 @@ def fetch(cache: LabelCache, file: File) -> Piece:
     return Piece(path)
 
 
-def tidy(cache: LabelCache, named: Collection[str]) -> None:
+def clean_up(cache: LabelCache, named: Collection[str]) -> None:
     """Delete copies that were not opened for two days. `named`: the SHA-256 of files to keep because the pointer names them."""
     folder = cache_folder() / f"labels-{cache.scope.name}"
     for path in folder.glob("*.arrow"):

@@ -29,7 +29,7 @@ KEPT_SECONDS = 3 * DAY_SECONDS
 # A file that the pointer does not name after this time is from a writer that died.
 ORPHAN_SECONDS = DAY_SECONDS
 # The pointer remembers this many runs.
-NIGHTS = 400
+MOST_RUNS = 400
 
 
 @dataclass(frozen=True)
@@ -139,20 +139,20 @@ class LabelCache:
         low, high = (table["high"][i].as_py() for i in (0, len(table) - 1))
         return File(key, digest, len(data), len(table), low, high, piece.days(table))
 
-    def add(self, night: str, files: Sequence[File], epoch: str) -> None:
+    def add(self, run: str, files: Sequence[File], epoch: str) -> None:
         """Add the files of a run to the pointer. Does nothing if the run was added before.
 
         Raises Outdated if `epoch` has ended or a file no longer exists.
         """
 
         def change(pointer: Pointer) -> Pointer:
-            if night in pointer.nights:
+            if run in pointer.nights:
                 raise _Unchanged
             if pointer.epoch != epoch:
                 raise Outdated
             self._require_there(files, pointer)
-            nights = [*pointer.nights, night][-NIGHTS:]
-            return replace(pointer, files=[*files, *pointer.files], nights=nights)
+            runs = [*pointer.nights, run][-MOST_RUNS:]
+            return replace(pointer, files=[*files, *pointer.files], nights=runs)
 
         self._update(change)
 

@@ -68,7 +68,7 @@ class Reader:
                     reader.pieces = [*reader.pieces, node.fetch(cache, file)]
                 except (IntentError, OSError) as error:
                     reader._ignore(error)
-            node.tidy(cache, {file.sha256 for file in pointer.files})
+            node.clean_up(cache, {file.sha256 for file in pointer.files})
         except (IntentError, OSError) as error:
             reader._ignore(error)
         return reader

@@ -31,16 +31,16 @@ class DeltaSnapshot(Snapshot):
         if table is None:
             raise ConfigError("input", uri, "holds no Delta table; name its folder")
         require_readable(table, uri)
-        found = cls(uri, table.version(), tuple(tuple(where.items()) for where in wheres), options)
+        snapshot = cls(uri, table.version(), tuple(tuple(where.items()) for where in wheres), options)
         columns = table.metadata().partition_columns
         if unknown := next((name for where in wheres for name in where if name not in columns), None):
             raise ConfigError("input", f"{uri}/{unknown}=", f"the table is partitioned by {columns}, not by {unknown!r}")
-        return found
+        return snapshot
 
     def files(self) -> list[Blob]:
         etag = self.etag(self._table.metadata().id)
-        found = (Blob(key, entry["size_bytes"], etag) for key, entry in self._entries.items() if self._wanted(entry))
-        return sorted(found, key=lambda blob: blob.key)
+        blobs = (Blob(key, entry["size_bytes"], etag) for key, entry in self._entries.items() if self._wanted(entry))
+        return sorted(blobs, key=lambda blob: blob.key)
 
     def schema(self) -> pa.Schema:
         return plain(pa.schema(self._table.schema().to_arrow()))
@@ -78,21 +78,21 @@ class DeltaSnapshot(Snapshot):
     @cached_property
     def _entries(self) -> dict[str, dict]:
         table = pa.table(self._table.get_add_actions())
-        wanted = [name for name in ("path", "size_bytes", "num_records", "partition") if name in table.column_names]
-        found = table.select(wanted).to_pylist()
+        names = [name for name in ("path", "size_bytes", "num_records", "partition") if name in table.column_names]
+        entries = table.select(names).to_pylist()
         # The log writes paths as URLs.
-        return {unquote(entry["path"]): {"num_records": None, "partition": {}} | entry for entry in found}
+        return {unquote(entry["path"]): {"num_records": None, "partition": {}} | entry for entry in entries}
 
     @cached_property
     def _keeps(self) -> dict[str, np.ndarray]:
         """Return, for each file with deleted rows, which rows remain, as bool [rows]."""
         if "deletionVectors" not in (self._table.protocol().reader_features or ()):
             return {}
-        root, found, table = self._table.table_uri, {}, pa.table(self._table.deletion_vectors())
+        root, by_path, table = self._table.table_uri, {}, pa.table(self._table.deletion_vectors())
         for uri, kept in zip(table["filepath"].to_pylist(), table["selection_vector"], strict=True):
             path = uri.removeprefix(root).removeprefix("/")
-            found[path if path in self._entries else unquote(path)] = kept.values.to_numpy(zero_copy_only=False)
-        return found
+            by_path[path if path in self._entries else unquote(path)] = kept.values.to_numpy(zero_copy_only=False)
+        return by_path
 
     @cached_property
     def _files(self) -> pyarrow.fs.FileSystem:
@@ -149,7 +149,7 @@ def storage_options(uri: str, options: StorageOptions) -> dict[str, str]:
     """Return deltalake's options for S3, without credentials, which it finds as boto3 does."""
     if not uri.startswith("s3://"):
         return {}
-    found = {"conditional_put": "etag"}
+    settings = {"conditional_put": "etag"}
     if endpoint := endpoint_of(options):
-        found |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http://")).lower()}
-    return found | ({"AWS_REGION": options.region} if options.region else {})
+        settings |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http://")).lower()}
+    return settings | ({"AWS_REGION": options.region} if options.region else {})

@@ -13,7 +13,7 @@ from intent.artifacts import fingerprint
 from intent.errors import ConfigError, IntentError
 from intent.lake.delta import EXTRA, PURGE, open_table, storage_options
 from intent.lake.snapshot import need, one_line, plain
-from intent.lake.target import NIGHT, RUN, Labels, aligned, other_run, require_fits, require_partitions
+from intent.lake.target import RUN, SOURCE, Labels, aligned, other_run, require_fits, require_partitions
 from intent.storage import StorageOptions
 
 ATTEMPTS = 20
@@ -32,7 +32,7 @@ class DeltaTarget:
     partition_by: tuple[str, ...] = ()
     options: StorageOptions = StorageOptions()
 
-    def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+    def check(self, fields: pa.Schema | None, source: str, run: str) -> None:
         """Raise ConfigError or RunMismatch, as `Target.check`."""
         deltalake = need("deltalake", EXTRA, "publish", self.uri)
         table = open_table(self.uri, None, self.options, "publish")
@@ -48,7 +48,7 @@ class DeltaTarget:
         _require_writable(table, self.uri)
         if fields is not None:
             require_fits(self.uri, _schema(table), fields)
-        self._published(table, night, run)
+        self._published(table, source, run)
 
     def stage(self, labels: Labels) -> str:
         """Return "": Delta has no branches."""
@@ -62,10 +62,10 @@ class DeltaTarget:
         refused = None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
-            if self._published(table, labels.night, labels.run):
+            if self._published(table, labels.source, labels.run):
                 return self._version(labels.run)
             require_fits(self.uri, _schema(table), labels.fields)
-            once = [Transaction(name, 1) for name in (_app(RUN, labels.run), _app(NIGHT, labels.night))]
+            once = [Transaction(name, 1) for name in (_app(RUN, labels.run), _app(SOURCE, labels.source))]
             properties = CommitProperties(custom_metadata=labels.properties, app_transactions=once)
             rows = _Rows(labels, _schema(table))
             try:
@@ -95,13 +95,13 @@ class DeltaTarget:
             table = open_table(self.uri, None, self.options, "publish")
         return table
 
-    def _published(self, table, night: str, run: str) -> bool:
+    def _published(self, table, source: str, run: str) -> bool:
         """Return whether the run is published. Raises RunMismatch if another run of the same input is."""
         if table.transaction_version(_app(RUN, run)) is not None:
             return True
-        if table.transaction_version(_app(NIGHT, night)) is not None:
-            theirs = next((entry.get(RUN) for entry in table.history() if entry.get(NIGHT) == night), "no longer named")
-            raise other_run(self.uri, night, theirs)
+        if table.transaction_version(_app(SOURCE, source)) is not None:
+            theirs = next((entry.get(RUN) for entry in table.history() if entry.get(SOURCE) == source), "no longer named")
+            raise other_run(self.uri, source, theirs)
         return False
 
     def _version(self, run: str) -> str:

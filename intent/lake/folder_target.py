@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from intent.artifacts import fingerprint
 from intent.errors import ConfigError, CorruptData
 from intent.lake.snapshot import HIVE_NULL
-from intent.lake.target import NIGHT, Labels, aligned, require_partitions
+from intent.lake.target import SOURCE, Labels, aligned, require_partitions
 from intent.storage import StorageOptions, Store, open_store
 
 FILE = "labels.parquet"
@@ -35,7 +35,7 @@ class FolderTarget:
     partition_by: tuple[str, ...] = ()
     options: StorageOptions = StorageOptions()
 
-    def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+    def check(self, fields: pa.Schema | None, source: str, run: str) -> None:
         """Raise ConfigError if the labels cannot be partitioned so."""
         if not self.partition_by:
             raise ConfigError("partition_by", [], "give the columns that name the folders, such as [dt]")
@@ -54,20 +54,20 @@ class FolderTarget:
 
     def commit(self, labels: Labels) -> str:
         """Publish the labels. Raises ConfigError, before it writes, if a partition holds rows of another input."""
-        store, index = open_store(self.uri, self.options), f"_intent/{fingerprint(labels.night)}.json"
+        store, index = open_store(self.uri, self.options), f"_intent/{fingerprint(labels.source)}.json"
         before = _read(store, index)
         if before.get("run") == labels.run:
             return f"{len(before['partitions'])} partitions"
         with TemporaryDirectory(prefix="intent-partitions-") as scratch:
             files = _write(labels, self.partition_by, Path(scratch))
             for folder in files:
-                _require_own(store, folder, labels.night)
+                _require_own(store, folder, labels.source)
             for folder, path in files.items():
                 store.put_file(f"{folder}/{FILE}", path)
         for folder in before.get("partitions", []):
             if folder not in files:
                 store.delete(f"{folder}/{FILE}")
-        store.put(index, json.dumps({"night": labels.night, "run": labels.run, "partitions": sorted(files)}).encode())
+        store.put(index, json.dumps({"night": labels.source, "run": labels.run, "partitions": sorted(files)}).encode())
         return f"{len(files)} partitions"
 
 
@@ -80,15 +80,15 @@ def _read(store: Store, key: str) -> dict:
         raise CorruptData(f"{store.uri}/{key}: not JSON ({error}); delete it and run again") from error
 
 
-def _require_own(store: Store, folder: str, night: str) -> None:
+def _require_own(store: Store, folder: str, source: str) -> None:
     for blob in store.list(f"{folder}/"):
         if blob.key != f"{folder}/{FILE}":
             remedy = f"{store.uri} has {blob.key}, which no run wrote; move it away, because a partition is replaced as a whole"
             raise ConfigError("publish", folder, remedy)
         with store.open(blob.key) as file:
-            theirs = (pq.read_metadata(file).metadata or {}).get(NIGHT.encode(), b"").decode()
-        if theirs != night:
-            remedy = f"{store.uri} already has it from {theirs or 'no run'}; partition by a column that distinguishes {night}"
+            theirs = (pq.read_metadata(file).metadata or {}).get(SOURCE.encode(), b"").decode()
+        if theirs != source:
+            remedy = f"{store.uri} already has it from {theirs or 'no run'}; partition by a column that distinguishes {source}"
             raise ConfigError("publish", folder, remedy)
 
 

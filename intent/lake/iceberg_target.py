@@ -17,7 +17,7 @@ from intent.artifacts import fingerprint
 from intent.errors import ConfigError, IntentError
 from intent.lake.iceberg import load_table, open_catalog
 from intent.lake.snapshot import one_line, plain
-from intent.lake.target import NIGHT, PARTS, RUN, Labels, aligned, other_run, require_fits, require_partitions
+from intent.lake.target import PARTS, RUN, SOURCE, Labels, aligned, other_run, require_fits, require_partitions
 from intent.storage import StorageOptions
 
 ATTEMPTS = 20
@@ -34,7 +34,7 @@ class IcebergTarget:
     partition_by: tuple[str, ...] = ()
     options: StorageOptions = StorageOptions()
 
-    def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+    def check(self, fields: pa.Schema | None, source: str, run: str) -> None:
         """Raise ConfigError or RunMismatch, as `Target.check`."""
         table = load_table(self.uri, self.options, "publish")
         require_partitions(self.uri, self.partition_by, _partitions(table, self.uri) if table else self.partition_by, fields)
@@ -44,14 +44,14 @@ class IcebergTarget:
             return
         if fields is not None:
             require_fits(self.uri, _schema(table), fields)
-        self._published(table, night, run)
+        self._published(table, source, run)
 
     def stage(self, labels: Labels) -> str:
         """Commit the labels to a branch of the table, from which `commit` takes the data files. Returns the branch."""
         branch, files = _branch(labels), None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
-            if self._published(table, labels.night, labels.run):
+            if self._published(table, labels.source, labels.run):
                 return ""
             if staged := _snapshot(table, branch, labels.run):
                 if _is_of(table, staged, labels):
@@ -80,9 +80,9 @@ class IcebergTarget:
         files = None
         for _ in range(ATTEMPTS):
             table = self._open(labels.fields)
-            if found := self._published(table, labels.night, labels.run):
-                self._forget_branches(table, labels.night)
-                return found
+            if version := self._published(table, labels.source, labels.run):
+                self._forget_branches(table, labels.source)
+                return version
             if files is None:
                 staged = _snapshot(table, _branch(labels), labels.run)
                 if staged is not None and _is_of(table, staged, labels):
@@ -91,7 +91,7 @@ class IcebergTarget:
                     files = self._write(table, labels)
             with _one_try(), table.transaction() as transaction:
                 _add(transaction, files, labels, MAIN)
-                transaction.set_properties({_property(labels.night): labels.run})
+                transaction.set_properties({_property(labels.source): labels.run})
         raise self._refused()
 
     def _open(self, fields: pa.Schema):
@@ -129,15 +129,15 @@ class IcebergTarget:
         except Exception as error:
             raise ConfigError("publish", self.uri, f"Iceberg has no such column: {one_line(error)}") from error
 
-    def _published(self, table, night: str, run: str) -> str | None:
+    def _published(self, table, source: str, run: str) -> str | None:
         """Return the snapshot with the run's labels. Raises RunMismatch if another run of the same input is published.
 
         A property of the table records this, because snapshots expire.
         """
-        if (theirs := table.properties.get(key := _property(night))) is None:
+        if (theirs := table.properties.get(key := _property(source))) is None:
             return None
         if theirs != run:
-            raise other_run(self.uri, night, theirs, f", or, if its rows were taken out, unset the table's property {key}")
+            raise other_run(self.uri, source, theirs, f", or, if its rows were taken out, unset the table's property {key}")
         return str(_snapshot(table, MAIN, run) or "(expired)")
 
     def _write(self, table, labels: Labels) -> list[str]:
@@ -151,10 +151,10 @@ class IcebergTarget:
                     pq.write_table(part, output, write_page_checksum=True)
         return files
 
-    def _forget_branches(self, table, night: str) -> None:
+    def _forget_branches(self, table, source: str) -> None:
         """Delete the branches of this input, including those of other runs."""
         for name, ref in list(table.refs().items()):
-            if name.startswith("intent-") and _summary(table.snapshot_by_id(ref.snapshot_id)).get(NIGHT) == night:
+            if name.startswith("intent-") and _summary(table.snapshot_by_id(ref.snapshot_id)).get(SOURCE) == source:
                 with _one_try():
                     table.manage_snapshots().remove_branch(name).commit()
 
@@ -195,16 +195,16 @@ def _add(transaction, files: list[str], labels: Labels, branch: str) -> None:
     transaction.add_files(files, snapshot_properties=labels.properties, branch=branch, check_duplicate_files=False)
 
 
-def _property(night: str) -> str:
-    return f"{NIGHT}.{fingerprint(night)}"
+def _property(source: str) -> str:
+    return f"{SOURCE}.{fingerprint(source)}"
 
 
 def _snapshot(table, branch: str, run: str) -> int | None:
     """Return the run's snapshot among the ancestors of the head of `branch`."""
     from pyiceberg.table.snapshots import ancestors_of
 
-    found = ancestors_of(table.snapshot_by_name(branch), table.metadata)
-    return next((each.snapshot_id for each in found if _summary(each).get(RUN) == run), None)
+    ancestors = ancestors_of(table.snapshot_by_name(branch), table.metadata)
+    return next((each.snapshot_id for each in ancestors if _summary(each).get(RUN) == run), None)
 
 
 def _summary(snapshot) -> dict[str, str]:
@@ -222,14 +222,14 @@ def _is_of(table, snapshot_id: int, labels: Labels) -> bool:
 def _files_of(table, snapshot_id: int) -> list[str]:
     """Return the data files that a snapshot added."""
     snapshot = table.snapshot_by_id(snapshot_id)
-    manifests = [found for found in snapshot.manifests(table.io) if found.added_snapshot_id == snapshot_id]
+    manifests = [each for each in snapshot.manifests(table.io) if each.added_snapshot_id == snapshot_id]
     entries = [entry for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io)]
     return [entry.data_file.file_path for entry in entries if entry.snapshot_id == snapshot_id]
 
 
 def _schema(table) -> pa.Schema:
-    found = table.schema().as_arrow()
-    return pa.schema([field.with_nullable(found.field(field.name).nullable) for field in plain(found)])
+    schema = table.schema().as_arrow()
+    return pa.schema([field.with_nullable(schema.field(field.name).nullable) for field in plain(schema)])
 
 
 def _partitions(table, uri: str) -> list[str]:

@@ -9,19 +9,19 @@ import pyarrow as pa
 from intent.errors import ConfigError, RunMismatch
 
 # The properties of a commit.
-RUN, NIGHT, PARTS = "intent.run", "intent.night", "intent.parts"
+RUN, SOURCE, PARTS = "intent.run", "intent.night", "intent.parts"
 
 
 @dataclass(frozen=True)
 class Labels:
     """A run's labelled rows, to be published once.
 
-    `night`: the address of their input. `run`: the run's fingerprint. `name`: a name for people, used in branches. `parts`:
+    `source`: the address of their input. `run`: the run's fingerprint. `name`: a name for people, used in branches. `parts`:
     the fingerprint of the files that hold the rows. `facts`: further properties of the commit. `batches`: yields the rows from
     the start, always in the same order.
     """
 
-    night: str
+    source: str
     run: str
     name: str
     parts: str
@@ -33,7 +33,7 @@ class Labels:
     def properties(self) -> dict[str, str]:
         """Return the properties of the commit."""
         facts = {f"intent.{name}": str(value) for name, value in self.facts.items()}
-        return {RUN: self.run, NIGHT: self.night, PARTS: self.parts} | facts
+        return {RUN: self.run, SOURCE: self.source, PARTS: self.parts} | facts
 
 
 class Target(Protocol):
@@ -43,7 +43,7 @@ class Target(Protocol):
     def uri(self) -> str:
         """Return the address of the table or folder."""
 
-    def check(self, fields: pa.Schema | None, night: str, run: str) -> None:
+    def check(self, fields: pa.Schema | None, source: str, run: str) -> None:
         """Raise ConfigError if the library, the table or a column is missing or unfit, RunMismatch if it has another run's
         labels.
 
@@ -59,9 +59,9 @@ class Target(Protocol):
         """Publish the labels, unless they are published. Returns the version. Raises RunMismatch as `check`."""
 
 
-def other_run(uri: str, night: str, theirs: str, more: str = "") -> RunMismatch:
+def other_run(uri: str, source: str, theirs: str, more: str = "") -> RunMismatch:
     """Return the error of an input that another run has published. `more`: a further remedy."""
-    remedy = f"holds the labels of {night} from another run ({theirs}); publish to another table{more}"
+    remedy = f"holds the labels of {source} from another run ({theirs}); publish to another table{more}"
     return RunMismatch("publish", uri, remedy)
 
 
@@ -81,14 +81,16 @@ def require_fits(uri: str, table: pa.Schema, fields: pa.Schema) -> None:
             raise ConfigError("publish", uri, remedy)
 
 
-def require_partitions(uri: str, wanted: Sequence[str], has: Sequence[str], fields: pa.Schema | None) -> None:
+def require_partitions(uri: str, partitions: Sequence[str], has: Sequence[str], fields: pa.Schema | None) -> None:
     """Raise ConfigError if a table is partitioned by other columns, or if the labels lack one."""
-    if fields is not None and (lacking := [name for name in wanted if name not in fields.names]):
+    if fields is not None and (lacking := [name for name in partitions if name not in fields.names]):
         raise ConfigError("partition_by", lacking, f"labels have only the columns {fields.names}; add it to keep_columns")
-    if fields is not None and (nested := [name for name in wanted if pa.types.is_nested(fields.field(name).type)]):
+    if fields is not None and (nested := [name for name in partitions if pa.types.is_nested(fields.field(name).type)]):
         raise ConfigError("partition_by", nested, "holds lists, which cannot name a partition; leave it out")
-    if wanted and list(wanted) != list(has):
-        raise ConfigError("partition_by", list(wanted), f"the table {uri} is partitioned by {list(has)}; give these, or none")
+    if partitions and list(partitions) != list(has):
+        raise ConfigError(
+            "partition_by", list(partitions), f"the table {uri} is partitioned by {list(has)}; give these, or none"
+        )
 
 
 def aligned(batch: pa.RecordBatch, fields: pa.Schema) -> pa.RecordBatch:

@@ -51,9 +51,9 @@ class Place:
         """Return whether the address has the placeholder {hour}."""
         return any(hole["name"] == "hour" for hole in self._holes)
 
-    def of(self, night: date) -> list[str]:
+    def of(self, day: date) -> list[str]:
         """Return the addresses for a date: one, or one for each hour."""
-        start = datetime.combine(night, time())
+        start = datetime.combine(day, time())
         return [self._at(start + timedelta(hours=hour)) for hour in range(HOURS if self.has_hours else 1)]
 
     @cached_property

@@ -160,28 +160,30 @@ def _name(word: bytes | None) -> str:
 def findings(run: Profile, last: Sequence[Profile], limits: GateConfig) -> list[str]:
     """Describe every limit that `run` is over. Without `last` runs, only the limits that need no comparison apply."""
     rows, shares = run.summary.rows, run.shares
-    found = [] if rows else ["it has no rows"]
+    reasons = [] if rows else ["it has no rows"]
     for name, most in (("rejected", limits.rejected), ("abstained", limits.abstained)):
         if shares[name] > most:
-            found.append(f"{name} is {shares[name]:.1%} of all rows, over gate.{name}={most}")
+            reasons.append(f"{name} is {shares[name]:.1%} of all rows, over gate.{name}={most}")
     for variant, right in run.gold.items():
         if right < limits.agreement:
-            found.append(f"{variant} gets {right:.1%} of the gold set right, under gate.agreement={limits.agreement}")
+            reasons.append(f"{variant} gets {right:.1%} of the gold set right, under gate.agreement={limits.agreement}")
     if not last or not rows:
-        return found
+        return reasons
     before = sum(profile.summary.rows for profile in last)
     for name, share in shares.items():
         usual = sum(profile.shares[name] for profile in last) / len(last)
         if abs(share - usual) > limits.change + noise_of_share(share, rows, usual, before):
-            found.append(f"{name} is {share:.1%} of all rows, usually {usual:.1%}: more than gate.change={limits.change} apart")
+            reasons.append(
+                f"{name} is {share:.1%} of all rows, usually {usual:.1%}: more than gate.change={limits.change} apart"
+            )
     for name, mix in run.mixes.items():
         usual = total(profile.mixes.get(name, {}) for profile in last)
         if usual and mix and (far := distance(mix, usual)) > limits.distance + (chance := noise(mix, usual)):
-            moved = f"the mix of {name} is {far:.2f} from the last nights'"
-            found.append(
+            moved = f"the mix of {name} is {far:.2f} from the last runs'"
+            reasons.append(
                 f"{moved}, over gate.distance={limits.distance} and {chance:.2f} for chance; {_most_moved(mix, usual)}"
             )
-    return found
+    return reasons
 
 
 def _most_moved(mix: Mapping[str, int], usual: Mapping[str, int]) -> str:

@@ -20,7 +20,7 @@ from intent.storage import Store
 
 # Earlier versions named the folder of profiles "portraits", and their journals must stay readable.
 PROFILES, STAGED, INDEX = "portraits", "staged", "index.html"
-MOST_NIGHTS = 92
+MOST_RUNS = 92
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class Journal:
 
     def last(self, day: str, count: int) -> list[Profile]:
         """Return the profiles of the `count` last accepted runs before `day`, oldest first."""
-        found: list[Profile] = []
-        for earlier in reversed([known for known in self.days() if known < day]):
-            if len(found) == count:
+        profiles: list[Profile] = []
+        for earlier in reversed([other for other in self.days() if other < day]):
+            if len(profiles) == count:
                 break
             if self.accepted(earlier) and (profile := self.profile(earlier)):
-                found.insert(0, profile)
-        return found
+                profiles.insert(0, profile)
+        return profiles
 
     def clear(self, day: str) -> None:
         """Delete the staged copy of an accepted run. The manifest goes first, so that no reader takes the
@@ -94,7 +94,7 @@ class Journal:
         """Write the page of this date's run and the page of all runs, from their profiles. Returns the URI of
         the run's page.
         """
-        days = self.days()[-MOST_NIGHTS:]
+        days = self.days()[-MOST_RUNS:]
         if not days:
             return self.store.uri
         with ThreadPoolExecutor(self.store.parallel) as pool:

@@ -43,7 +43,7 @@ class Dot:
 
     x: float
     y: float
-    night: str
+    day: str
     value: str
     state: str
 
@@ -84,7 +84,7 @@ def nightly_run_page(run: Profile, last: Sequence[Profile], accepted: bool) -> s
     rows += [(f"rows by {name}", f"{entry['rows']:,.0f}", "") for name, entry in summary.variants.items()]
     charts = [_bars(name, mix, total(p.mixes.get(name, {}) for p in last)) for name, mix in run.mixes.items()]
     values = {"run": run, "state": state(run, accepted), "compared": len(last), "rows": rows, "charts": charts}
-    return render("nightly/night.html.j2", **values)
+    return render("nightly/nightly_run.html.j2", **values)
 
 
 def trend_page(runs: Sequence[Profile], accepted: Collection[str]) -> str:
@@ -106,40 +106,43 @@ def trend_page(runs: Sequence[Profile], accepted: Collection[str]) -> str:
         if len(values := sorted(total(mixes))) <= MOST_LINES:
             shares = [shares_of(mix) for mix in mixes]
             charts.append(_lines(name, runs, kinds, {v: [s.get(v, 0.0) if s else None for s in shares] for v in values}))
-    head = ["night", "rows", *newest.shares, "state", "outside its limits"]
+    head = ["date", "rows", *newest.shares, "state", "outside its limits"]
     rows = [
         (
-            n.night,
-            f"{n.summary.rows:,}",
-            *(f"{n.shares.get(s, 0):.2%}" for s in newest.shares),
-            kinds[n.night],
-            "; ".join(n.findings),
+            run.night,
+            f"{run.summary.rows:,}",
+            *(f"{run.shares.get(s, 0):.2%}" for s in newest.shares),
+            kinds[run.night],
+            "; ".join(run.findings),
         )
-        for n in reversed(runs)
+        for run in reversed(runs)
     ]
     values = {"first": runs[0].night, "last": newest.night, "frame": FRAME, "charts": charts, "head": head, "rows": rows}
-    return render("nightly/nights.html.j2", **values)
+    return render("nightly/trend.html.j2", **values)
 
 
-def run_page(found: Inspection) -> str:
+def run_page(inspection: Inspection) -> str:
     """Render one run: its state, counts, confidence, slowest shards, reasons of rejection, and failed shards."""
-    rows = max(1, found.counts["rows"])
-    counts = [(name, f"{count:,}", f"{count / rows:.2%}") for name, count in found.counts.items()]
-    counts += [(f"rows by {name}", f"{count:,}", f"{count / rows:.2%}") for name, count in found.variants.items()]
-    counts += [("shards", f"{found.done:,} of {found.shards:,}", ""), ("objects left out", f"{len(found.left_out):,}", "")]
-    counts += [(f"fingerprint of {name}", print_, "") for name, print_ in found.run["models"].items()]
-    slowest = [(f"{s.object} from row {s.start:,}", f"{s.rows:,}", f"{s.seconds:,.1f}") for s in found.slowest]
-    reasons = [(r.text, f"{r.rows:,}", ", ".join(r.ids)) for r in found.reasons[:MOST_BARS]]
-    failed = [(f"{f['object']} from row {f['start']}", str(f["rows"]), str(f["reason"])) for f in found.failed]
-    left_out = [(key, why) for key, why in list(found.left_out.items())[:MOST_BARS]]
+    rows = max(1, inspection.counts["rows"])
+    counts = [(name, f"{count:,}", f"{count / rows:.2%}") for name, count in inspection.counts.items()]
+    counts += [(f"rows by {name}", f"{count:,}", f"{count / rows:.2%}") for name, count in inspection.variants.items()]
+    counts += [
+        ("shards", f"{inspection.done:,} of {inspection.shards:,}", ""),
+        ("objects left out", f"{len(inspection.left_out):,}", ""),
+    ]
+    counts += [(f"fingerprint of {name}", print_, "") for name, print_ in inspection.run["models"].items()]
+    slowest = [(f"{s.object} from row {s.start:,}", f"{s.rows:,}", f"{s.seconds:,.1f}") for s in inspection.slowest]
+    reasons = [(r.text, f"{r.rows:,}", ", ".join(r.ids)) for r in inspection.reasons[:MOST_BARS]]
+    failed = [(f"{f['object']} from row {f['start']}", str(f["rows"]), str(f["reason"])) for f in inspection.failed]
+    left_out = [(key, why) for key, why in list(inspection.left_out.items())[:MOST_BARS]]
     tables = [
         (["shards that took longest", "rows", "seconds"], slowest),
         (["rejected because", "rows", "ids, such as"], reasons),
         (["shards given up", "rows", "reason"], failed),
         (["objects left out", "reason"], left_out),
     ]
-    charts = [_histogram(f"confidence of {name} rows", bins) for name, bins in found.confidence.items() if any(bins)]
-    return render("nightly/run.html.j2", found=found, counts=counts, charts=charts, tables=tables, most=MOST_BARS)
+    charts = [_histogram(f"confidence of {name} rows", bins) for name, bins in inspection.confidence.items() if any(bins)]
+    return render("nightly/run.html.j2", inspection=inspection, counts=counts, charts=charts, tables=tables, most=MOST_BARS)
 
 
 def _histogram(title: str, bins: Sequence[int]) -> Bars:

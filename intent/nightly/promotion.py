@@ -56,37 +56,39 @@ def promote(
     output = journal.output(day)
     ledger = Ledger(output, run)
     ledger.require_same()
+    staged = journal.staged(day, run.fingerprint)
     if manifest := ledger.manifest():
         ledger.close(manifest["summary"])
-        learn(journal.staged(day, run.fingerprint).uri)
-        if publication:
-            publication.commit(output)
-        finish(journal, day, exam.limits)
-        return Summary(**manifest["summary"] | {"already_done": True})
-    staged = journal.staged(day, run.fingerprint)
-    if exam.limits.accept and not staged.stat(MANIFEST):
-        remedy = "no nightly run of these models and this input was judged; run the same command without it first"
-        raise ConfigError("gate.accept", True, remedy)
-    label(staged.uri)
-    try:
-        labelled = Staged(staged)
-        branch = publication.stage(labelled) if publication else ""
-        profile = judge(journal, day, labelled, exam)
-        if profile.findings and not exam.limits.accept:
-            raise Quarantined(_describe(profile, staged, journal.draw(day, exam.limits.nights), branch))
-        summary = publish(labelled, output)
-    except (ManifestLost, FileNotFoundError) as error:
-        # Another driver is publishing the same run and may have deleted the staged copy.
-        if not journal.accepted(day):
-            raise
-        learn(staged.uri)
-        journal.clear(day)
-        raise ManifestLost(f"{output.uri}: another driver finished this night first; its labels stand") from error
+        summary = Summary(**manifest["summary"] | {"already_done": True})
+    else:
+        if exam.limits.accept and not staged.stat(MANIFEST):
+            remedy = "no nightly run of these models and this input was judged; run the same command without it first"
+            raise ConfigError("gate.accept", True, remedy)
+        label(staged.uri)
+        try:
+            summary = _publish_accepted(journal, day, staged, exam, publication)
+        except (ManifestLost, FileNotFoundError) as error:
+            # Another driver is publishing the same run and may have deleted the staged copy.
+            if not journal.accepted(day):
+                raise
+            learn(staged.uri)
+            journal.clear(day)
+            raise ManifestLost(f"{output.uri}: another driver finished this run first; its labels stand") from error
     learn(staged.uri)
     if publication:
         publication.commit(output)
     finish(journal, day, exam.limits)
     return summary
+
+
+def _publish_accepted(journal: Journal, day: str, store: Store, exam: Examination, publication: Publication | None) -> Summary:
+    """Judge the run in `store`, and publish it to the output. Raises Quarantined if it is outside its limits."""
+    staged = Staged(store)
+    branch = publication.stage(staged) if publication else ""
+    profile = judge(journal, day, staged, exam)
+    if profile.findings and not exam.limits.accept:
+        raise Quarantined(_describe(profile, store, journal.draw(day, exam.limits.nights), branch))
+    return publish(staged, journal.output(day))
 
 
 def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Profile:

@@ -67,13 +67,13 @@ def run(
     observed = Observed([], tell)
     for name, open_ in (("OpenLineage events", lineage.observer), ("OpenTelemetry spans", traces.observer)):
         try:
-            found = open_(subject, environment, tell)
+            observer = open_(subject, environment, tell)
         except ImportError as error:
             tell(f"goes on without {name}: {error.name} is not installed: pip install '.[observe]' in a clone of intent")
         except Exception as error:
             tell(f"goes on without {name}: {type(error).__name__}: {error}"[:300])
         else:
-            observed.observers += [found] if found else []
+            observed.observers += [observer] if observer else []
     observed.each("start")
     try:
         yield observed

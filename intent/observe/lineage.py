@@ -95,9 +95,9 @@ class OpenLineage:
     def _nominal(self) -> dict[str, Any]:
         from openlineage.client.facet_v2 import nominal_time_run
 
-        if self.subject.night is None:
+        if self.subject.day is None:
             return {}
-        begins = datetime.combine(self.subject.night, datetime.min.time(), UTC)
+        begins = datetime.combine(self.subject.day, datetime.min.time(), UTC)
         ends = begins + timedelta(days=1)
         return {"nominalTime": nominal_time_run.NominalTimeRunFacet(begins.isoformat(), ends.isoformat())}
 
@@ -116,8 +116,8 @@ class OpenLineage:
             counted = {"rowCount": rows, "size": size, "fileCount": len(blobs)}
         elif summary and len(self.subject.inputs) == 1:
             counted = {"rowCount": summary.rows}
-        found = {"inputStatistics": statistics.InputStatisticsInputDatasetFacet(**counted)} if counted else {}
-        return InputDataset(*dataset(uri), facets=facets, inputFacets=found)
+        facet = {"inputStatistics": statistics.InputStatisticsInputDatasetFacet(**counted)} if counted else {}
+        return InputDataset(*dataset(uri), facets=facets, inputFacets=facet)
 
     def _lies_in(self, key: str, uri: str) -> bool:
         whole = uri.rstrip("/") == self.source.rstrip("/") or len(self.subject.inputs) == 1
@@ -143,13 +143,13 @@ class OpenLineage:
             (f"{output}/{REJECTED}", [id_, ("reason", "string")], rows[REJECTED]),
         ]
         places += [(self.subject.publish, made, rows[LABELLED])] if self.subject.publish else []
-        found = []
+        datasets = []
         for uri, fields, count in places:
             counted = (
                 {} if count is None else {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(rowCount=count)}
             )
-            found.append(OutputDataset(*dataset(uri), facets=_schema(fields), outputFacets=counted))
-        return found
+            datasets.append(OutputDataset(*dataset(uri), facets=_schema(fields), outputFacets=counted))
+        return datasets
 
 
 def dataset(uri: str) -> tuple[str, str]:

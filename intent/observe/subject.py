@@ -12,7 +12,7 @@ from intent.run.columns import Columns
 
 @dataclass(frozen=True)
 class Subject:
-    """A run from `inputs` to `output`. `name`: the same for every nightly run. `fields`: of the labels. `night`: the date.
+    """A run from `inputs` to `output`. `name`: the same for every nightly run. `fields`: of the labels. `day`: the date.
 
     `publish`: the table or folder that also gets the labels.
     """
@@ -22,7 +22,7 @@ class Subject:
     output: str
     columns: Columns
     fields: Sequence[pa.Field]
-    night: date | None = None
+    day: date | None = None
     publish: str | None = None
 
 

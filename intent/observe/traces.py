@@ -32,15 +32,15 @@ def exporters(environment: Mapping[str, str]) -> list[str]:
 
 def observer(subject: Subject, environment: Mapping[str, str], tell: Callable[[str], None]) -> "OpenTelemetry | None":
     """Return the observer; None if it is off. Raises ImportError if the SDK is missing."""
-    found = []
+    senders = []
     for name in exporters(environment):
         if entry := next(iter(entry_points(group=EXPORTERS, name=name)), None):
-            found.append(entry.load()())
+            senders.append(entry.load()())
         else:
             package = f"opentelemetry-exporter-{name.replace('_', '-')}"
             remedy = "pip install '.[observe]' in a clone of intent" if name == "otlp_proto_http" else f"pip install {package}"
             tell(f"traces go to no exporter {name!r}, which is not installed: {remedy}, or set OTEL_TRACES_EXPORTER=none")
-    return OpenTelemetry(subject, found) if found else None
+    return OpenTelemetry(subject, senders) if senders else None
 
 
 class OpenTelemetry:
@@ -64,7 +64,7 @@ class OpenTelemetry:
         from opentelemetry.trace import set_span_in_context
 
         facts = {"intent.input": list(self.subject.inputs), "intent.output": self.subject.output}
-        facts |= {"intent.night": self.subject.night.isoformat()} if self.subject.night else {}
+        facts |= {"intent.night": self.subject.day.isoformat()} if self.subject.day else {}
         self.root = self.tracer.start_span(self.subject.name, attributes=facts)
         self.below = set_span_in_context(self.root)
 

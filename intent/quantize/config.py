@@ -14,8 +14,8 @@ class QuantConfig:
     setting. `allowed_loss`: the most exact match, as a share, that a variant may lose against the reference.
     `cascade_precision`: the share of the SVM's answers in a cascade that must be right on validation messages.
     `in_scope_accuracy`: sets the confidence below which a message counts as out of scope; it is the share of the in-scope
-    validation messages that must still be answered right. `calibration_messages`: messages to calibrate GPTQ and the importance
-    matrix on. `cpus`: per task.
+    messages that must still be answered right, with 95 % confidence. `calibration_messages`: messages to calibrate GPTQ and the
+    importance matrix on. `cpus`: per task.
     """
 
     variants: list[str] = field(default_factory=list)

@@ -42,6 +42,7 @@ def means(vectors: np.ndarray, count: int) -> np.ndarray:
     settings = {"niter": ROUNDS, "seed": SEED, "spherical": True, "min_points_per_centroid": 1}
     clustering = faiss.Kmeans(vectors.shape[1], count, **settings)
     clustering.train(np.ascontiguousarray(vectors))
+    assert clustering.centroids is not None, "training sets the centroids"
     return clustering.centroids
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,9 @@ import pyarrow.parquet as pq
 
 from intent.retrieve.cells import Cells, means, nearest
 from intent.retrieve.retriever import Retriever
+
+if TYPE_CHECKING:
+    import faiss
 
 # docs/benchmarks.md, "Tokens and time", derives these from the cost of prompts.
 CORE, BORDER = 160, 40
@@ -46,7 +50,7 @@ class Index:
     shelf: np.ndarray
     members: np.ndarray
     edges: np.ndarray
-    nearest: object
+    nearest: "faiss.Index"
 
     @classmethod
     def build(cls, names: Sequence[str], retriever: Retriever, core: int = CORE, border: int = BORDER) -> "Index":
@@ -107,7 +111,7 @@ class Index:
         """Return whether the product is one of the shelf's own or borrowed products."""
         members = self._inside(shelf)
         at = np.searchsorted(members, product)
-        return at < len(members) and members[at] == product
+        return bool(at < len(members) and members[at] == product)
 
     def search(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Find the nearest products, best first. Returns (cosines, product numbers), each [queries, count].
@@ -169,12 +173,13 @@ def _split(products: np.ndarray, vectors: np.ndarray, most: int) -> Iterator[np.
         work += [part[upper], part[~upper]]
 
 
-def _search_index(vectors: np.ndarray):
+def _search_index(vectors: np.ndarray) -> "faiss.IndexHNSWSQ":
     """Build a faiss HNSW index (Malkov and Yashunin, arXiv 1603.09320) of all products, with eight bits per dimension."""
     import faiss
 
     bits = faiss.ScalarQuantizer.QT_8bit
-    index = faiss.IndexHNSWSQ(vectors.shape[1], bits, LINKS, faiss.METRIC_INNER_PRODUCT)
+    # faiss's own stub declares the kind of quantizer as a ScalarQuantizer, and the constructor takes only the number.
+    index = faiss.IndexHNSWSQ(vectors.shape[1], bits, LINKS, faiss.METRIC_INNER_PRODUCT)  # type: ignore[arg-type]
     index.hnsw.efConstruction = index.hnsw.efSearch = CANDIDATES
     index.train(vectors)
     for at in range(0, len(vectors), BATCH):
@@ -182,7 +187,7 @@ def _search_index(vectors: np.ndarray):
     return index
 
 
-def _borders(vectors: np.ndarray, shelf: np.ndarray, index, border: int) -> dict[int, np.ndarray]:
+def _borders(vectors: np.ndarray, shelf: np.ndarray, index: "faiss.Index", border: int) -> dict[int, np.ndarray]:
     """Select for each shelf at most `border` products of other shelves, those most similar to one of its own."""
     rows = [np.zeros((0, 3))]
     for at in range(0, len(vectors), BATCH):

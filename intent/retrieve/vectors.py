@@ -56,11 +56,11 @@ class Vectors:
         sums = np.zeros((len(texts), self.width), np.float32)
         for at in range(0, len(texts), BATCH):
             split = [words(text) for text in texts[at : at + BATCH]]
-            rows = self._rows_of(split)
+            vectors = self._vectors_of(split)
             full = [i for i, text_words in enumerate(split) if text_words]
             starts = np.concatenate([[0], np.cumsum([len(split[i]) for i in full])])[:-1].astype(np.int64)
             if full:
-                sums[at + np.asarray(full)] = np.add.reduceat(self._words[rows], starts, axis=0)
+                sums[at + np.asarray(full)] = np.add.reduceat(vectors, starts, axis=0)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         return sums / np.maximum(lengths, 1e-12)
 
@@ -71,9 +71,8 @@ class Vectors:
         width] of length 1, weights [parts], the index of each part's text [parts]).
         """
         split = [words(text) for text in texts]
-        rows = self._rows_of(split)
         # The last stop is an index past the words, which `reduceat` needs a row for.
-        vectors = np.concatenate([self._words[rows], np.zeros((1, self.width), np.float32)])
+        vectors = np.concatenate([self._vectors_of(split), np.zeros((1, self.width), np.float32)])
         owner = np.repeat(np.arange(len(split)), [len(each) for each in split])
         content = np.flatnonzero(np.linalg.norm(vectors[:-1], axis=1) >= CONTENT_LENGTH)
         apart = (np.diff(content) > 2) | (np.diff(owner[content]) > 0)
@@ -90,11 +89,10 @@ class Vectors:
 
     def word_lengths(self, texts: Sequence[str]) -> np.ndarray:
         """Return the length of the vector of each word of all texts, in order, float32 [words]."""
-        rows = self._rows_of([words(text) for text in texts])
-        return np.linalg.norm(self._words[rows], axis=1)
+        return np.linalg.norm(self._vectors_of([words(text) for text in texts]), axis=1)
 
-    def _rows_of(self, split: Sequence[Sequence[str]]) -> np.ndarray:
-        """Return the row of each word in `_words`, int64 [words of all texts]. Computes the vectors of new words."""
+    def _vectors_of(self, split: Sequence[Sequence[str]]) -> np.ndarray:
+        """Return the vector of each word, float32 [words of all texts, width]. Keeps the vectors of new words in `_words`."""
         if self._words is None or len(self._rows) > KEPT_WORDS:
             self._rows, self._words = {}, np.zeros((0, self.width), np.float32)
         new = list(dict.fromkeys(word for text_words in split for word in text_words if word not in self._rows))
@@ -106,7 +104,7 @@ class Vectors:
             means = np.add.reduceat(values, np.cumsum(counts) - counts, axis=0) / counts[:, None]
             self._rows |= {word: len(self._rows) + i for i, word in enumerate(new)}
             self._words = np.concatenate([self._words, means.astype(np.float32)])
-        return np.fromiter((self._rows[word] for text_words in split for word in text_words), np.int64)
+        return self._words[np.fromiter((self._rows[word] for text_words in split for word in text_words), np.int64)]
 
 
 def words(text: str) -> list[str]:

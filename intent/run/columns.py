@@ -45,9 +45,9 @@ class Columns:
         return pa.schema([(name, _one_type(field, name, self._found(name, types))) for name, field in fields.items()])
 
     def _found(self, name: str, types: Mapping[str, Mapping[pa.DataType, str]]) -> Mapping[pa.DataType, str]:
-        found = types.get(name, {})
+        kinds = types.get(name, {})
         # In some files, a message column without any value has a numeric type.
-        return {kind: key for kind, key in found.items() if not (name == self.message and pa.types.is_floating(kind))}
+        return {kind: key for kind, key in kinds.items() if not (name == self.message and pa.types.is_floating(kind))}
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -70,12 +70,12 @@ def partitions(path: str) -> dict[str, str | None]:
     """Return the Hive partition columns of an object as text, from the folders `name=value` of its path.
     Hive's null is None.
     """
-    found = {}
+    values = {}
     for folder in path.split("/")[:-1]:
         name, equals, value = folder.partition("=")
         if name and equals:
-            found[unquote(name)] = None if value == HIVE_NULL else unquote(value)
-    return found
+            values[unquote(name)] = None if value == HIVE_NULL else unquote(value)
+    return values
 
 
 def typed(rows: pa.Table, types: pa.Schema) -> pa.Table:

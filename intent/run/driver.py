@@ -73,12 +73,12 @@ def classify_log(
     ledger.require_same()
     if manifest := ledger.manifest():
         ledger.close(manifest["summary"])
-        frequent.forget(store)
+        frequent.delete(store)
         return Summary(**{**manifest["summary"], "already_done": True})
     if publication:
         publication.check(run)
     probe(ledger.store)
-    store.tidy()
+    store.clean_up()
     meters = Meters(run.fingerprint)
 
     def cut() -> Plan:
@@ -270,11 +270,11 @@ class _Run:
         try:
             self.ledger.commit(self.plan, self.parts, summary.as_dict())
         except ManifestLost:
-            frequent.forget(self.store)
+            frequent.delete(self.store)
             raise
         facts = {"parts": len(self.parts), "rows": summary.rows}
         self.listener(Event("commit", time.monotonic() - started, facts))
-        frequent.forget(self.store)
+        frequent.delete(self.store)
         return summary
 
 

@@ -138,14 +138,16 @@ def label(store: Store, worker: Worker, chunk: Shard) -> Receipt:
     messages = rows["message"].combine_chunks()
     if SHELF in rows.column_names:
         asks = Asks(np.arange(len(rows)), rows[SHELF].to_numpy().astype(np.int64), rows[FIRST].to_numpy())
-        found = worker.ask(messages, asks)
-        table = found.table.append_column(NAMED, pa.array(worker.weights(found.table)[1])).add_column(0, "message", messages)
+        answers = worker.ask(messages, asks)
+        table = answers.table.append_column(NAMED, pa.array(worker.weights(answers.table)[1])).add_column(
+            0, "message", messages
+        )
         table = table.append_column(FIRST, rows[FIRST]).append_column(ASKS, rows[ASKS])
     else:
-        found = worker.answer(messages.cast(pa.binary()))
-        table = found.table.take(pa.array(found.position[:-1])).add_column(0, "message", messages)
-    receipt = Receipt(chunk.id, worker.run, 0, 0, 0, 0, **worker.asked(found))
-    new_labels.keep(store, f"frequent-{chunk.start:09d}", found.fresh)
+        answers = worker.answer(messages.cast(pa.binary()))
+        table = answers.table.take(pa.array(answers.position[:-1])).add_column(0, "message", messages)
+    receipt = Receipt(chunk.id, worker.run, 0, 0, 0, 0, **worker.asked(answers))
+    new_labels.keep(store, f"frequent-{chunk.start:09d}", answers.fresh)
     store.put_if_absent(_key(chunk), _bytes(table.replace_schema_metadata({RECEIPT: json.dumps(asdict(receipt))})))
     return receipt
 
@@ -185,7 +187,7 @@ def _one_each(answers: pa.Table) -> pa.Table:
     return answers.take(pa.array(kept)).drop_columns([FIRST, ASKS, NAMED])
 
 
-def forget(store: Store) -> None:
+def delete(store: Store) -> None:
     """Delete the table. It holds messages, and a run that has its manifest no longer needs it."""
     for blob in list(store.list(f"{FOLDER}/")):
         store.delete(blob.key)

@@ -110,8 +110,8 @@ def _finished(ledger: Ledger, plan: Plan | None, manifest: dict) -> Inspection:
         faults.append(f"{ledger.store.uri}/{PLAN}: is missing")
     elif planned != listed:
         faults.append(f"{ledger.store.uri}/{MANIFEST}: its shards differ from those of {PLAN}: {sorted(planned ^ listed)[:3]}")
-    for found, look in ledger.examine(manifest, _look):
-        faults += found
+    for its_faults, look in ledger.examine(manifest, _look):
+        faults += its_faults
         looks += [look] if look else []
     where = {entry["shard"]: (entry["object"], entry["start"]) for entry in entries}
     counts = {name: manifest[name] for name in COUNTS}
@@ -124,8 +124,8 @@ def _unfinished(ledger: Ledger, plan: Plan) -> Inspection:
     faults, looks = [], []
     with ThreadPoolExecutor(ledger.store.parallel) as pool:
         ids = sorted(ledger.committed_ids() & where.keys())
-        for found in pool.map(lambda shard: _peek(ledger, shard), ids):
-            (faults if isinstance(found, str) else looks).append(found)
+        for result in pool.map(lambda shard: _peek(ledger, shard), ids):
+            (faults if isinstance(result, str) else looks).append(result)
     counts = {name: sum(getattr(look.receipt, name) for look in looks) for name in COUNTS}
     rest = {"left_out": plan.left_out, "faults": faults, "failed": ledger.failed()}
     return _sum(ledger, looks, where, counts, finished=False, **rest)
@@ -194,10 +194,10 @@ def _rejected(data: bytes) -> dict[str, tuple[int, list[str]]]:
     return rejected
 
 
-def _reasons(found: Iterable[Mapping[str, tuple[int, list[str]]]]) -> list[Reason]:
+def _reasons(shards: Iterable[Mapping[str, tuple[int, list[str]]]]) -> list[Reason]:
     rows: Counter[str] = Counter()
     ids: dict[str, list[str]] = {}
-    for reasons in found:
+    for reasons in shards:
         for text, (count, some) in reasons.items():
             rows[text] += count
             ids[text] = (ids.get(text, []) + some)[:EXAMPLES]

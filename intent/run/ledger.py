@@ -68,28 +68,28 @@ class Ledger:
 
         Raises RunMismatch with the differences if the plan is of another run, StoreUnfit if the store loses the plan.
         """
-        found = self._read(PLAN)
-        if found is None:
+        stored = self._read(PLAN)
+        if stored is None:
             self.store.put_if_absent(PLAN, _dump({"run": asdict(self.run), **_packed(cut())}))
-            found = self._read(PLAN)
-        if found is None:
+            stored = self._read(PLAN)
+        if stored is None:
             raise StoreUnfit(f"{self.store.uri}: {PLAN} is missing after it was written; use a consistent store")
-        self._require_same(found)
-        if "left_out" not in found:
+        self._require_same(stored)
+        if "left_out" not in stored:
             raise RunMismatch(
                 "output", self.store.uri, "holds the plan of an older version of intent; delete it, or name a new output"
             )
-        return _unpacked(found)
+        return _unpacked(stored)
 
     def planned(self) -> tuple[RunIdentity, Plan] | None:
         """Return the identity and plan of the run in the store, whichever run it is."""
-        found = self._read(PLAN)
-        return None if found is None else (RunIdentity(**found["run"]), _unpacked(found))
+        stored = self._read(PLAN)
+        return None if stored is None else (RunIdentity(**stored["run"]), _unpacked(stored))
 
     def require_same(self) -> None:
         """Raise RunMismatch if the output holds another run. Writes nothing."""
-        if found := self._read(PLAN):
-            self._require_same(found)
+        if stored := self._read(PLAN):
+            self._require_same(stored)
 
     def manifest(self) -> dict | None:
         """Return the manifest, or None if the run is not finished."""
@@ -162,7 +162,7 @@ class Ledger:
         manifest = self.manifest()
         if manifest is None:
             raise CorruptData(f"{self.store.uri}: has no {MANIFEST}; the run is not finished, run it again")
-        faults = self.strays(manifest) + [fault for found, _ in self.examine(manifest, lambda part: None) for fault in found]
+        faults = self.strays(manifest) + [fault for faults, _ in self.examine(manifest, lambda part: None) for fault in faults]
         if faults:
             raise CorruptData("; ".join(faults[:5]))
         return manifest
@@ -186,8 +186,8 @@ class Ledger:
             if manifest[name] != total
         ]
         listed = {entry[kind]["key"] for entry in entries for kind in (LABELLED, REJECTED) if entry[kind]}
-        found = {blob.key for kind in (LABELLED, REJECTED) for blob in self.store.list(f"{kind}/")}
-        return faults + [f"{self.store.uri}/{key}: is not in {MANIFEST}" for key in sorted(found - listed)]
+        present = {blob.key for kind in (LABELLED, REJECTED) for blob in self.store.list(f"{kind}/")}
+        return faults + [f"{self.store.uri}/{key}: is not in {MANIFEST}" for key in sorted(present - listed)]
 
     def _examine(self, entry: dict, run: str, look: Callable[[Part], T]) -> tuple[list[str], T | None]:
         files = [file for kind in (LABELLED, REJECTED) if (file := entry[kind])]
@@ -195,27 +195,27 @@ class Ledger:
         for file in reversed(files):
             try:
                 data = self.store.read(file["key"])
-                found = sha256(data)
+                digest = sha256(data)
             except FileNotFoundError:
-                found = "missing"
-            if found != file["sha256"]:
-                faults.append(f"{self.store.uri}/{file['key']}: SHA-256 is {found}, not the manifest's {file['sha256']}")
+                digest = "missing"
+            if digest != file["sha256"]:
+                faults.append(f"{self.store.uri}/{file['key']}: SHA-256 is {digest}, not the manifest's {file['sha256']}")
         if faults:
             return faults, None
         part = open_part(data, f"{self.store.uri}/{files[0]['key']}")
-        noted = {"fingerprint": run, "shard": entry["shard"], **_entry_counts(entry)}
-        for name, found in noted.items():
-            if (actual := getattr(part.receipt, name)) != found:
-                faults.append(f"{self.store.uri}/{files[0]['key']}: {name} is {actual}, not the manifest's {found}")
+        listed = {"fingerprint": run, "shard": entry["shard"], **_entry_counts(entry)}
+        for name, expected in listed.items():
+            if (actual := getattr(part.receipt, name)) != expected:
+                faults.append(f"{self.store.uri}/{files[0]['key']}: {name} is {actual}, not the manifest's {expected}")
         return faults, None if faults else look(part)
 
     def _copy_rejected(self, part: Part) -> None:
         if part.rejected is not None:
             self.store.put_if_absent(part_key(REJECTED, part.receipt.shard), part.rejected)
 
-    def _require_same(self, found: dict) -> None:
+    def _require_same(self, stored: dict) -> None:
         try:
-            differs = self.run.differences(RunIdentity(**found["run"]))
+            differs = self.run.differences(RunIdentity(**stored["run"]))
         except (KeyError, TypeError):
             raise RunMismatch("output", self.store.uri, "holds a run of another version of intent; name a new output") from None
         if differs:
@@ -232,12 +232,12 @@ class Ledger:
 
 def begun_versions(places: Iterable[Store]) -> dict[str, int]:
     """Return the table versions of the plans in `places`, by table address. A run that continues keeps its version."""
-    found = {}
+    versions = {}
     for place in places:
         with suppress(FileNotFoundError, ValueError, AttributeError):
             if table := json.loads(place.read(PLAN)).get("table"):
-                found.setdefault(*table)
-    return found
+                versions.setdefault(*table)
+    return versions
 
 
 def probe(store: Store) -> None:
@@ -294,10 +294,10 @@ def _packed(plan: Plan) -> dict:
     return {"types": types, "left_out": dict(plan.left_out), "table": plan.table, "shards": shards}
 
 
-def _unpacked(found: dict) -> Plan:
-    types = None if found["types"] is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(found["types"])))
-    shards = [Shard(Blob(key, size, etag), *rest) for key, size, etag, *rest in found["shards"]]
-    return Plan(shards, types, found["left_out"], tuple(found["table"]) if found.get("table") else None)
+def _unpacked(fields: dict) -> Plan:
+    types = None if fields["types"] is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(fields["types"])))
+    shards = [Shard(Blob(key, size, etag), *rest) for key, size, etag, *rest in fields["shards"]]
+    return Plan(shards, types, fields["left_out"], tuple(fields["table"]) if fields.get("table") else None)
 
 
 def _flat(shard: Shard) -> list:

@@ -71,9 +71,9 @@ def list_input(
         return _list_table(roots[0], uris, options, pattern, version, begun)
     if version is not None:
         raise ConfigError("input_version", version, f"{uris[0]} is not a table and has no versions; use null")
-    store, found = _one(uris[0], options) if len(uris) == 1 else _several(uris, options)
-    _refuse_tables([store.uri] if len(uris) == 1 else uris, store, found, options)
-    blobs = [blob for blob in sorted(found, key=lambda blob: blob.key) if not _is_hidden(blob.key)]
+    store, listed = _one(uris[0], options) if len(uris) == 1 else _several(uris, options)
+    _refuse_tables([store.uri] if len(uris) == 1 else uris, store, listed, options)
+    blobs = [blob for blob in sorted(listed, key=lambda blob: blob.key) if not _is_hidden(blob.key)]
     left_out = {blob.key: UNMATCHED for blob in blobs if pattern is not None and not _matches(blob.key, pattern)}
     blobs = [blob for blob in blobs if blob.key not in left_out]
     if not blobs and left_out:
@@ -151,11 +151,11 @@ def _several(uris: Sequence[str], options: StorageOptions) -> tuple[Store, list[
     paths = [open_store(uri, options).uri.split("/") for uri in uris]
     shared = next(at for at, parts in enumerate(zip(*paths, strict=True)) if len({*parts}) > 1)
     store = open_store("/".join(paths[0][:shared]) + "/", options)
-    found = []
+    blobs = []
     for path in paths:
         key = "/".join(path[shared:])
-        found += list(store.list(f"{key}/")) or [blob for blob in [store.stat(key)] if blob]
-    return store, found
+        blobs += list(store.list(f"{key}/")) or [blob for blob in [store.stat(key)] if blob]
+    return store, blobs
 
 
 def _is_hidden(key: str) -> bool:

@@ -117,7 +117,7 @@ class Meters:
             counter.inc(amount, tags)
 
 
-def report_end(night: str, code: int) -> None:
+def report_end(day: str, code: int) -> None:
     """Report the exit code of the nightly run of this date. Ray sends it at the latest when the driver leaves the cluster."""
     ended = Gauge("intent_night_exit_code", "Last exit code of the nightly run of a date", ("night",))
-    ended.set(code, {"night": night})
+    ended.set(code, {"night": day})

@@ -27,21 +27,21 @@ COUNTS = ("rows", "labelled", "abstained", "rejected")
 
 @dataclass(frozen=True)
 class Publication:
-    """Where and how to publish a run. `night`: the input's address; a table gets the labels of an input once. `name`: a name
+    """Where and how to publish a run. `source`: the input's address; a table gets the labels of an input once. `name`: a name
     for people, such as the date.
     """
 
     target: Target
     schema: IntentSchema
     columns: Columns
-    night: str
+    source: str
     name: str
 
     def check(self, run: RunIdentity, types: pa.Schema | None = None) -> None:
         """Raise ConfigError if the target cannot take the labels. `types`: of the id and the kept columns,
         once they are known.
         """
-        self.target.check(types and self.fields(types), self.night, run.fingerprint)
+        self.target.check(types and self.fields(types), self.source, run.fingerprint)
 
     def stage(self, staged: Staged) -> str:
         """Write a run that has not passed the gate to a branch. Returns the branch, or "" if the target has no branches."""
@@ -50,12 +50,12 @@ class Publication:
     def commit(self, output: Store) -> str:
         """Publish the finished run in `output`, unless it is published. Returns the target and its version as text."""
         key = f"published-{fingerprint(self.target.uri)}.json"
-        if (found := _read(output, key)) is None:
+        if (receipt := _read(output, key)) is None:
             staged = Staged(output)
             version = self.target.commit(self._labels(staged))
-            found = {"to": self.target.uri, "version": version, "run": staged.ledger.run.fingerprint}
-            output.put_if_absent(key, json.dumps(found).encode())
-        return f"{found['to']}, version {found['version']}"
+            receipt = {"to": self.target.uri, "version": version, "run": staged.ledger.run.fingerprint}
+            output.put_if_absent(key, json.dumps(receipt).encode())
+        return f"{receipt['to']}, version {receipt['version']}"
 
     def fields(self, types: pa.Schema) -> pa.Schema:
         """Return the columns of labelled parts. `types`: of the id and the kept columns."""
@@ -68,7 +68,7 @@ class Publication:
         plan = staged.ledger.plan(_no_plan)
         facts = {name: staged.summary[name] for name in COUNTS}
         run, parts = staged.ledger.run.fingerprint, fingerprint([entry["sha256"] for entry in staged.parts.values()])
-        return Labels(self.night, run, self.name, parts, self.fields(plan.types), facts, lambda: _batches(staged))
+        return Labels(self.source, run, self.name, parts, self.fields(plan.types), facts, lambda: _batches(staged))
 
 
 def _batches(staged: Staged) -> Iterator[pa.RecordBatch]:

@@ -73,17 +73,17 @@ class TableReader:
 
     def _window(self, blob: Blob, start: int, stop: int) -> pa.Table:
         """Return the file's rows from `start` up to `stop` or the end of the file."""
-        found, at = [], 0
+        tables, at = [], 0
         for batch in self.snapshot.batches(blob, self.columns):
             first, last = max(start - at, 0), min(stop - at, len(batch))
             if first < last:
-                found.append(pa.Table.from_batches([batch.slice(first, last - first)]))
+                tables.append(pa.Table.from_batches([batch.slice(first, last - first)]))
             at += len(batch)
             if at >= stop:
                 break
-        if not found:
+        if not tables:
             return self.snapshot.schema().empty_table().select(self.columns)
-        return pa.concat_tables(found, promote_options="permissive")
+        return pa.concat_tables(tables, promote_options="permissive")
 
 
 def read_source_footers(source: Store | Snapshot, blobs: Sequence[Blob], columns: Sequence[str]) -> list[Footer]:

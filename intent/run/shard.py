@@ -164,11 +164,11 @@ def _require_one(footers: Sequence[Footer], faults: Mapping[str, str], columns: 
 
 def _types(footers: Iterable[Footer]) -> dict[str, dict[pa.DataType, str]]:
     """Return the types of each column, each with the first object that has it."""
-    found: dict[str, dict[pa.DataType, str]] = defaultdict(dict)
+    kinds: dict[str, dict[pa.DataType, str]] = defaultdict(dict)
     for footer in footers:
         for name, kind in footer.types.items() if footer.rows else ():
-            found[name].setdefault(kind, footer.blob.key)
-    return found
+            kinds[name].setdefault(kind, footer.blob.key)
+    return kinds
 
 
 def _cut(footer: Footer, rows_per_shard: int) -> list[Shard]:

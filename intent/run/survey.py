@@ -37,13 +37,13 @@ def read_footers_on_cluster(
 ) -> list[Footer]:
     """Return the footers of `blobs`, in order, with the types of `columns`. Raises the error of a task's last attempt."""
     if len(blobs) <= FOOTERS_PER_TASK:
-        return [footer for piece in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, piece, columns, stage)]
-    pieces = _slices(blobs, FOOTERS_PER_TASK)
-    tasks = _Tasks(pieces, lambda piece: [_footers.remote(store, piece, columns)], stage, attempts)
-    found: dict[int, Any] = {}
+        return [footer for batch in _slices(blobs, FOOTERS_AT_ONCE) for footer in _read_here(store, batch, columns, stage)]
+    batches = _slices(blobs, FOOTERS_PER_TASK)
+    tasks = _Tasks(batches, lambda batch: [_footers.remote(store, batch, columns)], stage, attempts)
+    by_batch: dict[int, Any] = {}
     while tasks.flying:
-        found |= {number: footers for [number], footers, _ in tasks.finished()}
-    return [footer for number in range(len(pieces)) for footer in found[number]]
+        by_batch |= {number: footers for [number], footers, _ in tasks.finished()}
+    return [footer for number in range(len(batches)) for footer in by_batch[number]]
 
 
 def find_frequent(context: RunContext, shards: Sequence[Shard], limit: int, stage: Stage, attempts: int) -> None:
@@ -51,11 +51,11 @@ def find_frequent(context: RunContext, shards: Sequence[Shard], limit: int, stag
 
     Raises the error of a task's last attempt.
     """
-    pieces = cut(shards)
+    batches = cut(shards)
     # The tasks of a short log need no CPU, because actors may hold all CPUs of the cluster.
-    options = {"num_cpus": 0 if len(pieces) < 2 else 1}
+    options = {"num_cpus": 0 if len(batches) < 2 else 1}
     count, merge = _count.options(**options), _merge.options(**options)
-    tasks = _Tasks(pieces, lambda piece: count.remote(context, piece, limit), stage, attempts)
+    tasks = _Tasks(batches, lambda batch: count.remote(context, batch, limit), stage, attempts)
     tables: deque[tuple[list[int], ray.ObjectRef]] = deque()
     while True:
         for numbers, published, (_, table) in tasks.finished():
@@ -65,7 +65,7 @@ def find_frequent(context: RunContext, shards: Sequence[Shard], limit: int, stag
         while len(tables) >= MERGED or (tables and not tasks.flying):
             some = [tables.popleft() for _ in range(min(MERGED, len(tables)))]
             numbers = [number for counted, _ in some for number in counted]
-            publish = context if len(numbers) == len(pieces) else None
+            publish = context if len(numbers) == len(batches) else None
             tasks.add(numbers, merge.remote(publish, limit, *(table for _, table in some)))
 
 
@@ -75,38 +75,38 @@ def is_short(shards: Sequence[Shard]) -> bool:
 
 
 def cut(shards: Sequence[Shard]) -> list[Sequence[Shard]]:
-    """Split `shards`, in order, into pieces that take about equally long to count."""
-    pieces, start, work = [], 0, 0
+    """Split `shards`, in order, into batches that take about equally long to count."""
+    batches, start, work = [], 0, 0
     for stop, shard in enumerate(shards, 1):
         work += shard.rows + ROWS_PER_SHARD
         if work >= ROWS_PER_TASK or stop == len(shards):
-            pieces.append(shards[start:stop])
+            batches.append(shards[start:stop])
             start, work = stop, 0
-    return pieces
+    return batches
 
 
 class _Tasks(Generic[T]):
-    """Track Ray tasks: one for each of `pieces`, started by `begin`, and follow-up tasks on their results.
+    """Track Ray tasks: one for each of `batches`, started by `begin`, and follow-up tasks on their results.
 
-    A task's first result comes to the driver; the others stay on the cluster. If a task fails, its pieces start again, because
+    A task's first result comes to the driver; the others stay on the cluster. If a task fails, its batches start again, because
     their results may be lost with a node. Ray itself retries nothing, so every retry is counted.
     """
 
     def __init__(
-        self, pieces: Sequence[Sequence[T]], begin: Callable[[Sequence[T]], list[ray.ObjectRef]], stage: Stage, attempts: int
+        self, batches: Sequence[Sequence[T]], begin: Callable[[Sequence[T]], list[ray.ObjectRef]], stage: Stage, attempts: int
     ):
-        self.pieces, self.begin, self.stage, self.attempts = pieces, begin, stage, attempts
+        self.batches, self.begin, self.stage, self.attempts = batches, begin, stage, attempts
         self.flying: dict[ray.ObjectRef, tuple[list[int], list[ray.ObjectRef]]] = {}
         self.done: set[int] = set()
         self.tries: Counter[int] = Counter()
-        for number in range(len(pieces)):
-            self.add([number], begin(pieces[number]))
+        for number in range(len(batches)):
+            self.add([number], begin(batches[number]))
 
     def add(self, numbers: list[int], results: list[ray.ObjectRef]) -> None:
         self.flying[results[0]] = numbers, results
 
     def finished(self) -> Iterator[tuple[list[int], object, list[ray.ObjectRef]]]:
-        """Yield (numbers of the pieces, first result, all results) of each task that has ended. Waits at most TICK_SECONDS."""
+        """Yield (numbers of the batches, first result, all results) of each task that has ended. Waits at most TICK_SECONDS."""
         self._tell()
         ready, rest = ray.wait(list(self.flying), timeout=TICK_SECONDS)
         ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0] if ready and rest else []
@@ -129,11 +129,11 @@ class _Tasks(Generic[T]):
         if isinstance(error, IntentError) or max(self.tries[number] for number in numbers) >= limit:
             raise error
         for number in numbers:
-            self.add([number], self.begin(self.pieces[number]))
+            self.add([number], self.begin(self.batches[number]))
 
     def _tell(self) -> None:
         note = "" if ray.cluster_resources().get("CPU") else "the cluster has no CPU yet"
-        self.stage.update(sum(len(self.pieces[number]) for number in self.done), self.tries.total(), note)
+        self.stage.update(sum(len(self.batches[number]) for number in self.done), self.tries.total(), note)
 
 
 def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -289,9 +289,9 @@ class Worker:
             **rows,
         }
 
-    def asked(self, found: Answers) -> dict:
+    def asked(self, answers: Answers) -> dict:
         """Return where the answers came from, as fields of a receipt."""
-        counts = {name: getattr(found, name) for name in ("classified", "found", "asked", "agreed")}
+        counts = {name: getattr(answers, name) for name in ("classified", "found", "asked", "agreed")}
         return counts | ({"cache": self.reader.token} if self.reader else {})
 
 

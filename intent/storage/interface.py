@@ -93,7 +93,7 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Delete the object if it exists."""
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         """Remove temporary files that killed writers left at least a day ago."""
 
 

@@ -52,8 +52,8 @@ def open_store(uri: str, options: StorageOptions = StorageOptions()) -> Store:
 
 def _split_scheme(uri: str) -> tuple[str, str]:
     """Return (scheme in lower case, the rest as written). A path has no scheme."""
-    found = _SCHEME.match(uri)
-    return (found[1].lower(), uri[found.end() :]) if found else ("", uri)
+    match = _SCHEME.match(uri)
+    return (match[1].lower(), uri[match.end() :]) if match else ("", uri)
 
 
 def absolute(uri: str) -> str:
@@ -218,7 +218,7 @@ class LocalStore:
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         for folder, _, names in os.walk(self.root):
             for path in (Path(folder, name) for name in names if name.startswith(_ASIDE)):
                 with suppress(FileNotFoundError):

@@ -180,7 +180,7 @@ class S3Store:
     def delete(self, key: str) -> None:
         self._call("delete_object", key)
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         """Do nothing, because a bucket's objects are whole. Its lifecycle rule removes the parts of killed uploads."""
 
     def _head(self, key: str) -> dict | None:

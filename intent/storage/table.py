@@ -25,12 +25,12 @@ class Unreadable(ValueError):
 
 
 class Lacking(Unreadable):
-    """A file without one of the wanted columns. `like`: its column that is most likely meant."""
+    """A file without one of the required columns. `like`: its column that is most likely meant."""
 
-    def __init__(self, wanted: Sequence[str], found: Sequence[str]):
-        self.column = next(name for name in wanted if name not in found)
-        self.like = next((name for name in found if name.casefold() == self.column.casefold()), next(iter(found), None))
-        super().__init__(f"columns: {', '.join(found)}; give a column {self.column!r}")
+    def __init__(self, required: Sequence[str], present: Sequence[str]):
+        self.column = next(name for name in required if name not in present)
+        self.like = next((name for name in present if name.casefold() == self.column.casefold()), next(iter(present), None))
+        super().__init__(f"columns: {', '.join(present)}; give a column {self.column!r}")
 
 
 def read_files(uri: str, options: StorageOptions, field: str, endings: Sequence[str] | None = None) -> dict[str, bytes]:
@@ -181,9 +181,9 @@ def _entry(line: str, number: int) -> Any:
         raise Unreadable(f"line {number} is not JSON: {error}") from None
 
 
-def _require(columns: Sequence[str], found: Sequence[str]) -> None:
-    if not set(columns) <= set(found):
-        raise Lacking(columns, found)
+def _require(columns: Sequence[str], present: Sequence[str]) -> None:
+    if not set(columns) <= set(present):
+        raise Lacking(columns, present)
 
 
 READERS = {"parquet": _parquet, "csv": _csv, "tsv": _csv, "json": _json, "jsonl": _json}

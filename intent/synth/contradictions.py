@@ -6,12 +6,13 @@ The rules know examples and languages, but not how an example was made. So they 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from typing import TypedDict, cast
 
 from intent.dataset.deduplicate import normal_form
 from intent.dataset.example import Example
 from intent.synth.language import load
 from intent.synth.phenomena import LISTS
-from intent.task.schema import Intent, Item, items_of
+from intent.task.schema import Intent, items_of
 from intent.task.text import without_accents
 
 UNREADABLE = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # The rules cannot read such messages reliably.
@@ -26,6 +27,14 @@ INTEGER = re.compile(r"(?<![\w.,])x?(\d{1,4})(?:x|(?!\w|[.,]\d))")
 MEASURE = re.compile(r"(?<![\w.,])\d+(?:[.,x]\d+)*[\s-]?(?:kg|g|mg|ml|cl|l|cm|mm|m|inch|gb|mah|w)\b", re.IGNORECASE)
 
 
+class CartItem(TypedDict):
+    """An item of a cart's intent that names a product."""
+
+    action: str
+    product: str
+    quantity: int
+
+
 def contradictions(examples: Iterable[Example], catalogs: Mapping[str, Sequence[str]]) -> Iterator[tuple[Example, str]]:
     """Yield (example, reason) for each contradiction. `catalogs`: product names by catalog id.
 
@@ -33,7 +42,7 @@ def contradictions(examples: Iterable[Example], catalogs: Mapping[str, Sequence[
     a list's phenomenon ("a swap removes one thing and adds another") look only at the label, and always decide.
     """
     for example in examples:
-        items, phenomena = _meant(example.intent), frozenset(example.phenomena)
+        items, phenomena = _cart_items(example.intent), frozenset(example.phenomena)
         reasons = [why for name in LISTS if name in phenomena for why in _list_rule(name, items)]
         if items and not UNREADABLE & phenomena:
             rules = _one if len(items) == 1 and not LISTS.keys() & phenomena else _several
@@ -41,11 +50,11 @@ def contradictions(examples: Iterable[Example], catalogs: Mapping[str, Sequence[
         yield from ((example, why) for why in reasons)
 
 
-def _meant(intent: Intent) -> list[Item]:
-    return [item for item in items_of(intent) if item["product"]]
+def _cart_items(intent: Intent) -> list[CartItem]:
+    return [cast(CartItem, item) for item in items_of(intent) if item["product"]]
 
 
-def _one(example: Example, items: Sequence[Item], catalog: Sequence[str]) -> Iterator[str]:
+def _one(example: Example, items: Sequence[CartItem], catalog: Sequence[str]) -> Iterator[str]:
     text = f" {example.message.casefold()} "
     named = _named(text, catalog)
     product, quantity = items[0]["product"], items[0]["quantity"]
@@ -53,14 +62,14 @@ def _one(example: Example, items: Sequence[Item], catalog: Sequence[str]) -> Ite
     if not CORRECTED & set(example.phenomena) and not _words(other) <= _words(product):
         yield f"the message names {other!r}"
     rest = _without(text, [*named, product])
-    said = _numbers(MEASURE.sub(" ", rest), example.language)
-    if said and quantity not in said and not (quantity == 1 and CORRECTED & set(example.phenomena)):
-        yield f"the message says {sorted(said)}"
-    if not said and quantity != 1 and quantity not in _numbers(rest, example.language):
+    numbers = _numbers(MEASURE.sub(" ", rest), example.language)
+    if numbers and quantity not in numbers and not (quantity == 1 and CORRECTED & set(example.phenomena)):
+        yield f"the message says {sorted(numbers)}"
+    if not numbers and quantity != 1 and quantity not in _numbers(rest, example.language):
         yield "the message says no number"
 
 
-def _several(example: Example, items: Sequence[Item], catalog: Sequence[str]) -> Iterator[str]:
+def _several(example: Example, items: Sequence[CartItem], catalog: Sequence[str]) -> Iterator[str]:
     """Yield full names and numbers in the message that no item has, and quantities over 1 that the message does not say."""
     text, phenomena = f" {_unnumbered(CLOSE_COMMA.sub(', ', example.message.casefold()))} ", set(example.phenomena)
     products = [item["product"] for item in items]
@@ -69,17 +78,17 @@ def _several(example: Example, items: Sequence[Item], catalog: Sequence[str]) ->
         others = (name for name in sorted(named) if not any(_words(name) <= _words(product) for product in products))
         yield from (f"the message names {name!r}" for name in others)
     rest = _without(text, [*named, *products])
-    said, quantities = _numbers(rest, example.language), {item["quantity"] for item in items}
-    if "list_twice" not in phenomena and (unsaid := sorted(quantities - {1} - said)):
-        yield f"the message does not say {unsaid}"
+    numbers, quantities = _numbers(rest, example.language), {item["quantity"] for item in items}
+    if "list_twice" not in phenomena and (missing := sorted(quantities - {1} - numbers)):
+        yield f"the message does not say {missing}"
     more = _numbers(MEASURE.sub(" ", rest), example.language) - quantities - ({1, 2, 3} if "dozen" in phenomena else {1})
     if more and not (OTHERS_COUNTED | SMALL_TALK) & phenomena:
         yield f"the message says {sorted(more)}"
-    if "list_total" in phenomena and (total := sum(item["quantity"] for item in items)) not in said:
+    if "list_total" in phenomena and (total := sum(item["quantity"] for item in items)) not in numbers:
         yield f"the message does not say {total}, the sum of its items"
 
 
-def _list_rule(name: str, items: Sequence[Item]) -> Iterator[str]:
+def _list_rule(name: str, items: Sequence[CartItem]) -> Iterator[str]:
     """Yield the reasons why `items` cannot be the label of a message with the phenomenon `name`."""
     actions, quantities = [item["action"] for item in items], {item["quantity"] for item in items}
     if len({(item["action"], item["product"]) for item in items}) < len(items):
@@ -131,7 +140,7 @@ def _whole(name: str) -> re.Pattern:
 
 
 def _spelled(words: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[str, int]]:
-    return ((word, n) for said in words.values() for n, word in said.items() if n > 1)
+    return ((word, n) for by_number in words.values() for n, word in by_number.items() if n > 1)
 
 
 def _without(text: str, names: Sequence[str]) -> str:
@@ -143,7 +152,7 @@ def _without(text: str, names: Sequence[str]) -> str:
 def _numbers(text: str, language: str) -> set[int]:
     """Return the numbers in the text, in digits or words. A word for one does not count, since it may be an article."""
     pattern, values = _number_words(language)
-    words = {values[found.group(1)] for found in pattern.finditer(without_accents(text).casefold())}
+    words = {values[match.group(1)] for match in pattern.finditer(without_accents(text).casefold())}
     return {int(digits) for digits in INTEGER.findall(text)} | words
 
 

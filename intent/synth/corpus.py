@@ -19,7 +19,7 @@ from intent.synth.phenomena import LISTS, SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ontology
 from intent.task.catalog import Catalog
-from intent.task.schema import INTENTS, Choice, Count, Entity, Intent, IntentSchema
+from intent.task.schema import INTENTS, Choice, Count, Entity, Intent, IntentSchema, Item
 
 GENERATOR = "grammar-20"
 BLOCK = 48
@@ -55,7 +55,7 @@ class Corpus:
         split: str = "train",
         phenomena: Mapping[str, float] | None = None,
     ):
-        require_cart(schema)
+        self._count = require_cart(schema)
         if split not in SPLITS:
             raise ConfigError("split", split, f"use one of {list(SPLITS)}")
         if not languages:
@@ -104,10 +104,14 @@ class Corpus:
 
     def _intent(self, request: Request) -> Intent:
         if isinstance(request, Basket):
-            return {INTENTS: [dict(zip(self.schema.names, values, strict=True)) for values in request.meant]}
+            return {INTENTS: [self._item(*values) for values in request.meant]}
         if request.action == NOTHING:
             return self.schema.intent([] if self.schema.repeat > 1 else [NOTHING])
+        assert request.product is not None, "a request that changes the cart has a product"
         return self.schema.intent([request.action, request.product.name, request.quantity or 1])
+
+    def _item(self, action: str, product: str, quantity: int) -> Item:
+        return dict(zip(self.schema.names, (action, product, quantity), strict=True))
 
     def _language(self, rng: Random, shelf: Shelf) -> str:
         """Prefer the language of the shop's product names. English less, because half of the shops have English names."""
@@ -161,8 +165,7 @@ class Corpus:
 
     @property
     def _limits(self) -> tuple[int, int]:
-        count = self.schema.slots[2]
-        return max(1, count.min), min(99, count.max)
+        return max(1, self._count.min), min(99, self._count.max)
 
     def _shelf(self, block: int) -> Shelf:
         return _given(self.catalog) if self.catalog else _sampled(self.seed, self.split, block, self.languages)
@@ -183,18 +186,22 @@ def held_out(texts: Sequence[str], split: str) -> list[str]:
     return {"test": ordered[:share], "validation": ordered[share : 2 * share], "train": ordered[2 * share :]}[split]
 
 
-def require_cart(schema: IntentSchema) -> None:
-    """Raise ConfigError for a schema that the generator has no messages for."""
-    choice = schema.slots[0]
-    is_cart = [type(slot) for slot in schema.slots] == [Choice, Entity, Count]
+def require_cart(schema: IntentSchema) -> Count:
+    """Return the cart's slot of the quantity. Raises ConfigError for a schema that the generator has no messages for."""
     ends = () if schema.repeat > 1 else (NOTHING,)
-    if not is_cart or sorted(choice.values) != sorted(ACTIONS + ends) or choice.ends != ends:
-        raise ConfigError("schema.name", schema.name, "has no generator; use labeled messages of your own: labelled.uri=...")
-    count = schema.slots[2]
+    match schema.slots:
+        case (Choice() as choice, Entity(), Count() as count) if (
+            sorted(choice.values) == sorted(ACTIONS + ends) and choice.ends == ends
+        ):
+            pass
+        case _:
+            remedy = "has no generator; use labeled messages of your own: labelled.uri=..."
+            raise ConfigError("schema.name", schema.name, remedy)
     if count.min > 1 or count.default != 1 or not 2 <= count.max <= 99:
-        what = f"min {count.min}, max {count.max}, default {count.default}"
+        limits = f"min {count.min}, max {count.max}, default {count.default}"
         remedy = "use min 0 or 1, max 2 to 99 and default 1, or labeled messages of your own: labelled.uri=..."
-        raise ConfigError(f"schema.slots.{count.name}", what, remedy)
+        raise ConfigError(f"schema.slots.{count.name}", limits, remedy)
+    return count
 
 
 @cache

@@ -7,9 +7,12 @@ language and no product.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
+from typing import Literal
 
-Part = str | tuple  # a literal; ("slot", name); ("rule", name); ("any", (parts, ...))
-Parts = tuple[Part, ...]
+Parts = tuple["Part", ...]
+# A literal, a slot or rule by name, or alternatives.
+Part = str | tuple[Literal["slot", "rule"], str] | tuple[Literal["any"], tuple[Parts, ...]]
+Rules = Mapping[str, Sequence[Parts]]
 TOKEN = re.compile(r"[()|]|<\w+>|\{\w+\}|[^()|<>{}]+")
 
 
@@ -43,30 +46,32 @@ def _branches(tokens: Sequence[str], at: int) -> tuple[list[Parts], int]:
     return [tuple(branch) for branch in branches], at
 
 
-def names(parts: Parts, kind: str) -> set[str]:
+def names(parts: Parts, kind: Literal["slot", "rule"]) -> set[str]:
     """Return the slots (`kind` "slot") or rules (`kind` "rule") in a template, including those in alternatives."""
-    found = {part[1] for part in parts if not isinstance(part, str) and part[0] == kind}
+    of_kind: set[str] = set()
     for part in parts:
-        if not isinstance(part, str) and part[0] == "any":
-            found = found.union(*(names(branch, kind) for branch in part[1]))
-    return found
+        if isinstance(part, str):
+            continue
+        if part[0] == "any":
+            of_kind = of_kind.union(*(names(branch, kind) for branch in part[1]))
+        elif part[0] == kind:
+            of_kind.add(part[1])
+    return of_kind
 
 
-def expand(parts: Parts, rng: Random, rules: Mapping[str, Sequence[Parts]], fill: Callable[[str], str]) -> str:
+def expand(parts: Parts, rng: Random, rules: Rules, fill: Callable[[str], str]) -> str:
     """Return the text of a template with random alternatives. `fill` returns a slot's text."""
     out: list[str] = []
     _expand(parts, rng.random, rules, fill, out)
     return "".join(out)
 
 
-def _expand(parts: Parts, random: Callable[[], float], rules: Mapping, fill: Callable[[str], str], out: list[str]) -> None:
+def _expand(parts: Parts, random: Callable[[], float], rules: Rules, fill: Callable[[str], str], out: list[str]) -> None:
     for part in parts:
-        if part.__class__ is str:
+        if isinstance(part, str):
             out.append(part)
-            continue
-        kind, value = part
-        if kind == "slot":
-            out.append(fill(value))
-            continue
-        choices = value if kind == "any" else rules[value]
-        _expand(choices[int(random() * len(choices))], random, rules, fill, out)
+        elif part[0] == "slot":
+            out.append(fill(part[1]))
+        else:
+            choices = part[1] if part[0] == "any" else rules[part[1]]
+            _expand(choices[int(random() * len(choices))], random, rules, fill, out)

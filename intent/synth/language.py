@@ -28,7 +28,7 @@ class Noun:
     the plural.
     """
 
-    __slots__ = ("_said", "gender", "language", "marks", "number", "plural_gender", "text")
+    __slots__ = ("_forms", "gender", "language", "marks", "number", "plural_gender", "text")
 
     def __init__(self, language: "Language", text: str):
         self.language = language
@@ -37,7 +37,7 @@ class Noun:
         self.gender = marks[:1] or language.genders[0]
         self.plural_gender = marks[2:] if marks[1:2] == ">" else self.gender
         self.number = {"p": "many", "s": "mass"}.get(marks[1:], "")
-        self._said: dict = {}
+        self._forms: dict = {}
 
     def form(self, name: str) -> str:
         """Return the form with this name, one of the language's `forms`. A `~` stays in it."""
@@ -60,21 +60,21 @@ class Noun:
     def say(self, phrase: str, plural: bool = False, before: str = "", after: str = "") -> str:
         """Return the noun with the determiner of `phrase`. `before`, `after`: a brand or size beside the noun, with blanks."""
         key = (phrase, plural)
-        said = self._said.get(key)
-        if said is None:
-            said = self._said[key] = self.language.decline(self, phrase, plural)
-        determiner, noun = said
+        pair = self._forms.get(key)
+        if pair is None:
+            pair = self._forms[key] = self.language.decline(self, phrase, plural)
+        determiner, noun = pair
         return f"{determiner}{before}{noun}{after}"
 
     def counted(self, number: int) -> str:
         """Return the form of the noun that follows `number`, without the number."""
         key = (number,)
-        said = self._said.get(key)
-        if said is None:
+        text = self._forms.get(key)
+        if text is None:
             adjective = self.language.phrases["counted"].get("adj", {})
             ending = adjective.get(self.gender if number == 1 else "p", "")
-            said = self._said[key] = self.form(self.language.count_form[number]).replace("~", ending)
-        return said
+            text = self._forms[key] = self.form(self.language.count_form[number]).replace("~", ending)
+        return text
 
 
 def _inflect(word: str, index: int) -> str:
@@ -134,26 +134,26 @@ class Language:
         `which`: the wording of the noun; `wording`: that of the variety.
         """
         noun = self.nouns[idea][which]
-        said = self.varieties[quality][wording] if quality in self.varieties else self.adjectives[quality]
-        if quality in self.varieties and isinstance(said, str):
-            text = said.removeprefix("+")
-            pair = (noun.text, text) if behind or text != said else (text, noun.text)
+        modifier = self.varieties[quality][wording] if quality in self.varieties else self.adjectives[quality]
+        if quality in self.varieties and isinstance(modifier, str):
+            text = modifier.removeprefix("+")
+            pair = (noun.text, text) if behind or text != modifier else (text, noun.text)
             return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
-        if not isinstance(said, str) and noun.plural_gender != noun.gender:
+        if not isinstance(modifier, str) and noun.plural_gender != noun.gender:
             # The adjective needs the gender of each form: "l'uovo fresco", but "le uova fresche".
             sides = enumerate((noun.gender, noun.plural_gender))
-            said = "|" + ",".join(_inflect(said[gender], i) for i, gender in sides)
-        elif not isinstance(said, str):
-            said = said[noun.gender]
-        pair = (said, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, said)
+            modifier = "|" + ",".join(_inflect(modifier[gender], i) for i, gender in sides)
+        elif not isinstance(modifier, str):
+            modifier = modifier[noun.gender]
+        pair = (modifier, noun.text) if self.raw.get("adjectives", "before") == "before" else (noun.text, modifier)
         return Noun(self, f"{pair[0]} {pair[1]} /{noun.marks}")
 
     @lru_cache(maxsize=20_000)  # noqa: B019
     def quality(self, idea: str, which: int, quality: str, wording: int = 0) -> Noun:
         """Return a quality that replaces its noun: "two red" of three shirts. `which` and `wording` as in `described`."""
         noun = self.nouns[idea][which]
-        said = self.varieties[quality][wording] if quality in self.varieties else self.adjectives[quality]
-        text = said.removeprefix("+") if isinstance(said, str) else said[noun.gender]
+        modifier = self.varieties[quality][wording] if quality in self.varieties else self.adjectives[quality]
+        text = modifier.removeprefix("+") if isinstance(modifier, str) else modifier[noun.gender]
         return Noun(self, f"{text} /{noun.marks}")
 
     @lru_cache(maxsize=20_000)  # noqa: B019

@@ -61,8 +61,8 @@ def read(path: Path) -> Iterator[Row]:
     for number, line in enumerate(lines, 2):
         cells = line.split("\t")
         if len(cells) != len(columns):
-            what = f"{len(cells)} cells"
-            raise ConfigError(f"{path.name}:{number}", what, f"give {len(columns)}, as in the header, separated by tabs")
+            count = f"{len(cells)} cells"
+            raise ConfigError(f"{path.name}:{number}", count, f"give {len(columns)}, as in the header, separated by tabs")
         yield Row(path.stem, number, dict(zip(columns, cells, strict=True)))
 
 

@@ -93,8 +93,8 @@ def voice(text: str, language: Language, rng: Random) -> str:
 
     It has no capitals and no punctuation, and numbers are words. Sometimes it has a filler or a repeated word.
     """
-    text = re.sub(r"(?<!\S)\d{1,2}(?!\S)", lambda found: _spoken(int(found.group()), language) or found.group(), text)
-    words = SPOKEN_MARKS.sub(lambda found: " " if found[1] else found[0], text.lower()).split()
+    text = re.sub(r"(?<!\S)\d{1,2}(?!\S)", lambda match: _spoken(int(match.group()), language) or match.group(), text)
+    words = SPOKEN_MARKS.sub(lambda match: " " if match[1] else match[0], text.lower()).split()
     if len(words) > 2 and rng.random() < 0.5:
         at = int(rng.random() * len(words))
         if rng.random() < 0.7:

@@ -172,9 +172,9 @@ class Shelf:
 
     def mentions(self, text: str) -> bool:
         """Return whether a name has all words of `text`, or the name of a product without an idea has one of them."""
-        wanted = frozenset(words(text))
+        terms = frozenset(words(text))
         return any(
-            wanted <= tokens or (not p.idea and wanted & tokens) for p, tokens in zip(self.products, self._tokens, strict=True)
+            terms <= tokens or (not p.idea and terms & tokens) for p, tokens in zip(self.products, self._tokens, strict=True)
         )
 
     def parts(self, product: Product) -> list[str]:
@@ -185,12 +185,12 @@ class Shelf:
 
     def holds(self, text: str) -> bool:
         """Return whether a name has all words of `text`."""
-        wanted = frozenset(words(text))
-        return any(wanted <= tokens for tokens in self._tokens)
+        terms = frozenset(words(text))
+        return any(terms <= tokens for tokens in self._tokens)
 
     def _only(self, text: str) -> bool:
-        wanted = frozenset(words(text))
-        return _telling(wanted) and sum(wanted <= tokens for tokens in self._tokens) == 1
+        terms = frozenset(words(text))
+        return _telling(terms) and sum(terms <= tokens for tokens in self._tokens) == 1
 
 
 def _telling(tokens: Iterable[str]) -> bool:
@@ -245,9 +245,9 @@ def _recognise(name: str) -> tuple[Product, str]:
     for length in range(min(len(text), LONGEST), 0, -1):
         head = [(tuple(text[-length:]), "last"), (tuple(text[:length]), "first")]
         for phrase, place in head:
-            found = _vocabulary().get((phrase, place))
-            if found and not (place == "last" and _is_contents(text[:-length])):
-                idea, code = found
+            entry = _vocabulary().get((phrase, place))
+            if entry and not (place == "last" and _is_contents(text[:-length])):
+                idea, code = entry
                 return Product(name, idea, "", spelled, "", len(text) > length or outside != name), code
     return Product(name, "", "", spelled, "", True), ""
 

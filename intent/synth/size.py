@@ -23,10 +23,10 @@ def printed(size: str, style: str, local: Mapping, pack: int) -> str:
 
     `style`: one of STYLES. `local`: the contents of the language file. `pack`: the number of the shop's way to print packs.
     """
-    found = AMOUNT.fullmatch(size)
-    if not found or style == "plain":
+    amount = AMOUNT.fullmatch(size)
+    if not amount or style == "plain":
         return size
-    digits, unit = found["digits"], found["unit"].strip()
+    digits, unit = amount["digits"], amount["unit"].strip()
     if unit == "pack":
         names = local["pack_names"]
         return names[pack % len(names)].format(n=digits)
@@ -48,12 +48,12 @@ def _centilitres(digits: str, unit: str) -> tuple[str, str]:
 
 def said(size: str, local: Mapping, rng: Random) -> str:
     """Return a size in a shopper's words ("2 litre", "factor 50", "in 43"), or often in the notation of the ideas."""
-    found = AMOUNT.fullmatch(size)
-    if not found:
+    amount = AMOUNT.fullmatch(size)
+    if not amount:
         named = NAMED.fullmatch(size)
         kind, n = named.groups() if named else ("letter", size)
         return pick(rng, local["size_names"][kind]).format(n=n) if rng.random() < 0.6 else size
-    digits, unit = found["digits"], found["unit"].strip()
+    digits, unit = amount["digits"], amount["unit"].strip()
     spoken = local["size_words"].get(unit)
     if not spoken or rng.random() >= 0.4:
         return size

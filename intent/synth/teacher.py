@@ -105,8 +105,9 @@ class Teacher:
         seen = {normal_form(example.message)}
         for number, raw in enumerate(self._messages(reply, rejected)):
             new = self._example(example, number, raw)
-            reason = self._refusal(new, catalogs, seen) if new else "no text"
-            if reason:
+            if new is None:
+                rejected["no text"] += 1
+            elif reason := self._refusal(new, catalogs, seen):
                 rejected[reason] += 1
             else:
                 seen.add(message_key(new.message))
@@ -183,8 +184,8 @@ def _near(example: Example, names: Sequence[str]) -> list[str]:
     """Return the catalog, or the MOST_PRODUCTS names of a larger one that share most words with the example, in their order."""
     if len(names) <= MOST_PRODUCTS:
         return list(names)
-    meant = " ".join(item.get("product") or "" for item in items_of(example.intent))
-    words = set(normal_form(f"{example.message} {meant}").split())
+    requested = " ".join(str(item.get("product") or "") for item in items_of(example.intent))
+    words = set(normal_form(f"{example.message} {requested}").split())
     nearest = sorted(range(len(names)), key=lambda i: (-len(words & set(normal_form(names[i]).split())), i))
     return [names[i] for i in sorted(nearest[:MOST_PRODUCTS])]
 

@@ -99,7 +99,7 @@ def _words(language: Language) -> Iterator[str]:
         if phrase not in language.phrases:
             yield f"phrases.{phrase}: add the phrase"
     for unit, nouns in language.units.items():
-        yield from (f"units.{unit}: {noun.text!r} {what}" for noun in nouns for what in notation(language, noun))
+        yield from (f"units.{unit}: {noun.text!r} {problem}" for noun in nouns for problem in notation(language, noun))
 
 
 def _shared(language: Language) -> Iterator[str]:
@@ -107,23 +107,23 @@ def _shared(language: Language) -> Iterator[str]:
     # One idea stands for all with the same gender and qualities, because their wordings are the same.
     different = {(qualities(idea), language.nouns[idea][0].marks): idea for idea in ideas() if idea in language.nouns}
     for idea in different.values():
-        meant: dict[str, str] = {}
+        meanings: dict[str, str] = {}
         for quality in qualities(idea):
             for wording in range(language.wordings(quality)):
                 phrase = language.described(idea, 0, quality, wording).form(language.forms[0])
-                if meant.setdefault(phrase, quality) != quality:
-                    yield f"varieties.{quality}: {phrase!r} also means {meant[phrase]!r}; use another wording"
+                if meanings.setdefault(phrase, quality) != quality:
+                    yield f"varieties.{quality}: {phrase!r} also means {meanings[phrase]!r}; use another wording"
 
 
 def _numbers(language: Language) -> Iterator[str]:
     for gender, words in language.numbers.words.items():
-        meant: dict[str, int] = {}
+        meanings: dict[str, int] = {}
         for n, word in words.items():
             if not word.strip():
                 yield f"numbers: {n} has no word for the gender {gender!r}; add it"
-            elif word in meant:
-                yield f"numbers: {n} and {meant[word]} have the same word {word!r} for the gender {gender!r}; correct one"
-            meant[word] = n
+            elif word in meanings:
+                yield f"numbers: {n} and {meanings[word]} have the same word {word!r} for the gender {gender!r}; correct one"
+            meanings[word] = n
     if len(language.numbers.beyond) < 5:
         yield "numbers.beyond: add words for zero and for numbers over 99"
 

@@ -30,10 +30,10 @@ class Fault:
     department: str
     line: int
     column: str
-    what: str
+    problem: str
 
     def __str__(self) -> str:
-        return f"{self.department}.tsv:{self.line}: {self.column}: {self.what}"
+        return f"{self.department}.tsv:{self.line}: {self.column}: {self.problem}"
 
 
 def faults(path: Path | None = None) -> list[Fault]:
@@ -68,8 +68,8 @@ def _rows(rows: Sequence[Row]) -> Iterator[Fault]:
     sold = {row.cells["idea"] for row in rows if row.cells["sizes"] or row.cells["traits"]}
     for row in rows:
         cells = row.cells
-        for column, what in _wrong(cells, count, parents, sold):
-            yield Fault(row.department, row.line, column, what)
+        for column, problem in _wrong(cells, count, parents, sold):
+            yield Fault(row.department, row.line, column, problem)
 
 
 def _wrong(cells: Mapping, count: Counter, parents: Mapping, sold: set[str]) -> Iterator[tuple[str, str]]:
@@ -109,8 +109,8 @@ def _language(language: Language, rows: Sequence[Row]) -> Iterator[Fault]:
     meanings: dict[str, dict[str, str]] = defaultdict(dict)  # spelling -> {idea that it means: the wording}
     for row in rows:
         complaints, nouns = _cell(language, row.cells[language.code])
-        for what in complaints:
-            yield Fault(row.department, row.line, language.code, what)
+        for problem in complaints:
+            yield Fault(row.department, row.line, language.code, problem)
         for noun in nouns:
             for spelling in noun.spellings:
                 meanings[spelling.casefold()].setdefault(row.cells["idea"], noun.text)
@@ -151,7 +151,7 @@ def _cell(language: Language, cell: str) -> tuple[list[str], list[Noun]]:
         wrong = list(notation(language, noun))
         if not wrong and any((noun.text, noun.marks) == (other.text, other.marks) for other in nouns):
             wrong = ["is there twice; delete one"]
-        complaints += [f"{text.strip()!r} {what}" for what in wrong]
+        complaints += [f"{text.strip()!r} {problem}" for problem in wrong]
         nouns += [] if wrong else [noun]
     return complaints, nouns
 

@@ -230,13 +230,13 @@ class IntentSchema:
         """
         counts = [slot for slot in self.slots if isinstance(slot, Count)]
         names = [slot.name for slot in self.slots if not isinstance(slot, Count)]
-        found: dict[tuple, tuple[dict[str, Any], list[int]]] = {}
+        distinct: dict[tuple, tuple[dict[str, Any], list[int]]] = {}
         for number, item in enumerate(items):
-            merged, indexes = found.setdefault(tuple(item[name] for name in names), (dict(item), []))
+            merged, indexes = distinct.setdefault(tuple(item[name] for name in names), (dict(item), []))
             for slot in counts if indexes else ():
                 merged[slot.name] = min(merged[slot.name] + item[slot.name], slot.max)
             indexes.append(number)
-        return list(found.values())
+        return list(distinct.values())
 
     def _check_item(self, intent: Mapping, catalog: Sequence[str]) -> Item:
         if unknown := set(intent) - set(self.names):

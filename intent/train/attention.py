@@ -164,9 +164,9 @@ def attend(module, query, key, value, attention_mask, scaling: float, *, layout:
     require_no_cap(module, kwargs)
     masks = layout.windowed if kwargs.get("sliding_window") else layout.whole
     if layout.tokens is None:
+        assert flex is not None, "a layout without tokens is for the compiled kernel"
         return flex(query, key, value, block_mask=masks, scale=scaling, enable_gqa=True).transpose(1, 2), None
-    rows, heads, _, size = query.shape
-    shared, before, behind = key.shape[1], slice(0, layout.start), slice(layout.start, None)
+    before = slice(0, layout.start)
     of_prefix = scaled_dot_product_attention(
         query[:, :, before],
         key[:, :, before],
@@ -174,33 +174,43 @@ def attend(module, query, key, value, attention_mask, scaling: float, *, layout:
         None if masks.prefix is None else ~masks.prefix,
         is_causal=masks.prefix is None,
         scale=scaling,
-        enable_gqa=heads != shared,
+        enable_gqa=query.shape[1] != key.shape[1],
     )
+    of_messages = _attend_messages(query, key, value, masks, scaling, layout).to(of_prefix.dtype)
+    return torch.cat([of_prefix, of_messages], 2).transpose(1, 2), None
+
+
+def _attend_messages(query, key, value, masks: Masks, scaling: float, layout: Layout) -> "torch.Tensor":
+    """Compute the attention of the messages' tokens on a CPU, float32 [rows, heads, columns after the prefix, size]."""
+    import torch
+
+    (rows, heads, _, size), shared = query.shape, key.shape[1]
+    before, behind = slice(0, layout.start), slice(layout.start, None)
     # Query heads that share a key head are concatenated like more tokens, so that one product covers them.
     asking = query[:, :, behind].unflatten(1, (shared, -1))
     hidden = masks.to_prefix
     if hidden is not None and hidden.shape[2] > 1:
         hidden = hidden.repeat(1, 1, heads // shared, 1)
-    to_prefix, prefix_mass = _weighted(asking.flatten(2, 3), key[:, :, before], value[:, :, before], scaling, hidden)
+    to_prefix, prefix_lse = _weighted(asking.flatten(2, 3), key[:, :, before], value[:, :, before], scaling, hidden)
 
+    assert layout.tokens is not None, "a layout for a CPU has tokens"
     messages, longest = layout.tokens.shape
     own_query, own_key, own_value = (
         _columns(x[:, :, behind], layout.tokens).view(messages, longest, shared, -1, size).permute(0, 2, 3, 1, 4)
         for x in (query, key, value)
     )
     later = masks.own.repeat(1, own_query.shape[2], 1)[:, None]
-    to_own, own_mass = _weighted(own_query.flatten(2, 3), own_key.squeeze(2), own_value.squeeze(2), scaling, later)
+    to_own, own_lse = _weighted(own_query.flatten(2, 3), own_key.squeeze(2), own_value.squeeze(2), scaling, later)
 
-    def placed(x: "torch.Tensor") -> "torch.Tensor":
+    def by_column(x: "torch.Tensor") -> "torch.Tensor":
         """Move [messages, key heads, groups * longest, n] to [rows, heads, columns after the prefix, n]."""
         by_token = x.unflatten(2, (-1, longest)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1)
         return by_token.index_select(0, layout.places).view(rows, -1, heads, x.shape[-1]).transpose(1, 2)
 
-    to_prefix, prefix_mass = (x.unflatten(2, (heads // shared, -1)).flatten(1, 2) for x in (to_prefix, prefix_mass))
+    to_prefix, prefix_lse = (x.unflatten(2, (heads // shared, -1)).flatten(1, 2) for x in (to_prefix, prefix_lse))
     # In 16 bits, a share near 1 would round the other part to 0.
-    share = (prefix_mass - placed(own_mass)).sigmoid()
-    of_messages = torch.lerp(placed(to_own).float(), to_prefix.float(), share).to(of_prefix.dtype)
-    return torch.cat([of_prefix, of_messages], 2).transpose(1, 2), None
+    share = (prefix_lse - by_column(own_lse)).sigmoid()
+    return torch.lerp(by_column(to_own).float(), to_prefix.float(), share)
 
 
 def _weighted(query, key, value, scaling: float, hidden: "torch.Tensor | None") -> tuple["torch.Tensor", "torch.Tensor"]:
@@ -213,14 +223,14 @@ def _weighted(query, key, value, scaling: float, hidden: "torch.Tensor | None") 
     class Weighted(torch.autograd.Function):
         @staticmethod
         def forward(ctx, query, key, value):
-            out, mass, weights = weighted(query, key, value, scaling, hidden)
+            out, lse, weights = weighted(query, key, value, scaling, hidden)
             ctx.save_for_backward(query, key, value, weights, out)
-            return out, mass
+            return out, lse
 
         @staticmethod
-        def backward(ctx, to_out, to_mass):
+        def backward(ctx, to_out, to_lse):
             query, key, value, weights, out = ctx.saved_tensors
-            center = (to_out * out).sum(-1, keepdim=True) - to_mass
+            center = (to_out * out).sum(-1, keepdim=True) - to_lse
             to_scores = (to_out @ value.transpose(-1, -2)).sub_(center).mul_(weights).mul_(scaling)
             to_scores = to_scores.to(query.dtype)
             return to_scores @ key, to_scores.transpose(-1, -2) @ query, weights.transpose(-1, -2) @ to_out

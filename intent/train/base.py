@@ -125,11 +125,24 @@ def _located(model: ModelConfig) -> Iterator[tuple[str, dict]]:
 
 @contextmanager
 def _gguf_read_once() -> Iterator[None]:
-    """Make transformers reuse one GGUF reader. It would create three, which take 10 s each for 262,144 tokens."""
+    """Make transformers reuse one GGUF reader. It would create three, which take seconds each for 262,144 tokens."""
     import gguf
+    import numpy as np
 
     reader = gguf.GGUFReader
-    cached = cache(reader)
+
+    class PlainReader(gguf.GGUFReader):
+        """A reader of a plain array. A slice of NumPy's memory map takes much longer, and a vocabulary needs millions."""
+
+        @property
+        def data(self):
+            return self._data
+
+        @data.setter
+        def data(self, mapped):
+            self._data = np.asarray(mapped)
+
+    cached = cache(PlainReader)
     gguf.GGUFReader = lambda path, *more: cached(str(path), *more)
     try:
         yield

@@ -168,26 +168,26 @@ def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[l
     return sequences
 
 
-def pieces(batch: Batch, tokens: int) -> list[Batch]:
-    """Cut a batch into parts that pack to about `tokens` tokens each, including padding.
+def micro_batches(batch: Batch, tokens: int) -> list[Batch]:
+    """Cut a batch into micro-batches that pack to about `tokens` tokens each, including padding.
 
-    A part has prefixes of similar lengths. A single packed row is never cut, even if it has more tokens.
+    A micro-batch has prefixes of similar lengths. A single packed row is never cut, even if it has more tokens.
     """
     packs = sorted(_packs(batch), key=lambda pack: len(pack[0].prefix))
-    parts, widest = [Batch([], [], [])], 0
+    micro, widest = [Batch([], [], [])], 0
     lines = 0
     for group, members in packs:
         rows = [batch.rows[i] for i in members]
         width = len(group.prefix) + sum(len(row.message) + len(row.target.tokens) for row in rows)
         if lines and (lines + 1) * max(widest, width) > tokens:
-            parts.append(Batch([], [], []))
+            micro.append(Batch([], [], []))
             lines = widest = 0
-        lines, widest, last = lines + 1, max(widest, width), parts[-1]
+        lines, widest, last = lines + 1, max(widest, width), micro[-1]
         if not last.groups or last.groups[-1] is not group:
             last.groups.append(group)
         last.of.extend([len(last.groups) - 1] * len(rows))
         last.rows.extend(rows)
-    return parts
+    return micro
 
 
 def _packs(batch: Batch) -> list[tuple[Group, list[int]]]:
@@ -291,11 +291,11 @@ def decisions(model, batch: Batch, packed: Packed) -> tuple[int, dict[str, list[
     wrong = np.unique(packed.row[logits.argmax(1) != packed.right])
     widths = (packed.choices >= 0).sum(1)
     automata = [batch.groups[of].automaton for of in batch.of]
-    found: dict[str, list[Decision]] = {}
+    by_slot: dict[str, list[Decision]] = {}
     before = -1
     for line, best, width, row, slot in zip(logits, right, widths, packed.row.tolist(), packed.slot.tolist(), strict=True):
         # Only the first decision of a row can answer nothing.
         nothing = automata[row].nothing if row != before else -1
         before = row
-        found.setdefault(automata[row].schema.names[slot], []).append(Decision(line[:width] - best, nothing))
-    return len(batch.rows) - len(wrong), found
+        by_slot.setdefault(automata[row].schema.names[slot], []).append(Decision(line[:width] - best, nothing))
+    return len(batch.rows) - len(wrong), by_slot

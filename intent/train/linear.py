@@ -109,7 +109,7 @@ def copy_source(spec: VariantSpec, folder: Path) -> None:
 
 def _labelled(training: Sequence[Example], schema: IntentSchema, variant: str) -> tuple[list[str], list[str]]:
     slot = require_one_choice(schema, variant).name
-    labels = [example.intent[slot] for example in training]
+    labels = [str(example.intent[slot]) for example in training]
     if len(set(labels)) < 2:
         raise ConfigError("data", sorted(set(labels)), f"{variant} needs training messages of at least two labels")
     return [normalize(example.message) for example in training], labels

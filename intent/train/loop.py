@@ -18,7 +18,7 @@ from intent.engine.reference import check_precision
 from intent.errors import ConfigError, IntentError, require
 from intent.train import attention
 from intent.train.base import adapter_folder
-from intent.train.batches import Batch, Group, Packed, batches, decisions, loss, pack, pieces
+from intent.train.batches import Batch, Group, Packed, batches, decisions, loss, micro_batches, pack
 from intent.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -155,10 +155,10 @@ class _Session:
         metrics: dict = {}
         first, before, start = True, self.messages, time.monotonic()
         self._say("the first step, which compiles" if self.compiles else "the first step")
-        for parts in self._packed(self._remaining()):
-            value = self._step([packed for _, packed in parts])
+        for passes in self._packed(self._remaining()):
+            value = self._step([packed for _, packed in passes])
             self.done += 1
-            self.messages += sum(len(batch.rows) for batch, _ in parts) * world_size()
+            self.messages += sum(len(batch.rows) for batch, _ in passes) * world_size()
             rate = (self.messages - before) / (time.monotonic() - start)
             if first:
                 # The first step may compile, so its time says nothing about the speed of the others.
@@ -185,16 +185,16 @@ class _Session:
             skip = max(0, skip - steps)
 
     def _packed(self, remaining: Iterator[Batch]) -> Iterator[list[tuple[Batch, Packed]]]:
-        """Yield each batch's parts, one per forward pass, with their arrays. A thread prepares the next batch meanwhile."""
+        """Yield each batch as micro-batches, one per forward pass, with their arrays. A thread prepares the next batch."""
         multiple = attention.multiple(self.device)
 
-        def parts(batch: Batch) -> list[tuple[Batch, Packed]]:
-            return [(part, pack(part, multiple)) for part in pieces(batch, self.config.pass_tokens)]
+        def packed(batch: Batch) -> list[tuple[Batch, Packed]]:
+            return [(micro, pack(micro, multiple)) for micro in micro_batches(batch, self.config.pass_tokens)]
 
         with ThreadPoolExecutor(1) as pool:
             waiting = None
             for batch in remaining:
-                following = pool.submit(parts, batch)
+                following = pool.submit(packed, batch)
                 if waiting:
                     yield waiting.result()
                 waiting = following
@@ -230,7 +230,7 @@ class _Session:
                 )
         self.schedule.step()
         self.optimizer.zero_grad()
-        return total.item()
+        return float(total)
 
     def _average_gradients(self) -> None:
         """Average the workers' gradients in one all-reduce, because an adapter has hundreds of small tensors."""
@@ -256,16 +256,18 @@ class _Session:
         self.model.eval()
         rows = right = 0
         count = sum(len(group.rows) for group in validation)
-        found: dict[str, list[calibration.Decision]] = {}
+        all_decisions: dict[str, list[calibration.Decision]] = {}
         with self._autocast():
-            for parts in self._packed(batches(validation, self.config.worker_messages)):
+            for passes in self._packed(batches(validation, self.config.worker_messages)):
                 self._say(f"validates: {rows:,} of {count:,} messages")
-                for batch, packed in parts:
+                for batch, packed in passes:
                     exact, by_slot = decisions(self.model, batch, packed)
                     right, rows = right + exact, rows + len(batch.rows)
                     for slot, more in by_slot.items():
-                        found.setdefault(slot, []).extend(more)
-        self.temperatures = {name: calibration.fit([decision.margins for decision in made]) for name, made in found.items()}
+                        all_decisions.setdefault(slot, []).extend(more)
+        self.temperatures = {
+            name: calibration.fit([decision.margins for decision in made]) for name, made in all_decisions.items()
+        }
         share = self._agreed(right / rows)
         best = share > self.best
         self.best, self.stale = max(share, self.best), 0 if best else self.stale + 1

@@ -43,7 +43,7 @@ def trim(spec: dict, listed: Iterable[str]) -> tuple[dict, list[int]]:
     if model.get("type") != "BPE" or not model.get("byte_fallback"):
         raise ConfigError("model.vocabulary", model.get("type"), "only BPE that falls back to bytes can be trimmed; use full")
     ids: dict[str, int] = model["vocab"] | {entry["content"]: entry["id"] for entry in spec["added_tokens"]}
-    merges = [tuple(merge) if not isinstance(merge, str) else tuple(merge.split(" ")) for merge in model["merges"]]
+    merges = [_pair(merge) for merge in model["merges"]]
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     added = {entry["content"] for entry in spec["added_tokens"]}
     kept = {token for token in added if not UNUSED.fullmatch(token)}
@@ -73,6 +73,12 @@ def read(path: Path) -> list[str]:
 def write(path: Path, tokens: Sequence[str]) -> None:
     """Write a vocabulary file, as `read` reads it."""
     path.write_text("".join(json.dumps(token, ensure_ascii=True) + "\n" for token in tokens), encoding="utf-8")
+
+
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    """Return the two tokens of a merge. Older files write them as one string."""
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
 
 
 def _always(token: str) -> bool:

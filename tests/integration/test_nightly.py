@@ -81,7 +81,7 @@ def test_a_backfill_goes_on_after_a_late_night_and_keeps_an_odd_one_from_its_rea
     assert said.count("the models saw 0 messages") == 2 and said.count("200 rows from the label cache") == 2
     assert learnt(root, "two milks") and not learnt(root, "hello there")
     for day, ended in ((1, 0), (2, 0), (3, 8), (4, 7), (5, 0)):
-        assert f"night of 2026-11-0{day}: exit code {ended}" in said
+        assert f"run of 2026-11-0{day}: exit code {ended}" in said
     assert "arrival='_SUCCESS'" in said and "none is 100.0% of all rows, usually 33.0%" in said
     for day in (1, 2, 5):
         assert Ledger(labels(root, day), nights.IDENTITY).verify()["rows"] == 200

@@ -111,7 +111,7 @@ def test_what_a_sweep_lacks_is_a_row_with_its_reason_or_refused_before_any_measu
     made, selected = sweep(brought)
     results = results_at(made, brought)
     assert results["base"]["reason"].startswith("MissingArtifact") and "jobs.train" in results["base"]["reason"]
-    assert "gold set" in results["gguf-Q2_K"]["reason"] and "MemoryError: no room" in results["gguf-Q2_K"]["reason"]
+    assert "golden set" in results["gguf-Q2_K"]["reason"] and "MemoryError: no room" in results["gguf-Q2_K"]["reason"]
     assert [choice.variant for choice in selected.values()] == ["reference"]
 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -8,7 +8,7 @@ from intent.dataset.example import Example
 from intent.engine.reference import load_reference
 from intent.task.prompt import load_tokenizer
 from intent.train import attention
-from intent.train.batches import batches, decisions, encode, loss, pack, pieces
+from intent.train.batches import batches, decisions, encode, loss, micro_batches, pack
 from tests.tiny import BASKET, CART, NAMES, write_checkpoint, write_gemma
 
 INTENTS = [
@@ -158,11 +158,11 @@ def test_a_batch_is_cut_into_passes_that_lose_no_row_and_fit(checkpoint):
     catalogs = [NAMES[: n + 1] for n in range(1, len(NAMES))]
     groups = [group for names in catalogs for group in encode([EXAMPLES[2]] * 5, {"": names}, CART, tokenizer, "compact")]
     (batch,) = batches(groups, 1000)
-    alone = max(pack(part).ids.size for part in pieces(batch, 1))
+    alone = max(pack(part).ids.size for part in micro_batches(batch, 1))
     for tokens in (1, 2 * alone, 1 << 20):
-        parts = pieces(batch, tokens)
+        parts = micro_batches(batch, tokens)
         assert sum(len(part.rows) for part in parts) == len(batch.rows)
         found = [(id(part.groups[of]), row) for part in parts for row, of in zip(part.rows, part.of, strict=True)]
         assert sorted(found) == sorted((id(batch.groups[of]), row) for row, of in zip(batch.rows, batch.of, strict=True))
         assert all(pack(part).ids.size <= max(tokens, alone) for part in parts)
-    assert len(pieces(batch, 1)) == len(groups) and len(pieces(batch, 1 << 20)) == 1
+    assert len(micro_batches(batch, 1)) == len(groups) and len(micro_batches(batch, 1 << 20)) == 1

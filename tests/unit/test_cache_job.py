@@ -134,7 +134,7 @@ def test_the_job_says_what_there_is(tmp_path, capsys):
     learn(cache, "two", {"two milks": 2})
     assert run(tmp_path) == 0
     said = capsys.readouterr().out
-    assert f"{cache.scope.name}: 1 labels of 2 nights in 1 files" in said
+    assert f"{cache.scope.name}: 1 labels of 2 runs in 1 files" in said
     assert "variant gguf-Q8_0, model f00d" in said and "half of them disagree" in said and "milk" not in said
 
 

@@ -15,8 +15,8 @@ from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier
 from intent.engine.causal import CausalForward, fitting
 from intent.engine.gguf import GgufForward
+from intent.engine.golden_set import GoldenSet
 from intent.engine.load import EngineOptions, load_classifier
-from intent.engine.parity import GoldSet
 from intent.engine.reference import load_reference
 from intent.engine.shelved import Shelved
 from intent.errors import ConfigError, CorruptData, Disagreement
@@ -323,7 +323,7 @@ def variant(checkpoint, f16, tmp_path_factory):
     reference = classifier("reference", checkpoint, f16, "compact")
     rng = random.Random(9)
     said = [" ".join(rng.choices(WORDS, k=rng.randint(2, 12))) for _ in range(32)]
-    GoldSet.of(reference, PROMPT, said).write(folder)
+    GoldenSet.of(reference, PROMPT, said).write(folder)
     return folder
 
 
@@ -345,7 +345,7 @@ def test_other_weights_than_the_reference_had_are_refused(variant, tmp_path):
     with pytest.raises(Disagreement, match=r"gguf-F16: \d+ of 32 gold messages .*parity_disagreement=0.1.*#\d+ \{") as refused:
         load_classifier(tmp_path, "gguf-F16", PROMPT, CHECKED)
     assert refused.value.exit_code == 6
-    assert not any(said in str(refused.value) for said in GoldSet.read(variant).messages)
+    assert not any(said in str(refused.value) for said in GoldenSet.read(variant).messages)
 
 
 def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
@@ -362,7 +362,7 @@ def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
 
 def test_a_list_in_another_order_is_no_disagreement():
     items = [{"action": "add", "product": name, "quantity": 1} for name in NAMES[:2]]
-    gold = GoldSet(NAMES, ["milk of both kinds"], [{"intents": items}])
+    gold = GoldenSet(NAMES, ["milk of both kinds"], [{"intents": items}])
     for said, agrees in ((items[::-1], True), (items[:1], False), ([], False)):
         found = Prediction({"intents": said}, 0.9, message="milk of both kinds")
         engine = SimpleNamespace(variant="gguf-F16", classify=lambda messages, found=found: [found])

@@ -97,7 +97,7 @@ def test_a_language_column_may_hold_anything_and_stays_small():
         ),
         (profile({"add": 70, "none": 20}, abstained=60), "abstained is 40.0% of all rows, over gate.abstained=0.3"),
         (profile({"add": 500, "remove": 100, "none": 400}), "none is 40.0% of all rows, usually 20.0%"),
-        (profile({"add": 100, "remove": 700, "none": 200}), "the mix of action is 0.60 from the last nights'"),
+        (profile({"add": 100, "remove": 700, "none": 200}), "the mix of action is 0.60 from the last runs'"),
         (replace(USUAL[0], gold={"gguf": 0.5, "gptq": 1.0}), "gguf gets 50.0% of the gold set right, under gate.agreement=0.9"),
         (replace(USUAL[0], summary=Summary(0, 0, 0, 0)), "it has no rows"),
     ],

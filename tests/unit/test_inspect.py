@@ -131,7 +131,7 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(store, look):
 def test_what_is_no_run_is_refused_with_the_remedy(root, look):
     with pytest.raises(ConfigError, match="output=.*holds no run; name the output of jobs.classify"):
         look()
-    with pytest.raises(ConfigError, match="output=.*is the place of many nights"):
+    with pytest.raises(ConfigError, match="output=.*is the address of many runs"):
         look(f"output='{root}/dt={{date}}'")
 
 

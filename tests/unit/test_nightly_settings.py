@@ -106,7 +106,7 @@ def test_a_night_has_one_output():
     ("overrides", "said"),
     [
         (["input_pattern=''"], "give a pattern such as"),
-        (["gate.accept=true"], "name the night too: date=YYYY-MM-DD"),
+        (["gate.accept=true"], "name the run's date too: date=YYYY-MM-DD"),
         (["gate.language=market"], "name it in keep_columns too"),
         (["gate.distance=2"], "gate.distance=2"),
         (["gate.agreement=90"], "gate.agreement=90"),
@@ -160,9 +160,9 @@ def test_an_error_of_a_ray_task_is_told_by_its_words_not_its_traceback(monkeypat
     def night(*_):
         raise RayTaskError("label", "Traceback of another process", NotArrived("no such log")).as_instanceof_cause()
 
-    monkeypatch.setattr(nightly, "night", night)
+    monkeypatch.setattr(nightly, "complete", night)
     assert nightly.attempt(None, date(2026, 11, 23), 0) == 8
-    assert capsys.readouterr().err == "error: night of 2026-11-23: no such log\n"
+    assert capsys.readouterr().err == "error: run of 2026-11-23: no such log\n"
 
 
 def test_every_variant_that_does_not_answer_the_gold_set_is_named_and_asked_no_longer(monkeypatch):

@@ -31,7 +31,7 @@ from intent.errors import ConfigError, CorruptData, IntentError, RunMismatch
 from intent.lake import iceberg_target
 from intent.lake.delta_target import DeltaTarget
 from intent.lake.iceberg_target import IcebergTarget
-from intent.lake.target import NIGHT, PARTS, RUN
+from intent.lake.target import PARTS, RUN, SOURCE
 from intent.run.columns import Columns
 from intent.run.driver import identify
 from intent.run.ledger import Ledger
@@ -58,7 +58,7 @@ def test_the_commit_says_whose_labels_it_has(shop):
         [said] = [entry for entry in DeltaTable(f"{shop.root}/table").history() if entry.get(RUN)]
     else:
         said = tables.iceberg("shop.labels").current_snapshot().summary.additional_properties
-    assert said[RUN] == run and said[NIGHT] == f"{shop.root}/in/dt={MON}" and PARTS in said
+    assert said[RUN] == run and said[SOURCE] == f"{shop.root}/in/dt={MON}" and PARTS in said
     assert (said["intent.rows"], said["intent.labelled"], said["intent.rejected"]) == ("30", "20", "10")
 
 

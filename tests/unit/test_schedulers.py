@@ -100,7 +100,7 @@ def cron(python, tmp_path) -> Callable:
 def test_cron_tries_again_what_may_be_mended_and_ends_with_the_last_code(cron, python, codes, ended):
     python.ends(*codes, 0)
     done = cron("2026-11-23")
-    assert done.returncode == ended and f"night of 2026-11-23: exit code {ended}" in done.stderr
+    assert done.returncode == ended and f"run of 2026-11-23: exit code {ended}" in done.stderr
     assert len(python.called()) == len(codes)
     for call in python.called():
         assert (made := config(call)).date == "2026-11-23" and made.input == "s3://BUCKET/log/dt={date}"
@@ -119,7 +119,7 @@ def test_cron_starts_no_second_night_beside_one(cron, python, tmp_path):
     with open(tmp_path / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = cron("2026-11-23")
-    assert done.returncode == 75 and "another night is under way" in done.stderr
+    assert done.returncode == 75 and "another run is in progress" in done.stderr
     assert not python.called()
 
 

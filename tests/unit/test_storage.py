@@ -287,7 +287,7 @@ def test_what_killed_writers_left_is_removed_after_a_day(tmp_path):
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
-    store.tidy()
+    store.clean_up()
     assert new.exists() and not old.exists() and store.read("labelled/a") == b"one"
 
 

@@ -161,7 +161,7 @@ def records(own: Lineage, names=(GGUF, GPTQ, "gguf-Q4_0-imatrix")) -> list[str]:
     messages = own.of_messages(checkpoint)
     found = [
         messages.data_record(),
-        own.parity_record(checkpoint, Artifact("", messages.data_record())),
+        own.golden_set_record(checkpoint, Artifact("", messages.data_record())),
         own.checkpoint_record(),
     ]
     return [record.fingerprint for record in [*found, *(own.variant_record(checkpoint, VariantSpec.parse(n)) for n in names)]]

@@ -77,8 +77,8 @@ class NightOperator(BaseOperator):
     def ended(self, context, event: dict[str, Any]) -> None:
         """What the exit code makes of the task. The last lines of the job's log go into the task's."""
         code, said = event["code"], "\n".join(event["said"])
-        self.log.info("night of %s: exit code %d\n%s", self.date, code, said)
+        self.log.info("run of %s: exit code %d\n%s", self.date, code, said)
         if code == 0:
             return
         failure = AirflowException if code in RETRIED or code < 0 else AirflowFailException
-        raise failure(f"night of {self.date}: exit code {code}: {said.splitlines()[-1] if said else 'no output'}")
+        raise failure(f"run of {self.date}: exit code {code}: {said.splitlines()[-1] if said else 'no output'}")
