@@ -1,7 +1,8 @@
 """Keep a run's new labels beside its parts until the label cache has learned them.
 
 In the output, `fresh/<scope>/<part>.arrow` holds labels that an engine made. `fresh/<scope>/<part>-<epoch>.copy` holds labels
-of the cache that would expire but are still in use. Each file is written before its part. No file holds a message.
+of the cache that would expire but are still in use. Each file is written before its part. Its entries are not sorted. No file
+holds a message.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
