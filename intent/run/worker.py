@@ -174,7 +174,9 @@ class Worker:
         """Remove the intents of answers below the threshold, and mark them as abstained."""
         if not self.abstain_below:
             return answers
-        unsure = pc.and_(pc.equal(answers["status"], str(Status.OK)), pc.less(answers["confidence"], self.abstain_below))
+        # The column is rounded, so round the threshold too: an answer that just reaches it must not fall below it.
+        below = pa.scalar(self.abstain_below, answers.schema.field("confidence").type)
+        unsure = pc.and_(pc.equal(answers["status"], str(Status.OK)), pc.less(answers["confidence"], below))
         if not pc.any(unsure).as_py():
             return answers
         names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
