@@ -47,9 +47,10 @@ sweep: install
 	$(BIN)/python -m jobs.train
 	$(BIN)/python -m jobs.sweep quant=short
 
-# More processes than cores, because tests that start clusters mostly wait.
+# More processes than cores, because tests that start clusters mostly wait. Files start in the order of their names: those that
+# take minutes, in chaos/ and integration/, before the short ones of unit/, so that the processes end at about the same time.
 test: install
-	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --durations=10
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --durations=10
 
 lint: install
 	$(BIN)/ruff check

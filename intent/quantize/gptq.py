@@ -52,7 +52,10 @@ def quantize(
     check_group_size(checkpoint, group_size)
     calibration = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in sequences]
     gptqmodel = import_gptqmodel()
-    config = gptqmodel.QuantizeConfig(bits=bits, group_size=group_size, desc_act=act_order, act_group_aware=not act_order)
+    # The default way to pack compiles an extension first, which takes half a minute and a C++ compiler. The result is the same.
+    config = gptqmodel.QuantizeConfig(
+        bits=bits, group_size=group_size, desc_act=act_order, act_group_aware=not act_order, pack_impl="original"
+    )
     model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=pick_precision(Precision.auto, device))
     model.layer_callback = _Layers(json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"], report)
     model.quantize(calibration, batch_size=4)

@@ -15,6 +15,7 @@ from intent.synth.basket import Basket
 from intent.synth.grammar import Parts
 from intent.synth.language import load
 from intent.synth.lexicon import ODD, Pool, ideas, kinds
+from intent.synth.lists import ListMessage
 from intent.synth.phenomena import LISTS, SCENARIOS, mix, shares
 from intent.synth.request import Request
 from intent.synth.shelf import Shelf, given, ontology
@@ -127,14 +128,14 @@ class Corpus:
             english = "en" in self.languages and rng.random() < 0.5
             words = "en" if english else self.languages[int(rng.random() * len(self.languages))]
         if scenario in LISTS:
-            templates = partial(_templates, code, split=self.split)
             most = min(LONGEST, self.schema.repeat)
-            return Basket(load(code), load(words), shelf, rng, self.weights, templates, self._limits, most)
+            return Basket(load(code), load(words), shelf, rng, self.weights, self._limits, most)
         return Request(load(code), load(words), shelf, rng, SCENARIOS[scenario][0], self.weights)
 
     def _message(self, request: Request, scenario: str) -> str | None:
         if isinstance(request, Basket):
-            message = request.write(scenario, _ideas(self.split))
+            templates = partial(_templates, request.language.code, split=self.split)
+            message = ListMessage(request, templates).write(scenario, _ideas(self.split))
             return message and self._wrap(request, message)
         request.phenomena.append(scenario)
         if scenario == "gibberish":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import accumulate
 from random import Random
+from typing import Any
 
 from intent.errors import ConfigError
 
@@ -82,8 +83,8 @@ LIST_SURFACE = {"that_is_all": 0.1, "elided_noun": 0.1}
 
 
 @lru_cache(maxsize=1_000)
-def shares(weights: tuple[tuple[str, float], ...]) -> Callable[[Random], str]:
-    """Return a function that draws a name by its weight, like `Random.choices`, but sums the weights only once."""
+def shares(weights: tuple[tuple[Any, float], ...]) -> Callable[[Random], Any]:
+    """Return a function that draws a name or number by its weight, like `Random.choices`, but sums the weights only once."""
     names, cumulative = [name for name, _ in weights], list(accumulate(weight for _, weight in weights))
     total, last = cumulative[-1] + 0.0, len(names) - 1
     return lambda rng: names[bisect(cumulative, rng.random() * total, 0, last)]

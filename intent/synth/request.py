@@ -13,7 +13,7 @@
 Any other slot is a phrase ({the}) or an agreeing word ({is}) of the language file. `other_` before it means another product.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from random import Random
 
@@ -53,6 +53,12 @@ class Request:
         self.box: Noun | None = None
         self.uses_mention = False
 
+    @property
+    def reference(self) -> Mention:
+        """Return the mention of the product that is asked for."""
+        assert self.mention is not None, "a product is chosen before it is said"
+        return self.mention
+
     def choose(self, scenario: str, group: str, pool: Pool, limits: tuple[int, int]) -> bool:
         """Choose product and quantity. Returns False if the shelf lacks what the scenario needs.
 
@@ -69,13 +75,13 @@ class Request:
             products = self.shelf.durable if scenario == "worn_out" else self.shelf.products
             if not products:
                 return False
-            self.product = self._pick(products)
+            self.product = self.pick(products)
             self.mention = self.speaker.refer(self.product)
         self.beyond = scenario == "quantity_out_of_range"
-        self.quantity = self._quantity(group)
+        self.quantity = self.draw_quantity(group)
         self.spoken = self.quantity
         if group in ("fix_add", "fix_remove"):
-            self.spoken = self._number(1)
+            self.spoken = self.draw_number(1)
             return self.spoken != self.quantity and self.mention is not None
         return self.mention is not None and self._choose_others(group)
 
@@ -86,52 +92,56 @@ class Request:
         others = self.rng.sample(rest, min(2, len(rest)))
         variants = self.shelf.variants(self.product) if self.product and self.rng.random() < VARIANT else []
         if variants:
-            others[0] = self._pick(variants)
+            others[0] = self.pick(variants)
         self.others = [self.speaker.refer(product) for product in dict.fromkeys(others)]
         return bool(self.others)
 
-    def _quantity(self, group: str) -> int:
+    def draw_quantity(self, group: str) -> int:
+        """Draw the quantity for a template of `group`; 0 to say none."""
         if group in UNSTATED:
             self.phenomena.append("no_quantity")
             return 1
         if group in STATED:
-            return self._number(2)
-        return 0 if self.rng.random() < self.styles["no_quantity"] else self._number(1)
+            return self.draw_number(2)
+        return 0 if self.rng.random() < self.styles["no_quantity"] else self.draw_number(1)
 
-    def _number(self, least: int) -> int:
+    def draw_number(self, least: int) -> int:
+        """Draw a quantity of at least `least`, within the limits."""
         low, high = max(self.limits[0], least), self.limits[1]
-        n = self._pick(COMMON) if self.rng.random() < 0.88 else self.rng.randint(low, high)
+        n = self.pick(COMMON) if self.rng.random() < 0.88 else self.rng.randint(low, high)
         return n if low <= n <= high else low
 
     def say(self, templates: Sequence[Parts]) -> str:
         """Return the message in one of the templates, drawn at random."""
-        parts = self._pick(templates)
+        parts = self.pick(templates)
         if self.mention:
             self._set_agreement(parts)
-        message = expand(parts, self.rng, self.language.rules, self._fill)
+        message = expand(parts, self.rng, self.language.rules, self.fill)
         return self.language.contract(message)
 
     def _set_agreement(self, parts: Parts) -> None:
         """Decide what the template's words agree with: the noun, or its package if a slot can name it ("a bottle of milk")."""
         slots, words = slots_of(parts), self.words
-        units = [unit for unit in self.mention.units if unit != "pair"]
+        units = [unit for unit in self.reference.units if unit != "pair"]
         boxable = slots & words.unit_phrases and not slots & {"bare", "of", "gen", "counted"}
-        self.box = self._pick(words.units[self._pick(units)]) if boxable and units and self.rng.random() < 0.3 else None
-        self.plural = self.mention.number == "one" and bool(slots & words.one_phrases)
+        self.box = self.pick(words.units[self.pick(units)]) if boxable and units and self.rng.random() < 0.3 else None
+        self.plural = self.reference.number == "one" and bool(slots & words.one_phrases)
 
     def describe(self) -> None:
         """Add the phenomena that come from the reference to the product."""
-        if self.words is not self.language and self.mention.kind not in ("full_name", "partial_name"):
-            self._note("code_switching")
-        if self.mention.kind not in ("absent", "ambiguous"):
-            self._note(self.mention.kind)
-        if self.mention.number != "mass" and (self.plural or (self.mention.many and self.mention.kind != "full_name")):
-            self._note("plural")
-        if any(mention.has_number for mention in (self.mention, *self.others)):
-            self._note("number_in_name")
+        mention = self.reference
+        if self.words is not self.language and mention.kind not in ("full_name", "partial_name"):
+            self.note("code_switching")
+        if mention.kind not in ("absent", "ambiguous"):
+            self.note(mention.kind)
+        if mention.number != "mass" and (self.plural or (mention.many and mention.kind != "full_name")):
+            self.note("plural")
+        if any(each.has_number for each in (mention, *self.others)):
+            self.note("number_in_name")
 
-    def _fill(self, slot: str) -> str:
-        mention, self.uses_mention = self.mention, True
+    def fill(self, slot: str) -> str:
+        """Return the text of a template's slot."""
+        mention, self.uses_mention = self.reference, True
         if slot.startswith(("other", "third")):
             mention, slot = self.others[-1 if slot[0] == "t" else 0], slot[6:] or "np_other"
         fill = _SLOTS.get(slot)
@@ -143,14 +153,14 @@ class Request:
             plural = mention.many or (self.plural and mention is self.mention)
             return _agreeing(agreeing, mention.noun.plural_gender if plural else mention.noun.gender, plural)
         if slot in self.words.unstated:
-            return self._fill_phrase(mention, self._pick(self.words.unstated[slot][mention.number]))
+            return self._fill_phrase(mention, self.pick(self.words.unstated[slot][mention.number]))
         if self.box and mention is self.mention and "unit" in self.words.phrases.get(slot, ()):
             return f"{self.box.say(slot)} {mention.say('of')}"
         return mention.say(slot)
 
     def _np(self, mention: Mention) -> str:
         if self.beyond:
-            return f"{self._pick(self.words.numbers.beyond)} {mention.counted(9)}"
+            return f"{self.pick(self.words.numbers.beyond)} {mention.counted(9)}"
         return self._stated(mention, self.spoken) if self.spoken else self._unstated(mention)
 
     def _np_stated(self, mention: Mention) -> str:
@@ -161,13 +171,13 @@ class Request:
     def _np_other(self, mention: Mention) -> str:
         """Say another product, with a quantity only if this one has it: "two milks, no, eggs" leaves open how many eggs."""
         if self.spoken and self.rng.random() < 0.5:
-            return self._stated(mention, self._number(1))
+            return self._stated(mention, self.draw_number(1))
         return self._unstated(mention)
 
     def _unstated(self, mention: Mention) -> str:
-        self._note("no_quantity")
+        self.note("no_quantity")
         side = self.words.unstated["remove" if self.action == "remove" else "add"]
-        return self._fill_phrase(mention, self._pick(side[mention.number]))
+        return self._fill_phrase(mention, self.pick(side[mention.number]))
 
     def _fill_phrase(self, mention: Mention, phrase: str) -> str:
         """Say the noun without a number, sometimes as the contents of a package ("a bottle of milk")."""
@@ -175,25 +185,23 @@ class Request:
         units = [unit for unit in mention.units if unit != "pair"]
         if not units or "unit" not in self.words.phrases.get(phrase, ()) or self.rng.random() > 0.2:
             return mention.say(phrase)
-        box = self._pick(self.words.units[self._pick(units)])
+        box = self.pick(self.words.units[self.pick(units)])
         self.box = box if mention is self.mention else self.box
         return f"{box.say(phrase)} {mention.say('of')}"
 
     def _stated(self, mention: Mention, n: int) -> str:
         self.plural = n > 1
         style = self._style(mention, n)
-        self._note(style)
+        self.note(style)
         if style in ("dozen", "pair"):
             words = self.words.numbers.dozens if style == "dozen" else self.words.numbers.pairs
-            return f"{self._pick(words[n])} {self._dozen_of(mention, n)}"
+            return f"{self.pick(words[n])} {self._dozen_of(mention, n)}"
         if style == "times":
             name = mention.say("bare")
-            return self._pick(
-                (f"{n}x {name}", f"{name} x{n}", f"{n} x {name}", f"{name} x {n}", f"{n}x{name}", f"{name} ({n})")
-            )
+            return self.pick((f"{n}x {name}", f"{name} x{n}", f"{n} x {name}", f"{name} x {n}", f"{n}x{name}", f"{name} ({n})"))
         if style == "unit":
-            unit = self._pick(self.words.units[self._pick(mention.units)])
-            return f"{self._one(unit, n)} {unit.counted(n)} {mention.say('of')}"
+            unit = self.pick(self.words.units[self.pick(mention.units)])
+            return f"{self.say_number(n, unit.gender)} {unit.counted(n)} {mention.say('of')}"
         if n == 1 and style == "number_word":
             return mention.noun.say("one", False, mention.before, mention.after)
         return f"{self._numeral(n, mention.noun.gender, style)} {mention.counted(n)}"
@@ -202,7 +210,7 @@ class Request:
         """Say the noun or its package after a dozen: as after a number, or in the phrase `of` ("une douzaine d'œufs")."""
         inside = self.words.numbers.dozens_of
         if mention.units and self.rng.random() < 0.3:
-            unit = self._pick(self.words.units[self._pick(mention.units)])
+            unit = self.pick(self.words.units[self.pick(mention.units)])
             return f"{unit.say('of', True) if inside else unit.counted(n)} {mention.say('of')}"
         return mention.noun.say("of", True, mention.before, mention.after) if inside else mention.counted(n)
 
@@ -217,37 +225,35 @@ class Request:
             styles["unit"] = 0
         return shares(tuple(styles.items()))(self.rng) if any(styles.values()) else "digit"
 
-    def _one(self, noun: Noun, n: int) -> str:
-        style = self._digit_or_word()
-        self._note(style)
-        return self._numeral(n, noun.gender, style)
-
-    def _digit_or_word(self) -> str:
+    def say_number(self, n: int, gender: str) -> str:
+        """Return the number in digits or, agreeing with a noun of this gender, in words."""
         digit, word = self.styles["digit"], self.styles["number_word"]
-        return "digit" if self.rng.random() * (digit + word) < digit or not word else "number_word"
+        style = "digit" if self.rng.random() * (digit + word) < digit or not word else "number_word"
+        self.note(style)
+        return self._numeral(n, gender, style)
 
     def _numeral(self, n: int, gender: str, style: str) -> str:
         return str(n) if style == "digit" else self.words.numbers.words[gender][n]
 
     def _num(self, mention: Mention) -> str:
-        style = self._digit_or_word()
-        self._note(style)
-        return self._numeral(self.quantity, mention.noun.gender, style)
+        return self.say_number(self.quantity, mention.noun.gender)
 
     def _list_item(self, mention: Mention) -> str:
         if self.beyond or not self.spoken or not self.styles["times"]:
             return self._np(mention)
-        self._note("times")
+        self.note("times")
         bare, n = mention.say("bare"), self.spoken
-        return self._pick((f"{bare}: {n}", f"{bare} - {n}", f"{bare}, {n}", f"{bare} ({n})", f"{bare} {n}x", f"{n}x {bare}"))
+        return self.pick((f"{bare}: {n}", f"{bare} - {n}", f"{bare}, {n}", f"{bare} ({n})", f"{bare} {n}x", f"{n}x {bare}"))
 
-    def _note(self, phenomenon: str) -> None:
+    def note(self, phenomenon: str) -> None:
+        """Add a phenomenon to those of the message, once."""
         if phenomenon in ("number_word", "dozen", "unit") and self.words is not self.language:
-            self._note("code_switching")
+            self.note("code_switching")
         if phenomenon not in self.phenomena:
             self.phenomena.append(phenomenon)
 
-    def _pick(self, options: Sequence):
+    def pick(self, options: Sequence):
+        """Return one of `options`, drawn at random."""
         return options[int(self.rng.random() * len(options))]
 
 
@@ -263,7 +269,12 @@ def _agreeing(forms: Mapping[str, str], gender: str, plural: bool) -> str:
     return next((forms[key] for key in keys if key in forms), next(iter(forms.values())))
 
 
-_SLOTS = {
+def _name(request: Request, _: Mention) -> str:
+    assert request.product is not None, "a name is said of a product of the shelf"
+    return request.product.name
+
+
+_SLOTS: Mapping[str, Callable[[Request, Mention], str]] = {
     "np": Request._np,
     "np_stated": Request._np_stated,
     "np_other": Request._np_other,
@@ -271,5 +282,5 @@ _SLOTS = {
     "list_item": Request._list_item,
     "counted": lambda request, mention: mention.counted(request.quantity or 2),
     "digits": lambda request, mention: str(request.quantity or 1),
-    "name": lambda request, mention: request.product.name,
+    "name": _name,
 }

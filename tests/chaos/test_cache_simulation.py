@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from cache_simulation import simulate
@@ -14,8 +15,12 @@ from intent.storage import s3
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    """Between two tries of an update the others have their turns anyway."""
-    monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
+    """Between two tries of an update the others have their turns anyway.
+
+    Only `s3` gets another clock. If `time.sleep` itself returned at once, every thread in this process that polls would spin,
+    for example the one that gptqmodel's log starts, and each of the simulation's many changes of threads would wait for it.
+    """
+    monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 @pytest.mark.parametrize("worlds", [200, pytest.param(6_000, marks=pytest.mark.rig)])

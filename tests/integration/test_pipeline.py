@@ -62,14 +62,6 @@ def config(base, workspace, *more) -> ClassifyConfig:
     return load_config("classify", overrides, ClassifyConfig)
 
 
-def test_without_training_the_checkpoint_is_the_base(base, tmp_path):
-    lineage = Lineage(config(base, tmp_path, "train.epochs=0", "input=in", "output=out"))
-    made = train(lineage)
-    weights = [entry["sha256"] for key, entry in made.record.files.items() if key.endswith(".safetensors")]
-    assert weights == [lineage.base().record.files["model.safetensors"]["sha256"]]
-    assert made == train(lineage) == lineage.checkpoint()
-
-
 def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_nothing(base, tmp_path, capfd):
     """In an empty workspace, with the settings of a first user."""
     adapter = write_adapter(tmp_path / "adapter", base)
@@ -141,6 +133,18 @@ def test_nothing_is_made_again(finished):
     assert {b.key: b.etag for b in open_store(finished.workspace).list() if b.key != "models.json"} == {
         key: etag for key, etag in stamps.items() if key != "models.json"
     }
+
+
+def test_without_training_the_checkpoint_is_the_base(finished, base, tmp_path):
+    """In a workspace that has the base model and no data."""
+    made = Lineage(finished).base()
+    shutil.copytree(made.uri, tmp_path / Path(made.uri).name)
+    lineage = Lineage(config(base, tmp_path, "train.epochs=0", "input=in", "output=out"))
+    assert lineage.base().fingerprint == made.fingerprint
+    checkpoint = train(lineage)
+    weights = [entry["sha256"] for key, entry in checkpoint.record.files.items() if key.endswith(".safetensors")]
+    assert weights == [made.record.files["model.safetensors"]["sha256"]]
+    assert checkpoint == train(lineage) == lineage.checkpoint()
 
 
 def test_workers_train_one_model_together_each_on_its_part(finished, base):
