@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from intent.engine import Prediction
+from intent.engine.grouped import Grouped
 from intent.label_cache import LabelCache, Reader, Scope, piece
 from intent.label_cache.pointer import FOLDER, File
 from intent.storage import open_store
@@ -33,7 +34,7 @@ def entries(cache: LabelCache, labels: Mapping[str, int], confidence: float = 0.
     """An entry of each message, whose intent has this quantity."""
     hashes = cache.scope.hashes(pa.array(list(labels), pa.string()))
     said = [Prediction({"action": "add", "product": "Milk", "quantity": n}, confidence, (0.5,)) for n in labels.values()]
-    return piece.entries(*hashes, said, "rule", cache.day)
+    return piece.entries(*hashes, Grouped.of(said), "rule", cache.day)
 
 
 def write(cache: LabelCache, labels: Mapping[str, int], **kwargs) -> File:

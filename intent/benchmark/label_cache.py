@@ -24,7 +24,7 @@ from intent.run.config import FleetConfig
 from intent.run.driver import classify_log
 from intent.run.ledger import RunIdentity
 from intent.storage import StorageOptions, Store, open_store
-from intent.task.schema import IntentSchema
+from intent.task.schema import IntentSchema, Item
 
 # The share of a night's different messages that an earlier night had.
 SEEN = 0.7
@@ -120,7 +120,7 @@ def fill(cache: LabelCache, entries: int, messages: Sequence[str]) -> None:
     """Fill a cache with about `entries` random hashes and with `messages`."""
     high, low = cache.scope.hashes(pa.array(messages))
     drawn, count = np.random.default_rng(7), max(1, -(-entries // PIECE_ROWS))
-    intents = [{"action": "add", "product": f"Product {n // 9}", "quantity": n % 9} for n in range(1_800)]
+    intents: list[Item] = [{"action": "add", "product": f"Product {n // 9}", "quantity": n % 9} for n in range(1_800)]
     answers, files = pa.array([piece.answer(intent, "stub") for intent in intents]), []
     for part in range(count):
         first, last = (np.uint64(min(ALL * at // count, ALL - 1)) for at in (part, part + 1))
@@ -222,7 +222,7 @@ def _night(
     identity: RunIdentity,
     distinct: int,
 ) -> CachedNight:
-    learner = _Learner.remote()
+    learner = _Learner.remote()  # type: ignore[attr-defined]  # Ray adds `remote`
     started = time.monotonic()
     summary = classify_log(str(source), str(output), StorageOptions(), identity, schema, engines, FleetConfig())
     caches = [spec.cache for spec in engines if spec.cache]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from intent.engine import Prediction, Status
+from intent.engine import Prediction
 from intent.run.actor_pool import EngineSpec
 from intent.task.schema import Choice, Count, Entity, IntentSchema
 
@@ -32,13 +32,13 @@ class StubClassifier:
     seconds: float = 0.0
 
     def __post_init__(self):
-        intents = [{"action": "add", "product": "Whole Milk 1L", "quantity": n} for n in range(1, 100)]
-        self._answers = [Prediction(intent, 0.9, (0.9, 0.9, 0.9), Status.OK) for intent in intents]
+        self._intents = [{"action": "add", "product": "Whole Milk 1L", "quantity": n} for n in range(1, 100)]
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
         if self.seconds:
             time.sleep(self.seconds * len(messages))
-        return [replace(self._answers[len(message) % 99], message=message) for message in messages]
+        slots = (0.9, 0.9, 0.9)
+        return [Prediction(self._intents[len(message) % 99], 0.9, slots, message=message) for message in messages]
 
 
 def stub_engines(actors: int, seconds: float = 0.0) -> list[EngineSpec]:

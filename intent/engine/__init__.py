@@ -3,7 +3,7 @@
 `automaton.py` builds the valid answers and `decode.py` walks through them, for every engine. `batch.py` runs many messages
 through one forward pass at a time. `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `shelved.py` handles a
 large catalog, one shelf after the other. `svm.py` and `embedding.py` answer without a language model. `cascade.py` asks the SVM
-before a language model. Knows nothing of shards, Ray or storage.
+before a language model. `grouped.py` groups predictions by their answers. Knows nothing of shards, Ray or storage.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,15 @@ class Status(StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prediction:
     """A classifier's answer to a message. Confidences are in [0, 1].
 
     `confidence`: of the whole intent; for a list, of all its items and of where it ends. `slots`: of each decided slot, in
     order; for a list, of each item. A rejected message has no intent but a `reason`. `variant`: the model that answered, if a
     classifier has several. `message`: the message itself, by which the caller checks that an answer belongs to its message.
+
+    Do not change a prediction. It is not frozen, because making a frozen one takes three times as long, for every message.
     """
 
     intent: Intent | None

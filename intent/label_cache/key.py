@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from intent.artifacts import fingerprint
 from intent.errors import ConfigError
@@ -21,8 +20,7 @@ from intent.task.catalog import normalize
 FILE, VARIABLE = "cache.key", "INTENT_CACHE_KEY"
 KEY_BYTES, LEAST_BYTES, MOST_BYTES = 32, 16, 64
 HASH_BYTES = 16
-# `normalize` does not change printable ASCII with single spaces. Skipping it there saves time.
-NORMALIZED = r"^[!-~]+( [!-~]+)*$"
+SPACE, LAST_PRINTABLE = np.uint8(ord(" ")), np.uint8(ord("~"))
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ class Scope:
 
         `texts` must not contain nulls.
         """
-        plain = pc.match_substring_regex(texts, NORMALIZED).to_numpy(zero_copy_only=False)
-        messages = texts.cast(pa.binary()).to_pylist()
-        for i in np.flatnonzero(~plain).tolist():
+        binary = texts.cast(pa.binary())
+        messages = binary.to_pylist()
+        for i in _unusual(binary).tolist():
             messages[i] = normalize(messages[i].decode()).encode()
         # The scope's name gives equal messages of two scopes different hashes. Copying a keyed hash costs half as much as
         # creating one.
@@ -77,6 +75,26 @@ def find_secret(workspace: Store) -> bytes:
         workspace.put_if_absent(FILE, secrets.token_hex(KEY_BYTES).encode())
         data = workspace.read(FILE)
     return _parse(f"{workspace.uri}/{FILE}", data.decode(errors="replace"))
+
+
+def _unusual(messages: pa.BinaryArray) -> np.ndarray:
+    """Return the indices of the messages that `normalize` may change: all but printable ASCII with single spaces inside.
+
+    Checks the bytes of all messages at once, because a regular expression takes twice as long.
+    """
+    edges = np.frombuffer(messages.buffers()[1], np.int32)[messages.offset : messages.offset + len(messages) + 1]
+    if not len(messages) or edges[0] == edges[-1]:
+        return np.zeros(0, np.int64)
+    text = np.frombuffer(messages.buffers()[2], np.uint8)[edges[0] : edges[-1]]
+    edges = edges - edges[0]
+    is_space = text == SPACE
+    # Bytes are unsigned, so those below SPACE become large.
+    odd = np.flatnonzero(text - SPACE > LAST_PRINTABLE - SPACE)
+    twice = np.flatnonzero(is_space[1:] & is_space[:-1])
+    full = edges[:-1] < edges[1:]
+    first, last = edges[:-1][full], edges[1:][full] - 1
+    found = np.concatenate([odd, twice, first[is_space[first]], last[is_space[last]]])
+    return np.unique(np.searchsorted(edges, found, "right") - 1)
 
 
 def _parse(source: str, text: str) -> bytes:

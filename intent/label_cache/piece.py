@@ -5,17 +5,19 @@ hash), `answer` (dictionary-encoded JSON of the intent and the variant that gave
 any threshold), `slots` (the confidence of each decided slot) and `used` (the UTC day of the last use, in days since 1970).
 """
 
+import io
 import json
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from intent.engine import Prediction
+from intent.engine.grouped import Grouped
 from intent.errors import CorruptData
+from intent.task.schema import Intent
 
 VERSION = b"1"
 MARK = b"intent.label_cache"
@@ -32,51 +34,40 @@ ENTRIES = pa.schema(
 DAY_SECONDS = 24 * 3600
 
 
-def entries(high: np.ndarray, low: np.ndarray, predictions: Sequence[Prediction], variant: str, day: int) -> pa.Table:
+def entries(high: np.ndarray, low: np.ndarray, said: Grouped, variant: str, day: int) -> pa.Table:
     """Build the entries of an engine's predictions, in their order.
 
     `high`, `low`: uint64 [predictions], the halves of the messages' hashes. `variant`: used if a prediction does not name its
     own. `day`: the day of last use, in days since 1970.
     """
-    codes: dict[object, int] = {}
-    answers: list[str] = []
-    indices = []
-    for prediction in predictions:
-        source = prediction.variant or variant
-        try:
-            code = codes.get(key := (source, *prediction.intent.values()))
-        except TypeError:
-            # A slot's value can be a list, which has no hash.
-            code = codes.get(key := answer(prediction.intent, source))
-        if code is None:
-            code = codes[key] = len(answers)
-            answers.append(answer(prediction.intent, source))
-        indices.append(code)
+    answers = [answer(kind.intent, kind.variant or variant) for kind in said.kinds]
     columns = [
         pa.array(high, pa.uint64()),
         pa.array(low, pa.uint64()),
-        pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(answers, pa.string())),
-        pa.array([prediction.confidence for prediction in predictions], pa.float64()),
-        pa.array([prediction.slots for prediction in predictions], pa.list_(pa.float32())),
-        pa.array(np.full(len(indices), day), pa.uint16()),
+        pa.DictionaryArray.from_arrays(pa.array(said.codes, pa.int32()), pa.array(answers, pa.string())),
+        pa.array(said.confidence),
+        said.slots,
+        pa.array(np.full(len(said.codes), day, np.uint16)),
     ]
     return pa.table(columns, ENTRIES)
 
 
-def answer(intent: dict, variant: str) -> str:
+def answer(intent: Intent | None, variant: str) -> str:
     """Encode an intent and its variant as a value of the `answer` column."""
     return json.dumps([intent, variant], ensure_ascii=False)
 
 
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
     """Merge tables of entries, sorted by hash. If several entries have the same hash, the first table's is kept."""
-    table = pa.concat_tables([ENTRIES.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+    table = pa.concat_tables([ENTRIES.empty_table(), *tables]).unify_dictionaries()
     high, low = (table[name].to_numpy() for name in ("high", "low"))
     order = order_of(high, low)
     high, low = high[order], low[order]
     first = np.ones(len(order), bool)
     first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    return table.take(pa.array(order[first]))
+    rows = pa.array(order[first])
+    # Memory holds one column twice, not the whole table.
+    return pa.table([table[name].combine_chunks().take(rows) for name in ENTRIES.names], ENTRIES)
 
 
 def order_of(high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -88,18 +79,22 @@ def order_of(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def dump(table: pa.Table) -> bytes:
-    """Serialize a sorted table as a file. Answers that no entry uses are left out of the dictionary."""
+    """Serialize a table as a file. Answers that no entry uses are left out of the dictionary."""
     if len(table):
-        answers = table["answer"].unify_dictionaries().combine_chunks()
-        answers = answers.chunk(0) if isinstance(answers, pa.ChunkedArray) else answers
-        codes, places = np.unique(answers.indices.to_numpy(), return_inverse=True)
-        answers = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), answers.dictionary.take(pa.array(codes)))
-        table = table.set_column(table.column_names.index("answer"), ENTRIES.field("answer"), answers)
-    sink = pa.BufferOutputStream()
+        table = table.unify_dictionaries().combine_chunks()
+        answers = table["answer"].chunk(0)
+        codes = answers.indices.to_numpy()
+        used = np.bincount(codes, minlength=len(answers.dictionary)) > 0
+        if not used.all():
+            places = pa.array((np.cumsum(used) - 1)[codes], pa.int32())
+            answers = pa.DictionaryArray.from_arrays(places, answers.dictionary.filter(pa.array(used)))
+            table = table.set_column(table.column_names.index("answer"), ENTRIES.field("answer"), answers)
+    # Arrow's own buffer would have to be copied to bytes.
+    sink = io.BytesIO()
     table = table.combine_chunks().replace_schema_metadata({MARK: VERSION})
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    return sink.getvalue()
 
 
 def load(data: bytes | pa.Buffer, source: str) -> pa.Table:

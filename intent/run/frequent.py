@@ -72,17 +72,18 @@ def merge(tables: Sequence[pa.Table], limit: int) -> pa.Table:
     table = pa.concat_tables(tables)
     summed = table.group_by("message", use_threads=False).aggregate([("shards", "sum"), ("rows", "sum")])
     summed = summed.rename_columns(COUNTS.names)
-    return summed if len(summed) <= SLACK // 2 * limit else _most(summed, SLACK // 4 * limit)
+    if len(summed) <= SLACK // 2 * limit:
+        return summed
+    # Of equally frequent messages, the first stay: comparing the texts of a million messages takes a second.
+    order = np.lexsort((-summed["rows"].to_numpy(), -summed["shards"].to_numpy()))
+    return summed.take(pa.array(np.sort(order[: SLACK // 4 * limit])))
 
 
 def choose(counts: pa.Table, limit: int, least: int = 2) -> pa.Array:
     """Return at most `limit` messages that are in `least` shards or more, most frequent first."""
-    return _most(counts.filter(pc.greater_equal(counts["shards"], least)), limit)["message"].combine_chunks()
-
-
-def _most(counts: pa.Table, limit: int) -> pa.Table:
+    counts = counts.filter(pc.greater_equal(counts["shards"], least))
     order = pc.sort_indices(counts, [("shards", "descending"), ("rows", "descending"), ("message", "ascending")])
-    return counts.take(order[:limit])
+    return counts["message"].take(order[:limit]).combine_chunks()
 
 
 def publish_messages(store: Store, messages: pa.Array) -> None:

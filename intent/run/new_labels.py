@@ -1,11 +1,12 @@
 """Keep a run's new labels beside its parts until the label cache has learned them.
 
 In the output, `fresh/<scope>/<part>.arrow` holds labels that an engine made. `fresh/<scope>/<part>-<epoch>.copy` holds labels
-of the cache that would expire but are still in use. Each file is written before its part. No file holds a message.
+of the cache that would expire but are still in use. Each file is written before its part. Its entries are not sorted. No file
+holds a message.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -20,6 +21,8 @@ FOLDER, LEARNT = "fresh", "fresh/learnt"
 ATTEMPTS = 3
 # The number of files that are read ahead.
 AHEAD = 64
+# Sorting and writing release Python's lock, and the actors have nothing to do meanwhile.
+WRITERS = 2
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,9 @@ class Fresh:
 
     @classmethod
     def of(cls, scope: str, epoch: str, labels: pa.Table, copies: Sequence[pa.Table]) -> "Fresh | None":
-        """Serialize the entries. Returns None if there are none."""
-        made = piece.dump(piece.merge([labels])) if len(labels) else None
-        copied = piece.dump(piece.merge(copies)) if copies else None
+        """Serialize the entries, unsorted. Returns None if there are none."""
+        made = piece.dump(labels) if len(labels) else None
+        copied = piece.dump(pa.concat_tables(copies)) if copies else None
         return cls(scope, epoch, made, copied) if made or copied else None
 
 
@@ -79,7 +82,7 @@ def _add(output: Store, blobs: Sequence[Blob], cache: LabelCache) -> int:
         # The first entry of a message counts: a new answer of an engine precedes an old answer of the cache.
         keys = [blob.key for ending in (".arrow", copies) for blob in blobs if blob.key.endswith(ending)]
         try:
-            files = list(_files(_tables(output, keys), cache))
+            files = _write(_batches(_tables(output, keys)), cache)
             cache.add(batch, files, pointer.epoch)
             return sum(file.rows for file in files)
         except Outdated:
@@ -87,16 +90,26 @@ def _add(output: Store, blobs: Sequence[Blob], cache: LabelCache) -> int:
     raise IntentError(f"{cache.store.uri}: other writers keep changing it; run again")
 
 
-def _files(tables: Iterator[pa.Table], cache: LabelCache) -> Iterator[File]:
-    """Write cache files of about PIECE_ROWS entries each. Memory holds one file at a time."""
+def _write(batches: Iterable[Sequence[pa.Table]], cache: LabelCache) -> list[File]:
+    """Write a cache file of each batch, in order. Memory holds one file more than there are WRITERS."""
+    files: list[Future[File]] = []
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for batch in batches:
+            files.append(pool.submit(lambda batch: cache.write(piece.merge(batch)), batch))
+            wait(files[:-WRITERS])
+    return [file.result() for file in files]
+
+
+def _batches(tables: Iterable[pa.Table]) -> Iterator[Sequence[pa.Table]]:
+    """Yield the tables in batches of about PIECE_ROWS entries."""
     held: list[pa.Table] = []
     for table in tables:
         if held and sum(map(len, held)) + len(table) > merge.PIECE_ROWS:
-            yield cache.write(piece.merge(held))
+            yield held
             held = []
         held.append(table)
     if held:
-        yield cache.write(piece.merge(held))
+        yield held
 
 
 def _tables(output: Store, keys: Sequence[str]) -> Iterator[pa.Table]:

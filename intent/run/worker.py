@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from intent.engine import Classifier, Prediction, Status, abstain, classify_each
+from intent.engine.grouped import Grouped
 from intent.engine.shelved import Shelved, surest
 from intent.errors import EngineFailed, IntentError
 from intent.label_cache import Found, Reader, piece
@@ -122,11 +123,11 @@ class Worker:
         position[open_[~asked]] = sum(map(len, tables)) + np.arange(sure.sum())
         tables.append(self._cached(kept, sure))
         position[open_[asked]] = sum(map(len, tables)) + np.arange(asked.sum())
-        predictions, table = self._classify(texts.take(pa.array(open_[asked])).to_pylist())
+        said, table = self._classify(texts.take(pa.array(open_[asked])).to_pylist())
         tables.append(table)
-        agreed = self._agreed(kept, asked, predictions)
+        agreed = self._agreed(kept, asked, said.predictions)
         counts = (int(asked.sum()), int(sure.sum()), int(kept.again.sum()), int(agreed.sum()))
-        return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(kept, asked, predictions, ~agreed))
+        return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(kept, asked, said, ~agreed))
 
     def ask(self, texts: pa.Array, asks: Asks) -> Answers:
         """Return the answer to each of `asks` about its text, from the label cache or the model, without abstaining.
@@ -147,16 +148,16 @@ class Worker:
             open_ = np.flatnonzero(asked)
             places, cached = [nowhere, somewhere[~asked], somewhere[open_]], [unsure._cached(kept, sure)]
         missing = self._shelved.classify_asks(texts.take(pa.array(nowhere)).to_pylist(), asks.shelves[nowhere])
-        predictions, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
+        said, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
         order = np.argsort(np.concatenate(places), kind="stable")
         whole = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
         seen, position = int(first[open_].sum()) + len(nowhere), np.arange(len(asks))
         if kept is None:
             return Answers(whole, position, seen)
-        agreed = self._agreed(kept, asked, predictions)
+        agreed = self._agreed(kept, asked, said.predictions)
         again = first & kept.again
         counts = seen, int((first & ~asked).sum()), int(again.sum()), int((agreed & again[open_]).sum())
-        return Answers(whole, position, *counts, fresh=self._fresh(kept, asked, predictions, ~agreed))
+        return Answers(whole, position, *counts, fresh=self._fresh(kept, asked, said, ~agreed))
 
     @property
     def _shelved(self) -> Shelved:
@@ -173,7 +174,9 @@ class Worker:
         """Remove the intents of answers below the threshold, and mark them as abstained."""
         if not self.abstain_below:
             return answers
-        unsure = pc.and_(pc.equal(answers["status"], str(Status.OK)), pc.less(answers["confidence"], self.abstain_below))
+        # The column is rounded, so round the threshold too: an answer that just reaches it must not fall below it.
+        below = pa.scalar(self.abstain_below, answers.schema.field("confidence").type)
+        unsure = pc.and_(pc.equal(answers["status"], str(Status.OK)), pc.less(answers["confidence"], below))
         if not pc.any(unsure).as_py():
             return answers
         names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
@@ -190,15 +193,16 @@ class Worker:
         kinds = [("confidence", pa.float32()), ("status", pa.string()), ("variant", pa.string()), ("reason", pa.string())]
         return pa.schema([*self.schema.arrow_fields(), *(pa.field(*kind) for kind in [*kinds, (CACHED, pa.bool_())])])
 
-    def _classify(self, messages: Sequence[str], shelves: np.ndarray | None = None) -> tuple[Sequence[Prediction], pa.Table]:
+    def _classify(self, messages: Sequence[str], shelves: np.ndarray | None = None) -> tuple[Grouped, pa.Table]:
         """Return the model's predictions, about each message's shelf if there are `shelves`, and the table of answers."""
         try:
             if shelves is not None:
-                predictions = self._shelved.classify_asks(messages, shelves)
+                said = Grouped.of(self._shelved.classify_asks(messages, shelves))
             else:
-                predictions = classify_each(self.classifier, messages) if messages else []
-            below = self.abstain_below
-            return predictions, self._answers([abstain(found, below) for found in predictions] if below else predictions)
+                said = Grouped.of(classify_each(self.classifier, messages) if messages else [])
+            if self.schema.repeat > 1:
+                return said, self._lists(said.predictions)
+            return said, self._repeated(said.kinds, said.codes, said.confidence)
         except IntentError:
             raise
         except Exception as error:
@@ -206,20 +210,27 @@ class Worker:
 
     def _cached(self, found: Found, sure: np.ndarray) -> pa.Table:
         """Return the answers of the hits selected by `sure`."""
-        if self.schema.repeat > 1:
-            # Items have their own confidences, so equal answers cannot share a row as below.
-            answers = [found.answers[code] for code in found.codes[sure]]
-            rest = found.confidence[sure].tolist(), found.slots.filter(pa.array(sure)).to_pylist()
-            made = [
-                Prediction(a[0], confidence, slots, variant=a[1]) for a, confidence, slots in zip(answers, *rest, strict=True)
-            ]
-            return self._answers([abstain(each, self.abstain_below) for each in made], cached=True)
-        # Build one row per distinct answer and one for its abstention, and repeat these rows for the hits.
-        kinds = [Prediction(intent, variant=variant) for intent, variant in found.answers]
-        abstained = [abstain(kind, 1.0) for kind in kinds]
-        confidence = found.confidence[sure]
-        places = found.codes[sure] + len(kinds) * (confidence < self.abstain_below)
-        table = self._answers([*kinds, *abstained], cached=True).take(pa.array(places))
+        codes, confidence = found.codes[sure], found.confidence[sure]
+        if self.schema.repeat == 1:
+            kinds = [Prediction(intent, variant=variant) for intent, variant in found.answers]
+            return self._repeated(kinds, codes, confidence, cached=True)
+        rest = confidence.tolist(), found.slots.filter(pa.array(sure)).to_pylist()
+        answers = [found.answers[code] for code in codes]
+        made = [Prediction(a[0], confidence, slots, variant=a[1]) for a, confidence, slots in zip(answers, *rest, strict=True)]
+        return self._lists(made, cached=True)
+
+    def _lists(self, predictions: Sequence[Prediction], cached: bool = False) -> pa.Table:
+        """Return the answers of a schema with lists. Items have their own confidences, so equal answers share nothing."""
+        return self._answers([abstain(prediction, self.abstain_below) for prediction in predictions], cached)
+
+    def _repeated(
+        self, kinds: Sequence[Prediction], codes: np.ndarray, confidence: np.ndarray, cached: bool = False
+    ) -> pa.Table:
+        """Return the answers `kinds[codes]` with these confidences. Builds the row of each kind and of its abstention once."""
+        below = self.abstain_below
+        abstained = [abstain(replace(kind, confidence=0.0), 1.0) for kind in kinds] if below else []
+        places = codes + len(kinds) * (confidence < below)
+        table = self._answers([*kinds, *abstained], cached).take(pa.array(places))
         at = table.column_names.index("confidence")
         return table.set_column(at, table.schema.field(at), pa.array(confidence.astype(np.float32)))
 
@@ -232,12 +243,11 @@ class Worker:
             agree[i] = now.status is Status.OK and same(now.intent, old)
         return agree
 
-    def _fresh(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction], new: np.ndarray) -> Fresh | None:
+    def _fresh(self, found: Found, asked: np.ndarray, said: Grouped, new: np.ndarray) -> Fresh | None:
         assert self.reader is not None, "new entries need a cache"
-        sure = new & np.array([p.status is Status.OK for p in predictions], bool)
-        made = [predictions[i] for i in np.flatnonzero(sure)]
-        hashes = found.high[asked][sure], found.low[asked][sure]
-        labels = piece.entries(*hashes, made, self.classifier.variant, self.reader.cache.day)
+        labels = piece.entries(found.high[asked], found.low[asked], said, self.classifier.variant, self.reader.cache.day)
+        sure = new & np.array([kind.status is Status.OK for kind in said.kinds], bool)[said.codes]
+        labels = labels if sure.all() else labels.filter(pa.array(sure))
         return Fresh.of(self.reader.cache.scope.name, self.reader.epoch, labels, found.stale)
 
     def _answers(self, predictions: Sequence[Prediction], cached: bool = False) -> pa.Table:

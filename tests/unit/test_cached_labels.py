@@ -181,6 +181,16 @@ def test_a_cache_that_is_not_trusted_answers_nothing_also_not_by_the_frequent_me
     assert (part.receipt.cached, part.receipt.classified, trusting.classifier.seen) == (0, 1, ["two milks"])
 
 
+@pytest.mark.parametrize("abstain_below", [0.85, 0.9, 0.91])
+def test_a_frequent_message_is_abstained_from_like_any_other(tmp_path, output, abstain_below):
+    messages = ["two milks", "hello"]
+    frequent.publish_messages(output, pa.array(messages))
+    (chunk,) = frequent.chunks(output)
+    asked = worker(None, abstain_below=abstain_below)
+    frequent.label(output, asked, chunk)
+    assert table(label(asked, messages, frequent.load(output))) == table(label(asked, messages))
+
+
 def test_frequent_messages_that_were_labelled_before_there_was_a_cache_are_known(tmp_path, output):
     frequent.publish_messages(output, pa.array(["two milks", "hello"]))
     (chunk,) = frequent.chunks(output)

@@ -64,6 +64,14 @@ def test_the_most_frequent_are_found_in_bounded_memory(tmp_path, limit):
     assert len(chosen) == limit and min(chosen) >= 0.8 * np.sort(exact)[-limit]
 
 
+def test_merging_drops_the_rarest_and_of_equally_rare_ones_the_last():
+    counts = pa.table(
+        {"message": list("zyxwvutsr"), "shards": [1, 1, 1, 2, 1, 1, 1, 3, 1], "rows": [1, 1, 1, 2, 1, 1, 5, 3, 1]}
+    )
+    merged = frequent.merge([counts.slice(0, 5), counts.slice(5)], 2)
+    assert merged["message"].to_pylist() == ["z", "w", "t", "s"]
+
+
 def test_a_message_of_one_shard_only_is_not_in_the_table():
     counts = pa.table({"message": ["a", "b", "c"], "shards": [1, 3, 2], "rows": [9, 3, 9]})
     assert frequent.choose(counts, 10).to_pylist() == ["b", "c"]

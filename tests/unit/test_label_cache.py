@@ -9,10 +9,12 @@ import pyarrow as pa
 import pytest
 from caches import DAY, Clock, learn, look, write
 
+from intent.engine.grouped import Grouped
 from intent.errors import ConfigError, CorruptData
 from intent.label_cache import Limits, Reader, Scope, find_secret, merge, node, piece, pointer, scopes
 from intent.label_cache.pointer import KEPT_SECONDS, ORPHAN_SECONDS, Outdated
 from intent.storage import open_store
+from intent.task.catalog import normalize
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,30 @@ def test_a_message_that_a_model_reads_otherwise_has_another_hash():
     assert scope.hashes(pa.array([], pa.string()))[0].shape == (0,)
 
 
+def test_a_hash_does_not_depend_on_the_other_messages():
+    scope = Scope.of(caches.FACTS, caches.SECRET)
+    said = [
+        "",
+        "two milks",
+        " ",
+        " two milks",
+        "two milks ",
+        "",
+        "~",
+        "two  milks",
+        "\x7f",
+        "zwei Käse",
+        " Käse",
+        "٢",
+        "!",
+        "two\u00a0milks",
+    ]
+    for start in range(len(said)):
+        together = scope.hashes(pa.array(said)[start:])
+        alone = [scope.hashes(pa.array([normalize(message)])) for message in said[start:]]
+        assert [half.tolist() for half in together] == [[int(one[half][0]) for one in alone] for half in (0, 1)]
+
+
 @pytest.mark.parametrize("other", [Scope.of({"model": "other"}, caches.SECRET), Scope.of(caches.FACTS, b"x" * 32)])
 def test_hashes_of_another_scope_or_secret_cannot_be_compared(other):
     scope = Scope.of(caches.FACTS, caches.SECRET)
@@ -90,7 +116,9 @@ def test_an_answer_of_any_shape_is_kept_as_the_engine_gave_it(cache):
         {"items": [{"a": 1}, {"a": 2}]},
     ]
     said = [Prediction(intent, 0.1 * n, (0.5, n / 8), variant="svm" if n else "") for n, intent in enumerate(intents)]
-    table = piece.load(piece.dump(piece.merge([piece.entries(np.array([3, 1, 2]), np.zeros(3), said, "gguf", DAY)])), "here")
+    table = piece.load(
+        piece.dump(piece.merge([piece.entries(np.array([3, 1, 2]), np.zeros(3), Grouped.of(said), "gguf", DAY)])), "here"
+    )
     rows = {row["high"]: row for row in table.to_pylist()}
     assert [json.loads(rows[n]["answer"]) for n in (3, 1, 2)] == [
         [intents[0], "gguf"],
@@ -106,7 +134,9 @@ def test_hashes_that_share_their_upper_half_are_told_apart(cache, tmp_path):
 
     low = np.array([9, 2, 7, 2**64 - 1], np.uint64)
     said = [Prediction({"q": int(n) % 10}, 0.5) for n in low]
-    (tmp_path / "piece").write_bytes(piece.dump(piece.merge([piece.entries(np.full(4, 5, np.uint64), low, said, "v", DAY)])))
+    (tmp_path / "piece").write_bytes(
+        piece.dump(piece.merge([piece.entries(np.full(4, 5, np.uint64), low, Grouped.of(said), "v", DAY)]))
+    )
     found = piece.Piece(tmp_path / "piece")
     rows = found.find(np.full(5, 5, np.uint64), np.array([7, 3, 2**64 - 1, 9, 2], np.uint64))
     answers, places, _, _ = found.labels(rows[rows >= 0])

@@ -1,0 +1,40 @@
+"""Predictions in groups of the same answer: nothing of any prediction is lost."""
+
+import pytest
+
+from intent.engine import Prediction, Status
+from intent.engine.grouped import Grouped
+
+MILK = {"action": "add", "product": "Milk", "quantity": 1}
+LIST = {"intents": [MILK, MILK]}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Prediction({**MILK, "quantity": 2}, 0.9),
+        Prediction(MILK, 0.9, variant="svm"),
+        Prediction(MILK, 0.9, status=Status.ABSTAINED),
+        Prediction(None, status=Status.REJECTED, reason="empty message"),
+        Prediction(LIST, 0.9),
+        Prediction({"intents": [MILK]}, 0.9),
+    ],
+)
+def test_only_predictions_of_the_same_answer_are_one_group(other):
+    one, again = Prediction(MILK, 0.9, (0.9,), message="milk"), Prediction(dict(MILK), 0.5, (0.5, 0.25), message="some milk")
+    found = Grouped.of([one, other, again, other])
+    assert found.codes.tolist() == [0, 1, 0, 1] and found.kinds == [one, other]
+    assert found.confidence.tolist() == [0.9, other.confidence, 0.5, other.confidence]
+    assert found.slots.to_pylist()[2] == [0.5, 0.25]
+
+
+def test_rejections_for_different_reasons_are_different_groups():
+    said = [
+        Prediction(None, status=Status.REJECTED, reason=reason) for reason in ("empty message", "too long", "empty message")
+    ]
+    assert Grouped.of(said).codes.tolist() == [0, 1, 0]
+
+
+def test_no_predictions_are_no_groups():
+    found = Grouped.of([])
+    assert len(found.codes) == len(found.kinds) == len(found.confidence) == len(found.slots) == 0
