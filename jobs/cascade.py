@@ -66,7 +66,7 @@ def attempt(lineage: Lineage, specs: list[VariantSpec], models: Mapping[str, Art
     works = {
         spec.name: _work(lineage, spec, lineage.cascade_record(spec, svm, model), svm, model)
         for spec in cascades
-        if svm and (model := models.get(spec.model.name))
+        if svm and spec.model and (model := models.get(spec.model.name))
     }
     more, wrong = _run({name: (_make_cascade, work) for name, work in works.items()})
     if not svm:
@@ -103,11 +103,11 @@ def _run(tasks: dict) -> tuple[dict[str, Artifact], Errors]:
 def _make_linear(work: _Work) -> Artifact:
     def build(folder: Path) -> None:
         files = Files(work.data, work.options)
-        examples = [dataset.read_split(files, split) for split in ("train", "validation")]
+        training, validation = (dataset.read_split(files, split) for split in ("train", "validation"))
         if work.spec.engine == SVM:
-            write_svm(folder, fit_svm(*examples, work.schema))
+            write_svm(folder, fit_svm(training, validation, work.schema))
         else:
-            write_embedding(folder, fit_embedding(work.spec, folder, *examples, work.schema))
+            write_embedding(folder, fit_embedding(work.spec, folder, training, validation, work.schema))
 
     return artifacts.make(work.workspace, work.record, build, work.options)
 
@@ -115,8 +115,11 @@ def _make_linear(work: _Work) -> Artifact:
 def _make_cascade(work: _Work) -> Artifact:
     """Make a cascade, whose folder holds the files of both models and the threshold, so that loading needs nothing else."""
 
+    model, svm = work.model, work.svm
+    assert model is not None and svm is not None, "a cascade is made of two models"
+
     def build(folder: Path) -> dict:
-        for part in (work.model, work.svm):
+        for part in (model, svm):
             source = artifacts.fetch(part, work.options)
             for key in part.record.files:
                 (folder / key).parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +129,6 @@ def _make_cascade(work: _Work) -> Artifact:
         right = np.array([is_right(example.intent, given) for example, given in zip(examples, found, strict=True)])
         threshold = Threshold.reaching(np.array([given.confidence for given in found]), right, work.precision)
         threshold.write(folder)
-        return {**work.model.record.metrics, **asdict(threshold)}
+        return {**model.record.metrics, **asdict(threshold)}
 
     return artifacts.make(work.workspace, work.record, build, work.options)

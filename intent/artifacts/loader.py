@@ -8,7 +8,7 @@ from typing import cast
 from intent.artifacts.cache import fetch
 from intent.artifacts.lineage import Lineage, require_matching
 from intent.artifacts.record import Artifact
-from intent.engine import Classifier
+from intent.engine import Engine
 from intent.engine.config import Device
 from intent.engine.load import EngineOptions, load_classifier
 from intent.engine.shelved import Asked, Shelved, route_for
@@ -33,7 +33,7 @@ class ClassifierLoader:
     storage: StorageOptions
     index: Artifact | None = None
 
-    def __call__(self) -> Classifier:
+    def __call__(self) -> Engine:
         folder = fetch(self.variant, self.storage)
         if self.index is None:
             return load_classifier(folder, self.name, self.prompt, self.options)

@@ -53,6 +53,19 @@ class Classifier(Protocol):
         """Return one prediction per message, in order, each with its message. Never raises because of a message's content."""
 
 
+class Engine(Classifier, Protocol):
+    """A classifier with a model. `answered`: messages so far. `tokens_computed`: tokens that the model computed so far."""
+
+    @property
+    def answered(self) -> int: ...
+
+    @property
+    def tokens_computed(self) -> int: ...
+
+    def close(self) -> None:
+        """Free the model."""
+
+
 def abstain(prediction: Prediction, below: float) -> Prediction:
     """Return the prediction, or an abstention without an intent if its confidence is below the threshold."""
     if prediction.status is not Status.OK or prediction.intent is None or prediction.confidence >= below:

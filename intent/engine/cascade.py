@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from intent.engine import Classifier, Prediction
+from intent.engine import Engine, Prediction
 
 FILE = "cascade.json"
 NEVER = 2.0
@@ -55,14 +55,14 @@ class Threshold:
 
 @dataclass
 class Cascade:
-    """A `Classifier` made of two. `other` answers if the confidence of `cheap`, which must not abstain, is below `threshold`.
+    """An `Engine` made of two. `other` answers if the confidence of `cheap`, which must not abstain, is below `threshold`.
 
     `sure`: the number of messages that `cheap` answered.
     """
 
     variant: str
-    cheap: Classifier
-    other: Classifier
+    cheap: Engine
+    other: Engine
     threshold: float
     sure: int = 0
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intent.artifacts.variant import EMBEDDING, SVM, VariantSpec
-from intent.engine import Classifier, calibration
+from intent.engine import Engine, calibration
 from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier, Forward
 from intent.engine.cascade import Cascade, Threshold
@@ -43,7 +43,7 @@ class EngineOptions:
     parity_disagreement: float = 0.1
 
 
-def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineOptions) -> Classifier:
+def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineOptions) -> Engine:
     """Load the classifier from `folder`, whose files must have been checked against their record.
 
     Raises Disagreement if the model does not label its golden set like the reference.

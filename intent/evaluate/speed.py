@@ -12,19 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from intent.dataset.example import Example
-from intent.engine import Classifier, Prediction
+from intent.engine import Classifier, Engine, Prediction
 from intent.hardware import CrowdMeter, EnergyMeter
 from intent.progress import Report, polled, unreported
 
 # The number of messages to warm up with, and of messages that are classified one by one for latency.
 WARM_UP, ALONE = 32, 40
 
-Load = Callable[[Sequence[str]], Classifier]
+Load = Callable[[Sequence[str]], Engine]
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def measure(
 
 
 def _measure_pass(
-    load: Callable[[], Classifier],
+    load: Callable[[], Engine],
     messages: Sequence[str],
     alone: Sequence[str],
     on_gpu: bool,
@@ -117,8 +116,7 @@ def _measure_pass(
     """
     report(0, 0, "", "loads the model")
     start = time.perf_counter()
-    # Any, because it is an engine: it also counts tokens and can be closed.
-    classifier: Any = load()
+    classifier = load()
     load_seconds = time.perf_counter() - start
     # The first pass may compile kernels or repack weights.
     classifier.classify(messages[:WARM_UP])
@@ -136,13 +134,10 @@ def _measure_pass(
     return _Pass(answers, load_seconds, seconds, tokens, others.share, meter.joules, latencies)
 
 
-def _counter(classifier: Classifier, before: int) -> Callable[[], int]:
-    """Return a function that returns the number of answered messages so far, on top of `before`.
-
-    A classifier that does not count stays at `before`.
-    """
-    start = getattr(classifier, "answered", 0)
-    return lambda: before + getattr(classifier, "answered", 0) - start
+def _counter(classifier: Engine, before: int) -> Callable[[], int]:
+    """Return a function that returns the number of answered messages so far, on top of `before`."""
+    start = classifier.answered
+    return lambda: before + classifier.answered - start
 
 
 def _latencies(classifier: Classifier, messages: Sequence[str]) -> list[float]:
