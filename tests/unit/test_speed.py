@@ -25,6 +25,7 @@ class Sleeper:
     closed: list
     clock: SimpleNamespace
     tokens_computed: int = 0
+    answered: int = 0
 
     def classify(self, messages):
         self.clock.now += 0.002 * len(messages)
