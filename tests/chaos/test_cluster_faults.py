@@ -66,5 +66,5 @@ def test_t9_calls_that_are_lost_between_rays_processes_lose_no_row(tmp_path, see
     code, output = run(tmp_path, "rpc_chaos.py", seed)
     assert code == 0, output
     assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
-    # Calls were lost: of the fleet, which counts them, or of tasks, of which Ray says so.
-    assert int(found[1]) > 0 or "will be retried" in output, output
+    # Calls were lost: of shards, which the run counts as retries, or of tasks and new actors, of which the output tells.
+    assert int(found[1]) > 0 or "will be retried" in output or "ActorUnavailableError" in output, output

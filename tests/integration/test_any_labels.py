@@ -61,7 +61,7 @@ def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
         csv.writer(file).writerows([("message", "Anliegen", "part"), *((*row, s) for row, s in zip(rows, splits, strict=True))])
     overrides = [f"hydra.searchpath=[file://{tmp_path}/conf]", "schema=mine", f"workspace={tmp_path}/w", "input=x", "output=y"]
     overrides += [f"labelled.uri={tmp_path}/mine.csv", "labelled.split=part", "quant.variants=[svm]", "engine.variants=[svm]"]
-    job = load_config("classify", [*overrides, "quant.in_scope_accuracy=0.5"], ClassifyConfig)
+    job = load_config("classify", [*overrides, "quant.in_scope_accuracy=0.2"], ClassifyConfig)
     lineage = Lineage(job)
 
     data = generate(lineage, job.data)
