@@ -256,7 +256,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rows-per-shard", type=int, default=20_000)
-    parser.add_argument("--actor-seconds", type=float, default=60.0, help="an actor is killed so often")
+    parser.add_argument("--actor-seconds", type=float, default=10.0, help="an actor is killed so often")
     parser.add_argument("--store-share", type=float, default=0.05, help="of the store's calls, which fail")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--seed", type=int, default=0)
