@@ -34,20 +34,20 @@ ENTRIES = pa.schema(
 DAY_SECONDS = 24 * 3600
 
 
-def entries(high: np.ndarray, low: np.ndarray, said: Grouped, variant: str, day: int) -> pa.Table:
-    """Build the entries of an engine's predictions, in their order.
+def entries(high: np.ndarray, low: np.ndarray, grouped: Grouped, variant: str, day: int) -> pa.Table:
+    """Build the entries of an engine's predictions, `grouped`, in their order.
 
     `high`, `low`: uint64 [predictions], the halves of the messages' hashes. `variant`: used if a prediction does not name its
     own. `day`: the day of last use, in days since 1970.
     """
-    answers = [answer(kind.intent, kind.variant or variant) for kind in said.kinds]
+    answers = [answer(kind.intent, kind.variant or variant) for kind in grouped.kinds]
     columns = [
         pa.array(high, pa.uint64()),
         pa.array(low, pa.uint64()),
-        pa.DictionaryArray.from_arrays(pa.array(said.codes, pa.int32()), pa.array(answers, pa.string())),
-        pa.array(said.confidence),
-        said.slots,
-        pa.array(np.full(len(said.codes), day, np.uint16)),
+        pa.DictionaryArray.from_arrays(pa.array(grouped.codes, pa.int32()), pa.array(answers, pa.string())),
+        pa.array(grouped.confidence),
+        grouped.slots,
+        pa.array(np.full(len(grouped.codes), day, np.uint16)),
     ]
     return pa.table(columns, ENTRIES)
 

@@ -123,11 +123,11 @@ class Worker:
         position[open_[~asked]] = sum(map(len, tables)) + np.arange(sure.sum())
         tables.append(self._cached(kept, sure))
         position[open_[asked]] = sum(map(len, tables)) + np.arange(asked.sum())
-        said, table = self._classify(texts.take(pa.array(open_[asked])).to_pylist())
+        grouped, table = self._classify(texts.take(pa.array(open_[asked])).to_pylist())
         tables.append(table)
-        agreed = self._agreed(kept, asked, said.predictions)
+        agreed = self._agreed(kept, asked, grouped.predictions)
         counts = (int(asked.sum()), int(sure.sum()), int(kept.again.sum()), int(agreed.sum()))
-        return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(kept, asked, said, ~agreed))
+        return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(kept, asked, grouped, ~agreed))
 
     def ask(self, texts: pa.Array, asks: Asks) -> Answers:
         """Return the answer to each of `asks` about its text, from the label cache or the model, without abstaining.
@@ -148,16 +148,16 @@ class Worker:
             open_ = np.flatnonzero(asked)
             places, cached = [nowhere, somewhere[~asked], somewhere[open_]], [unsure._cached(kept, sure)]
         missing = self._shelved.classify_asks(texts.take(pa.array(nowhere)).to_pylist(), asks.shelves[nowhere])
-        said, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
+        grouped, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
         order = np.argsort(np.concatenate(places), kind="stable")
         whole = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
         seen, position = int(first[open_].sum()) + len(nowhere), np.arange(len(asks))
         if kept is None:
             return Answers(whole, position, seen)
-        agreed = self._agreed(kept, asked, said.predictions)
+        agreed = self._agreed(kept, asked, grouped.predictions)
         again = first & kept.again
         counts = seen, int((first & ~asked).sum()), int(again.sum()), int((agreed & again[open_]).sum())
-        return Answers(whole, position, *counts, fresh=self._fresh(kept, asked, said, ~agreed))
+        return Answers(whole, position, *counts, fresh=self._fresh(kept, asked, grouped, ~agreed))
 
     @property
     def _shelved(self) -> Shelved:
@@ -197,12 +197,12 @@ class Worker:
         """Return the model's predictions, about each message's shelf if there are `shelves`, and the table of answers."""
         try:
             if shelves is not None:
-                said = Grouped.of(self._shelved.classify_asks(messages, shelves))
+                grouped = Grouped.of(self._shelved.classify_asks(messages, shelves))
             else:
-                said = Grouped.of(classify_each(self.classifier, messages) if messages else [])
+                grouped = Grouped.of(classify_each(self.classifier, messages) if messages else [])
             if self.schema.repeat > 1:
-                return said, self._lists(said.predictions)
-            return said, self._repeated(said.kinds, said.codes, said.confidence)
+                return grouped, self._lists(grouped.predictions)
+            return grouped, self._repeated(grouped.kinds, grouped.codes, grouped.confidence)
         except IntentError:
             raise
         except Exception as error:
@@ -243,10 +243,10 @@ class Worker:
             agree[i] = now.status is Status.OK and same(now.intent, old)
         return agree
 
-    def _fresh(self, found: Found, asked: np.ndarray, said: Grouped, new: np.ndarray) -> Fresh | None:
+    def _fresh(self, found: Found, asked: np.ndarray, grouped: Grouped, new: np.ndarray) -> Fresh | None:
         assert self.reader is not None, "new entries need a cache"
-        labels = piece.entries(found.high[asked], found.low[asked], said, self.classifier.variant, self.reader.cache.day)
-        sure = new & np.array([kind.status is Status.OK for kind in said.kinds], bool)[said.codes]
+        labels = piece.entries(found.high[asked], found.low[asked], grouped, self.classifier.variant, self.reader.cache.day)
+        sure = new & np.array([kind.status is Status.OK for kind in grouped.kinds], bool)[grouped.codes]
         labels = labels if sure.all() else labels.filter(pa.array(sure))
         return Fresh.of(self.reader.cache.scope.name, self.reader.epoch, labels, found.stale)
 
