@@ -14,6 +14,7 @@ import ray
 import torch
 from ray.train import ControllerError, WorkerGroupError
 
+from intent.artifacts.variant import Precision
 from intent.dataset.example import Example
 from intent.engine import calibration
 from intent.engine.config import Device
@@ -30,6 +31,8 @@ WORDS = {"add": "add", "remove": "drop", "none": "hello"}
 CONFIG = TrainConfig(
     rank=8, epochs=6, batch_messages=16, validate_every=3, stop_at=1.0, patience=99, learning_rate=5e-3,
     four_bit=False, device=Device.cpu, cpus=1,
+    # Other CPUs would compute in bfloat16, in which the order of sums shows.
+    precision=Precision.float32,
 )  # fmt: skip
 
 
