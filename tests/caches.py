@@ -33,8 +33,8 @@ def cache(root: str, facts: Mapping[str, object] = FACTS, clock=None, **kwargs) 
 def entries(cache: LabelCache, labels: Mapping[str, int], confidence: float = 0.9) -> pa.Table:
     """An entry of each message, whose intent has this quantity."""
     hashes = cache.scope.hashes(pa.array(list(labels), pa.string()))
-    said = [Prediction({"action": "add", "product": "Milk", "quantity": n}, confidence, (0.5,)) for n in labels.values()]
-    return piece.entries(*hashes, Grouped.of(said), "rule", cache.day)
+    predictions = [Prediction({"action": "add", "product": "Milk", "quantity": n}, confidence, (0.5,)) for n in labels.values()]
+    return piece.entries(*hashes, Grouped.of(predictions), "rule", cache.day)
 
 
 def write(cache: LabelCache, labels: Mapping[str, int], **kwargs) -> File:
@@ -48,6 +48,6 @@ def learn(cache: LabelCache, night: str, labels: Mapping[str, int], **kwargs) ->
 def look(cache: LabelCache, *messages: str) -> list[int | None]:
     """What a new reader finds of each message: its quantity."""
     reader = Reader.open(cache)
-    found = reader.look(pa.array(messages, pa.string()))
-    quantities = iter([found.answers[code][0]["quantity"] for code in found.codes])
-    return [next(quantities) if hit else None for hit in found.hit]
+    result = reader.look(pa.array(messages, pa.string()))
+    quantities = iter([result.answers[code][0]["quantity"] for code in result.codes])
+    return [next(quantities) if hit else None for hit in result.hit]

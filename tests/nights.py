@@ -45,16 +45,16 @@ def rule(message: str) -> Prediction:
 
 def list_rule(message: str) -> Prediction:
     """As `rule`, with an item for each "and", the first of which adds as many as the message is long."""
-    found = rule(message)
-    if found.status is Status.REJECTED:
-        return found
-    if found.status is Status.ABSTAINED:
-        return replace(found, intent={"intents": None})
+    prediction = rule(message)
+    if prediction.status is Status.REJECTED:
+        return prediction
+    if prediction.status is Status.ABSTAINED:
+        return replace(prediction, intent={"intents": None})
     if "hello" in message:
-        return replace(found, intent={"intents": []})
+        return replace(prediction, intent={"intents": []})
     more = [{"action": "remove", "product": "Eggs", "quantity": n} for n in range(1, message.count(" and ") + 1)]
-    items = [found.intent, *more]
-    return replace(found, intent={"intents": items}, slots=tuple(1 - 0.125 * n for n in range(len(items))))
+    items = [prediction.intent, *more]
+    return replace(prediction, intent={"intents": items}, slots=tuple(1 - 0.125 * n for n in range(len(items))))
 
 
 @dataclass
@@ -130,8 +130,8 @@ def dying(harm: str, owner: type, name: str, after: bool = False) -> None:
 def write_log(store: Store, files: int = 3, rows: int = 100, messages=None, key: str = "log-{}.parquet", **kwargs) -> None:
     for number in range(files):
         ids = [f"{number}-{row}" for row in range(rows)]
-        said = [messages[row % len(messages)] if messages else f"add {row % 37} milk" for row in range(rows)]
-        put_table(store, key.format(number), pa.table({"id": ids, "message": said}), **kwargs)
+        column = [messages[row % len(messages)] if messages else f"add {row % 37} milk" for row in range(rows)]
+        put_table(store, key.format(number), pa.table({"id": ids, "message": column}), **kwargs)
 
 
 def put_table(store: Store, key: str, table: pa.Table, **kwargs) -> None:

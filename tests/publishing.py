@@ -73,21 +73,21 @@ class Shop:
             return DeltaTable(f"{self.root}/table").to_pyarrow_table().select(NAMES)
         if self.kind == "iceberg":
             return tables.iceberg("shop.labels").scan().to_arrow().select(NAMES)
-        found = []
+        parts = []
         store = open_store(f"{self.root}/table")
         for blob in store.list():
             if not blob.key.startswith("_"):
                 rows = pq.read_table(io.BytesIO(store.read(blob.key)))
                 for name, value in partitions(blob.key).items():
                     rows = rows.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(rows)))
-                found.append(rows.select(NAMES).replace_schema_metadata(None))
-        return pa.concat_tables(found)
+                parts.append(rows.select(NAMES).replace_schema_metadata(None))
+        return pa.concat_tables(parts)
 
     def check(self, *outputs) -> None:
         """Readers have every labelled row of these runs once, as the parts have it, and nothing else."""
         expected = pa.concat_tables([nights.read(output, "labelled/").select(NAMES) for output in outputs]).to_pylist()
-        found = self.rows().to_pylist()
-        assert Counter(map(repr, found)) == Counter(map(repr, expected))
+        rows = self.rows().to_pylist()
+        assert Counter(map(repr, rows)) == Counter(map(repr, expected))
 
     def commits(self) -> int:
         if self.kind == "delta":

@@ -25,9 +25,9 @@ NAMES = [f"{colour} {thing} {size}" for thing in THINGS for colour in COLOURS fo
 def retriever(names: Sequence[str] = NAMES, cells: int = 12, width: int = 64) -> Retriever:
     """Random vectors: what shares words and n-grams is alike, and nothing else. The words of SMALL_TALK say little."""
     table = np.random.default_rng(3).standard_normal((4096, width)).astype(np.float32)
-    said = {bucket for name in names for word in words(name) for bucket in grams(word, len(table))}
+    named = {bucket for name in names for word in words(name) for bucket in grams(word, len(table))}
     small = {bucket for word in words(SMALL_TALK) for bucket in grams(word, len(table))}
-    table[sorted(small - said)] *= 0.01
+    table[sorted(small - named)] *= 0.01
     vectors = Vectors.of(table)
     vectors = Vectors.of(table / vectors.word_lengths(names).mean())
     return Retriever(vectors, Cells.grow(vectors.embed(names), cells))

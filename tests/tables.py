@@ -56,9 +56,9 @@ def iceberg(name: str, schema: pa.Schema | None = None, **kwargs):
 
 
 def write_iceberg(name: str, table: pa.Table, **kwargs):
-    found = iceberg(name, table.schema)
-    found.append(table, **kwargs)
-    return found
+    target = iceberg(name, table.schema)
+    target.append(table, **kwargs)
+    return target
 
 
 def log_entries(folder, version: int, change) -> None:

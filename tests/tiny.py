@@ -87,8 +87,8 @@ def write_pieces(folder: Path, texts: tuple[str, ...] = NAMES, vocabulary: int =
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     trainer = trainers.BpeTrainer(vocab_size=vocabulary - 256 - len(special), show_progress=False)
-    said = "add remove none product quantity milk eggs please two three, ça va? Größe über ñandú 牛乳 をください молоко"
-    trained.train_from_iterator([*texts, said, "aaaa bbbb    !!!! 1234567890 the then there other"] * 3, trainer)
+    text = "add remove none product quantity milk eggs please two three, ça va? Größe über ñandú 牛乳 をください молоко"
+    trained.train_from_iterator([*texts, text, "aaaa bbbb    !!!! 1234567890 the then there other"] * 3, trainer)
     # What is merged first has the lowest id, and characters the highest, as SentencePiece writes them.
     made = sorted(trained.get_vocab().items(), key=lambda entry: (len(entry[0]) == 1, entry[1]))
     pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *(piece for piece, _ in made), "\n"]

@@ -43,8 +43,8 @@ class CacheWorld(World):
         return START + self.now * STEP_SECONDS
 
     def pointer(self) -> Pointer:
-        found = self.objects.get(HERE + POINTER)
-        return _parse(found[0], "sim") if found else Pointer()
+        blob = self.objects.get(HERE + POINTER)
+        return _parse(blob[0], "sim") if blob else Pointer()
 
     def write(self, key: str, data: bytes, absent: bool, match: str | None, metadata: dict) -> None:
         if self.conditional and ((absent and key in self.objects) or (match and match != self.etag(key))):
@@ -67,8 +67,8 @@ class CacheWorld(World):
         self.objects.pop(key, None)
 
     def etag(self, key: str) -> str:
-        found = self.objects.get(key)
-        return f"{self.numbers[key]}-{sha256(found[0])[:8]}" if found else ""
+        blob = self.objects.get(key)
+        return f"{self.numbers[key]}-{sha256(blob[0])[:8]}" if blob else ""
 
 
 class CacheClient(Client):
@@ -90,8 +90,8 @@ class CacheClient(Client):
         return {"Body": io.BytesIO(self._send(f"GET {Key}", get))}
 
     def paginate(self, *, Prefix, **_):
-        found = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
-        return [{"Contents": [{"Key": key, "Size": 1, "ETag": self.world.etag(key)} for key in found]}]
+        keys = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
+        return [{"Contents": [{"Key": key, "Size": 1, "ETag": self.world.etag(key)} for key in keys]}]
 
     def delete_object(self, *, Key, **_):
         self._send(f"DELETE {Key}", lambda: self.world.remove(Key))
@@ -232,7 +232,7 @@ def check(world: CacheWorld) -> None:
     there, named = {key.removeprefix(HERE) for key in world.objects}, {POINTER, *(file.key for file in pointer.files)}
     assert there == named, f"never collected: {there - named}; gone: {named - there}"
     assert not world.broken, world.broken
-    found: list[str] = []
+    cached: list[str] = []
     known = {message: n for n in range(NIGHTS) for message in labels(n)} | {
         f"copy {n} of {pointer.epoch}": n for n in range(NIGHTS)
     }
@@ -241,10 +241,14 @@ def check(world: CacheWorld) -> None:
     names = dict(zip(zip(high.tolist(), low.tolist(), strict=True), texts, strict=True))
     for file in pointer.files:
         table = piece.load(world.objects[HERE + file.key][0], file.key)
-        found += [names.get((row["high"], row["low"]), "a copy of what was dropped") for row in table.to_pylist()]
-        said = {names.get((row["high"], row["low"])): json.loads(row["answer"])[0]["quantity"] for row in table.to_pylist()}
-        assert all(quantity == len(name) for name, quantity in said.items() if name), f"another message's label: {said}"
-    assert len(found) == len(set(found)), f"doubled: {found}"
-    assert "a copy of what was dropped" not in found, "a copy of what was dropped is back"
-    lost = {message for n in range(NIGHTS) for message in labels(n)} - set(found)
+        cached += [names.get((row["high"], row["low"]), "a copy of what was dropped") for row in table.to_pylist()]
+        quantities = {
+            names.get((row["high"], row["low"])): json.loads(row["answer"])[0]["quantity"] for row in table.to_pylist()
+        }
+        assert all(quantity == len(name) for name, quantity in quantities.items() if name), (
+            f"another message's label: {quantities}"
+        )
+    assert len(cached) == len(set(cached)), f"doubled: {cached}"
+    assert "a copy of what was dropped" not in cached, "a copy of what was dropped is back"
+    lost = {message for n in range(NIGHTS) for message in labels(n)} - set(cached)
     assert not lost or pointer.dropped, f"lost: {lost}"

@@ -120,9 +120,9 @@ def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, dir
     asked, harmed, drivers, ended = proxy.requests, proxy.hits, 0, []
     proxy.rules = faults_of(args.store_share) if faults else []
     started = time.monotonic()
-    with open(folder / "drivers.txt", "a") as said, _killing(folder / "pids", args.actor_seconds if faults else None) as killed:
+    with open(folder / "drivers.txt", "a") as log, _killing(folder / "pids", args.actor_seconds if faults else None) as killed:
         while True:
-            with _driver(command, said) as driver:
+            with _driver(command, log) as driver:
                 while driver.poll() is None and not (at and sum(1 for _ in store.list(f"{LABELLED}/")) >= at[0]):
                     time.sleep(0.5)
             if driver.returncode == 0:
@@ -132,7 +132,7 @@ def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, dir
                 continue
             ended.append(driver.returncode)
             if not faults or len(ended) > MOST_DRIVERS:
-                raise SystemExit(f"drivers of {output} ended with {ended}:\n{Path(said.name).read_text()[-4000:]}")
+                raise SystemExit(f"drivers of {output} ended with {ended}:\n{Path(log.name).read_text()[-4000:]}")
     seconds, proxy.rules = time.monotonic() - started, []
     lost, doubled = check(store, args.rows)
     calls = proxy.requests - asked, proxy.hits - harmed
@@ -140,9 +140,9 @@ def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, dir
 
 
 @contextmanager
-def _driver(command: list[str], said: TextIO) -> Iterator[subprocess.Popen]:
+def _driver(command: list[str], log: TextIO) -> Iterator[subprocess.Popen]:
     """A driver that is killed at the end of the block if it has not ended."""
-    driver = subprocess.Popen(command, stdout=said, stderr=said)
+    driver = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         yield driver
     finally:
@@ -219,13 +219,13 @@ def put_log(folder: Path, rows: int, options: StorageOptions) -> None:
         path.unlink()
 
 
-def publish(out: str | None, found: list[Outcome]) -> None:
+def publish(out: str | None, outcomes: list[Outcome]) -> None:
     """Write the figures of the nights so far."""
     if out:
         date, command = time.strftime("%Y-%m-%d", time.gmtime()), " ".join(["python", *sys.argv])
-        said = {"command": command, "date": date, "machine": machine(), "nights": [asdict(outcome) for outcome in found]}
+        figures = {"command": command, "date": date, "machine": machine(), "nights": [asdict(outcome) for outcome in outcomes]}
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(said, indent=1))
+        Path(out).write_text(json.dumps(figures, indent=1))
 
 
 def main(args: argparse.Namespace) -> None:
@@ -238,14 +238,14 @@ def main(args: argparse.Namespace) -> None:
         put_log(folder, args.rows, direct)
         ray.init(address="local", num_cpus=ACTORS, include_dashboard=False, log_to_driver=False)
         args.address = ray.get_runtime_context().gcs_address
-        found = []
+        outcomes = []
         for name, faults in itertools.product(args.engines, (False, True)):
-            found.append(night(args, name, folder, proxy, direct, faults))
-            print(found[-1], flush=True)
-            publish(args.out, found)
+            outcomes.append(night(args, name, folder, proxy, direct, faults))
+            print(outcomes[-1], flush=True)
+            publish(args.out, outcomes)
         ray.shutdown()
         proxy.close()
-    if any(outcome.lost or outcome.doubled for outcome in found):
+    if any(outcome.lost or outcome.doubled for outcome in outcomes):
         raise SystemExit("rows were lost or doubled")
 
 

@@ -26,17 +26,17 @@ def asked_for(cluster: Cluster) -> int:
 
 def main(root: str) -> None:
     nights.write_log(open_store(f"{root}/in"), files=8, rows=200)
-    cluster, said = Cluster(initialize_head=True, head_node_args={"num_cpus": 0}), io.StringIO()
+    cluster, output = Cluster(initialize_head=True, head_node_args={"num_cpus": 0}), io.StringIO()
     ray.init(cluster.address, log_to_driver=False)
     with ThreadPoolExecutor(1) as pool:
-        night = pool.submit(nights.run, root, [nights.engine()], rows_per_shard=200, stream=said)
-        nights.wait_until(lambda: "0 of 8 objects" in said.getvalue() and "the cluster has no CPU yet" in said.getvalue())
+        night = pool.submit(nights.run, root, [nights.engine()], rows_per_shard=200, stream=output)
+        nights.wait_until(lambda: "0 of 8 objects" in output.getvalue() and "the cluster has no CPU yet" in output.getvalue())
         nights.wait_until(lambda: asked_for(cluster) == 8)
         cluster.add_node(num_cpus=1)
         summary = night.result(100)
     nights.check_night(root)
     print(f"rows={summary.rows}")
-    print(said.getvalue())
+    print(output.getvalue())
     ray.shutdown()
     cluster.shutdown()
 

@@ -68,8 +68,8 @@ class Hosts:
 
     def remove(self) -> None:
         for name in (self.head, *self.names.values()):
-            found = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout
-            for pid in map(int, found.split()):
+            pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout
+            for pid in map(int, pids.split()):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)

@@ -31,10 +31,10 @@ def main(folder: str, root: str) -> None:
         summary = nights.run(root, options=options)
         ray.shutdown()
         files = [path for path in Path(logs).rglob("*") if path.is_file()]
-        told = [str(path) for path in files if b"canary-" in path.read_bytes()]
+        leaks = [str(path) for path in files if b"canary-" in path.read_bytes()]
     out = open_store(f"{root}/out")
-    told += [blob.key for blob in out.list() if b"canary-" in out.read(blob.key)]
-    assert len(files) > 10 and not told, told
+    leaks += [blob.key for blob in out.list() if b"canary-" in out.read(blob.key)]
+    assert len(files) > 10 and not leaks, leaks
     nights.check_night(root)
     print(f"rows={summary.rows}")
 

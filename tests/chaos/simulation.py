@@ -135,18 +135,18 @@ class Client:
         return self
 
     def paginate(self, *, Prefix, **_):
-        found = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
-        return [{"Contents": [{"Key": key, "Size": 1, "ETag": "e"} for key in found]}]
+        keys = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
+        return [{"Contents": [{"Key": key, "Size": 1, "ETag": "e"} for key in keys]}]
 
     def _get(self, key: str):
         if key not in self.world.objects:
             raise _error(404)
         return self.world.objects[key]
 
-    def _send(self, what: str, request):
+    def _send(self, operation: str, request):
         self.party.wait()
         chance = self.world.random.random() if self.world.faults else 1.0
-        self.world.trace.append(f"{self.party.world.parties.index(self.party)} {what} {chance:.3f}")
+        self.world.trace.append(f"{self.party.world.parties.index(self.party)} {operation} {chance:.3f}")
         if chance < 0.01:
             raise Crash
         if chance < 0.02:
@@ -212,8 +212,8 @@ def ledger(world: World, party: Party) -> Ledger:
 def driver(party: Party) -> str:
     """The stages of a run, with threads in the place of Ray's actors."""
     world, book = party.world, ledger(party.world, party)
-    if found := book.manifest():
-        book.close(found["summary"])
+    if manifest := book.manifest():
+        book.close(manifest["summary"])
         return "already done"
     shards = book.plan(lambda: Plan(SHARDS)).shards
     done = book.committed_ids()
@@ -279,7 +279,7 @@ def check_ends(world: World, writer: int) -> None:
 def check(world: World) -> dict:
     """Every row once, rejected or labelled; the manifest is of what is there, and is returned."""
     book = ledger(world, Party.__new__(Party))
-    book.store.client._send = lambda what, request: request()
+    book.store.client._send = lambda operation, request: request()
     manifest = book.verify()
     assert manifest["rows"] == 16 == manifest["labelled"] + manifest["abstained"] + manifest["rejected"]
     ids: list[int] = []

@@ -40,9 +40,9 @@ def test_t15_broken_objects_are_quarantined_and_the_others_finish(ray_cluster, r
     with pytest.raises(ShardsFailed, match="6 shards \\(4 rows and 4 of unknown size\\) failed") as failed:
         nights.run(root)
     assert failed.value.exit_code == 3
-    told = str(failed.value)
-    assert "6 could not be read when they were planned: repair their objects and start a new run" in told
-    assert "run again" not in told
+    error = str(failed.value)
+    assert "6 could not be read when they were planned: repair their objects and start a new run" in error
+    assert "run again" not in error
     out = open_store(f"{root}/out")
     reasons = {entry["object"]: (entry["rows"], entry["reason"]) for entry in json.loads(out.read("failed.json"))}
     for name, (_, rows, reason) in broken.items():
@@ -91,8 +91,8 @@ def test_t16_bad_rows_are_rejected_with_a_reason_and_change_no_other(ray_cluster
         b"\xed\xa0\x80 lone surrogate",
         "zwei Milch, bitte 🥛".encode(),
     ]
-    said = pa.array(messages, pa.binary()).view(pa.string())
-    nights.put_table(open_store(f"{root}/in"), "log.parquet", pa.table({"id": [str(n) for n in range(11)], "message": said}))
+    column = pa.array(messages, pa.binary()).view(pa.string())
+    nights.put_table(open_store(f"{root}/in"), "log.parquet", pa.table({"id": [str(n) for n in range(11)], "message": column}))
     nights.run(root)
     out = open_store(f"{root}/out")
     reasons = {row["id"]: row["reason"] for row in nights.read(out, "rejected/").to_pylist()}

@@ -34,7 +34,7 @@ def test_no_fault_loses_a_label_or_doubles_one_or_breaks_a_reader(seed, worlds):
     assert min(ends[end] for end in ("learnt", "merged", "idle", "read", "dropped", "Crash")) > 10, ends
 
 
-def assert_found(match: str, worlds: int = 200) -> None:
+def assert_detected(match: str, worlds: int = 200) -> None:
     with pytest.raises(AssertionError, match=match):
         for seed in range(worlds):
             simulate(seed)
@@ -42,12 +42,12 @@ def assert_found(match: str, worlds: int = 200) -> None:
 
 def test_the_simulation_finds_a_pointer_that_names_what_was_thrown_away(monkeypatch):
     monkeypatch.setattr(LabelCache, "_require_there", lambda *args: None)
-    assert_found("which is not there")
+    assert_detected("which is not there")
 
 
 def test_the_simulation_finds_files_that_are_not_kept_for_readers(monkeypatch):
     monkeypatch.setattr("intent.label_cache.pointer.KEPT_SECONDS", 0)
-    assert_found("deleted under a reader|is gone")
+    assert_detected("deleted under a reader|is gone")
 
 
 def test_the_simulation_finds_an_update_without_a_condition():
@@ -61,7 +61,7 @@ def test_the_simulation_finds_copies_of_what_was_dropped(monkeypatch):
         cache._update(lambda pointer: replace(pointer, files=[*files, *pointer.files], nights=[*pointer.nights, night]))
 
     monkeypatch.setattr(LabelCache, "add", add)
-    assert_found("a copy of what was dropped|doubled|not there")
+    assert_detected("a copy of what was dropped|doubled|not there")
 
 
 def test_the_simulation_finds_a_night_that_lets_go_before_it_has_learnt(monkeypatch):
@@ -73,7 +73,7 @@ def test_the_simulation_finds_a_night_that_lets_go_before_it_has_learnt(monkeypa
         return learn(output, blobs, cache)
 
     monkeypatch.setattr(new_labels, "_add", hasty)
-    assert_found("lost")
+    assert_detected("lost")
 
 
 def test_the_simulation_finds_a_merger_that_replaces_what_it_has_not_read(monkeypatch):
@@ -82,7 +82,7 @@ def test_the_simulation_finds_a_merger_that_replaces_what_it_has_not_read(monkey
         return True
 
     monkeypatch.setattr(LabelCache, "exchange", exchange)
-    assert_found("lost|which is not there|doubled|dropped")
+    assert_detected("lost|which is not there|doubled|dropped")
 
 
 def test_the_simulation_finds_a_deletion_without_a_mark(monkeypatch):
@@ -94,4 +94,4 @@ def test_the_simulation_finds_a_deletion_without_a_mark(monkeypatch):
         return 0
 
     monkeypatch.setattr(LabelCache, "collect", collect)
-    assert_found("which is not there|deleted under a reader|deleted while it counted|is gone")
+    assert_detected("which is not there|deleted under a reader|deleted while it counted|is gone")

@@ -203,29 +203,29 @@ def test_t13_a_real_store_that_crashes_while_the_cache_learns(ceph, drawn):
 
 
 def test_a_cache_that_is_damaged_is_ignored_with_a_word_and_the_night_is_right(tmp_path):
-    root, said = str(tmp_path), io.StringIO()
+    root, output = str(tmp_path), io.StringIO()
     prepare(root)
     cache = cache_of(root)
     key = cache.read().files[0].key
     cache.store.put(key, cache.store.read(key)[:-1])
-    summary = cached_night(root, stream=said)
+    summary = cached_night(root, stream=output)
     assert (summary.cached, summary.classified) == (0, 100)
-    assert f"is ignored as far as it is damaged: {cache.store.uri}/{key}: SHA-256" in said.getvalue()
+    assert f"is ignored as far as it is damaged: {cache.store.uri}/{key}: SHA-256" in output.getvalue()
     nights.check_night(root)
     assert caches.look(cache, *MESSAGES) == [len(message) for message in MESSAGES]
 
 
 def test_an_engine_that_labels_otherwise_than_the_cache_ends_its_use_within_the_night(tmp_path):
-    root, said = str(tmp_path), io.StringIO()
+    root, output = str(tmp_path), io.StringIO()
     nights.write_log(open_store(f"{root}/in"), files=8, messages=[f"message {n}" for n in range(800)])
     nights.write_log(open_store(f"{root}/in"), files=1, messages=MESSAGES)
     cache = cache_of(root, sample=0.5)
     caches.learn(cache, "before", {f"message {n}": 1 for n in range(800)})
     epoch = cache.read().epoch
     engine = replace(nights.engine(cpus=0.1), cache=cache)
-    summary = nights.run(root, [engine], rows_per_shard=10, stream=said, **NO_TABLE)
+    summary = nights.run(root, [engine], rows_per_shard=10, stream=output, **NO_TABLE)
     nights.check_night(root)
-    assert "the label cache is dropped and the run goes on without it: 0 of" in said.getvalue()
+    assert "the label cache is dropped and the run goes on without it: 0 of" in output.getvalue()
     assert summary.asked_again < 300 and summary.agreed == 0 and summary.cached < 300
     assert cache.read().epoch != epoch and caches.look(cache, "message 1") == [None]
     # What the engine has said since is right, and is learnt.
@@ -250,5 +250,5 @@ def test_a_cache_whose_task_hangs_holds_no_job(tmp_path, monkeypatch, capsys):
     job = SimpleNamespace(options=StorageOptions(), config=SimpleNamespace(cluster=ClusterConfig()))
     with caching.tending(job, {}) as learn:
         learn(store.uri)
-    said = "".join(capsys.readouterr())
-    assert "the label cache has not learned this run's labels; run the same command again" in said
+    printed = "".join(capsys.readouterr())
+    assert "the label cache has not learned this run's labels; run the same command again" in printed

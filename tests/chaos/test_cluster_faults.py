@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 def test_t2_a_night_survives_the_loss_of_every_node_and_goes_on_when_others_come(tmp_path, seed, seconds_without_nodes):
     code, output = run(tmp_path, "node_loss.py", seed, seconds_without_nodes, env=SOON)
     assert code == 0, output
-    assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
-    assert 2 <= int(found[1]) <= 20
+    assert (match := re.search(r"rows=600 retries=(\d+)", output)), output
+    assert 2 <= int(match[1]) <= 20
 
 
 def test_a_node_that_joins_a_running_night_gets_actors(tmp_path):
@@ -58,13 +58,13 @@ def test_t8_a_worker_that_is_cut_off_commits_nothing_twice(tmp_path, hosts, seed
     hosts.join("w", env)
     code, output = run(tmp_path, "partition.py", seed, address, hosts.wires["w"], by=hosts.on_head, env=SOON)
     assert code == 0, output
-    assert (found := re.search(r"rows=1000 retries=(\d+)", output)), output
-    assert 1 <= int(found[1]) <= 20
+    assert (match := re.search(r"rows=1000 retries=(\d+)", output)), output
+    assert 1 <= int(match[1]) <= 20
 
 
 def test_t9_calls_that_are_lost_between_rays_processes_lose_no_row(tmp_path, seed):
     code, output = run(tmp_path, "rpc_chaos.py", seed)
     assert code == 0, output
-    assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
+    assert (match := re.search(r"rows=600 retries=(\d+)", output)), output
     # Calls were lost: of shards, which the run counts as retries, or of tasks and new actors, of which the output tells.
-    assert int(found[1]) > 0 or "will be retried" in output or "ActorUnavailableError" in output, output
+    assert int(match[1]) > 0 or "will be retried" in output or "ActorUnavailableError" in output, output

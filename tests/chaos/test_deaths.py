@@ -130,7 +130,7 @@ def test_an_engine_that_hangs_while_it_loads_is_killed_counted_and_named(tmp_pat
 
 
 def test_while_one_hangs_at_loading_the_others_go_on_and_who_waits_for_a_node_is_not_killed(tmp_path, monkeypatch):
-    root, gone, said = str(tmp_path), tmp_path / "gone", io.StringIO()
+    root, gone, output = str(tmp_path), tmp_path / "gone", io.StringIO()
     nights.write_log(open_store(f"{root}/in"))
     monkeypatch.setattr(actor_pool, "LOADING_SECONDS", 5)
     monkeypatch.setattr(actor_pool.Meters, "died", lambda *_: gone.touch())
@@ -146,13 +146,13 @@ def test_while_one_hangs_at_loading_the_others_go_on_and_who_waits_for_a_node_is
         nights.RuleClassifier.classify = call
 
     hanging, waiting = nights.engine("bad", before=lambda: time.sleep(3600)), nights.engine("waiting", cpus=64)
-    nights.run(root, [nights.engine("good", before=later), hanging, waiting], attempts=1, stream=said, **NO_TABLE)
+    nights.run(root, [nights.engine("good", before=later), hanging, waiting], attempts=1, stream=output, **NO_TABLE)
     nights.check_night(root)
-    assert "of bad died" in said.getvalue() and "of waiting died" not in said.getvalue()
+    assert "of bad died" in output.getvalue() and "of waiting died" not in output.getvalue()
 
 
 def test_an_engine_that_cannot_load_gets_no_room_of_a_cluster_that_grows(tmp_path, monkeypatch):
-    root, said, gone = str(tmp_path), io.StringIO(), tmp_path / "gone"
+    root, output, gone = str(tmp_path), io.StringIO(), tmp_path / "gone"
     monkeypatch.setattr(actor_pool, "GROW_SECONDS", 0.1)
     nights.write_log(open_store(f"{root}/in"), files=2, rows=20)
 
@@ -173,9 +173,9 @@ def test_an_engine_that_cannot_load_gets_no_room_of_a_cluster_that_grows(tmp_pat
     # Of 2 CPUs, so that there is room for another only once it has gone.
     bad = replace(nights.engine("bad", cpus=1.5, before=broken), grows=True)
     good = nights.engine("good", before=later, seconds=1.0)
-    nights.run(root, [good, bad], rows_per_shard=10, attempts=1, stream=said, **NO_TABLE)
+    nights.run(root, [good, bad], rows_per_shard=10, attempts=1, stream=output, **NO_TABLE)
     nights.check_night(root)
-    assert said.getvalue().count("bad died") == 1 and "they join" not in said.getvalue()
+    assert output.getvalue().count("bad died") == 1 and "they join" not in output.getvalue()
 
 
 def drive(root: str, before=lambda: None, log: str | None = None, **kwargs):

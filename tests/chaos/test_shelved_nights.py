@@ -53,8 +53,8 @@ def write_log(root: str) -> None:
 def rows(root: str) -> list[dict]:
     """Every row of the output, in order of its id."""
     output = open_store(f"{root}/out")
-    found = [row for prefix in ("labelled/", "rejected/") for row in nights.read(output, prefix).to_pylist()]
-    return sorted(found, key=lambda row: row["id"])
+    labels = [row for prefix in ("labelled/", "rejected/") for row in nights.read(output, prefix).to_pylist()]
+    return sorted(labels, key=lambda row: row["id"])
 
 
 def lines(log: str) -> list[str]:
@@ -69,9 +69,9 @@ def undisturbed(ray_cluster, tmp_path_factory) -> list[dict]:
     night(root, actors=1, log=log)
     nights.check_night(root)
     assert len(set(lines(log))) >= 8, "the catalog has several shelves"
-    found = rows(root)
-    assert {row["variant"] for row in found if "variant" in row} == {"naming", "retriever"}
-    return found
+    labels = rows(root)
+    assert {row["variant"] for row in labels if "variant" in row} == {"naming", "retriever"}
+    return labels
 
 
 # With the table of all messages: when it is written, between its answers, before it is loaded, between parts. Then without it.

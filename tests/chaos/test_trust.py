@@ -115,20 +115,20 @@ def test_t19_a_record_that_names_files_elsewhere_fetches_none(tmp_path, s3_root)
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "expected"),
     [
         ("trust_remote_code=true", "trust_remote_code"),
         ("storage.endpoint=http://canary:canary@127.0.0.1:9", "storage.endpoint='(hidden)'"),
     ],
     ids=["an unknown field", "credentials"],
 )
-def test_t20_what_the_configuration_may_not_say_is_refused_before_any_write(command_lines, tmp_path, override, said):
+def test_t20_what_the_configuration_may_not_say_is_refused_before_any_write(command_lines, tmp_path, override, expected):
     nights.write_log(open_store(str(tmp_path / "in")))
     before = sorted(tmp_path.rglob("*"))
     places = [f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}/w"]
     done = command_lines.run("classify", *places, override)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert expected in done.stderr
     assert "canary" not in done.stdout + done.stderr
     assert sorted(tmp_path.rglob("*")) == before
 

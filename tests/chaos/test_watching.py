@@ -66,9 +66,9 @@ class Prometheus:
 def panels() -> list[tuple[str, bool]]:
     """Every query of the dashboard, and whether it is drawn over time."""
     board = json.loads((INFRA / "grafana/night.json").read_text())
-    found = [(target["expr"], panel["type"] == "timeseries") for panel in board["panels"] for target in panel["targets"]]
+    queries = [(target["expr"], panel["type"] == "timeseries") for panel in board["panels"] for target in panel["targets"]]
     filled = {"$run": ".+", "$__rate_interval": "1m", "$__range": "1h"}
-    return [(re.sub(r"\$\w+", lambda name: filled[name[0]], expression), lasting) for expression, lasting in found]
+    return [(re.sub(r"\$\w+", lambda name: filled[name[0]], expression), lasting) for expression, lasting in queries]
 
 
 def alerts() -> dict[str, str]:

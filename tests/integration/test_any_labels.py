@@ -68,11 +68,11 @@ def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
     assert data.record.metrics["unknown"] == {} and data.record.metrics["train"] > 2 * number
     quantize(lineage, job.quant.specs())
     made = evaluate(lineage, job.quant.specs())
-    found = results_at(made, lineage)["svm"]
-    scope = found["scope"]
+    result = results_at(made, lineage)["svm"]
+    scope = result["scope"]
     assert scope["answered"]["accuracy"] > 0.8 and scope["answered"]["macro_f1"] > 0.7 and scope["answered"]["recall"] > 0
     assert scope["thresholded"]["threshold"] > 0 and scope["thresholded"]["recall"] >= scope["answered"]["recall"]
-    assert set(found["score"]["phenomena"]) == {"in_scope", "out_of_scope"}
+    assert set(result["score"]["phenomena"]) == {"in_scope", "out_of_scope"}
     assert "<b>bold</b>" not in artifacts.Files(made).read(REPORT).decode()
 
     test = dataset.read_split(artifacts.Files(data), "test")
@@ -81,7 +81,7 @@ def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
     job.input, job.output = f"{tmp_path}/in", f"{tmp_path}/out"
     classify(job)
     nights.check_night(str(tmp_path))
-    said = {row["id"]: row["Anliegen"] for row in nights.read(open_store(job.output), "labelled/").to_pylist()}
-    assert set(said.values()) <= set(labels)
-    right = sum(said[example.id] == example.intent["Anliegen"] for example in test)
-    assert right == round(found["score"]["exact"] * len(test))
+    label_of = {row["id"]: row["Anliegen"] for row in nights.read(open_store(job.output), "labelled/").to_pylist()}
+    assert set(label_of.values()) <= set(labels)
+    right = sum(label_of[example.id] == example.intent["Anliegen"] for example in test)
+    assert right == round(result["score"]["exact"] * len(test))

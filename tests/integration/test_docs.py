@@ -45,7 +45,7 @@ def blocks(page: Path, kind: str) -> list[tuple[str, str]]:
 
 def commands(text: str) -> list[list[str]]:
     """The words of each command, of which a quoted word may go over lines."""
-    found, line = [], ""
+    lines, line = [], ""
     for more in text.replace("\\\n", " ").splitlines():
         line += more
         try:
@@ -53,10 +53,10 @@ def commands(text: str) -> list[list[str]]:
         except ValueError:
             line += "\n"
             continue
-        found += [list(group) for joins, group in groupby(words, key="&&".__eq__) if not joins]
+        lines += [list(group) for joins, group in groupby(words, key="&&".__eq__) if not joins]
         line = ""
     assert not line, f"a quotation mark is not closed: {line}"
-    return found
+    return lines
 
 
 def model(workspace: str, folder: Path, version: int) -> None:
@@ -95,16 +95,16 @@ def shop(s3_endpoint, tmp_path_factory):
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.name)
 def test_every_block_says_how_it_is_checked(page):
     text = page.read_text()
-    found = FENCE.findall(text)
-    assert all(re.fullmatch(f"{KINDS}|{DATA}", info) for info, _ in found)
-    assert text.count("```") == 2 * len(found)
+    fences = FENCE.findall(text)
+    assert all(re.fullmatch(f"{KINDS}|{DATA}", info) for info, _ in fences)
+    assert text.count("```") == 2 * len(fences)
     assert not INDENTED.findall(FENCE.sub("", text)), "a command outside of a block: fence it"
 
 
 def test_what_can_be_run_is_run(shop):
-    found = [block for page in PAGES for block in blocks(page, r"sh|sh fails \d+")]
-    assert len(found) >= 7
-    for info, text in found:
+    runnable = [block for page in PAGES for block in blocks(page, r"sh|sh fails \d+")]
+    assert len(runnable) >= 7
+    for info, text in runnable:
         command = ["bash", "-euo", "pipefail", "-c", text]
         done = subprocess.run(command, cwd=ROOT, env=shop, capture_output=True, text=True, timeout=180)
         assert done.returncode == int(info.split()[-1] if "fails" in info else 0), f"{text}{done.stdout}{done.stderr}"

@@ -41,10 +41,10 @@ def test_a_catalog_of_thousands_is_asked_shelf_by_shelf(root, tmp_path):
     nights.run(root, [engine], rows_per_shard=100, router=partial(shelves.router, names, 100))
     nights.check_night(root)
     given = nights.read(open_store(f"{root}/in"), "").to_pylist()
-    said = {row["id"]: row["message"] for row in given}
+    message_of = {row["id"]: row["message"] for row in given}
     labelled = nights.read(open_store(f"{root}/out"), "labelled/").to_pylist()
     assert len(labelled) == 2002
-    wrong = [row for row in labelled if row["action"] == "add" and not said[row["id"]].endswith(row["product"])]
+    wrong = [row for row in labelled if row["action"] == "add" and not message_of[row["id"]].endswith(row["product"])]
     assert not wrong and sum(row["action"] == "add" for row in labelled) > 1900
     asked = Counter(log.read_text().splitlines())
     # A shelf may be in two chunks, and at the end an idle actor may do one again.
@@ -85,9 +85,9 @@ def test_a_short_logs_frequent_messages_are_counted_while_the_engines_load(tmp_p
 
     def count(*args):
         nights.wait_until(loads.exists)
-        found = find_frequent(*args)
+        result = find_frequent(*args)
         counted.touch()
-        return found
+        return result
 
     def before():
         loads.touch()
@@ -102,9 +102,9 @@ def test_a_short_logs_frequent_messages_are_counted_while_the_engines_load(tmp_p
 
 
 def test_lists_are_a_column_or_a_row_an_item_and_every_id_is_there(root):
-    said = ["milk and eggs", "unsure", "refuse me", "hello", "milk"]
+    messages = ["milk and eggs", "unsure", "refuse me", "hello", "milk"]
     for form, columns in (("nested", Columns()), ("exploded", Columns(explode=True))):
-        nights.write_log(open_store(f"{root}/{form}/in"), files=2, rows=50, messages=said)
+        nights.write_log(open_store(f"{root}/{form}/in"), files=2, rows=50, messages=messages)
         summary = nights.run(f"{root}/{form}", [nights.engine(lists=True)], schema=nights.BASKET, columns=columns)
         nights.check_night(f"{root}/{form}")
         assert (summary.rows, summary.labelled, summary.abstained, summary.rejected) == (100, 60, 20, 20)
@@ -223,15 +223,15 @@ def test_a_missing_column_is_refused_before_any_write(tmp_path):
 
 
 def test_frequent_messages_are_classified_once_and_counted_once(tmp_path, monkeypatch):
-    root, said = str(tmp_path), io.StringIO()
+    root, output = str(tmp_path), io.StringIO()
     nights.write_log(open_store(f"{root}/in"), files=4, rows=500, messages=[f"add {n} milks" for n in range(50)])
     # The messages of a short log are counted while the engines load, without progress of its own.
     monkeypatch.setattr(driver, "is_short", lambda shards: False)
     with monkeypatch.context() as broken:
         broken.setattr(Ledger, "commit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            nights.run(root, [nights.engine("a"), nights.engine("b")], rows_per_shard=100, stream=said)
-    summary = nights.run(root, rows_per_shard=100, stream=said)
+            nights.run(root, [nights.engine("a"), nights.engine("b")], rows_per_shard=100, stream=output)
+    summary = nights.run(root, rows_per_shard=100, stream=output)
     nights.check_night(root)
     for line in (
         "plans 4 objects of ",
@@ -241,12 +241,12 @@ def test_frequent_messages_are_classified_once_and_counted_once(tmp_path, monkey
         "labels rows: 2,000 of 2,000 rows in ",
         "checks 20 parts that an earlier run made: 20 of 20 parts in ",
     ):
-        assert line in said.getvalue(), said.getvalue()
+        assert line in output.getvalue(), output.getvalue()
     assert summary.classified == 50 and summary.duplicates_saved == 1950
 
 
 def test_frequent_messages_that_cannot_be_labelled_first_are_left_to_their_shards(tmp_path):
-    root, said = str(tmp_path), io.StringIO()
+    root, output = str(tmp_path), io.StringIO()
     nights.write_log(open_store(f"{root}/in"), files=4, rows=500, messages=[f"add {n} milks" for n in range(50)])
 
     def refuse():
@@ -257,9 +257,9 @@ def test_frequent_messages_that_cannot_be_labelled_first_are_left_to_their_shard
 
         frequent.label = label
 
-    summary = nights.run(root, [nights.engine(before=refuse)], rows_per_shard=100, stream=said)
+    summary = nights.run(root, [nights.engine(before=refuse)], rows_per_shard=100, stream=output)
     nights.check_night(root)
-    assert "50 frequent messages are left to their shards: OSError: the table cannot be written" in said.getvalue()
+    assert "50 frequent messages are left to their shards: OSError: the table cannot be written" in output.getvalue()
     assert summary.classified == 20 * 50 and summary.duplicates_saved == 1000 and summary.retries == 2
 
 
@@ -299,7 +299,7 @@ def test_parts_carry_their_receipt_and_page_checksums(store, root):
 
 
 def test_what_a_night_costs_goes_by_the_price_of_the_processors_own_name(tmp_path, monkeypatch):
-    paid, said = Counter(), io.StringIO()
+    paid, output = Counter(), io.StringIO()
 
     def inc(counter, amount, tags):
         paid[counter.info["name"]] += amount
@@ -307,17 +307,17 @@ def test_what_a_night_costs_goes_by_the_price_of_the_processors_own_name(tmp_pat
     monkeypatch.setattr(metrics.Counter, "inc", inc)
     nights.write_log(open_store(f"{tmp_path}/in"))
     named = replace(nights.engine(cpus=0.5, seconds=0.2), prices={"cpu": None, hardware.cpu(1).model: 3600.0})
-    summary = nights.run(str(tmp_path), [named], frequent_messages=0, stream=said)
-    assert "the cost leaves out" not in said.getvalue()
+    summary = nights.run(str(tmp_path), [named], frequent_messages=0, stream=output)
+    assert "the cost leaves out" not in output.getvalue()
     # Half a CPU at a dollar a second, for as long as the actor was there, which computed 3 shards or more.
     assert 0.5 * 0.2 * 3 < paid["intent_cost_usd"] < 0.5 * (summary.seconds + 10)
 
 
 def test_a_processor_that_the_prices_do_not_name_is_told_once(tmp_path):
-    said = io.StringIO()
+    output = io.StringIO()
     nights.write_log(open_store(f"{tmp_path}/in"))
-    nights.run(str(tmp_path), [replace(nights.engine(actors=2), prices={"cpu": None, "Tesla T4": 1.0})], stream=said)
-    assert said.getvalue().count(f"the cost leaves out {hardware.cpu(1).model!r}: cluster.prices has no price of it") == 1
+    nights.run(str(tmp_path), [replace(nights.engine(actors=2), prices={"cpu": None, "Tesla T4": 1.0})], stream=output)
+    assert output.getvalue().count(f"the cost leaves out {hardware.cpu(1).model!r}: cluster.prices has no price of it") == 1
 
 
 def test_messages_that_a_model_rejects_take_nothing_from_the_duplicates_saved(tmp_path):

@@ -41,8 +41,8 @@ def test_seven_nights_of_which_most_messages_were_seen_before(tmp_path):
         assert 60 <= night.seen < 80 and night.cached > 500
         assert night.seen + night.cached + night.duplicates == night.rows
     lookups = label_cache.Lookups(1, 1, 2, 1.0, 1, 1.0)
-    said = label_cache.render(lookups, [], made)
-    assert f"stub, night 3 against the first: {made[0].seen / made[2].seen:.2f} times fewer messages" in said
+    report = label_cache.render(lookups, [], made)
+    assert f"stub, night 3 against the first: {made[0].seen / made[2].seen:.2f} times fewer messages" in report
 
 
 def test_lookups_are_measured_beside_made_up_entries(tmp_path):

@@ -87,8 +87,8 @@ def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_noth
         workspace = open_store(f"{tmp_path}/w")
         stamps.append({b.key: b.etag for b in workspace.list() if not b.key.startswith("cache")})
     assert stamps[0] == stamps[1]
-    said = capfd.readouterr().err
-    assert said.count("has no models yet: makes gguf-Q8_0") == 1 and "quantize gguf-Q8_0: done" in said
+    output = capfd.readouterr().err
+    assert output.count("has no models yet: makes gguf-Q8_0") == 1 and "quantize gguf-Q8_0: done" in output
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +113,15 @@ def test_training_moves_the_model_and_keeps_its_adapter(finished, base):
 def test_temperatures_fitted_on_held_out_messages_make_them_likelier(finished):
     lineage = Lineage(finished)
     held_out = lineage.data()
-    found = decide(lineage.checkpoint(), held_out, lineage.schema, finished.output_format.value, lineage.options, 1)
-    assert set(found) == set(lineage.schema.names) and len(found["action"]) <= held_out.record.metrics["test"]
-    fitted, text = fit(found)
+    predictions = decide(lineage.checkpoint(), held_out, lineage.schema, finished.output_format.value, lineage.options, 1)
+    assert set(predictions) == set(lineage.schema.names) and len(predictions["action"]) <= held_out.record.metrics["test"]
+    fitted, text = fit(predictions)
     assert f"nothing: {fitted.nothing:+g} to its logit" in text
-    for decided, temperature in zip(found.values(), fitted.temperatures, strict=True):
+    for decided, temperature in zip(predictions.values(), fitted.temperatures, strict=True):
         plain = calibration.loss([decision.margins for decision in decided], 1.0)
         assert calibration.loss(calibration.shifted(decided, fitted.nothing), temperature) <= plain + 0.01
     # Each message has one first decision.
-    assert sum(decision.nothing >= 0 for made in found.values() for decision in made) == held_out.record.metrics["test"]
+    assert sum(decision.nothing >= 0 for made in predictions.values() for decision in made) == held_out.record.metrics["test"]
 
 
 def test_nothing_is_made_again(finished):

@@ -113,14 +113,14 @@ def test_a_job_on_a_cluster_ends_here_as_it_ends_there_whoever_follows_it(models
     with subprocess.Popen(classify, **pipes) as first:
         job_id = next(line for line in first.stderr if line.startswith("job ")).split()[-1]
         with subprocess.Popen(classify, **pipes) as second:
-            found = next(line for line in second.stderr if line.startswith("job "))
-            assert found == f"job {job_id} is under way with this command: following it\n"
+            job_line = next(line for line in second.stderr if line.startswith("job "))
+            assert job_line == f"job {job_id} is under way with this command: following it\n"
             first.send_signal(signal.SIGTERM)
             assert f"the job keeps running; to stop it: ray job stop {job_id}" in first.communicate(timeout=60)[1]
-            said, complaints = second.communicate(timeout=180)
-    assert '"message": "shard done"' in said, "the job's records are lost on their way"
-    assert (first.returncode, second.returncode) == (130, 0), said + complaints
-    assert said.count("4 rows = ") == 1
+            output, complaints = second.communicate(timeout=180)
+    assert '"message": "shard done"' in output, "the job's records are lost on their way"
+    assert (first.returncode, second.returncode) == (130, 0), output + complaints
+    assert output.count("4 rows = ") == 1
     check(night)
 
 
@@ -163,7 +163,7 @@ def test_without_the_clusters_token_nothing_is_run(models, night, head, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "expected"),
     [
         ("fleet.rows_per_shrad=5", "Key 'rows_per_shrad' not in 'FleetConfig'"),
         ("fleet.rows_per_shard=many", "Value 'many' of type 'str' could not be converted to Integer"),
@@ -174,12 +174,12 @@ def test_without_the_clusters_token_nothing_is_run(models, night, head, tmp_path
         ("output_format=xml", "Invalid value 'xml', expected one of [json, compact, entity_first]"),
     ],
 )
-def test_a_refused_configuration_exits_with_2_before_any_work(command_lines, models, night, override, said):
+def test_a_refused_configuration_exits_with_2_before_any_work(command_lines, models, night, override, expected):
     before = [*sorted(night.rglob("*")), *sorted(models.rglob("*"))]
     where = [*arguments(models, night)[:2], f"workspace={models}"]
     done = command_lines.run("classify", *where, "engine=gguf", override)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert said in done.stderr
+    assert expected in done.stderr
     assert [*sorted(night.rglob("*")), *sorted(models.rglob("*"))] == before
 
 

@@ -76,9 +76,9 @@ def test_a_task_that_raises_at_every_attempt_ends_the_search_and_not_the_night(l
         raise OSError("the store does not answer")
 
     breaking(monkeypatch, "_count", harm)
-    said = io.StringIO()
-    summary = nights.run(log, rows_per_shard=50, attempts=2, stream=said)
-    assert "goes on without the table of frequent messages: OSError: the store does not answer" in said.getvalue()
+    output = io.StringIO()
+    summary = nights.run(log, rows_per_shard=50, attempts=2, stream=output)
+    assert "goes on without the table of frequent messages: OSError: the store does not answer" in output.getvalue()
     nights.check_night(log)
     assert summary.rows == 1200
 
@@ -87,8 +87,8 @@ def test_footers_are_read_by_tasks_in_order_and_a_refusal_is_told_as_it_is(log, 
     monkeypatch.setattr(survey, "FOOTERS_PER_TASK", 2)
     listing, names = list_input(f"{log}/in"), ["id", "message"]
     stage = Stage("footers", "plans", "objects", len(listing.blobs), io.StringIO())
-    found = survey.read_footers_on_cluster(listing.store, listing.blobs, names, stage, 3)
-    assert found == read_footers(listing.store, listing.blobs, names)
+    footers = survey.read_footers_on_cluster(listing.store, listing.blobs, names, stage, 3)
+    assert footers == read_footers(listing.store, listing.blobs, names)
     assert (stage.done, stage.retries) == (6, 0)
 
     def harm():
@@ -109,13 +109,13 @@ def test_gauges_are_there_before_the_first_task_is_done(log, monkeypatch):
     def wait(*args, **kwargs):
         raise Stop
 
-    said = set()
-    monkeypatch.setattr(metrics.Gauge, "set", lambda gauge, value, tags: said.add((gauge.info["name"], tags.get("stage"))))
+    gauges = set()
+    monkeypatch.setattr(metrics.Gauge, "set", lambda gauge, value, tags: gauges.add((gauge.info["name"], tags.get("stage"))))
     monkeypatch.setattr(survey, "FOOTERS_PER_TASK", 2)
     monkeypatch.setattr(survey.ray, "wait", wait)
     monkeypatch.setattr(survey.ray, "cluster_resources", dict)
     stream = io.StringIO()
     with pytest.raises(Stop):
         nights.run(log, stream=stream)
-    assert ("intent_started_seconds", None) in said and ("intent_survey_total", "footers") in said
+    assert ("intent_started_seconds", None) in gauges and ("intent_survey_total", "footers") in gauges
     assert "plans 6 objects" in stream.getvalue() and "0 of 6" in stream.getvalue()

@@ -106,10 +106,13 @@ def test_files_that_no_record_lists_are_not_there(root):
 def test_a_file_that_was_changed_or_is_gone_is_named_with_the_remedy(root):
     made = artifacts.make(root, RECORD, write(model="weights"))
     store = open_store(made.files_uri)
-    for change, said in ((lambda: store.put("model", b"other"), "SHA-256 is"), (lambda: store.delete("model"), "is missing")):
+    for change, expected in (
+        (lambda: store.put("model", b"other"), "SHA-256 is"),
+        (lambda: store.delete("model"), "is missing"),
+    ):
         change()
         for read in (lambda: artifacts.fetch(made), lambda: Files(made).read("model")):
-            with pytest.raises(CorruptData, match=rf"{made.files_uri}/model: {said}.*delete .*record\.json"):
+            with pytest.raises(CorruptData, match=rf"{made.files_uri}/model: {expected}.*delete .*record\.json"):
                 read()
 
 
@@ -124,14 +127,14 @@ def test_a_record_that_is_none_is_named(root):
 @pytest.fixture
 def downloads(monkeypatch) -> list[str]:
     """The keys that are downloaded, as they are."""
-    found, get_file = [], S3Store.get_file
+    calls, get_file = [], S3Store.get_file
 
     def counted(self, key: str, path: Path) -> None:
-        found.append(key.rpartition("/")[2])
+        calls.append(key.rpartition("/")[2])
         get_file(self, key, path)
 
     monkeypatch.setattr(S3Store, "get_file", counted)
-    return found
+    return calls
 
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)

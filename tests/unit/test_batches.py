@@ -162,7 +162,7 @@ def test_a_batch_is_cut_into_passes_that_lose_no_row_and_fit(checkpoint):
     for tokens in (1, 2 * alone, 1 << 20):
         parts = micro_batches(batch, tokens)
         assert sum(len(part.rows) for part in parts) == len(batch.rows)
-        found = [(id(part.groups[of]), row) for part in parts for row, of in zip(part.rows, part.of, strict=True)]
-        assert sorted(found) == sorted((id(batch.groups[of]), row) for row, of in zip(batch.rows, batch.of, strict=True))
+        pairs = [(id(part.groups[of]), row) for part in parts for row, of in zip(part.rows, part.of, strict=True)]
+        assert sorted(pairs) == sorted((id(batch.groups[of]), row) for row, of in zip(batch.rows, batch.of, strict=True))
         assert all(pack(part).ids.size <= max(tokens, alone) for part in parts)
     assert len(micro_batches(batch, 1)) == len(groups) and len(micro_batches(batch, 1 << 20)) == 1

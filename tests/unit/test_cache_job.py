@@ -133,9 +133,9 @@ def test_the_job_says_what_there_is(tmp_path, capsys):
     cache.drop("half of them disagree")
     learn(cache, "two", {"two milks": 2})
     assert run(tmp_path) == 0
-    said = capsys.readouterr().out
-    assert f"{cache.scope.name}: 1 labels of 2 runs in 1 files" in said
-    assert "variant gguf-Q8_0, model f00d" in said and "half of them disagree" in said and "milk" not in said
+    output = capsys.readouterr().out
+    assert f"{cache.scope.name}: 1 labels of 2 runs in 1 files" in output
+    assert "variant gguf-Q8_0, model f00d" in output and "half of them disagree" in output and "milk" not in output
 
 
 def test_the_job_verifies(tmp_path, capsys):

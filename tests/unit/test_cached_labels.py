@@ -91,10 +91,10 @@ class Lists(Seeing):
 
     def classify(self, messages):
         self.seen = [*getattr(self, "seen", []), *messages]
-        said = [nights.list_rule(normalize(message)) for message in messages]
+        predictions = [nights.list_rule(normalize(message)) for message in messages]
         return [
             replace(p, slots=tuple(s / (2 + len(normalize(m))) for s in p.slots), message=m)
-            for p, m in zip(said, messages, strict=True)
+            for p, m in zip(predictions, messages, strict=True)
         ]
 
 
@@ -118,8 +118,8 @@ def test_a_list_from_the_cache_is_the_one_that_the_engine_gives_with_each_items_
 def test_a_list_that_is_said_again_in_another_order_agrees(tmp_path, output):
     class Turned(Lists):
         def classify(self, messages):
-            said = super().classify(messages)
-            return [p if not p.intent else replace(p, intent={"intents": p.intent["intents"][::-1]}) for p in said]
+            predictions = super().classify(messages)
+            return [p if not p.intent else replace(p, intent={"intents": p.intent["intents"][::-1]}) for p in predictions]
 
     cache = caches.cache(str(tmp_path), sample=1.0)
     settings = (nights.BASKET, Columns(), "run")
@@ -309,16 +309,16 @@ def receipt(cache: LabelCache, asked: int, agreed: int) -> Receipt:
     ],
 )
 def test_a_cache_that_agrees_too_seldom_is_dropped(tmp_path, samples, dropped, at_the_end):
-    cache, said = caches.cache(str(tmp_path)), []
+    cache, warnings = caches.cache(str(tmp_path)), []
     caches.learn(cache, "one", {"two milks": 2})
-    trust, before = Trust([cache], said.append), cache.read().epoch
+    trust, before = Trust([cache], warnings.append), cache.read().epoch
     receipts = [receipt(cache, *sample) for sample in samples]
     for each in [None, *receipts]:
         trust.weigh(each)
     assert (bool(trust.distrusted), cache.read().epoch != before) == (dropped, dropped)
     trust.close()
     assert (bool(trust.distrusted), cache.read().epoch != before) == (at_the_end, at_the_end)
-    assert len(said) == at_the_end and all("goes on without it" in line for line in said)
+    assert len(warnings) == at_the_end and all("goes on without it" in line for line in warnings)
     assert caches.look(cache, "two milks") == [None if at_the_end else 2]
 
 
@@ -333,7 +333,7 @@ def test_a_sample_of_an_epoch_that_has_ended_drops_no_later_one(tmp_path):
 
 
 def test_a_cache_that_cannot_be_dropped_is_not_used_all_the_same(tmp_path, monkeypatch):
-    cache, said = caches.cache(str(tmp_path)), []
+    cache, warnings = caches.cache(str(tmp_path)), []
     caches.learn(cache, "one", {"two milks": 2})
     bad = receipt(cache, 100, 0)
 
@@ -341,9 +341,9 @@ def test_a_cache_that_cannot_be_dropped_is_not_used_all_the_same(tmp_path, monke
         raise IntentError("the store does not answer")
 
     monkeypatch.setattr(LabelCache, "drop", refuse)
-    trust = Trust([cache], said.append)
+    trust = Trust([cache], warnings.append)
     trust.weigh(bad)
-    assert trust.distrusted == {bad.cache} and "the store does not answer" in said[0]
+    assert trust.distrusted == {bad.cache} and "the store does not answer" in warnings[0]
 
 
 def test_limits_are_of_the_configuration():

@@ -30,8 +30,8 @@ THINGS = ["parcel", "shirt", "weather", "order", "lamp", "phone", "sofa", "weeke
 
 
 def examples(things):
-    found = [(form.format(thing), label) for label, forms in TALK.items() for form in forms for thing in things]
-    return [Example(str(i), message, {"label": label}, "en") for i, (message, label) in enumerate(found)]
+    pairs = [(form.format(thing), label) for label, forms in TALK.items() for form in forms for thing in things]
+    return [Example(str(i), message, {"label": label}, "en") for i, (message, label) in enumerate(pairs)]
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +41,23 @@ def svm():
 
 def test_it_labels_what_it_has_not_seen_and_its_files_say_the_same(svm, tmp_path):
     test = examples(THINGS[8:])
-    found = svm.classify([example.message for example in test])
-    assert np.mean([given.intent == example.intent for given, example in zip(found, test, strict=True)]) > 0.9
+    predictions = svm.classify([example.message for example in test])
+    assert np.mean([given.intent == example.intent for given, example in zip(predictions, test, strict=True)]) > 0.9
     write_svm(tmp_path, svm)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["svm.json", "svm.safetensors"]
     again = load_svm(tmp_path, LABELS).classify([example.message for example in test])
-    assert [given.intent for given in again] == [given.intent for given in found]
-    assert [given.confidence for given in again] == pytest.approx([given.confidence for given in found], abs=1e-5)
+    assert [given.intent for given in again] == [given.intent for given in predictions]
+    assert [given.confidence for given in again] == pytest.approx([given.confidence for given in predictions], abs=1e-5)
 
 
 def test_no_message_makes_it_raise_and_what_is_unsure_is_left(svm, tmp_path):
     write_svm(tmp_path, svm)
     strange = ["", " \n", "\ud800", "\0", "é" * 4096, "<eos>", "%s {label}"]
-    found = load_svm(tmp_path, LABELS, abstain_below=0.999).classify(strange)
-    assert [given.message for given in found] == strange
-    assert [given.status for given in found[:4]] == [Status.REJECTED] * 4
-    assert {given.status for given in found[4:]} == {Status.ABSTAINED}
-    assert all(given.intent == {"label": None} and 0 < given.confidence < 0.999 for given in found[4:])
+    predictions = load_svm(tmp_path, LABELS, abstain_below=0.999).classify(strange)
+    assert [given.message for given in predictions] == strange
+    assert [given.status for given in predictions[:4]] == [Status.REJECTED] * 4
+    assert {given.status for given in predictions[4:]} == {Status.ABSTAINED}
+    assert all(given.intent == {"label": None} and 0 < given.confidence < 0.999 for given in predictions[4:])
 
 
 def test_two_labels_are_told_apart_one_is_refused_and_so_are_carts():
@@ -116,15 +116,15 @@ def test_a_cascades_folder_loads_as_both_models(svm, tmp_path):
     write_checkpoint(tmp_path)
     write_svm(tmp_path, svm)
     messages = [example.message for example in examples(THINGS[8:])] + ["zzz", "qqq vvv"]
-    threshold = float(np.median([found.confidence for found in svm.classify(messages)]))
+    threshold = float(np.median([given.confidence for given in svm.classify(messages)]))
     Threshold(threshold, 0.5, 0.99).write(tmp_path)
     options = EngineOptions("compact", device=Device.cpu, threads=1)
     both = load_classifier(tmp_path, "cascade-reference-float32", Prompt(LABELS), options)
     sure = {m: p for m, p in zip(messages, svm.classify(messages), strict=True) if p.confidence >= threshold}
-    found = dict(zip(messages, both.classify(messages), strict=True))
-    assert {m for m, p in found.items() if p.variant == "svm"} == set(sure)
-    assert all(found[m].intent == sure[m].intent for m in sure)
-    assert {p.variant for p in found.values()} == {"svm", "reference-float32"}
+    predictions = dict(zip(messages, both.classify(messages), strict=True))
+    assert {m for m, p in predictions.items() if p.variant == "svm"} == set(sure)
+    assert all(predictions[m].intent == sure[m].intent for m in sure)
+    assert {p.variant for p in predictions.values()} == {"svm", "reference-float32"}
     raised = load_classifier(tmp_path, "cascade-reference-float32", Prompt(LABELS), EngineOptions("compact", abstain_below=1.0))
     assert all(p.status is Status.ABSTAINED for p in raised.classify(messages) if p.variant != "svm")
 

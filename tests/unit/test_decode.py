@@ -88,7 +88,7 @@ def test_every_valid_intent_is_decodable(case):
         assert text == answer_text(schema, written) + "\n"
 
 
-def said(walk: Walk, row: int) -> dict:
+def intent_of(walk: Walk, row: int) -> dict:
     """A list as it was decided, with what repeats itself."""
     width = len(walk.automaton.schema.slots)
     end = {"entity_first": walk.automaton.order[0]}.get(walk.automaton.output_format, 0)
@@ -120,7 +120,7 @@ def test_every_decodable_path_is_a_valid_intent(case, seed):
         prediction = walk.prediction(row)
         assert schema.check(prediction.intent, catalog) == prediction.intent
         assert 0 < prediction.confidence <= 1
-        if walk.values.shape[1] > len(schema.slots) and prediction.intent != said(walk, row):
+        if walk.values.shape[1] > len(schema.slots) and prediction.intent != intent_of(walk, row):
             # Items that were said apart are one.
             continue
         # What was fed is what a model is trained on, up to the last decision.
@@ -168,10 +168,10 @@ def test_pointing_decides_first_which_product_if_any():
     assert len(nothing.tokens) == 1
     walk = Walk(automaton, 1)
     walk.advance(np.array([0]), lambda rows, tokens: np.where(tokens == nothing.tokens[0], 3.0, 0.0)[None, :])
-    said = walk.prediction(0)
-    assert said.intent == {"action": "none", "product": None, "quantity": None}
+    prediction = walk.prediction(0)
+    assert prediction.intent == {"action": "none", "product": None, "quantity": None}
     # That nothing is pointed at is what the action's confidence says.
-    assert said.slots == (said.confidence, 1.0, 1.0) and 0.5 < said.confidence < 1
+    assert prediction.slots == (prediction.confidence, 1.0, 1.0) and 0.5 < prediction.confidence < 1
 
 
 def test_pointing_is_compact_where_nothing_ends_or_nothing_is_pointed_at():

@@ -42,13 +42,13 @@ def test_it_labels_what_it_has_not_seen_and_its_files_need_no_package(package, t
     write_embedding(made, model)
     test = examples(THINGS[8:])
     messages = [example.message for example in test]
-    found = model.classify(messages)
-    assert np.mean([given.intent == example.intent for given, example in zip(found, test, strict=True)]) > 0.85
+    predictions = model.classify(messages)
+    assert np.mean([given.intent == example.intent for given, example in zip(predictions, test, strict=True)]) > 0.85
     monkeypatch.setattr(linear, "SOURCES", {})
     (package / "vectors.safetensors").unlink()
     again = load_classifier(made, SPEC.name, Prompt(LABELS), EngineOptions("embedding", threads=1)).classify(messages)
-    assert [given.intent for given in again] == [given.intent for given in found]
-    assert [given.confidence for given in again] == pytest.approx([given.confidence for given in found], abs=1e-5)
+    assert [given.intent for given in again] == [given.intent for given in predictions]
+    assert [given.confidence for given in again] == pytest.approx([given.confidence for given in predictions], abs=1e-5)
     strange = ["", " \n", "\ud800", "é" * 4096, "<eos>"]
     unsure = load_embedding(made, SPEC.name, LABELS, abstain_below=0.9999).classify(strange)
     assert [given.status for given in unsure] == [Status.REJECTED] * 3 + [Status.ABSTAINED] * 2

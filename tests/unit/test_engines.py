@@ -77,15 +77,15 @@ def test_a_label_does_not_depend_on_who_shares_the_batch(checkpoint, f16, messag
 
 def test_a_catalog_on_shelves_is_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16):
     index, messages = shelves.index(), [f"please add one {name}" for name in shelves.NAMES[::4]] + ["?!"]
-    found = {}
+    answers = {}
     for kind in ("gguf", "reference"):
         classifier_ = Shelved(classifier(kind, checkpoint, f16, "entity_first"), index, CART)
-        found[kind] = classifier_.classify(messages)
-        assert labels(classifier_.classify(messages[::-1]))[::-1] == labels(found[kind])
-        assert labels(classifier_.classify(messages[-3:])) == labels(found[kind])[-3:]
-    assert labels(found["gguf"]) == labels(found["reference"])
-    assert len(set(labels(found["gguf"]))) > 5
-    assert all(CART.check(prediction.intent, shelves.NAMES) == prediction.intent for prediction in found["gguf"])
+        answers[kind] = classifier_.classify(messages)
+        assert labels(classifier_.classify(messages[::-1]))[::-1] == labels(answers[kind])
+        assert labels(classifier_.classify(messages[-3:])) == labels(answers[kind])[-3:]
+    assert labels(answers["gguf"]) == labels(answers["reference"])
+    assert len(set(labels(answers["gguf"]))) > 5
+    assert all(CART.check(prediction.intent, shelves.NAMES) == prediction.intent for prediction in answers["gguf"])
 
 
 LISTS = Prompt(BASKET, NAMES)
@@ -95,12 +95,12 @@ LISTS = Prompt(BASKET, NAMES)
 def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16, messages, output_format):
     messages = messages[:30]
     ours, theirs = (classifier(kind, checkpoint, f16, output_format, prompt=LISTS) for kind in ("gguf", "reference"))
-    found = theirs.classify(messages)
-    assert len({len(p.intent["intents"]) for p in found}) > 1 and len(set(labels(found))) > 5
+    predictions = theirs.classify(messages)
+    assert len({len(p.intent["intents"]) for p in predictions}) > 1 and len(set(labels(predictions))) > 5
     again = ours.classify(messages)
     # A list is many decisions of a random model, some of them near a tie.
-    assert sum(a == b for a, b in zip(labels(again), labels(found), strict=True)) > 0.9 * len(messages)
-    for prediction in found:
+    assert sum(a == b for a, b in zip(labels(again), labels(predictions), strict=True)) > 0.9 * len(messages)
+    for prediction in predictions:
         assert BASKET.check(prediction.intent, NAMES) == prediction.intent
         assert len(prediction.slots) == len(prediction.intent["intents"])
         assert prediction.confidence <= np.prod(prediction.slots) * (1 + 1e-9)
@@ -120,8 +120,8 @@ def test_a_list_of_one_item_is_one_pass_and_one_token_more(checkpoint, f16, kind
         passes, extend = [], engine.forward.extend
         engine.forward.extend = lambda *args, extend=extend, passes=passes: (passes.append(args), extend(*args))[1]
         before = engine.tokens_computed
-        [found] = engine.classify(["two eggs please"])
-        assert found.intent == intent
+        [prediction] = engine.classify(["two eggs please"])
+        assert prediction.intent == intent
         costs[prompt.schema.name] = (len(passes), engine.tokens_computed - before)
     assert costs["basket"] == (costs["cart"][0] + 1, costs["cart"][1] + 1)
 
@@ -303,8 +303,8 @@ def test_a_label_schema_runs_through_the_same_engine(checkpoint, f16):
     prompt = Prompt(LABELS)
     forward = GgufForward(f16, prompt.prefix_ids(tokenizer), 4, 352, threads=1)
     engine = BatchClassifier("x", forward, tokenizer, prompt, Automaton(LABELS, (), tokenizer, "compact"), 256)
-    found = engine.classify(["where is my order", "send it back"])
-    assert all(LABELS.check(prediction.intent) for prediction in found)
+    predictions = engine.classify(["where is my order", "send it back"])
+    assert all(LABELS.check(prediction.intent) for prediction in predictions)
 
 
 def test_a_file_that_is_no_gguf_is_a_named_error(checkpoint, tmp_path):
@@ -322,8 +322,8 @@ def variant(checkpoint, f16, tmp_path_factory):
     (folder / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())
     reference = classifier("reference", checkpoint, f16, "compact")
     rng = random.Random(9)
-    said = [" ".join(rng.choices(WORDS, k=rng.randint(2, 12))) for _ in range(32)]
-    GoldenSet.of(reference, PROMPT, said).write(folder)
+    messages = [" ".join(rng.choices(WORDS, k=rng.randint(2, 12))) for _ in range(32)]
+    GoldenSet.of(reference, PROMPT, messages).write(folder)
     return folder
 
 
@@ -345,7 +345,7 @@ def test_other_weights_than_the_reference_had_are_refused(variant, tmp_path):
     with pytest.raises(Disagreement, match=r"gguf-F16: \d+ of 32 gold messages .*parity_disagreement=0.1.*#\d+ \{") as refused:
         load_classifier(tmp_path, "gguf-F16", PROMPT, CHECKED)
     assert refused.value.exit_code == 6
-    assert not any(said in str(refused.value) for said in GoldenSet.read(variant).messages)
+    assert not any(message in str(refused.value) for message in GoldenSet.read(variant).messages)
 
 
 def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
@@ -363,9 +363,9 @@ def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
 def test_a_list_in_another_order_is_no_disagreement():
     items = [{"action": "add", "product": name, "quantity": 1} for name in NAMES[:2]]
     gold = GoldenSet(NAMES, ["milk of both kinds"], [{"intents": items}])
-    for said, agrees in ((items[::-1], True), (items[:1], False), ([], False)):
-        found = Prediction({"intents": said}, 0.9, message="milk of both kinds")
-        engine = SimpleNamespace(variant="gguf-F16", classify=lambda messages, found=found: [found])
+    for answer, agrees in ((items[::-1], True), (items[:1], False), ([], False)):
+        prediction = Prediction({"intents": answer}, 0.9, message="milk of both kinds")
+        engine = SimpleNamespace(variant="gguf-F16", classify=lambda messages, prediction=prediction: [prediction])
         if agrees:
             gold.check(engine, 1, 0.0)
         else:

@@ -231,14 +231,14 @@ def test_nothing_fails_on_printing(output, tmp_path):
     (tmp_path / "jobs/train.py").write_text(PRINTS)
     command = [sys.executable, tmp_path / "jobs/train.py", f"workspace={tmp_path}"]
     reader, writer = os.pipe()
-    where = {"ascii": tmp_path / "said", "closed": f"/dev/fd/{writer}", "full": "/dev/full"}[output]
+    where = {"ascii": tmp_path / "output", "closed": f"/dev/fd/{writer}", "full": "/dev/full"}[output]
     with open(where, "w") as stream:
         os.close(reader)
         done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=stream, stderr=stream, timeout=120)
     os.close(writer)
     assert done.returncode == 0
     if output == "ascii":
-        assert (tmp_path / "said").read_bytes().startswith(rb"cr\xe8me")
+        assert (tmp_path / "output").read_bytes().startswith(rb"cr\xe8me")
 
 
 def test_a_machine_too_busy_to_start_ray_is_told_in_one_line():

@@ -89,7 +89,7 @@ def test_a_language_column_may_hold_anything_and_stays_small():
 
 
 @pytest.mark.parametrize(
-    ("night", "said"),
+    ("night", "expected"),
     [
         (
             profile({"add": 700, "remove": 100, "none": 200}, rejected=90),
@@ -102,14 +102,14 @@ def test_a_language_column_may_hold_anything_and_stays_small():
         (replace(USUAL[0], summary=Summary(0, 0, 0, 0)), "it has no rows"),
     ],
 )
-def test_a_night_outside_a_limit_is_told_which_and_by_how_much(night, said):
-    assert said in "; ".join(findings(night, USUAL, LIMITS))
+def test_a_night_outside_a_limit_is_told_which_and_by_how_much(night, expected):
+    assert expected in "; ".join(findings(night, USUAL, LIMITS))
 
 
 def test_one_language_that_changes_is_found_where_the_whole_is_as_ever():
     odd = {"action in de": {"add": 5, "remove": 5, "none": 190}}
-    [found] = findings(replace(USUAL[0], mixes=USUAL[0].mixes | odd), USUAL, LIMITS)
-    assert found.startswith("the mix of action in de is 0.")
+    [finding] = findings(replace(USUAL[0], mixes=USUAL[0].mixes | odd), USUAL, LIMITS)
+    assert finding.startswith("the mix of action in de is 0.")
 
 
 def test_usual_nights_new_languages_and_first_nights_pass():
@@ -138,8 +138,8 @@ def test_chance_alone_stays_under_the_noise(values, rows):
 
 @pytest.mark.parametrize("explode", [False, True])
 def test_of_lists_a_portrait_counts_items_and_how_many_a_message_has(explode):
-    said = ["milk and eggs", "hello", "milk", "unsure", "milk and eggs and eggs", "refuse"]
-    rows = pa.table({"id": range(6), "message": said, "language": ["en", "de", "en", "en", "de", "en"]})
+    messages = ["milk and eggs", "hello", "milk", "unsure", "milk and eggs and eggs", "refuse"]
+    rows = pa.table({"id": range(6), "message": messages, "language": ["en", "de", "en", "en", "de", "en"]})
     worker = Worker(nights.RuleClassifier(lists=True), nights.BASKET, Columns(keep=("language",), explode=explode), "run")
     parts = [worker.label(Shard(Blob("log", 1, "e"), 0, 6), rows).data for _ in range(2)]
     counted = [count(data, nights.BASKET, "language") for data in parts]
@@ -159,6 +159,6 @@ def test_of_lists_a_portrait_counts_items_and_how_many_a_message_has(explode):
 def test_a_night_of_other_lengths_is_found():
     usual = [replace(night, mixes=night.mixes | {ITEMS: {"0": 200, "1": 700, "2": 100}}) for night in USUAL]
     odd = replace(usual[0], mixes=usual[0].mixes | {ITEMS: {"0": 200, "1": 100, "2": 100, "8": 600}})
-    [found] = findings(odd, usual, LIMITS)
-    assert found.startswith(f"the mix of {ITEMS} is 0.") and "most: " in found
+    [finding] = findings(odd, usual, LIMITS)
+    assert finding.startswith(f"the mix of {ITEMS} is 0.") and "most: " in finding
     assert findings(usual[0], usual, LIMITS) == []

@@ -114,8 +114,8 @@ def test_llama_cpp_computes_gemmas_logits_as_transformers_does(checkpoint, f16, 
     ours = GgufForward(f16, prefix, 8, 352, threads=1)
     theirs = WholeForward(whole, prefix)
     for feeds in (list(enumerate(sequences)), [(place, [place + 300, 310]) for place in range(8)]):
-        found, wanted = (each.extend(feeds, everything)(rows, everything) for each in (ours, theirs))
-        assert np.abs(found - wanted).max() < 0.05
+        logits, wanted = (each.extend(feeds, everything)(rows, everything) for each in (ours, theirs))
+        assert np.abs(logits - wanted).max() < 0.05
         assert wanted.std() > 0.5, "logits near nothing show nothing"
 
 

@@ -165,13 +165,13 @@ def test_a_schema_of_one_intent_has_the_messages_and_labels_that_it_had(halves):
 def test_lists_are_in_every_language_and_phenomenon_and_split_evenly(lists):
     rows = [lists[half][0] for half in HALVES]
     assert [len(half) for half in rows] == [80, 80]
-    for told in (lambda e: [e.language], lambda e: [e.catalog], lambda e: e.phenomena, lambda e: [len(items_of(e.intent))]):
-        counts = [Counter(value for e in half for value in told(e)) for half in rows]
+    for traits in (lambda e: [e.language], lambda e: [e.catalog], lambda e: e.phenomena, lambda e: [len(items_of(e.intent))]):
+        counts = [Counter(value for e in half for value in traits(e)) for half in rows]
         assert unevenly_split(counts) == []
     assert {n for e in (*rows[0], *rows[1]) for n in [len(items_of(e.intent))]} >= {0, 2, 3, 4, 5, 6}
-    told = Counter(name for half in rows for e in half for name in e.phenomena)
+    listed = Counter(name for half in rows for e in half for name in e.phenomena)
     assert set(Counter(e.language for half in rows for e in half).values()) == {20}
-    assert [name for name in LISTED if told[name] < 6] == []
+    assert [name for name in LISTED if listed[name] < 6] == []
 
 
 def test_every_list_is_valid_for_the_basket_and_its_own_catalog(lists, basket):

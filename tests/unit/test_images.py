@@ -16,13 +16,13 @@ INSTRUCTIONS = [tuple(line.split(maxsplit=1)) for line in LINES if line.strip()]
 
 def stages() -> dict[str, list[tuple[str, str]]]:
     """The instructions of each stage, with those of the stages that it is built from before them."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    instructions: dict[str, list[tuple[str, str]]] = {}
     for name, rest in INSTRUCTIONS:
         if name == "FROM":
             source, _, stage = rest.partition(" AS ")
-            found[stage] = list(found.get(source, []))
-        found[stage].append((name, rest))
-    return found
+            instructions[stage] = list(instructions.get(source, []))
+        instructions[stage].append((name, rest))
+    return instructions
 
 
 def test_the_linter_finds_nothing():
@@ -40,12 +40,12 @@ def test_outside_images_are_pinned_to_a_full_version():
 
 def test_each_image_installs_what_ci_installs_as_ci_does_but_for_what_only_tests_need():
     assert "make test" in (ROOT / ".ci/run").read_text() and "\ntest: install\n" in (ROOT / "Makefile").read_text()
-    found = stages()
+    images = stages()
     for target, source in {"cpu": "install-cpu", "gpu": "install-gpu"}.items():
-        assert ("COPY", f"--from={source} --chown=ray /app /app") in found[target]
-        installs = [rest for name, rest in found[source] if name == "RUN" and re.search(r"\b(make|pip)\b", rest)]
+        assert ("COPY", f"--from={source} --chown=ray /app /app") in images[target]
+        installs = [rest for name, rest in images[source] if name == "RUN" and re.search(r"\b(make|pip)\b", rest)]
         commands = [re.sub(r"^PIP_EXTRA_INDEX_URL=\S+ ", "", run).split(" && ")[0].strip() for run in installs]
-        assert commands == ['make install EXTRAS="$EXTRAS"'] and ("ARG", 'EXTRAS=""') in found[source]
+        assert commands == ['make install EXTRAS="$EXTRAS"'] and ("ARG", 'EXTRAS=""') in images[source]
 
 
 def test_the_images_install_is_the_makefiles_without_its_tools():

@@ -40,9 +40,9 @@ def install(tree: Path, *settings: str, **variables: str) -> subprocess.Complete
 
 
 def calls(tree: Path) -> list[str]:
-    found = (tree / "pip.log").read_text().splitlines()
+    lines = (tree / "pip.log").read_text().splitlines()
     (tree / "pip.log").unlink()
-    return found
+    return lines
 
 
 @pytest.mark.parametrize(("broken", "stays"), [("wheel --no-deps", "packages.txt"), ("packages.txt", "wheel --no-deps")])

@@ -52,15 +52,15 @@ def test_messages_that_a_model_reads_alike_have_one_hash(same):
 
 def test_a_message_that_a_model_reads_otherwise_has_another_hash():
     scope = Scope.of(caches.FACTS, caches.SECRET)
-    said = ["two milks", "Two milks", "two milk", "zwei Milch", "zwei Milch ", "٢ milks", "2 milks"]
-    high, low = scope.hashes(pa.array(said))
-    assert len({*zip(high.tolist(), low.tolist(), strict=True)}) == len(said) - 2, "٢ is 2, and one ends with a space"
+    messages = ["two milks", "Two milks", "two milk", "zwei Milch", "zwei Milch ", "٢ milks", "2 milks"]
+    high, low = scope.hashes(pa.array(messages))
+    assert len({*zip(high.tolist(), low.tolist(), strict=True)}) == len(messages) - 2, "٢ is 2, and one ends with a space"
     assert scope.hashes(pa.array([], pa.string()))[0].shape == (0,)
 
 
 def test_a_hash_does_not_depend_on_the_other_messages():
     scope = Scope.of(caches.FACTS, caches.SECRET)
-    said = [
+    messages = [
         "",
         "two milks",
         " ",
@@ -76,9 +76,9 @@ def test_a_hash_does_not_depend_on_the_other_messages():
         "!",
         "two\u00a0milks",
     ]
-    for start in range(len(said)):
-        together = scope.hashes(pa.array(said)[start:])
-        alone = [scope.hashes(pa.array([normalize(message)])) for message in said[start:]]
+    for start in range(len(messages)):
+        together = scope.hashes(pa.array(messages)[start:])
+        alone = [scope.hashes(pa.array([normalize(message)])) for message in messages[start:]]
         assert [half.tolist() for half in together] == [[int(one[half][0]) for one in alone] for half in (0, 1)]
 
 
@@ -115,9 +115,9 @@ def test_an_answer_of_any_shape_is_kept_as_the_engine_gave_it(cache):
         {"action": "add", "product": ["Käse", "Brot"]},
         {"items": [{"a": 1}, {"a": 2}]},
     ]
-    said = [Prediction(intent, 0.1 * n, (0.5, n / 8), variant="svm" if n else "") for n, intent in enumerate(intents)]
+    predictions = [Prediction(intent, 0.1 * n, (0.5, n / 8), variant="svm" if n else "") for n, intent in enumerate(intents)]
     table = piece.load(
-        piece.dump(piece.merge([piece.entries(np.array([3, 1, 2]), np.zeros(3), Grouped.of(said), "gguf", DAY)])), "here"
+        piece.dump(piece.merge([piece.entries(np.array([3, 1, 2]), np.zeros(3), Grouped.of(predictions), "gguf", DAY)])), "here"
     )
     rows = {row["high"]: row for row in table.to_pylist()}
     assert [json.loads(rows[n]["answer"]) for n in (3, 1, 2)] == [
@@ -133,13 +133,13 @@ def test_hashes_that_share_their_upper_half_are_told_apart(cache, tmp_path):
     from intent.engine import Prediction
 
     low = np.array([9, 2, 7, 2**64 - 1], np.uint64)
-    said = [Prediction({"q": int(n) % 10}, 0.5) for n in low]
+    predictions = [Prediction({"q": int(n) % 10}, 0.5) for n in low]
     (tmp_path / "piece").write_bytes(
-        piece.dump(piece.merge([piece.entries(np.full(4, 5, np.uint64), low, Grouped.of(said), "v", DAY)]))
+        piece.dump(piece.merge([piece.entries(np.full(4, 5, np.uint64), low, Grouped.of(predictions), "v", DAY)]))
     )
-    found = piece.Piece(tmp_path / "piece")
-    rows = found.find(np.full(5, 5, np.uint64), np.array([7, 3, 2**64 - 1, 9, 2], np.uint64))
-    answers, places, _, _ = found.labels(rows[rows >= 0])
+    opened = piece.Piece(tmp_path / "piece")
+    rows = opened.find(np.full(5, 5, np.uint64), np.array([7, 3, 2**64 - 1, 9, 2], np.uint64))
+    answers, places, _, _ = opened.labels(rows[rows >= 0])
     assert [json.loads(answers[place])[0]["q"] for place in places] == [7, 5, 9, 2] and rows[1] == -1
 
 
@@ -285,8 +285,8 @@ def test_many_nights_are_merged_into_files_cut_by_hash_that_lose_nothing(cache, 
         learn(cache, str(night), {f"message {n}": night + 1 for n in range(100 * night, 100 * night + 150)})
     assert merge.due(cache, cache.read()) and cache.read().depth == 6
     assert merge.compact(cache) and not merge.due(cache, cache.read())
-    found = cache.read()
-    assert found.rows == 650 and found.depth == 1 and len(found.files) == 9
+    pointer = cache.read()
+    assert pointer.rows == 650 and pointer.depth == 1 and len(pointer.files) == 9
     assert look(cache, *[f"message {n}" for n in range(650)]) == [min(6, n // 100 + 1) for n in range(650)]
 
 
@@ -312,8 +312,8 @@ def test_what_was_not_used_for_days_is_evicted_and_what_was_used_is_kept_longer(
     cache = caches.cache(str(tmp_path), clock=clock, limits=Limits(days=10))
     learn(cache, "one", {"two milks": 2, "three milks": 3})
     clock.day += 5
-    found = Reader.open(cache).look(pa.array(["two milks", "four milks"]))
-    cache.add("two", [cache.write(piece.merge(found.stale))], cache.read().epoch)
+    result = Reader.open(cache).look(pa.array(["two milks", "four milks"]))
+    cache.add("two", [cache.write(piece.merge(result.stale))], cache.read().epoch)
     clock.day += 8
     assert merge.due(cache, cache.read()) and merge.compact(cache)
     assert look(cache, "two milks", "three milks") == [2, None]

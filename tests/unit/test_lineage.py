@@ -47,13 +47,13 @@ def test_a_data_set_is_named_by_its_content_and_not_by_its_place(tmp_path, model
 
 def test_a_checkpoint_is_named_by_its_content_and_not_by_its_place(tmp_path):
     """Training is not deterministic: at one fingerprint of settings there are other weights."""
-    found = []
+    fingerprints = []
     for text in ("one", "two"):
         record = ArtifactRecord("checkpoint", {"output_format": "entity_first"}, {"schema": "s"})
         made = make(str(tmp_path / text), record, lambda folder, text=text: (folder / "w").write_text(text) and None)
         own = lineage(f"train.uri={made.uri}", f"workspace={tmp_path}", "quant.variants=[gguf-Q8_0]")
-        found.append(own.variant_record(own.checkpoint(), own.config.quant.specs()[0]).fingerprint)
-    assert len(set(found)) == 2
+        fingerprints.append(own.variant_record(own.checkpoint(), own.config.quant.specs()[0]).fingerprint)
+    assert len(set(fingerprints)) == 2
 
 
 def test_a_folder_of_a_model_is_named_by_what_is_read_of_it(tmp_path, model):

@@ -44,7 +44,7 @@ def test_dates_and_ranges(text, dates):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("23.11.2026", "YYYY-MM-DD, or a range FIRST..LAST"),
         ("2026-11-01..2026-11-02..2026-11-03", "a range FIRST..LAST"),
@@ -53,8 +53,8 @@ def test_dates_and_ranges(text, dates):
         ("2026-11-26", "is in the future: it is 2026-11-25"),
     ],
 )
-def test_a_date_that_cannot_be_meant_is_refused(text, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_date_that_cannot_be_meant_is_refused(text, expected):
+    with pytest.raises(ConfigError, match=expected):
         nightly.resolve(text, TODAY)
 
 
@@ -78,7 +78,7 @@ def test_a_nights_place_is_named_by_its_date_and_hours(address, night):
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "expected"),
     [
         ("s3://b/log", "must hold {date}, or {year}, {month} and {day}"),
         ("s3://b/{year}/{month}", "must hold {date}, or {year}, {month} and {day}"),
@@ -91,9 +91,9 @@ def test_a_nights_place_is_named_by_its_date_and_hours(address, night):
         ("s3://b/{date-2h}", "has an offset in hours without {hour}"),
     ],
 )
-def test_a_place_that_cannot_be_meant_is_refused(address, said):
+def test_a_place_that_cannot_be_meant_is_refused(address, expected):
     for field in ("input", "output"):
-        with pytest.raises(ConfigError, match=re.escape(f"{field}='{address}': {said}")):
+        with pytest.raises(ConfigError, match=re.escape(f"{field}='{address}': {expected}")):
             Place(field, address)
 
 
@@ -103,7 +103,7 @@ def test_a_night_has_one_output():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "expected"),
     [
         (["input_pattern=''"], "give a pattern such as"),
         (["gate.accept=true"], "name the run's date too: date=YYYY-MM-DD"),
@@ -113,8 +113,8 @@ def test_a_night_has_one_output():
         (["arrival_hours=-1"], "hours from 0 on"),
     ],
 )
-def test_limits_that_cannot_be_meant_are_refused(overrides, said):
-    with pytest.raises(ConfigError, match=said):
+def test_limits_that_cannot_be_meant_are_refused(overrides, expected):
+    with pytest.raises(ConfigError, match=expected):
         load_config("nightly", [*PLACES, *overrides], NightlyConfig)
 
 
@@ -241,17 +241,17 @@ class Clock:
 
 
 def test_a_night_waits_politely_for_its_marker(store):
-    clock, said = Clock(), []
+    clock, lines = Clock(), []
 
     def sleep(seconds: float) -> None:
         clock.sleep(seconds)
         if clock.now >= 1e9 + 600:
             store.put("day/_SUCCESS", b"")
 
-    wait(store, "day/_SUCCESS", 1e9 + 3600, said.append, lambda: clock.now, sleep)
+    wait(store, "day/_SUCCESS", 1e9 + 3600, lines.append, lambda: clock.now, sleep)
     assert 600 <= clock.now - 1e9 <= 660 and len(clock.slept) < 20 and max(clock.slept) == 60
-    assert said == [f"waiting for {store.uri}/day/_SUCCESS until 2001-09-09 02:46 UTC"]
-    wait(store, "day/_SUCCESS", 0, said.append, lambda: clock.now, None)
+    assert lines == [f"waiting for {store.uri}/day/_SUCCESS until 2001-09-09 02:46 UTC"]
+    wait(store, "day/_SUCCESS", 0, lines.append, lambda: clock.now, None)
 
 
 def test_a_marker_that_never_comes_ends_the_wait_on_time(store):
@@ -273,7 +273,7 @@ def test_a_gold_set_of_ones_own(name, data):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"message,action,product,quantity\na,add,Bread,1\n", "line 2: product='Bread': not a value"),
         (b"message,action,product,quantity\na,add,Milk,two\n", "line 2: .*'two'"),
@@ -283,8 +283,8 @@ def test_a_gold_set_of_ones_own(name, data):
         (b"message,action\n", "has no rows"),
     ],
 )
-def test_a_gold_set_that_means_nothing_is_refused_by_its_row(data, said):
-    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{said}"):
+def test_a_gold_set_that_means_nothing_is_refused_by_its_row(data, expected):
+    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{expected}"):
         own_gold.read(data, "g.csv", CART, ("Milk",), "message", "gate.gold")
 
 
@@ -310,7 +310,7 @@ def test_a_gold_set_of_lists_is_a_column_of_json_or_a_nights_own(form):
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "expected"),
     [
         ("", "line 2: intents: empty; write"),
         ("add milk", "line 2: intents: not a JSON list"),
@@ -318,8 +318,8 @@ def test_a_gold_set_of_lists_is_a_column_of_json_or_a_nights_own(form):
         ('"[{""action"": ""add"", ""product"": ""Bread""}]"', r"line 2: intents\[0\]: product='Bread': not a value"),
     ],
 )
-def test_a_gold_list_that_means_nothing_is_refused_by_its_row(cell, said):
-    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{said}"):
+def test_a_gold_list_that_means_nothing_is_refused_by_its_row(cell, expected):
+    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{expected}"):
         own_gold.read(f"message,intents\na,{cell}\n".encode(), "g.csv", BASKET, ("Milk",), "message", "gate.gold")
 
 
@@ -341,7 +341,7 @@ def test_the_commands_of_the_page_are_configurations():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         (["partition_by=[action]"], "partition_by=.*is of what is published; name the folder or table too, with publish="),
         (["publish=/labels"], "partition_by=.*name the columns whose values name the folders of /labels, such as"),
@@ -349,8 +349,8 @@ def test_the_commands_of_the_page_are_configurations():
         (["input='iceberg:prod/shop.log/dt={date}'", "arrival=_SUCCESS"], "arrival='_SUCCESS': .*has none; use null"),
     ],
 )
-def test_what_cannot_be_published_or_waited_for_is_refused_before_a_cluster_is_up(settings, said):
-    with pytest.raises(ConfigError, match=said):
+def test_what_cannot_be_published_or_waited_for_is_refused_before_a_cluster_is_up(settings, expected):
+    with pytest.raises(ConfigError, match=expected):
         load_config("nightly", [*PLACES, *settings], NightlyConfig)
 
 

@@ -42,8 +42,8 @@ def test_no_flipped_bit_goes_unseen():
             assert str(error).startswith("here: ")
         except AssertionError:
             # The footer has bytes that nothing reads, such as the writer's name; the manifest's SHA-256 sees those.
-            found = open_part(bytes(data), "here")
-            assert (found.receipt, found.rejected) == (part.receipt, part.rejected)
+            opened = open_part(bytes(data), "here")
+            assert (opened.receipt, opened.rejected) == (part.receipt, part.rejected)
 
 
 @pytest.mark.parametrize("length", [0, 3, 8, 100, -1])

@@ -26,8 +26,8 @@ def checkpoint(tmp_path_factory):
 
 def rows(names, cuda, device=Device.auto):
     specs = [VariantSpec.parse(name) for name in names]
-    found = plan(specs, list(RowKind), ["compact"], [8], [2], 2, cuda, device)
-    return [(row.kind, row.variant, row.device) for row in found if row.kind in PEERS]
+    planned = plan(specs, list(RowKind), ["compact"], [8], [2], 2, cuda, device)
+    return [(row.kind, row.variant, row.device) for row in planned if row.kind in PEERS]
 
 
 def test_each_peer_has_a_row_of_the_files_that_it_reads():
@@ -76,8 +76,8 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path):
         "print(child.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    pid = int(found.stdout)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    pid = int(done.stdout)
     for _ in range(200):
         state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
         if not state or state.startswith("Z"):

@@ -83,9 +83,9 @@ def test_while_frequent_messages_are_labelled_their_count_rate_and_time_left_are
         clock.now += 10
         tally.add(part("gguf", 10_000))
         shown.update(0, "2 of 2 actors, 39 shards left")
-    said = stream.getvalue()
-    assert "no rows yet" not in said
-    assert said.splitlines()[:6] == [
+    output = stream.getvalue()
+    assert "no rows yet" not in output
+    assert output.splitlines()[:6] == [
         "labels the most frequent messages: waits for the first of 2 actors; gguf loads",
         "labels the most frequent messages: 0 of 2,310 messages; 0 retries; 1 of 2 actors, 36 pieces left; then 20,000 rows",
         "labels the most frequent messages: 128 of 2,310 messages, 6.4 messages/s, 0:05:40 left; "
@@ -128,8 +128,8 @@ def test_on_a_terminal_a_night_that_goes_on_begins_where_it_was(tally, clock):
         clock.now += 10
         tally.add(part("gguf", 450))
         shown.update(0, "1 of 1 actors")
-    said = " ".join(stream.getvalue().split())
-    assert "550 of 1,000 rows, 45 rows/s, 0:00:10 left" in said and "[red]a key[/red]" in said
+    output = " ".join(stream.getvalue().split())
+    assert "550 of 1,000 rows, 45 rows/s, 0:00:10 left" in output and "[red]a key[/red]" in output
 
 
 def test_the_summary_counts_the_whole_night_and_the_rate_of_this_run(tally):

@@ -49,9 +49,9 @@ class Shop:
     gold: dict[str, float] = field(default_factory=dict)
 
     def log(self, day: str, messages=USUAL, rows: int = 300) -> None:
-        said = [messages[row % len(messages)] for row in range(rows)]
+        column = [messages[row % len(messages)] for row in range(rows)]
         table = pa.table(
-            {"id": [f"{day}-{row}" for row in range(rows)], "message": said, "language": ["en", "de"] * (rows // 2)}
+            {"id": [f"{day}-{row}" for row in range(rows)], "message": column, "language": ["en", "de"] * (rows // 2)}
         )
         nights.put_table(open_store(f"{self.root}/in/{day}"), "log.parquet", table, row_group_size=100)
 
@@ -138,8 +138,8 @@ def test_a_night_outside_its_limits_is_never_in_the_place_that_readers_trust(sho
         with pytest.raises(Quarantined) as end:
             shop.night(WED)
         assert end.value.exit_code == 7
-        for said in ("the mix of action in de is", "none from 33.3% to 100.0%", f"with date={WED} gate.accept=true"):
-            assert said in str(end.value)
+        for expected in ("the mix of action in de is", "none from 33.3% to 100.0%", f"with date={WED} gate.accept=true"):
+            assert expected in str(end.value)
         assert {blob.key for blob in open_store(f"{shop.root}/labels").list()} == everything
     assert shop.seen.count("hello there") == 3, "the second submit labelled again"
     assert "quarantined" in shop.journal.store.read(f"{WED}.html").decode()
@@ -357,9 +357,9 @@ def table(tmp_path, monkeypatch):
             return Publication(target, nights.CART, COLUMNS, f"{shop.root}/in/{day}", day)
 
         def rows(self, branch: str = "main") -> dict[str, int]:
-            found = tables.iceberg("shop.labels")
-            head = found.snapshot_by_name(branch)
-            ids = found.scan(snapshot_id=head.snapshot_id).to_arrow()["id"].to_pylist()
+            loaded = tables.iceberg("shop.labels")
+            head = loaded.snapshot_by_name(branch)
+            ids = loaded.scan(snapshot_id=head.snapshot_id).to_arrow()["id"].to_pylist()
             assert len({*ids}) == len(ids)
             return dict(Counter(name.rpartition("-")[0] for name in ids))
 

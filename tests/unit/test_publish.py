@@ -55,11 +55,11 @@ def test_the_commit_says_whose_labels_it_has(shop):
     shop.publication().commit(shop.finish())
     run = Ledger(shop.output(), nights.IDENTITY).manifest()["fingerprint"]
     if shop.kind == "delta":
-        [said] = [entry for entry in DeltaTable(f"{shop.root}/table").history() if entry.get(RUN)]
+        [properties] = [entry for entry in DeltaTable(f"{shop.root}/table").history() if entry.get(RUN)]
     else:
-        said = tables.iceberg("shop.labels").current_snapshot().summary.additional_properties
-    assert said[RUN] == run and said[SOURCE] == f"{shop.root}/in/dt={MON}" and PARTS in said
-    assert (said["intent.rows"], said["intent.labelled"], said["intent.rejected"]) == ("30", "20", "10")
+        properties = tables.iceberg("shop.labels").current_snapshot().summary.additional_properties
+    assert properties[RUN] == run and properties[SOURCE] == f"{shop.root}/in/dt={MON}" and PARTS in properties
+    assert (properties["intent.rows"], properties["intent.labelled"], properties["intent.rejected"]) == ("30", "20", "10")
 
 
 @only_tables
@@ -76,8 +76,8 @@ def test_a_commit_whose_reply_was_lost_is_found_also_by_another_driver(shop, mon
 
 
 @only_iceberg
-@pytest.mark.parametrize("said", ["CommitFailedException", "CommitStateUnknownException"])
-def test_a_commit_that_landed_and_is_reported_as_refused_or_unknown_is_neither_repeated_nor_undone(shop, monkeypatch, said):
+@pytest.mark.parametrize("error", ["CommitFailedException", "CommitStateUnknownException"])
+def test_a_commit_that_landed_and_is_reported_as_refused_or_unknown_is_neither_repeated_nor_undone(shop, monkeypatch, error):
     """As where a proxy sends a request again whose reply it lost."""
     from pyiceberg import exceptions
     from pyiceberg.catalog.sql import SqlCatalog
@@ -86,7 +86,7 @@ def test_a_commit_that_landed_and_is_reported_as_refused_or_unknown_is_neither_r
 
     def lost(self, *args):
         calls.append(commit(self, *args))
-        raise getattr(exceptions, said)("the reply was lost")
+        raise getattr(exceptions, error)("the reply was lost")
 
     output = shop.finish()
     make(shop, fields_of(shop), ("dt",))
@@ -163,12 +163,12 @@ def test_of_two_drivers_that_commit_at_once_both_end_with_one_commit_of_each_nig
     met = threading.local()
 
     def look(self, *args):
-        found = looked(self, *args)
+        result = looked(self, *args)
         if not hasattr(met, "done"):
             met.done = True
             # Both have seen the table without the night.
             meet.wait()
-        return found
+        return result
 
     monkeypatch.setattr(target, "_published", look)
     # Who makes the table is another race.
@@ -217,10 +217,10 @@ def test_another_run_of_a_night_is_refused_by_name_before_and_at_the_commit(shop
     run = Ledger(first, nights.IDENTITY).manifest()["fingerprint"]
     second = shop.finish(identity=OTHER)
     _, other = identify(f"{shop.root}/in/dt={MON}", StorageOptions(), OTHER, COLUMNS)
-    said = rf"publish=.*holds the labels of .*/in/dt={MON} from another run \({run}\)"
-    with pytest.raises(RunMismatch, match=said):
+    refusal = rf"publish=.*holds the labels of .*/in/dt={MON} from another run \({run}\)"
+    with pytest.raises(RunMismatch, match=refusal):
         shop.publication().check(other)
-    with pytest.raises(RunMismatch, match=said):
+    with pytest.raises(RunMismatch, match=refusal):
         shop.publication().commit(second)
     shop.check(first)
 
@@ -276,9 +276,9 @@ def test_a_staged_night_is_on_a_branch_only_and_its_files_are_those_that_are_pub
     monday = shop.finish(MON)
     shop.publication().commit(monday)
     output = shop.finish(TUE)
-    said = shop.publication(TUE).stage(Staged(output))
-    branch = said.rpartition("branch ")[2]
-    assert branch.startswith(f"intent-{TUE}-") and said == shop.publication(TUE).stage(Staged(output))
+    message = shop.publication(TUE).stage(Staged(output))
+    branch = message.rpartition("branch ")[2]
+    assert branch.startswith(f"intent-{TUE}-") and message == shop.publication(TUE).stage(Staged(output))
     shop.check(monday)
     table = tables.iceberg("shop.labels")
     head = table.snapshot_by_name(branch)
@@ -294,11 +294,11 @@ def test_a_staged_night_is_on_a_branch_only_and_its_files_are_those_that_are_pub
 @only_iceberg
 def test_a_night_that_was_labelled_anew_replaces_its_branch(shop):
     output = shop.finish()
-    said = shop.publication().stage(Staged(output))
+    message = shop.publication().stage(Staged(output))
     for blob in list(output.list()):
         output.delete(blob.key)
     output = shop.finish(variant="anew")
-    assert shop.publication().stage(Staged(output)) == said
+    assert shop.publication().stage(Staged(output)) == message
     shop.publication().commit(output)
     shop.check(output)
 
@@ -347,8 +347,8 @@ def test_a_folder_whose_publishing_was_cut_off_is_whole_in_each_partition_and_th
     monkeypatch.setattr(type(first), "put_file", cut_off)
     with pytest.raises(ConnectionError):
         shop.publication().commit(second)
-    said = {(row["shop"], row["variant"]) for row in shop.rows().to_pylist()}
-    assert len(shop.rows()) == 20 and len(said) == 3 and {variant for _, variant in said} == {"rule", "other"}
+    partitions = {(row["shop"], row["variant"]) for row in shop.rows().to_pylist()}
+    assert len(shop.rows()) == 20 and len(partitions) == 3 and {variant for _, variant in partitions} == {"rule", "other"}
     monkeypatch.setattr(type(first), "put_file", put)
     shop.publication().commit(second)
     shop.check(second)

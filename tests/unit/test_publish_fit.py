@@ -29,13 +29,13 @@ def test_lists_of_items_are_columns_of_a_table_too(shop):
         target.check(fields, night, "run")
         batches = pa.Table.from_pylist([row | {"id": row["id"] + night} for row in rows], fields).to_batches()
         target.commit(Labels(night, f"run of {night}", night, "parts", fields, {}, lambda batches=batches: iter(batches)))
-    found = (
+    stored = (
         DeltaTable(f"{shop.root}/table").to_pyarrow_table()
         if shop.kind == "delta"
         else tables.iceberg("shop.labels").scan().to_arrow()
     )
-    assert sorted(len(items or []) for items in found["intents"].to_pylist()) == [0, 0, 1, 1, 2, 2]
-    assert item in found["intents"].to_pylist()[-1] + found["intents"].to_pylist()[1]
+    assert sorted(len(items or []) for items in stored["intents"].to_pylist()) == [0, 0, 1, 1, 2, 2]
+    assert item in stored["intents"].to_pylist()[-1] + stored["intents"].to_pylist()[1]
     with pytest.raises(ConfigError, match=r"partition_by=\['intents'\]: holds lists"):
         open_target(shop.to, ("intents",), StorageOptions()).check(fields, MON, "run")
 

@@ -194,8 +194,8 @@ def test_what_is_told_of_failed_shards_is_what_can_help():
     queue = Queue([damaged, crashed], attempts=1, failed={replace(unread, reason="not Parquet"): "not Parquet"})
     queue.fail(queue.take("a", 0), "a", "0: a page's checksum is wrong", final=True)
     queue.fail(queue.take("a", 0), "a", "RuntimeError: x")
-    told = _describe(queue.failed, queue.final, 7, "out")
-    assert "; run again for the others; 1 could not be read when they were planned: repair their objects" in told
-    assert "1 fail again as they are: follow each one's reason, or repair their objects and start a new run" in told
+    description = _describe(queue.failed, queue.final, 7, "out")
+    assert "; run again for the others; 1 could not be read when they were planned: repair their objects" in description
+    assert "1 fail again as they are: follow each one's reason, or repair their objects and start a new run" in description
     assert "; then run again:" in _describe({crashed: "RuntimeError: x (tried 1 times)"}, 0, 7, "out")
     assert "run again" not in _describe({damaged: "0: a page's checksum is wrong"}, 1, 7, "out")

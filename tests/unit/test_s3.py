@@ -28,12 +28,12 @@ def machine(monkeypatch, tmp_path):
 
 def refusal(uri: str = "s3://shop/log") -> str:
     """What listing, and asking for an object, are refused with."""
-    said = set()
+    reasons = set()
     for ask in (lambda: list(open_store(uri).list()), lambda: open_store(uri).stat("a")):
         with pytest.raises(ConfigError) as refused:
             ask()
-        said.add(str(refused.value))
-    [text] = said
+        reasons.add(str(refused.value))
+    [text] = reasons
     return text
 
 
@@ -49,16 +49,16 @@ def test_a_source_of_credentials_that_fails_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "expected"),
     [
         ("AWS_PROFILE", "shpo", "(shpo) could not be found"),
         ("AWS_DEFAULT_REGION", "eu west", "'eu west' doesn't match"),
         ("AWS_ENDPOINT_URL_S3", "http://my_store", "Invalid endpoint: http://my_store"),
     ],
 )
-def test_a_profile_region_or_host_that_can_be_none_is_named(monkeypatch, name, value, said):
+def test_a_profile_region_or_host_that_can_be_none_is_named(monkeypatch, name, value, expected):
     monkeypatch.setenv(name, value)
-    assert said in refusal() and "correct storage, the AWS variables or the instance role" in refusal()
+    assert expected in refusal() and "correct storage, the AWS variables or the instance role" in refusal()
 
 
 def test_a_bucket_that_can_have_no_such_name_is_named():

@@ -190,10 +190,10 @@ def test_airflow_runs_a_night_once_its_day_has_ended_and_backfills_one_at_a_time
     dag = airflow.dag
     assert dag.max_active_runs == 1 and not dag.catchup and dag.get_task("label").retries == 3
     timetable = CronDataIntervalTimetable(dag.timetable.expression, timezone=dag.timetable.timezone)
-    found = timetable.next_dagrun_info(
+    dag_run = timetable.next_dagrun_info(
         last_automated_data_interval=None, restriction=TimeRestriction(dag.start_date, None, catchup=True)
     )
-    assert found.data_interval.start.date() == found.run_after.date() - timedelta(days=1)
+    assert dag_run.data_interval.start.date() == dag_run.run_after.date() - timedelta(days=1)
 
 
 def test_airflow_says_which_python_is_not_there(airflow, tmp_path):

@@ -52,7 +52,7 @@ RESULTS = {
 
 def test_the_fastest_within_the_allowed_loss_is_selected_for_each_processor():
     chosen = select(RESULTS, 0.01)
-    assert {model: found.variant for model, found in chosen.items()} == {"Xeon": "gguf-Q4_K_M", "T4": "reference"}
+    assert {model: selected.variant for model, selected in chosen.items()} == {"Xeon": "gguf-Q4_K_M", "T4": "reference"}
     assert "3 of 4" in chosen["Xeon"].reason and "0.941 exact" in chosen["Xeon"].reason
     assert select(RESULTS, 0.0)["Xeon"].variant == "gguf-Q8_0"
     assert select(RESULTS, 0.5)["Xeon"].variant == "gguf-Q2_K"
@@ -66,7 +66,7 @@ def test_where_none_is_good_enough_the_most_accurate_is_selected_and_says_so():
 
 def test_without_a_measured_reference_nothing_is_selected():
     """A loss is against the reference; the first row that was measured is none."""
-    alone = {name: found | {"loss": None} for name, found in RESULTS.items() if "reason" not in found}
+    alone = {name: result | {"loss": None} for name, result in RESULTS.items() if "reason" not in result}
     assert select(alone, 0.01) == {}
 
 
@@ -115,8 +115,8 @@ def lineage(tmp_path, monkeypatch):
 def test_without_a_selection_the_mixed_fleet_classifies_and_it_is_said(lineage, capsys):
     variants, batches = choice.serving(lineage, None)
     assert list(variants) == ["gptq-w4g128", "gguf-Q4_K_M"] and batches == {}
-    said = capsys.readouterr().err
-    assert "nothing is selected for Xeon" in said and "using gptq-w4g128, gguf-Q4_K_M" in said
+    output = capsys.readouterr().err
+    assert "nothing is selected for Xeon" in output and "using gptq-w4g128, gguf-Q4_K_M" in output
     lineage.config.engine.otherwise = []
     with pytest.raises(ConfigError, match=r"engine\.otherwise=\[\].*engine\.variants"):
         choice.serving(lineage, None)
@@ -184,5 +184,5 @@ def test_a_workspace_can_be_moved(tmp_path):
     made = artifacts.make(f"{tmp_path}/here", ArtifactRecord("variant", {}, {}), lambda folder: None)
     publish_models(f"{tmp_path}/here", {"gguf-Q8_0": made}, HERE)
     (tmp_path / "here").rename(tmp_path / "there")
-    found = find_models(f"{tmp_path}/there/models.json", ["gguf-Q8_0"], HERE)["gguf-Q8_0"]
-    assert found.uri == made.uri.replace("/here/", "/there/")
+    model = find_models(f"{tmp_path}/there/models.json", ["gguf-Q8_0"], HERE)["gguf-Q8_0"]
+    assert model.uri == made.uri.replace("/here/", "/there/")

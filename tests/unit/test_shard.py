@@ -206,10 +206,10 @@ def test_rows_of_every_type_can_be_rejected(tmp_path, kind):
     assert (part.receipt.labelled, part.receipt.rejected) == (1, 1)
 
 
-@pytest.mark.parametrize("said", [pa.nulls(2), pa.array([float("nan"), None]), pa.array([None, None], pa.float32())])
-def test_a_message_column_without_any_message_rejects_its_rows(tmp_path, said):
+@pytest.mark.parametrize("column", [pa.nulls(2), pa.array([float("nan"), None]), pa.array([None, None], pa.float32())])
+def test_a_message_column_without_any_message_rejects_its_rows(tmp_path, column):
     columns = Columns(keep=("message",))
-    write(tmp_path / "a.parquet", id=[1, 2], message=said)
+    write(tmp_path / "a.parquet", id=[1, 2], message=column)
     write(tmp_path / "b.parquet", id=[3], message=["milk"])
     plan = planned(str(tmp_path), columns=columns)
     reader = ShardReader(open_store(str(tmp_path)), columns.read, plan.types)
@@ -281,7 +281,7 @@ def test_columns_that_only_folders_name_can_be_the_id_or_the_message(tmp_path, c
     row = {"id": 7, "message": "milk", "shop": "Café", "dt": "2026-11-23"}
     rows = read_all(tmp_path, columns).to_pylist()
     assert {name: row[name] for name in columns.read} in rows and len(rows) == 4
-    assert [found["shop"] for found in rows].count(None) == 2
+    assert [each["shop"] for each in rows].count(None) == 2
 
 
 def test_a_column_of_the_file_goes_before_its_folders(tmp_path):

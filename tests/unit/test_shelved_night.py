@@ -30,8 +30,8 @@ def as_bytes(messages) -> pa.Array:
     return pa.array(messages).cast(pa.binary())
 
 
-def answers(found) -> list[dict]:
-    return found.table.take(pa.array(found.position[:-1])).drop_columns(["intent.cached"]).to_pylist()
+def answers(grouped) -> list[dict]:
+    return grouped.table.take(pa.array(grouped.position[:-1])).drop_columns(["intent.cached"]).to_pylist()
 
 
 def test_a_worker_labels_as_its_classifier_does_whatever_shares_a_shard():
@@ -43,10 +43,10 @@ def test_a_worker_labels_as_its_classifier_does_whatever_shares_a_shard():
 
 
 def test_what_is_less_sure_than_the_threshold_is_abstained_after_the_shelves_are_compared():
-    found = answers(worker(abstain_below=0.1).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
-    assert [row["status"] for row in found] == ["ok", "ok"]
-    found = answers(worker(abstain_below=0.17).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
-    assert [(row["status"], row["product"]) for row in found] == [("abstained", None), ("ok", "brown bicycle large")]
+    labels = answers(worker(abstain_below=0.1).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
+    assert [row["status"] for row in labels] == ["ok", "ok"]
+    labels = answers(worker(abstain_below=0.17).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
+    assert [(row["status"], row["product"]) for row in labels] == [("abstained", None), ("ok", "brown bicycle large")]
 
 
 def table(tmp_path, messages):
@@ -117,7 +117,7 @@ def test_a_changed_product_is_asked_about_again_on_its_own_shelves_alone(tmp_pat
     names = ["red shoe tiny" if name == "red shoe small" else name for name in shelves.NAMES]
     changed = worker(reader=Reader.open(cache))
     changed.classifier = Shelved(shelves.NamingClassifier(), shelves.index(tuple(names)), nights.CART)
-    found = changed.answer(as_bytes(MESSAGES))
-    assert 0 < found.classified < len(MESSAGES) / 2
-    assert {row["product"] for row in answers(found)} >= set(names) - {"red shoe tiny"}
-    assert replace(found, fresh=None).found == len(MESSAGES) - found.classified
+    grouped = changed.answer(as_bytes(MESSAGES))
+    assert 0 < grouped.classified < len(MESSAGES) / 2
+    assert {row["product"] for row in answers(grouped)} >= set(names) - {"red shoe tiny"}
+    assert replace(grouped, fresh=None).found == len(MESSAGES) - grouped.classified

@@ -31,9 +31,9 @@ def test_every_product_is_on_a_shelf_of_its_own_and_no_shelf_is_too_large():
 
 def test_names_that_nothing_tells_apart_are_cut_all_the_same():
     names = [f"gift card {'!' * n}" for n in range(1, 500)]
-    found = list(cut(names, shelves.retriever().vectors.embed(names), shelves.retriever().cells, 50))
-    assert sorted(np.concatenate(found).tolist()) == list(range(len(names)))
-    assert max(map(len, found)) <= 50
+    pieces = list(cut(names, shelves.retriever().vectors.embed(names), shelves.retriever().cells, 50))
+    assert sorted(np.concatenate(pieces).tolist()) == list(range(len(names)))
+    assert max(map(len, pieces)) <= 50
 
 
 def test_one_product_more_changes_few_shelves():
@@ -89,16 +89,16 @@ def test_accents_case_and_digits_of_other_scripts_are_read_alike():
 
 def test_each_prompt_is_used_once_for_all_its_messages():
     classifier = shelves.shelved()
-    found = classifier.classify([f"please add one {name}" for name in shelves.NAMES])
-    assert [prediction.intent["product"] for prediction in found] == shelves.NAMES
+    predictions = classifier.classify([f"please add one {name}" for name in shelves.NAMES])
+    assert [prediction.intent["product"] for prediction in predictions] == shelves.NAMES
     prompts = [prompt for prompt, _ in classifier.classifier.asked]
     assert len(prompts) == len(set(prompts)) <= len(classifier.index)
 
 
 def test_where_nothing_is_found_the_answer_is_none_and_says_who_gave_it():
-    [found] = shelves.shelved().classify(["?!"])
-    assert found.intent == {"action": "none", "product": None, "quantity": None}
-    assert (found.variant, found.message) == (RETRIEVER, "?!")
+    [prediction] = shelves.shelved().classify(["?!"])
+    assert prediction.intent == {"action": "none", "product": None, "quantity": None}
+    assert (prediction.variant, prediction.message) == (RETRIEVER, "?!")
 
 
 def test_a_product_counts_before_none_and_then_the_surer():
@@ -164,6 +164,6 @@ def test_the_offset_of_nothing_means_the_same_on_shelves_as_in_one_prompt(tmp_pa
     asks = Asks(every, np.tile(np.arange(len(index)), len(messages)), np.arange(len(every)) % len(index) == 0)
     monkeypatch.setattr(Shelved, "route", lambda *_: asks)
     shelved = Shelved(classifier(names[:1]), index, tiny.CART)
-    whole = [found.intent["action"] == "none" for found in classifier(names).classify(messages)]
-    assert [found.intent["action"] == "none" for found in shelved.classify(messages)] == whole
+    whole = [prediction.intent["action"] == "none" for prediction in classifier(names).classify(messages)]
+    assert [prediction.intent["action"] == "none" for prediction in shelved.classify(messages)] == whole
     assert shelved.classifier.forward.prompts == len(index) >= 3 and 0 < sum(whole) < len(messages)

@@ -104,8 +104,8 @@ def test_energy_is_absent_where_nothing_counts_it(tmp_path):
 
 
 def test_this_machine_has_a_name():
-    found = hardware.cpu(3)
-    assert found.kind == "cpu" and found.model.strip() and found.count == 3
+    processor = hardware.cpu(3)
+    assert processor.kind == "cpu" and processor.model.strip() and processor.count == 3
 
 
 def test_what_takes_too_long_ends_with_its_reason():

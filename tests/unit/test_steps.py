@@ -205,9 +205,9 @@ def test_work_that_reports_nothing_itself_is_looked_at(monkeypatch):
     monkeypatch.setattr(progress, "TICK_SECONDS", 0.01)
     seen, halfway, done = [], threading.Event(), [0]
 
-    def report(*said):
-        seen.append(said)
-        if said[0] == 4:
+    def report(*update):
+        seen.append(update)
+        if update[0] == 4:
             halfway.set()
 
     with polled(lambda: done[0], 8, report, "message", "labels"):

@@ -155,10 +155,10 @@ def test_what_is_not_in_the_catalog_is_none():
     other = sorted((text for text in spellings if not re.search("whole milk|ground coffee", text)), key=len)
     for example in only("not_in_catalog", catalog=GROCERY, languages=["en"]).examples(0, 200):
         assert example.intent == {"action": "none", "product": None, "quantity": None}
-        said = example.message.lower()
+        message = example.message.lower()
         for spelling in reversed(other):
-            said = said.replace(spelling, "")
-        assert not re.search(r"\b(eggs?|bananas?|ground coffee|monitors?|whole milks?)\b", said), example
+            message = message.replace(spelling, "")
+        assert not re.search(r"\b(eggs?|bananas?|ground coffee|monitors?|whole milks?)\b", message), example
 
 
 def test_names_that_no_language_file_knows_are_called_by_parts_of_themselves():
@@ -194,9 +194,9 @@ def test_a_products_own_whole_name_is_never_ambiguous():
     catalogs = sampled.catalogs(0, 20 * BLOCK)
     unclear = [example for example in sampled.examples(0, 20 * BLOCK) if "ambiguous" in example.phenomena]
     for example in unclear:
-        said = f" {example.message.lower()} "
+        text = f" {example.message.lower()} "
         # A name of one word may be in another's: "throw pillow".
-        whole = [name for name in catalogs[example.catalog] if " " in name and f" {name.lower()} " in said]
+        whole = [name for name in catalogs[example.catalog] if " " in name and f" {name.lower()} " in text]
         assert not whole, example
 
 
@@ -238,9 +238,9 @@ def test_a_part_of_two_names_picks_neither_whatever_the_names():
     """ "the Zorvex" is no answer where there is a Zorvex Mini and a Zorvex Max; "Zorvex Panel" is no product here."""
     names = Catalog.of(["Zorvex Mini", "Zorvex Max", "Quumba Lamp", "Bananas"])
     for example in corpus(catalog=names, languages=["en"]).examples(0, 2000):
-        said = example.message.lower()
-        if "zorvex" in said and not {"typo", "injection", "several_products"} & set(example.phenomena):
-            assert not example.intent["product"] or "mini" in said or "max" in said or "quumba" in said, example
+        text = example.message.lower()
+        if "zorvex" in text and not {"typo", "injection", "several_products"} & set(example.phenomena):
+            assert not example.intent["product"] or "mini" in text or "max" in text or "quumba" in text, example
     absent = [e.message.lower() for e in only("not_in_catalog", catalog=names, languages=["en"]).examples(0, 400)]
     assert any("zorvex" in message for message in absent)
     unclear = [e.message.lower() for e in only("ambiguous", catalog=names, languages=["en"]).examples(0, 20)]
@@ -254,8 +254,8 @@ def test_a_long_name_is_not_taken_for_its_first_words():
 
 def test_a_quality_tells_near_duplicates_apart_and_agrees_in_every_language():
     shops = corpus(split="all", languages=["en"]).catalogs(0, 200 * BLOCK).values()
-    said = {word for names in shops for name in names for word in name.lower().split()}
-    assert {"organic", "frozen", "wireless", "large"} <= said
+    words = {word for names in shops for name in names for word in name.lower().split()}
+    assert {"organic", "frozen", "wireless", "large"} <= words
     assert load("de").described("mouse", 0, "wireless").say("title") == "kabellose Maus"
     assert load("it").described("bananas", 0, "organic").say("title", True) == "banane biologiche"
     assert load("es").described("bananas", 0, "organic").say("the", True) == "los plátanos ecológicos"
@@ -286,5 +286,5 @@ def test_names_with_another_products_word_stand_side_by_side_and_the_plain_word_
 
 
 def test_a_word_that_nobody_needs_does_not_make_the_only_product_of_its_kind_another_one():
-    found = [e for e in only("add", phenomena={"unneeded": 50}).examples(0, 2000) if "unneeded_word" in e.phenomena]
-    assert len(found) > 100 and {e.intent["action"] for e in found} == {"add"}
+    examples = [e for e in only("add", phenomena={"unneeded": 50}).examples(0, 2000) if "unneeded_word" in e.phenomena]
+    assert len(examples) > 100 and {e.intent["action"] for e in examples} == {"add"}

@@ -66,8 +66,8 @@ def test_generated_labels_are_not_contradicted():
     languages = ["en", "de", "es", "fr", "it", "hr", "pt", "nl"]
     corpus = Corpus(CART, languages, 11)
     examples = corpus.examples(0, 3000)
-    found = list(contradictions(examples, corpus.catalogs(0, 3000)))
-    assert len(found) <= 3, found
+    conflicts = list(contradictions(examples, corpus.catalogs(0, 3000)))
+    assert len(conflicts) <= 3, conflicts
     assert deduplicate(examples).contradicting == 0
 
 

@@ -32,5 +32,5 @@ def test_every_language_says_what_has_no_amount_and_prints_packs_with_their_numb
         raw = load(code).raw
         assert all("{n}" in text for texts in raw["size_names"].values() for text in texts)
         assert all("{n}" in text for text in raw["pack_names"]) and len(set(raw["pack_names"])) == 6
-    said = {size.said("SPF 50", load("en").raw, Random(seed)) for seed in range(40)}
-    assert {"factor 50", "SPF 50"} <= said
+    spellings = {size.said("SPF 50", load("en").raw, Random(seed)) for seed in range(40)}
+    assert {"factor 50", "SPF 50"} <= spellings

@@ -90,17 +90,17 @@ WRONG = [
 
 
 def test_a_wrong_cell_is_named_with_its_line_its_column_and_what_is_wrong(check):
-    code, said = check(*({column: cell} for column, cell, _ in WRONG))
-    for line, (column, _, what) in enumerate(WRONG, 5):
-        assert any(text.startswith(f"pets.tsv:{line}: {column}: ") and what in text for text in said), (column, what)
+    code, output = check(*({column: cell} for column, cell, _ in WRONG))
+    for line, (column, _, problem) in enumerate(WRONG, 5):
+        assert any(text.startswith(f"pets.tsv:{line}: {column}: ") and problem in text for text in output), (column, problem)
     assert code == 1
 
 
 def test_words_that_may_mean_either_are_listed_as_akin_and_a_member_is_never_called_as_its_kind(check):
     either = own_words("dog_snacks") | {"nl": "hondenvoer /n", "akin": "dog_food"}
     member = own_words("newt_milk") | {"nl": "melk /c", "parent": "milk"}
-    code, said = check(either, member)
-    assert code == 1 and len(said) == 2 and "only the parent may have this word" in said[0]
+    code, output = check(either, member)
+    assert code == 1 and len(output) == 2 and "only the parent may have this word" in output[0]
 
 
 def own_words(idea: str) -> dict[str, str]:

@@ -43,8 +43,8 @@ def jobs(monkeypatch):
 
     def make(lineage: Lineage, specs) -> dict[str, Artifact]:
         checkpoint = lineage.checkpoint()
-        told = {"messages": checkpoint.record.metrics["messages"]}
-        return {spec.name: build(lineage, lineage.variant_record(checkpoint, spec), told) for spec in specs}
+        figures = {"messages": checkpoint.record.metrics["messages"]}
+        return {spec.name: build(lineage, lineage.variant_record(checkpoint, spec), figures) for spec in specs}
 
     def train(lineage: Lineage) -> Artifact:
         messages = 100 * lineage.config.train.epochs
@@ -73,8 +73,8 @@ def test_the_first_job_makes_what_it_needs_and_a_new_catalog_makes_nothing(tmp_p
     variants, batches = choice.serving(lineage(tmp_path), None)
     assert jobs == ["base", "checkpoint", f"variant-{GGUF}"] and batches == {}
     assert {name: variant.uri for name, variant in variants.items()} == current(tmp_path)
-    said = capsys.readouterr().err
-    assert "has no models yet: makes gguf-Q8_0 of gemma3-270m with the adapter shipped:gemma3-270m, without training" in said
+    output = capsys.readouterr().err
+    assert "has no models yet: makes gguf-Q8_0 of gemma3-270m with the adapter shipped:gemma3-270m, without training" in output
     jobs.clear()
     assert choice.serving(lineage(tmp_path, products="Eggs"), None)[0] == variants
     assert jobs == [] and "makes" not in capsys.readouterr().err
@@ -105,11 +105,11 @@ def test_a_job_that_asks_for_gpus_gets_the_variant_for_them(tmp_path, jobs, more
 def test_a_second_schema_leaves_the_workspaces_models_to_the_first(tmp_path, jobs):
     carts = choice.serving(lineage(tmp_path), None)[0]
     lists = lineage(tmp_path, "schema=basket")
-    found = choice.serving(lists, None)[0]
-    require_matching(found[GGUF], lists)
-    assert found[GGUF] != carts[GGUF] and current(tmp_path)[GGUF] == carts[GGUF].uri
+    variant = choice.serving(lists, None)[0]
+    require_matching(variant[GGUF], lists)
+    assert variant[GGUF] != carts[GGUF] and current(tmp_path)[GGUF] == carts[GGUF].uri
     jobs.clear()
-    assert choice.serving(lists, None)[0] == found and choice.serving(lineage(tmp_path), None)[0] == carts
+    assert choice.serving(lists, None)[0] == variant and choice.serving(lineage(tmp_path), None)[0] == carts
     assert jobs == []
 
 
@@ -159,12 +159,14 @@ def test_a_variant_whose_files_were_deleted_is_made_again(tmp_path, jobs):
 def records(own: Lineage, names=(GGUF, GPTQ, "gguf-Q4_0-imatrix")) -> list[str]:
     checkpoint = Artifact("", replace(own.checkpoint_record(), files={}))
     messages = own.of_messages(checkpoint)
-    found = [
+    artifacts = [
         messages.data_record(),
         own.golden_set_record(checkpoint, Artifact("", messages.data_record())),
         own.checkpoint_record(),
     ]
-    return [record.fingerprint for record in [*found, *(own.variant_record(checkpoint, VariantSpec.parse(n)) for n in names)]]
+    return [
+        record.fingerprint for record in [*artifacts, *(own.variant_record(checkpoint, VariantSpec.parse(n)) for n in names)]
+    ]
 
 
 def test_without_training_no_fingerprint_depends_on_the_catalog(tmp_path):

@@ -71,8 +71,10 @@ def test_characters_are_counted_not_bytes():
 
 def test_what_is_known_needs_no_model():
     worker = Worker(Counting(variant="other"), nights.CART, Columns(), "run")
-    found = worker.answer(pa.array([b"milk", b"unsure", b"refuse it"]))
-    known = found.table.take(pa.array(found.position[:-1])).add_column(0, "message", pa.array(["milk", "unsure", "refuse it"]))
+    grouped = worker.answer(pa.array([b"milk", b"unsure", b"refuse it"]))
+    known = grouped.table.take(pa.array(grouped.position[:-1])).add_column(
+        0, "message", pa.array(["milk", "unsure", "refuse it"])
+    )
     receipt, labelled, rejected, seen = label(["milk", "eggs", "unsure", "refuse it"], known=known)
     assert seen == ["eggs"] and receipt.variants == {"other": 2, "rule": 1}
     assert [row["status"] for row in labelled] == ["ok", "ok", "abstained"] and rejected[0]["id"] == 3
@@ -84,20 +86,20 @@ def test_all_rows_may_be_rejected():
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "expected"),
     [
-        (lambda found: found[:1], "1 predictions for 2 messages"),
-        (lambda found: found[::-1], "the answer of another message for message 1 of 2"),
-        (lambda found: [found[0], found[0]], "the answer of another message for message 2 of 2"),
+        (lambda predictions: predictions[:1], "1 predictions for 2 messages"),
+        (lambda predictions: predictions[::-1], "the answer of another message for message 1 of 2"),
+        (lambda predictions: [predictions[0], predictions[0]], "the answer of another message for message 2 of 2"),
     ],
 )
-def test_an_engine_that_loses_moves_or_repeats_an_answer_labels_nothing(harm, said):
+def test_an_engine_that_loses_moves_or_repeats_an_answer_labels_nothing(harm, expected):
     class Odd(nights.RuleClassifier):
         def classify(self, messages):
             return harm(super().classify(messages))
 
     worker = Worker(Odd(), nights.CART, Columns(), "run")
-    with pytest.raises(IntentError, match=f"rule gave .*{said}") as refused:
+    with pytest.raises(IntentError, match=f"rule gave .*{expected}") as refused:
         worker.answer(pa.array([b"two milks", b"unsure"]))
     assert "milks" not in str(refused.value)
 
@@ -168,8 +170,8 @@ def test_a_row_an_item_keeps_a_row_for_each_message_without_one_so_that_every_id
 
 
 def test_every_message_may_be_without_an_item():
-    for said, rows in ((["hello", "hello"], 2), (["refuse"], 0)):
-        receipt, table = label_lists(explode=True, messages=said)
+    for messages, rows in ((["hello", "hello"], 2), (["refuse"], 0)):
+        receipt, table = label_lists(explode=True, messages=messages)
         assert receipt.file_rows == len(table) == rows
         assert table.schema.field("item").type == pa.int32() and table["item"].null_count == rows
 
@@ -186,9 +188,9 @@ def test_lists_that_are_known_need_no_model(tmp_path):
 
 
 def test_a_row_an_item_is_for_lists_and_its_columns_are_taken():
-    told = "explode=True: the schema 'cart' has one intent a message"
+    refusal = "explode=True: the schema 'cart' has one intent a message"
     for job, kind in (("classify", ClassifyConfig), ("nightly", NightlyConfig)):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=refusal):
             load_config(job, ["input=/x", "output=/y", "explode=true"], kind)
         assert load_config(job, ["input=/x", "output=/y", "explode=true", "schema=basket"], kind).explode
     with pytest.raises(ConfigError, match="keep_columns=\\['item'\\]"):
