@@ -41,8 +41,8 @@ def write(cache: LabelCache, labels: Mapping[str, int], **kwargs) -> File:
     return cache.write(piece.merge([entries(cache, labels, **kwargs)]))
 
 
-def learn(cache: LabelCache, night: str, labels: Mapping[str, int], **kwargs) -> None:
-    cache.add(night, [write(cache, labels, **kwargs)], cache.begin().epoch)
+def learn(cache: LabelCache, run: str, labels: Mapping[str, int], **kwargs) -> None:
+    cache.add(run, [write(cache, labels, **kwargs)], cache.begin().epoch)
 
 
 def look(cache: LabelCache, *messages: str) -> list[int | None]:

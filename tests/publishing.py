@@ -4,10 +4,10 @@ import io
 from collections import Counter
 from dataclasses import replace
 
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 import tables
 from deltalake import DeltaTable
 
@@ -36,7 +36,7 @@ class Shop:
         self.root, self.kind, self.partition_by = str(root), kind, partition_by
         self.to = {"delta": f"delta:{root}/table", "iceberg": "iceberg:prod/shop.labels", "folder": f"{root}/table"}[kind]
 
-    def finish(self, day=MON, identity=nights.IDENTITY, shops=("7", "8", None), messages=MESSAGES, variant="rule"):
+    def finish(self, day=MON, identity=runs.IDENTITY, shops=("7", "8", None), messages=MESSAGES, variant="rule"):
         """The log of `day`, labelled by the run of `identity`."""
         table = pa.table(
             {
@@ -47,12 +47,12 @@ class Shop:
         )
         log = open_store(f"{self.root}/in/dt={day}")
         if not log.stat("log.parquet"):
-            nights.put_table(log, "log.parquet", table)
+            runs.put_table(log, "log.parquet", table)
         listing, run = identify(f"{self.root}/in/dt={day}", StorageOptions(), identity, COLUMNS)
         output = self.output(day, identity)
         ledger = Ledger(output, run)
         plan = ledger.plan(lambda: plan_shards(listing, COLUMNS, 10))
-        worker = Worker(nights.RuleClassifier(variant), nights.CART, COLUMNS, run.fingerprint)
+        worker = Worker(runs.RuleClassifier(variant), runs.CART, COLUMNS, run.fingerprint)
         reader, tally = ShardReader(listing.store, COLUMNS.read, plan.types), Tally()
         parts = {shard.id: ledger.publish(worker.label(shard, reader.read(shard))) for shard in plan.shards}
         for part in parts.values():
@@ -60,12 +60,12 @@ class Shop:
         ledger.commit(plan, parts, tally.summary(0, output.uri).as_dict())
         return output
 
-    def output(self, day: str = MON, identity=nights.IDENTITY):
+    def output(self, day: str = MON, identity=runs.IDENTITY):
         return open_store(f"{self.root}/out-{identity.prompt}/dt={day}")
 
     def publication(self, day: str = MON, **kwargs) -> Publication:
         target = open_target(self.to, self.partition_by, StorageOptions())
-        return replace(Publication(target, nights.CART, COLUMNS, f"{self.root}/in/dt={day}", day), **kwargs)
+        return replace(Publication(target, runs.CART, COLUMNS, f"{self.root}/in/dt={day}", day), **kwargs)
 
     def rows(self) -> pa.Table:
         """What readers see."""
@@ -85,7 +85,7 @@ class Shop:
 
     def check(self, *outputs) -> None:
         """Readers have every labelled row of these runs once, as the parts have it, and nothing else."""
-        expected = pa.concat_tables([nights.read(output, "labelled/").select(NAMES) for output in outputs]).to_pylist()
+        expected = pa.concat_tables([runs.read(output, "labelled/").select(NAMES) for output in outputs]).to_pylist()
         rows = self.rows().to_pylist()
         assert Counter(map(repr, rows)) == Counter(map(repr, expected))
 
@@ -98,7 +98,7 @@ class Shop:
 only_tables = pytest.mark.parametrize("shop", ["delta", "iceberg"], indirect=True)
 only_iceberg = pytest.mark.parametrize("shop", ["iceberg"], indirect=True)
 only_folder = pytest.mark.parametrize("shop", ["folder"], indirect=True)
-OTHER = replace(nights.IDENTITY, prompt="other")
+OTHER = replace(runs.IDENTITY, prompt="other")
 
 
 def fields_of(shop: Shop) -> pa.Schema:
@@ -118,4 +118,4 @@ def make(shop: Shop, fields: pa.Schema, partition_by=()) -> None:
 def check_before_work(shop: Shop, types=None):
     """As `classify_log` does, once the columns are known."""
     types = types or pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())])
-    shop.publication().check(nights.IDENTITY, types)
+    shop.publication().check(runs.IDENTITY, types)

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import psutil
 
-BUCKET = "nights"
+BUCKET = "runs"
 
 
 def free_port() -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 
 import numpy as np
-from nights import CART
+from runs import CART
 
 from intent.engine import Prediction
 from intent.engine.shelved import Shelved, route_for
@@ -82,7 +82,7 @@ def shelved(names: Sequence[str] = NAMES, core: int = 20, **kwargs) -> Shelved:
 
 
 def router(names: Sequence[str], core: int):
-    """What a night routes its messages by."""
+    """Return the router that assigns a run's messages to shelves."""
     return partial(route_for, CART, index(tuple(names), core))
 
 

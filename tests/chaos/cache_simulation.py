@@ -1,4 +1,4 @@
-"""The label cache in memory: nights that learn, mergers, readers and droppers, a step at a time, with faults between any two.
+"""The label cache in memory: runs that learn, mergers, readers and droppers take turns. Faults come between any two steps.
 
 The store and the parties are those of `simulation.py`; the clock is the world's, so that who stalls may wake up after what
 it wrote was thrown away.
@@ -27,7 +27,7 @@ SCOPE = Scope.of({"model": "simulated"}, caches.SECRET)
 # What no writer names is old after 15 steps, and what stopped to count is kept for 45: who stalls for 200 meets neither.
 STEP_SECONDS = ORPHAN_SECONDS / 15
 START = 20_000 * piece.DAY_SECONDS
-NIGHTS, MESSAGES = 4, 3
+RUNS, MESSAGES = 4, 3
 HERE = f"cache/{SCOPE.name}/"
 
 
@@ -128,21 +128,21 @@ def fetch(cache: LabelCache, file) -> piece.Piece:
     return piece.Piece(path)
 
 
-def labels(night: int) -> tuple[str, ...]:
-    """Some of them are also the night's before."""
-    return tuple(f"message {n}" for n in range(night * MESSAGES, night * MESSAGES + MESSAGES + 1))
+def messages_of(run: int) -> tuple[str, ...]:
+    """The messages of a run. The last one is also the first of the next run."""
+    return tuple(f"message {n}" for n in range(run * MESSAGES, run * MESSAGES + MESSAGES + 1))
 
 
-def stage(world: CacheWorld, night: int) -> None:
-    """What a night's actors have left before its driver learns it: labels, and copies of what the cache said until then."""
-    base = f"out-{night}/{new_labels.FOLDER}/{SCOPE.name}"
-    world.write(f"{base}/one.arrow", staged(labels(night)[:2]), False, None, {})
-    world.write(f"{base}/two.arrow", staged(labels(night)[2:]), False, None, {})
+def stage(world: CacheWorld, run: int) -> None:
+    """Write what a run's actors leave for its driver: new labels, and copies of cache entries."""
+    base = f"out-{run}/{new_labels.FOLDER}/{SCOPE.name}"
+    world.write(f"{base}/one.arrow", staged(messages_of(run)[:2]), False, None, {})
+    world.write(f"{base}/two.arrow", staged(messages_of(run)[2:]), False, None, {})
     if epoch := world.pointer().epoch:
-        world.write(f"{base}/one-{epoch}.copy", staged((f"copy {night} of {epoch}",)), False, None, {})
+        world.write(f"{base}/one-{epoch}.copy", staged((f"copy {run} of {epoch}",)), False, None, {})
 
 
-def night(number: int):
+def labelling_run(number: int):
     def learn(party: Party) -> str:
         output = store(party.world, party, f"out-{number}/")
         new_labels.learn(output, [cache_of(party.world, party)])
@@ -199,21 +199,21 @@ def reader(party: Party) -> str:
 
 
 def simulate(seed: int, conditional: bool = True) -> Counter:
-    """Some nights one after the other, each with mergers, readers and perhaps a dropper beside it, under faults; then each
+    """Some runs one after the other, each with mergers, readers and perhaps a dropper beside it, under faults; then each
     once more without. Returns how each party ended. Raises AssertionError.
     """
     world = CacheWorld(seed, conditional=conditional)
-    for number in range(NIGHTS):
+    for number in range(RUNS):
         stage(world, number)
-        parties = [night(number)] * world.random.choice((1, 1, 2)) + [merger] * world.random.randrange(3)
+        parties = [labelling_run(number)] * world.random.choice((1, 1, 2)) + [merger] * world.random.randrange(3)
         parties += [reader] * world.random.randrange(2) + [dropper] * (world.random.random() < 0.15)
         parties += [janitor] * (world.random.random() < 0.3)
         world.parties = []
         world.run(*parties)
     world.faults, world.late, world.reading = False, [], {}
-    for number in range(NIGHTS):
+    for number in range(RUNS):
         world.parties = []
-        world.run(night(number))
+        world.run(labelling_run(number))
     check(world)
     ends = [party.result for party in world.everyone]
     for end in ends:
@@ -223,7 +223,9 @@ def simulate(seed: int, conditional: bool = True) -> Counter:
 
 def check(world: CacheWorld) -> None:
     assert not world.broken, world.broken
-    assert not [key for key in world.objects if key.startswith("out-")], "a night has not let go of what it has learnt"
+    assert not [key for key in world.objects if key.startswith("out-")], (
+        "a run has not deleted the labels that the cache has learned"
+    )
     # Long after, nobody at work: merged and collected, the files are those that count.
     for party in (merger, collector, collector):
         world.parties, world.now = [], world.now + 1_000
@@ -233,8 +235,8 @@ def check(world: CacheWorld) -> None:
     assert there == named, f"never collected: {there - named}; gone: {named - there}"
     assert not world.broken, world.broken
     cached: list[str] = []
-    known = {message: n for n in range(NIGHTS) for message in labels(n)} | {
-        f"copy {n} of {pointer.epoch}": n for n in range(NIGHTS)
+    known = {message: n for n in range(RUNS) for message in messages_of(n)} | {
+        f"copy {n} of {pointer.epoch}": n for n in range(RUNS)
     }
     texts = list(known)
     high, low = SCOPE.hashes(pa.array(texts))
@@ -250,5 +252,5 @@ def check(world: CacheWorld) -> None:
         )
     assert len(cached) == len(set(cached)), f"doubled: {cached}"
     assert "a copy of what was dropped" not in cached, "a copy of what was dropped is back"
-    lost = {message for n in range(NIGHTS) for message in labels(n)} - set(cached)
+    lost = {message for n in range(RUNS) for message in messages_of(n)} - set(cached)
     assert not lost or pointer.dropped, f"lost: {lost}"

@@ -66,12 +66,12 @@ def harmed(proxy) -> StorageOptions:
 
 @pytest.fixture
 def s3_root(s3_endpoint) -> str:
-    return f"s3://nights/{uuid.uuid4().hex}"
+    return f"s3://runs/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def harm(tmp_path):
-    """A folder of wounds: see nights.wound."""
+    """A folder of wounds: see runs.wound."""
     folder = tmp_path / "harm"
     folder.mkdir()
 

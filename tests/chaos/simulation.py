@@ -11,9 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
+import runs
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from intent.errors import CorruptData, IntentError, ManifestLost
@@ -57,7 +57,7 @@ class World:
             Party(self, start)
         while running := [party for party in self.parties if not party.ended]:
             self.now += 1
-            assert self.now < 100_000, "the night does not end"
+            assert self.now < 100_000, "the run does not end"
             awake = [party for party in running if party.stalled_until <= self.now] or running
             if self.late and self.random.random() < 0.05:
                 self.late.pop(self.random.randrange(len(self.late)))()
@@ -187,7 +187,7 @@ def made(index: int, engine: str) -> Part:
     counts = {"labelled": len(kept), "abstained": 0, "rejected": len(refused), "variants": {engine: len(kept)}}
     labelled = pa.table({"id": pa.array(kept, pa.int64()), "variant": [engine] * len(kept)})
     rejected = pa.table({"id": pa.array(refused, pa.int64()), "reason": ["no"] * len(refused)})
-    return build_part({"shard": shard.id, "fingerprint": nights.IDENTITY.fingerprint, "rows": 4, **counts}, labelled, rejected)
+    return build_part({"shard": shard.id, "fingerprint": runs.IDENTITY.fingerprint, "rows": 4, **counts}, labelled, rejected)
 
 
 class FakeWorker:
@@ -206,7 +206,7 @@ class FakeWorker:
 def ledger(world: World, party: Party) -> Ledger:
     store = S3Store("s3://sim", StorageOptions())
     store.parallel, store.client = 1, Client(world, party)
-    return Ledger(store, nights.IDENTITY)
+    return Ledger(store, runs.IDENTITY)
 
 
 def driver(party: Party) -> str:
@@ -232,7 +232,7 @@ def driver(party: Party) -> str:
 
 def work(party: Party, engine: str, queue: Queue, parts: dict) -> None:
     world = party.world
-    actor = Actor(RunContext(None, ledger(world, party), nights.CART, Columns()))
+    actor = Actor(RunContext(None, ledger(world, party), runs.CART, Columns()))
     actor.reader = actor.worker = FakeWorker(engine)
     while queue.open:
         shard = queue.take(party, world.now)
@@ -253,7 +253,10 @@ def work(party: Party, engine: str, queue: Queue, parts: dict) -> None:
 
 
 def simulate(seed: int, conditional: bool = True) -> Counter:
-    """A night with up to three drivers under faults, then one without; how each driver ended. Raises AssertionError."""
+    """Simulate a run with up to three drivers under faults, then a driver without faults. Return how each driver ended.
+
+    Raises AssertionError if the run breaks an invariant.
+    """
     world = World(seed, conditional=conditional)
     count = 1 + world.random.randrange(3)
     world.run(*[driver] * count)

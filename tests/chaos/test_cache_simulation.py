@@ -24,7 +24,7 @@ def no_waiting(monkeypatch):
 
 
 @pytest.mark.parametrize("worlds", [200, pytest.param(6_000, marks=pytest.mark.rig)])
-def test_no_fault_loses_a_label_or_doubles_one_or_breaks_a_reader(seed, worlds):
+def test_no_fault_loses_or_duplicates_a_label_or_breaks_a_reader(seed, worlds):
     ends: Counter = Counter()
     for number in range(seed, seed + worlds):
         try:
@@ -57,14 +57,14 @@ def test_the_simulation_finds_an_update_without_a_condition():
 
 
 def test_the_simulation_finds_copies_of_what_was_dropped(monkeypatch):
-    def add(cache, night, files, epoch):
-        cache._update(lambda pointer: replace(pointer, files=[*files, *pointer.files], nights=[*pointer.nights, night]))
+    def add(cache, run, files, epoch):
+        cache._update(lambda pointer: replace(pointer, files=[*files, *pointer.files], nights=[*pointer.nights, run]))
 
     monkeypatch.setattr(LabelCache, "add", add)
     assert_detected("a copy of what was dropped|doubled|not there")
 
 
-def test_the_simulation_finds_a_night_that_lets_go_before_it_has_learnt(monkeypatch):
+def test_the_simulation_detects_a_run_that_deletes_new_labels_before_the_cache_has_them(monkeypatch):
     learn = new_labels._add
 
     def hasty(output, blobs, cache):
@@ -76,7 +76,7 @@ def test_the_simulation_finds_a_night_that_lets_go_before_it_has_learnt(monkeypa
     assert_detected("lost")
 
 
-def test_the_simulation_finds_a_merger_that_replaces_what_it_has_not_read(monkeypatch):
+def test_the_simulation_detects_a_merger_that_replaces_files_it_has_not_read(monkeypatch):
     def exchange(cache, old, new):
         cache._update(lambda pointer: replace(pointer, files=list(new)))
         return True

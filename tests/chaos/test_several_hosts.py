@@ -35,7 +35,7 @@ def environment(hosts):
 
 
 @pytest.mark.parametrize("hosts", [["store", "fast", "slow"]], indirect=True)
-def test_a_night_ends_well_though_a_host_joins_late_and_another_is_cut_off(tmp_path, hosts, environment, seed):
+def test_a_run_succeeds_though_a_host_joins_late_and_another_is_cut_off(tmp_path, hosts, environment, seed):
     env = {**os.environ, **environment, "PYTHONPATH": PATH}
     address = hosts.start_head(env, "--num-cpus=0")
     hosts.join("slow", {**env, "HOST": "slow", "SECONDS_A_CALL": "2.0"})

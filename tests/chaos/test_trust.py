@@ -7,8 +7,8 @@ import struct
 import sys
 from pathlib import Path
 
-import nights
 import pytest
+import runs
 from scripts import run, run_command
 
 from intent import artifacts
@@ -123,10 +123,10 @@ def test_t19_a_record_that_names_files_elsewhere_fetches_none(tmp_path, s3_root)
     ids=["an unknown field", "credentials"],
 )
 def test_t20_what_the_configuration_may_not_say_is_refused_before_any_write(command_lines, tmp_path, override, expected):
-    nights.write_log(open_store(str(tmp_path / "in")))
+    runs.write_log(open_store(str(tmp_path / "in")))
     before = sorted(tmp_path.rglob("*"))
-    places = [f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}/w"]
-    done = command_lines.run("classify", *places, override)
+    addresses = [f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}/w"]
+    done = command_lines.run("classify", *addresses, override)
     assert done.returncode == 2, done.stderr
     assert expected in done.stderr
     assert "canary" not in done.stdout + done.stderr
@@ -141,8 +141,8 @@ def test_t20_no_credentials_reach_output_or_logs(tmp_path, s3_root):
 
 
 @pytest.mark.rig
-def test_t20_a_cluster_that_wants_a_token_takes_no_night_without_one(tmp_path):
-    nights.write_log(open_store(str(tmp_path / "in")))
+def test_t20_a_cluster_that_requires_a_token_takes_no_run_without_one(tmp_path):
+    runs.write_log(open_store(str(tmp_path / "in")))
     code, output = run(tmp_path, "no_token.py")
     assert code == 0 and output.count("refused with 2") == 2, output
-    assert nights.snapshot(str(tmp_path)) == {}
+    assert runs.snapshot(str(tmp_path)) == {}

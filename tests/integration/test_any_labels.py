@@ -2,9 +2,9 @@
 
 import csv
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 import yaml
 
 from intent import artifacts
@@ -80,8 +80,8 @@ def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
     open_store(f"{tmp_path}/in").put("part-0.parquet", dataset.parquet(table))
     job.input, job.output = f"{tmp_path}/in", f"{tmp_path}/out"
     classify(job)
-    nights.check_night(str(tmp_path))
-    label_of = {row["id"]: row["Anliegen"] for row in nights.read(open_store(job.output), "labelled/").to_pylist()}
+    runs.check_run(str(tmp_path))
+    label_of = {row["id"]: row["Anliegen"] for row in runs.read(open_store(job.output), "labelled/").to_pylist()}
     assert set(label_of.values()) <= set(labels)
     right = sum(label_of[example.id] == example.intent["Anliegen"] for example in test)
     assert right == round(result["score"]["exact"] * len(test))

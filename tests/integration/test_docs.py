@@ -8,9 +8,9 @@ import subprocess
 from itertools import groupby
 from pathlib import Path
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from servers import RayHead
@@ -60,7 +60,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def model(workspace: str, folder: Path, version: int) -> None:
-    """A random model in `workspace`, under the name of the variant that a night takes by default."""
+    """Write a random model to `workspace`, under the name of a run's default variant."""
     from intent.quantize import gguf
     from intent.train.merge import copy_tokenizer
 
@@ -80,8 +80,8 @@ def shop(s3_endpoint, tmp_path_factory):
     """The docs' bucket, with a log, a catalog and two models, and a cluster that reaches it; its user's environment."""
     shop = open_store("s3://shop")
     shop.client.create_bucket(Bucket="shop")
-    nights.put_table(shop, "products.parquet", pa.table({"name": ["Milk", "Eggs"]}))
-    nights.write_log(open_store("s3://shop/log/dt=2026-11-23"), files=2, rows=20)
+    runs.put_table(shop, "products.parquet", pa.table({"name": ["Milk", "Eggs"]}))
+    runs.write_log(open_store("s3://shop/log/dt=2026-11-23"), files=2, rows=20)
     for version, name in enumerate(("intent", "intent-next")):
         model(f"s3://shop/{name}", tmp_path_factory.mktemp(name), version)
     head = RayHead(tmp_path_factory.mktemp("head"))

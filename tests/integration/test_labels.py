@@ -2,9 +2,9 @@
 
 import csv
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 
 from intent import artifacts
 from intent.artifacts import ArtifactRecord
@@ -94,9 +94,9 @@ def test_a_cascade_is_a_row_beside_its_models_and_labels_a_log(lineage, job, tmp
     open_store(f"{tmp_path}/in").put("part-0.parquet", dataset.parquet(table))
     job.input, job.output, job.engine.variants = f"{tmp_path}/in", f"{tmp_path}/out", [CASCADE]
     summary = classify(job)
-    nights.check_night(str(tmp_path))
+    runs.check_run(str(tmp_path))
     assert summary.rejected == 1
-    rows = nights.read(open_store(job.output), "labelled/").to_pylist()
+    rows = runs.read(open_store(job.output), "labelled/").to_pylist()
     assert {row["variant"] for row in rows} == {"svm", "gguf-Q8_0"}
     assert all(row["confidence"] >= threshold["confidence"] for row in rows if row["variant"] == "svm")
 

@@ -5,9 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 
 from intent import artifacts
 from intent.artifacts.lineage import Lineage
@@ -65,7 +65,7 @@ def config(base, workspace, *more) -> ClassifyConfig:
 def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_nothing(base, tmp_path, capfd):
     """In an empty workspace, with the settings of a first user."""
     adapter = write_adapter(tmp_path / "adapter", base)
-    nights.write_log(open_store(f"{tmp_path}/0/in"), files=2, rows=30)
+    runs.write_log(open_store(f"{tmp_path}/0/in"), files=2, rows=30)
     shutil.copytree(tmp_path / "0/in", tmp_path / "1/in")
     stamps = []
     for number, products in enumerate((NAMES, ("Bread", "Butter", "Crisps"))):
@@ -82,7 +82,7 @@ def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_noth
             ClassifyConfig,
         )
         summary = classify(job)
-        nights.check_night(str(root))
+        runs.check_run(str(root))
         assert summary.rows == 60 and list(summary.variants) == ["gguf-Q8_0"]
         workspace = open_store(f"{tmp_path}/w")
         stamps.append({b.key: b.etag for b in workspace.list() if not b.key.startswith("cache")})
@@ -194,10 +194,10 @@ def test_a_log_is_labelled_by_both_engines(finished, base, root):
         open_store(f"{root}/in").put(f"part-{number}.parquet", dataset.parquet(half))
     job = config(base, finished.workspace, f"input={root}/in", f"output={root}/out", "fleet.rows_per_shard=50")
     summary = classify(job)
-    nights.check_night(root)
+    runs.check_run(root)
     assert (summary.rows, summary.labelled, summary.rejected) == (302, 300, 2)
     assert classify(job).already_done
-    labelled = nights.read(open_store(f"{root}/out"), "labelled/")
+    labelled = runs.read(open_store(f"{root}/out"), "labelled/")
     schema = Lineage(finished).schema
     for row in labelled.to_pylist():
         schema.check({name: row[name] for name in schema.names}, Lineage(finished).catalog.names)

@@ -4,10 +4,10 @@ import io
 import os
 from pathlib import Path
 
-import nights
 import pyarrow.parquet as pq
 import pytest
 import ray
+import runs
 
 from intent.errors import ConfigError
 from intent.run import metrics, survey
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 def log(tmp_path, monkeypatch) -> str:
     """A log of 24 shards that are counted by 12 tasks, whose tables are merged by several more."""
     monkeypatch.setattr(survey, "ROWS_PER_TASK", 2 * (50 + survey.ROWS_PER_SHARD))
-    nights.write_log(open_store(f"{tmp_path}/in"), files=6, rows=200, messages=[f"add {n} milks" for n in range(50)])
+    runs.write_log(open_store(f"{tmp_path}/in"), files=6, rows=200, messages=[f"add {n} milks" for n in range(50)])
     return str(tmp_path)
 
 
@@ -35,8 +35,8 @@ def count(root: str, stage: Stage, attempts: int = 3) -> list[str]:
     listing = list_input(f"{root}/in")
     shards = plan_shards(listing, Columns(), 50).shards
     assert (len(shards), len(survey.cut(shards))) == (24, 12)
-    night = RunContext(listing.store, Ledger(open_store(f"{root}/out"), nights.IDENTITY), nights.CART, Columns())
-    survey.find_frequent(night, shards, 100, stage, attempts)
+    context = RunContext(listing.store, Ledger(open_store(f"{root}/out"), runs.IDENTITY), runs.CART, Columns())
+    survey.find_frequent(context, shards, 100, stage, attempts)
     return sorted(pq.read_table(Path(root) / "out/frequent/messages.parquet")["message"].to_pylist())
 
 
@@ -59,7 +59,7 @@ def test_what_a_task_loses_is_counted_again_and_told(log, monkeypatch, name, how
     wound.touch()
 
     def harm():
-        if nights.wound(log, "wound"):
+        if runs.wound(log, "wound"):
             if how == "died":
                 os._exit(137)
             raise OSError("the store does not answer")
@@ -71,15 +71,15 @@ def test_what_a_task_loses_is_counted_again_and_told(log, monkeypatch, name, how
     assert stage.retries == 1 if name == "_count" else stage.retries > 1
 
 
-def test_a_task_that_raises_at_every_attempt_ends_the_search_and_not_the_night(log, monkeypatch):
+def test_a_task_that_raises_at_every_attempt_ends_the_search_and_not_the_run(log, monkeypatch):
     def harm():
         raise OSError("the store does not answer")
 
     breaking(monkeypatch, "_count", harm)
     output = io.StringIO()
-    summary = nights.run(log, rows_per_shard=50, attempts=2, stream=output)
+    summary = runs.run(log, rows_per_shard=50, attempts=2, stream=output)
     assert "goes on without the table of frequent messages: OSError: the store does not answer" in output.getvalue()
-    nights.check_night(log)
+    runs.check_run(log)
     assert summary.rows == 1200
 
 
@@ -101,7 +101,7 @@ def test_footers_are_read_by_tasks_in_order_and_a_refusal_is_told_as_it_is(log, 
 
 
 def test_gauges_are_there_before_the_first_task_is_done(log, monkeypatch):
-    """A night on a cluster that has no CPU yet: its operator sees that it is there, and what it waits for."""
+    """On a cluster that has no CPU yet, the operator sees that the run has started and what it waits for."""
 
     class Stop(Exception):
         pass
@@ -116,6 +116,6 @@ def test_gauges_are_there_before_the_first_task_is_done(log, monkeypatch):
     monkeypatch.setattr(survey.ray, "cluster_resources", dict)
     stream = io.StringIO()
     with pytest.raises(Stop):
-        nights.run(log, stream=stream)
+        runs.run(log, stream=stream)
     assert ("intent_started_seconds", None) in gauges and ("intent_survey_total", "footers") in gauges
     assert "plans 6 objects" in stream.getvalue() and "0 of 6" in stream.getvalue()

@@ -1,12 +1,12 @@
-"""A sweep of a small random model: failures are rows, what is measured stays measured, and the night takes the winner."""
+"""A sweep of a small random model: failures are rows, measured rows are kept, and the next run uses the selected variant."""
 
 import json
 import shutil
 from pathlib import Path
 
-import nights
 import pytest
 import ray
+import runs
 
 from intent import artifacts
 from intent.artifacts.lineage import Lineage
@@ -77,10 +77,10 @@ def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_pa
 
     (chosen,) = selected.values()
     assert json.loads((workspace / "selection.json").read_text())["hardware"].keys() == selected.keys()
-    nights.write_log(open_store(f"{tmp_path}/in"), files=1, rows=20)
+    runs.write_log(open_store(f"{tmp_path}/in"), files=1, rows=20)
     job = lineage(workspace, f"input={tmp_path}/in", f"output={tmp_path}/out").config
     assert list(classify(job).variants) == [chosen.variant]
-    nights.check_night(str(tmp_path))
+    runs.check_run(str(tmp_path))
     publish_models(str(workspace), {chosen.variant: artifacts.load(made.uri, "")}, first.options)
     job.output = f"{tmp_path}/other"
     with pytest.raises(ConfigError, match=r"another checkpoint.*jobs\.sweep"):

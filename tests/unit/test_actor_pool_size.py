@@ -27,8 +27,8 @@ def specs(monkeypatch):
 
     def of(resources: dict, *overrides: str) -> list[EngineSpec]:
         monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
-        places = ["input=/in", "output=/out", "workspace=/w", f"catalog={GROCERY}"]
-        lineage = Lineage(load_config("classify", [*places, "engine=mixed", *overrides], ClassifyConfig))
+        addresses = ["input=/in", "output=/out", "workspace=/w", f"catalog={GROCERY}"]
+        lineage = Lineage(load_config("classify", [*addresses, "engine=mixed", *overrides], ClassifyConfig))
         record = ArtifactRecord("variant", {"output_format": "compact"}, {"schema": lineage.schema_fingerprint})
         return engines(lineage, {name: Artifact("nowhere", record) for name in lineage.config.engine.variants})
 
@@ -83,14 +83,14 @@ def test_shards_are_sized_by_the_slowest_kind_of_engine(specs):
     assert rows({"CPU": 4}, "engine.variants=[svm]") == 20_000
 
 
-def test_what_joins_a_night_fits_and_is_of_each_kind_in_turn():
+def test_actors_that_join_a_run_fit_and_are_of_each_kind_in_turn():
     gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
     assert room({"CPU": 8.0, "GPU": 1.0}, [gptq, gguf]) == [gptq, gguf, gguf, gguf]
     assert room({"CPU": 1.0, "GPU": 4.0, "memory": 9e9}, [gguf]) == []
     assert room({}, [gptq, gguf]) == room({"CPU": 4.0}, []) == []
 
 
-def test_room_is_kept_for_who_is_on_the_way_unless_there_is_none_for_that_one():
+def test_resources_are_reserved_for_a_starting_actor_unless_it_cannot_fit():
     gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
     assert room({"CPU": 4.0}, [gguf], coming=[gguf]) == [gguf]
     assert room({"CPU": 4.0}, [gguf], coming=[gptq]) == [gguf, gguf], "no GPU: it waits for a node of its own"

@@ -47,8 +47,8 @@ def test_each_alert_is_in_the_runbook():
         assert "alert" not in rule or f"`{rule['alert']}`" in runbook, rule["alert"]
 
 
-def test_a_gauge_is_set_for_as_long_as_the_night_lasts(monkeypatch):
-    """Ray drops one that was not set for a minute: an alert on the night's beginning would never see an hour of it."""
+def test_a_gauge_is_set_for_as_long_as_the_run_lasts(monkeypatch):
+    """Ray drops a gauge that was not set for a minute. An alert on the start time would never see an hour of it."""
     values: dict[str, float] = {}
     began = time.time()
     monkeypatch.setattr(metrics.Gauge, "set", lambda gauge, value, tags: values.update({gauge.info["name"]: value}))
@@ -104,6 +104,6 @@ def test_in_kubernetes_every_pod_of_the_cluster_is_scraped_and_lets_prometheus_i
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool (Debian's package prometheus)")
-def test_each_alert_is_raised_by_a_night_that_goes_badly_and_by_no_other():
+def test_each_alert_is_raised_by_a_run_with_failures_and_by_no_other():
     done = subprocess.run(["promtool", "test", "rules", "tests/unit/alerts.yaml"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

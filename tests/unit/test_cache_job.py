@@ -35,8 +35,10 @@ def variant(name: str = NAME, sha256: str = "1", checkpoint: str = "c", gold: bo
 
 def cache_of(tmp_path, *overrides: str, name: str = NAME, made: Artifact | None = None):
     (tmp_path / "products.csv").write_text("name\nMilk\nEggs\n")
-    places = [f"workspace={tmp_path}/w", f"catalog={tmp_path}/products.csv", "input=in", "output=out"]
-    return caching.label_cache(Lineage(load_config("classify", [*places, *overrides], ClassifyConfig)), name, made or variant())
+    addresses = [f"workspace={tmp_path}/w", f"catalog={tmp_path}/products.csv", "input=in", "output=out"]
+    return caching.label_cache(
+        Lineage(load_config("classify", [*addresses, *overrides], ClassifyConfig)), name, made or variant()
+    )
 
 
 def scope_of(tmp_path, *overrides: str, **kwargs) -> str:

@@ -1,13 +1,13 @@
-"""A night's labels with a cache: the same as the engine's, counted by where they came from, learnt once, and distrusted."""
+"""Labels of a run with a cache: equal to the engine's, counted by source, learned once, and dropped when they disagree."""
 
 from contextlib import suppress
 from dataclasses import replace
 
 import caches
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 
 from intent.errors import IntentError
 from intent.label_cache import Limits, Reader, node
@@ -31,24 +31,24 @@ def own_copies(tmp_path, monkeypatch):
     monkeypatch.setattr(node, "cache_folder", lambda: folder)
 
 
-class Seeing(nights.RuleClassifier):
+class Seeing(runs.RuleClassifier):
     """Reads messages as every engine does."""
 
     def classify(self, messages):
         self.seen = [*getattr(self, "seen", []), *messages]
-        return [replace(nights.rule(normalize(message)), message=message) for message in messages]
+        return [replace(runs.rule(normalize(message)), message=message) for message in messages]
 
 
 class Changed(Seeing):
     """An engine that has come to answer otherwise."""
 
     def classify(self, messages):
-        return [replace(nights.rule(f"{message} more"), message=message) for message in messages]
+        return [replace(runs.rule(f"{message} more"), message=message) for message in messages]
 
 
 def worker(cache: LabelCache | None, classifier=None, run: str = "run", abstain_below: float = 0.0) -> Worker:
     reader = Reader.open(cache, run) if cache else None
-    return Worker(classifier or Seeing(), nights.CART, Columns(), run, abstain_below=abstain_below, reader=reader)
+    return Worker(classifier or Seeing(), runs.CART, Columns(), run, abstain_below=abstain_below, reader=reader)
 
 
 def label(worker: Worker, messages=MESSAGES, known=None):
@@ -66,7 +66,7 @@ def output(tmp_path):
 
 
 def taught(root, output, messages=MESSAGES, **kwargs) -> LabelCache:
-    """A cache that has learnt what a night made of these messages."""
+    """Return a cache that has learned a run's labels of these messages."""
     cache = caches.cache(str(root), **kwargs)
     new_labels.keep(output, "part", label(worker(cache), messages).fresh)
     new_labels.learn(output, [cache])
@@ -91,7 +91,7 @@ class Lists(Seeing):
 
     def classify(self, messages):
         self.seen = [*getattr(self, "seen", []), *messages]
-        predictions = [nights.list_rule(normalize(message)) for message in messages]
+        predictions = [runs.list_rule(normalize(message)) for message in messages]
         return [
             replace(p, slots=tuple(s / (2 + len(normalize(m))) for s in p.slots), message=m)
             for p, m in zip(predictions, messages, strict=True)
@@ -105,7 +105,7 @@ def test_a_list_from_the_cache_is_the_one_that_the_engine_gives_with_each_items_
 ):
     messages = ["milk and eggs and", "milk and more and some", "milk  and eggs and", "hello", None, "two milks", "refuse it"]
     cache = caches.cache(str(tmp_path))
-    settings = (nights.BASKET, Columns(explode=explode), "run")
+    settings = (runs.BASKET, Columns(explode=explode), "run")
     new_labels.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache, "run")), messages).fresh)
     new_labels.learn(output, [cache])
     alone = Worker(Lists(), *settings, abstain_below=abstain_below)
@@ -122,7 +122,7 @@ def test_a_list_that_is_said_again_in_another_order_agrees(tmp_path, output):
             return [p if not p.intent else replace(p, intent={"intents": p.intent["intents"][::-1]}) for p in predictions]
 
     cache = caches.cache(str(tmp_path), sample=1.0)
-    settings = (nights.BASKET, Columns(), "run")
+    settings = (runs.BASKET, Columns(), "run")
     new_labels.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).fresh)
     new_labels.learn(output, [cache])
     receipt = label(Worker(Turned(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).receipt
@@ -197,7 +197,7 @@ def test_frequent_messages_that_were_labelled_before_there_was_a_cache_are_known
     frequent.label(output, worker(None), chunk)
     (blob,) = output.list("frequent/answers-")
     old = pq.read_table(pa.BufferReader(output.read(blob.key))).drop_columns(["intent.cached"]).replace_schema_metadata()
-    nights.put_table(output, blob.key, old)
+    runs.put_table(output, blob.key, old)
     assert frequent.answered(output) == [(2, None)]
     assert label(worker(caches.cache(str(tmp_path))), known=frequent.load(output)).receipt.classified == 3
 
@@ -273,13 +273,13 @@ def test_what_is_damaged_is_left_out_and_the_rest_is_learnt(tmp_path, output):
     assert new_labels.learn(output, [cache]) == 5 and not list(output.list("fresh/"))
 
 
-def test_what_another_night_of_other_variants_left_is_deleted_and_not_learnt(tmp_path, output):
+def test_new_labels_of_another_run_with_other_variants_are_deleted_and_not_learned(tmp_path, output):
     cache, other = caches.cache(str(tmp_path)), caches.cache(str(tmp_path), {"model": "other"})
     left(output, other)
     assert new_labels.learn(output, [cache]) == 0 and not list(output.list()) and cache.read().rows == 0
 
 
-def test_a_night_of_many_labels_is_learnt_in_files_of_bounded_size(tmp_path, output, monkeypatch):
+def test_many_new_labels_are_learned_in_files_of_bounded_size(tmp_path, output, monkeypatch):
     monkeypatch.setattr("intent.label_cache.merge.PIECE_ROWS", 12)
     cache = caches.cache(str(tmp_path))
     left(output, cache, parts=6)

@@ -144,7 +144,7 @@ def test_a_name_keeps_its_digits_and_the_prompt_and_the_answers_have_them_in_asc
     assert asked[0] == asked[1]
 
 
-def test_a_night_that_was_begun_with_other_prompts_is_not_gone_on_with(monkeypatch):
+def test_a_run_that_started_with_other_prompts_is_not_resumed(monkeypatch):
     lineage = Lineage(load_config("classify", ["input=in", "output=out"], ClassifyConfig))
     begun = identity(lineage, {})
     monkeypatch.setattr(prompt, "VERSION", prompt.VERSION + 1)

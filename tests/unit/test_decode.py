@@ -151,7 +151,7 @@ def test_compact_has_a_decision_at_every_token():
         assert target.decisions == list(range(len(target.tokens)))
 
 
-def test_a_long_name_takes_room_of_messages_only_where_it_is_written():
+def test_a_long_name_reduces_message_length_only_where_the_answer_contains_it():
     names = [*NAMES, "x" * 300]
     longest = {
         output_format: Automaton(CART, names, tokenizer(400), output_format).longest
@@ -310,7 +310,7 @@ def test_a_list_under_the_threshold_is_abstained_as_a_whole():
     assert abstained.status is Status.ABSTAINED and abstained.intent == {"intents": None}
 
 
-def test_a_walk_that_begins_again_forgets_its_items():
+def test_a_walk_that_is_reset_has_no_items():
     automaton = Automaton(BASKET, NAMES, tokenizer(400), "compact")
     choices = automaton.target(basket(("add", "Eggs", 2), ("add", "Whole Milk 1L", 1))).choices
     walk = led(automaton, choices[:-2])

@@ -41,13 +41,15 @@ def messages():
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 25))) for _ in range(80)]
 
 
-def classifier(kind: str, checkpoint, f16, output_format: str, places: int = 8, prompt: Prompt = PROMPT) -> BatchClassifier:
+def classifier(
+    kind: str, checkpoint, f16, output_format: str, max_num_seqs: int = 8, prompt: Prompt = PROMPT
+) -> BatchClassifier:
     tokenizer = load_tokenizer(checkpoint)
     prefix = prompt.prefix_ids(tokenizer)
     if kind == "gguf":
-        forward = GgufForward(f16, prefix, places, 352, threads=1)
+        forward = GgufForward(f16, prefix, max_num_seqs, 352, threads=1)
     else:
-        forward = CausalForward(load_reference(checkpoint, "cpu"), prefix, 352, places)
+        forward = CausalForward(load_reference(checkpoint, "cpu"), prefix, 352, max_num_seqs)
     return BatchClassifier(kind, forward, tokenizer, prompt, Automaton(prompt.schema, NAMES, tokenizer, output_format), 256)
 
 
@@ -127,7 +129,7 @@ def test_a_list_of_one_item_is_one_pass_and_one_token_more(checkpoint, f16, kind
 
 
 def test_lists_have_as_many_messages_together_as_single_intents(variant, checkpoint, messages):
-    """What lists may take more of the cache, the cache has more; so no message waits for room, or goes apart as too long."""
+    """The KV cache is larger for lists, so that no message waits for free sequences or is classified separately as too long."""
     for kind, folder in (("gguf-F16", variant), ("reference", checkpoint)):
         together = []
         for prompt in (PROMPT, LISTS):
@@ -144,7 +146,7 @@ def test_lists_have_as_many_messages_together_as_single_intents(variant, checkpo
 def test_lists_that_begin_again_for_want_of_memory_lose_nothing(checkpoint, f16, messages, monkeypatch):
     import torch
 
-    engine = classifier("reference", checkpoint, f16, "entity_first", places=8, prompt=LISTS)
+    engine = classifier("reference", checkpoint, f16, "entity_first", max_num_seqs=8, prompt=LISTS)
     expected = labels(engine.classify(messages[:24]))
     decoder, calls = engine.forward.model.get_decoder(), []
     forward = decoder.forward
@@ -223,7 +225,7 @@ def test_more_messages_together_than_llama_cpp_decodes_are_refused_by_its_limit(
 
 
 @pytest.mark.parametrize("kind", ["gguf-F16", "reference"])
-def test_a_long_name_takes_no_room_from_the_messages(variant, checkpoint, kind, messages):
+def test_a_long_name_does_not_reduce_max_model_len_for_messages(variant, checkpoint, kind, messages):
     long = Prompt(CART, ("Milk", " ".join(f"word{i}" for i in range(200))))
     assert Automaton(CART, long.catalog, load_tokenizer(checkpoint), "json").longest > 352
     folder = variant if kind == "gguf-F16" else checkpoint
@@ -233,7 +235,7 @@ def test_a_long_name_takes_no_room_from_the_messages(variant, checkpoint, kind, 
         assert {p.status for p in engine.classify(messages[:3])} == {Status.OK}
 
 
-def test_long_messages_wait_where_the_cache_has_no_room_for_all(checkpoint, f16, messages):
+def test_long_messages_wait_when_the_kv_cache_cannot_hold_all(checkpoint, f16, messages):
     engine = classifier("gguf", checkpoint, f16, "json")
     long = [" ".join([message] * 4)[:400] for message in messages[:12]]
     assert sum(len(ids) for ids in PROMPT.message_ids(engine.tokenizer, long)) > engine.forward.capacity
@@ -244,7 +246,7 @@ def test_long_messages_wait_where_the_cache_has_no_room_for_all(checkpoint, f16,
 def test_out_of_memory_halves_the_batch_and_loses_nothing(checkpoint, f16, messages, monkeypatch):
     import torch
 
-    engine = classifier("reference", checkpoint, f16, "compact", places=16)
+    engine = classifier("reference", checkpoint, f16, "compact", max_num_seqs=16)
     expected = labels(engine.classify(messages))
     decoder, seen = engine.forward.model.get_decoder(), []
     forward = decoder.forward
@@ -331,7 +333,7 @@ OTHER = Prompt(CART, ("Red Paint", "Blue Paint", "Brush"))
 CHECKED = EngineOptions("compact", gguf_sequences=8, threads=1, parity_messages=32)
 
 
-def test_an_engine_that_labels_as_the_reference_starts_with_the_nights_own_catalog(variant, messages):
+def test_an_engine_that_agrees_with_the_golden_set_starts_with_the_runs_own_catalog(variant, messages):
     checked = load_classifier(variant, "gguf-F16", OTHER, CHECKED)
     unchecked = load_classifier(variant, "gguf-F16", OTHER, replace(CHECKED, parity_messages=0))
     assert labels(checked.classify(messages)) == labels(unchecked.classify(messages))

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from html.parser import HTMLParser
 
-import nights
 import numpy as np
 import pyarrow as pa
 import pytest
+import runs
 
 from intent.config import InspectConfig
 from intent.errors import ConfigError
@@ -24,11 +24,11 @@ PLAN = Plan(SHARDS, None, {"notes.txt": "not a Parquet file"})
 ROWS = pa.table({"id": ["a", "b\x1b[2J", "<b>", None], "message": ["milk", "unsure", "refuse", None]})
 
 
-def label(store, shards=SHARDS, schema=nights.CART, explode=False) -> Ledger:
-    ledger = Ledger(store, nights.IDENTITY)
+def label(store, shards=SHARDS, schema=runs.CART, explode=False) -> Ledger:
+    ledger = Ledger(store, runs.IDENTITY)
     ledger.plan(lambda: PLAN)
-    classifier = nights.RuleClassifier(lists=schema.repeat > 1)
-    worker = Worker(classifier, schema, Columns(explode=explode), nights.IDENTITY.fingerprint)
+    classifier = runs.RuleClassifier(lists=schema.repeat > 1)
+    worker = Worker(classifier, schema, Columns(explode=explode), runs.IDENTITY.fingerprint)
     parts = {shard.id: ledger.publish(worker.label(shard, ROWS)) for shard in shards}
     if len(parts) == len(SHARDS):
         summary = {"seconds": 2.0, "retries": 1, "classified": 6, "duplicates_saved": 0}
@@ -72,7 +72,7 @@ def test_a_finished_run_is_shown_and_whole(store, look):
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_a_list_counts_once_where_each_item_has_a_row(store, look):
-    label(store, schema=nights.BASKET, explode=True)
+    label(store, schema=runs.BASKET, explode=True)
     code, output = look()
     assert code == 0 and "0.9 to 0.95            2 100.0%" in output
 
@@ -113,7 +113,7 @@ def test_each_way_that_a_run_can_be_damaged_is_named(store, look, harm):
         store.put("manifest.json", json.dumps(manifest).encode())
     code, output = look()
     assert code == 1 and f"error: {store.uri}" in output and named in output
-    assert ledger.run == nights.IDENTITY
+    assert ledger.run == runs.IDENTITY
 
 
 def test_an_unfinished_run_is_shown_as_far_as_it_is(store, look):
@@ -146,8 +146,8 @@ def test_a_plan_that_cannot_be_read_is_one_clear_line(command_lines, tmp_path, t
 @pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_the_page_shows_the_same_and_runs_nothing(store, root, look, tmp_path):
     label(store)
-    code, output = look(f"html={tmp_path}/pages/night.html")
-    text = open_store(f"{tmp_path}/pages").read("night.html").decode()
+    code, output = look(f"html={tmp_path}/pages/run.html")
+    text = open_store(f"{tmp_path}/pages").read("run.html").decode()
     assert code == 0 and "page: " in output and "<b>" not in text and "\x1b" not in text
     words = []
     parser = HTMLParser()
@@ -163,8 +163,8 @@ def test_the_page_shows_the_same_and_runs_nothing(store, root, look, tmp_path):
     ):
         assert line in shown
     store.delete(part_key(LABELLED, SHARDS[0].id))
-    assert look(f"html={tmp_path}/pages/night.html")[0] == 1
-    assert "damaged: 1 faults" in open_store(f"{tmp_path}/pages").read("night.html").decode()
+    assert look(f"html={tmp_path}/pages/run.html")[0] == 1
+    assert "damaged: 1 faults" in open_store(f"{tmp_path}/pages").read("run.html").decode()
 
 
 def test_ids_of_any_type_can_be_shown():

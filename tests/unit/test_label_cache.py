@@ -139,23 +139,23 @@ def test_hashes_that_share_their_upper_half_are_told_apart(cache, tmp_path):
     )
     opened = piece.Piece(tmp_path / "piece")
     rows = opened.find(np.full(5, 5, np.uint64), np.array([7, 3, 2**64 - 1, 9, 2], np.uint64))
-    answers, places, _, _ = opened.labels(rows[rows >= 0])
-    assert [json.loads(answers[place])[0]["q"] for place in places] == [7, 5, 9, 2] and rows[1] == -1
+    answers, indices, _, _ = opened.labels(rows[rows >= 0])
+    assert [json.loads(answers[index])[0]["q"] for index in indices] == [7, 5, 9, 2] and rows[1] == -1
 
 
 def test_what_is_learnt_is_found_and_nothing_else(cache):
-    learn(cache, "night", {"two milks": 2, "three milks": 3})
+    learn(cache, "run", {"two milks": 2, "three milks": 3})
     assert look(cache, "four milks", "three  milks", "two milks", "") == [None, 3, 2, None]
     assert look(cache) == []
 
 
 def test_confidences_are_kept_before_any_threshold_and_exactly(cache):
-    learn(cache, "night", {"two milks": 2}, confidence=0.1 + 0.2)
+    learn(cache, "run", {"two milks": 2}, confidence=0.1 + 0.2)
     assert Reader.open(cache).look(pa.array(["two milks"])).confidence.tolist() == [0.1 + 0.2]
 
 
 def test_no_file_holds_a_message(cache):
-    learn(cache, "night", {"a very secret wish": 2})
+    learn(cache, "run", {"a very secret wish": 2})
     assert not any(b"secret" in cache.store.read(blob.key) for blob in cache.store.list())
 
 
@@ -215,9 +215,9 @@ def test_a_file_of_another_version_is_refused(cache, monkeypatch):
 # The pointer.
 
 
-def test_a_night_is_added_once(cache):
-    learn(cache, "night", {"two milks": 2})
-    learn(cache, "night", {"three milks": 3})
+def test_a_run_is_added_once(cache):
+    learn(cache, "run", {"two milks": 2})
+    learn(cache, "run", {"three milks": 3})
     assert look(cache, "two milks", "three milks") == [2, None] and cache.read().rows == 1
 
 
@@ -279,10 +279,10 @@ def test_merging_keeps_one_entry_a_hash_the_newest(cache):
     assert look(cache, "two milks", "three milks", "four milks") == [2, 33, 4]
 
 
-def test_many_nights_are_merged_into_files_cut_by_hash_that_lose_nothing(cache, monkeypatch):
+def test_many_runs_are_merged_into_files_by_hash_range_without_loss(cache, monkeypatch):
     monkeypatch.setattr(merge, "PIECE_ROWS", 100)
-    for night in range(6):
-        learn(cache, str(night), {f"message {n}": night + 1 for n in range(100 * night, 100 * night + 150)})
+    for run in range(6):
+        learn(cache, str(run), {f"message {n}": run + 1 for n in range(100 * run, 100 * run + 150)})
     assert merge.due(cache, cache.read()) and cache.read().depth == 6
     assert merge.compact(cache) and not merge.due(cache, cache.read())
     pointer = cache.read()
@@ -322,7 +322,7 @@ def test_what_was_not_used_for_days_is_evicted_and_what_was_used_is_kept_longer(
     assert cache.read().files == [] and look(cache, "two milks") == [None]
 
 
-def test_an_entry_that_is_used_every_night_is_not_written_every_night(cache, clock):
+def test_an_entry_that_every_run_uses_is_not_written_by_every_run(cache, clock):
     learn(cache, "one", {"two milks": 2})
     texts = pa.array(["two milks"])
     for _ in range(3):
@@ -333,19 +333,19 @@ def test_an_entry_that_is_used_every_night_is_not_written_every_night(cache, clo
     assert renewed["used"].to_pylist() == [DAY + 4]
 
 
-@pytest.mark.parametrize("nights", [1, 4])
-def test_the_limit_in_bytes_is_kept_and_the_latest_used_stay(tmp_path, clock, nights):
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_limit_in_bytes_is_kept_and_the_latest_used_stay(tmp_path, clock, count):
     cache = caches.cache(str(tmp_path), clock=clock, limits=Limits(bytes=40_000))
-    for night in range(nights):
+    for run in range(count):
         clock.day += 1
-        learn(cache, str(night), {f"message {night} {n}": 1 for n in range(4_000 // nights)})
+        learn(cache, str(run), {f"message {run} {n}": 1 for n in range(4_000 // count)})
     assert cache.read().bytes > 40_000 and merge.due(cache, cache.read())
     merge.compact(cache)
     assert 20_000 < cache.read().bytes <= 40_000 and not merge.due(cache, cache.read())
-    assert set(cache.read().files[0].used) <= {str(DAY + nights), str(DAY + nights - 1)}
+    assert set(cache.read().files[0].used) <= {str(DAY + count), str(DAY + count - 1)}
 
 
-def test_a_cache_that_no_night_has_used_for_its_days_is_deleted(cache, clock):
+def test_a_cache_that_no_run_has_used_for_its_days_is_deleted(cache, clock):
     assert not merge.expire(cache)
     learn(cache, "one", {"two milks": 2})
     clock.day += 30

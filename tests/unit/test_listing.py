@@ -1,8 +1,8 @@
 """What an input's listing reads, what it leaves out by name, and what it refuses: the same on disk and on S3."""
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 
 from intent.errors import ConfigError
 from intent.run.columns import Columns
@@ -15,7 +15,7 @@ LOG = pa.table({"id": [1, 2], "message": ["milk", "eggs"]})
 
 def put(root: str, *keys: str) -> None:
     for key in keys:
-        nights.put_table(open_store(root), key, LOG)
+        runs.put_table(open_store(root), key, LOG)
 
 
 def plan(root: str, pattern: str | None = None) -> tuple[dict[str, str], dict[str, str]]:

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from nights import BASKET, CART
 from ray.exceptions import RayTaskError
 from ray.job_submission import JobStatus
+from runs import BASKET, CART
 
 from intent.config import NightlyConfig
 from intent.errors import ConfigError, IntentError, NotArrived
@@ -27,7 +27,7 @@ from jobs import nightly, submit
 from jobs.app import _placed, load_config
 
 TODAY = date(2026, 11, 25)
-PLACES = ["input='/logs/{date}'", "output='/labels/dt={date}'"]
+ADDRESSES = ["input='/logs/{date}'", "output='/labels/dt={date}'"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_date_that_cannot_be_meant_is_refused(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("address", "night"),
+    ("address", "folder"),
     [
         ("s3://b/dt={date}/", ["s3://b/dt=2026-03-01/"]),
         ("s3://b/{year}/{month}/{day}", ["s3://b/2026/03/01"]),
@@ -73,8 +73,8 @@ def test_a_date_that_cannot_be_meant_is_refused(text, expected):
         ),
     ],
 )
-def test_a_nights_place_is_named_by_its_date_and_hours(address, night):
-    assert Place("input", address).of(date(2026, 3, 1)) == night
+def test_a_daily_address_is_named_by_its_date_and_hours(address, folder):
+    assert Place("input", address).of(date(2026, 3, 1)) == folder
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_place_that_cannot_be_meant_is_refused(address, expected):
             Place(field, address)
 
 
-def test_a_night_has_one_output():
+def test_a_daily_run_has_one_output():
     with pytest.raises(ConfigError, match="output='/labels/{date}/{hour}': has {hour}, but a nightly run has one output"):
         output_place("/labels/{date}/{hour}")
 
@@ -115,7 +115,7 @@ def test_a_night_has_one_output():
 )
 def test_limits_that_cannot_be_meant_are_refused(overrides, expected):
     with pytest.raises(ConfigError, match=expected):
-        load_config("nightly", [*PLACES, *overrides], NightlyConfig)
+        load_config("nightly", [*ADDRESSES, *overrides], NightlyConfig)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_limits_that_cannot_be_meant_are_refused(overrides, expected):
         ("s3://shop/labels/{year}/{month}/{day}", "s3://shop/labels/2026/intent", False),
     ],
 )
-def test_nights_in_waiting_are_never_below_what_readers_read(output, workspace, kept_apart):
-    config = load_config("nightly", [PLACES[0], f"output='{output}'", f"workspace={workspace}"], NightlyConfig)
+def test_staged_runs_are_never_below_the_prefix_that_readers_read(output, workspace, kept_apart):
+    config = load_config("nightly", [ADDRESSES[0], f"output='{output}'", f"workspace={workspace}"], NightlyConfig)
     if kept_apart:
         staged, here = nightly.open_journal(config).staged("2026-11-23", "f"), output.partition("{")[0]
         assert not staged.uri.startswith(here.rpartition("/")[0] + "/")
@@ -146,21 +146,21 @@ def test_nights_in_waiting_are_never_below_what_readers_read(output, workspace, 
 def test_each_output_has_a_journal_of_its_own():
     uris = set()
     for output in ("/labels/{date}", "/other/{date}", "/labels/{date}/"):
-        config = load_config("nightly", [PLACES[0], f"output='{output}'", "workspace=/w"], NightlyConfig)
+        config = load_config("nightly", [ADDRESSES[0], f"output='{output}'", "workspace=/w"], NightlyConfig)
         uris.add(nightly.open_journal(config).store.uri)
     assert len(uris) == 2
 
 
-def test_the_end_of_a_range_is_that_of_its_most_urgent_night():
+def test_the_exit_code_of_a_range_is_that_of_its_most_urgent_day():
     assert nightly.worst([0, 0]) == 0 and nightly.worst([0, 8, 7, 0]) == 7
     assert nightly.worst([7, 3, 8]) == 3 and nightly.worst([3, 2, 7]) == 2 and nightly.worst([2, 1]) == 1
 
 
 def test_an_error_of_a_ray_task_is_told_by_its_words_not_its_traceback(monkeypatch, capsys):
-    def night(*_):
+    def daily_run(*_):
         raise RayTaskError("label", "Traceback of another process", NotArrived("no such log")).as_instanceof_cause()
 
-    monkeypatch.setattr(nightly, "complete", night)
+    monkeypatch.setattr(nightly, "complete", daily_run)
     assert nightly.attempt(None, date(2026, 11, 23), 0) == 8
     assert capsys.readouterr().err == "error: run of 2026-11-23: no such log\n"
 
@@ -240,7 +240,7 @@ class Clock:
         self.slept.append(seconds)
 
 
-def test_a_night_waits_politely_for_its_marker(store):
+def test_a_daily_run_polls_for_its_marker(store):
     clock, lines = Clock(), []
 
     def sleep(seconds: float) -> None:
@@ -294,7 +294,7 @@ LISTS = [
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_a_gold_set_of_lists_is_a_column_of_json_or_a_nights_own(form):
+def test_a_gold_set_of_lists_is_a_json_column_or_the_output_of_a_run(form):
     (message, items), sink = LISTS[0], io.BytesIO()
     quoted = json.dumps(items).replace('"', '""')
     if form == "parquet":
@@ -351,23 +351,23 @@ def test_the_commands_of_the_page_are_configurations():
 )
 def test_what_cannot_be_published_or_waited_for_is_refused_before_a_cluster_is_up(settings, expected):
     with pytest.raises(ConfigError, match=expected):
-        load_config("nightly", [*PLACES, *settings], NightlyConfig)
+        load_config("nightly", [*ADDRESSES, *settings], NightlyConfig)
 
 
 def test_a_place_to_publish_to_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     (tmp_path / "labels").write_text("a file")
     (tmp_path / "out").mkdir()
-    places = [PLACES[0], f"output='{tmp_path}/out/{{date}}'", f"workspace={tmp_path}"]
+    addresses = [ADDRESSES[0], f"output='{tmp_path}/out/{{date}}'", f"workspace={tmp_path}"]
     for publish in (f"delta:{tmp_path}/labels", f"{tmp_path}/labels"):
         with pytest.raises(ConfigError, match="publish=.*labels is a file; name a folder"):
-            _placed(load_config("nightly", [*places, f"publish={publish}", "partition_by=[action]"], NightlyConfig))
+            _placed(load_config("nightly", [*addresses, f"publish={publish}", "partition_by=[action]"], NightlyConfig))
 
 
 def test_addresses_of_tables_are_not_taken_for_paths():
     settings = ["input='iceberg:prod/shop.log/dt={date}'", "publish=delta:labels", "keep_columns=[dt]", "partition_by=[dt]"]
-    config = load_config("nightly", [*PLACES, *settings], NightlyConfig)
+    config = load_config("nightly", [*ADDRESSES, *settings], NightlyConfig)
     assert config.input == "iceberg:prod/shop.log/dt={date}" and config.publish == f"delta:{Path.cwd()}/labels"
     with pytest.raises(ConfigError, match="publish='labels': is relative"):
         load_config(
-            "nightly", [*PLACES, "cluster=attach", *settings, "catalog=s3://b/c.csv", "workspace=s3://b/w"], NightlyConfig
+            "nightly", [*ADDRESSES, "cluster=attach", *settings, "catalog=s3://b/c.csv", "workspace=s3://b/w"], NightlyConfig
         )

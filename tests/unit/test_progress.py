@@ -1,4 +1,4 @@
-"""What the operator reads while a night runs and at its end."""
+"""The operator's output during a run and at its end."""
 
 import io
 from types import SimpleNamespace
@@ -120,7 +120,7 @@ def test_a_stage_says_at_once_what_is_to_do_and_then_its_rate_retries_and_time_l
     assert seen == [(0, 0), (50, 0), (200, 3)]
 
 
-def test_on_a_terminal_a_night_that_goes_on_begins_where_it_was(tally, clock):
+def test_on_a_terminal_a_resumed_run_starts_at_its_previous_progress(tally, clock):
     stream = Terminal()
     with Progress(1_000, tally, stream, clock) as shown:
         shown.update(0, "1 of 1 actors")
@@ -132,7 +132,7 @@ def test_on_a_terminal_a_night_that_goes_on_begins_where_it_was(tally, clock):
     assert "550 of 1,000 rows, 45 rows/s, 0:00:10 left" in output and "[red]a key[/red]" in output
 
 
-def test_the_summary_counts_the_whole_night_and_the_rate_of_this_run(tally):
+def test_the_summary_counts_all_rows_and_the_rate_of_this_submission(tally):
     tally.started -= 10
     tally.add(part("gguf", 450, rejected=50, classified=100))
     summary = tally.summary(retries=2, output="here").as_dict()

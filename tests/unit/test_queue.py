@@ -12,8 +12,8 @@ from intent.storage import Blob
 
 
 def shards(objects: int = 1, each: int = 4, runs: int = 1) -> list[Shard]:
-    places = [(o, r, n) for o in range(objects) for r in range(runs) for n in range(each)]
-    return [Shard(Blob(f"{o}", 1, "e"), 10 * (r * each + n), 10, r) for o, r, n in places]
+    positions = [(o, r, n) for o in range(objects) for r in range(runs) for n in range(each)]
+    return [Shard(Blob(f"{o}", 1, "e"), 10 * (r * each + n), 10, r) for o, r, n in positions]
 
 
 def test_an_actor_stays_in_its_row_group_and_another_takes_a_fresh_one():
@@ -38,7 +38,7 @@ def test_a_dead_actors_shards_go_back_and_run_alone():
     assert queue.take("b", 1) == held[1] and queue.retries == 2
 
 
-def test_a_suspect_is_tried_by_another_actor_first():
+def test_a_shard_that_failed_is_retried_by_another_actor_first():
     queue = Queue(shards(each=5), attempts=3)
     other, shard = queue.take("b", 0), queue.take("a", 0)
     queue.lost("a", "died")
@@ -80,7 +80,7 @@ def test_an_error_that_is_final_is_not_tried_again():
     assert list(queue.failed.values()) == ["corrupt"] and not queue.open
 
 
-def test_at_the_end_a_quick_actor_doubles_what_a_slow_one_has_not_begun():
+def test_at_the_end_a_fast_actor_takes_a_speculative_copy_of_a_slow_actors_shard():
     queue = Queue(shards(objects=2, each=4), attempts=3)
     slow = [queue.take("slow", 0.0) for _ in range(3)]
     now = 0.0
@@ -91,10 +91,10 @@ def test_at_the_end_a_quick_actor_doubles_what_a_slow_one_has_not_begun():
         queue.done(shard, "quick", now)
     assert shard == slow[-1]
     assert queue.done(shard, "quick", now + 1)
-    assert not queue.done(shard, "slow", now + 50), "the double came first"
+    assert not queue.done(shard, "slow", now + 50), "the speculative copy came first"
 
 
-def test_nothing_is_doubled_that_its_holder_will_finish_sooner():
+def test_no_speculative_copy_is_made_of_a_shard_that_its_holder_finishes_sooner():
     queue = Queue(shards(each=3), attempts=3)
     for now in (0.0, 10.0):
         shard = queue.take("a", now)
@@ -120,7 +120,7 @@ def test_who_is_late_is_helped_by_whoever_has_nothing_to_do(helper):
     assert queue.take("b", now + 12) is None, "a third does not help"
 
 
-def test_a_double_that_fails_leaves_the_shard_to_its_other_holder():
+def test_a_speculative_copy_that_fails_leaves_the_shard_to_its_first_holder():
     queue, now = paced(shards(objects=1, each=3), a=10.0, b=10.0)
     last = queue.take("a", now)
     assert queue.take("b", now + 11) == last

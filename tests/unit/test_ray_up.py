@@ -62,7 +62,7 @@ def test_nobody_outside_reaches_a_node(cluster):
     assert _configure_security_group(deepcopy(cluster)) == cluster
 
 
-def test_each_node_has_an_image_that_is_named_and_room_for_ours(cluster):
+def test_each_node_has_a_named_image_and_resources_for_our_actors(cluster):
     """Ray's default is an Ubuntu 18.04, and its disk may be smaller than our image."""
     for node in cluster["available_node_types"].values():
         assert node["node_config"]["ImageId"].startswith("ami-")

@@ -114,7 +114,7 @@ def test_cron_labels_yesterday_in_utc_with_its_settings(cron, python, tmp_path):
     assert config(python.called()[0]).date in (str(before), str(before + timedelta(days=1)))
 
 
-def test_cron_starts_no_second_night_beside_one(cron, python, tmp_path):
+def test_cron_starts_no_second_run_beside_a_running_one(cron, python, tmp_path):
     python.ends(0)
     with open(tmp_path / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -183,7 +183,7 @@ def test_airflow_takes_the_date_of_whoever_starts_it_by_hand(airflow):
         assert task.date == date and 'input="s3://BUCKET/log/dt={date}"' in task.overrides
 
 
-def test_airflow_runs_a_night_once_its_day_has_ended_and_backfills_one_at_a_time(airflow):
+def test_airflow_starts_a_run_once_its_day_has_ended_and_backfills_one_at_a_time(airflow):
     from airflow.timetables.base import TimeRestriction
     from airflow.timetables.interval import CronDataIntervalTimetable
 
@@ -232,7 +232,7 @@ def dagster(python, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [0, 7])
-def test_dagster_makes_a_partition_of_a_night(dagster, python, code):
+def test_dagster_makes_a_partition_of_a_day(dagster, python, code):
     import dagster as dg
 
     python.ends(code)

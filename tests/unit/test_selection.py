@@ -169,7 +169,7 @@ def test_a_log_that_was_begun_keeps_its_variants_whichever_nodes_are_up(lineage,
     assert choice.serving(lineage, None) == ({"gguf-Q4_K_M": ANY}, {"gguf-Q4_K_M": 16})
 
 
-def test_a_staged_night_keeps_its_variants_and_one_of_an_older_model_does_not(lineage, monkeypatch, tmp_path):
+def test_a_staged_run_keeps_its_variants_unless_its_model_is_older(lineage, monkeypatch, tmp_path):
     publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.01), HERE)
     monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(GPU, "T4", 1), "node", 2)])
     staged = {name: open_store(f"{tmp_path}/{name}") for name in ("older", "begun")}

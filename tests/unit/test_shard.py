@@ -3,10 +3,10 @@
 import base64
 import math
 
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -202,7 +202,7 @@ def test_rows_of_every_type_can_be_rejected(tmp_path, kind):
     values = pa.array([b"0" * 16, b"1" * 16], pa.binary(16)).cast(kind) if kind == pa.uuid() else _values(kind)
     write(tmp_path / "a.parquet", id=values, shop=values, message=["milk", None])
     rows = read_all(tmp_path, KEPT)
-    part = Worker(nights.RuleClassifier(), nights.CART, KEPT, "run").label(planned(str(tmp_path)).shards[0], rows)
+    part = Worker(runs.RuleClassifier(), runs.CART, KEPT, "run").label(planned(str(tmp_path)).shards[0], rows)
     assert (part.receipt.labelled, part.receipt.rejected) == (1, 1)
 
 
@@ -213,7 +213,7 @@ def test_a_message_column_without_any_message_rejects_its_rows(tmp_path, column)
     write(tmp_path / "b.parquet", id=[3], message=["milk"])
     plan = planned(str(tmp_path), columns=columns)
     reader = ShardReader(open_store(str(tmp_path)), columns.read, plan.types)
-    worker = Worker(nights.RuleClassifier(), nights.CART, columns, "run")
+    worker = Worker(runs.RuleClassifier(), runs.CART, columns, "run")
     nothing, milk = (worker.label(shard, reader.read(shard)) for shard in plan.shards)
     assert (nothing.receipt.rejected, milk.receipt.labelled) == (2, 1)
     assert pq.read_table(pa.BufferReader(nothing.rejected))["reason"].to_pylist() == ["null message"] * 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shelves
 import tiny
-from nights import BASKET, CART
+from runs import BASKET, CART
 
 from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier

@@ -40,7 +40,7 @@ def test_an_override_arrives_as_it_was_given(override):
         (["gate.accept=true"], ["gate.accept=true"]),
     ],
 )
-def test_a_night_is_sent_by_its_date_so_that_it_is_the_same_after_midnight(given, sent):
+def test_a_daily_run_is_submitted_with_its_date_so_that_a_retry_after_midnight_keeps_it(given, sent):
     assert submit.dated(given, date(2026, 11, 25)) == sent
 
 

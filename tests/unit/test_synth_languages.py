@@ -14,7 +14,7 @@ def test_a_language_file_lacks_nothing(code):
     assert validate.complaints(code) == []
 
 
-def test_products_name_only_ideas_that_exist():
+def test_products_name_only_product_types_that_exist():
     assert validate.uncovered() == []
 
 

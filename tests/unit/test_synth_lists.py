@@ -44,7 +44,7 @@ def products(example: Example) -> list[str]:
     return [item["product"] for item in items_of(example.intent)]
 
 
-def places(example: Example) -> list[int]:
+def positions(example: Example) -> list[int]:
     """Where each product of a label is first named in the message; for names that are one word."""
     return [example.message.lower().find(product.lower()) for product in products(example)]
 
@@ -109,7 +109,7 @@ def test_each_scenario_can_be_had_alone_in_every_language_and_its_label_keeps_it
 @pytest.mark.parametrize("name", ["list", "list_remove", "list_mixed", "list_swap", "list_refusal", "list_total", "list_each"])
 def test_items_are_in_the_order_in_which_they_are_said(name):
     for example in only(name, catalog=UNKNOWN).examples(0, 160):
-        assert places(example) == sorted(places(example)) and min(places(example)) >= 0, example
+        assert positions(example) == sorted(positions(example)) and min(positions(example)) >= 0, example
 
 
 def test_the_style_of_a_list_is_seen_in_its_message():

@@ -1,4 +1,4 @@
-"""A Delta or Iceberg table as a night's input: one version, its rows and no others, or a refusal that says what to do."""
+"""A Delta or Iceberg table as a run's input: the rows of one version, or a refusal that says what to do."""
 
 import json
 import pickle

@@ -23,9 +23,9 @@ GGUF, GPTQ = "gguf-Q8_0", "gptq-w4g128"
 def lineage(folder, *more: str, products: str = "Whole Milk 1L", job: str = "classify") -> Lineage:
     catalog = folder / f"{products}.csv"
     catalog.write_text(f"name\n{products}\n")
-    places = ["input=in", f"output={folder}/out"] if job == "classify" else []
-    overrides = [*places, f"workspace={folder}/w", f"catalog={catalog}", *more]
-    return Lineage(load_config(job, overrides, ClassifyConfig) if places else load_config(job, overrides))
+    addresses = ["input=in", f"output={folder}/out"] if job == "classify" else []
+    overrides = [*addresses, f"workspace={folder}/w", f"catalog={catalog}", *more]
+    return Lineage(load_config(job, overrides, ClassifyConfig) if addresses else load_config(job, overrides))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A small night for tests: logs, engines that answer by rule, and the invariant that every test ends with."""
+"""A small labelling run for tests: logs, engines that answer by rule, and the invariant that every test ends with."""
 
 import functools
 import io
@@ -98,7 +98,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} seconds in vain")
+            raise TimeoutError(f"nothing happened for {seconds:g} seconds")
         time.sleep(0.05)
 
 
@@ -156,7 +156,7 @@ def snapshot(root: str, options: StorageOptions = StorageOptions()) -> dict[str,
     return {blob.key: blob.etag for blob in open_store(f"{root}/out", options).list()}
 
 
-def check_night(root: str, id_column: str = "id", options: StorageOptions = StorageOptions()) -> dict:
+def check_run(root: str, id_column: str = "id", options: StorageOptions = StorageOptions()) -> dict:
     """I0: every id of the input is in the output exactly once, and the store holds what the manifest says, nothing else.
 
     Where an item has a row of its own, the first of a message counts.
@@ -170,7 +170,7 @@ def check_night(root: str, id_column: str = "id", options: StorageOptions = Stor
     manifest = Ledger(output, IDENTITY).verify()
     assert manifest["rows"] == sum(given.values()) == manifest["labelled"] + manifest["abstained"] + manifest["rejected"]
     assert manifest["rejected"] == len(rejected)
-    assert not list(output.list("frequent/")), "the table of frequent messages outlived the night"
+    assert not list(output.list("frequent/")), "the table of frequent messages outlived the run"
     assert manifest["abstained"] == labelled["status"].to_pylist().count("abstained")
     if root.startswith("s3://"):
         assert "Uploads" not in output.client.list_multipart_uploads(Bucket=output.bucket)
@@ -202,7 +202,7 @@ def stop_before(harm, owner: type, name: str) -> None:
 
 
 def ends_of(drivers) -> list[int]:
-    """The rows of each driver's night, or 4, the exit code, where another's manifest won; in order."""
+    """Return the row count of each driver's run, or exit code 4 where another driver's manifest won, sorted."""
     ends = []
     for driver in drivers:
         try:

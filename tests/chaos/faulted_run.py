@@ -1,11 +1,11 @@
-"""A large night with faults beside the same night without: what is lost, what is doubled, and what the faults cost.
+"""Compare a large run with faults to the same run without: rows lost, rows doubled, and the cost of the faults.
 
-`make faulted-night` runs it. By hand, with PYTHONPATH=.:tests:tests/chaos:
+`make faulted-run` runs it. By hand, with PYTHONPATH=.:tests:tests/chaos:
 
-    python tests/chaos/faulted_night.py --rows 10000000 --out faulted-night.json
+    python tests/chaos/faulted_run.py --rows 10000000 --out faulted-run.json
 
 For each engine, the stub and the linear SVM, a log of `--rows` rows on an S3 server is labelled twice by two actors. In the
-second night the driver is killed when a third and when two thirds of the parts are there, an actor every `--actor-seconds`, and
+second run the driver is killed when a third and when two thirds of the parts are there, an actor every `--actor-seconds`, and
 the store fails a share `--store-share` of its calls: it throttles, or hangs up before it has done anything. Of its writes it
 fails half as many more, by hanging up after it has done them.
 """
@@ -57,7 +57,7 @@ LABELS = IntentSchema("verbs", "Which verb comes first?", (Choice("verb", (*VERB
 
 @dataclass(frozen=True)
 class Outcome:
-    """`seconds`: of the night with all its drivers. `drivers_failed`: how many ended with an error by themselves.
+    """`seconds`: of the run with all its drivers. `drivers_failed`: how many ended with an error by themselves.
     Another went on. `failed_calls`: of the store's `calls`.
     """
 
@@ -111,7 +111,7 @@ def faults_of(share: float) -> list[Rule]:
     return [*(Rule(kind, share=share / 2) for kind in ("slowdown", "gone")), Rule("lost", "PUT", share=share / 2)]
 
 
-def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, direct: StorageOptions, faults: bool) -> Outcome:
+def run(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, direct: StorageOptions, faults: bool) -> Outcome:
     output = f"s3://{BUCKET}/{name}-{'faults' if faults else 'plain'}"
     store, shards = open_store(output, direct), -(-args.rows // args.rows_per_shard)
     command = [sys.executable, __file__, "drive", "--engine", name, "--output", output, "--folder", str(folder)]
@@ -220,7 +220,7 @@ def put_log(folder: Path, rows: int, options: StorageOptions) -> None:
 
 
 def publish(out: str | None, outcomes: list[Outcome]) -> None:
-    """Write the figures of the nights so far."""
+    """Write the figures of the runs so far."""
     if out:
         date, command = time.strftime("%Y-%m-%d", time.gmtime()), " ".join(["python", *sys.argv])
         figures = {"command": command, "date": date, "machine": machine(), "nights": [asdict(outcome) for outcome in outcomes]}
@@ -231,7 +231,7 @@ def publish(out: str | None, outcomes: list[Outcome]) -> None:
 def main(args: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    with tempfile.TemporaryDirectory(prefix="intent-faulted-night-") as scratch, _store() as direct:
+    with tempfile.TemporaryDirectory(prefix="intent-faulted-run-") as scratch, _store() as direct:
         folder, proxy = Path(scratch), S3Proxy(direct.endpoint, seed=args.seed)
         (folder / "pids").mkdir()
         write_model(folder)
@@ -240,7 +240,7 @@ def main(args: argparse.Namespace) -> None:
         args.address = ray.get_runtime_context().gcs_address
         outcomes = []
         for name, faults in itertools.product(args.engines, (False, True)):
-            outcomes.append(night(args, name, folder, proxy, direct, faults))
+            outcomes.append(run(args, name, folder, proxy, direct, faults))
             print(outcomes[-1], flush=True)
             publish(args.out, outcomes)
         ray.shutdown()
