@@ -163,7 +163,7 @@ def test_airflow_waits_in_the_triggerer_and_gives_each_exit_code_its_state(airfl
     task.python = str(python.path)
     python.ends(code)
     event = follow(task, context)
-    assert event == {"code": code, "said": ["job 7", "the last line"]}
+    assert event == {"code": code, "lines": ["job 7", "the last line"]}
     assert config(python.called()[0]).date == "2026-11-23"
     if code == 0:
         return task.ended({}, event)
@@ -200,7 +200,7 @@ def test_airflow_says_which_python_is_not_there(airflow, tmp_path):
     from intent_night import NightEnded
 
     event = first_event(NightEnded([str(tmp_path / "nowhere"), "-m", "jobs.submit"]))
-    assert event["code"] == 2 and "nowhere: No such file or directory; correct `python`" in event["said"][0]
+    assert event["code"] == 2 and "nowhere: No such file or directory; correct `python`" in event["lines"][0]
 
 
 def test_airflow_leaves_no_command_behind_when_its_trigger_is_cancelled(airflow, tmp_path):
