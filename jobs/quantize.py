@@ -25,7 +25,7 @@ from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
 from jobs.context import CONFIG, CONTEXT, require_trainable
 from jobs.generate import generate
-from jobs.nodes import room
+from jobs.nodes import task_cpus
 from jobs.reports import Reports
 
 # The metric of a checkpoint and its variants with the number of messages that the checkpoint was trained on.
@@ -153,7 +153,7 @@ class _Work:
 
 
 def _cpus(lineage: Lineage) -> int:
-    return room(lineage.config.cluster, lineage.config.quant.cpus)
+    return task_cpus(lineage.config.cluster, lineage.config.quant.cpus)
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:

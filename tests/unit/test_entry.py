@@ -19,7 +19,7 @@ from intent.quantize.config import QuantConfig
 from intent.run.config import ClusterConfig, ClusterMode, FleetConfig
 from intent.train.config import ModelConfig, TrainConfig
 from jobs.app import _exit_code, _placed, _start, cluster, load_config
-from jobs.nodes import room
+from jobs.nodes import task_cpus
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,8 +104,8 @@ def test_a_model_brings_its_hyper_parameters_and_the_command_line_goes_before_th
 
 def test_a_task_asks_a_local_cluster_for_no_more_cpus_than_it_has(monkeypatch):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1.0})
-    assert room(ClusterConfig(), 2) == 1
-    assert room(ClusterConfig(mode=ClusterMode.attach), 2) == 2, "a node of that size may join"
+    assert task_cpus(ClusterConfig(), 2) == 1
+    assert task_cpus(ClusterConfig(mode=ClusterMode.attach), 2) == 2, "a node of that size may join"
 
 
 @pytest.mark.parametrize(
