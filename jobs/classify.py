@@ -1,4 +1,4 @@
-"""Classify a query log: Parquet in, labelled Parquet, rejected rows and a manifest out, each row exactly once."""
+"""Classify a query log: Parquet in, labeled Parquet, rejected rows and a manifest out, each row exactly once."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

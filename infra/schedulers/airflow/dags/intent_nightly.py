@@ -10,7 +10,7 @@ import pendulum
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 from intent_night import NightOperator
 
-# A daily run labels a day in UTC. The timetable is explicit: with a bare cron expression Airflow 3 has no data interval, and
+# A nightly run labels a day in UTC. The timetable is explicit: with a bare cron expression Airflow 3 has no data interval, and
 # the date would be the day that has just begun.
 with DAG(
     "intent_nightly",

@@ -1,4 +1,4 @@
-"""An Airflow 3 operator that submits a daily run to the cluster and waits for its end in the triggerer, without a worker.
+"""An Airflow 3 operator that submits a nightly run to the cluster and waits for its end in the triggerer, without a worker.
 
 Copy it into Airflow's plugins folder, because the triggerer must import it. `python` names the interpreter of an environment in
 which intent is installed, on the workers and on the triggerer. It need not be Airflow's own environment.
