@@ -30,14 +30,14 @@ MESSAGES = ("two milks", "refuse", "eggs")
 
 
 class Shop:
-    """Logs and finished runs below `root`, and where the labels are published."""
+    """Logs and finished runs below `root`, and the target of their labels."""
 
     def __init__(self, root, kind: str, partition_by=("dt",)):
         self.root, self.kind, self.partition_by = str(root), kind, partition_by
         self.to = {"delta": f"delta:{root}/table", "iceberg": "iceberg:prod/shop.labels", "folder": f"{root}/table"}[kind]
 
     def finish(self, day=MON, identity=runs.IDENTITY, shops=("7", "8", None), messages=MESSAGES, variant="rule"):
-        """The log of `day`, labelled by the run of `identity`."""
+        """Label the log of `day` by the run of `identity`."""
         table = pa.table(
             {
                 "id": [f"{day}-{n}" for n in range(30)],
@@ -68,7 +68,7 @@ class Shop:
         return replace(Publication(target, runs.CART, COLUMNS, f"{self.root}/in/dt={day}", day), **kwargs)
 
     def rows(self) -> pa.Table:
-        """What readers see."""
+        """Return the rows that readers see."""
         if self.kind == "delta":
             return DeltaTable(f"{self.root}/table").to_pyarrow_table().select(NAMES)
         if self.kind == "iceberg":
@@ -84,7 +84,7 @@ class Shop:
         return pa.concat_tables(parts)
 
     def check(self, *outputs) -> None:
-        """Readers have every labelled row of these runs once, as the parts have it, and nothing else."""
+        """Check that readers have every labelled row of these runs exactly once, and nothing else."""
         expected = pa.concat_tables([runs.read(output, "labelled/").select(NAMES) for output in outputs]).to_pylist()
         rows = self.rows().to_pylist()
         assert Counter(map(repr, rows)) == Counter(map(repr, expected))
@@ -116,6 +116,6 @@ def make(shop: Shop, fields: pa.Schema, partition_by=()) -> None:
 
 
 def check_before_work(shop: Shop, types=None):
-    """As `classify_log` does, once the columns are known."""
+    """Check the target before any work, as `classify_log` does when it knows the columns."""
     types = types or pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())])
     shop.publication().check(runs.IDENTITY, types)

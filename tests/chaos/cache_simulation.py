@@ -1,7 +1,7 @@
 """The label cache in memory: runs that learn, mergers, readers and droppers take turns. Faults come between any two steps.
 
-The store and the parties are those of `simulation.py`; the clock is the world's, so that who stalls may wake up after what
-it wrote was thrown away.
+The store and the parties are those of `simulation.py`. The clock is simulated, so a stalled party may resume after its files
+were deleted.
 """
 
 import io
@@ -24,7 +24,7 @@ from intent.storage import StorageOptions, sha256
 from intent.storage.s3 import S3Store
 
 SCOPE = Scope.of({"model": "simulated"}, caches.SECRET)
-# What no writer names is old after 15 steps, and what stopped to count is kept for 45: who stalls for 200 meets neither.
+# Unnamed files are old after 15 steps, and dropped files are kept for 45. A party that stalls for 200 steps finds neither.
 STEP_SECONDS = ORPHAN_SECONDS / 15
 START = 20_000 * piece.DAY_SECONDS
 RUNS, MESSAGES = 4, 3
@@ -33,7 +33,7 @@ HERE = f"cache/{SCOPE.name}/"
 
 @dataclass
 class CacheWorld(World):
-    """`reading`: of each reader under way, when it read the pointer and which files it goes by. `ended`: epochs dropped."""
+    """`reading`: for each active reader, the time when it read the pointer, and its files. `ended`: dropped epochs."""
 
     numbers: dict[str, int] = field(default_factory=dict)
     reading: dict[Party, tuple[float, set[str]]] = field(default_factory=dict)
@@ -109,7 +109,7 @@ def cache_of(world: CacheWorld, party: Party) -> LabelCache:
 
 @memo
 def staged(messages: tuple[str, ...]) -> bytes:
-    """A file of labels: the quantity is the message's length."""
+    """Return a file of labels. The quantity of each is the message's length."""
     made = LabelCache(None, SCOPE, now=lambda: START)
     return piece.dump(piece.merge([caches.entries(made, {message: len(message) for message in messages})]))
 
@@ -166,7 +166,7 @@ def collector(party: Party) -> str:
 
 
 def janitor(party: Party) -> str:
-    """Collects again and again, as one job after another does: what it marks at first it deletes later."""
+    """Collect garbage repeatedly, as successive jobs do. A file is marked first and deleted later."""
     for _ in range(8):
         cache_of(party.world, party).collect()
         for _ in range(12):
@@ -180,7 +180,7 @@ def dropper(party: Party) -> str:
 
 
 def reader(party: Party) -> str:
-    """Reads the pointer and, after a while, the files that it names, as an actor does that gets its node late."""
+    """Read the pointer and, later, the files that it names, as an actor does that gets its node late."""
     world, cache = party.world, cache_of(party.world, party)
     began = world.time
     pointer = cache.read()
@@ -226,7 +226,7 @@ def check(world: CacheWorld) -> None:
     assert not [key for key in world.objects if key.startswith("out-")], (
         "a run has not deleted the labels that the cache has learned"
     )
-    # Long after, nobody at work: merged and collected, the files are those that count.
+    # Much later and after all parties ended: merging and collection leave only the files that the pointer names.
     for party in (merger, collector, collector):
         world.parties, world.now = [], world.now + 1_000
         world.run(party)

@@ -75,21 +75,21 @@ class Outcome:
 
 
 def engine(name: str, folder: Path) -> tuple[EngineSpec, IntentSchema]:
-    """`folder`: of the SVM, and of the file that each actor leaves with its process' number."""
+    """`folder`: holds the SVM, and a file with the process id of each actor."""
     load = stub.StubClassifier if name == "stub" else functools.partial(load_svm, folder / "svm", LABELS)
-    named = functools.partial(_leave_number, folder / "pids", load)
+    named = functools.partial(_leave_pid, folder / "pids", load)
     return EngineSpec(name, name, named, actors=ACTORS, cpus=1, rate=1000.0), stub.CART if name == "stub" else LABELS
 
 
-def _leave_number(pids: Path, load: Callable[[], Classifier]) -> Classifier:
-    """Load first: on a busy machine loading takes longer than the time between two kills, and nobody would ever work."""
+def _leave_pid(pids: Path, load: Callable[[], Classifier]) -> Classifier:
+    """Load first. On a busy machine, loading takes longer than the time between two kills, and no actor would ever work."""
     classifier = load()
     (pids / str(os.getpid())).touch()
     return classifier
 
 
 def write_model(folder: Path) -> None:
-    """An SVM of what the log's messages begin with."""
+    """Train an SVM on the beginnings of the log's messages."""
     draw = random.Random(7)
     texts = [" ".join(draw.choice(stub.WORDS) for _ in range(5)) for _ in range(2000)]
     labels = [text.split()[0] if text.split()[0] in VERBS else "none" for text in texts]
@@ -99,7 +99,7 @@ def write_model(folder: Path) -> None:
 
 
 def drive(args: argparse.Namespace) -> None:
-    """One driver, in a process of its own, on the cluster of `args.address`."""
+    """Run one driver, in a process of its own, on the cluster of `args.address`."""
     ray.init(address=args.address, log_to_driver=False)
     spec, schema = engine(args.engine, Path(args.folder))
     fleet = FleetConfig(rows_per_shard=args.rows_per_shard, attempts=10)
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, direc
 
 @contextmanager
 def _driver(command: list[str], log: TextIO) -> Iterator[subprocess.Popen]:
-    """A driver that is killed at the end of the block if it has not ended."""
+    """Start a driver. Kill it at the end of the block if it is still running."""
     driver = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         yield driver
@@ -152,7 +152,7 @@ def _driver(command: list[str], log: TextIO) -> Iterator[subprocess.Popen]:
 
 @contextmanager
 def _killing(pids: Path, every: float | None) -> Iterator[list[int]]:
-    """While the block runs, one loaded actor is killed every so many seconds."""
+    """Kill one loaded actor every `seconds` seconds while the block runs."""
     killed, done = [], threading.Event()
 
     def kill() -> None:
@@ -176,7 +176,7 @@ def _killing(pids: Path, every: float | None) -> Iterator[list[int]]:
 
 
 def _is_actor(pid: int) -> bool:
-    """A process' number may be another's by now."""
+    """Return whether the process is an actor. Its id may belong to another process by now."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Actor")
     except OSError:
@@ -184,7 +184,7 @@ def _is_actor(pid: int) -> bool:
 
 
 def check(store: Store, rows: int) -> tuple[int, int]:
-    """Rows that are in no part, and that are in parts more than once; the manifest's own check passes too."""
+    """Return the numbers of missing and of duplicated rows. Also checks the manifest."""
     counts = np.zeros(rows, np.int64)
     for prefix in (LABELLED, REJECTED):
         for blob in store.list(f"{prefix}/"):
@@ -196,7 +196,7 @@ def check(store: Store, rows: int) -> tuple[int, int]:
 
 @contextmanager
 def _store() -> Iterator[StorageOptions]:
-    """An S3 server in a process of its own, with the bucket."""
+    """Start an S3 server with the bucket, in a process of its own."""
     port = free_port()
     script = Path(__file__).parent.parent / "moto_server.py"
     command = [sys.executable, str(script), "-H", "127.0.0.1", "-p", str(port)]

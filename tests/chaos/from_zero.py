@@ -19,7 +19,7 @@ progress.LEAST_SECONDS = 1.0
 
 
 def asked_for(cluster: Cluster) -> int:
-    """CPUs that tasks wait for, as the autoscaler counts them."""
+    """Return the CPUs that pending tasks request, as the autoscaler counts them."""
     state = get_cluster_resource_state(GcsClient(address=cluster.address))
     return sum(request.count for request in state.pending_resource_requests)
 

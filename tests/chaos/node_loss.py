@@ -22,7 +22,7 @@ def wait_for_parts(root: str, count: int) -> None:
 
 
 def preempt(node, notice: float) -> None:
-    """As a cloud takes a machine back: a word of warning, and then nothing of it is left to say goodbye."""
+    """Remove a node as a cloud preempts it: with a warning, then without a shutdown."""
     raylet = node.all_processes["raylet"][0].process
     if notice:
         raylet.terminate()

@@ -18,7 +18,7 @@ from intent.storage import open_store
 
 
 def load() -> runs.RuleClassifier:
-    """As quick as the host is said to be, and named after it, so that the labels say where they come from."""
+    """Load an engine with the host's speed and name, so that the labels show the host that made them."""
     return runs.RuleClassifier(os.environ["HOST"], seconds=float(os.environ["SECONDS_A_CALL"]))
 
 

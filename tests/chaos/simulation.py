@@ -1,4 +1,4 @@
-"""The commit protocol alone, in memory: a store, drivers and workers, one store request at a time, in an order drawn by seed.
+"""Simulate the commit protocol in memory: a store, drivers and workers, one store request at a time, in random order.
 
 The ledger, the parts, the actor, the queue and the S3 client code are the real ones. Between any two requests a party may
 be stalled or crash, with its request done, not done, or done later; a reply may be lost, so that the client asks again.
@@ -36,7 +36,7 @@ class Crash(BaseException):
 
 @dataclass
 class World:
-    """Objects of the one bucket, every party's turn, and the faults, all drawn from one seed."""
+    """Objects of one bucket, the turns of all parties, and the faults. One seed determines everything."""
 
     seed: int
     faults: bool = True
@@ -76,7 +76,7 @@ class World:
 
 
 class Party:
-    """One process, as a thread that runs only in its turn; a turn ends at the next request."""
+    """One process, as a thread that runs only in its turn. A turn ends at the next request."""
 
     def __init__(self, world: World, start, owner: "Party | None" = None):
         self.world, self.owner = world, owner
@@ -92,7 +92,7 @@ class Party:
         self._stopped.acquire()
 
     def wait(self) -> None:
-        """End this turn; come back in another, or crash."""
+        """End this turn. Continue in a later one, or crash."""
         self._stopped.release()
         self._go.acquire()
         if self.doomed or (self.owner and self.owner.ended and not isinstance(self.owner.result, str)):
@@ -113,7 +113,7 @@ class Party:
 
 
 class Client:
-    """The S3 client of one party. Faults as a network and a dying process make them."""
+    """The S3 client of one party, with the faults of a network and of a dying process."""
 
     def __init__(self, world: World, party: Party):
         self.world, self.party = world, party
@@ -179,7 +179,7 @@ def _error(status: int) -> ClientError:
 
 @cache
 def made(index: int, engine: str) -> Part:
-    """What an engine makes of a shard. The engines disagree about the labels and about what they reject."""
+    """Return an engine's part of a shard. The engines disagree about labels and about rejections."""
     shard = SHARDS[index]
     ids = list(range(shard.start, shard.start + shard.rows))
     refused = {"a": ids[:1] if index % 2 else [], "b": ids[2:] if index else []}[engine]
@@ -210,7 +210,7 @@ def ledger(world: World, party: Party) -> Ledger:
 
 
 def driver(party: Party) -> str:
-    """The stages of a run, with threads in the place of Ray's actors."""
+    """Run the stages of a run, with threads instead of Ray actors."""
     world, book = party.world, ledger(party.world, party)
     if manifest := book.manifest():
         book.close(manifest["summary"])
@@ -270,7 +270,7 @@ def simulate(seed: int, conditional: bool = True) -> Counter:
 
 
 def check_ends(world: World, writer: int) -> None:
-    """Nobody met what no fault explains, and who wrote the manifest, and nobody else, may say so."""
+    """Check that a fault explains every error, and that exactly the writer of the manifest reports it."""
     for party in world.everyone:
         expected = isinstance(party.result, str | Crash | IntentError) and not isinstance(party.result, CorruptData)
         assert expected or (party.owner and party.result is None), repr(party.result)
@@ -280,7 +280,7 @@ def check_ends(world: World, writer: int) -> None:
 
 
 def check(world: World) -> dict:
-    """Every row once, rejected or labelled; the manifest is of what is there, and is returned."""
+    """Check that every row is rejected or labelled once. Return the manifest, which must match the store."""
     book = ledger(world, Party.__new__(Party))
     book.store.client._send = lambda operation, request: request()
     manifest = book.verify()

@@ -1,4 +1,4 @@
-"""T15 to T17 and T19: what an input may hold, and what may go wrong in writing."""
+"""T15 to T17 and T19: bad input, and errors of the writer."""
 
 import io
 import json

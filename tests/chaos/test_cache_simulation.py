@@ -1,4 +1,4 @@
-"""Hundreds of caches in memory, or thousands, each with its own faults; `--seed` is the first one's."""
+"""Simulate hundreds of caches in memory, or thousands, each with its own faults. `--seed` is the first cache's seed."""
 
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +15,7 @@ from intent.storage import s3
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    """Between two tries of an update the others have their turns anyway.
+    """Skip the wait between two attempts of an update, because the other parties have their turns anyway.
 
     Only `s3` gets another clock. If `time.sleep` itself returned at once, every thread in this process that polls would spin,
     for example the one that gptqmodel's log starts, and each of the simulation's many changes of threads would wait for it.

@@ -53,7 +53,7 @@ def cached_run(root: str, log: str | None = None, before=None, options: StorageO
 
 
 def check(root: str) -> None:
-    """I0, and the cache holds each message once, with the label that the engine gives it."""
+    """Check I0, and that the cache holds each message once, with the engine's label."""
     runs.check_run(root)
     assert not list(open_store(f"{root}/out").list("fresh/")), "new labels outlived the run"
     cache = cache_of(root)
@@ -115,7 +115,7 @@ def test_t3_a_killed_driver_is_followed_by_one_that_goes_on_and_learns_once(tmp_
     ray.get(drive(root, log=log, **NO_TABLE))
     check(root)
     assert harm.left == [] and committed.items() <= runs.snapshot(root).items()
-    # Of what the cache has no model is asked, and of what was committed none again.
+    # No model labels a message that the cache has, or one that is committed.
     assert not set(KNOWN) & set(lines(log))
     if owner is not Tally:
         assert lines(log) == seen
@@ -228,7 +228,7 @@ def test_a_run_drops_a_cache_that_its_engine_disagrees_with(tmp_path):
     assert "the label cache is dropped and the run goes on without it: 0 of" in output.getvalue()
     assert summary.asked_again < 300 and summary.agreed == 0 and summary.cached < 300
     assert cache.read().epoch != epoch and caches.look(cache, "message 1") == [None]
-    # What the engine has said since is right, and is learnt.
+    # The engine's labels since then are right, and the cache learns them.
     new_labels.learn(open_store(f"{root}/out"), [cache])
     assert caches.look(cache, "message 799") in ([None], [len("message 799")])
     assert set(filter(None, caches.look(cache, *MESSAGES))) <= {len(message) for message in MESSAGES}

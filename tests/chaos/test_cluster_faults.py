@@ -1,4 +1,4 @@
-"""T2 and T7 to T9: nodes that go away and come, a head that is lost, a wire that is cut, calls that are lost."""
+"""T2 and T7 to T9: nodes that leave and join, a lost head, a cut network, lost calls."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import runs
 from head_loss import LABEL
 from scripts import PATH, run
 
-# A lost node is found in seconds, not in half a minute.
+# Ray detects a lost node in seconds instead of half a minute.
 SOON = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_health_check_period_ms": "1000",
@@ -66,5 +66,5 @@ def test_t9_calls_that_are_lost_between_rays_processes_lose_no_row(tmp_path, see
     code, output = run(tmp_path, "rpc_chaos.py", seed)
     assert code == 0, output
     assert (match := re.search(r"rows=600 retries=(\d+)", output)), output
-    # Calls were lost: of shards, which the run counts as retries, or of tasks and new actors, of which the output tells.
+    # Lost calls of shards count as retries. The output reports lost calls of tasks and of new actors.
     assert int(match[1]) > 0 or "will be retried" in output or "ActorUnavailableError" in output, output

@@ -1,4 +1,4 @@
-"""T1, T3 to T5: actors and drivers that die, stop or compete; and shards that kill."""
+"""T1, T3 to T5: actors and drivers that die, stop or compete, and shards that kill their actor."""
 
 import functools
 import io
@@ -136,7 +136,7 @@ def test_while_one_hangs_at_loading_the_others_go_on_and_who_waits_for_a_node_is
     monkeypatch.setattr(actor_pool.Meters, "died", lambda *_: gone.touch())
 
     def later():
-        """Its shards are there until the other engine has gone."""
+        """Label only after the other engine has gone."""
         classify = runs.RuleClassifier.classify
 
         def call(engine, messages):
@@ -161,7 +161,7 @@ def test_an_engine_that_cannot_load_gets_no_resources_of_a_growing_cluster(tmp_p
         raise ValueError("no such GPU")
 
     def later():
-        """Its shards are there for a while after the other engine has gone."""
+        """Keep labelling for a while after the other engine has gone."""
         classify = runs.RuleClassifier.classify
 
         def call(engine, messages):

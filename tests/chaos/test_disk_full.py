@@ -22,7 +22,7 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A mount of 256 KiB, and how to make it larger."""
+    """A mount of 256 KiB, and a function that makes it larger."""
     folder = tmp_path / "small"
     folder.mkdir()
 

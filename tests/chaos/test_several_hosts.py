@@ -1,4 +1,4 @@
-"""A head, two workers of unlike speed and a store, each on a host of its own with its own address. `make multihost` runs it."""
+"""A head, two workers of different speeds and a store, each on its own host and address. `make multihost` runs it."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SERVER = Path(__file__).parents[1] / "moto_server.py"
 
 @pytest.fixture
 def environment(hosts):
-    """What reaches the store, which answers while it is in use, and the cluster."""
+    """Yield the environment that reaches the store and the cluster. The store answers during the block."""
     command = hosts.on("store", [sys.executable, str(SERVER), "-H", "0.0.0.0", "-p", str(S3_PORT)])
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield {

@@ -1,4 +1,4 @@
-"""T1 and T3 with a catalog on shelves: actors and drivers that die change no label, and every row is labelled once."""
+"""T1 and T3 with a catalog on shelves: dying actors and drivers change no label, and every row is labelled once."""
 
 import functools
 from pathlib import Path
@@ -51,7 +51,7 @@ def write_log(root: str) -> None:
 
 
 def rows(root: str) -> list[dict]:
-    """Every row of the output, in order of its id."""
+    """Return every row of the output, sorted by id."""
     output = open_store(f"{root}/out")
     labels = [row for prefix in ("labelled/", "rejected/") for row in runs.read(output, prefix).to_pylist()]
     return sorted(labels, key=lambda row: row["id"])

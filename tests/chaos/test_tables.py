@@ -1,4 +1,4 @@
-"""T3 where the input is a table: the driver is killed, the table goes on, the run ends with the version that it began with."""
+"""T3 with a table as input: the driver is killed, the table changes, and the run finishes with its first version."""
 
 from collections import Counter
 

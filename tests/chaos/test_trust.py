@@ -1,4 +1,4 @@
-"""T19 and T20: models that are not what they claim to be, configuration that says too much, secrets that must not show."""
+"""T19 and T20: forged models, configuration with credentials, and secrets that must not leak."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def no_canary(tmp_path, monkeypatch):
 
 
 def gguf_of_huge_counts(kind: str) -> bytes:
-    """A header that promises more tensors, entries or text than any memory holds."""
+    """Return a header that declares more tensors, entries or text than fit in memory."""
     tensors, entries = (HUGE, 0) if kind == "tensors" else (0, HUGE if kind == "entries" else 1)
     length = HUGE if kind == "text" else 4
     return b"GGUF" + struct.pack("<IQQQ", 3, tensors, entries, length) + b"name" * 64

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.rig]
 
 
 class Prometheus:
-    """Of infra/prometheus/prometheus.yaml, but for where this head lists its nodes and how often it is asked."""
+    """Start with infra/prometheus/prometheus.yaml, but with this head's list of nodes and a shorter interval."""
 
     def __init__(self, folder: Path, head: RayHead):
         for program in ("prometheus", "promtool"):
@@ -45,7 +45,7 @@ class Prometheus:
         wait_for(f"{self.url}/-/ready")
 
     def query(self, expression: str, lasting: bool = False) -> list[dict]:
-        """Its value now, or, `lasting`, those of the last ten minutes."""
+        """Return the value now or, with `lasting`, the values of the last ten minutes."""
         now = time.time()
         span = {"start": now - 600, "end": now, "step": 1} if lasting else {}
         path = f"query{'_range' if lasting else ''}?{urlencode({'query': expression, **span})}"
@@ -64,7 +64,7 @@ class Prometheus:
 
 
 def panels() -> list[tuple[str, bool]]:
-    """Every query of the dashboard, and whether it is drawn over time."""
+    """Return every query of the dashboard, and whether its panel is a time series."""
     board = json.loads((INFRA / "grafana/night.json").read_text())
     queries = [(target["expr"], panel["type"] == "timeseries") for panel in board["panels"] for target in panel["targets"]]
     filled = {"$run": ".+", "$__rate_interval": "1m", "$__range": "1h"}

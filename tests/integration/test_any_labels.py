@@ -37,7 +37,7 @@ UNKNOWN = ["nothing of the kind {}", "who was {}", "sing of {} to me", "rain and
 
 
 def names(number: int) -> list[str]:
-    """So many labels; the last is for what none of the others fits."""
+    """Return `count` labels. The last one is for messages that fit no other label."""
     some = [f"{STRANGE[i % len(STRANGE)]} {i // len(STRANGE)}" if i >= len(STRANGE) else STRANGE[i] for i in range(number - 1)]
     return [*some, OUTSIDE]
 
@@ -56,7 +56,7 @@ def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
     with open(tmp_path / "mine.csv", "w", newline="", encoding="utf-8") as file:
         rows = [(form.format(thing(i)), label) for i, label in enumerate(labels[:-1]) for form in FORMS]
         rows += [(form.format(f"{word}{n}"), OUTSIDE) for n in range(4) for word in ("sun", "moon") for form in UNKNOWN]
-        # What is out of scope is of all splits, whatever the hash of a message.
+        # Messages out of scope are in all splits, whatever their hashes.
         splits = [("train", "train", "train", "train", "validation", "test")[i % 6] for i in range(len(rows))]
         csv.writer(file).writerows([("message", "Anliegen", "part"), *((*row, s) for row, s in zip(rows, splits, strict=True))])
     overrides = [f"hydra.searchpath=[file://{tmp_path}/conf]", "schema=mine", f"workspace={tmp_path}/w", "input=x", "output=y"]

@@ -1,4 +1,4 @@
-"""The commands of the pages, in their order: what needs no cloud account is run, of the rest what can be is checked."""
+"""Run the commands of the pages in order where no cloud account is needed, and check the others as far as possible."""
 
 import importlib
 import re
@@ -27,7 +27,7 @@ from tests.tiny import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs/runbook.md"
-# What the runbook labels, the page on upgrades compares with.
+# The page on upgrades compares with the labels that the runbook makes.
 PAGES = [RUNBOOK, *sorted(set((ROOT / "docs").glob("*.md")) - {RUNBOOK}, reverse=True)]
 OTHERS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "intent").rglob("*.md"))]
 FENCE = re.compile(r"(?ms)^```(.*?)\n(.*?)^```$")
@@ -44,7 +44,7 @@ def blocks(page: Path, kind: str) -> list[tuple[str, str]]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each command, of which a quoted word may go over lines."""
+    """Return the words of each command. A quoted word may span lines."""
     lines, line = [], ""
     for more in text.replace("\\\n", " ").splitlines():
         line += more
@@ -77,7 +77,7 @@ def model(workspace: str, folder: Path, version: int) -> None:
 
 @pytest.fixture(scope="module")
 def shop(s3_endpoint, tmp_path_factory):
-    """The docs' bucket, with a log, a catalog and two models, and a cluster that reaches it; its user's environment."""
+    """Yield the environment of a user, with the bucket of the docs (log, catalog, two models) and a cluster that reaches it."""
     shop = open_store("s3://shop")
     shop.client.create_bucket(Bucket="shop")
     runs.put_table(shop, "products.parquet", pa.table({"name": ["Milk", "Eggs"]}))
@@ -124,7 +124,7 @@ def test_the_rules_are_checked_as_the_runbook_says():
 
 
 def configuration(job: str, overrides: list[str]) -> None:
-    """Raises where `python -m jobs.JOB OVERRIDES` would refuse its configuration."""
+    """Raise if `python -m jobs.JOB OVERRIDES` would refuse its configuration."""
     if job == "submit":
         arguments = submit.parse(overrides)
         job, overrides = arguments.job, arguments.overrides
@@ -133,7 +133,7 @@ def configuration(job: str, overrides: list[str]) -> None:
 
 
 def check(words: list[str]) -> None:
-    """That the command is one: a job with a configuration, a target of the Makefile, a program in Python, a variable."""
+    """Check that the command is valid: a configured job, a Makefile target, a Python program or a variable."""
     jobs = [word.removeprefix("jobs.") for word in words if word.startswith("jobs.")]
     if jobs:
         configuration(jobs[0], words[words.index(f"jobs.{jobs[0]}") + 1 :])

@@ -36,7 +36,7 @@ def test_consecutive_runs_reuse_the_labels_of_repeated_messages(tmp_path):
     made = label_cache.measure_nights(tmp_path, spec, CART, fan_out.IDENTITY, pool, 3, 200)
     assert [run.rows for run in made] == [1_000] * 3 and [run.distinct for run in made] == [200] * 3
     assert made[0].seen == 200 and made[0].cached == 0
-    # 30 % are new, and of the others few are asked again.
+    # 30 % are new, and few of the others are classified again.
     for run in made[1:]:
         assert 60 <= run.seen < 80 and run.cached > 500
         assert run.seen + run.cached + run.duplicates == run.rows

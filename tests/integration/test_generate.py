@@ -1,4 +1,4 @@
-"""A generated data set as those who measure on it rely on it: nothing that a model is judged by was trained on."""
+"""A generated data set has no evaluation message in its training split."""
 
 from collections import Counter
 
@@ -31,7 +31,7 @@ def test_no_evaluation_text_is_trained_on_whatever_catalog_it_is_about(tmp_path)
     assert not texts["train"] & texts["test"] | texts["train"] & texts["validation"] | texts["validation"] & texts["test"]
     catalogs = read_catalogs(files)
     assert all(example.catalog in catalogs for rows in examples.values() for example in rows)
-    # A model learns to point by the same words about other products, so within a split a text may come again.
+    # The same text about other products teaches the model to select, so a text may repeat within a split.
     pairs = [(example.catalog, message_key(example.message)) for example in examples["train"]]
     assert len(set(pairs)) == 3000 > len(texts["train"])
 

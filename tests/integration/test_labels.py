@@ -1,4 +1,4 @@
-"""Labels of one's own through the jobs: brought in, an SVM, a cascade with a small random model, measured, a log labelled."""
+"""The user's own labels through all jobs: import, SVM, cascade with a small random model, evaluation, and labelling a log."""
 
 import csv
 
@@ -32,14 +32,14 @@ CASCADE = "cascade-gguf-Q8_0"
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory) -> ClassifyConfig:
-    """300 labelled messages and 3 bad rows in a CSV file, and a checkpoint that nobody trained."""
+    """300 labelled messages and 3 bad rows in a CSV file, and an untrained checkpoint."""
     folder = tmp_path_factory.mktemp("labels")
     with open(folder / "mine.csv", "w", newline="") as file:
         rows = [(form.format(f"thing{i}"), label) for i in range(25) for label, forms in FORMS.items() for form in forms]
         csv.writer(file).writerows([("text", "topic"), *rows, ("", "none"), ("x", "refund"), ("hello thing1!", "none")])
     overrides = [f"workspace={folder}/w", f"labelled.uri={folder}/mine.csv", "labelled.message=text", "input=x", "output=y"]
     overrides += ["labelled.slots=[topic]", "quant.cpus=1", "quant.cascade_precision=0.9", "engine.gguf_sequences=8"]
-    # What nobody trained wavers at every message: there any rounding decides.
+    # An untrained model is undecided about every message, so rounding decides.
     overrides += ["engine.parity_messages=0"]
     overrides += [f"quant.variants=[svm,gguf-Q8_0,{CASCADE}]", "schema=labels"]
     made = load_config("classify", overrides, ClassifyConfig)

@@ -1,4 +1,4 @@
-"""Nights as the job runs them, from waiting to publishing, on a cluster and with an engine that answers by rule."""
+"""Nightly runs as the job runs them, from waiting to publishing, on a cluster with a rule-based engine."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def engines(lineage, variants, batches):
 
 
 def learnt(root: str, message: str) -> bool:
-    """Whether the workspace's cache has a label of the message."""
+    """Return whether the workspace's cache has a label of the message."""
     base = open_store(f"{root}/workspace")
     [name] = scopes(base)
     facts = json.loads(base.read(f"cache/{name}/pointer.json"))["facts"]
@@ -42,7 +42,7 @@ def learnt(root: str, message: str) -> bool:
 
 @pytest.fixture
 def command(root, tmp_path, monkeypatch, capfd):
-    """Runs the job on the log and for the dates below `root`; returns its exit code and what it printed."""
+    """Return a function that runs the job on the log below `root` and returns its exit code and output."""
     variants = {"rule": Artifact("nowhere", ArtifactRecord("variant-rule", {}, {}))}
     monkeypatch.setattr(nightly, "serving", lambda lineage, models, begun: (variants, {}))
     for module in (classify, nightly):
@@ -77,7 +77,7 @@ def test_a_backfill_continues_after_a_late_day_and_quarantines_an_unusual_one(ro
         write(root, day, messages)
     code, output = command("date=2026-11-01..2026-11-05")
     assert code == 7, output
-    # The second night and the last ask for nothing new; an odd one teaches the cache nothing.
+    # The second and the last day have no new messages. An unusual day adds nothing to the cache.
     assert output.count("the models saw 0 messages") == 2 and output.count("200 rows from the label cache") == 2
     assert learnt(root, "two milks") and not learnt(root, "hello there")
     for day, ended in ((1, 0), (2, 0), (3, 8), (4, 7), (5, 0)):
@@ -117,7 +117,7 @@ def test_an_engine_that_fails_on_the_gold_set_is_reported_without_its_words(root
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_a_day_with_bad_objects_is_labelled_again_once_they_are_repaired(root, command):
-    """As the runbook says of exit code 3: other objects are another input."""
+    """Other objects are another input, as the runbook says of exit code 3."""
     write(root, 1, USUAL)
     source = open_store(f"{root}/in/dt=2026-11-01")
     good = source.read("log-1.parquet")
@@ -186,7 +186,7 @@ def test_days_of_a_delta_table_are_published_to_an_iceberg_table_and_an_unusual_
     published = tables.iceberg("shop.labels")
     assert Counter(published.scan().to_arrow()["dt"].to_pylist()) == {"2026-11-01": 60, "2026-11-03": 60}
 
-    # Written meanwhile: what was begun reads its own version, what is done is not done again.
+    # The table changed meanwhile. A started run reads its own version, and a finished run stays finished.
     tables.write_delta(f"{root}/in", table.slice(0, 1), partition_by=["dt"])
     code, output = command("date=2026-11-02", "gate.accept=true", *settings)
     assert code == 0 and "accepted by hand" in output

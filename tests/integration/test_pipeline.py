@@ -55,7 +55,7 @@ def config(base, workspace, *more) -> ClassifyConfig:
         "quant.calibration_messages=64",
         f"quant.variants=[{','.join(VARIANTS)}]",
         "engine.gguf_sequences=8",
-        # A model that has hardly learnt is sure of nothing, so its quantized variants waver.
+        # A hardly trained model is undecided about most messages, so its quantized variants differ.
         "engine.parity_disagreement=0.95",
         *more,
     ]
@@ -76,7 +76,7 @@ def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_noth
             [
                 *(f"workspace={tmp_path}/w", f"catalog={root}.json", f"input={root}/in", f"output={root}/out"),
                 *(f"model.source={base}", "model.sha256=null", f"model.adapter={adapter}", "model.vocabulary=full"),
-                # A model that nobody trained is sure of nothing, so its quantized variants waver.
+                # An untrained model is undecided about most messages, so its quantized variants differ.
                 *("model.group_size=64", "quant.cpus=1", "engine.gguf_sequences=8", "engine.parity_disagreement=0.95"),
             ],
             ClassifyConfig,
@@ -93,7 +93,7 @@ def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_noth
 
 @pytest.fixture(scope="module")
 def finished(base, tmp_path_factory):
-    """A workspace in which every job has run, named relative to where the jobs are started."""
+    """A workspace in which every job has run, named relative to the working folder of the jobs."""
     made = config(base, os.path.relpath(tmp_path_factory.mktemp("workspace")), "input=x", "output=y")
     lineage = Lineage(made)
     generate(lineage, made.data)

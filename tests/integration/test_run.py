@@ -95,7 +95,7 @@ def test_a_short_logs_frequent_messages_are_counted_while_the_engines_load(tmp_p
 
     find_frequent = driver.find_frequent
     monkeypatch.setattr(driver, "find_frequent", count)
-    # They take every CPU of the cluster.
+    # The actors take every CPU of the cluster.
     summary = runs.run(root, [runs.engine(cpus=1, actors=2, before=before)])
     runs.check_run(root)
     assert summary.classified < summary.rows
@@ -121,7 +121,7 @@ def test_lists_are_a_column_or_a_row_an_item_and_every_id_is_there(root):
 
 
 def test_keys_are_no_urls_and_what_is_left_out_is_named(root):
-    """A part of a name that were cut off would give two weeks one input and one output."""
+    """If a part of a name were cut off, two weeks would share one input and one output."""
     for week in ("week#1", "week#2", "week?1 50%+=ü"):
         log = open_store(f"{root}/{week}/in")
         runs.write_log(log, files=1, rows=10, messages=[f"{week} milk", None], key="part-{:05}")
@@ -147,7 +147,7 @@ def test_parts_open_together_whatever_types_the_objects_have(tmp_path):
         runs.put_table(log, f"dt=2026-11-2{number}/part", table)
     runs.run(str(tmp_path), columns=columns)
     assert Ledger(open_store(str(tmp_path / "out")), runs.IDENTITY).verify()["rows"] == 12
-    # As any reader opens it: one schema for all.
+    # All files have one schema, so any reader can open them together.
     rows = pq.read_table(tmp_path / "out" / "labelled").sort_by("id").to_pylist()
     assert [row["id"] for row in rows] == [n for n in range(12) if n % 3 != 1]
     assert [row["shop"] for row in rows] == ["x", "z"] * 3 + [None, None]

@@ -144,7 +144,7 @@ def test_rays_own_submission_runs_a_job_as_the_readme_says(models, folder, head)
 
 
 def test_the_images_health_check_passes_with_the_token_and_only_with_it(started, head):
-    # As the image's HEALTHCHECK does: what does not answer in time is not healthy.
+    # As the image's HEALTHCHECK: a head that does not answer in time is not healthy.
     command = ["timeout", "15", "ray", "health-check", "--address", started.address]
     assert run(*command, env=head).returncode == 0
     assert run(*command, env=head | {"RAY_AUTH_TOKEN": "0" * 64}).returncode != 0

@@ -1,4 +1,4 @@
-"""Footers and frequent messages, found by tasks that fail and die, and what is told meanwhile."""
+"""Tasks that fail and die read footers and count frequent messages, and report their progress."""
 
 import io
 import os
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 @pytest.fixture
 def log(tmp_path, monkeypatch) -> str:
-    """A log of 24 shards that are counted by 12 tasks, whose tables are merged by several more."""
+    """A log of 24 shards. 12 tasks count them, and several more merge the counts."""
     monkeypatch.setattr(survey, "ROWS_PER_TASK", 2 * (50 + survey.ROWS_PER_SHARD))
     runs.write_log(open_store(f"{tmp_path}/in"), files=6, rows=200, messages=[f"add {n} milks" for n in range(50)])
     return str(tmp_path)
 
 
 def count(root: str, stage: Stage, attempts: int = 3) -> list[str]:
-    """The messages that are found in 2 shards or more."""
+    """Count the messages that are in 2 shards or more."""
     listing = list_input(f"{root}/in")
     shards = plan_shards(listing, Columns(), 50).shards
     assert (len(shards), len(survey.cut(shards))) == (24, 12)
@@ -41,7 +41,7 @@ def count(root: str, stage: Stage, attempts: int = 3) -> list[str]:
 
 
 def breaking(monkeypatch, name: str, harm) -> None:
-    """Calls `harm` in the process of each task of survey's `name`, before it does its work."""
+    """Call `harm` in the process of each task of survey's `name`, before its work."""
     task = getattr(survey, name)
 
     def call(*args):
@@ -55,11 +55,11 @@ def breaking(monkeypatch, name: str, harm) -> None:
 @pytest.mark.parametrize("name", ["_count", "_merge"])
 @pytest.mark.parametrize("how", ["died", "raised"])
 def test_what_a_task_loses_is_counted_again_and_told(log, monkeypatch, name, how):
-    wound = Path(log) / "wound-1"
-    wound.touch()
+    fault = Path(log) / "fault-1"
+    fault.touch()
 
     def harm():
-        if runs.wound(log, "wound"):
+        if runs.take_fault(log, "fault"):
             if how == "died":
                 os._exit(137)
             raise OSError("the store does not answer")
@@ -67,7 +67,7 @@ def test_what_a_task_loses_is_counted_again_and_told(log, monkeypatch, name, how
     breaking(monkeypatch, name, harm)
     stage = Stage("messages", "counts", "shards", 24, io.StringIO())
     assert count(log, stage) == sorted(f"add {n} milks" for n in range(50))
-    assert not wound.exists() and stage.done == 24
+    assert not fault.exists() and stage.done == 24
     assert stage.retries == 1 if name == "_count" else stage.retries > 1
 
 

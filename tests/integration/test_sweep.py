@@ -31,7 +31,7 @@ def lineage(workspace, *more) -> Lineage:
         "model.vocabulary=full",
         "train.epochs=1",
         *("data.train=16", "data.validation=4", "data.test=24", "quant.cpus=1", "engine.gguf_sequences=8"),
-        # A model that nobody trained is sure of nothing, so its quantized variants waver.
+        # An untrained model is undecided about most messages, so its quantized variants differ.
         *("input=x", "output=y", "cluster.prices.cpu=0.04", "engine.parity_disagreement=0.95", *more),
     ]
     return Lineage(load_config("classify", overrides, ClassifyConfig))
@@ -39,7 +39,7 @@ def lineage(workspace, *more) -> Lineage:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """With examples and a checkpoint that nobody trained."""
+    """A workspace with examples and an untrained checkpoint."""
     folder = tmp_path_factory.mktemp("workspace")
     write_checkpoint(folder / "base")
     made = lineage(folder)
@@ -100,7 +100,7 @@ def test_a_variant_that_cannot_be_measured_is_a_row_with_its_reason(workspace):
 
 
 def test_what_a_sweep_lacks_is_a_row_with_its_reason_or_refused_before_any_measuring(workspace, tmp_path, monkeypatch):
-    """The base where only the checkpoint was brought; variants whose gold set fails; a key that is not set."""
+    """The base is missing beside a given checkpoint, variants fail on the golden set, or a key is not set."""
     brought = lineage(workspace, f"train.uri={lineage(workspace).checkpoint().uri}", "quant.variants=[base,gguf-Q2_K]")
     brought.config.model.name = "another"
 

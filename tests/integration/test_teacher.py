@@ -34,7 +34,7 @@ def test_a_real_server_is_asked_once_and_every_answer_is_accounted_for(smollm2_u
     assert not any("typo" in example.phenomena for example in examples)
     assert "## Teacher" in Files(made).read(dataset.CARD).decode()
 
-    # A run that was cut off before its data set was published finds the answers.
+    # A job that was interrupted before it published its data set reuses the answers.
     answers = tmp_path / "b" / "endpoint"
     answers.parent.mkdir()
     (tmp_path / "a" / "endpoint").rename(answers)

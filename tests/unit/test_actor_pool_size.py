@@ -1,4 +1,4 @@
-"""How many actors of which shape a cluster gets."""
+"""The number of actors of a cluster, and their CPUs and GPUs."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ GROCERY = Path(__file__).parents[2] / "conf/catalogs/grocery.csv"
 
 @pytest.fixture
 def specs(monkeypatch):
-    """The engines of a configuration on a cluster."""
+    """Return the engines of a configuration on a cluster."""
 
     def of(resources: dict, *overrides: str) -> list[EngineSpec]:
         monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
@@ -37,7 +37,7 @@ def specs(monkeypatch):
 
 @pytest.fixture
 def shapes(specs):
-    """(actors, CPUs, GPUs) by kind of engine."""
+    """Return (actors, CPUs, GPUs) by kind of engine."""
     return lambda *given: {spec.kind: (spec.actors, spec.cpus, spec.gpus) for spec in specs(*given)}
 
 

@@ -1,4 +1,4 @@
-"""The alerts and the dashboard, without a Prometheus: each names metrics that there are, and is in the runbook."""
+"""Alerts and dashboard, without a Prometheus: each names existing metrics, and the runbook has each alert."""
 
 import json
 import re
@@ -77,7 +77,7 @@ def test_what_the_cache_spares_is_priced_at_the_pace_of_the_engine_that_did_not_
 
     done(10, 0, 5.0)
     assert added["intent_cached_messages"] == added["intent_cost_saved_usd"] == 0
-    # Half a second a message, at a dollar a second; what it takes to look up is no price of an engine.
+    # Half a second per message, at one dollar a second. Lookups do not change an engine's price.
     done(0, 20, 0.1)
     assert added["intent_cached_messages"] == 20 and added["intent_cost_saved_usd"] == pytest.approx(10.0)
 

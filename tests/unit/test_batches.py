@@ -1,4 +1,4 @@
-"""Training behind a shared prefix is training on whole prompts, at fewer tokens."""
+"""Training with a shared prefix equals training on whole prompts, with fewer tokens."""
 
 from dataclasses import replace
 
@@ -39,12 +39,12 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kinds(checkpoint, tmp_path_factory):
-    """One checkpoint whose layers see everything, and one with sliding windows far shorter than a prompt."""
+    """One checkpoint with full attention, and one with sliding windows far shorter than a prompt."""
     return {"llama": checkpoint, "gemma": write_gemma(tmp_path_factory.mktemp("windowed"))}
 
 
 def whole_prompts(model, batch):
-    """The mean over decisions of -log(what the decoder serves for the right one), each prompt computed alone."""
+    """Return the mean over decisions of -log(the decoder's probability of the right answer), one prompt at a time."""
     import torch
 
     losses, tokens = [], 0
@@ -114,11 +114,11 @@ def test_exact_counts_what_the_decoder_would_get_right(checkpoint, schema):
     texts = [f"{word} {name}" for word in ("add", "remove", "three", "hello") for name in NAMES]
     answers = [prediction.intent for prediction in engine.classify(texts)]
     if schema.repeat > 1:
-        # What is said twice is labelled once: training has no such target.
+        # Repeated items are labelled once, so training has no such target.
         kept = [i for i, answer in enumerate(answers) if len(answer["intents"]) == 2]
         texts, answers = [texts[i] for i in kept], [answers[i] for i in kept]
         assert len(kept) > 8
-    # Half of the examples are labelled with what the model says, half with something else.
+    # Half of the examples have the model's own labels, half have other ones.
     other = {"action": "add", "product": "Eggs", "quantity": 37}
     other = other if schema.repeat == 1 else {"intents": [other]}
     examples = [Example(str(i), t, a if i % 2 else other, "en") for i, (t, a) in enumerate(zip(texts, answers, strict=True))]
@@ -139,7 +139,7 @@ def test_the_kernel_of_gpus_sees_the_same_pairs(kinds, kind, monkeypatch):
     model.set_attn_implementation(attention.register())
     with torch.no_grad():
         expected = loss(model, pack(batch))
-        # Its kernel runs on GPUs alone; torch can compute the same without.
+        # The kernel runs only on GPUs. torch computes the same without it.
         monkeypatch.setattr(attention, "fused", lambda device: True)
         monkeypatch.setattr(attention, "flex", flex_attention)
         assert loss(model, pack(batch, attention.multiple("cpu"))).item() == pytest.approx(expected.item(), abs=1e-4)

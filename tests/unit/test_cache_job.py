@@ -1,4 +1,4 @@
-"""What a label is kept under, by the configuration of a job; and `jobs.cache`."""
+"""The scope of a label by the configuration of a job; and `jobs.cache`."""
 
 import time
 from dataclasses import replace
@@ -93,7 +93,7 @@ def test_variants_of_a_checkpoint_serve_one_another_only_where_that_is_asked_for
     both = ["cache.variants=any"]
     assert scope_of(tmp_path, *both, **gptq) == scope_of(tmp_path, *both)
     assert scope_of(tmp_path, *both, made=variant(checkpoint="d")) != scope_of(tmp_path, *both)
-    # Without a check there is no class.
+    # Without a golden-set check, variants share no scope.
     unchecked = variant("gptq-w4g128", sha256="3", gold=False)
     assert scope_of(tmp_path, *both, name="gptq-w4g128", made=unchecked) != scope_of(tmp_path, *both)
     none = [*both, "engine.parity_messages=0"]

@@ -32,7 +32,7 @@ def own_copies(tmp_path, monkeypatch):
 
 
 class Seeing(runs.RuleClassifier):
-    """Reads messages as every engine does."""
+    """Normalizes messages as every engine does."""
 
     def classify(self, messages):
         self.seen = [*getattr(self, "seen", []), *messages]
@@ -40,7 +40,7 @@ class Seeing(runs.RuleClassifier):
 
 
 class Changed(Seeing):
-    """An engine that has come to answer otherwise."""
+    """An engine whose answers have changed."""
 
     def classify(self, messages):
         return [replace(runs.rule(f"{message} more"), message=message) for message in messages]
@@ -82,12 +82,12 @@ def test_a_label_from_the_cache_is_the_one_that_the_engine_gives(tmp_path, outpu
     abstained = table(other).filter(pa.array([s == "abstained" for s in table(other)["status"].to_pylist()]))
     assert len(abstained) == {0.0: 0, 0.85: 2, 0.9: 2, 0.91: 5}[abstain_below] == other.receipt.abstained
     assert abstained["action"].null_count == len(abstained)
-    # What the engine rejects is not kept: it is asked each time.
+    # A rejection is not kept: the engine is asked each time.
     assert cached.classifier.seen == ["refuse it"]
 
 
 class Lists(Seeing):
-    """Answers with a list of items, each with a confidence of its own."""
+    """Answers with a list of items, each with its own confidence."""
 
     def classify(self, messages):
         self.seen = [*getattr(self, "seen", []), *messages]
@@ -133,7 +133,7 @@ def test_rows_are_counted_by_where_their_answers_came_from(tmp_path, output):
     cache = taught(tmp_path, output, ["two milks", "hello"])
     receipt = label(worker(cache)).receipt
     assert (receipt.rows, receipt.refused, receipt.cached, receipt.found) == (8, 2, 4, 3)
-    # "three big milks" and what the engine rejects; no row is left that another one's answer saved.
+    # Only "three big milks" and the rejected message are left, and no duplicates.
     assert receipt.classified == 2 and receipt.rows - receipt.refused - receipt.cached - receipt.classified == 0
     assert (receipt.asked, receipt.agreed, receipt.cache) == (0, 0, f"{cache.scope.name}/{cache.read().epoch}")
     alone = label(worker(None)).receipt
@@ -150,10 +150,10 @@ def test_a_sample_is_asked_again_and_gets_the_engines_answer(tmp_path, output):
     same = label(worker(cache))
     assert (same.receipt.asked, same.receipt.agreed, same.receipt.cached) == (4, 4, 0)
     other = label(worker(cache, Changed()))
-    # Both say that "hello" is no intent.
+    # Both label "hello" as no intent.
     assert (other.receipt.asked, other.receipt.agreed) == (4, 1)
     assert table(other)["quantity"].to_pylist()[0] == len("two milks more")
-    # And the cache learns it.
+    # The cache also learns it.
     new_labels.keep(output, "part", other.fresh)
     new_labels.learn(output, [cache])
     assert caches.look(cache, "two milks") == [len("two milks more")]
@@ -225,7 +225,7 @@ def left(output, cache, parts: int = 3) -> None:
 
 
 def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch):
-    """Every request to the store is one at which the process is gone, before it or after."""
+    """The process dies at every request to the store in turn, before or after it."""
 
     class Gone(BaseException):
         pass
@@ -254,7 +254,7 @@ def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch
             wrap = dying(at)
             for name in ("put_if_absent", "update", "delete", "read"):
                 patch.setattr(type(output), name, wrap(getattr(type(output), name)))
-            # The dead process learns no more: the next call is the next run's.
+            # The dead process adds nothing more. The next call belongs to the next run.
             with suppress(Gone):
                 new_labels.learn(output, [cache])
                 break
@@ -298,7 +298,7 @@ def receipt(cache: LabelCache, asked: int, agreed: int) -> Receipt:
     [
         ([(1000, 990)], False, False),
         ([(1000, 980)], False, False),
-        # Worse by no more than chance allows while it is looked at again and again; at the end it is what it is.
+        # During a run, repeated checks allow for chance. At the end, the agreement counts as it is.
         ([(1000, 975)], False, True),
         ([(1000, 960)], True, True),
         ([(500, 490), (500, 470)], True, True),

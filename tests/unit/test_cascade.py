@@ -1,4 +1,4 @@
-"""The SVM and the cascade: right labels from files without pickles, a threshold that keeps its word, who answered what."""
+"""The SVM and the cascade: right labels from files without pickles, a reliable threshold, and the variant of each answer."""
 
 from dataclasses import replace
 
@@ -85,7 +85,7 @@ def test_the_threshold_is_the_lowest_that_keeps_the_precision(target):
 
 
 class Says:
-    """Answers with a label; is as sure as the message is long."""
+    """Answers with a fixed label, with a confidence by the message's length."""
 
     tokens_computed, closed = 0, False
 

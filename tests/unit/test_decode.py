@@ -83,13 +83,13 @@ def test_every_valid_intent_is_decodable(case):
         names = [slot.name for slot in schema.slots if isinstance(slot, Entity)]
         items = [item | {n: ascii_digits(item[n]) for n in names if item[n] is not None} for item in items_of(intent)]
         written = items[0] if schema.repeat == 1 else {"intents": items}
-        # The empty list is written so that it is told by what an item begins with.
+        # The first slot of an item also encodes the empty list.
         assert json.loads(text) == (written if items else {"intents": [{schema.names[0]: "none"}]})
         assert text == answer_text(schema, written) + "\n"
 
 
 def intent_of(walk: Walk, row: int) -> dict:
-    """A list as it was decided, with what repeats itself."""
+    """Return a list as decided, including repeated items."""
     width = len(walk.automaton.schema.slots)
     end = {"entity_first": walk.automaton.order[0]}.get(walk.automaton.output_format, 0)
     items = []
@@ -121,9 +121,9 @@ def test_every_decodable_path_is_a_valid_intent(case, seed):
         assert schema.check(prediction.intent, catalog) == prediction.intent
         assert 0 < prediction.confidence <= 1
         if walk.values.shape[1] > len(schema.slots) and prediction.intent != intent_of(walk, row):
-            # Items that were said apart are one.
+            # Repeated items were merged.
             continue
-        # What was fed is what a model is trained on, up to the last decision.
+        # The fed tokens equal the training target up to the last decision.
         assert automaton.target(prediction.intent).tokens[: len(fed[row])] == fed[row]
 
 
@@ -170,7 +170,7 @@ def test_pointing_decides_first_which_product_if_any():
     walk.advance(np.array([0]), lambda rows, tokens: np.where(tokens == nothing.tokens[0], 3.0, 0.0)[None, :])
     prediction = walk.prediction(0)
     assert prediction.intent == {"action": "none", "product": None, "quantity": None}
-    # That nothing is pointed at is what the action's confidence says.
+    # The action's confidence is the probability that there is no product.
     assert prediction.slots == (prediction.confidence, 1.0, 1.0) and 0.5 < prediction.confidence < 1
 
 
@@ -192,7 +192,7 @@ def basket(*items: tuple[str, str, int]) -> dict:
 
 
 def led(automaton: Automaton, choices, margins=()) -> Walk:
-    """A walk that is led to these choices, one decision after another, each preferred by its margin (9 where none is left)."""
+    """Return a walk that makes these choices in order. Each is preferred by its margin, or by 9 if no margin is left."""
     walk, margins = Walk(automaton, 1), iter(margins)
     for choice in choices:
         assert walk.states[0] != END
@@ -232,7 +232,7 @@ def test_a_list_of_one_item_costs_at_most_one_decision_and_one_token_more(output
             one = cart.target({"action": action, "product": name, "quantity": quantity})
             item = lists.target(basket((action, name, quantity)))
             assert len(item.decisions) == len(one.decisions) + 1
-            # Beside the brackets that the JSON of a list is forced to have.
+            # Plus the forced brackets of a JSON list.
             forced = len(lists.head) - len(cart.head) if output_format == "json" else 0
             assert item.decisions[-1] <= one.decisions[-1] + 1 + forced + (2 if output_format == "json" else 0)
     nothing = cart.target({"action": "none", "product": None, "quantity": None})
@@ -255,7 +255,7 @@ def test_each_further_item_costs_what_a_message_of_its_own_would_and_nothing_is_
 
 
 def test_a_list_is_walked_in_the_states_of_one_item():
-    """However many items there may be, a catalog is held as often as for one."""
+    """The automaton holds the catalog as often for many items as for one."""
     four, eight = (Automaton(replace(BASKET, repeat=n), NAMES, tokenizer(400), "entity_first") for n in (4, 8))
     one = Automaton(CART, NAMES, tokenizer(400), "entity_first")
     assert len(four._slot) == len(eight._slot) == len(one._slot)
@@ -321,7 +321,7 @@ def test_a_walk_that_is_reset_has_no_items():
 
 
 def lines_run(work) -> int:
-    """How many lines of Python a call runs: its work, however busy the machine is."""
+    """Return the number of Python lines that a call runs, which does not depend on the machine's load."""
     count = 0
 
     def trace(frame, event, arg):

@@ -1,4 +1,4 @@
-"""What the demo tells of its variants, and that its log is whole."""
+"""The demo reports weak variants, and writes a complete log."""
 
 import pyarrow.parquet as pq
 import pytest

@@ -1,4 +1,4 @@
-"""Embeddings as a baseline: vectors that a package carries, a logistic head, and files that need no package."""
+"""Embeddings as a baseline: vectors from a package, a logistic head, and files that load without the package."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ SPEC = VariantSpec.parse("embedding-wordllama")
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package with static vectors, as they come in a wheel; its code must not be run."""
+    """A package with static vectors, as in a wheel. Its code must not run."""
     folder = tmp_path / "tinyvectors"
     folder.mkdir()
     (folder / "__init__.py").write_text("raise SystemExit('imported')")

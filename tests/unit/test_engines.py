@@ -1,4 +1,4 @@
-"""The engines on a small random model: the same labels from each, whoever shares the batch."""
+"""All engines give the same labels with a small random model, whatever the other messages of the batch."""
 
 import random
 from dataclasses import replace
@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def messages():
-    # Of these, none is as likely one answer as another to the random model: a tie falls as the batch rounds.
+    # The random model is undecided about none of these. In a tie, the rounding of the batch would decide.
     rng = random.Random(7)
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 25))) for _ in range(80)]
 
@@ -100,7 +100,7 @@ def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(c
     predictions = theirs.classify(messages)
     assert len({len(p.intent["intents"]) for p in predictions}) > 1 and len(set(labels(predictions))) > 5
     again = ours.classify(messages)
-    # A list is many decisions of a random model, some of them near a tie.
+    # A list has many decisions of a random model, and some are near a tie.
     assert sum(a == b for a, b in zip(labels(again), labels(predictions), strict=True)) > 0.9 * len(messages)
     for prediction in predictions:
         assert BASKET.check(prediction.intent, NAMES) == prediction.intent
@@ -112,7 +112,7 @@ def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(c
 
 @pytest.mark.parametrize("kind", ["gguf", "reference"])
 def test_a_list_of_one_item_is_one_pass_and_one_token_more(checkpoint, f16, kind):
-    """Led to the same item, a message costs what it did, and the decision that nothing follows."""
+    """For the same item, a message costs the same plus one decision that the list ends."""
     item = {"action": "add", "product": "Eggs", "quantity": 2}
     costs = {}
     for prompt, intent in ((PROMPT, item), (LISTS, {"intents": [item]})):
@@ -318,7 +318,7 @@ def test_a_file_that_is_no_gguf_is_a_named_error(checkpoint, tmp_path):
 
 @pytest.fixture(scope="module")
 def variant(checkpoint, f16, tmp_path_factory):
-    """A variant's folder as jobs.quantize leaves it."""
+    """Return a variant's folder as jobs.quantize leaves it."""
     folder = tmp_path_factory.mktemp("variant")
     (folder / "model.gguf").write_bytes(f16.read_bytes())
     (folder / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())

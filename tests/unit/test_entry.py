@@ -1,4 +1,4 @@
-"""What a job's command line does with several runs, and with an error that comes from a Ray task."""
+"""Command lines of jobs: arguments, several runs, and errors of Ray tasks."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def test_old_names_of_settings_work_and_name_the_new_ones(capsys):
     assert "use output_formats=[entity_first,json]" in capsys.readouterr().err
     assert load_config("train", ["output_format=compact"]).output_format is OutputFormat.compact
     assert not capsys.readouterr().err
-    # Records of models that were made before.
+    # Records of existing models.
     old = [ArtifactRecord("checkpoint", {"codec": codec}, {}).output_format for codec in ("pointing", "json")]
     assert old == ["entity_first", "json"] and ArtifactRecord("svm", {}, {}).output_format == ""
 

@@ -1,4 +1,4 @@
-"""The table of frequent messages: which messages it holds, and how much the model is spared."""
+"""The table of frequent messages: its messages, and the number of duplicates that it saves."""
 
 import numpy as np
 import pyarrow as pa

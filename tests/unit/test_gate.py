@@ -123,7 +123,7 @@ def test_the_jensen_shannon_distance_is_that_of_the_textbook():
 
 @pytest.mark.parametrize(("values", "rows"), [(3, 40), (3, 5000), (300, 200), (300, 100_000)])
 def test_chance_alone_stays_under_the_noise(values, rows):
-    """Two samples of one Zipf distribution, 400 times: the allowance is for 1 in 1,000, and is not far above what is seen."""
+    """Compares two samples of a Zipf distribution 400 times. The allowance is for 1 in 1,000, and close to the maximum."""
     drawn, weights = np.random.default_rng(1), 1 / np.arange(1, values + 1)
     over, ratios = 0, []
     for _ in range(400):

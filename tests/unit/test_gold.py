@@ -1,4 +1,4 @@
-"""The gold set keeps its promises: coverage, valid labels, and halves that share nothing."""
+"""The gold set: coverage, valid labels, and halves that share nothing."""
 
 from collections import Counter
 from pathlib import Path
@@ -60,7 +60,7 @@ def read_schema(name: str):
 
 @pytest.fixture(scope="module")
 def lists():
-    """By half, as a schema that repeats labels them: the messages that only have a list, and all."""
+    """Return the messages of each half as a schema of lists labels them: those that have only a list, and all."""
     loaded = {half: load(half, lists=True)[0] for half in HALVES}
     return {half: ([e for e in examples if is_list_row(e)], examples) for half, examples in loaded.items()}
 
@@ -70,7 +70,7 @@ def is_list_row(example) -> bool:
 
 
 def key(message: str) -> str:
-    """A message without what a reader would not count as a difference."""
+    """Return a message without differences that a reader would ignore."""
     return "".join(c for c in normalize(message).casefold() if c.isalnum())
 
 

@@ -1,4 +1,4 @@
-"""Predictions in groups of the same answer: nothing of any prediction is lost."""
+"""Predictions grouped by answer lose nothing."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A hosted model is asked the same messages, and its answers count for what they are."""
+"""A hosted model gets the same messages, and its answers are scored as they are."""
 
 import json
 
@@ -53,7 +53,7 @@ def held_out(folder, messages: list[str]) -> Artifact:
 
 @pytest.fixture
 def data(tmp_path) -> Artifact:
-    """40 held-out messages: 30 of eggs, 6 of nothing, and 4 whose answer is no intent."""
+    """Return 40 held-out messages: 30 about eggs, 6 without an intent, and 4 whose answer is not valid."""
     return held_out(tmp_path, ['two eggs, "please"', *(f"{i} eggs" for i in range(29)), *(f"hi {i}" for i in range(6)), *WRONG])
 
 

@@ -1,4 +1,4 @@
-"""Templates take every value as text and miss none; a chart's scale puts values where a reader expects them."""
+"""Templates escape every value and require all of them. A chart's scale puts values where a reader expects them."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The images: what can be known of them without building one."""
+"""The images, checked without building one."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ INSTRUCTIONS = [tuple(line.split(maxsplit=1)) for line in LINES if line.strip()]
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
-    """The instructions of each stage, with those of the stages that it is built from before them."""
+    """Return the instructions of each stage, after those of the stages that it is built from."""
     instructions: dict[str, list[tuple[str, str]]] = {}
     for name, rest in INSTRUCTIONS:
         if name == "FROM":
@@ -61,7 +61,7 @@ def test_ray_up_finds_in_the_container_what_it_calls_there():
     runs = " ".join(rest for name, rest in stages()["cpu"] if name == "RUN")
     install = re.search(r"apt-get install \S+ \S+ ([\w +-]+?) +&&", runs.split("useradd")[0])[1].split()
     assert {"rsync", "openssh-client"} <= set(install)
-    # Its shells are login shells, and Debian's /etc/profile forgets an image's PATH before it reads profile.d.
+    # Ray uses login shells, and Debian's /etc/profile resets an image's PATH before it reads profile.d.
     assert _with_interactive("ray stop")[1] == "--login"
     assert 'echo "PATH=$PATH" > /etc/profile.d/' in runs
     environment = " ".join(rest for name, rest in stages()["cpu"] if name == "ENV")

@@ -1,4 +1,4 @@
-"""What `jobs.inspect` tells of a run, and that it finds whatever is not as the manifest says."""
+"""`jobs.inspect` describes a run and detects every difference from the manifest."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def label(store, shards=SHARDS, schema=runs.CART, explode=False) -> Ledger:
 
 @pytest.fixture
 def look(root, capfd) -> Callable[..., tuple[int, str]]:
-    """Runs the job on what `root` holds; returns its exit code and what it printed."""
+    """Return a function that runs the job on the folder `root` and returns its exit code and output."""
 
     def run(*arguments: str) -> tuple[int, str]:
         code = inspect.run(load_config("inspect", [f"output={root}", *arguments], InspectConfig))

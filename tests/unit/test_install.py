@@ -1,4 +1,4 @@
-"""`make install`: its two parts run side by side, an error of either stops it, and a second try goes on."""
+"""`make install`: its two parts run in parallel, an error of either stops it, and a second attempt continues."""
 
 import os
 import shutil

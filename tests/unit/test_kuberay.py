@@ -1,4 +1,4 @@
-"""The manifests for KubeRay: fields, secrets by reference, and a cluster that the fleet fits."""
+"""The manifests for KubeRay: fields, secrets by reference, and a cluster that can hold the actors."""
 
 import shlex
 import shutil
@@ -128,9 +128,9 @@ def test_the_command_of_a_daily_run_requests_no_more_than_the_worker_groups_hold
     OverridesParser.create().parse_overrides(overrides)
     config = load_config("nightly", overrides, NightlyConfig)
     gpu, cpu = cluster()["workerGroupSpecs"]
-    # A log that is late is waited for: without its marker the run would be refused, and a refusal is not tried again.
+    # The run waits for a late log. Without a marker it would be refused, and a refusal is not retried.
     assert config.arrival == "_SUCCESS"
-    # jobs.submit names the date that it sends; a RayJob that is tried again after midnight must be of the same night.
+    # jobs.submit adds the date. A RayJob that is retried after midnight must label the same date.
     assert source == "nightly" or config.date != YESTERDAY
     assert config.arrival_hours * 3600 < deadline < 24 * 3600
     assert not config.engine.variants and config.engine.otherwise

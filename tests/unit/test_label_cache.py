@@ -1,4 +1,4 @@
-"""The label cache: its key, its files, its pointer, merging, eviction, and what it does with what is damaged."""
+"""The label cache: its key, files and pointer, merging, eviction, and damaged files."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from intent.task.catalog import normalize
 
 @pytest.fixture(autouse=True)
 def own_copies(tmp_path, monkeypatch):
-    """A node of this test's own."""
+    """Give the test its own folder for a node's copies."""
     folder = tmp_path / "node"
     folder.mkdir()
     monkeypatch.setattr(node, "cache_folder", lambda: folder)
@@ -159,7 +159,7 @@ def test_no_file_holds_a_message(cache):
     assert not any(b"secret" in cache.store.read(blob.key) for blob in cache.store.list())
 
 
-# What is damaged, half written or of another version.
+# Damaged files, half-written files, other versions.
 
 
 def flip(data: bytes) -> bytes:

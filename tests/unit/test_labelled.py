@@ -1,4 +1,4 @@
-"""Other people's labelled messages: every row is an example or counted, and no split leaks into another."""
+"""The user's own labelled messages: every row is an example or counted, and no split leaks into another."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What the ledger refuses: other runs, parts that are not what was written, stores that hold something else."""
+"""The ledger refuses other runs, changed parts, and stores with other content."""
 
 import json
 import time

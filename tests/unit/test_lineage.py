@@ -1,4 +1,4 @@
-"""A fingerprint names content: what changed under the same path or name is another thing, what moved is the same."""
+"""A fingerprint names content: changed content under the same name is another artifact, and a moved folder is the same one."""
 
 import logging
 import shutil
@@ -46,7 +46,7 @@ def test_a_data_set_is_named_by_its_content_and_not_by_its_place(tmp_path, model
 
 
 def test_a_checkpoint_is_named_by_its_content_and_not_by_its_place(tmp_path):
-    """Training is not deterministic: at one fingerprint of settings there are other weights."""
+    """Training is not deterministic, so equal settings can give different weights."""
     fingerprints = []
     for text in ("one", "two"):
         record = ArtifactRecord("checkpoint", {"output_format": "entity_first"}, {"schema": "s"})
@@ -77,7 +77,7 @@ def test_a_folder_of_a_model_is_named_by_what_is_read_of_it(tmp_path, model):
 
 
 def test_a_base_is_not_made_of_other_files_than_it_is_named_by(tmp_path, model):
-    """As where each node has a folder of that path of its own."""
+    """Each node may have its own folder of that path."""
     own = lineage(f"model.source={model}", f"workspace={tmp_path}/w")
     record = own.base_record()
     (model / "config.json").write_text("{}")
@@ -87,7 +87,7 @@ def test_a_base_is_not_made_of_other_files_than_it_is_named_by(tmp_path, model):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """The Hub, at a commit or out of reach, and this machine's cache of it, which is empty."""
+    """Fake the Hub, at a commit or out of reach, with an empty cache on this machine."""
     state = SimpleNamespace(commit=A, cache=tmp_path)
 
     def model_info(name, revision=None, timeout=None):
@@ -126,7 +126,7 @@ def test_without_the_hub_a_model_is_the_commit_that_this_machine_has_or_is_refus
 
 
 def test_what_is_named_needs_nothing_of_what_it_was_made_of(hub, tmp_path):
-    """A job that is given a checkpoint asks no Hub for its base."""
+    """A job with a given checkpoint does not ask the Hub for its base."""
     hub.commit = None
     made = make(str(tmp_path), ArtifactRecord("checkpoint", {}, {}), lambda folder: None)
     assert lineage(HUB, f"train.uri={made.uri}", f"workspace={tmp_path}").checkpoint() == made

@@ -1,4 +1,4 @@
-"""What an input's listing reads, what it leaves out by name, and what it refuses: the same on disk and on S3."""
+"""The listing of an input: objects that it reads, leaves out or refuses, the same on disk and on S3."""
 
 import pyarrow as pa
 import pytest
@@ -89,13 +89,13 @@ def test_an_object_beside_the_prefix_of_its_name_is_not_left_out(root):
     with pytest.raises(ConfigError, match="is an object and a prefix; name the prefix as .*/log/"):
         list_input(f"{root}/log")
     assert [blob.key for blob in list_input(f"{root}/log/").blobs] == ["a"]
-    # As some tools mark a folder.
+    # Some tools mark a folder like this.
     open_store(root).put("log", b"")
     assert [blob.key for blob in list_input(f"{root}/log").blobs] == ["a"]
 
 
 def test_a_folder_that_is_named_like_a_file_is_an_input(root):
-    # As Spark writes a table.
+    # Spark writes a table like this.
     put(f"{root}/log.parquet", "part-0.parquet")
     assert plan(f"{root}/log.parquet")[0] == {"part-0.parquet": ""}
 

@@ -94,7 +94,7 @@ def test_a_list_is_right_in_any_order_and_only_as_a_whole():
     assert scores.exact == 0.5
     assert scores.lengths == {"0": 1.0, "1": 0.0, "2": 1.0}
     assert (scores.none_precision, scores.none_recall) == (0.5, 1.0)
-    # Of four items said three are right, and three of the four that are meant.
+    # Three of the four predicted items are right, and three of the four labelled ones are predicted.
     assert scores.items == pytest.approx({"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4, "ece": 0.0})
     low, high = scores.intervals["items.f1"]
     assert 0 <= low < 3 / 4 < high <= 1
@@ -108,7 +108,7 @@ def test_the_calibration_of_items_is_that_of_their_own_confidence():
         Prediction(basket(ADD_EGGS, DROP_MILK), 0.4, (0.8, 0.5)),
         Prediction(basket(ADD_MILK), 0.9, (0.9,)),
     ] * 10
-    # Of 30 items, those said with 0.8 and 0.9 are right and those with 0.5 are wrong.
+    # Of 30 items, those with confidence 0.8 and 0.9 are right and those with 0.5 are wrong.
     assert score(BASKET, examples, predictions).items["ece"] == pytest.approx((0.2 + 0.1 + 0.5) / 3)
     assert from_table(to_table(predictions)) == predictions
 

@@ -1,4 +1,4 @@
-"""What `jobs.nightly` is told: dates, places, markers, limits; how long it waits, and its follower; and how its end is told."""
+"""Settings of `jobs.nightly`: dates, addresses, markers and limits; its waiting, its follower, and its exit code."""
 
 import io
 import json
@@ -183,7 +183,7 @@ def test_every_variant_that_does_not_answer_the_gold_set_is_named_and_asked_no_l
 
 
 class Cluster:
-    """A job's status and log, as a client of Ray's gives them: an exception is raised, the last of each stays."""
+    """A job's statuses and logs, as Ray's client returns them. An exception is raised. The last value repeats."""
 
     def __init__(self, infos: list, logs: list):
         self.infos, self.logs = infos, logs

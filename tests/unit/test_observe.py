@@ -1,4 +1,4 @@
-"""OpenLineage events and OpenTelemetry spans: off by default, complete where they are on, and never a run's trouble."""
+"""OpenLineage events and OpenTelemetry spans: off by default, complete when on, and never a reason for a run to fail."""
 
 import importlib.util
 import json
@@ -35,7 +35,7 @@ SUMMARY = Summary(90, 80, 6, 4, retries=2)
 
 
 class Collector:
-    """An HTTP server that keeps what is posted to it; one that `hangs` never answers."""
+    """An HTTP server that keeps all posted bodies. With `hangs`, it never answers."""
 
     def __init__(self, hangs: bool = False):
         self.bodies: list[tuple[str, bytes]] = []
@@ -72,7 +72,7 @@ def collector(request):
 
 
 def observed(monkeypatch, environment: dict[str, str], error: BaseException | None = None, **kwargs) -> list[str]:
-    """Observes a run with these variables; returns what the operator was told."""
+    """Observe a run with these variables. Returns the operator's lines."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""What someone who pays for an endpoint relies on: asked once, retried, at its pace, counted, and the key kept secret."""
+"""Requests to a paid endpoint: asked once, retried, rate-limited, counted, and the key kept secret."""
 
 from types import SimpleNamespace
 

@@ -17,7 +17,7 @@ PROFILE = Profile("2026-11-23", "f", SUMMARY, SHARES, MIXES, {EVIL: 0.9}, [f"the
 
 
 class Page(HTMLParser):
-    """Collects tags, links and text; fails on a tag that is closed before it was opened."""
+    """Collects tags, links and text. Fails on a tag that is closed before it is opened."""
 
     def __init__(self, text: str):
         super().__init__()

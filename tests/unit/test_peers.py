@@ -1,4 +1,4 @@
-"""What a user would pick instead of our engines: which rows there are, and that they measure what they say."""
+"""Rows of the benchmark for alternatives to our engines, and their measurements."""
 
 import subprocess
 import sys

@@ -18,7 +18,7 @@ def part(variant: str, rows: int, rejected: int = 0, classified: int = 0, refuse
 
 @pytest.fixture(autouse=True)
 def still(monkeypatch):
-    """The clock stands: what a test says has passed has passed, however busy the machine is."""
+    """Stop the clock. Only the test advances it, however busy the machine is."""
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 1_000.0))
 
 
@@ -43,7 +43,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
-    # Time passes where a test says so: a second thread has nothing to print by itself.
+    # Only the test advances the clock, so a second thread prints nothing by itself.
     monkeypatch.setattr(progress, "TICK_SECONDS", 3_600.0)
     return Clock()
 
@@ -99,7 +99,7 @@ def test_while_frequent_messages_are_labelled_their_count_rate_and_time_left_are
 
 
 def test_what_a_model_rejected_takes_nothing_from_the_duplicates_saved():
-    """Of 10 rows 2 are null; the other 8 hold 3 messages, one of which, in 2 rows, the model rejected."""
+    """Of 10 rows, 2 are null. The other 8 hold 3 messages. The model rejected one of them, which is in 2 rows."""
     tally = Tally()
     tally.add(part("gguf", 10, rejected=4, classified=3, refused=2))
     assert tally.saved == 5

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises of the code itself: no pickles, no remote code, safetensors only, and a token everywhere."""
+"""The promises of SECURITY.md about the code: no pickles, no remote code, safetensors only, and a token everywhere."""
 
 import ast
 import re
@@ -14,13 +14,13 @@ RUNS = {"eval", "exec", "os.system", "os.popen"}
 
 
 def calls(tree: ast.AST) -> list[tuple[str, dict[str, ast.expr]]]:
-    """(dotted name, keyword arguments) of every call."""
+    """Return (dotted name, keyword arguments) of every call."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return [(ast.unparse(call.func), {word.arg: word.value for word in call.keywords if word.arg}) for call in nodes]
 
 
 def breaches(tree: ast.AST) -> list[str]:
-    """What a source does that the promises forbid."""
+    """Return the calls and imports of a source that the promises forbid."""
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names = [name for name in imported if name.split(".")[0] in PICKLES or name.startswith("ray.data")]

@@ -91,7 +91,7 @@ class Shop:
         return [runs.rule(message) for message in messages]
 
     def check(self, day: str) -> None:
-        """Readers have every row of the log once, and the store what the manifest says."""
+        """Check that readers have every row of the log once, and that the store matches the manifest."""
         given = runs.read(open_store(f"{self.root}/in/{day}"), "")["id"].to_pylist()
         assert Counter(runs.read(self.labels(day), "labelled/")["id"].to_pylist()) == Counter(given)
         assert Ledger(self.labels(day), self.identity).verify()["summary"]["output"] == self.labels(day).uri
@@ -99,7 +99,7 @@ class Shop:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """The stores of these tests are fit."""
+    """Skip the probe of the store."""
     monkeypatch.setattr(promotion, "probe", lambda store: None)
 
 
@@ -348,7 +348,7 @@ def test_a_day_that_classify_labelled_stays_as_it_is(shop):
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    """Publishes to an Iceberg table: `table(shop, day)`, and what its readers see: `table.rows()`."""
+    """A function that returns the publication to an Iceberg table, with the readers' view as `table.rows()`."""
     tables.use_catalog(monkeypatch, tmp_path)
 
     class Table:
@@ -371,7 +371,7 @@ def table(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_a_run_that_fails_its_gate_stays_on_a_branch_until_it_is_accepted(shop, table):
-    """Also where it was published to its output before it was told to publish to a table."""
+    """This also holds if it was published to its output before `publish` named a table."""
     shop.run(MON, publication=table(shop, MON))
     assert table.rows() == {MON: 300} and table.branches() == []
     shop.log(WED, ODD)

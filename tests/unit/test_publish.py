@@ -78,7 +78,7 @@ def test_a_commit_whose_reply_was_lost_is_found_also_by_another_driver(shop, mon
 @only_iceberg
 @pytest.mark.parametrize("error", ["CommitFailedException", "CommitStateUnknownException"])
 def test_a_commit_that_landed_and_is_reported_as_refused_or_unknown_is_neither_repeated_nor_undone(shop, monkeypatch, error):
-    """As where a proxy sends a request again whose reply it lost."""
+    """A proxy may repeat a request whose reply it lost."""
     from pyiceberg import exceptions
     from pyiceberg.catalog.sql import SqlCatalog
 
@@ -171,7 +171,7 @@ def test_two_drivers_that_commit_at_once_make_one_commit_of_each_day(shop, monke
         return result
 
     monkeypatch.setattr(target, "_published", look)
-    # Who makes the table is another race.
+    # The race to create the table is another test.
     make(shop, fields_of(shop), ("dt",))
 
     def drive(day: str) -> None:
@@ -193,7 +193,7 @@ def test_two_drivers_that_commit_at_once_make_one_commit_of_each_day(shop, monke
 
 def test_drivers_that_make_the_table_at_once_make_one(shop):
     outputs = [shop.finish(day) for day in (MON, TUE)]
-    # A catalog is there before its tables are.
+    # A catalog exists before its tables do.
     load_catalog(tables.CATALOG)
     meet, ends = threading.Barrier(2, timeout=30), []
 
@@ -227,7 +227,7 @@ def test_another_run_of_a_day_is_refused_by_name_before_and_at_the_commit(shop):
 
 @only_tables
 def test_the_table_knows_a_published_day_after_its_history_has_expired(shop):
-    """As it is expired after some days."""
+    """The history of a table expires after some days."""
     output = shop.finish()
     shop.publication().commit(output)
     if shop.kind == "delta":

@@ -1,4 +1,4 @@
-"""What does not fit into a table is refused by name before any work."""
+"""Labels that do not fit a table are refused by name before any work."""
 
 from dataclasses import replace
 

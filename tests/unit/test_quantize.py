@@ -70,7 +70,7 @@ def test_an_importance_matrix_changes_the_file_and_it_still_loads(checkpoint, tm
     assert plain != matrix
     assert not (tmp_path / "plain.f16").exists()
     llama_cpp.Llama(str(tmp_path / "matrix.gguf"), n_ctx=64, verbose=False).close()
-    # Whoever waits sees how far it is.
+    # The user sees the progress.
     sequence, tensor = ([report[:2] for report in lines if report[2] == unit] for unit in ("sequence", "tensor"))
     assert sequence == [(done, len(sequences)) for done in range(len(sequences) + 1)]
     assert tensor == [(done, len(tensor)) for done in range(len(tensor))] and len(tensor) > 10

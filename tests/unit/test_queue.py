@@ -1,4 +1,4 @@
-"""Which shard an actor gets, and what becomes of one that fails."""
+"""The queue: which shard an actor gets, retries, and speculative copies."""
 
 import random
 from dataclasses import replace
@@ -104,7 +104,7 @@ def test_no_speculative_copy_is_made_of_a_shard_that_its_holder_finishes_sooner(
 
 
 def paced(shards: list[Shard], **seconds: float) -> tuple[Queue, float]:
-    """A queue in which each actor has done one shard in so many seconds."""
+    """Return a queue in which each actor has done one shard, in the given number of seconds."""
     queue = Queue(shards, attempts=3)
     for actor, took in seconds.items():
         queue.done(queue.take(actor, 0.0), actor, took)

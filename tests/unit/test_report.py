@@ -1,4 +1,4 @@
-"""A report of made-up measurements: figures where a reader looks for them, text as text, and what is chosen."""
+"""A report of invented measurements: figures, escaped text, and the selection."""
 
 import html.parser
 import io
@@ -44,7 +44,7 @@ def add(product="Milk", quantity=1):
 
 
 def measured(name: str, hardware: Hardware, right: int, rate: float, mb: float, price: float | None = None) -> Measured:
-    """Of 40 messages the first `right` are answered as they are meant, the others with a wrong quantity."""
+    """Return a measurement in which the first `right` of 40 messages are right and the others have a wrong quantity."""
     held = {"types": {"Q5_0": 60_000_000, "Q8_0": 30_000_000}, "fell_back": 90_000_000} if name == "gguf-Q4_K_M" else {}
     record = ArtifactRecord(
         f"variant-{name}", {"output_format": "compact"}, {}, {"model.gguf": {"sha256": name, "bytes": int(mb * 1e6)}}, held
@@ -246,7 +246,7 @@ def test_lists_have_their_items_and_lengths_in_the_report_and_mistakes_are_told_
 
 def test_labels_have_two_rows_a_variant_in_scope_and_out_of_scope_or_say_that_no_threshold_will_do():
     examples = [Example(str(i), f"m{i}", {"label": "none" if i % 4 == 0 else "order_status"}, "en") for i in range(40)]
-    # Sure and right of two thirds of the messages in scope; unsure of all others.
+    # Confident and right about two thirds of the messages in scope, and not confident about all others.
     sure = [Prediction({"label": "order_status"}, 0.9 if i % 4 in (1, 2) else 0.3) for i in range(40)]
     results = {}
     for name, asked, price in (("svm", 0.5, 0.08), ("embedding-wordllama", 1.0, None)):

@@ -1,4 +1,4 @@
-"""What an operator may get wrong about a bucket, or a network do to it, is said in one line that names it."""
+"""A wrong bucket setting, or a network fault, is reported in one line that names it."""
 
 import boto3
 import pytest
@@ -11,7 +11,7 @@ from intent.storage import open_store
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
-    """One with a pair of keys and nothing else that boto3 looks for; its store does not answer."""
+    """A machine with a pair of keys and no other setting that boto3 reads. Its store does not answer."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "a",
         "AWS_SECRET_ACCESS_KEY": "b",
@@ -27,7 +27,7 @@ def machine(monkeypatch, tmp_path):
 
 
 def refusal(uri: str = "s3://shop/log") -> str:
-    """What listing, and asking for an object, are refused with."""
+    """Return the error of a listing and of a request for an object, which must be the same."""
     reasons = set()
     for ask in (lambda: list(open_store(uri).list()), lambda: open_store(uri).stat("a")):
         with pytest.raises(ConfigError) as refused:

@@ -1,6 +1,6 @@
-"""The recipes for schedulers: the command that each sends, and what each makes of its exit code.
+"""The recipes for schedulers: their commands, and their handling of exit codes.
 
-Those for Airflow and Dagster run where these are installed; neither is one of the project's dependencies.
+The recipes for Airflow and Dagster run only if these are installed. Neither is a dependency of the project.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ RETRIED, FINAL = (1, 3, 8, 130), (2, 4, 5, 6, 7)
 
 
 class Python:
-    """A stand-in for the Python that runs `jobs.submit`: it notes its arguments and ends with the next of `codes`."""
+    """A stand-in for the Python that runs `jobs.submit`. It records its arguments and exits with the next of `codes`."""
 
     def __init__(self, folder: Path):
         self.path, self.calls, self.codes = folder / "python", folder / "calls", folder / "codes"
@@ -59,7 +59,7 @@ def python(tmp_path) -> Python:
 
 
 def config(call: list[str]) -> NightlyConfig:
-    """What the job makes of the command that was sent. Raises where it would refuse it."""
+    """Return the job's configuration for the submitted command. Raises if the job would refuse it."""
     assert call[:2] == ["-m", "jobs.submit"]
     arguments = submit.parse(call[2:])
     assert arguments.job == "nightly"
@@ -142,7 +142,7 @@ def first_event(trigger) -> dict:
 
 
 def follow(task, context) -> dict:
-    """Runs the task as Airflow does: it defers, and a triggerer makes its trigger anew from what was stored of it."""
+    """Run the task as Airflow does. The task defers, and a triggerer creates its trigger from the stored arguments."""
     from airflow.sdk.exceptions import TaskDeferred
     from airflow.sdk.module_loading import import_string
 

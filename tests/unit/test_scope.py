@@ -1,4 +1,4 @@
-"""In scope and out of scope: figures that a reader can count by hand, and a threshold that keeps its word."""
+"""In scope and out of scope: figures that a reader can count by hand, and a reliable threshold."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_each_figure_is_what_one_counts_by_hand():
     answers = ["tea", "tea", "tea", "coffee", "coffee", "coffee", "weiß nicht", "tea", "weiß nicht", "coffee"]
     scores = measure(DRINKS, [example(label) for label in meant], [predicted(label) for label in answers])
     assert (scores.accuracy, scores.recall, scores.precision) == (5 / 8, 1 / 2, 1 / 2)
-    # tea: 3 right of 4 meant and 4 said in scope; coffee: 2 right of 4 meant and 3 said in scope.
+    # In scope, tea: 3 right of 4 labelled and 4 predicted. Coffee: 2 right of 4 labelled and 3 predicted.
     assert scores.macro_f1 == pytest.approx((6 / 8 + 4 / 7) / 2)
     low, high = scores.intervals["accuracy"]
     assert low < scores.accuracy < high

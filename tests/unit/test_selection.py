@@ -1,4 +1,4 @@
-"""Which variant classifies: the cheapest that is good enough, on the hardware that it was measured on."""
+"""The selection of a variant: the cheapest that is good enough, on the hardware where it was measured."""
 
 import json
 from unittest.mock import ANY
@@ -65,7 +65,7 @@ def test_where_none_is_good_enough_the_most_accurate_is_selected_and_says_so():
 
 
 def test_without_a_measured_reference_nothing_is_selected():
-    """A loss is against the reference; the first row that was measured is none."""
+    """A loss is relative to the reference. The first measured row does not replace it."""
     alone = {name: result | {"loss": None} for name, result in RESULTS.items() if "reason" not in result}
     assert select(alone, 0.01) == {}
 

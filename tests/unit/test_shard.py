@@ -1,4 +1,4 @@
-"""Every row of every readable object is in exactly one shard, of about the wanted size."""
+"""Every row of every readable object is in exactly one shard of about the requested size."""
 
 import base64
 import math
@@ -142,7 +142,7 @@ KEPT = Columns(keep=("shop",))
 
 
 def read_all(tmp_path, columns: Columns = Columns()) -> pa.Table:
-    """Every row, as the parts have it: one reader a shard, as actors on several nodes are."""
+    """Return every row. Uses one reader per shard, as actors on several nodes do."""
     plan = planned(str(tmp_path), 10, columns)
     store = open_store(str(tmp_path))
     return pa.concat_tables([ShardReader(store, columns.read, plan.types).read(shard) for shard in plan.shards])
@@ -243,7 +243,7 @@ def test_an_object_without_rows_needs_no_columns(tmp_path):
 
 
 def test_a_column_that_nobody_reads_may_have_any_type(tmp_path):
-    """As the integers of 128 bits that other writers have, and Arrow has not."""
+    """For example, other writers have 128-bit integers, which Arrow does not have."""
     path = tmp_path / "a.parquet"
     write(path, id=["1"], message=["milk"], huge=[1])
     written = pq.read_metadata(path).metadata[b"ARROW:schema"]

@@ -50,7 +50,7 @@ def test_what_is_less_sure_than_the_threshold_is_abstained_after_the_shelves_are
 
 
 def table(tmp_path, messages):
-    """A store with the table of `messages`, and its chunks."""
+    """Return a store with the table of `messages`, and its chunks."""
     out = open_store(str(tmp_path / "out"))
     asks = shelves.shelved().route(messages)
     frequent.publish_asks(out, pa.array(messages), asks)

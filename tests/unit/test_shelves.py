@@ -1,4 +1,4 @@
-"""Catalogs on shelves: which products share one, which shelves a message is asked about, and which answer counts."""
+"""Catalogs on shelves: products of a shelf, shelves asked for a message, and the choice of the answer."""
 
 import numpy as np
 import pytest
@@ -122,9 +122,9 @@ def test_messages_that_mean_lists_are_refused():
 
 
 class BlindForward:
-    """A model whose logits depend on the message and on what is answered so far, and not on the prompt.
+    """A model whose logits depend on the message and on the answer so far, but not on the prompt.
 
-    `prompts`: how many it got.
+    `prompts`: the number of prompts.
     """
 
     lanes, max_num_seqs, max_seq_len, usual, capacity, max_tokens = 1, 8, 512, 512, 1 << 20, 1 << 20
@@ -149,7 +149,7 @@ class BlindForward:
 @pytest.mark.parametrize("output_format", ["json", "compact", "entity_first"])
 @pytest.mark.parametrize("offset", [0.0, -1.4, 2.0])
 def test_the_offset_of_nothing_means_the_same_on_shelves_as_in_one_prompt(tmp_path, monkeypatch, output_format, offset):
-    """A message is about nothing if it is so on each of its shelves, which is when it is so about the whole catalog."""
+    """A message is `none` if it is `none` on each of its shelves, which equals `none` with the whole catalog."""
     names = [f"{name} {model}" for name in ("red shoe", "blue hammer", "green lamp") for model in range(4)]
     tokenizer = tiny.write_tokenizer(tmp_path, tuple(names))
     index, messages = shelves.index(tuple(names), 4, 0), [f"message {n}" for n in range(200)]

@@ -19,7 +19,7 @@ from intent.evaluate.speed import measure
 
 @dataclass
 class Sleeper:
-    """Takes 2 ms a message, on a clock of its own, and computes 5 tokens for it."""
+    """Takes 2 ms and computes 5 tokens per message, on its own clock."""
 
     names: tuple[str, ...]
     closed: list
@@ -69,7 +69,7 @@ def test_others_have_what_is_neither_idle_nor_ones_own(monkeypatch):
 
 def test_work_of_another_process_is_seen():
     total, idle, own = hardware._cpu_seconds()
-    # So much work, however long it takes.
+    # The amount of work, however long it takes.
     subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.6: pass"], check=True)
     after = hardware._cpu_seconds()
     assert (after[0] - total) - (after[1] - idle) - (after[2] - own) > 0.4

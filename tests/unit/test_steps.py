@@ -1,4 +1,4 @@
-"""What a user sees while a job works: what is done, how fast, and how long it will still take."""
+"""The progress of a job: the work done, its rate, and the time left."""
 
 import io
 
@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
-    # Time passes where a test says so: a second thread has nothing to print by itself.
+    # Only the test advances the clock, so a second thread prints nothing by itself.
     monkeypatch.setattr(progress, "TICK_SECONDS", 3_600.0)
     return Clock()
 
@@ -74,7 +74,7 @@ def test_work_that_says_nothing_for_long_is_still_reported(clock):
             steps.update(done, 30, part="gptq", unit="layer")
         clock.now += 10
         steps.show_due()
-        # One that is late makes the others late.
+        # One late task delays the others.
         clock.now += 40
         steps.show_due()
         steps.update(30, 30, part="gptq", unit="layer")

@@ -1,4 +1,4 @@
-"""The same promises on disk and on S3."""
+"""Local folders and S3 behave the same."""
 
 import errno
 import filecmp
@@ -136,7 +136,7 @@ ODD = [
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_key_is_no_url(store, name):
-    """Neither in a store's address nor in a key: a part of it that was cut off would name another place."""
+    """This holds for a store's address and for a key. If a part were cut off, it would name another object."""
     below, other = open_store(f"{store.uri}/{name}/log"), open_store(f"{store.uri}/{name[:-1]}")
     below.put(f"a {name}/{name}", b"one")
     assert [blob.key for blob in below.list()] == [f"a {name}/{name}"] and not list(other.list())
@@ -209,7 +209,7 @@ def test_a_folder_is_no_object(store):
 
 @pytest.fixture
 def scanning(tmp_path, monkeypatch):
-    """The store of two folders with an object each, of which `odd` raises what it is given when it is listed."""
+    """A store of two folders with one object each. Listing the folder `odd` raises the given error."""
     store, scandir = LocalStore(str(tmp_path)), os.scandir
     for key in ("even/a", "odd/a"):
         store.put(key, b"one")

@@ -1,4 +1,4 @@
-"""What is sent to a cluster: a command that arrives as it was given, and little else."""
+"""A submission to a cluster: the command arrives unchanged, with few other files."""
 
 import shlex
 import zipfile
@@ -67,7 +67,7 @@ def test_the_working_tree_that_is_sent_is_small_and_runs(tmp_path):
     create_package(str(submit.ROOT), package, include_gitignore=True, include_parent_dir=False)
     assert package.stat().st_size < MOST
     names = set(zipfile.ZipFile(package).namelist())
-    # A folder that .rayignore names without its place would be left out of the package, too.
+    # If .rayignore named a folder without its path, the package's folder of that name would be left out too.
     sources = [path for part in ("intent", "jobs") for path in (submit.ROOT / part).rglob("*.py")]
     modules = {path.relative_to(submit.ROOT).as_posix() for path in sources}
     assert modules | {"conf/nightly.yaml", "conf/catalogs/grocery.csv"} <= names

@@ -1,4 +1,4 @@
-"""What someone who trains on generated messages relies on: reproducible, held apart by split, every label valid and meant."""
+"""Generated messages are reproducible and separate by split, and every label is valid and right."""
 
 import pickle
 import re
@@ -28,7 +28,7 @@ def corpus(**options) -> Corpus:
 
 
 def only(*names: str, **options) -> Corpus:
-    """A corpus of the scenarios `names`, with nothing on the surface."""
+    """Return a corpus of the scenarios `names`, without surface phenomena."""
     off = {name: 0 for name in (*SCENARIOS, *SURFACE) if name not in names}
     on = {name: 1 for name in names}
     return corpus(phenomena={**off, **on, **options.pop("phenomena", {})}, **options)
@@ -141,7 +141,7 @@ def test_what_the_shopper_has_already_is_not_what_they_want():
 
 
 def test_a_word_that_fits_two_products_means_none():
-    """Of two milks alone, "milk" picks neither, and no message that says only "milk" has a product."""
+    """With two milks, "milk" selects neither, so no message with only "milk" has a product."""
     milks = Catalog.of(["Whole Milk 1L", "Skimmed Milk 1L"])
     for example in corpus(catalog=milks, languages=["en"]).examples(0, 1500):
         if example.intent["product"] and "typo" not in example.phenomena:
@@ -235,7 +235,7 @@ def test_an_unknown_language_names_the_known_ones():
 
 
 def test_a_part_of_two_names_picks_neither_whatever_the_names():
-    """ "the Zorvex" is no answer where there is a Zorvex Mini and a Zorvex Max; "Zorvex Panel" is no product here."""
+    """ "the Zorvex" is ambiguous between a Zorvex Mini and a Zorvex Max, and "Zorvex Panel" is not in the catalog."""
     names = Catalog.of(["Zorvex Mini", "Zorvex Max", "Quumba Lamp", "Bananas"])
     for example in corpus(catalog=names, languages=["en"]).examples(0, 2000):
         text = example.message.lower()

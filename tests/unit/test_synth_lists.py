@@ -1,4 +1,4 @@
-"""What someone who trains on messages with lists relies on: every label is what the message says, in the order it says it."""
+"""Generated lists: every label has the items of its message, in the message's order."""
 
 import pickle
 import re
@@ -35,7 +35,7 @@ def corpus(**options) -> Corpus:
 
 
 def only(*names: str, **options) -> Corpus:
-    """A corpus of the scenarios and surface phenomena `names` alone."""
+    """Return a corpus of only the scenarios and surface phenomena `names`."""
     off = {name: 0 for name in (*SCENARIOS, *LISTS, *SURFACE, *LIST_SURFACE) if name not in {*names, *ONE_ONLY}}
     return corpus(phenomena={**off, **{name: 1 for name in names}, **options.pop("phenomena", {})}, **options)
 
@@ -45,7 +45,7 @@ def products(example: Example) -> list[str]:
 
 
 def positions(example: Example) -> list[int]:
-    """Where each product of a label is first named in the message; for names that are one word."""
+    """Return the position in the message of each product of a label. Works for names of one word."""
     return [example.message.lower().find(product.lower()) for product in products(example)]
 
 
@@ -102,7 +102,7 @@ def test_each_scenario_can_be_had_alone_in_every_language_and_its_label_keeps_it
     made = only(name, catalog=GROCERY)
     examples = made.examples(0, 240)
     assert {e.phenomena[0] for e in examples} == {name} and {e.language for e in examples} == set(available())
-    # A frame may say a number of its own ("that's gone over fifty quid").
+    # A frame may contain a number of its own ("that's gone over fifty quid").
     assert len(list(contradictions(examples, {"": GROCERY.names}))) <= 2
 
 
@@ -204,7 +204,7 @@ def test_a_total_may_name_the_kind_and_its_items_by_their_colours_alone():
     assert any(str(sum(item["quantity"] for item in items_of(e.intent))) in e.message for e in totals)
 
 
-# What each rule is for: a label that its message cannot have.
+# Each rule rejects a label that its message cannot have.
 MILK, EGGS, TEA = "Whole Milk 1L", "Free Range Eggs", "Ground Coffee 250g"
 WRONG = {
     "list": ("whole milk 1l and free range eggs", [("add", MILK, 1), ("remove", EGGS, 1)], "one action is shared"),

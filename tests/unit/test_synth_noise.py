@@ -1,4 +1,4 @@
-"""Noise changes how a message looks, never what it means."""
+"""Noise changes the form of a message and never its meaning."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""The checks find what they are for, and let good data pass."""
+"""The quality checks detect bad data and pass good data."""
 
 from dataclasses import replace
 
@@ -72,7 +72,7 @@ def test_generated_labels_are_not_contradicted():
 
 
 def test_a_changed_label_is_found_in_generated_messages():
-    """The check sees most wrong quantities: a label of 57 where the message says something else."""
+    """The check detects most wrong quantities, here a label of 57 for a message with another number."""
     corpus = Corpus(CART, ["en", "it"], 5, Catalog.of(CATALOG[""]))
     clear = [e for e in corpus.examples(0, 600) if e.intent["product"] and not {"typo", "voice"} & set(e.phenomena)]
     wrong = [replace(e, intent={**e.intent, "quantity": 57}) for e in clear]

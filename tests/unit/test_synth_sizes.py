@@ -1,4 +1,4 @@
-"""What a shop prints of a size, and what a shopper makes of it."""
+"""Sizes as a shop prints them and as a shopper writes them."""
 
 from random import Random
 

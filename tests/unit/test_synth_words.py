@@ -1,4 +1,4 @@
-"""The lexicon's tables: complete in every language, and whoever breaks a row is told its line, its column and why."""
+"""The lexicon's tables are complete in every language. An error names the line, the column and the reason."""
 
 from contextlib import redirect_stdout
 from io import StringIO
@@ -36,7 +36,7 @@ RIGHT = dict(
 
 @pytest.fixture
 def check(tmp_path, monkeypatch):
-    """A function: the command's exit code and output for a table of pets in which only the cells of `rows` are not right."""
+    """Return a function that checks a table of pets with the wrong cells `rows`. It returns the exit code and the output."""
     products = tmp_path / "products"
     products.mkdir()
     (products / "grocery.tsv").write_text(_rows("grocery", "flour", "milk", "whole_milk"), encoding="utf-8")
@@ -55,7 +55,7 @@ def check(tmp_path, monkeypatch):
 
 
 def _rows(department: str, *names: str) -> str:
-    """The header and the rows `names` of a table."""
+    """Return the header and the rows `names` of a table."""
     lines = (FOLDER / f"{department}.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join(line for line in lines if line.split("\t")[0] in ("idea", *names))
 
@@ -104,7 +104,7 @@ def test_words_that_may_mean_either_are_listed_as_akin_and_a_member_is_never_cal
 
 
 def own_words(idea: str) -> dict[str, str]:
-    """Words that no other row has."""
+    """Return words that no other row has."""
     return {"idea": idea} | {field: f"{idea} /{'n' if field == 'nl' else 'm'}" for field in available()} | {"en": idea}
 
 

@@ -1,4 +1,4 @@
-"""A teacher's answers count only where they parse, keep to the rules, and are labelled as meant; the rest is counted."""
+"""A teacher's answers count only if they parse, follow the rules, and get the intended label. The others are counted."""
 
 import json
 
@@ -22,7 +22,7 @@ EXAMPLES = [
 
 
 class Fake(FakeEndpoint):
-    """Writes what `written` has for a message, and labels as `labels` says."""
+    """Writes the messages of `written`, and labels with `labels`."""
 
     def __init__(self, written: dict[str, list], labels: dict[str, dict]):
         super().__init__(self._say)

@@ -1,4 +1,4 @@
-"""The training loop without a cluster: it learns, keeps a temperature beside its adapter, and goes on where it stopped."""
+"""The training loop without a cluster: it learns, stores a temperature beside its adapter, and resumes."""
 
 import json
 import shutil
@@ -166,7 +166,7 @@ def test_workers_share_the_messages_whole_catalogs_each_where_there_are_plenty()
 
 
 def test_a_step_of_several_workers_is_that_of_one_on_the_whole_batch(tmp_path, monkeypatch):
-    """Of its messages each has a part, and of the decisions more or fewer: what means nothing is one decision."""
+    """Each worker has a part of the messages and a different number of decisions, because `none` is one decision."""
     base = write_checkpoint(tmp_path / "base")
     (whole,) = groups(load_tokenizer(base))
     rows = sorted(whole.rows, key=lambda row: len(row.target.decisions))
@@ -201,7 +201,7 @@ def test_a_step_of_several_workers_is_that_of_one_on_the_whole_batch(tmp_path, m
 
 
 class Workers:
-    """What torch.distributed does between processes, between threads."""
+    """torch.distributed's collectives between threads instead of processes."""
 
     def __init__(self, count: int):
         self.barrier, self.given = threading.Barrier(count), {}

@@ -1,4 +1,4 @@
-"""Without training nothing of a model depends on the catalog: classify makes it where it is missing, and once."""
+"""An untrained model does not depend on the catalog. classify makes a missing one, once."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def lineage(folder, *more: str, products: str = "Whole Milk 1L", job: str = "cla
 
 @pytest.fixture
 def jobs(monkeypatch):
-    """What is made, by the name of its job: as the jobs make it, with files of a word."""
+    """Replace the jobs by fakes that make small files, and collect the artifacts by job."""
     made: list[str] = []
     monkeypatch.setattr(choice, "places", list)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
@@ -61,7 +61,7 @@ def current(folder) -> dict[str, str]:
 
 
 def trained(folder, *names: str) -> None:
-    """What jobs.train and jobs.quantize leave for these variants, of a model that learnt the catalog."""
+    """Write the artifacts of jobs.train and jobs.quantize for these variants, of a model that was trained on the catalog."""
     own = lineage(folder, "train.epochs=1")
     checkpoint = untrained.train(own)
     if names:

@@ -1,4 +1,4 @@
-"""A trimmed vocabulary says everything that the whole one says; a base model comes from pieces and is trimmed with it."""
+"""A trimmed vocabulary encodes the same texts as the whole one. A base model in pieces is joined and trimmed."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Rows in, rows out: rejections with their reasons, one classification a message, answers in their places."""
+"""A worker's rows: rejections with reasons, one classification per message, answers in the order of the rows."""
 
 import numpy as np
 import pyarrow as pa
