@@ -149,7 +149,7 @@ def assert_only_a_name(root: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["%2e%2e%2fcanary", "ünïcode 🥛", "a=b&c;d'\"<>"])
-def test_t19_odd_names_are_only_names(root, name):
+def test_t19_unusual_object_names_are_only_names(root, name):
     assert_only_a_name(root, name)
 
 

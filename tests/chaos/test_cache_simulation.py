@@ -40,7 +40,7 @@ def assert_detected(match: str, worlds: int = 200) -> None:
             simulate(seed)
 
 
-def test_the_simulation_finds_a_pointer_that_names_what_was_thrown_away(monkeypatch):
+def test_the_simulation_detects_a_pointer_that_names_deleted_files(monkeypatch):
     monkeypatch.setattr(LabelCache, "_require_there", lambda *args: None)
     assert_detected("which is not there")
 
@@ -56,7 +56,7 @@ def test_the_simulation_finds_an_update_without_a_condition():
             simulate(seed, conditional=False)
 
 
-def test_the_simulation_finds_copies_of_what_was_dropped(monkeypatch):
+def test_the_simulation_detects_copies_of_dropped_labels(monkeypatch):
     def add(cache, run, files, epoch):
         cache._update(lambda pointer: replace(pointer, files=[*files, *pointer.files], nights=[*pointer.nights, run]))
 

@@ -156,7 +156,7 @@ def test_t11_a_lost_reply_loses_or_duplicates_no_label(proxy, harmed, s3_root):
     check(s3_root)
 
 
-def test_t13_only_what_a_crashed_store_acknowledged_is_learnt(proxy, harmed, s3_root):
+def test_t13_only_labels_that_a_crashed_store_acknowledged_are_learned(proxy, harmed, s3_root):
     prepare(s3_root)
     # The gateway is gone for some requests of every kind, and then for longer than the client's patience.
     proxy.rules = [Rule("gone", kind, count=2) for kind in ("labelled/", "fresh/", f"{FOLDER}/.*/files/", POINTER)]

@@ -129,7 +129,7 @@ def test_an_engine_that_hangs_while_it_loads_is_killed_counted_and_named(tmp_pat
     assert killed == ["bad", "bad"]
 
 
-def test_while_one_hangs_at_loading_the_others_go_on_and_who_waits_for_a_node_is_not_killed(tmp_path, monkeypatch):
+def test_an_engine_that_hangs_at_loading_stops_no_other_and_waiting_actors_are_not_killed(tmp_path, monkeypatch):
     root, gone, output = str(tmp_path), tmp_path / "gone", io.StringIO()
     runs.write_log(open_store(f"{root}/in"))
     monkeypatch.setattr(actor_pool, "LOADING_SECONDS", 5)

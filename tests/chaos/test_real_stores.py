@@ -66,7 +66,7 @@ def test_t11_a_lost_reply_is_not_a_lost_race(ceph, s3_root, seed):
     runs.check_run(s3_root, options=ceph.options)
 
 
-def test_t13_what_a_store_acknowledged_before_it_crashed_is_counted_and_nothing_else(ceph, s3_root, drawn):
+def test_t13_exactly_the_parts_acknowledged_before_a_crash_are_counted(ceph, s3_root, drawn):
     messages = [f"message {n}" for n in range(1000)]
     runs.write_log(open_store(f"{s3_root}/in", ceph.options), files=5, rows=200, messages=messages)
     engine = runs.engine(actors=2, seconds=0.5)

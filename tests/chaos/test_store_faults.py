@@ -91,7 +91,7 @@ def test_t12_a_hanging_or_broken_reply_is_asked_for_again(proxy, harmed, s3_root
         listing.store.read(listing.blobs[0].key)
 
 
-def test_t13_only_what_a_crashed_store_acknowledged_is_counted(ray_cluster, proxy, harmed, s3_root):
+def test_t13_only_parts_that_a_crashed_store_acknowledged_are_counted(ray_cluster, proxy, harmed, s3_root):
     runs.write_log(open_store(f"{s3_root}/in"), files=2)
     # The gateway is gone for some requests of every kind: none of them is done.
     proxy.rules = [Rule("gone", "labelled/", count=4), Rule("gone", "GET .*log", count=4), Rule("gone", "manifest", count=2)]

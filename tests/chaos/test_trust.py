@@ -122,7 +122,7 @@ def test_t19_a_record_that_names_files_elsewhere_fetches_none(tmp_path, s3_root)
     ],
     ids=["an unknown field", "credentials"],
 )
-def test_t20_what_the_configuration_may_not_say_is_refused_before_any_write(command_lines, tmp_path, override, expected):
+def test_t20_forbidden_settings_are_refused_before_any_write(command_lines, tmp_path, override, expected):
     runs.write_log(open_store(str(tmp_path / "in")))
     before = sorted(tmp_path.rglob("*"))
     addresses = [f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}/w"]

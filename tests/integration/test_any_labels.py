@@ -47,7 +47,7 @@ def thing(i: int) -> str:
 
 
 @pytest.mark.parametrize("number", [3, 500])
-def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
+def test_labels_of_a_schema_file_work_in_every_job(number, tmp_path):
     labels = names(number)
     (tmp_path / "conf" / "schema").mkdir(parents=True)
     slot = {"kind": "choice", "name": "Anliegen", "values": labels, "ends": [OUTSIDE]}

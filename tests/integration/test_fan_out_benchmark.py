@@ -52,7 +52,7 @@ def test_lookups_are_measured_beside_made_up_entries(tmp_path):
     assert label_cache.label_cache(tmp_path, "lookups").read().rows == 50_000 + 280_000
 
 
-def test_a_fan_out_that_has_learnt_all_asks_for_nothing_but_its_sample(tmp_path):
+def test_a_fan_out_with_all_labels_cached_classifies_only_its_sample(tmp_path):
     none, learns, has = label_cache.measure_fan_out(tmp_path, 5_000, actors=1)
     assert (none.seen, learns.seen, none.cached, learns.cached) == (5_000, 5_000, 0, 0)
     assert has.seen + has.cached == 5_000 and has.seen < 100

@@ -55,7 +55,7 @@ def lineage(job) -> Lineage:
     return lineage
 
 
-def test_the_data_set_is_laid_out_as_a_generated_one_and_says_what_it_left_out(lineage):
+def test_the_data_set_has_the_layout_of_a_generated_one_and_counts_omitted_rows(lineage):
     made = lineage.data()
     files = artifacts.Files(made)
     counts = {split: len(dataset.read_split(files, split)) for split in dataset.SPLITS}

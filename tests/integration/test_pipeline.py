@@ -62,7 +62,7 @@ def config(base, workspace, *more) -> ClassifyConfig:
     return load_config("classify", overrides, ClassifyConfig)
 
 
-def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_nothing(base, tmp_path, capfd):
+def test_one_command_makes_its_models_and_labels_and_a_new_catalog_reuses_them(base, tmp_path, capfd):
     """In an empty workspace, with the settings of a first user."""
     adapter = write_adapter(tmp_path / "adapter", base)
     runs.write_log(open_store(f"{tmp_path}/0/in"), files=2, rows=30)
@@ -154,7 +154,7 @@ def test_workers_train_one_model_together_each_on_its_part(finished, base):
     assert made.record.metrics["step"] == 4 and made.record.metrics["messages"] == 64
 
 
-def test_an_error_of_a_training_worker_is_told_once_and_as_it_is(finished, base):
+def test_an_error_of_a_training_worker_is_reported_once_and_unchanged(finished, base):
     lineage = Lineage(config(base, finished.workspace, "input=x", "output=y", "train.seed=8"))
     file = Path(lineage.base().files_uri) / "model.safetensors"
     kept = file.read_bytes()
@@ -169,7 +169,7 @@ def test_an_error_of_a_training_worker_is_told_once_and_as_it_is(finished, base)
 @pytest.mark.parametrize(
     ("more", "named"), [("train.device=cuda", r"train\.device='cuda'"), ("train.workers=8", r"train\.workers=8")]
 )
-def test_training_does_not_wait_for_what_a_local_cluster_will_never_have(finished, base, more, named):
+def test_training_does_not_wait_for_resources_that_a_local_cluster_lacks(finished, base, more, named):
     with pytest.raises(ConfigError, match=named):
         train(Lineage(config(base, finished.workspace, "input=x", "output=y", "train.seed=9", more)))
 

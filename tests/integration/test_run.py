@@ -120,7 +120,7 @@ def test_lists_are_a_column_or_a_row_an_item_and_every_id_is_there(root):
         runs.run(f"{root}/exploded", [runs.engine(lists=True)], schema=runs.BASKET)
 
 
-def test_keys_are_no_urls_and_what_is_left_out_is_named(root):
+def test_keys_are_not_urls_and_omitted_objects_are_named(root):
     """If a part of a name were cut off, two weeks would share one input and one output."""
     for week in ("week#1", "week#2", "week?1 50%+=ü"):
         log = open_store(f"{root}/{week}/in")
@@ -313,7 +313,7 @@ def test_the_cost_of_a_run_uses_the_price_of_the_named_processor(tmp_path, monke
     assert 0.5 * 0.2 * 3 < paid["intent_cost_usd"] < 0.5 * (summary.seconds + 10)
 
 
-def test_a_processor_that_the_prices_do_not_name_is_told_once(tmp_path):
+def test_a_processor_without_a_price_is_reported_once(tmp_path):
     output = io.StringIO()
     runs.write_log(open_store(f"{tmp_path}/in"))
     runs.run(str(tmp_path), [replace(runs.engine(actors=2), prices={"cpu": None, "Tesla T4": 1.0})], stream=output)

@@ -107,7 +107,7 @@ def submit(*arguments: str, env: dict) -> subprocess.CompletedProcess:
     return run(sys.executable, "-m", "jobs.submit", *arguments, env=env)
 
 
-def test_a_job_on_a_cluster_ends_here_as_it_ends_there_whoever_follows_it(models, folder, head):
+def test_every_follower_of_a_cluster_job_exits_with_its_code(models, folder, head):
     classify = [sys.executable, "-m", "jobs.submit", "classify", *arguments(models, folder)]
     pipes = {"cwd": ROOT, "env": head, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(classify, **pipes) as first:
@@ -184,7 +184,7 @@ def test_a_refused_configuration_exits_with_2_before_any_work(command_lines, mod
 
 
 @pytest.mark.parametrize("name", ["generate", "train", "quantize", "evaluate", "classify", "nightly", "demo"])
-def test_help_says_what_the_job_does_and_how_to_call_it(command_lines, name):
+def test_help_describes_the_job_and_its_usage(command_lines, name):
     done = command_lines.run(name, "--help")
     assert done.returncode == 0
     assert f"python -m jobs.{name}" in done.stdout

@@ -83,7 +83,7 @@ def test_a_task_that_raises_at_every_attempt_ends_the_search_and_not_the_run(log
     assert summary.rows == 1200
 
 
-def test_footers_are_read_by_tasks_in_order_and_a_refusal_is_told_as_it_is(log, monkeypatch):
+def test_tasks_read_footers_in_order_and_a_refusal_is_reported_unchanged(log, monkeypatch):
     monkeypatch.setattr(survey, "FOOTERS_PER_TASK", 2)
     listing, names = list_input(f"{log}/in"), ["id", "message"]
     stage = Stage("footers", "plans", "objects", len(listing.blobs), io.StringIO())

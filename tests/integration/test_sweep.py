@@ -58,7 +58,7 @@ def measurements(workspace) -> dict[str, str]:
     return {blob.key: blob.etag for blob in blobs if blob.key.endswith("record.json")}
 
 
-def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_path, capsys):
+def test_a_sweep_measures_once_reports_failures_and_selects(workspace, tmp_path, capsys):
     first = lineage(workspace, "quant.variants=[base,gguf-Q8_0,gptq-w4g100]")
     made, selected = sweep(first)
     results = results_at(made, first)

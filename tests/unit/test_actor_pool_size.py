@@ -41,13 +41,13 @@ def shapes(specs):
     return lambda *given: {spec.kind: (spec.actors, spec.cpus, spec.gpus) for spec in specs(*given)}
 
 
-def test_a_fleet_takes_what_the_cluster_has(shapes):
+def test_actors_take_the_resources_of_the_cluster(shapes):
     assert shapes({"CPU": 16, "GPU": 2}) == {"gptq": (2, 1, 1), "gguf": (8, 1, 0)}
     assert shapes({"CPU": 4, "GPU": 2}, "engine.device=cpu") == {"gptq": (2, 1, 0), "gguf": (2, 1, 0)}
     assert shapes({"CPU": 4}) == {"gptq": (2, 1, 0), "gguf": (2, 1, 0)}
 
 
-def test_a_cluster_that_has_no_worker_yet_is_asked_for_what_the_configuration_says(shapes):
+def test_a_cluster_without_workers_gets_the_configured_requests(shapes):
     asked = ("engine.device=cuda", "fleet.gptq_actors=8", "fleet.gguf_actors=64")
     assert shapes({}, "cluster=attach", *asked) == {"gptq": (8, 1, 1), "gguf": (64, 1, 0)}
     assert shapes({}, "cluster=attach", "engine.device=cuda")["gptq"] == (1, 1, 1)

@@ -71,7 +71,7 @@ CASES += [
 
 
 @pytest.mark.parametrize(("kind", "output_format", "schema"), CASES)
-def test_the_loss_and_its_gradient_are_of_what_is_served_for_whole_prompts(kinds, kind, output_format, schema):
+def test_the_loss_and_its_gradient_match_the_served_probabilities_of_whole_prompts(kinds, kind, output_format, schema):
     checkpoint = kinds[kind]
     model = load_reference(checkpoint, "cpu").float().train()
     given = EXAMPLES if schema is CART else LISTS
@@ -101,7 +101,7 @@ def torch_close(a, b) -> bool:
 
 
 @pytest.mark.parametrize("schema", [CART, replace(BASKET, repeat=2)], ids=["cart", "basket"])
-def test_exact_counts_what_the_decoder_would_get_right(checkpoint, schema):
+def test_exact_counts_the_examples_that_the_decoder_gets_right(checkpoint, schema):
     from intent.engine.automaton import Automaton
     from intent.engine.batch import BatchClassifier
     from intent.engine.causal import CausalForward

@@ -76,7 +76,7 @@ def test_what_decides_no_label_changes_nothing(tmp_path, override):
     assert scope_of(tmp_path, override) == scope_of(tmp_path)
 
 
-def test_in_a_cascade_the_threshold_decides_who_answers(tmp_path):
+def test_in_a_cascade_the_threshold_decides_which_model_answers(tmp_path):
     cascade = {"name": f"cascade-{NAME}", "made": variant(f"cascade-{NAME}")}
     assert scope_of(tmp_path, "engine.abstain_below=0.9", **cascade) != scope_of(tmp_path, **cascade)
 
@@ -128,7 +128,7 @@ def run(tmp_path, *overrides: str) -> int:
     return job.run(load_config("cache", [f"workspace={tmp_path}", *overrides], CacheJobConfig))
 
 
-def test_the_job_says_what_there_is(tmp_path, capsys):
+def test_stats_lists_the_caches(tmp_path, capsys):
     assert run(tmp_path) == 0 and "no label cache in" in capsys.readouterr().out
     cache = caches.cache(str(tmp_path), {"variant": "gguf-Q8_0", "model": "f00d"})
     learn(cache, "one", {"two milks": 2, "eggs": 3})

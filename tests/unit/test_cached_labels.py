@@ -115,7 +115,7 @@ def test_a_list_from_the_cache_is_the_one_that_the_engine_gives_with_each_items_
     assert cached.classifier.seen == ["refuse it"] and other.receipt.abstained == (abstain_below > 0)
 
 
-def test_a_list_that_is_said_again_in_another_order_agrees(tmp_path, output):
+def test_a_list_in_another_order_agrees_with_the_cached_one(tmp_path, output):
     class Turned(Lists):
         def classify(self, messages):
             predictions = super().classify(messages)
@@ -202,7 +202,7 @@ def test_frequent_messages_that_were_labelled_before_there_was_a_cache_are_known
     assert label(worker(caches.cache(str(tmp_path))), known=frequent.load(output)).receipt.classified == 3
 
 
-def test_what_is_stale_is_learnt_again_with_todays_date_but_not_once_the_cache_was_dropped(tmp_path, output):
+def test_stale_entries_get_todays_date_unless_the_cache_was_dropped(tmp_path, output):
     clock = caches.Clock()
     cache = caches.cache(str(tmp_path), clock=clock)
     caches.learn(cache, "one", {"two milks": 9, "three milks": 11})
@@ -264,7 +264,7 @@ def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch
     assert at > 20
 
 
-def test_what_is_damaged_is_left_out_and_the_rest_is_learnt(tmp_path, output):
+def test_damaged_new_labels_are_skipped_and_the_others_are_learned(tmp_path, output):
     cache = caches.cache(str(tmp_path))
     left(output, cache)
     keys = [blob.key for blob in output.list("fresh/")]

@@ -39,7 +39,7 @@ def svm():
     return fit_svm(examples(THINGS[:6]), examples(THINGS[6:8]), LABELS)
 
 
-def test_it_labels_what_it_has_not_seen_and_its_files_say_the_same(svm, tmp_path):
+def test_it_labels_unseen_messages_and_its_files_give_the_same_labels(svm, tmp_path):
     test = examples(THINGS[8:])
     predictions = svm.classify([example.message for example in test])
     assert np.mean([given.intent == example.intent for given, example in zip(predictions, test, strict=True)]) > 0.9
@@ -50,7 +50,7 @@ def test_it_labels_what_it_has_not_seen_and_its_files_say_the_same(svm, tmp_path
     assert [given.confidence for given in again] == pytest.approx([given.confidence for given in predictions], abs=1e-5)
 
 
-def test_no_message_makes_it_raise_and_what_is_unsure_is_left(svm, tmp_path):
+def test_no_message_makes_it_raise_and_unsure_answers_abstain(svm, tmp_path):
     write_svm(tmp_path, svm)
     strange = ["", " \n", "\ud800", "\0", "é" * 4096, "<eos>", "%s {label}"]
     predictions = load_svm(tmp_path, LABELS, abstain_below=0.999).classify(strange)
@@ -60,7 +60,7 @@ def test_no_message_makes_it_raise_and_what_is_unsure_is_left(svm, tmp_path):
     assert all(given.intent == {"label": None} and 0 < given.confidence < 0.999 for given in predictions[4:])
 
 
-def test_two_labels_are_told_apart_one_is_refused_and_so_are_carts():
+def test_two_labels_are_distinguished_and_one_label_or_a_cart_is_refused():
     two = [example for example in examples(THINGS) if example.intent["label"] != "none"]
     model = fit_svm(two, two, LABELS)
     assert np.mean([p.intent == e.intent for p, e in zip(model.classify([e.message for e in two]), two, strict=True)]) == 1
@@ -100,7 +100,7 @@ class Says:
         self.closed = True
 
 
-def test_each_answers_its_own_and_a_labelled_row_names_who_did():
+def test_each_model_answers_its_own_messages_and_the_row_names_it():
     cheap, other = Says("svm", "order_status"), Says("gguf-Q8_0", "return_item")
     both = Cascade("cascade-gguf-Q8_0", cheap, other, threshold=0.5)
     table = Worker(both, LABELS, Columns(), "run").answer(pa.array([b"12345", b"1", b"1234567", b"12"])).table
@@ -129,7 +129,7 @@ def test_a_cascades_folder_loads_as_both_models(svm, tmp_path):
     assert all(p.status is Status.ABSTAINED for p in raised.classify(messages) if p.variant != "svm")
 
 
-def test_names_say_what_they_are():
+def test_variant_names_are_parsed():
     spec = VariantSpec.parse("cascade-gguf-Q4_K_M-imatrix")
     assert (spec.engine, spec.model.name, spec.only_cpus) == ("cascade", "gguf-Q4_K_M-imatrix", True)
     assert not VariantSpec.parse("cascade-gptq-w4g64").only_cpus
@@ -139,7 +139,7 @@ def test_names_say_what_they_are():
             VariantSpec.parse(wrong)
 
 
-def test_a_schema_of_lists_has_no_svm_and_is_told_so():
+def test_an_svm_for_a_schema_of_lists_is_refused_by_name():
     lists = replace(LABELS, repeat=3)
     with pytest.raises(
         ConfigError, match=r"quant.variants='svm': labels a message with one intent, not with a list as 'labels'"

@@ -90,7 +90,7 @@ def test_the_column_of_the_names_can_be_named():
         ("c.parquet", parquet(pa.table({"name": [1, 2]})), "row 1, row 2 have no text"),
     ],
 )
-def test_another_bad_file_is_refused_by_what_was_found(source, data, expected):
+def test_another_bad_file_is_refused_with_its_content(source, data, expected):
     with pytest.raises(ConfigError, match=expected):
         Catalog.parse(data, source)
 

@@ -127,7 +127,7 @@ def test_every_decodable_path_is_a_valid_intent(case, seed):
         assert automaton.target(prediction.intent).tokens[: len(fed[row])] == fed[row]
 
 
-def test_confidence_is_the_softmax_over_what_is_allowed():
+def test_confidence_is_the_softmax_over_allowed_tokens():
     choice, chance = decide(np.array([[0.0, np.log(3.0)], [5.0, -np.inf]]))
     assert choice.tolist() == [1, 0]
     assert chance == pytest.approx([0.75, 1.0])
@@ -213,7 +213,7 @@ def led(automaton: Automaton, choices, margins=()) -> Walk:
         (LABELS, "compact", "db292095218ba091"),
     ],
 )
-def test_an_automaton_of_one_intent_is_token_for_token_what_it_was_before_there_were_lists(schema, output_format, digest):
+def test_an_automaton_of_one_intent_has_the_same_tokens_as_before_lists(schema, output_format, digest):
     automaton = Automaton(schema, NAMES, tokenizer(257), output_format)
     states = [
         [*([int(token), *automaton.edge(state, i)] for i, token in enumerate(automaton.allowed(state))), automaton.slot(state)]
@@ -240,7 +240,7 @@ def test_a_list_of_one_item_costs_at_most_one_decision_and_one_token_more(output
 
 
 @pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
-def test_each_further_item_costs_what_a_message_of_its_own_would_and_nothing_is_asked_after_the_last(output_format):
+def test_each_further_item_costs_one_answer_and_nothing_is_decided_after_the_last(output_format):
     lists = Automaton(BASKET, NAMES, tokenizer(400), output_format)
     items = [("add", name, 2) for name in NAMES[:4]]
     costs = [len(lists.target(basket(*items[:n])).decisions) for n in range(5)]
@@ -288,7 +288,7 @@ def test_the_end_of_a_list_has_the_temperature_of_the_slot_that_it_is_decided_wi
         assert walk.prediction(0).confidence == pytest.approx(best / (best + options - 1))
 
 
-def test_what_is_said_twice_is_summed_and_is_as_sure_as_both():
+def test_repeated_items_are_summed_and_their_confidences_multiplied():
     automaton = Automaton(BASKET, NAMES, tokenizer(400), "entity_first")
     once = [automaton.target(basket(("add", "Eggs", n))).choices for n in (2, 98)]
     walk = led(automaton, [*once[0][:-1], *once[1]])

@@ -35,7 +35,7 @@ def package(tmp_path, monkeypatch):
     return folder
 
 
-def test_it_labels_what_it_has_not_seen_and_its_files_need_no_package(package, tmp_path, monkeypatch):
+def test_it_labels_unseen_messages_and_its_files_need_no_package(package, tmp_path, monkeypatch):
     made = tmp_path / "made"
     made.mkdir()
     model = fit_embedding(SPEC, made, examples(THINGS[:6]), examples(THINGS[6:8]), LABELS)
@@ -63,7 +63,7 @@ def test_a_package_that_lacks_or_has_other_vectors_is_named_with_the_remedy(pack
         fit_embedding(SPEC, tmp_path, examples(THINGS[:6]), [], LABELS)
 
 
-def test_an_encoders_vectors_do_not_hang_on_what_stands_beside_a_text(tmp_path):
+def test_an_encoders_vectors_do_not_depend_on_the_other_texts(tmp_path):
     import torch
     from transformers import BertConfig, BertModel
 
@@ -79,7 +79,7 @@ def test_an_encoders_vectors_do_not_hang_on_what_stands_beside_a_text(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
 
 
-def test_names_say_what_embeds():
+def test_variant_names_select_the_embedding():
     assert (SPEC.engine, SPEC.source, SPEC.linear, SPEC.only_cpus, SPEC.parts) == ("embedding", "wordllama", True, True, [])
     for wrong in ("embedding", "embedding-glove", "cascade-embedding-wordllama"):
         with pytest.raises(ConfigError, match="embedding-<one of"):

@@ -67,7 +67,7 @@ def test_gguf_and_reference_label_alike(checkpoint, f16, messages, output_format
 
 
 @pytest.mark.parametrize("kind", ["gguf", "reference"])
-def test_a_label_does_not_depend_on_who_shares_the_batch(checkpoint, f16, messages, kind):
+def test_a_label_does_not_depend_on_the_rest_of_the_batch(checkpoint, f16, messages, kind):
     engine = classifier(kind, checkpoint, f16, "compact")
     alone = [label for message in messages for label in labels(engine.classify([message]))]
     order = list(range(len(messages)))
@@ -77,7 +77,7 @@ def test_a_label_does_not_depend_on_who_shares_the_batch(checkpoint, f16, messag
     assert [shuffled[order.index(i)] for i in range(len(messages))] == alone
 
 
-def test_a_catalog_on_shelves_is_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16):
+def test_every_engine_labels_a_catalog_on_shelves_alike_in_any_batch(checkpoint, f16):
     index, messages = shelves.index(), [f"please add one {name}" for name in shelves.NAMES[::4]] + ["?!"]
     answers = {}
     for kind in ("gguf", "reference"):
@@ -94,7 +94,7 @@ LISTS = Prompt(BASKET, NAMES)
 
 
 @pytest.mark.parametrize("output_format", ["json", "entity_first"])
-def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16, messages, output_format):
+def test_every_engine_labels_lists_alike_in_any_batch(checkpoint, f16, messages, output_format):
     messages = messages[:30]
     ours, theirs = (classifier(kind, checkpoint, f16, output_format, prompt=LISTS) for kind in ("gguf", "reference"))
     predictions = theirs.classify(messages)
@@ -266,7 +266,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(checkpoint, f16, messa
         engine.classify(messages)
 
 
-def test_a_gpus_batch_is_what_its_free_memory_holds():
+def test_the_batch_size_of_a_gpu_fits_its_free_memory():
     from transformers import LlamaConfig
 
     llama = LlamaConfig(**SHAPES["llama32_1b"])

@@ -241,7 +241,7 @@ def test_nothing_fails_on_printing(output, tmp_path):
         assert (tmp_path / "output").read_bytes().startswith(rb"cr\xe8me")
 
 
-def test_a_machine_too_busy_to_start_ray_is_told_in_one_line():
+def test_a_machine_too_busy_to_start_ray_is_reported_in_one_line():
     ended = []
 
     def init(**options):

@@ -104,7 +104,7 @@ def test_every_label_is_valid_for_the_cart_and_its_own_catalog(examples, schema)
         assert schema.check(example.intent, catalogs[example.catalog]) == example.intent, example.id
 
 
-def test_labels_agree_with_what_the_phenomena_say(examples):
+def test_labels_agree_with_their_phenomena(examples):
     quantities = {"dozen": {6, 12}, "couple": {2}, "no_quantity": {1}}
     for example in examples:
         action, quantity = example.intent["action"], example.intent["quantity"]
@@ -192,7 +192,7 @@ def test_a_single_message_is_a_list_of_one_and_several_products_are_no_longer_no
                 assert items == ([] if single.intent["action"] == "none" else [single.intent]), single.id
 
 
-def test_lists_agree_with_what_their_phenomena_say(lists):
+def test_lists_agree_with_their_phenomena(lists):
     for half in HALVES:
         for example in lists[half][0]:
             items, names = items_of(example.intent), set(example.phenomena)
@@ -217,7 +217,7 @@ def test_a_half_with_lists_is_another_data_set_than_without(tmp_path):
 
 
 @pytest.mark.parametrize(("schema", "messages"), [("cart", 246), ("basket", 326)])
-def test_an_evaluation_measures_on_what_its_schema_can_mean(schema, messages, tmp_path):
+def test_an_evaluation_uses_the_messages_that_its_schema_can_label(schema, messages, tmp_path):
     lineage = Lineage(load_config("evaluate", [f"workspace={tmp_path}", f"schema={schema}", "gold=measure"]))
     examples = read_split(Files(lineage.held_out()), "test")
     assert len(examples) == messages and {INTENTS in e.intent for e in examples} == {schema == "basket"}

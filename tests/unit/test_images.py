@@ -38,7 +38,7 @@ def test_outside_images_are_pinned_to_a_full_version():
     assert outside and all(re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+[\w.-]*", image) for image in outside)
 
 
-def test_each_image_installs_what_ci_installs_as_ci_does_but_for_what_only_tests_need():
+def test_each_image_installs_as_ci_does_without_test_packages():
     assert "make test" in (ROOT / ".ci/run").read_text() and "\ntest: install\n" in (ROOT / "Makefile").read_text()
     images = stages()
     for target, source in {"cpu": "install-cpu", "gpu": "install-gpu"}.items():
@@ -57,7 +57,7 @@ def test_the_images_install_is_the_makefiles_without_its_tools():
     assert (installs(), installs("EXTRAS=")) == ([".[dev]"], ["."])
 
 
-def test_ray_up_finds_in_the_container_what_it_calls_there():
+def test_the_image_has_the_programs_that_ray_up_calls():
     runs = " ".join(rest for name, rest in stages()["cpu"] if name == "RUN")
     install = re.search(r"apt-get install \S+ \S+ ([\w +-]+?) +&&", runs.split("useradd")[0])[1].split()
     assert {"rsync", "openssh-client"} <= set(install)

@@ -129,7 +129,7 @@ def test_an_answer_of_any_shape_is_kept_as_the_engine_gave_it(cache):
     assert [row["high"] for row in table.to_pylist()] == [1, 2, 3]
 
 
-def test_hashes_that_share_their_upper_half_are_told_apart(cache, tmp_path):
+def test_hashes_that_share_their_upper_half_are_distinguished(cache, tmp_path):
     from intent.engine import Prediction
 
     low = np.array([9, 2, 7, 2**64 - 1], np.uint64)
@@ -143,7 +143,7 @@ def test_hashes_that_share_their_upper_half_are_told_apart(cache, tmp_path):
     assert [json.loads(answers[index])[0]["q"] for index in indices] == [7, 5, 9, 2] and rows[1] == -1
 
 
-def test_what_is_learnt_is_found_and_nothing_else(cache):
+def test_learned_messages_are_found_and_no_others(cache):
     learn(cache, "run", {"two milks": 2, "three milks": 3})
     assert look(cache, "four milks", "three  milks", "two milks", "") == [None, 3, 2, None]
     assert look(cache) == []
@@ -194,7 +194,7 @@ def test_a_nodes_damaged_copy_is_fetched_again(cache, own_copies):
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"[]", b"null", b'{"version": 2}', b'{"version": 1, "files": [{"key": 1}]}', b"\xff"]
 )
-def test_a_pointer_that_is_damaged_or_of_another_version_is_ignored_and_begun_anew(cache, data):
+def test_a_damaged_pointer_or_one_of_another_version_is_ignored_and_replaced(cache, data):
     learn(cache, "one", {"two milks": 2})
     cache.store.put("pointer.json", data)
     reader = Reader.open(cache)
@@ -300,7 +300,7 @@ def test_two_that_merge_at_once_lose_nothing(cache):
     assert look(cache, "two milks", "three milks") == [2, 3]
 
 
-def test_what_was_added_meanwhile_stays_beside_what_is_merged(cache):
+def test_files_added_during_a_merge_stay_beside_the_merged_ones(cache):
     learn(cache, "one", {"two milks": 2})
     old = cache.read()
     mine = merge._merged(cache, old, node.fetch)
@@ -308,7 +308,7 @@ def test_what_was_added_meanwhile_stays_beside_what_is_merged(cache):
     assert cache.exchange(old.files, mine) and look(cache, "two milks") == [22]
 
 
-def test_what_was_not_used_for_days_is_evicted_and_what_was_used_is_kept_longer(tmp_path, clock):
+def test_unused_entries_are_evicted_and_used_ones_are_kept_longer(tmp_path, clock):
     cache = caches.cache(str(tmp_path), clock=clock, limits=Limits(days=10))
     learn(cache, "one", {"two milks": 2, "three milks": 3})
     clock.day += 5
@@ -354,7 +354,7 @@ def test_a_cache_that_no_run_has_used_for_its_days_is_deleted(cache, clock):
     assert merge.expire(cache) and not list(cache.store.list())
 
 
-def test_a_share_of_what_is_found_is_asked_again_another_one_each_run(tmp_path):
+def test_each_run_asks_another_sample_of_the_cached_messages_again(tmp_path):
     cache = caches.cache(str(tmp_path), sample=0.05)
     messages = [f"message {n}" for n in range(4_000)]
     learn(cache, "one", dict.fromkeys(messages, 1))

@@ -56,7 +56,7 @@ def test_a_checkpoint_is_named_by_its_content_and_not_by_its_place(tmp_path):
     assert len(set(fingerprints)) == 2
 
 
-def test_a_folder_of_a_model_is_named_by_what_is_read_of_it(tmp_path, model):
+def test_a_model_folder_is_named_by_the_files_that_are_read(tmp_path, model):
 
     def base(where) -> str:
         return lineage(f"model.source={where}").base_record().fingerprint
@@ -125,14 +125,14 @@ def test_without_the_hub_a_model_is_the_commit_that_this_machine_has_or_is_refus
     assert lineage(HUB).model.revision == A
 
 
-def test_what_is_named_needs_nothing_of_what_it_was_made_of(hub, tmp_path):
+def test_a_named_artifact_needs_none_of_its_inputs(hub, tmp_path):
     """A job with a given checkpoint does not ask the Hub for its base."""
     hub.commit = None
     made = make(str(tmp_path), ArtifactRecord("checkpoint", {}, {}), lambda folder: None)
     assert lineage(HUB, f"train.uri={made.uri}", f"workspace={tmp_path}").checkpoint() == made
 
 
-def test_the_number_of_workers_is_no_part_of_what_they_train(model):
+def test_the_number_of_workers_is_not_part_of_the_fingerprint(model):
     one, four = (lineage("train.batch_messages=32", f"train.workers={n}", f"model.source={model}") for n in (1, 4))
     assert one.checkpoint_record() == four.checkpoint_record()
     with pytest.raises(ConfigError, match=r"train\.batch_messages=32: .*3 workers.*30 or 33"):

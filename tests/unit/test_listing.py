@@ -24,7 +24,7 @@ def plan(root: str, pattern: str | None = None) -> tuple[dict[str, str], dict[st
     return {shard.blob.key: shard.reason for shard in made.shards}, dict(made.left_out)
 
 
-def test_data_is_told_by_its_content_where_its_name_does_not_say(root):
+def test_data_is_recognized_by_content_if_its_name_does_not_say(root):
     names = ["a.parquet", "b.parq", "c.PARQUET", "d.snappy.pq", "000000_0", "dt=1/20261123_07_x", "part-0.c000", "_dt=2/e"]
     put(root, *names)
     store = open_store(root)
@@ -59,7 +59,7 @@ def test_what_is_parquet_and_broken_is_a_fault_and_not_left_out(root):
 
 
 @pytest.mark.parametrize("pattern", ["part-*", "dt=*/part-*", "*0?"])
-def test_a_pattern_names_what_is_data(root, pattern):
+def test_a_pattern_selects_the_data(root, pattern):
     put(root, "dt=1/part-00", "dt=1/other.parquet")
     open_store(root).put("dt=1/part-01", b"text")
     read, left_out = plan(root, pattern)
@@ -67,7 +67,7 @@ def test_a_pattern_names_what_is_data(root, pattern):
     assert left_out == {"dt=1/other.parquet": "does not match input_pattern"}
 
 
-def test_an_input_without_data_is_refused_with_what_it_has(root):
+def test_an_input_without_data_is_refused_with_its_objects(root):
     with pytest.raises(ConfigError, match="input=.*: holds no object; name the folder or prefix"):
         list_input(root)
     open_store(root).put("rows.csv", b"id,message")

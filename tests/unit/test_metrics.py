@@ -44,7 +44,7 @@ def test_what_is_not_answered_is_right_in_no_slot_and_says_nothing_of_confidence
     assert score(CART, [example(NONE)] * 20, [Prediction(NONE, 1.0)] * 10 + unsure).ece == pytest.approx(0.0)
 
 
-def test_none_has_its_recall_by_kind_and_what_is_wrongly_none_by_kind_too():
+def test_recall_of_none_and_wrong_none_are_reported_by_kind():
     asked = [example(NONE, phenomena=("question",))] * 10 + [example(MILK, phenomena=("typo",))] * 10
     answers = [Prediction(NONE)] * 8 + [Prediction(MILK)] * 2 + [Prediction(NONE)] * 2 + [Prediction(MILK)] * 8
     scores = score(CART, asked, answers)

@@ -156,7 +156,7 @@ def test_the_exit_code_of_a_range_is_that_of_its_most_urgent_day():
     assert nightly.worst([7, 3, 8]) == 3 and nightly.worst([3, 2, 7]) == 2 and nightly.worst([2, 1]) == 1
 
 
-def test_an_error_of_a_ray_task_is_told_by_its_words_not_its_traceback(monkeypatch, capsys):
+def test_an_error_of_a_ray_task_is_reported_without_its_traceback(monkeypatch, capsys):
     def daily_run(*_):
         raise RayTaskError("label", "Traceback of another process", NotArrived("no such log")).as_instanceof_cause()
 

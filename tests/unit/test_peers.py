@@ -49,7 +49,7 @@ def test_what_is_not_installed_is_named(monkeypatch):
     assert peers.lacks(RowKind.pipeline) == peers.lacks(RowKind.engine) == ""
 
 
-def test_a_pipeline_generates_what_the_other_baselines_do(tmp_path):
+def test_a_pipeline_generates_the_same_text_as_the_other_baselines(tmp_path):
     write_checkpoint(tmp_path)
     meter = peers.PipelineMeter(tmp_path, WORK, "float32", "cpu", batch=4)
     reading = measure(meter, 1e6, first=4)

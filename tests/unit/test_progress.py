@@ -105,7 +105,7 @@ def test_what_a_model_rejected_takes_nothing_from_the_duplicates_saved():
     assert tally.saved == 5
 
 
-def test_a_stage_says_at_once_what_is_to_do_and_then_its_rate_retries_and_time_left(clock):
+def test_a_stage_shows_its_total_at_once_and_then_its_rate_retries_and_time_left(clock):
     stream, seen = io.StringIO(), []
     watch = lambda stage: seen.append((stage.done, stage.retries))  # noqa: E731
     with Stage("footers", "plans", "object", 1_000, stream, watch, clock) as stage:
@@ -143,7 +143,7 @@ def test_the_summary_counts_all_rows_and_the_rate_of_this_submission(tally):
     assert not summary["already_done"]
 
 
-def test_rows_from_the_cache_from_duplicates_and_from_engines_are_told_apart(clock):
+def test_rows_from_the_cache_from_duplicates_and_from_engines_are_distinguished(clock):
     tally, stream = Tally(), io.StringIO()
     done = {"rows": 100, "labelled": 90, "abstained": 0, "rejected": 10, "classified": 20, "refused": 10}
     tally.add(Committed(Receipt("s", "f", **done, cached=60, found=25, asked=5, agreed=4), 1, "0"))

@@ -71,7 +71,7 @@ def test_a_job_refuses_an_environment_in_which_ray_unpickles_data(command_lines,
     assert not (tmp_path / "out").exists()
 
 
-def test_ray_is_one_that_does_not_run_what_parquet_metadata_holds():
+def test_the_ray_version_does_not_run_code_from_parquet_metadata():
     import ray
 
     assert '"ray[default,train]>=2.56"' in (ROOT / "pyproject.toml").read_text()

@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
-def test_an_adapter_calibrated_anew_is_another_model(tmp_path):
+def test_a_recalibrated_adapter_is_another_model(tmp_path):
     folder = Path(str(files("intent") / "adapters/gemma3-270m"))
     before = Lineage(load_config("train", [f"model.adapter={folder}"])).base_record().fingerprint
     shutil.copytree(folder, tmp_path / "adapter")
@@ -110,7 +110,7 @@ def test_a_name_sets_the_types_of_parts_apart(tmp_path, name, expected):
     assert sum(held["types"].values()) < (tmp_path / "model.gguf").stat().st_size
 
 
-def test_a_file_type_that_rows_do_not_fit_is_told_with_what_was_taken_instead(checkpoint, tmp_path):
+def test_a_file_type_that_rows_do_not_fit_is_reported_with_its_fallback(checkpoint, tmp_path):
     spec = VariantSpec.parse("gguf-Q4_K_M")
     fits = gguf.make(checkpoint, tmp_path / "fits.gguf", spec, 1)
     assert set(fits["types"]) == {"Q4_K", "Q6_K"} and fits["fell_back"] == 0

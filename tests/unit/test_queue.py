@@ -112,7 +112,7 @@ def paced(shards: list[Shard], **seconds: float) -> tuple[Queue, float]:
 
 
 @pytest.mark.parametrize("helper", [{"b": 10.0}, {"b": 500.0}], ids=["equal", "slower"])
-def test_who_is_late_is_helped_by_whoever_has_nothing_to_do(helper):
+def test_an_idle_actor_copies_the_shard_of_a_late_one(helper):
     queue, now = paced(shards(objects=1, each=3), a=10.0, **helper)
     last = queue.take("a", now)
     assert queue.take("b", now + 9) is None
@@ -189,7 +189,7 @@ def test_every_shard_ends_done_or_failed_whatever_happens(seed):
     assert sorted(done + list(queue.failed), key=everything.index) == everything
 
 
-def test_what_is_told_of_failed_shards_is_what_can_help():
+def test_the_message_about_failed_shards_names_the_remedy():
     damaged, crashed, unread = shards(objects=3, each=1)
     queue = Queue([damaged, crashed], attempts=1, failed={replace(unread, reason="not Parquet"): "not Parquet"})
     queue.fail(queue.take("a", 0), "a", "0: a page's checksum is wrong", final=True)

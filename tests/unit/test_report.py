@@ -205,7 +205,7 @@ def test_the_numbers_are_a_parquet_row_each(results, tmp_path):
     assert sum(c["times"] for c in wrong) == 4 and {c["said"] for c in wrong} == {"9"}
 
 
-def test_the_front_is_what_nothing_beats_in_both():
+def test_the_pareto_front_holds_the_rows_that_none_beats_in_both():
     points = [Point(n, x, y, (y, y), "gguf") for n, x, y in [("a", 1, 0.9), ("b", 2, 0.9), ("c", 3, 0.8), ("d", 2.5, 0.7)]]
     assert [p.name for p in front(points, more=True)] == ["c", "b"]
     assert [p.name for p in front(points, more=False)] == ["a"]
@@ -226,7 +226,7 @@ def test_beside_the_paper_stands_the_best_ratio_on_the_same_hardware(results):
     assert {row[2] for row in paper.side_by_side(only_cpu).rows if "GPTQ" in row[0]} == {"not measured"}
 
 
-def test_lists_have_their_items_and_lengths_in_the_report_and_mistakes_are_told_item_by_item():
+def test_the_report_of_lists_has_items_lengths_and_mistakes_per_item():
     item = add("Eggs", 2)
     examples = [Example(str(i), "x", {"intents": [add(), item][: i % 3]}, "en") for i in range(30)]
     predictions = [Prediction({"intents": e.intent["intents"][::-1] if i else [item]}, 0.9) for i, e in enumerate(examples)]

@@ -66,7 +66,7 @@ def test_a_bucket_that_can_have_no_such_name_is_named():
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
-def test_an_endpoint_of_the_environment_is_held_to_what_a_configured_one_is(monkeypatch, name):
+def test_an_endpoint_of_the_environment_is_checked_like_a_configured_one(monkeypatch, name):
     monkeypatch.setenv(name, "http://canary-key:canary@127.0.0.1:9")
     assert refusal().startswith(f"{name}='(hidden)': holds credentials")
     monkeypatch.setenv(name, "localhost:9000")

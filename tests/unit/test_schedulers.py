@@ -73,7 +73,7 @@ def load(path: Path):
     return module
 
 
-def test_every_recipe_tries_again_what_the_cron_job_does():
+def test_every_recipe_retries_the_same_exit_codes_as_the_cronjob():
     job = yaml.safe_load((ROOT / "infra/kuberay/base/nightly.yaml").read_text())
     rules = job["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
     assert tuple(rules[0]["onExitCodes"]["values"]) == FINAL
@@ -97,7 +97,7 @@ def cron(python, tmp_path) -> Callable:
     ("codes", "ended"),
     [((0,), 0), ((3, 130, 0), 0), ((8, 8, 8, 8), 8), ((1, 7), 7), *(((code,), code) for code in FINAL)],
 )
-def test_cron_tries_again_what_may_be_mended_and_ends_with_the_last_code(cron, python, codes, ended):
+def test_cron_retries_where_that_may_help_and_ends_with_the_last_code(cron, python, codes, ended):
     python.ends(*codes, 0)
     done = cron("2026-11-23")
     assert done.returncode == ended and f"run of 2026-11-23: exit code {ended}" in done.stderr
@@ -172,7 +172,7 @@ def test_airflow_waits_in_the_triggerer_and_gives_each_exit_code_its_state(airfl
     assert isinstance(failed.value, AirflowFailException) == (code in FINAL)
 
 
-def test_airflow_takes_the_date_of_whoever_starts_it_by_hand(airflow):
+def test_airflow_uses_the_date_of_a_manual_start(airflow):
     for params, interval, date in (
         ({"date": "2026-11-02"}, None, "2026-11-02"),
         ({"date": None}, None, "yesterday"),
@@ -246,7 +246,7 @@ def test_dagster_makes_a_partition_of_a_day(dagster, python, code):
 
 
 @pytest.mark.parametrize("code", [*RETRIED, *FINAL])
-def test_dagster_tries_again_what_may_be_mended(dagster, python, code):
+def test_dagster_retries_where_that_may_help(dagster, python, code):
     import dagster as dg
 
     python.ends(code)

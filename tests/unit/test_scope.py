@@ -20,7 +20,7 @@ def predicted(label, confidence=0.9):
     return Prediction({"label": label}, confidence)
 
 
-def test_each_figure_is_what_one_counts_by_hand():
+def test_each_figure_matches_a_count_by_hand():
     meant = ["tea"] * 4 + ["coffee"] * 4 + ["weiß nicht"] * 2
     answers = ["tea", "tea", "tea", "coffee", "coffee", "coffee", "weiß nicht", "tea", "weiß nicht", "coffee"]
     scores = measure(DRINKS, [example(label) for label in meant], [predicted(label) for label in answers])
@@ -31,7 +31,7 @@ def test_each_figure_is_what_one_counts_by_hand():
     assert low < scores.accuracy < high
 
 
-def test_what_is_withheld_counts_as_none_and_what_is_rejected_as_no_answer():
+def test_abstained_answers_count_as_none_and_rejected_ones_as_no_answer():
     withheld = Prediction({"label": None}, 0.2, status=Status.ABSTAINED)
     rejected = Prediction(None, status=Status.REJECTED, reason="empty message")
     scores = measure(DRINKS, [example("weiß nicht")] * 4, [withheld, withheld, rejected, predicted("tea")])

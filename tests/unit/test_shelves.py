@@ -95,7 +95,7 @@ def test_each_prompt_is_used_once_for_all_its_messages():
     assert len(prompts) == len(set(prompts)) <= len(classifier.index)
 
 
-def test_where_nothing_is_found_the_answer_is_none_and_says_who_gave_it():
+def test_a_message_near_no_product_is_none_with_the_retriever_as_variant():
     [prediction] = shelves.shelved().classify(["?!"])
     assert prediction.intent == {"action": "none", "product": None, "quantity": None}
     assert (prediction.variant, prediction.message) == (RETRIEVER, "?!")

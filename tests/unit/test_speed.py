@@ -59,7 +59,7 @@ def test_rates_are_of_the_measured_messages_and_answers_keep_their_order(monkeyp
     assert closed == [True, True]
 
 
-def test_others_have_what_is_neither_idle_nor_ones_own(monkeypatch):
+def test_the_cpu_share_of_others_excludes_idle_time_and_this_process(monkeypatch):
     readings = iter([(100.0, 50.0, 10.0), (110.0, 54.0, 13.0)])
     monkeypatch.setattr(hardware, "_cpu_seconds", lambda: next(readings))
     with hardware.CrowdMeter() as crowd:

@@ -31,7 +31,7 @@ def lines(stream: io.StringIO) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_a_line_says_what_is_done_how_fast_and_how_long_the_rest_takes(clock):
+def test_a_line_shows_progress_rate_and_time_left(clock):
     stream = io.StringIO()
     with Steps("measure", "message", stream, clock) as steps:
         steps.update(0, 500, "loads the model")
@@ -150,7 +150,7 @@ def test_hours_of_work_have_a_line_a_minute_not_thousands(clock):
     assert 400 < len(lines(stream)) < 700
 
 
-def test_a_run_that_goes_on_does_not_count_what_an_earlier_one_did(clock):
+def test_a_resumed_run_does_not_count_the_work_of_an_earlier_one(clock):
     count = Count("step", clock)
     count.update(90, 100)
     clock.now += 10

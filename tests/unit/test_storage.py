@@ -39,7 +39,7 @@ def test_an_etag_changes_with_the_bytes(store):
     assert store.stat("a").etag != before.etag
 
 
-def test_one_of_many_writers_wins_and_what_it_wrote_stays(store):
+def test_one_of_many_writers_wins_and_its_object_stays(store):
     barrier = threading.Barrier(8)
 
     def write(data: bytes) -> bool:

@@ -75,7 +75,7 @@ def test_the_working_tree_that_is_sent_is_small_and_runs(tmp_path):
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_head_that_starts_anew_is_waited_for_and_one_that_stays_away_can_be_tried_again(monkeypatch, answers):
+def test_submit_waits_for_a_restarting_head_and_a_missing_one_can_be_retried(monkeypatch, answers):
     asked = []
 
     def client(address):

@@ -67,7 +67,7 @@ def test_sampled_catalogs_have_the_promised_size_and_only_unique_names():
     assert len({name for names in catalogs.values() for name in names}) > 400
 
 
-def test_most_shops_sell_what_one_shop_sells():
+def test_most_catalogs_hold_the_products_of_one_kind_of_shop():
     pool, brands = Pool([name for name in ideas() if name not in kinds()]), frozenset()
     shelves = [market.sample(Random(seed), ["en"], pool, brands) for seed in range(200)]
     sold = [{ideas()[product.idea].department for product in shelf.products if product.idea} for shelf in shelves]
@@ -112,7 +112,7 @@ def test_an_unknown_phenomenon_is_refused_by_name():
         corpus(phenomena={"sarcasm": 1})
 
 
-def test_quantities_are_said_or_one():
+def test_quantities_are_stated_or_one():
     digits = {"no_quantity": 0, "number_word": 0, "dozen": 0, "pair": 0}
     stated = only("add", catalog=GROCERY, languages=["en"], phenomena=digits)
     for example in stated.examples(0, 200):
@@ -131,7 +131,7 @@ def test_a_corrected_quantity_is_the_last_number_of_the_message():
             assert numbers[-1] == example.intent["quantity"]
 
 
-def test_what_the_shopper_has_already_is_not_what_they_want():
+def test_products_that_the_shopper_already_has_are_not_requested():
     """ "we still have eggs, but we need milk" is about the milk."""
     pair = Catalog.of(["Zorvex", "Quumba"])
     for example in only("distractor_remove", catalog=pair, languages=["en"]).examples(0, 60):
@@ -173,7 +173,7 @@ def test_another_language_calls_a_product_by_its_own_word():
     assert "vollmilch" in messages and "eier" in messages and "whole milk" in messages
 
 
-def test_a_schema_that_is_no_cart_is_told_to_bring_its_own_data():
+def test_a_schema_other_than_carts_is_refused_with_the_remedy_of_own_data():
     labels = IntentSchema("labels", "x", (Choice("label", ("a", "b")),))
     with pytest.raises(ConfigError, match="labeled messages of your own: labelled.uri"):
         Corpus(labels, ["en"], 1)
@@ -205,7 +205,7 @@ def test_no_message_is_empty():
     assert all(example.message for example in heard) and any("?" in example.message for example in heard)
 
 
-def test_what_is_in_a_product_is_not_what_it_is():
+def test_an_ingredient_of_a_product_is_another_product():
     names = ["Juice Orange 1L", "Thunfisch in Olivenöl", "Tuna in Sunflower Oil 160g", "Crisps Salt & Vinegar 150g"]
     for name in names:
         (product,) = given([name]).products
@@ -224,7 +224,7 @@ def test_sizes_are_one_however_they_are_written():
     assert plain and all(e.intent["action"] == "none" for e in plain), [e for e in plain if e.intent["action"] != "none"][:3]
 
 
-def test_more_than_can_be_asked_for_is_never_said_as_less():
+def test_a_quantity_above_the_maximum_is_never_written_as_less():
     for example in only("quantity_out_of_range", catalog=GROCERY).examples(0, 1500):
         assert any(beyond.lower() in example.message.lower() for beyond in load(example.language).numbers.beyond), example
 

@@ -18,7 +18,7 @@ def test_products_name_only_product_types_that_exist():
     assert validate.uncovered() == []
 
 
-def test_a_file_that_lacks_something_is_told_what(tmp_path, monkeypatch):
+def test_an_incomplete_language_file_is_reported_with_its_gaps(tmp_path, monkeypatch):
     text = (module.FOLDER / "en.yaml").read_text(encoding="utf-8")
     text = text.replace("  carton: ", "  cartoon: ").replace("{num} {counted}", "{numb} {counted}")
     (tmp_path / "xx.yaml").write_text(text.replace("  keep:\n", "  kept:\n"), encoding="utf-8")

@@ -186,7 +186,7 @@ def test_spanish_and_is_e_before_the_sound_of_i():
     assert not any(" y Ibrix" in message or " y Hilo" in message or " e Hielo" in message for message in messages)
 
 
-def test_a_noun_that_items_share_is_said_once():
+def test_a_noun_that_items_share_occurs_once():
     sampled = only("list", "elided_noun", languages=["en"], phenomena={"number_word": 0, "dozen": 0, "pair": 0})
     shared = [e for e in sampled.examples(0, 40 * BLOCK) if "elided_noun" in e.phenomena]
     assert shared
@@ -284,7 +284,7 @@ def test_a_list_in_another_order_repeats_it_and_a_short_one_is_found_in_an_evalu
         ("list_swap", "swap {out_teh} for {in}", "{out_teh} is no slot or phrase"),
     ],
 )
-def test_a_template_that_does_not_say_what_its_label_means_is_refused(group, wrong, expected, tmp_path, monkeypatch):
+def test_a_template_that_contradicts_its_label_is_refused(group, wrong, expected, tmp_path, monkeypatch):
     text = (module.FOLDER / "en.yaml").read_text(encoding="utf-8")
     head, header, rest = text.partition(f"\n  {group}:")
     line = f'\n    - "{wrong}"'
@@ -295,7 +295,7 @@ def test_a_template_that_does_not_say_what_its_label_means_is_refused(group, wro
     assert complaints and any(expected in complaint for complaint in complaints), complaints
 
 
-def test_joins_that_would_change_what_is_said_are_refused(tmp_path, monkeypatch):
+def test_joins_that_would_change_the_meaning_are_refused(tmp_path, monkeypatch):
     text = (module.FOLDER / "en.yaml").read_text(encoding="utf-8")
     text = text.replace('  and: [" and "', '  and: [" and"').replace('  then: [" and "', '  then: [" and 2 "')
     (tmp_path / "xx.yaml").write_text(re.sub(r"\n  all: .*", "\n  all: []", text), encoding="utf-8")

@@ -92,7 +92,7 @@ def test_a_table_of_examples_gives_them_back():
     assert from_table(to_table(examples)) == examples
 
 
-def test_the_chart_draws_every_phenomenon_and_what_a_name_holds_stays_text():
+def test_the_chart_draws_every_phenomenon_and_escapes_names():
     import xml.etree.ElementTree as xml
 
     examples = Corpus(CART, ["en", "hr"], 5).examples(0, 400)

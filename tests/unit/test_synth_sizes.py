@@ -27,7 +27,7 @@ def test_a_shop_prints_sizes_in_its_own_way(amount, style, code, text):
     assert size.printed(amount, style, load(code).raw, 0) == text
 
 
-def test_every_language_says_what_has_no_amount_and_prints_packs_with_their_number():
+def test_every_language_handles_sizes_without_an_amount_and_packs():
     for code in available():
         raw = load(code).raw
         assert all("{n}" in text for texts in raw["size_names"].values() for text in texts)

@@ -22,7 +22,7 @@ def test_every_group_of_traits_tells_some_products_apart():
     assert listed == set(traits())
 
 
-def test_kinds_are_said_in_every_language_and_have_members():
+def test_kinds_have_words_in_every_language_and_members():
     assert {"milk", "bread"} <= kinds() <= set(ideas())
 
 
@@ -89,7 +89,7 @@ WRONG = [
 ]
 
 
-def test_a_wrong_cell_is_named_with_its_line_its_column_and_what_is_wrong(check):
+def test_a_wrong_cell_is_named_with_its_line_column_and_reason(check):
     code, output = check(*({column: cell} for column, cell, _ in WRONG))
     for line, (column, _, problem) in enumerate(WRONG, 5):
         assert any(text.startswith(f"pets.tsv:{line}: {column}: ") and problem in text for text in output), (column, problem)
@@ -108,7 +108,7 @@ def own_words(idea: str) -> dict[str, str]:
     return {"idea": idea} | {field: f"{idea} /{'n' if field == 'nl' else 'm'}" for field in available()} | {"en": idea}
 
 
-def test_a_missing_tab_and_an_unknown_department_are_told_first(tmp_path):
+def test_a_missing_tab_and_an_unknown_department_are_reported_first(tmp_path):
     table = tmp_path / "zoo.tsv"
     table.write_text("\t".join(FIELDS) + "\nnewt_snacks\t\tmany\n", encoding="utf-8")
     unknown, short = map(str, words.faults(table))

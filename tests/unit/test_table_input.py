@@ -80,7 +80,7 @@ def test_shards_may_be_read_in_any_order(log, monkeypatch):
     assert sorted(n for shard in reversed(made.shards) for n in reader.read(shard)["id"].to_pylist()) == [*range(30)]
 
 
-def test_a_version_is_read_whatever_is_written_meanwhile_and_what_the_table_dropped_is_not(log):
+def test_a_version_is_read_despite_later_writes_and_dropped_files_are_not(log):
     first = log.write(tables.rows(0, 5))
     log.write(tables.rows(5, 8))
     listing, made = plan(log.uri)
@@ -273,7 +273,7 @@ def test_an_address_that_names_no_table_is_refused_with_the_remedy(log, uri, exp
 
 
 @pytest.mark.parametrize("uri", ["{}", "iceberg:prod/shop.log"])
-def test_without_the_library_the_error_names_what_to_install(tmp_path, monkeypatch, uri):
+def test_without_the_library_the_error_names_the_install_command(tmp_path, monkeypatch, uri):
     tables.write_delta(tmp_path / "log", tables.rows(0, 2))
     for name in [*sys.modules]:
         if name.split(".")[0] in ("deltalake", "pyiceberg"):

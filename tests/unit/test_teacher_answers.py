@@ -53,7 +53,7 @@ LABELS = {"two milks pls": TWO_MILKS, "what does milk cost": NONE}
 
 
 @pytest.mark.parametrize("taught", [(WRITTEN, LABELS, {})], indirect=True)
-def test_only_what_keeps_to_every_rule_is_believed_and_the_rest_counted_by_reason(taught):
+def test_only_answers_that_follow_every_rule_count_and_others_are_counted_by_reason(taught):
     made, endpoint = taught
     assert [(e.message, e.intent, e.phenomena) for e in made.examples] == [
         ("two milks pls", TWO_MILKS, ("add", "teacher")),

@@ -69,7 +69,7 @@ def trained(folder, *names: str) -> None:
         publish_models(own.config.workspace, made, own.options, checkpoint.fingerprint)
 
 
-def test_the_first_job_makes_what_it_needs_and_a_new_catalog_makes_nothing(tmp_path, jobs, capsys):
+def test_the_first_job_makes_its_models_and_a_new_catalog_makes_nothing(tmp_path, jobs, capsys):
     variants, batches = choice.serving(lineage(tmp_path), None)
     assert jobs == ["base", "checkpoint", f"variant-{GGUF}"] and batches == {}
     assert {name: variant.uri for name, variant in variants.items()} == current(tmp_path)
@@ -113,7 +113,7 @@ def test_a_second_schema_leaves_the_workspaces_models_to_the_first(tmp_path, job
     assert jobs == []
 
 
-def test_who_has_trained_is_told_what_is_missing_and_nothing_is_made(tmp_path, jobs):
+def test_with_a_trained_model_missing_variants_are_named_and_not_made(tmp_path, jobs):
     trained(tmp_path)
     jobs.clear()
     with pytest.raises(MissingArtifact, match=r"jobs\.quantize"):
