@@ -42,7 +42,7 @@ def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
 def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
     """Make the missing variants and parts of cascades. Returns all of them, by name.
 
-    Tries all before it raises the first error.
+    Attempts all before it raises the first error.
     """
     require_context(lineage, specs)
     if refused := refusals(lineage, specs):

@@ -17,7 +17,7 @@ from intent.storage import StorageOptions, open_store
 
 def pytest_addoption(parser):
     parser.addoption("--runchaos", action="store_true", help="the chaos tests that need root, packages or minutes, too")
-    parser.addoption("--seed", type=int, help="of the faults: 0, or with --runchaos drawn anew, where it is not given")
+    parser.addoption("--seed", type=int, help="the seed of the faults; default: 0, or with --runchaos a random one")
 
 
 def pytest_configure(config):

@@ -146,7 +146,7 @@ def labelling_run(number: int):
     def learn(party: Party) -> str:
         output = store(party.world, party, f"out-{number}/")
         new_labels.learn(output, [cache_of(party.world, party)])
-        return "learnt"
+        return "learned"
 
     return learn
 
@@ -250,7 +250,7 @@ def check(world: CacheWorld) -> None:
         assert all(quantity == len(name) for name, quantity in quantities.items() if name), (
             f"another message's label: {quantities}"
         )
-    assert len(cached) == len(set(cached)), f"doubled: {cached}"
+    assert len(cached) == len(set(cached)), f"duplicated: {cached}"
     assert "a copy of what was dropped" not in cached, "a copy of what was dropped is back"
     lost = {message for n in range(RUNS) for message in messages_of(n)} - set(cached)
     assert not lost or pointer.dropped, f"lost: {lost}"

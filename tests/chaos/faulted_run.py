@@ -1,4 +1,4 @@
-"""Compare a large run with faults to the same run without: rows lost, rows doubled, and the cost of the faults.
+"""Compare a large run with faults to the same run without: rows lost, rows duplicated, and the cost of the faults.
 
 `make faulted-run` runs it. By hand, with PYTHONPATH=.:tests:tests/chaos:
 
@@ -246,7 +246,7 @@ def main(args: argparse.Namespace) -> None:
         ray.shutdown()
         proxy.close()
     if any(outcome.lost or outcome.doubled for outcome in outcomes):
-        raise SystemExit("rows were lost or doubled")
+        raise SystemExit("rows were lost or duplicated")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

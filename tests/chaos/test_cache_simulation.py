@@ -31,7 +31,7 @@ def test_no_fault_loses_or_duplicates_a_label_or_breaks_a_reader(seed, worlds):
             ends += simulate(number)
         except Exception as error:
             raise AssertionError(f"world {number} (repeat it with --seed={number}): {error!r}") from error
-    assert min(ends[end] for end in ("learnt", "merged", "idle", "read", "dropped", "Crash")) > 10, ends
+    assert min(ends[end] for end in ("learned", "merged", "idle", "read", "dropped", "Crash")) > 10, ends
 
 
 def assert_detected(match: str, worlds: int = 200) -> None:
@@ -61,7 +61,7 @@ def test_the_simulation_detects_copies_of_dropped_labels(monkeypatch):
         cache._update(lambda pointer: replace(pointer, files=[*files, *pointer.files], nights=[*pointer.nights, run]))
 
     monkeypatch.setattr(LabelCache, "add", add)
-    assert_detected("a copy of what was dropped|doubled|not there")
+    assert_detected("a copy of what was dropped|duplicated|not there")
 
 
 def test_the_simulation_detects_a_run_that_deletes_new_labels_before_the_cache_has_them(monkeypatch):
@@ -82,7 +82,7 @@ def test_the_simulation_detects_a_merger_that_replaces_files_it_has_not_read(mon
         return True
 
     monkeypatch.setattr(LabelCache, "exchange", exchange)
-    assert_detected("lost|which is not there|doubled|dropped")
+    assert_detected("lost|which is not there|duplicated|dropped")
 
 
 def test_the_simulation_finds_a_deletion_without_a_mark(monkeypatch):

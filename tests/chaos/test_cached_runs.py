@@ -1,4 +1,4 @@
-"""T3, T4, T5, T11 and T13 with the label cache on: nothing is lost or doubled, in the run or in the cache."""
+"""T3, T4, T5, T11 and T13 with the label cache on: nothing is lost or duplicated, in the run or in the cache."""
 
 import functools
 import io

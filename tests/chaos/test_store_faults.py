@@ -62,7 +62,7 @@ def test_t10_a_store_that_throttles_all_for_two_minutes_is_asked_less_and_less_a
         with pytest.raises(ShardsFailed, match="keeps answering SlowDown") as failed:
             future.result(120)
     assert failed.value.exit_code == 3
-    # Two actors with three shards each, whose clients wait up to 20 seconds between their tries.
+    # Two actors with three shards each, whose clients wait up to 20 seconds between attempts.
     assert 10 < proxy.hits < 300
     runs.run(s3_root, options=harmed)
     runs.check_run(s3_root)

@@ -29,7 +29,7 @@ def engines(lineage, variants, batches):
     return [replace(runs.engine("rule", cpus=0.2), cache=label_cache(lineage, "rule", variants["rule"]))]
 
 
-def learnt(root: str, message: str) -> bool:
+def learned(root: str, message: str) -> bool:
     """Return whether the workspace's cache has a label of the message."""
     base = open_store(f"{root}/workspace")
     [name] = scopes(base)
@@ -79,7 +79,7 @@ def test_a_backfill_continues_after_a_late_day_and_quarantines_an_unusual_one(ro
     assert code == 7, output
     # The second and the last day have no new messages. An unusual day adds nothing to the cache.
     assert output.count("the models saw 0 messages") == 2 and output.count("200 rows from the label cache") == 2
-    assert learnt(root, "two milks") and not learnt(root, "hello there")
+    assert learned(root, "two milks") and not learned(root, "hello there")
     for day, ended in ((1, 0), (2, 0), (3, 8), (4, 7), (5, 0)):
         assert f"run of 2026-11-0{day}: exit code {ended}" in output
     assert "arrival='_SUCCESS'" in output and "none is 100.0% of all rows, usually 33.0%" in output
@@ -88,7 +88,7 @@ def test_a_backfill_continues_after_a_late_day_and_quarantines_an_unusual_one(ro
     assert not list(labels(root, 3).list()) and not list(labels(root, 4).list())
 
     code, output = command("date=2026-11-04", "gate.accept=true")
-    assert code == 0 and "accepted by hand" in output and learnt(root, "hello there")
+    assert code == 0 and "accepted by hand" in output and learned(root, "hello there")
     assert set(runs.read(labels(root, 4), "labelled/")["action"].to_pylist()) == {"none"}
     code, output = command("date=2026-11-04")
     assert code == 0 and "already done: 200 rows" in output

@@ -204,10 +204,10 @@ def test_parts_of_a_run_are_profiled_as_they_arrive_with_bounded_prefetch(shop, 
 
 def test_what_is_published_is_counted_in_the_parts_that_are_there(shop, monkeypatch):
     """A part of an earlier attempt stays in place, even after its staged run has changed."""
-    publish, tries = Ledger.publish, count()
+    publish, attempts = Ledger.publish, count()
 
     def die(ledger, part):
-        if next(tries):
+        if next(attempts):
             raise Crash
         return publish(ledger, part)
 
