@@ -1,5 +1,5 @@
-# llama-cpp-python switches llama.cpp's common code on, which only its programs use and which takes longer to compile than the
-# library. A variable of this name goes before the switch in CMake's cache.
+# llama-cpp-python builds llama.cpp's common code, which only llama.cpp's programs use and which takes longer to compile than
+# the library. A normal variable takes precedence over the cache entry of the same name.
 set(LLAMA_BUILD_COMMON OFF)
 
 # On a CPU with AMX, llama.cpp sets up the tiles from a structure on the stack. GCC's `_tile_loadconfig` names only its first eight

@@ -1,4 +1,4 @@
-"""Prints what pyproject.toml requires, with the extras named as arguments, but llama-cpp-python: it is compiled meanwhile.
+"""Print the requirements of pyproject.toml and of the extras named as arguments. Omits llama-cpp-python, which is compiled.
 
 Extras are separated by commas or spaces.
 """

@@ -152,8 +152,8 @@ def _learn(lineage: Lineage, keeper: Callable, output: str) -> None:
     def learn() -> None:
         with Steps("label cache", "label", watcher(lineage.config.cluster)) as steps:
             steps.update(0, 0, "adds new labels")
-            learnt = ray.get(keeper().learn.remote(store), timeout=MOST_SECONDS)
-            steps.update(learnt, learnt)
+            learned = ray.get(keeper().learn.remote(store), timeout=MOST_SECONDS)
+            steps.update(learned, learned)
 
     if next(store.list(f"{new_labels.FOLDER}/"), None):
         _try("has not learned this run's labels; run the same command again", learn)

@@ -18,7 +18,7 @@ from intent.errors import require
 from intent.storage import StorageOptions
 from intent.task.schema import IntentSchema
 from jobs.app import Steps, cluster, job, say
-from jobs.nodes import room
+from jobs.nodes import task_cpus
 from jobs.train import train
 
 TOGETHER = 64  # messages of a forward pass
@@ -69,7 +69,7 @@ def main(config: OutputConfig) -> None:
     folder = Path(config.output)
     require(folder.is_dir(), "output", config.output, "is not a folder; give the adapter's folder")
     with cluster(config.cluster):
-        checkpoint, data, cpus = train(lineage), lineage.held_out(), room(config.cluster, config.train.cpus)
+        checkpoint, data, cpus = train(lineage), lineage.held_out(), task_cpus(config.cluster, config.train.cpus)
         with Steps("calibrate") as steps:
             steps.update(0, 0, f"decides the messages of {data.uri}")
             task = ray.remote(num_cpus=cpus)(decide)

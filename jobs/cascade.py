@@ -125,9 +125,9 @@ def _make_cascade(work: _Work) -> Artifact:
                 (folder / key).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / key, folder / key)
         examples = dataset.read_split(Files(work.data, work.options), "validation")
-        found = load_svm(folder, work.schema).classify([example.message for example in examples])
-        right = np.array([is_right(example.intent, given) for example, given in zip(examples, found, strict=True)])
-        threshold = Threshold.reaching(np.array([given.confidence for given in found]), right, work.precision)
+        predictions = load_svm(folder, work.schema).classify([example.message for example in examples])
+        right = np.array([is_right(example.intent, given) for example, given in zip(examples, predictions, strict=True)])
+        threshold = Threshold.reaching(np.array([given.confidence for given in predictions]), right, work.precision)
         threshold.write(folder)
         return {**model.record.metrics, **asdict(threshold)}
 

@@ -1,4 +1,4 @@
-"""Classify a query log: Parquet in, labelled Parquet, rejected rows and a manifest out, each row exactly once."""
+"""Classify a query log: Parquet in, labeled Parquet, rejected rows and a manifest out, each row exactly once."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from intent.task import prompt
 from jobs.app import cluster, job, say, watcher
 from jobs.caching import label_cache, tending
 from jobs.choice import serving
-from jobs.nodes import room
+from jobs.nodes import task_cpus
 
 # Low estimates of the messages per second of a CPU and a GPU with a language model (docs/benchmarks.md, "Sizing"), and of a CPU
 # with a linear classifier (docs/labels.md). They only decide the size of shards.
@@ -146,7 +146,7 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         device = config.engine.device
         on_gpu = not spec.only_cpus and (device is Device.cuda or (gpus > 0 and device is Device.auto))
         require(gpus > 0 or not (on_gpu and local), "engine.device", "cuda", "there is no GPU; use auto")
-        each = room(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
+        each = task_cpus(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
         wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
         actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(

@@ -34,8 +34,8 @@ def require_trainable(lineage: Lineage, model: Callable[[], Artifact | None]) ->
             f"the catalog has {len(lineage.catalog.names):,} products, more than shelves_above={lineage.config.shelves_above}"
         )
         raise ConfigError("data.catalogs", "given", f"{size}; train on sampled catalogs: data.catalogs=sampled, in every job")
-    if not (elsewhere or _is_short(lineage)) and (found := model()):
-        require_fitting(lineage, [found])
+    if not (elsewhere or _is_short(lineage)) and (trained := model()):
+        require_fitting(lineage, [trained])
 
 
 def _is_short(lineage: Lineage) -> bool:

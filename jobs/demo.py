@@ -98,7 +98,7 @@ models:   {config.workspace}/models.json
 What to run next:
   your own log      .venv/bin/python -m jobs.classify input=FOLDER output=FOLDER catalog=FILE engine=gguf
   your own catalog  .venv/bin/python -m jobs.train --help   (then quantize, evaluate, classify with the same catalog=FILE)
-  every night       .venv/bin/python -m jobs.nightly --help"""
+  every day         .venv/bin/python -m jobs.nightly --help"""
 
 
 @job("demo", ClassifyConfig)

@@ -83,11 +83,11 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[
     """Plan each variant with each batch size on each model of processor that suits it. Returns the plans and, by name, the
     errors of variants without one.
     """
-    found, device = places(), lineage.config.engine.device
+    nodes, device = places(), lineage.config.engine.device
     planned, failed = [], {}
     for spec in specs:
         try:
-            where = fitting(found, spec, device)
+            where = fitting(nodes, spec, device)
             require(bool(where), "engine.device", device.value, f"no node of this cluster suits {spec.name}")
             planned += _plans(lineage, spec, where)
         except IntentError as error:
@@ -122,7 +122,7 @@ def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Art
     made, failed = _measure_now(missing, workspace, options) if missing else ({}, {})
     done |= made
     names = [plan.name for plan in planned]
-    measured = [(plan, found) for plan in planned if (found := done[plan.name])]
+    measured = [(plan, result) for plan in planned if (result := done[plan.name])]
     return measured, {name: failed[name] for name in names if name in failed}
 
 

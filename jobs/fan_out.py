@@ -24,7 +24,7 @@ EACH_ONCE = 1_000_000
 def measure_runs(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
     """Measure, store the results in the workspace, and return the table. `head`: the conditions of the measurement."""
     config = lineage.config
-    with TemporaryDirectory(prefix="intent-night-") as scratch:
+    with TemporaryDirectory(prefix="intent-runs-") as scratch:
         folder, actors = Path(scratch), _cpus()
         runs = [fan_out.measure_fan_out(folder, rows, config.fleet.rows_per_shard, actors) for rows in config.night]
         if small := [rows for rows in config.night if rows <= EACH_ONCE]:
@@ -46,7 +46,7 @@ def measure_runs(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
 def measure_cached_runs(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
     """Measure runs with the label cache, as `measure_runs`: lookups alone, stub engines, and the workspace's own engines."""
     config = lineage.config
-    with TemporaryDirectory(prefix="intent-nights-") as scratch:
+    with TemporaryDirectory(prefix="intent-runs-") as scratch:
         folder, actors = Path(scratch), _cpus()
         lookups = label_cache.measure_lookups(folder, config.entries, actors)
         spread = label_cache.measure_fan_out(folder, EACH_ONCE, actors)

@@ -1,4 +1,4 @@
-"""Make the data set: synthetic labelled messages, written in parallel, or your own labelled messages.
+"""Make the data set: synthetic labeled messages, written in parallel, or your own labeled messages.
 
 The same seed gives the same data, whatever the number of workers.
 """
@@ -60,7 +60,7 @@ def _base(lineage: Lineage) -> artifacts.Artifact | None:
 
 
 def _bring(lineage: Lineage, config: DataConfig, folder: Path) -> dict:
-    """Write the user's own labelled messages. Raises ConfigError if too few rows are valid examples."""
+    """Write the user's own labeled messages. Raises ConfigError if too few rows are valid examples."""
     own = labelled.examples_of(lineage.labelled_files, lineage.config.labelled, lineage.schema, lineage.catalog.names)
     labelled.require_most(own, str(lineage.config.labelled.uri))
     labelled.keep_apart(own, gold.messages())

@@ -51,7 +51,7 @@ def fitting(candidates: list[Place], spec: VariantSpec, device: Device = Device.
     return gpus + cpus if spec.engine == "reference" else gpus or cpus
 
 
-def room(config: ClusterConfig, cpus: int) -> int:
+def task_cpus(config: ClusterConfig, cpus: int) -> int:
     """Return the CPUs for a task: `cpus`, but at most those of a local cluster, which no node will join."""
     import ray
 
@@ -72,7 +72,7 @@ def alone(place: Place, name: str, function: Callable):
 
 
 def _probe(cpus: int, gpus: int) -> list[Hardware]:
-    return [found for found in (hardware.cpu(cpus), hardware.gpu() if gpus else None) if found]
+    return [each for each in (hardware.cpu(cpus), hardware.gpu() if gpus else None) if each]
 
 
 def _on(node: str):

@@ -25,7 +25,7 @@ from jobs import cascade
 from jobs.app import Steps, cluster, job, reason_of, say
 from jobs.context import CONFIG, CONTEXT, require_trainable
 from jobs.generate import generate
-from jobs.nodes import room
+from jobs.nodes import task_cpus
 from jobs.reports import Reports
 
 # The metric of a checkpoint and its variants with the number of messages that the checkpoint was trained on.
@@ -42,7 +42,7 @@ def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
 def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
     """Make the missing variants and parts of cascades. Returns all of them, by name.
 
-    Tries all before it raises the first error.
+    Attempts all before it raises the first error.
     """
     require_context(lineage, specs)
     if refused := refusals(lineage, specs):
@@ -153,7 +153,7 @@ class _Work:
 
 
 def _cpus(lineage: Lineage) -> int:
-    return room(lineage.config.cluster, lineage.config.quant.cpus)
+    return task_cpus(lineage.config.cluster, lineage.config.quant.cpus)
 
 
 def refusals(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, ConfigError]:

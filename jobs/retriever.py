@@ -17,7 +17,7 @@ from intent.storage import StorageOptions
 from intent.task.schema import items_of
 from jobs.app import cluster, job, say
 from jobs.generate import generate
-from jobs.nodes import room
+from jobs.nodes import task_cpus
 
 # Raise the version when the same data and recipe give different vectors.
 VERSION = 1
@@ -33,7 +33,7 @@ def train(lineage: Lineage) -> Artifact:
     record = ArtifactRecord("retriever", asdict(recipe) | {"version": VERSION}, {"data": data.fingerprint})
     if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
         return made
-    cpus = room(config.cluster, config.train.cpus)
+    cpus = task_cpus(config.cluster, config.train.cpus)
     task = ray.remote(num_cpus=cpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_train)
     return ray.get(task.remote(config.workspace, record, recipe, data, lineage, lineage.options))
 

@@ -9,7 +9,7 @@ from intent.artifacts.lineage import Lineage
 from intent.engine.shelved import require_one_intent
 from intent.storage import StorageOptions
 from jobs.app import Steps, watcher
-from jobs.nodes import room
+from jobs.nodes import task_cpus
 
 CPUS = 2
 
@@ -24,7 +24,7 @@ def make_shelves(lineage: Lineage) -> Artifact | None:
     require_one_intent(lineage.schema, len(names))
     if made := artifacts.find(artifacts.artifact_uri(workspace, record), lineage.options):
         return made
-    cpus = room(lineage.config.cluster, CPUS)
+    cpus = task_cpus(lineage.config.cluster, CPUS)
     task = ray.remote(num_cpus=cpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_make)
     with Steps("shelves", "product", stream=watcher(lineage.config.cluster)) as steps:
         steps.update(0, len(names), "are put on shelves")

@@ -144,7 +144,7 @@ def follow(client, job_id: str) -> int:
             if (details := client.get_job_info(job_id)).status.is_terminal():
                 log.rest()
                 break
-            # The cluster answers, so the time without a connection starts anew.
+            # The cluster answers, so the time without a connection starts again at zero.
             lost = None
             asyncio.run(log.tail())
         except Exception as error:

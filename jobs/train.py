@@ -20,7 +20,7 @@ from intent.train.config import ModelConfig
 from intent.train.merge import ADAPTER_FILES
 from jobs.app import Steps, cluster, job, say
 from jobs.context import require_trainable
-from jobs.nodes import room
+from jobs.nodes import task_cpus
 
 
 def train(lineage: Lineage) -> artifacts.Artifact:
@@ -30,7 +30,7 @@ def train(lineage: Lineage) -> artifacts.Artifact:
         return made
     if not config.train.epochs:
         return _keep(lineage, make_base(lineage))
-    _require_room(config)
+    _require_resources(config)
     data, base = lineage.data(), make_base(lineage)
     same = data.record.inputs.get("schema") == lineage.schema_fingerprint
     require(same, "data.uri", data.uri, f"has answers of another schema than {lineage.schema.name}; use that one: schema=...")
@@ -38,7 +38,7 @@ def train(lineage: Lineage) -> artifacts.Artifact:
     return _fit(lineage, base, data)
 
 
-def _require_room(config: JobConfig) -> None:
+def _require_resources(config: JobConfig) -> None:
     """Raise ConfigError if training needs more than a local cluster has, because no node will join it."""
     import ray
 
@@ -46,7 +46,7 @@ def _require_room(config: JobConfig) -> None:
         return
     has, settings = ray.cluster_resources(), config.train
     require(settings.device is not Device.cuda or has.get("GPU", 0) > 0, "train.device", "cuda", "there is no GPU; use auto")
-    each, cpus = room(config.cluster, settings.cpus), int(has.get("CPU", 0))
+    each, cpus = task_cpus(config.cluster, settings.cpus), int(has.get("CPU", 0))
     require(
         settings.workers * each <= cpus,
         "train.workers",
@@ -56,7 +56,7 @@ def _require_room(config: JobConfig) -> None:
 
 
 def make_base(lineage: Lineage) -> artifacts.Artifact:
-    """Return the base model as 16-bit safetensors. A task makes it, because the driver may not have room for a model."""
+    """Return the base model as 16-bit safetensors. A task makes it, because the driver may lack the memory for a model."""
     import ray
 
     record, where = lineage.base_record(), lineage.config.workspace
@@ -105,7 +105,7 @@ def _fit(lineage: Lineage, base: artifacts.Artifact, data: artifacts.Artifact) -
     from intent.train.runner import TrainRequest, fit
 
     config, record = lineage.config, lineage.checkpoint_record()
-    settings = replace(config.train, cpus=room(config.cluster, config.train.cpus))
+    settings = replace(config.train, cpus=task_cpus(config.cluster, config.train.cpus))
     request = TrainRequest(base, (data, *lineage.also()), lineage.options, config.output_format.value, settings)
     with tempfile.TemporaryDirectory() as folder, Steps("train", "step", warms_up=True) as steps:
         steps.update(0, 0, "starts")

@@ -46,11 +46,11 @@ def find_or_make(lineage: Lineage, models: str, names: Sequence[str], some: bool
 def _there(lineage: Lineage, here: Models, names: Iterable[str]) -> dict[str, Artifact]:
     """Return the existing variants among `names` in the registry."""
     where = {name: here.variants[name] for name in names if name in here.variants}
-    return {name: found for name, uri in where.items() if (found := artifacts.find(uri, lineage.options))}
+    return {name: variant for name, uri in where.items() if (variant := artifacts.find(uri, lineage.options))}
 
 
 def _fitting(lineage: Lineage, variants: Mapping[str, Artifact]) -> dict[str, Artifact]:
-    return {name: found for name, found in variants.items() if matches(found, lineage)}
+    return {name: variant for name, variant in variants.items() if matches(variant, lineage)}
 
 
 def _serves_any_catalog(lineage: Lineage) -> bool:
@@ -77,7 +77,7 @@ def _checkpoints(lineage: Lineage) -> list[Artifact]:
     workspace = lineage.config.workspace
     keys = [blob.key for blob in open_store(workspace, lineage.options).list("checkpoint-")]
     folders = [folder for folder, _, name in (key.rpartition("/") for key in keys) if name == RECORD]
-    return [found for folder in folders if (found := artifacts.find(f"{workspace}/{folder}", lineage.options))]
+    return [checkpoint for folder in folders if (checkpoint := artifacts.find(f"{workspace}/{folder}", lineage.options))]
 
 
 def _is_mine(lineage: Lineage, here: Models) -> bool:

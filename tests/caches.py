@@ -1,4 +1,4 @@
-"""A label cache for tests: entries by message, and a clock that stands where a test puts it."""
+"""A label cache for tests, with entries by message and a clock that each test sets."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ DAY = 20_000
 
 
 class Clock:
-    """Unix seconds. Goes to other processes as it stands."""
+    """Return the Unix time that the test has set. Other processes get a copy."""
 
     def __init__(self, day: float = DAY):
         self.day = day
@@ -31,23 +31,23 @@ def cache(root: str, facts: Mapping[str, object] = FACTS, clock=None, **kwargs) 
 
 
 def entries(cache: LabelCache, labels: Mapping[str, int], confidence: float = 0.9) -> pa.Table:
-    """An entry of each message, whose intent has this quantity."""
+    """Return one entry per message. `labels`: the quantity of each message's intent."""
     hashes = cache.scope.hashes(pa.array(list(labels), pa.string()))
-    said = [Prediction({"action": "add", "product": "Milk", "quantity": n}, confidence, (0.5,)) for n in labels.values()]
-    return piece.entries(*hashes, Grouped.of(said), "rule", cache.day)
+    predictions = [Prediction({"action": "add", "product": "Milk", "quantity": n}, confidence, (0.5,)) for n in labels.values()]
+    return piece.entries(*hashes, Grouped.of(predictions), "rule", cache.day)
 
 
 def write(cache: LabelCache, labels: Mapping[str, int], **kwargs) -> File:
     return cache.write(piece.merge([entries(cache, labels, **kwargs)]))
 
 
-def learn(cache: LabelCache, night: str, labels: Mapping[str, int], **kwargs) -> None:
-    cache.add(night, [write(cache, labels, **kwargs)], cache.begin().epoch)
+def learn(cache: LabelCache, run: str, labels: Mapping[str, int], **kwargs) -> None:
+    cache.add(run, [write(cache, labels, **kwargs)], cache.begin().epoch)
 
 
 def look(cache: LabelCache, *messages: str) -> list[int | None]:
-    """What a new reader finds of each message: its quantity."""
+    """Return the cached quantity of each message, as a new reader finds it, or None."""
     reader = Reader.open(cache)
-    found = reader.look(pa.array(messages, pa.string()))
-    quantities = iter([found.answers[code][0]["quantity"] for code in found.codes])
-    return [next(quantities) if hit else None for hit in found.hit]
+    result = reader.look(pa.array(messages, pa.string()))
+    quantities = iter([result.answers[code][0]["quantity"] for code in result.codes])
+    return [next(quantities) if hit else None for hit in result.hit]

@@ -1,4 +1,4 @@
-"""Command lines of jobs, run by one process that has imported what they import and forks for each: a start takes seconds."""
+"""Run command lines of jobs in forks of one process that has imported their modules, because an import takes seconds."""
 
 import json
 import os
@@ -21,7 +21,7 @@ class CommandLines:
         self.process = subprocess.Popen([sys.executable, __file__], cwd=ROOT, env=environment, **pipes)
 
     def run(self, job: str, *arguments: str, env: Mapping[str, str] = {}) -> subprocess.CompletedProcess:
-        """`python -m jobs.JOB ARGUMENTS`, with these variables added to its environment."""
+        """Run `python -m jobs.JOB ARGUMENTS` with these variables added to its environment."""
         print(json.dumps([job, arguments, dict(env)]), file=self.process.stdin, flush=True)
         return subprocess.CompletedProcess([job, *arguments], *json.loads(self.process.stdout.readline()))
 
@@ -49,7 +49,7 @@ def serve() -> None:
 
 
 def become(job: str, arguments: list[str], environment: dict[str, str]) -> None:
-    """Never returns: this process ends as the command does."""
+    """Run the command in this process and exit with its code. Never returns."""
     os.environ |= environment
     sys.argv = [job, *arguments]
     runpy.run_module(f"jobs.{job}", run_name="__main__", alter_sys=True)

@@ -17,7 +17,7 @@ from intent.storage import StorageOptions, open_store
 
 def pytest_addoption(parser):
     parser.addoption("--runchaos", action="store_true", help="the chaos tests that need root, packages or minutes, too")
-    parser.addoption("--seed", type=int, help="of the faults: 0, or with --runchaos drawn anew, where it is not given")
+    parser.addoption("--seed", type=int, help="the seed of the faults; default: 0, or with --runchaos a random one")
 
 
 def pytest_configure(config):
@@ -62,7 +62,7 @@ def s3_endpoint():
 
 @pytest.fixture(params=["local", "s3"])
 def root(request, tmp_path: Path) -> str:
-    """The URI of an empty place, once on disk and once on S3."""
+    """The URI of an empty folder, once on disk and once on S3."""
     if request.param == "local":
         return str(tmp_path)
     request.getfixturevalue("s3_endpoint")
@@ -76,7 +76,7 @@ def store(root: str):
 
 @pytest.fixture(scope="session")
 def ray_cluster(s3_endpoint):
-    """A cluster of 2 CPUs in this process' care; its workers can import what the tests can and reach the S3 server."""
+    """A cluster of 2 CPUs. Its workers can import the tests' modules and reach the S3 server."""
     import ray
 
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
@@ -95,7 +95,7 @@ def ray_cluster(s3_endpoint):
 
 @pytest.fixture(scope="module")
 def f16(checkpoint, tmp_path_factory) -> Path:
-    """The F16 GGUF of the test module's own `checkpoint`."""
+    """The F16 GGUF file of the test module's `checkpoint`."""
     from intent.quantize import gguf
 
     path = tmp_path_factory.mktemp("gguf") / "model.gguf"
@@ -123,7 +123,7 @@ def smollm2_url(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def command_lines():
-    """Runs jobs as `python -m` does, without the seconds that each one's start takes."""
+    """Runs jobs like `python -m`, but without the seconds of each start."""
     command_lines = CommandLines()
     yield command_lines
     command_lines.close()

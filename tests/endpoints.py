@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server for tests: it answers as it is told to, and fails as it is told to."""
+"""An OpenAI-compatible server for tests, with configured answers and faults."""
 
 import json
 import threading

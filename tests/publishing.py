@@ -4,10 +4,10 @@ import io
 from collections import Counter
 from dataclasses import replace
 
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 import tables
 from deltalake import DeltaTable
 
@@ -30,14 +30,14 @@ MESSAGES = ("two milks", "refuse", "eggs")
 
 
 class Shop:
-    """Logs and finished runs below `root`, and where the labels are published."""
+    """Logs and finished runs below `root`, and the target of their labels."""
 
     def __init__(self, root, kind: str, partition_by=("dt",)):
         self.root, self.kind, self.partition_by = str(root), kind, partition_by
         self.to = {"delta": f"delta:{root}/table", "iceberg": "iceberg:prod/shop.labels", "folder": f"{root}/table"}[kind]
 
-    def finish(self, day=MON, identity=nights.IDENTITY, shops=("7", "8", None), messages=MESSAGES, variant="rule"):
-        """The log of `day`, labelled by the run of `identity`."""
+    def finish(self, day=MON, identity=runs.IDENTITY, shops=("7", "8", None), messages=MESSAGES, variant="rule"):
+        """Label the log of `day` by the run of `identity`."""
         table = pa.table(
             {
                 "id": [f"{day}-{n}" for n in range(30)],
@@ -47,12 +47,12 @@ class Shop:
         )
         log = open_store(f"{self.root}/in/dt={day}")
         if not log.stat("log.parquet"):
-            nights.put_table(log, "log.parquet", table)
+            runs.put_table(log, "log.parquet", table)
         listing, run = identify(f"{self.root}/in/dt={day}", StorageOptions(), identity, COLUMNS)
         output = self.output(day, identity)
         ledger = Ledger(output, run)
         plan = ledger.plan(lambda: plan_shards(listing, COLUMNS, 10))
-        worker = Worker(nights.RuleClassifier(variant), nights.CART, COLUMNS, run.fingerprint)
+        worker = Worker(runs.RuleClassifier(variant), runs.CART, COLUMNS, run.fingerprint)
         reader, tally = ShardReader(listing.store, COLUMNS.read, plan.types), Tally()
         parts = {shard.id: ledger.publish(worker.label(shard, reader.read(shard))) for shard in plan.shards}
         for part in parts.values():
@@ -60,34 +60,34 @@ class Shop:
         ledger.commit(plan, parts, tally.summary(0, output.uri).as_dict())
         return output
 
-    def output(self, day: str = MON, identity=nights.IDENTITY):
+    def output(self, day: str = MON, identity=runs.IDENTITY):
         return open_store(f"{self.root}/out-{identity.prompt}/dt={day}")
 
     def publication(self, day: str = MON, **kwargs) -> Publication:
         target = open_target(self.to, self.partition_by, StorageOptions())
-        return replace(Publication(target, nights.CART, COLUMNS, f"{self.root}/in/dt={day}", day), **kwargs)
+        return replace(Publication(target, runs.CART, COLUMNS, f"{self.root}/in/dt={day}", day), **kwargs)
 
     def rows(self) -> pa.Table:
-        """What readers see."""
+        """Return the rows that readers see."""
         if self.kind == "delta":
             return DeltaTable(f"{self.root}/table").to_pyarrow_table().select(NAMES)
         if self.kind == "iceberg":
             return tables.iceberg("shop.labels").scan().to_arrow().select(NAMES)
-        found = []
+        parts = []
         store = open_store(f"{self.root}/table")
         for blob in store.list():
             if not blob.key.startswith("_"):
                 rows = pq.read_table(io.BytesIO(store.read(blob.key)))
                 for name, value in partitions(blob.key).items():
                     rows = rows.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(rows)))
-                found.append(rows.select(NAMES).replace_schema_metadata(None))
-        return pa.concat_tables(found)
+                parts.append(rows.select(NAMES).replace_schema_metadata(None))
+        return pa.concat_tables(parts)
 
     def check(self, *outputs) -> None:
-        """Readers have every labelled row of these runs once, as the parts have it, and nothing else."""
-        expected = pa.concat_tables([nights.read(output, "labelled/").select(NAMES) for output in outputs]).to_pylist()
-        found = self.rows().to_pylist()
-        assert Counter(map(repr, found)) == Counter(map(repr, expected))
+        """Check that readers have every labelled row of these runs exactly once, and nothing else."""
+        expected = pa.concat_tables([runs.read(output, "labelled/").select(NAMES) for output in outputs]).to_pylist()
+        rows = self.rows().to_pylist()
+        assert Counter(map(repr, rows)) == Counter(map(repr, expected))
 
     def commits(self) -> int:
         if self.kind == "delta":
@@ -98,7 +98,7 @@ class Shop:
 only_tables = pytest.mark.parametrize("shop", ["delta", "iceberg"], indirect=True)
 only_iceberg = pytest.mark.parametrize("shop", ["iceberg"], indirect=True)
 only_folder = pytest.mark.parametrize("shop", ["folder"], indirect=True)
-OTHER = replace(nights.IDENTITY, prompt="other")
+OTHER = replace(runs.IDENTITY, prompt="other")
 
 
 def fields_of(shop: Shop) -> pa.Schema:
@@ -116,6 +116,6 @@ def make(shop: Shop, fields: pa.Schema, partition_by=()) -> None:
 
 
 def check_before_work(shop: Shop, types=None):
-    """As `classify_log` does, once the columns are known."""
+    """Check the target before any work, as `classify_log` does when it knows the columns."""
     types = types or pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())])
-    shop.publication().check(nights.IDENTITY, types)
+    shop.publication().check(runs.IDENTITY, types)

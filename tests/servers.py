@@ -1,4 +1,4 @@
-"""What tests of servers share: a bucket's name, free ports, waiting until one answers, and a Ray head."""
+"""Helpers for tests with servers: a bucket's name, free ports, waiting for an answer, and a Ray head."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import psutil
 
-BUCKET = "nights"
+BUCKET = "runs"
 
 
 def free_port() -> int:
@@ -51,7 +51,7 @@ class RayHead:
     def start(self) -> None:
         port = free_port()
         options = [f"--port={port}", f"--dashboard-port={self.dashboard}", f"--metrics-export-port={self.metrics}"]
-        # By default a fixed one, which a cluster beside this one may have; then no agent takes jobs.
+        # The default port is fixed. A second cluster may hold it, and then no agent takes jobs.
         options.append(f"--dashboard-agent-listen-port={free_port()}")
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--num-cpus=2", "--dashboard-host=127.0.0.1"]
         command = [*start, *options, f"--temp-dir={self.session}", "--disable-usage-stats"]

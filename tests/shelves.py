@@ -1,11 +1,11 @@
-"""A small catalog on shelves, and an engine that answers by rule about the shelf that it is asked about."""
+"""A small catalog on shelves, and a rule-based engine that answers with products of the asked shelf."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 
 import numpy as np
-from nights import CART
+from runs import CART
 
 from intent.engine import Prediction
 from intent.engine.shelved import Shelved, route_for
@@ -23,11 +23,11 @@ NAMES = [f"{colour} {thing} {size}" for thing in THINGS for colour in COLOURS fo
 
 
 def retriever(names: Sequence[str] = NAMES, cells: int = 12, width: int = 64) -> Retriever:
-    """Random vectors: what shares words and n-grams is alike, and nothing else. The words of SMALL_TALK say little."""
+    """Return a retriever with random vectors. Names that share words and n-grams are similar. SMALL_TALK has a low weight."""
     table = np.random.default_rng(3).standard_normal((4096, width)).astype(np.float32)
-    said = {bucket for name in names for word in words(name) for bucket in grams(word, len(table))}
+    named = {bucket for name in names for word in words(name) for bucket in grams(word, len(table))}
     small = {bucket for word in words(SMALL_TALK) for bucket in grams(word, len(table))}
-    table[sorted(small - said)] *= 0.01
+    table[sorted(small - named)] *= 0.01
     vectors = Vectors.of(table)
     vectors = Vectors.of(table / vectors.word_lengths(names).mean())
     return Retriever(vectors, Cells.grow(vectors.embed(names), cells))
@@ -39,15 +39,15 @@ def index(names: tuple[str, ...] = tuple(NAMES), core: int = 20, border: int = 4
 
 
 def many(count: int) -> list[str]:
-    """So many names, of like things in different models."""
+    """Return `count` names: models of similar things."""
     return [f"{NAMES[number % len(NAMES)]} model {number // len(NAMES)}" for number in range(count)]
 
 
 @dataclass
 class NamingClassifier:
-    """Adds the product of its prompt whose name is in the message, as sure as the name is long; else it is none.
+    """Adds the product of its prompt that the message names, with a confidence by the name's length, else none.
 
-    `asked`: by prompt, how many messages. `log`: a file that gets a line for each prompt.
+    `asked`: the number of messages per prompt. `log`: a file that gets a line for each prompt.
     """
 
     variant: str = "naming"
@@ -82,12 +82,12 @@ def shelved(names: Sequence[str] = NAMES, core: int = 20, **kwargs) -> Shelved:
 
 
 def router(names: Sequence[str], core: int):
-    """What a night routes its messages by."""
+    """Return the router that assigns a run's messages to shelves."""
     return partial(route_for, CART, index(tuple(names), core))
 
 
 def engine(names: Sequence[str], core: int, actors: int = 2, cpus: float = 0.5, before=None, **kwargs) -> EngineSpec:
-    """`before` runs in the actor's process before its engine is loaded."""
+    """`before` runs in the actor's process before it loads its engine."""
 
     def load() -> Shelved:
         if before:

@@ -1,4 +1,4 @@
-"""Delta and Iceberg tables for tests, and what their writers do to them that the libraries here cannot."""
+"""Delta and Iceberg tables for tests, and changes of other writers that the libraries here cannot make."""
 
 import base64
 import json
@@ -28,14 +28,14 @@ def write_delta(folder, table: pa.Table, **kwargs) -> None:
 
 
 def catalog_variables(folder: Path) -> dict[str, str]:
-    """Of the environment, for PyIceberg: a SQL catalog below `folder`."""
+    """Return PyIceberg's environment variables of a SQL catalog below `folder`."""
     (folder / "warehouse").mkdir(exist_ok=True)
     uri = {"TYPE": "sql", "URI": f"sqlite:///{folder}/catalog.db", "WAREHOUSE": f"file://{folder}/warehouse"}
     return {f"PYICEBERG_CATALOG__{CATALOG.upper()}__{name}": value for name, value in uri.items()}
 
 
 def use_catalog(monkeypatch, folder: Path, **variables: str) -> None:
-    """For this process, where PyIceberg has read the environment already, and for those that it starts."""
+    """Use the catalog in this process, where PyIceberg has already read the environment, and in its children."""
     from pyiceberg import catalog
     from pyiceberg.utils.config import Config
 
@@ -45,7 +45,7 @@ def use_catalog(monkeypatch, folder: Path, **variables: str) -> None:
 
 
 def iceberg(name: str, schema: pa.Schema | None = None, **kwargs):
-    """The table, made with `schema` where it is not there."""
+    """Return the table. Creates it if `schema` is given and it does not exist."""
     from pyiceberg.catalog import load_catalog
 
     catalog = load_catalog(CATALOG)
@@ -56,9 +56,9 @@ def iceberg(name: str, schema: pa.Schema | None = None, **kwargs):
 
 
 def write_iceberg(name: str, table: pa.Table, **kwargs):
-    found = iceberg(name, table.schema)
-    found.append(table, **kwargs)
-    return found
+    target = iceberg(name, table.schema)
+    target.append(table, **kwargs)
+    return target
 
 
 def log_entries(folder, version: int, change) -> None:
@@ -80,7 +80,7 @@ def require_feature(folder, *features: str, reader: int = 3) -> None:
 
 
 def remove_by_vector(folder, removed: list[int]) -> None:
-    """As Spark does it: the first file of commit 0 gets a deletion vector."""
+    """Remove rows as Spark does, with a deletion vector for the first file of commit 0."""
     from pyroaring import BitMap
 
     bitmap = BitMap(removed).serialize()
@@ -100,7 +100,7 @@ def remove_by_vector(folder, removed: list[int]) -> None:
 
 
 def remove_from_iceberg(name: str, removed: list[int], equality: bool = False) -> None:
-    """As other engines do it: a file of deletes, by position in the table's first file or, with `equality`, by id."""
+    """Remove rows as other engines do, with a file of deletes by position in the first file or, with `equality`, by id."""
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
     from pyiceberg.typedef import Record
 
@@ -121,7 +121,7 @@ def remove_from_iceberg(name: str, removed: list[int], equality: bool = False) -
 
 
 class RestCatalog:
-    """Iceberg's REST protocol over the SQL catalog, as far as tables that are there are read and committed to."""
+    """Iceberg's REST protocol over the SQL catalog, for reading and committing to existing tables."""
 
     def __init__(self):
         from pyiceberg.catalog import load_catalog

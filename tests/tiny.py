@@ -1,4 +1,4 @@
-"""A small Llama with random weights and a byte-level tokenizer: real files of every kind, made in a second."""
+"""A small Llama with random weights and a byte-level tokenizer, as real files, made in a second."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def write_checkpoint(folder: Path, seed: int = 0) -> Path:
 
 
 def write_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
-    """A LoRA of rank 2 with random weights for the model in `base`."""
+    """Write a LoRA adapter of rank 2 with random weights for the model in `base`."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -80,16 +80,16 @@ def write_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
 
 
 def write_pieces(folder: Path, texts: tuple[str, ...] = NAMES, vocabulary: int = 500):
-    """A tokenizer like Gemma's: spaces are ▁, unknown characters are bytes, and every way to make a token is a merge."""
+    """Write a tokenizer like Gemma's: spaces are ▁, unknown characters are bytes, and all token pairs are merges."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     trainer = trainers.BpeTrainer(vocab_size=vocabulary - 256 - len(special), show_progress=False)
-    said = "add remove none product quantity milk eggs please two three, ça va? Größe über ñandú 牛乳 をください молоко"
-    trained.train_from_iterator([*texts, said, "aaaa bbbb    !!!! 1234567890 the then there other"] * 3, trainer)
-    # What is merged first has the lowest id, and characters the highest, as SentencePiece writes them.
+    text = "add remove none product quantity milk eggs please two three, ça va? Größe über ñandú 牛乳 をください молоко"
+    trained.train_from_iterator([*texts, text, "aaaa bbbb    !!!! 1234567890 the then there other"] * 3, trainer)
+    # The first merge has the lowest id, and characters have the highest ids, as in SentencePiece.
     made = sorted(trained.get_vocab().items(), key=lambda entry: (len(entry[0]) == 1, entry[1]))
     pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *(piece for piece, _ in made), "\n"]
     ids = {piece: i for i, piece in enumerate(pieces)}
@@ -108,9 +108,9 @@ def write_pieces(folder: Path, texts: tuple[str, ...] = NAMES, vocabulary: int =
 
 
 def write_gemma(folder: Path, window: int = 16, seed: int = 0, **changes) -> Path:
-    """A small Gemma 3 with random weights: five windowed layers, one that sees all, and a windowed one.
+    """Write a small Gemma 3 with random weights: five sliding-window layers, a full-attention one, and a sliding-window one.
 
-    `changes`: other values of its configuration.
+    `changes`: values of its configuration that differ.
     """
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
@@ -135,7 +135,7 @@ def write_gemma(folder: Path, window: int = 16, seed: int = 0, **changes) -> Pat
     }
     config = Gemma3TextConfig(**shape | changes)
     model = Gemma3ForCausalLM(config)
-    # Norms begin at 0, which stands for 1: another value shows where it is forgotten.
+    # Norms start at 0, which means 1. Another value reveals code that ignores them.
     for name, weight in model.named_parameters():
         if name.endswith("norm.weight"):
             torch.nn.init.normal_(weight, std=0.2)

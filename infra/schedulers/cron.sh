@@ -1,12 +1,12 @@
 #!/bin/sh
-# Label the log of yesterday (UTC), or of the given date: cron.sh [YYYY-MM-DD]. Retries what a retry can help, and exits with the
-# last try's exit code.
+# Label the log of yesterday (UTC), or of the given date: cron.sh [YYYY-MM-DD]. Retries exit codes that a retry can fix. Exits
+# with the last attempt's exit code.
 #
 #   CRON_TZ=UTC
 #   30 1 * * *  intent  /opt/intent/infra/schedulers/cron.sh >> /var/log/intent-nightly.log 2>&1
 #
-# A cron without CRON_TZ (Debian's) uses the machine's own clock, so set that to UTC. Set BUCKET below. Set the address and the token
-# of the cluster in /etc/default/intent.
+# A cron without CRON_TZ (Debian's) uses the machine's own clock, so set that to UTC. Set BUCKET below. Set the address and
+# the token of the cluster in /etc/default/intent.
 set -u
 
 PYTHON=${INTENT_PYTHON:-/opt/intent/.venv/bin/python}

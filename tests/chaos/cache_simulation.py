@@ -1,7 +1,7 @@
-"""The label cache in memory: nights that learn, mergers, readers and droppers, a step at a time, with faults between any two.
+"""The label cache in memory: runs that learn, mergers, readers and droppers take turns. Faults come between any two steps.
 
-The store and the parties are those of `simulation.py`; the clock is the world's, so that who stalls may wake up after what
-it wrote was thrown away.
+The store and the parties are those of `simulation.py`. The clock is simulated, so a stalled party may resume after its files
+were deleted.
 """
 
 import io
@@ -24,16 +24,16 @@ from intent.storage import StorageOptions, sha256
 from intent.storage.s3 import S3Store
 
 SCOPE = Scope.of({"model": "simulated"}, caches.SECRET)
-# What no writer names is old after 15 steps, and what stopped to count is kept for 45: who stalls for 200 meets neither.
+# Unnamed files are old after 15 steps, and dropped files are kept for 45. A party that stalls for 200 steps finds neither.
 STEP_SECONDS = ORPHAN_SECONDS / 15
 START = 20_000 * piece.DAY_SECONDS
-NIGHTS, MESSAGES = 4, 3
+RUNS, MESSAGES = 4, 3
 HERE = f"cache/{SCOPE.name}/"
 
 
 @dataclass
 class CacheWorld(World):
-    """`reading`: of each reader under way, when it read the pointer and which files it goes by. `ended`: epochs dropped."""
+    """`reading`: for each active reader, the time when it read the pointer, and its files. `ended`: dropped epochs."""
 
     numbers: dict[str, int] = field(default_factory=dict)
     reading: dict[Party, tuple[float, set[str]]] = field(default_factory=dict)
@@ -43,8 +43,8 @@ class CacheWorld(World):
         return START + self.now * STEP_SECONDS
 
     def pointer(self) -> Pointer:
-        found = self.objects.get(HERE + POINTER)
-        return _parse(found[0], "sim") if found else Pointer()
+        blob = self.objects.get(HERE + POINTER)
+        return _parse(blob[0], "sim") if blob else Pointer()
 
     def write(self, key: str, data: bytes, absent: bool, match: str | None, metadata: dict) -> None:
         if self.conditional and ((absent and key in self.objects) or (match and match != self.etag(key))):
@@ -67,8 +67,8 @@ class CacheWorld(World):
         self.objects.pop(key, None)
 
     def etag(self, key: str) -> str:
-        found = self.objects.get(key)
-        return f"{self.numbers[key]}-{sha256(found[0])[:8]}" if found else ""
+        blob = self.objects.get(key)
+        return f"{self.numbers[key]}-{sha256(blob[0])[:8]}" if blob else ""
 
 
 class CacheClient(Client):
@@ -90,8 +90,8 @@ class CacheClient(Client):
         return {"Body": io.BytesIO(self._send(f"GET {Key}", get))}
 
     def paginate(self, *, Prefix, **_):
-        found = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
-        return [{"Contents": [{"Key": key, "Size": 1, "ETag": self.world.etag(key)} for key in found]}]
+        keys = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
+        return [{"Contents": [{"Key": key, "Size": 1, "ETag": self.world.etag(key)} for key in keys]}]
 
     def delete_object(self, *, Key, **_):
         self._send(f"DELETE {Key}", lambda: self.world.remove(Key))
@@ -109,7 +109,7 @@ def cache_of(world: CacheWorld, party: Party) -> LabelCache:
 
 @memo
 def staged(messages: tuple[str, ...]) -> bytes:
-    """A file of labels: the quantity is the message's length."""
+    """Return a file of labels. The quantity of each is the message's length."""
     made = LabelCache(None, SCOPE, now=lambda: START)
     return piece.dump(piece.merge([caches.entries(made, {message: len(message) for message in messages})]))
 
@@ -128,25 +128,25 @@ def fetch(cache: LabelCache, file) -> piece.Piece:
     return piece.Piece(path)
 
 
-def labels(night: int) -> tuple[str, ...]:
-    """Some of them are also the night's before."""
-    return tuple(f"message {n}" for n in range(night * MESSAGES, night * MESSAGES + MESSAGES + 1))
+def messages_of(run: int) -> tuple[str, ...]:
+    """The messages of a run. The last one is also the first of the next run."""
+    return tuple(f"message {n}" for n in range(run * MESSAGES, run * MESSAGES + MESSAGES + 1))
 
 
-def stage(world: CacheWorld, night: int) -> None:
-    """What a night's actors have left before its driver learns it: labels, and copies of what the cache said until then."""
-    base = f"out-{night}/{new_labels.FOLDER}/{SCOPE.name}"
-    world.write(f"{base}/one.arrow", staged(labels(night)[:2]), False, None, {})
-    world.write(f"{base}/two.arrow", staged(labels(night)[2:]), False, None, {})
+def stage(world: CacheWorld, run: int) -> None:
+    """Write what a run's actors leave for its driver: new labels, and copies of cache entries."""
+    base = f"out-{run}/{new_labels.FOLDER}/{SCOPE.name}"
+    world.write(f"{base}/one.arrow", staged(messages_of(run)[:2]), False, None, {})
+    world.write(f"{base}/two.arrow", staged(messages_of(run)[2:]), False, None, {})
     if epoch := world.pointer().epoch:
-        world.write(f"{base}/one-{epoch}.copy", staged((f"copy {night} of {epoch}",)), False, None, {})
+        world.write(f"{base}/one-{epoch}.copy", staged((f"copy {run} of {epoch}",)), False, None, {})
 
 
-def night(number: int):
+def labelling_run(number: int):
     def learn(party: Party) -> str:
         output = store(party.world, party, f"out-{number}/")
         new_labels.learn(output, [cache_of(party.world, party)])
-        return "learnt"
+        return "learned"
 
     return learn
 
@@ -166,7 +166,7 @@ def collector(party: Party) -> str:
 
 
 def janitor(party: Party) -> str:
-    """Collects again and again, as one job after another does: what it marks at first it deletes later."""
+    """Collect garbage repeatedly, as successive jobs do. A file is marked first and deleted later."""
     for _ in range(8):
         cache_of(party.world, party).collect()
         for _ in range(12):
@@ -180,7 +180,7 @@ def dropper(party: Party) -> str:
 
 
 def reader(party: Party) -> str:
-    """Reads the pointer and, after a while, the files that it names, as an actor does that gets its node late."""
+    """Read the pointer and, later, the files that it names, as an actor does that gets its node late."""
     world, cache = party.world, cache_of(party.world, party)
     began = world.time
     pointer = cache.read()
@@ -199,21 +199,21 @@ def reader(party: Party) -> str:
 
 
 def simulate(seed: int, conditional: bool = True) -> Counter:
-    """Some nights one after the other, each with mergers, readers and perhaps a dropper beside it, under faults; then each
+    """Some runs one after the other, each with mergers, readers and perhaps a dropper beside it, under faults; then each
     once more without. Returns how each party ended. Raises AssertionError.
     """
     world = CacheWorld(seed, conditional=conditional)
-    for number in range(NIGHTS):
+    for number in range(RUNS):
         stage(world, number)
-        parties = [night(number)] * world.random.choice((1, 1, 2)) + [merger] * world.random.randrange(3)
+        parties = [labelling_run(number)] * world.random.choice((1, 1, 2)) + [merger] * world.random.randrange(3)
         parties += [reader] * world.random.randrange(2) + [dropper] * (world.random.random() < 0.15)
         parties += [janitor] * (world.random.random() < 0.3)
         world.parties = []
         world.run(*parties)
     world.faults, world.late, world.reading = False, [], {}
-    for number in range(NIGHTS):
+    for number in range(RUNS):
         world.parties = []
-        world.run(night(number))
+        world.run(labelling_run(number))
     check(world)
     ends = [party.result for party in world.everyone]
     for end in ends:
@@ -223,8 +223,10 @@ def simulate(seed: int, conditional: bool = True) -> Counter:
 
 def check(world: CacheWorld) -> None:
     assert not world.broken, world.broken
-    assert not [key for key in world.objects if key.startswith("out-")], "a night has not let go of what it has learnt"
-    # Long after, nobody at work: merged and collected, the files are those that count.
+    assert not [key for key in world.objects if key.startswith("out-")], (
+        "a run has not deleted the labels that the cache has learned"
+    )
+    # Much later and after all parties ended: merging and collection leave only the files that the pointer names.
     for party in (merger, collector, collector):
         world.parties, world.now = [], world.now + 1_000
         world.run(party)
@@ -232,19 +234,23 @@ def check(world: CacheWorld) -> None:
     there, named = {key.removeprefix(HERE) for key in world.objects}, {POINTER, *(file.key for file in pointer.files)}
     assert there == named, f"never collected: {there - named}; gone: {named - there}"
     assert not world.broken, world.broken
-    found: list[str] = []
-    known = {message: n for n in range(NIGHTS) for message in labels(n)} | {
-        f"copy {n} of {pointer.epoch}": n for n in range(NIGHTS)
+    cached: list[str] = []
+    known = {message: n for n in range(RUNS) for message in messages_of(n)} | {
+        f"copy {n} of {pointer.epoch}": n for n in range(RUNS)
     }
     texts = list(known)
     high, low = SCOPE.hashes(pa.array(texts))
     names = dict(zip(zip(high.tolist(), low.tolist(), strict=True), texts, strict=True))
     for file in pointer.files:
         table = piece.load(world.objects[HERE + file.key][0], file.key)
-        found += [names.get((row["high"], row["low"]), "a copy of what was dropped") for row in table.to_pylist()]
-        said = {names.get((row["high"], row["low"])): json.loads(row["answer"])[0]["quantity"] for row in table.to_pylist()}
-        assert all(quantity == len(name) for name, quantity in said.items() if name), f"another message's label: {said}"
-    assert len(found) == len(set(found)), f"doubled: {found}"
-    assert "a copy of what was dropped" not in found, "a copy of what was dropped is back"
-    lost = {message for n in range(NIGHTS) for message in labels(n)} - set(found)
+        cached += [names.get((row["high"], row["low"]), "a copy of what was dropped") for row in table.to_pylist()]
+        quantities = {
+            names.get((row["high"], row["low"])): json.loads(row["answer"])[0]["quantity"] for row in table.to_pylist()
+        }
+        assert all(quantity == len(name) for name, quantity in quantities.items() if name), (
+            f"another message's label: {quantities}"
+        )
+    assert len(cached) == len(set(cached)), f"duplicated: {cached}"
+    assert "a copy of what was dropped" not in cached, "a copy of what was dropped is back"
+    lost = {message for n in range(RUNS) for message in messages_of(n)} - set(cached)
     assert not lost or pointer.dropped, f"lost: {lost}"

@@ -12,7 +12,7 @@ from intent.storage import StorageOptions
 
 @pytest.fixture(autouse=True)
 def seed(request) -> int:
-    """What the test's faults are drawn from; printed with every test that fails."""
+    """Return the seed of the test's faults. Every failing test prints it."""
     seed = request.config.option.seed
     print(f"\nseed {seed}; to repeat: pytest '{request.node.nodeid}' --runchaos --seed={seed}")
     return seed
@@ -31,7 +31,7 @@ def as_root():
 
 @pytest.fixture
 def hosts(as_root, request):
-    """A head and the hosts that the test names by `@pytest.mark.parametrize("hosts", [NAMES], indirect=True)`."""
+    """A head and the hosts that the test names with `@pytest.mark.parametrize("hosts", [NAMES], indirect=True)`."""
     hosts = Hosts(*request.param)
     try:
         hosts.create()
@@ -42,7 +42,7 @@ def hosts(as_root, request):
 
 @pytest.fixture(scope="session")
 def ceph(as_root, s3_endpoint):
-    """A real store."""
+    """A real Ceph store."""
     ceph = Rados()
     try:
         ceph.create()
@@ -60,18 +60,18 @@ def proxy(s3_endpoint, seed):
 
 @pytest.fixture
 def harmed(proxy) -> StorageOptions:
-    """The S3 server as it is seen through the proxy."""
+    """Storage options that reach the S3 server through the proxy."""
     return StorageOptions(endpoint=proxy.endpoint, region="us-east-1")
 
 
 @pytest.fixture
 def s3_root(s3_endpoint) -> str:
-    return f"s3://nights/{uuid.uuid4().hex}"
+    return f"s3://runs/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def harm(tmp_path):
-    """A folder of wounds: see nights.wound."""
+    """A folder of planned faults (see `runs.take_fault`)."""
     folder = tmp_path / "harm"
     folder.mkdir()
 

@@ -1,4 +1,4 @@
-"""Hosts, as network namespaces whose wires meet in the head's and can be cut. They share the disk. Needs root."""
+"""Hosts as network namespaces. Their links meet in the head's namespace and can be cut. They share the disk. Needs root."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ HEAD = f"{NETWORK}.1"
 
 
 class Hosts:
-    """The head's host and `others`, by name; `wires` are the head's ends of what joins them, each a port of its bridge."""
+    """The head's host and `others`, by name. `wires`: the head's ends of their links, each a port of its bridge."""
 
     def __init__(self, *others: str):
         self.head = f"h{os.getpid()}"
         self.names = {name: f"{name}{os.getpid()}" for name in others}
         self.addresses = {name: f"{NETWORK}.{number}" for number, name in enumerate(others, 2)}
         self.wires = {name: f"v{inside}" for name, inside in self.names.items()}
-        # Apart from Ray's usual folder, where the next `ray.init` on this machine would find this cluster and join it.
+        # Not Ray's usual folder, where the next `ray.init` on this machine would find this cluster and join it.
         self.folder = tempfile.mkdtemp(prefix="hosts-")
 
     def create(self) -> None:
@@ -47,14 +47,14 @@ class Hosts:
         _run("ip", "-n", inside, "link", "set", link, "up")
 
     def start_head(self, env: dict, *options: str) -> str:
-        """Returns the cluster's address."""
+        """Start the head and return the cluster's address."""
         start = [*RAY, "--head", "--include-dashboard=false", f"--temp-dir={self.folder}"]
         start += [f"--port={PORT}", f"--node-ip-address={HEAD}", *options]
         _run(*self.on_head(start), env=env)
         return f"{HEAD}:{PORT}"
 
     def joining(self, name: str) -> list[str]:
-        """The command by which a host's node joins the cluster."""
+        """Return the command with which a host's node joins the cluster."""
         return self.on(name, [*RAY, f"--address={HEAD}:{PORT}", f"--node-ip-address={self.addresses[name]}"])
 
     def join(self, name: str, env: dict) -> None:
@@ -68,8 +68,8 @@ class Hosts:
 
     def remove(self) -> None:
         for name in (self.head, *self.names.values()):
-            found = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout
-            for pid in map(int, found.split()):
+            pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout
+            for pid in map(int, pids.split()):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)

@@ -1,4 +1,4 @@
-"""T20, in a process of its own: a cluster that asks for a token, and a job that has none, or another's."""
+"""T20, in a process of its own: a cluster that requires a token, and a job without one or with a wrong one."""
 
 import os
 import secrets

@@ -70,7 +70,9 @@ class Rados:
         keyring, monmap, osd = self.folder / "keyring", self.folder / "monmap", str(uuid.uuid4())
         keyring.touch()
         for name, words in CAPABILITIES.items():
-            caps = [word for kind, what in zip(words[::2], words[1::2], strict=True) for word in ("--cap", kind, what)]
+            caps = [
+                word for kind, permission in zip(words[::2], words[1::2], strict=True) for word in ("--cap", kind, permission)
+            ]
             _run("ceph-authtool", keyring, "--gen-key", "-n", name, *caps)
         _run("monmaptool", "--create", "--addv", "a", f"[v2:127.0.0.1:{self.mon}/0]", "--fsid", self.fsid, monmap)
         self._ceph("ceph-mon", "--mkfs", "-i", "a", "--monmap", monmap, "--keyring", keyring)

@@ -13,18 +13,18 @@ os.environ["RAY_testing_rpc_failure"] = json.dumps(  # noqa: SIM112
     }
 )
 
-import nights
 import ray
+import runs
 
 from intent.storage import open_store
 
 
 def main(root: str, seed: str) -> None:
     messages = random.Random(seed).choices(["milk", None, "unsure", "two eggs"], k=50)
-    nights.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=messages)
+    runs.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=messages)
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    summary = nights.run(root, [nights.engine(actors=2)], rows_per_shard=20)
-    nights.check_night(root)
+    summary = runs.run(root, [runs.engine(actors=2)], rows_per_shard=20)
+    runs.check_run(root)
     print(f"rows={summary.rows} retries={summary.retries}")
     ray.shutdown()
 

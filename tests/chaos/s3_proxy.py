@@ -1,4 +1,4 @@
-"""A proxy in front of the S3 server that does harm by rule: throttles, loses replies, hangs, cuts off, ignores conditions."""
+"""A proxy that injects faults into an S3 server by rule: it throttles, loses replies, hangs, truncates, ignores conditions."""
 
 import http.client
 import random
@@ -17,7 +17,7 @@ REFUSALS = {"slowdown": (503, "SlowDown"), "deny": (403, "AccessDenied"), "unsup
 
 @dataclass
 class Rule:
-    """Harm of `kind` to requests whose "METHOD path" matches `pattern`: `count` of them, each with the chance `share`.
+    """A fault of `kind` for `count` requests whose "METHOD path" matches `pattern`, each with the probability `share`.
 
     Kinds: slowdown, deny, unsupported, gone (neither done nor answered), lost (done, but not answered), hang (`seconds`, then
     gone), cut (half of the body), unconditional (If-None-Match is dropped), stale (a listing without its last object).
@@ -32,7 +32,7 @@ class Rule:
 
 @dataclass
 class S3Proxy:
-    """Rules may change at any time. `requests` counts what was asked, `hits` the harm that was done."""
+    """Rules may change at any time. `requests` counts requests, `hits` injected faults."""
 
     upstream: str
     seed: int = 0
@@ -71,7 +71,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        """A client that is killed hangs up: no news in a test that kills it."""
+        """Ignore the connection error of a client that the test killed."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 

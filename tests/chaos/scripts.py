@@ -1,4 +1,4 @@
-"""Tests that are a script in a process of its own: what they do to Ray, no other test may see."""
+"""Run tests that are scripts in their own process, because they change Ray for the whole process."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ PATH = os.pathsep.join([str(HERE.parent.parent), str(HERE.parent), str(HERE)])
 
 
 def run(root: Path, script: str, *arguments, by=lambda command: command, env: Mapping[str, str] = {}) -> tuple[int, str]:
-    """(exit code, output) of a script, of which no process is left behind."""
+    """Run a script and return (exit code, output). Leaves none of its processes behind."""
     return run_command(root, by([sys.executable, str(HERE / script), str(root), *map(str, arguments)]), env)
 
 

@@ -1,4 +1,4 @@
-"""The commit protocol alone, in memory: a store, drivers and workers, one store request at a time, in an order drawn by seed.
+"""Simulate the commit protocol in memory: a store, drivers and workers, one store request at a time, in random order.
 
 The ledger, the parts, the actor, the queue and the S3 client code are the real ones. Between any two requests a party may
 be stalled or crash, with its request done, not done, or done later; a reply may be lost, so that the client asks again.
@@ -11,9 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
+import runs
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from intent.errors import CorruptData, IntentError, ManifestLost
@@ -36,7 +36,7 @@ class Crash(BaseException):
 
 @dataclass
 class World:
-    """Objects of the one bucket, every party's turn, and the faults, all drawn from one seed."""
+    """Objects of one bucket, the turns of all parties, and the faults. One seed determines everything."""
 
     seed: int
     faults: bool = True
@@ -57,7 +57,7 @@ class World:
             Party(self, start)
         while running := [party for party in self.parties if not party.ended]:
             self.now += 1
-            assert self.now < 100_000, "the night does not end"
+            assert self.now < 100_000, "the run does not end"
             awake = [party for party in running if party.stalled_until <= self.now] or running
             if self.late and self.random.random() < 0.05:
                 self.late.pop(self.random.randrange(len(self.late)))()
@@ -76,7 +76,7 @@ class World:
 
 
 class Party:
-    """One process, as a thread that runs only in its turn; a turn ends at the next request."""
+    """One process, as a thread that runs only in its turn. A turn ends at the next request."""
 
     def __init__(self, world: World, start, owner: "Party | None" = None):
         self.world, self.owner = world, owner
@@ -92,7 +92,7 @@ class Party:
         self._stopped.acquire()
 
     def wait(self) -> None:
-        """End this turn; come back in another, or crash."""
+        """End this turn. Continue in a later one, or crash."""
         self._stopped.release()
         self._go.acquire()
         if self.doomed or (self.owner and self.owner.ended and not isinstance(self.owner.result, str)):
@@ -113,7 +113,7 @@ class Party:
 
 
 class Client:
-    """The S3 client of one party. Faults as a network and a dying process make them."""
+    """The S3 client of one party, with the faults of a network and of a dying process."""
 
     def __init__(self, world: World, party: Party):
         self.world, self.party = world, party
@@ -135,18 +135,18 @@ class Client:
         return self
 
     def paginate(self, *, Prefix, **_):
-        found = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
-        return [{"Contents": [{"Key": key, "Size": 1, "ETag": "e"} for key in found]}]
+        keys = self._send("LIST", lambda: sorted(key for key in self.world.objects if key.startswith(Prefix)))
+        return [{"Contents": [{"Key": key, "Size": 1, "ETag": "e"} for key in keys]}]
 
     def _get(self, key: str):
         if key not in self.world.objects:
             raise _error(404)
         return self.world.objects[key]
 
-    def _send(self, what: str, request):
+    def _send(self, operation: str, request):
         self.party.wait()
         chance = self.world.random.random() if self.world.faults else 1.0
-        self.world.trace.append(f"{self.party.world.parties.index(self.party)} {what} {chance:.3f}")
+        self.world.trace.append(f"{self.party.world.parties.index(self.party)} {operation} {chance:.3f}")
         if chance < 0.01:
             raise Crash
         if chance < 0.02:
@@ -179,7 +179,7 @@ def _error(status: int) -> ClientError:
 
 @cache
 def made(index: int, engine: str) -> Part:
-    """What an engine makes of a shard. The engines disagree about the labels and about what they reject."""
+    """Return an engine's part of a shard. The engines disagree about labels and about rejections."""
     shard = SHARDS[index]
     ids = list(range(shard.start, shard.start + shard.rows))
     refused = {"a": ids[:1] if index % 2 else [], "b": ids[2:] if index else []}[engine]
@@ -187,7 +187,7 @@ def made(index: int, engine: str) -> Part:
     counts = {"labelled": len(kept), "abstained": 0, "rejected": len(refused), "variants": {engine: len(kept)}}
     labelled = pa.table({"id": pa.array(kept, pa.int64()), "variant": [engine] * len(kept)})
     rejected = pa.table({"id": pa.array(refused, pa.int64()), "reason": ["no"] * len(refused)})
-    return build_part({"shard": shard.id, "fingerprint": nights.IDENTITY.fingerprint, "rows": 4, **counts}, labelled, rejected)
+    return build_part({"shard": shard.id, "fingerprint": runs.IDENTITY.fingerprint, "rows": 4, **counts}, labelled, rejected)
 
 
 class FakeWorker:
@@ -206,14 +206,14 @@ class FakeWorker:
 def ledger(world: World, party: Party) -> Ledger:
     store = S3Store("s3://sim", StorageOptions())
     store.parallel, store.client = 1, Client(world, party)
-    return Ledger(store, nights.IDENTITY)
+    return Ledger(store, runs.IDENTITY)
 
 
 def driver(party: Party) -> str:
-    """The stages of a run, with threads in the place of Ray's actors."""
+    """Run the stages of a run, with threads instead of Ray actors."""
     world, book = party.world, ledger(party.world, party)
-    if found := book.manifest():
-        book.close(found["summary"])
+    if manifest := book.manifest():
+        book.close(manifest["summary"])
         return "already done"
     shards = book.plan(lambda: Plan(SHARDS)).shards
     done = book.committed_ids()
@@ -232,7 +232,7 @@ def driver(party: Party) -> str:
 
 def work(party: Party, engine: str, queue: Queue, parts: dict) -> None:
     world = party.world
-    actor = Actor(RunContext(None, ledger(world, party), nights.CART, Columns()))
+    actor = Actor(RunContext(None, ledger(world, party), runs.CART, Columns()))
     actor.reader = actor.worker = FakeWorker(engine)
     while queue.open:
         shard = queue.take(party, world.now)
@@ -253,7 +253,10 @@ def work(party: Party, engine: str, queue: Queue, parts: dict) -> None:
 
 
 def simulate(seed: int, conditional: bool = True) -> Counter:
-    """A night with up to three drivers under faults, then one without; how each driver ended. Raises AssertionError."""
+    """Simulate a run with up to three drivers under faults, then a driver without faults. Return how each driver ended.
+
+    Raises AssertionError if the run breaks an invariant.
+    """
     world = World(seed, conditional=conditional)
     count = 1 + world.random.randrange(3)
     world.run(*[driver] * count)
@@ -267,7 +270,7 @@ def simulate(seed: int, conditional: bool = True) -> Counter:
 
 
 def check_ends(world: World, writer: int) -> None:
-    """Nobody met what no fault explains, and who wrote the manifest, and nobody else, may say so."""
+    """Check that a fault explains every error, and that exactly the writer of the manifest reports it."""
     for party in world.everyone:
         expected = isinstance(party.result, str | Crash | IntentError) and not isinstance(party.result, CorruptData)
         assert expected or (party.owner and party.result is None), repr(party.result)
@@ -277,9 +280,9 @@ def check_ends(world: World, writer: int) -> None:
 
 
 def check(world: World) -> dict:
-    """Every row once, rejected or labelled; the manifest is of what is there, and is returned."""
+    """Check that every row is rejected or labelled once. Return the manifest, which must match the store."""
     book = ledger(world, Party.__new__(Party))
-    book.store.client._send = lambda what, request: request()
+    book.store.client._send = lambda operation, request: request()
     manifest = book.verify()
     assert manifest["rows"] == 16 == manifest["labelled"] + manifest["abstained"] + manifest["rejected"]
     ids: list[int] = []

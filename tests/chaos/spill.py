@@ -1,9 +1,9 @@
-"""T18, in a process of its own: Ray has little memory for objects, and no room on disk to spill them to."""
+"""T18, in a process of its own: Ray has little memory for objects, and the disk that it spills them to is full."""
 
 import sys
 
-import nights
 import ray
+import runs
 
 from intent.storage import open_store
 
@@ -15,7 +15,7 @@ FILES, ROWS = 8, 60_000
 def main(root: str, spill: str, size: str) -> None:
     log = open_store(f"{root}/in")
     if not list(log.list()):
-        nights.write_log(log, files=FILES, rows=ROWS, messages=[f"{'milk ' * 80}{n}" for n in range(ROWS)])
+        runs.write_log(log, files=FILES, rows=ROWS, messages=[f"{'milk ' * 80}{n}" for n in range(ROWS)])
     ray.init(
         "local",
         num_cpus=2,
@@ -24,8 +24,8 @@ def main(root: str, spill: str, size: str) -> None:
         object_store_memory=OBJECT_STORE_BYTES,
         object_spilling_directory=spill,
     )
-    summary = nights.run(root, [nights.engine(actors=2)], rows_per_shard=ROWS // 2, frequent_messages=int(size))
-    nights.check_night(root)
+    summary = runs.run(root, [runs.engine(actors=2)], rows_per_shard=ROWS // 2, frequent_messages=int(size))
+    runs.check_run(root)
     print(f"rows={summary.rows} classified={summary.classified}")
     ray.shutdown()
 

@@ -1,4 +1,4 @@
-"""T4, T8, T10 to T12 for artifacts and the workspace's pointers: what a store or a second builder may do to them."""
+"""T4, T8, T10 to T12 for artifacts and the workspace's pointers: faults of the store, and second builders."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def parts(monkeypatch):
 
 
 def check(made: Artifact, options: StorageOptions = StorageOptions()) -> None:
-    """The artifact is whole, and nothing else lies beside it."""
+    """Check that the artifact is whole, and that nothing else is in its folder."""
     store = open_store(made.uri, options)
     assert {"config.json", "model.safetensors"} == made.record.files.keys()
     assert {blob.key for blob in store.list()} == {"record.json", *map(made.path, made.record.files)}

@@ -1,12 +1,12 @@
-"""T15 to T17 and T19: what an input may hold, and what may go wrong in writing."""
+"""T15 to T17 and T19: bad input, and errors of the writer."""
 
 import io
 import json
 
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 
 from intent.errors import ShardsFailed
 from intent.run.columns import Columns
@@ -25,7 +25,7 @@ def parquet(table: pa.Table) -> bytes:
 
 def test_t15_broken_objects_are_quarantined_and_the_others_finish(ray_cluster, root):
     source = open_store(f"{root}/in")
-    nights.write_log(source, files=2)
+    runs.write_log(source, files=2)
     good = source.read("log-0.parquet")
     broken = {
         "empty": (b"", "unknown", "is empty"),
@@ -38,16 +38,16 @@ def test_t15_broken_objects_are_quarantined_and_the_others_finish(ray_cluster, r
     for name, (data, *_) in broken.items():
         source.put(f"{name}.parquet", data)
     with pytest.raises(ShardsFailed, match="6 shards \\(4 rows and 4 of unknown size\\) failed") as failed:
-        nights.run(root)
+        runs.run(root)
     assert failed.value.exit_code == 3
-    told = str(failed.value)
-    assert "6 could not be read when they were planned: repair their objects and start a new run" in told
-    assert "run again" not in told
+    error = str(failed.value)
+    assert "6 could not be read when they were planned: repair their objects and start a new run" in error
+    assert "run again" not in error
     out = open_store(f"{root}/out")
     reasons = {entry["object"]: (entry["rows"], entry["reason"]) for entry in json.loads(out.read("failed.json"))}
     for name, (_, rows, reason) in broken.items():
         assert reasons[f"{name}.parquet"][0] == rows and reason in reasons[f"{name}.parquet"][1]
-    assert sorted(nights.read(out, "labelled/")["id"].to_pylist()) == sorted(f"{n}-{row}" for n in "01" for row in range(100))
+    assert sorted(runs.read(out, "labelled/")["id"].to_pylist()) == sorted(f"{n}-{row}" for n in "01" for row in range(100))
 
 
 def test_t15_no_flipped_bit_of_a_checksummed_input_is_labelled(ray_cluster, tmp_path, drawn):
@@ -61,19 +61,19 @@ def test_t15_no_flipped_bit_of_a_checksummed_input_is_labelled(ray_cluster, tmp_
         source.put(f"flipped-{number}.parquet", bytes(data))
     source.put("good.parquet", good)
     with pytest.raises(ShardsFailed, match=r"40 shards \(20000 rows\) failed, 1 are done;.* 40 fail again as they are"):
-        nights.run(root, rows_per_shard=500)
-    assert nights.read(open_store(f"{root}/out"), "labelled/").num_rows == 500
+        runs.run(root, rows_per_shard=500)
+    assert runs.read(open_store(f"{root}/out"), "labelled/").num_rows == 500
 
 
-def test_t15_an_object_that_changes_during_the_night_is_quarantined(ray_cluster, root):
-    nights.write_log(open_store(f"{root}/in"), files=2)
+def test_t15_an_object_that_changes_during_the_run_is_quarantined(ray_cluster, root):
+    runs.write_log(open_store(f"{root}/in"), files=2)
 
     def change():
-        nights.write_log(open_store(f"{root}/in"), files=1, messages=["another"])
+        runs.write_log(open_store(f"{root}/in"), files=1, messages=["another"])
 
     with pytest.raises(ShardsFailed, match="log-0.*changed since it was planned"):
-        nights.run(root, [nights.engine(before=change)], rows_per_shard=1000, frequent_messages=0)
-    ids = nights.read(open_store(f"{root}/out"), "labelled/")["id"].to_pylist()
+        runs.run(root, [runs.engine(before=change)], rows_per_shard=1000, frequent_messages=0)
+    ids = runs.read(open_store(f"{root}/out"), "labelled/")["id"].to_pylist()
     assert sorted(ids) == sorted(f"1-{row}" for row in range(100))
 
 
@@ -91,11 +91,11 @@ def test_t16_bad_rows_are_rejected_with_a_reason_and_change_no_other(ray_cluster
         b"\xed\xa0\x80 lone surrogate",
         "zwei Milch, bitte 🥛".encode(),
     ]
-    said = pa.array(messages, pa.binary()).view(pa.string())
-    nights.put_table(open_store(f"{root}/in"), "log.parquet", pa.table({"id": [str(n) for n in range(11)], "message": said}))
-    nights.run(root)
+    column = pa.array(messages, pa.binary()).view(pa.string())
+    runs.put_table(open_store(f"{root}/in"), "log.parquet", pa.table({"id": [str(n) for n in range(11)], "message": column}))
+    runs.run(root)
     out = open_store(f"{root}/out")
-    reasons = {row["id"]: row["reason"] for row in nights.read(out, "rejected/").to_pylist()}
+    reasons = {row["id"]: row["reason"] for row in runs.read(out, "rejected/").to_pylist()}
     assert reasons == {
         "1": "null message",
         "2": "message of 1000000 characters is over the limit of 4096",
@@ -103,16 +103,16 @@ def test_t16_bad_rows_are_rejected_with_a_reason_and_change_no_other(ray_cluster
         "5": "empty message",
         "9": "invalid UTF-8",
     }
-    nights.check_night(root)
-    labels = {row["id"]: (row["action"], row["quantity"]) for row in nights.read(out, "labelled/").to_pylist()}
+    runs.check_run(root)
+    labels = {row["id"]: (row["action"], row["quantity"]) for row in runs.read(out, "labelled/").to_pylist()}
     for number in (0, 3, 6, 7, 8, 10):
-        intent = nights.rule(messages[number].decode()).intent
+        intent = runs.rule(messages[number].decode()).intent
         assert labels[str(number)] == (intent["action"], intent["quantity"])
 
 
 def test_t17_a_writer_that_raises_publishes_nothing(ray_cluster, tmp_path):
     root = str(tmp_path)
-    nights.write_log(open_store(f"{root}/in"))
+    runs.write_log(open_store(f"{root}/in"))
 
     def break_writer():
         write = pq.ParquetWriter.write_table
@@ -124,10 +124,10 @@ def test_t17_a_writer_that_raises_publishes_nothing(ray_cluster, tmp_path):
         pq.ParquetWriter.write_table = half
 
     with pytest.raises(ShardsFailed, match="No space left on device"):
-        nights.run(root, [nights.engine(before=break_writer)], frequent_messages=0, attempts=1)
-    assert set(nights.snapshot(root)) == {"plan.json", "failed.json"}
-    nights.run(root)
-    nights.check_night(root)
+        runs.run(root, [runs.engine(before=break_writer)], frequent_messages=0, attempts=1)
+    assert set(runs.snapshot(root)) == {"plan.json", "failed.json"}
+    runs.run(root)
+    runs.check_run(root)
 
 
 @pytest.mark.parametrize("key", ["../../canary.parquet", "a/../../canary.parquet", "//canary.parquet"])
@@ -149,7 +149,7 @@ def assert_only_a_name(root: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["%2e%2e%2fcanary", "ünïcode 🥛", "a=b&c;d'\"<>"])
-def test_t19_odd_names_are_only_names(root, name):
+def test_t19_unusual_object_names_are_only_names(root, name):
     assert_only_a_name(root, name)
 
 

@@ -1,14 +1,14 @@
-"""T2 and T7 to T9: nodes that go away and come, a head that is lost, a wire that is cut, calls that are lost."""
+"""T2 and T7 to T9: nodes that leave and join, a lost head, a cut network, lost calls."""
 
 import os
 import re
 
-import nights
 import pytest
+import runs
 from head_loss import LABEL
 from scripts import PATH, run
 
-# A lost node is found in seconds, not in half a minute.
+# Ray detects a lost node in seconds instead of half a minute.
 SOON = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_health_check_period_ms": "1000",
@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("seconds_without_nodes", [5, pytest.param(60, marks=pytest.mark.rig)])
-def test_t2_a_night_survives_the_loss_of_every_node_and_goes_on_when_others_come(tmp_path, seed, seconds_without_nodes):
+def test_t2_a_run_survives_the_loss_of_every_node_and_continues_on_new_nodes(tmp_path, seed, seconds_without_nodes):
     code, output = run(tmp_path, "node_loss.py", seed, seconds_without_nodes, env=SOON)
     assert code == 0, output
-    assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
-    assert 2 <= int(found[1]) <= 20
+    assert (match := re.search(r"rows=600 retries=(\d+)", output)), output
+    assert 2 <= int(match[1]) <= 20
 
 
-def test_a_node_that_joins_a_running_night_gets_actors(tmp_path):
+def test_a_node_that_joins_during_a_run_gets_actors(tmp_path):
     code, output = run(tmp_path, "node_joins.py", env=SOON)
     assert code == 0 and "rows=600" in output, output
     # At once, or one as soon as Ray counts its CPU, and then the other.
@@ -43,11 +43,11 @@ def test_t7_a_fresh_cluster_goes_on_where_one_lost_its_head(tmp_path, ray_cluste
     root = str(tmp_path)
     code, output = run(tmp_path, "head_loss.py", seed)
     assert code != 0, output
-    before = {key: etag for key, etag in nights.snapshot(root).items() if key.startswith("labelled/")}
-    assert 1 <= len(before) < 40 and "manifest.json" not in nights.snapshot(root)
-    nights.run(root, **LABEL)
-    nights.check_night(root)
-    assert before.items() <= nights.snapshot(root).items()
+    before = {key: etag for key, etag in runs.snapshot(root).items() if key.startswith("labelled/")}
+    assert 1 <= len(before) < 40 and "manifest.json" not in runs.snapshot(root)
+    runs.run(root, **LABEL)
+    runs.check_run(root)
+    assert before.items() <= runs.snapshot(root).items()
 
 
 @pytest.mark.rig
@@ -58,13 +58,13 @@ def test_t8_a_worker_that_is_cut_off_commits_nothing_twice(tmp_path, hosts, seed
     hosts.join("w", env)
     code, output = run(tmp_path, "partition.py", seed, address, hosts.wires["w"], by=hosts.on_head, env=SOON)
     assert code == 0, output
-    assert (found := re.search(r"rows=1000 retries=(\d+)", output)), output
-    assert 1 <= int(found[1]) <= 20
+    assert (match := re.search(r"rows=1000 retries=(\d+)", output)), output
+    assert 1 <= int(match[1]) <= 20
 
 
 def test_t9_calls_that_are_lost_between_rays_processes_lose_no_row(tmp_path, seed):
     code, output = run(tmp_path, "rpc_chaos.py", seed)
     assert code == 0, output
-    assert (found := re.search(r"rows=600 retries=(\d+)", output)), output
-    # Calls were lost: of shards, which the run counts as retries, or of tasks and new actors, of which the output tells.
-    assert int(found[1]) > 0 or "will be retried" in output or "ActorUnavailableError" in output, output
+    assert (match := re.search(r"rows=600 retries=(\d+)", output)), output
+    # Lost calls of shards count as retries. The output reports lost calls of tasks and of new actors.
+    assert int(match[1]) > 0 or "will be retried" in output or "ActorUnavailableError" in output, output

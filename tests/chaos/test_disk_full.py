@@ -1,4 +1,4 @@
-"""T18: a disk is full in the middle of a night: the output's, the one for temporary files, the one that Ray spills to.
+"""T18: a disk fills up in the middle of a run: the output's, the one for temporary files, the one that Ray spills to.
 
 Needs the right to mount; `make chaos` has it.
 """
@@ -8,8 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
-import nights
 import pytest
+import runs
 from scripts import run
 
 from intent import artifacts
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A mount of 256 KiB, and how to make it larger."""
+    """A mount of 256 KiB, and a function that makes it larger."""
     folder = tmp_path / "small"
     folder.mkdir()
 
@@ -41,18 +41,18 @@ def small_disk(tmp_path):
 def test_t18_a_full_disk_is_a_clear_failure_and_a_larger_one_is_enough_to_go_on(ray_cluster, tmp_path, small_disk):
     root, (folder, enlarge) = str(tmp_path), small_disk
     (tmp_path / "out").symlink_to(folder)
-    nights.write_log(open_store(f"{root}/in"), files=40, rows=1000, messages=[f"message {n}" for n in range(1000)])
+    runs.write_log(open_store(f"{root}/in"), files=40, rows=1000, messages=[f"message {n}" for n in range(1000)])
     with pytest.raises(ShardsFailed, match="No space left on device"):
-        nights.run(root, rows_per_shard=1000, frequent_messages=0, attempts=1)
-    done = {key: etag for key, etag in nights.snapshot(root).items() if key.startswith("labelled/")}
+        runs.run(root, rows_per_shard=1000, frequent_messages=0, attempts=1)
+    done = {key: etag for key, etag in runs.snapshot(root).items() if key.startswith("labelled/")}
     assert 0 < len(done) < 40 and not Path(root, "out", "manifest.json").exists()
     assert enlarge() == 0
-    nights.run(root, rows_per_shard=1000, frequent_messages=0)
-    nights.check_night(root)
-    assert done.items() <= nights.snapshot(root).items()
+    runs.run(root, rows_per_shard=1000, frequent_messages=0)
+    runs.check_run(root)
+    assert done.items() <= runs.snapshot(root).items()
 
 
-def test_t18_a_model_that_finds_no_room_is_named_and_leaves_nothing_of_itself(ray_cluster, tmp_path, s3_root, small_disk):
+def test_t18_a_model_that_does_not_fit_on_the_disk_is_named_and_leaves_no_files(ray_cluster, tmp_path, s3_root, small_disk):
     folder, enlarge = small_disk
 
     def build(scratch: Path) -> None:
@@ -60,14 +60,14 @@ def test_t18_a_model_that_finds_no_room_is_named_and_leaves_nothing_of_itself(ra
         (scratch / "b.gguf").write_bytes(b"b" * (900 << 10))
 
     model = artifacts.make(f"{s3_root}/models", ArtifactRecord("model", {}, {}), build)
-    nights.write_log(open_store(f"{s3_root}/in"))
-    engine = nights.engine(before=functools.partial(artifacts.fetch, model), env_vars={"TMPDIR": str(folder)})
+    runs.write_log(open_store(f"{s3_root}/in"))
+    engine = runs.engine(before=functools.partial(artifacts.fetch, model), env_vars={"TMPDIR": str(folder)})
     with pytest.raises(ShardsFailed, match="no engine is left.*No space left on device"):
-        nights.run(s3_root, [engine], attempts=1)
+        runs.run(s3_root, [engine], attempts=1)
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) == 0
     assert enlarge() == 0
-    nights.run(s3_root, [engine])
-    nights.check_night(s3_root)
+    runs.run(s3_root, [engine])
+    runs.check_run(s3_root)
 
 
 @pytest.mark.rig

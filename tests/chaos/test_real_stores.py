@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import boto3
-import nights
 import pyarrow as pa
 import pytest
+import runs
 from s3_proxy import Rule, S3Proxy
 from servers import BUCKET, free_port, wait_for
 
@@ -28,7 +28,7 @@ def s3_root() -> str:
 
 
 def parts(root: str, options: StorageOptions) -> dict[str, str]:
-    return {key: etag for key, etag in nights.snapshot(root, options).items() if key.startswith("labelled/")}
+    return {key: etag for key, etag in runs.snapshot(root, options).items() if key.startswith("labelled/")}
 
 
 def credentials(monkeypatch, key: str, secret: str) -> None:
@@ -39,39 +39,39 @@ def credentials(monkeypatch, key: str, secret: str) -> None:
 
 
 def test_t4_of_two_drivers_at_once_one_writes_the_manifest(ceph, s3_root):
-    nights.write_log(open_store(f"{s3_root}/in", ceph.options), messages=["milk", None, "unsure", "refuse"])
+    runs.write_log(open_store(f"{s3_root}/in", ceph.options), messages=["milk", None, "unsure", "refuse"])
 
     def drive():
         try:
-            return nights.run(s3_root, [nights.engine(cpus=0.1)], options=ceph.options, **NO_TABLE)
+            return runs.run(s3_root, [runs.engine(cpus=0.1)], options=ceph.options, **NO_TABLE)
         except ManifestLost as lost:
             return lost
 
     with ThreadPoolExecutor(2) as pool:
-        ends = [night.result(120) for night in (pool.submit(drive), pool.submit(drive))]
+        ends = [future.result(120) for future in (pool.submit(drive), pool.submit(drive))]
     lost = [end for end in ends if isinstance(end, ManifestLost) or end.already_done]
     assert len(lost) == 1
-    nights.check_night(s3_root, options=ceph.options)
+    runs.check_run(s3_root, options=ceph.options)
 
 
 def test_t11_a_lost_reply_is_not_a_lost_race(ceph, s3_root, seed):
-    nights.write_log(open_store(f"{s3_root}/in", ceph.options), messages=["milk", None])
+    runs.write_log(open_store(f"{s3_root}/in", ceph.options), messages=["milk", None])
     proxy = S3Proxy(ceph.options.endpoint, seed)
     proxy.rules = [Rule("lost", f"PUT .*/{key}", count=2) for key in ("plan", "labelled/", "rejected/", "manifest")]
     try:
-        nights.run(s3_root, options=StorageOptions(proxy.endpoint, "us-east-1"))
+        runs.run(s3_root, options=StorageOptions(proxy.endpoint, "us-east-1"))
         assert proxy.hits == 8
     finally:
         proxy.close()
-    nights.check_night(s3_root, options=ceph.options)
+    runs.check_run(s3_root, options=ceph.options)
 
 
-def test_t13_what_a_store_acknowledged_before_it_crashed_is_counted_and_nothing_else(ceph, s3_root, drawn):
+def test_t13_exactly_the_parts_acknowledged_before_a_crash_are_counted(ceph, s3_root, drawn):
     messages = [f"message {n}" for n in range(1000)]
-    nights.write_log(open_store(f"{s3_root}/in", ceph.options), files=5, rows=200, messages=messages)
-    engine = nights.engine(actors=2, seconds=0.5)
+    runs.write_log(open_store(f"{s3_root}/in", ceph.options), files=5, rows=200, messages=messages)
+    engine = runs.engine(actors=2, seconds=0.5)
     with ThreadPoolExecutor(1) as pool:
-        night = pool.submit(nights.run, s3_root, [engine], options=ceph.options, **NO_TABLE)
+        future = pool.submit(runs.run, s3_root, [engine], options=ceph.options, **NO_TABLE)
         before: dict[str, str] = {}
         for _ in range(2):
             wanted = len(before) + drawn.randrange(1, 8)
@@ -82,29 +82,29 @@ def test_t13_what_a_store_acknowledged_before_it_crashed_is_counted_and_nothing_
             ceph.restart()
             assert before.items() <= parts(s3_root, ceph.options).items()
         try:
-            night.result(200)
+            future.result(200)
         except IntentError:
             # The store was away for longer than the clients' patience: the next run goes on.
-            nights.run(s3_root, options=ceph.options, **NO_TABLE)
+            runs.run(s3_root, options=ceph.options, **NO_TABLE)
     assert before.items() <= parts(s3_root, ceph.options).items()
-    nights.check_night(s3_root, options=ceph.options)
+    runs.check_run(s3_root, options=ceph.options)
 
 
 def test_t19_a_newline_in_a_name_is_only_a_name(ceph, s3_root):
     source = open_store(f"{s3_root}/in", ceph.options)
-    nights.put_table(source, "with\nnewline.parquet", pa.table({"id": ["1"], "message": ["milk"]}))
-    nights.run(s3_root, options=ceph.options)
-    nights.check_night(s3_root, options=ceph.options)
+    runs.put_table(source, "with\nnewline.parquet", pa.table({"id": ["1"], "message": ["milk"]}))
+    runs.run(s3_root, options=ceph.options)
+    runs.check_run(s3_root, options=ceph.options)
 
 
 def test_t20_a_wrong_key_is_refused_before_any_write_and_never_shown(ceph, s3_root, monkeypatch):
-    nights.write_log(open_store(f"{s3_root}/in", ceph.options))
+    runs.write_log(open_store(f"{s3_root}/in", ceph.options))
     with monkeypatch.context() as patched:
         credentials(patched, "test", "canary-secret")
         with pytest.raises(ConfigError, match="access denied") as refused:
-            nights.run(s3_root, options=ceph.options)
+            runs.run(s3_root, options=ceph.options)
     assert refused.value.exit_code == 2 and "canary" not in str(refused.value)
-    assert nights.snapshot(s3_root, ceph.options) == {}
+    assert runs.snapshot(s3_root, ceph.options) == {}
 
 
 @contextmanager
@@ -127,8 +127,8 @@ def test_t14_a_store_that_ignores_conditions_is_refused_at_start(tmp_path, s3_ro
     # The only credentials that s3rver knows.
     credentials(monkeypatch, "S3RVER", "S3RVER")
     with s3rver(tmp_path) as options:
-        nights.write_log(open_store(f"{s3_root}/in", options))
+        runs.write_log(open_store(f"{s3_root}/in", options))
         with pytest.raises(StoreUnfit, match="conditional") as unfit:
-            nights.run(s3_root, options=options)
+            runs.run(s3_root, options=options)
         assert unfit.value.exit_code == 5
-        assert nights.snapshot(s3_root, options) == {}
+        assert runs.snapshot(s3_root, options) == {}

@@ -1,4 +1,4 @@
-"""A head, two workers of unlike speed and a store, each on a host of its own with its own address. `make multihost` runs it."""
+"""A head, two workers of different speeds and a store, each on its own host and address. `make multihost` runs it."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SERVER = Path(__file__).parents[1] / "moto_server.py"
 
 @pytest.fixture
 def environment(hosts):
-    """What reaches the store, which answers while it is in use, and the cluster."""
+    """Yield the environment that reaches the store and the cluster. The store answers during the block."""
     command = hosts.on("store", [sys.executable, str(SERVER), "-H", "0.0.0.0", "-p", str(S3_PORT)])
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield {
@@ -35,7 +35,7 @@ def environment(hosts):
 
 
 @pytest.mark.parametrize("hosts", [["store", "fast", "slow"]], indirect=True)
-def test_a_night_ends_well_though_a_host_joins_late_and_another_is_cut_off(tmp_path, hosts, environment, seed):
+def test_a_run_succeeds_though_a_host_joins_late_and_another_is_cut_off(tmp_path, hosts, environment, seed):
     env = {**os.environ, **environment, "PYTHONPATH": PATH}
     address = hosts.start_head(env, "--num-cpus=0")
     hosts.join("slow", {**env, "HOST": "slow", "SECONDS_A_CALL": "2.0"})

@@ -1,4 +1,4 @@
-"""Hundreds of nights in memory, or thousands, each with its own faults; `--seed` is the first one's."""
+"""Simulate hundreds of runs in memory, or thousands, each with its own faults. `--seed` is the first run's."""
 
 from collections import Counter
 
@@ -13,15 +13,15 @@ from intent.storage import sha256
 from intent.storage.s3 import S3Store
 
 
-@pytest.mark.parametrize("nights", [200, pytest.param(6_000, marks=pytest.mark.rig)])
-def test_no_fault_loses_a_row_or_counts_one_twice(seed, nights):
+@pytest.mark.parametrize("count", [200, pytest.param(6_000, marks=pytest.mark.rig)])
+def test_no_fault_loses_a_row_or_counts_one_twice(seed, count):
     ends: Counter = Counter()
-    for number in range(seed, seed + nights):
+    for number in range(seed, seed + count):
         try:
             ends += simulate(number)
         except Exception as error:
-            raise AssertionError(f"night {number} (repeat it with --seed={number}): {error}") from error
-    # The faults were real: drivers crashed, lost the manifest and found the night done.
+            raise AssertionError(f"run {number} (repeat it with --seed={number}): {error}") from error
+    # The faults were real: drivers crashed, lost the manifest and found a finished run.
     assert min(ends[end] for end in ("won", "lost", "Crash", "already done")) > 10, ends
 
 

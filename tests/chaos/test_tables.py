@@ -1,10 +1,10 @@
-"""T3 where the input is a table: the driver is killed, the table goes on, the run ends with the version that it began with."""
+"""T3 with a table as input: the driver is killed, the table changes, and the run finishes with its first version."""
 
 from collections import Counter
 
-import nights
 import pytest
 import ray
+import runs
 import tables
 
 from intent.run.config import FleetConfig
@@ -16,10 +16,10 @@ pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("ray_cluster")]
 
 
 def classify(uri: str, output: str, variables: dict[str, str]) -> None:
-    engines = [nights.engine(cpus=0.1, env_vars=variables)]
+    engines = [runs.engine(cpus=0.1, env_vars=variables)]
     fleet = FleetConfig(rows_per_shard=10)
-    options, identity = StorageOptions(), nights.IDENTITY
-    classify_log(uri, output, options, identity, nights.CART, engines, fleet, frequent_messages=0)
+    options, identity = StorageOptions(), runs.IDENTITY
+    classify_log(uri, output, options, identity, runs.CART, engines, fleet, frequent_messages=0)
 
 
 @pytest.mark.parametrize("kind", ["delta", "iceberg"])
@@ -35,7 +35,7 @@ def test_t3_a_run_that_goes_on_after_its_driver_was_killed_reads_the_version_tha
 
     @ray.remote(num_cpus=0, max_retries=0, runtime_env={"env_vars": variables})
     def driver():
-        nights.dying(harm, Ledger, "plan", True)
+        runs.dying(harm, Ledger, "plan", True)
         classify(uri, output, variables)
 
     write(tables.rows(0, 60))
@@ -44,7 +44,7 @@ def test_t3_a_run_that_goes_on_after_its_driver_was_killed_reads_the_version_tha
         ray.get(driver.remote())
     write(tables.rows(60, 90))
     ray.get(driver.remote())
-    labelled = nights.read(open_store(output), "labelled/")["id"].to_pylist()
+    labelled = runs.read(open_store(output), "labelled/")["id"].to_pylist()
     assert Counter(labelled) == Counter(range(60))
-    manifest = Ledger(open_store(output), nights.IDENTITY).verify()
+    manifest = Ledger(open_store(output), runs.IDENTITY).verify()
     assert manifest["table"]["uri"] == uri and manifest["rows"] == 60

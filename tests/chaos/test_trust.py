@@ -1,4 +1,4 @@
-"""T19 and T20: models that are not what they claim to be, configuration that says too much, secrets that must not show."""
+"""T19 and T20: forged models, configuration with credentials, and secrets that must not leak."""
 
 import json
 import pickle
@@ -7,8 +7,8 @@ import struct
 import sys
 from pathlib import Path
 
-import nights
 import pytest
+import runs
 from scripts import run, run_command
 
 from intent import artifacts
@@ -40,7 +40,7 @@ def no_canary(tmp_path, monkeypatch):
 
 
 def gguf_of_huge_counts(kind: str) -> bytes:
-    """A header that promises more tensors, entries or text than any memory holds."""
+    """Return a header that declares more tensors, entries or text than fit in memory."""
     tensors, entries = (HUGE, 0) if kind == "tensors" else (0, HUGE if kind == "entries" else 1)
     length = HUGE if kind == "text" else 4
     return b"GGUF" + struct.pack("<IQQQ", 3, tensors, entries, length) + b"name" * 64
@@ -115,20 +115,20 @@ def test_t19_a_record_that_names_files_elsewhere_fetches_none(tmp_path, s3_root)
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "expected"),
     [
         ("trust_remote_code=true", "trust_remote_code"),
         ("storage.endpoint=http://canary:canary@127.0.0.1:9", "storage.endpoint='(hidden)'"),
     ],
     ids=["an unknown field", "credentials"],
 )
-def test_t20_what_the_configuration_may_not_say_is_refused_before_any_write(command_lines, tmp_path, override, said):
-    nights.write_log(open_store(str(tmp_path / "in")))
+def test_t20_forbidden_settings_are_refused_before_any_write(command_lines, tmp_path, override, expected):
+    runs.write_log(open_store(str(tmp_path / "in")))
     before = sorted(tmp_path.rglob("*"))
-    places = [f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}/w"]
-    done = command_lines.run("classify", *places, override)
+    addresses = [f"input={tmp_path}/in", f"output={tmp_path}/out", f"workspace={tmp_path}/w"]
+    done = command_lines.run("classify", *addresses, override)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert expected in done.stderr
     assert "canary" not in done.stdout + done.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -141,8 +141,8 @@ def test_t20_no_credentials_reach_output_or_logs(tmp_path, s3_root):
 
 
 @pytest.mark.rig
-def test_t20_a_cluster_that_wants_a_token_takes_no_night_without_one(tmp_path):
-    nights.write_log(open_store(str(tmp_path / "in")))
+def test_t20_a_cluster_that_requires_a_token_takes_no_run_without_one(tmp_path):
+    runs.write_log(open_store(str(tmp_path / "in")))
     code, output = run(tmp_path, "no_token.py")
     assert code == 0 and output.count("refused with 2") == 2, output
-    assert nights.snapshot(str(tmp_path)) == {}
+    assert runs.snapshot(str(tmp_path)) == {}

@@ -1,4 +1,4 @@
-"""A night as its operator sees it: by a real Prometheus, by the dashboard and the alerts, and in the logs of every process."""
+"""A run as its operator sees it: through a real Prometheus, the dashboard, the alerts and the logs of every process."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import pytest
 import yaml
 from scripts import PATH
 from servers import RayHead, free_port, wait_for
-from watched_night import CANARY
+from watched_run import CANARY
 
 HERE = Path(__file__).parent
 INFRA = HERE.parents[1] / "infra"
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.rig]
 
 
 class Prometheus:
-    """Of infra/prometheus/prometheus.yaml, but for where this head lists its nodes and how often it is asked."""
+    """Start with infra/prometheus/prometheus.yaml, but with this head's list of nodes and a shorter interval."""
 
     def __init__(self, folder: Path, head: RayHead):
         for program in ("prometheus", "promtool"):
@@ -45,7 +45,7 @@ class Prometheus:
         wait_for(f"{self.url}/-/ready")
 
     def query(self, expression: str, lasting: bool = False) -> list[dict]:
-        """Its value now, or, `lasting`, those of the last ten minutes."""
+        """Return the value now or, with `lasting`, the values of the last ten minutes."""
         now = time.time()
         span = {"start": now - 600, "end": now, "step": 1} if lasting else {}
         path = f"query{'_range' if lasting else ''}?{urlencode({'query': expression, **span})}"
@@ -64,11 +64,11 @@ class Prometheus:
 
 
 def panels() -> list[tuple[str, bool]]:
-    """Every query of the dashboard, and whether it is drawn over time."""
+    """Return every query of the dashboard, and whether its panel is a time series."""
     board = json.loads((INFRA / "grafana/night.json").read_text())
-    found = [(target["expr"], panel["type"] == "timeseries") for panel in board["panels"] for target in panel["targets"]]
+    queries = [(target["expr"], panel["type"] == "timeseries") for panel in board["panels"] for target in panel["targets"]]
     filled = {"$run": ".+", "$__rate_interval": "1m", "$__range": "1h"}
-    return [(re.sub(r"\$\w+", lambda name: filled[name[0]], expression), lasting) for expression, lasting in found]
+    return [(re.sub(r"\$\w+", lambda name: filled[name[0]], expression), lasting) for expression, lasting in queries]
 
 
 def alerts() -> dict[str, str]:
@@ -78,7 +78,7 @@ def alerts() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory, as_root):
-    """A head, a Prometheus that scrapes it, and a night that has run there and lost a shard; and what the driver said."""
+    """A head, a Prometheus that scrapes it, a run on it that lost a shard, and the driver's output."""
     folder = tmp_path_factory.mktemp("watched")
     head = RayHead(folder, RAY_metrics_report_interval_ms="1000", PYTHONPATH=PATH)
     prometheus = None
@@ -86,7 +86,7 @@ def watched(tmp_path_factory, as_root):
         head.start()
         prometheus = Prometheus(folder, head)
         prometheus.wait_for("up == 1")
-        command = [sys.executable, HERE / "watched_night.py", folder, "50"]
+        command = [sys.executable, HERE / "watched_run.py", folder, "50"]
         done = subprocess.run(
             command, env=head.env | {"RAY_ADDRESS": head.address}, capture_output=True, text=True, timeout=200
         )
@@ -122,15 +122,15 @@ def test_every_alert_asks_for_metrics_that_there_are_and_only_the_right_ones_are
         assert bool(prometheus.query(expression)) == (name in raised), name
 
 
-def test_the_nights_beginning_is_known_for_as_long_as_its_shards_are(watched):
-    """Ray drops a gauge that is not set anew: an alert on the night's age would have nothing to look at."""
+def test_the_start_time_of_a_run_is_exported_as_long_as_its_shards_are(watched):
+    """Ray drops a gauge that is not set again. An alert on the run's age would have no data."""
     prometheus, _, _ = watched
     [left], [started] = (prometheus.query(f"count_over_time({name}[1h])") for name in (LEFT, "ray_intent_started_seconds"))
     # The head here reports each second, and drops after five.
     assert float(left["value"][1]) > 15 and abs(float(left["value"][1]) - float(started["value"][1])) <= 2
 
 
-def test_a_night_that_has_ended_leaves_no_shards_behind(watched):
+def test_a_finished_run_exports_no_shards_left(watched):
     [left] = watched[0].query(f"last_over_time({LEFT}[1h])")
     assert left["value"][1] == "0"
 

@@ -2,9 +2,9 @@
 
 import csv
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 import yaml
 
 from intent import artifacts
@@ -37,7 +37,7 @@ UNKNOWN = ["nothing of the kind {}", "who was {}", "sing of {} to me", "rain and
 
 
 def names(number: int) -> list[str]:
-    """So many labels; the last is for what none of the others fits."""
+    """Return `count` labels. The last one is for messages that fit no other label."""
     some = [f"{STRANGE[i % len(STRANGE)]} {i // len(STRANGE)}" if i >= len(STRANGE) else STRANGE[i] for i in range(number - 1)]
     return [*some, OUTSIDE]
 
@@ -47,7 +47,7 @@ def thing(i: int) -> str:
 
 
 @pytest.mark.parametrize("number", [3, 500])
-def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
+def test_labels_of_a_schema_file_work_in_every_job(number, tmp_path):
     labels = names(number)
     (tmp_path / "conf" / "schema").mkdir(parents=True)
     slot = {"kind": "choice", "name": "Anliegen", "values": labels, "ends": [OUTSIDE]}
@@ -56,7 +56,7 @@ def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
     with open(tmp_path / "mine.csv", "w", newline="", encoding="utf-8") as file:
         rows = [(form.format(thing(i)), label) for i, label in enumerate(labels[:-1]) for form in FORMS]
         rows += [(form.format(f"{word}{n}"), OUTSIDE) for n in range(4) for word in ("sun", "moon") for form in UNKNOWN]
-        # What is out of scope is of all splits, whatever the hash of a message.
+        # Messages out of scope are in all splits, whatever their hashes.
         splits = [("train", "train", "train", "train", "validation", "test")[i % 6] for i in range(len(rows))]
         csv.writer(file).writerows([("message", "Anliegen", "part"), *((*row, s) for row, s in zip(rows, splits, strict=True))])
     overrides = [f"hydra.searchpath=[file://{tmp_path}/conf]", "schema=mine", f"workspace={tmp_path}/w", "input=x", "output=y"]
@@ -68,11 +68,11 @@ def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
     assert data.record.metrics["unknown"] == {} and data.record.metrics["train"] > 2 * number
     quantize(lineage, job.quant.specs())
     made = evaluate(lineage, job.quant.specs())
-    found = results_at(made, lineage)["svm"]
-    scope = found["scope"]
+    result = results_at(made, lineage)["svm"]
+    scope = result["scope"]
     assert scope["answered"]["accuracy"] > 0.8 and scope["answered"]["macro_f1"] > 0.7 and scope["answered"]["recall"] > 0
     assert scope["thresholded"]["threshold"] > 0 and scope["thresholded"]["recall"] >= scope["answered"]["recall"]
-    assert set(found["score"]["phenomena"]) == {"in_scope", "out_of_scope"}
+    assert set(result["score"]["phenomena"]) == {"in_scope", "out_of_scope"}
     assert "<b>bold</b>" not in artifacts.Files(made).read(REPORT).decode()
 
     test = dataset.read_split(artifacts.Files(data), "test")
@@ -80,8 +80,8 @@ def test_labels_of_a_schema_file_go_through_every_job(number, tmp_path):
     open_store(f"{tmp_path}/in").put("part-0.parquet", dataset.parquet(table))
     job.input, job.output = f"{tmp_path}/in", f"{tmp_path}/out"
     classify(job)
-    nights.check_night(str(tmp_path))
-    said = {row["id"]: row["Anliegen"] for row in nights.read(open_store(job.output), "labelled/").to_pylist()}
-    assert set(said.values()) <= set(labels)
-    right = sum(said[example.id] == example.intent["Anliegen"] for example in test)
-    assert right == round(found["score"]["exact"] * len(test))
+    runs.check_run(str(tmp_path))
+    label_of = {row["id"]: row["Anliegen"] for row in runs.read(open_store(job.output), "labelled/").to_pylist()}
+    assert set(label_of.values()) <= set(labels)
+    right = sum(label_of[example.id] == example.intent["Anliegen"] for example in test)
+    assert right == round(result["score"]["exact"] * len(test))

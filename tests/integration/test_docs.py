@@ -1,4 +1,4 @@
-"""The commands of the pages, in their order: what needs no cloud account is run, of the rest what can be is checked."""
+"""Run the commands of the pages in order where no cloud account is needed, and check the others as far as possible."""
 
 import importlib
 import re
@@ -8,9 +8,9 @@ import subprocess
 from itertools import groupby
 from pathlib import Path
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from servers import RayHead
@@ -27,7 +27,7 @@ from tests.tiny import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs/runbook.md"
-# What the runbook labels, the page on upgrades compares with.
+# The page on upgrades compares with the labels that the runbook makes.
 PAGES = [RUNBOOK, *sorted(set((ROOT / "docs").glob("*.md")) - {RUNBOOK}, reverse=True)]
 OTHERS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "intent").rglob("*.md"))]
 FENCE = re.compile(r"(?ms)^```(.*?)\n(.*?)^```$")
@@ -44,8 +44,8 @@ def blocks(page: Path, kind: str) -> list[tuple[str, str]]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each command, of which a quoted word may go over lines."""
-    found, line = [], ""
+    """Return the words of each command. A quoted word may span lines."""
+    lines, line = [], ""
     for more in text.replace("\\\n", " ").splitlines():
         line += more
         try:
@@ -53,14 +53,14 @@ def commands(text: str) -> list[list[str]]:
         except ValueError:
             line += "\n"
             continue
-        found += [list(group) for joins, group in groupby(words, key="&&".__eq__) if not joins]
+        lines += [list(group) for joins, group in groupby(words, key="&&".__eq__) if not joins]
         line = ""
     assert not line, f"a quotation mark is not closed: {line}"
-    return found
+    return lines
 
 
 def model(workspace: str, folder: Path, version: int) -> None:
-    """A random model in `workspace`, under the name of the variant that a night takes by default."""
+    """Write a random model to `workspace`, under the name of a run's default variant."""
     from intent.quantize import gguf
     from intent.train.merge import copy_tokenizer
 
@@ -77,11 +77,11 @@ def model(workspace: str, folder: Path, version: int) -> None:
 
 @pytest.fixture(scope="module")
 def shop(s3_endpoint, tmp_path_factory):
-    """The docs' bucket, with a log, a catalog and two models, and a cluster that reaches it; its user's environment."""
+    """Yield the environment of a user, with the bucket of the docs (log, catalog, two models) and a cluster that reaches it."""
     shop = open_store("s3://shop")
     shop.client.create_bucket(Bucket="shop")
-    nights.put_table(shop, "products.parquet", pa.table({"name": ["Milk", "Eggs"]}))
-    nights.write_log(open_store("s3://shop/log/dt=2026-11-23"), files=2, rows=20)
+    runs.put_table(shop, "products.parquet", pa.table({"name": ["Milk", "Eggs"]}))
+    runs.write_log(open_store("s3://shop/log/dt=2026-11-23"), files=2, rows=20)
     for version, name in enumerate(("intent", "intent-next")):
         model(f"s3://shop/{name}", tmp_path_factory.mktemp(name), version)
     head = RayHead(tmp_path_factory.mktemp("head"))
@@ -95,16 +95,16 @@ def shop(s3_endpoint, tmp_path_factory):
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.name)
 def test_every_block_says_how_it_is_checked(page):
     text = page.read_text()
-    found = FENCE.findall(text)
-    assert all(re.fullmatch(f"{KINDS}|{DATA}", info) for info, _ in found)
-    assert text.count("```") == 2 * len(found)
+    fences = FENCE.findall(text)
+    assert all(re.fullmatch(f"{KINDS}|{DATA}", info) for info, _ in fences)
+    assert text.count("```") == 2 * len(fences)
     assert not INDENTED.findall(FENCE.sub("", text)), "a command outside of a block: fence it"
 
 
 def test_what_can_be_run_is_run(shop):
-    found = [block for page in PAGES for block in blocks(page, r"sh|sh fails \d+")]
-    assert len(found) >= 7
-    for info, text in found:
+    runnable = [block for page in PAGES for block in blocks(page, r"sh|sh fails \d+")]
+    assert len(runnable) >= 7
+    for info, text in runnable:
         command = ["bash", "-euo", "pipefail", "-c", text]
         done = subprocess.run(command, cwd=ROOT, env=shop, capture_output=True, text=True, timeout=180)
         assert done.returncode == int(info.split()[-1] if "fails" in info else 0), f"{text}{done.stdout}{done.stderr}"
@@ -124,7 +124,7 @@ def test_the_rules_are_checked_as_the_runbook_says():
 
 
 def configuration(job: str, overrides: list[str]) -> None:
-    """Raises where `python -m jobs.JOB OVERRIDES` would refuse its configuration."""
+    """Raise if `python -m jobs.JOB OVERRIDES` would refuse its configuration."""
     if job == "submit":
         arguments = submit.parse(overrides)
         job, overrides = arguments.job, arguments.overrides
@@ -133,7 +133,7 @@ def configuration(job: str, overrides: list[str]) -> None:
 
 
 def check(words: list[str]) -> None:
-    """That the command is one: a job with a configuration, a target of the Makefile, a program in Python, a variable."""
+    """Check that the command is valid: a configured job, a Makefile target, a Python program or a variable."""
     jobs = [word.removeprefix("jobs.") for word in words if word.startswith("jobs.")]
     if jobs:
         configuration(jobs[0], words[words.index(f"jobs.{jobs[0]}") + 1 :])

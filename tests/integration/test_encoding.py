@@ -1,4 +1,4 @@
-"""A data set of many files is encoded by many tasks, to the same messages as one file by one."""
+"""Many tasks encode a data set of many files to the same messages as one task encodes one file."""
 
 import shutil
 from functools import partial

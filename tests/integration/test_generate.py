@@ -1,4 +1,4 @@
-"""A generated data set as those who measure on it rely on it: nothing that a model is judged by was trained on."""
+"""A generated data set has no evaluation message in its training split."""
 
 from collections import Counter
 
@@ -26,12 +26,12 @@ def test_no_evaluation_text_is_trained_on_whatever_catalog_it_is_about(tmp_path)
     """Sampled catalogs differ from split to split, and "hello there" is the same text with each of them."""
     files = made(tmp_path, "data.catalogs=sampled", "data.train=3000", "data.validation=300", "data.test=300")
     examples = {split: read_split(files, split) for split in SPLITS}
-    assert {split: len(found) for split, found in examples.items()} == {"train": 3000, "validation": 300, "test": 300}
-    texts = {split: {message_key(example.message) for example in found} for split, found in examples.items()}
+    assert {split: len(rows) for split, rows in examples.items()} == {"train": 3000, "validation": 300, "test": 300}
+    texts = {split: {message_key(example.message) for example in rows} for split, rows in examples.items()}
     assert not texts["train"] & texts["test"] | texts["train"] & texts["validation"] | texts["validation"] & texts["test"]
     catalogs = read_catalogs(files)
-    assert all(example.catalog in catalogs for found in examples.values() for example in found)
-    # A model learns to point by the same words about other products, so within a split a text may come again.
+    assert all(example.catalog in catalogs for rows in examples.values() for example in rows)
+    # The same text about other products teaches the model to select, so a text may repeat within a split.
     pairs = [(example.catalog, message_key(example.message)) for example in examples["train"]]
     assert len(set(pairs)) == 3000 > len(texts["train"])
 

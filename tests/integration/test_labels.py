@@ -1,10 +1,10 @@
-"""Labels of one's own through the jobs: brought in, an SVM, a cascade with a small random model, measured, a log labelled."""
+"""The user's own labels through all jobs: import, SVM, cascade with a small random model, evaluation, and labelling a log."""
 
 import csv
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 
 from intent import artifacts
 from intent.artifacts import ArtifactRecord
@@ -32,14 +32,14 @@ CASCADE = "cascade-gguf-Q8_0"
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory) -> ClassifyConfig:
-    """300 labelled messages and 3 bad rows in a CSV file, and a checkpoint that nobody trained."""
+    """300 labelled messages and 3 bad rows in a CSV file, and an untrained checkpoint."""
     folder = tmp_path_factory.mktemp("labels")
     with open(folder / "mine.csv", "w", newline="") as file:
         rows = [(form.format(f"thing{i}"), label) for i in range(25) for label, forms in FORMS.items() for form in forms]
         csv.writer(file).writerows([("text", "topic"), *rows, ("", "none"), ("x", "refund"), ("hello thing1!", "none")])
     overrides = [f"workspace={folder}/w", f"labelled.uri={folder}/mine.csv", "labelled.message=text", "input=x", "output=y"]
     overrides += ["labelled.slots=[topic]", "quant.cpus=1", "quant.cascade_precision=0.9", "engine.gguf_sequences=8"]
-    # What nobody trained wavers at every message: there any rounding decides.
+    # An untrained model is undecided about every message, so rounding decides.
     overrides += ["engine.parity_messages=0"]
     overrides += [f"quant.variants=[svm,gguf-Q8_0,{CASCADE}]", "schema=labels"]
     made = load_config("classify", overrides, ClassifyConfig)
@@ -55,15 +55,15 @@ def lineage(job) -> Lineage:
     return lineage
 
 
-def test_the_data_set_is_laid_out_as_a_generated_one_and_says_what_it_left_out(lineage):
+def test_the_data_set_has_the_layout_of_a_generated_one_and_counts_omitted_rows(lineage):
     made = lineage.data()
     files = artifacts.Files(made)
     counts = {split: len(dataset.read_split(files, split)) for split in dataset.SPLITS}
-    told = made.record.metrics
-    assert {split: told[split] for split in counts} == counts
-    assert sum(counts.values()) + sum(told["refused"].values()) == 303
-    assert told["refused"]["empty message"] == told["refused"]["label: not a value of the schema"] == 1
-    assert told["unknown"] == {"label": ["refund"]}
+    metrics = made.record.metrics
+    assert {split: metrics[split] for split in counts} == counts
+    assert sum(counts.values()) + sum(metrics["refused"].values()) == 303
+    assert metrics["refused"]["empty message"] == metrics["refused"]["label: not a value of the schema"] == 1
+    assert metrics["unknown"] == {"label": ["refund"]}
     card = files.read("card.md").decode()
     assert "order\\_status" in card and "| Shared with evaluation | 0 examples" in card
     assert lineage.data_record().fingerprint == made.record.fingerprint
@@ -94,9 +94,9 @@ def test_a_cascade_is_a_row_beside_its_models_and_labels_a_log(lineage, job, tmp
     open_store(f"{tmp_path}/in").put("part-0.parquet", dataset.parquet(table))
     job.input, job.output, job.engine.variants = f"{tmp_path}/in", f"{tmp_path}/out", [CASCADE]
     summary = classify(job)
-    nights.check_night(str(tmp_path))
+    runs.check_run(str(tmp_path))
     assert summary.rejected == 1
-    rows = nights.read(open_store(job.output), "labelled/").to_pylist()
+    rows = runs.read(open_store(job.output), "labelled/").to_pylist()
     assert {row["variant"] for row in rows} == {"svm", "gguf-Q8_0"}
     assert all(row["confidence"] >= threshold["confidence"] for row in rows if row["variant"] == "svm")
 

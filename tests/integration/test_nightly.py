@@ -1,4 +1,4 @@
-"""Nights as the job runs them, from waiting to publishing, on a cluster and with an engine that answers by rule."""
+"""Nightly runs as the job runs them, from waiting to publishing, on a cluster with a rule-based engine."""
 
 import json
 import re
@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import nights
 import pyarrow as pa
 import pytest
 import ray
+import runs
 import tables
 
 from intent.artifacts import Artifact, ArtifactRecord
@@ -26,11 +26,11 @@ USUAL, ODD = ["two milks", "milk please", "hello"], ["hello", "hello there"]
 
 
 def engines(lineage, variants, batches):
-    return [replace(nights.engine("rule", cpus=0.2), cache=label_cache(lineage, "rule", variants["rule"]))]
+    return [replace(runs.engine("rule", cpus=0.2), cache=label_cache(lineage, "rule", variants["rule"]))]
 
 
-def learnt(root: str, message: str) -> bool:
-    """Whether the workspace's cache has a label of the message."""
+def learned(root: str, message: str) -> bool:
+    """Return whether the workspace's cache has a label of the message."""
     base = open_store(f"{root}/workspace")
     [name] = scopes(base)
     facts = json.loads(base.read(f"cache/{name}/pointer.json"))["facts"]
@@ -42,7 +42,7 @@ def learnt(root: str, message: str) -> bool:
 
 @pytest.fixture
 def command(root, tmp_path, monkeypatch, capfd):
-    """Runs the job on the log and for the dates below `root`; returns its exit code and what it printed."""
+    """Return a function that runs the job on the log below `root` and returns its exit code and output."""
     variants = {"rule": Artifact("nowhere", ArtifactRecord("variant-rule", {}, {}))}
     monkeypatch.setattr(nightly, "serving", lambda lineage, models, begun: (variants, {}))
     for module in (classify, nightly):
@@ -50,20 +50,20 @@ def command(root, tmp_path, monkeypatch, capfd):
     (tmp_path / "mine.csv").write_text("name\nMilk\n")
     gold = [{"message": "two milks", "action": "add", "product": "Milk", "quantity": 9}, {"message": "hello", "action": "none"}]
     (tmp_path / "gold.json").write_text(json.dumps(gold))
-    places = [f"input='{root}/in/dt={{date}}'", f"output='{root}/labels/dt={{date}}'", f"workspace={root}/workspace"]
+    addresses = [f"input='{root}/in/dt={{date}}'", f"output='{root}/labels/dt={{date}}'", f"workspace={root}/workspace"]
     rest = [f"catalog={tmp_path}/mine.csv", f"gate.gold={tmp_path}/gold.json", "arrival=_SUCCESS", "arrival_hours=0"]
 
     def run(*arguments: str) -> tuple[int, str]:
-        code = nightly.run(load_config("nightly", [*places, *rest, *arguments], NightlyConfig))
-        said = capfd.readouterr()
-        return code, said.out + said.err
+        code = nightly.run(load_config("nightly", [*addresses, *rest, *arguments], NightlyConfig))
+        output = capfd.readouterr()
+        return code, output.out + output.err
 
     return run
 
 
 def write(root: str, day: int, messages: list[str]) -> None:
     store = open_store(f"{root}/in/dt=2026-11-0{day}")
-    nights.write_log(store, files=2, messages=messages)
+    runs.write_log(store, files=2, messages=messages)
     store.put("_SUCCESS", b"")
 
 
@@ -72,37 +72,37 @@ def labels(root: str, day: int):
 
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)
-def test_a_backfill_goes_on_after_a_late_night_and_keeps_an_odd_one_from_its_readers(root, command):
+def test_a_backfill_continues_after_a_late_day_and_quarantines_an_unusual_one(root, command):
     for day, messages in ((1, USUAL), (2, USUAL), (4, ODD), (5, USUAL)):
         write(root, day, messages)
-    code, said = command("date=2026-11-01..2026-11-05")
-    assert code == 7, said
-    # The second night and the last ask for nothing new; an odd one teaches the cache nothing.
-    assert said.count("the models saw 0 messages") == 2 and said.count("200 rows from the label cache") == 2
-    assert learnt(root, "two milks") and not learnt(root, "hello there")
+    code, output = command("date=2026-11-01..2026-11-05")
+    assert code == 7, output
+    # The second and the last day have no new messages. An unusual day adds nothing to the cache.
+    assert output.count("the models saw 0 messages") == 2 and output.count("200 rows from the label cache") == 2
+    assert learned(root, "two milks") and not learned(root, "hello there")
     for day, ended in ((1, 0), (2, 0), (3, 8), (4, 7), (5, 0)):
-        assert f"run of 2026-11-0{day}: exit code {ended}" in said
-    assert "arrival='_SUCCESS'" in said and "none is 100.0% of all rows, usually 33.0%" in said
+        assert f"run of 2026-11-0{day}: exit code {ended}" in output
+    assert "arrival='_SUCCESS'" in output and "none is 100.0% of all rows, usually 33.0%" in output
     for day in (1, 2, 5):
-        assert Ledger(labels(root, day), nights.IDENTITY).verify()["rows"] == 200
+        assert Ledger(labels(root, day), runs.IDENTITY).verify()["rows"] == 200
     assert not list(labels(root, 3).list()) and not list(labels(root, 4).list())
 
-    code, said = command("date=2026-11-04", "gate.accept=true")
-    assert code == 0 and "accepted by hand" in said and learnt(root, "hello there")
-    assert set(nights.read(labels(root, 4), "labelled/")["action"].to_pylist()) == {"none"}
-    code, said = command("date=2026-11-04")
-    assert code == 0 and "already done: 200 rows" in said
+    code, output = command("date=2026-11-04", "gate.accept=true")
+    assert code == 0 and "accepted by hand" in output and learned(root, "hello there")
+    assert set(runs.read(labels(root, 4), "labelled/")["action"].to_pylist()) == {"none"}
+    code, output = command("date=2026-11-04")
+    assert code == 0 and "already done: 200 rows" in output
 
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_a_model_that_gets_the_gold_set_wrong_publishes_nothing(root, command, tmp_path):
     write(root, 1, USUAL)
     (tmp_path / "gold.json").write_text('{"message": "hello", "action": "add", "product": "Milk", "quantity": 1}')
-    code, said = command("date=2026-11-01")
-    assert code == 7 and "rule gets 0.0% of the gold set right" in said
+    code, output = command("date=2026-11-01")
+    assert code == 7 and "rule gets 0.0% of the gold set right" in output
     (tmp_path / "gold.json").write_text('{"message": "hello", "action": "buy"}')
-    code, said = command("date=2026-11-01")
-    assert code == 2 and "line 1: action='buy': not a value" in said
+    code, output = command("date=2026-11-01")
+    assert code == 2 and "line 1: action='buy': not a value" in output
     assert not list(labels(root, 1).list())
 
 
@@ -110,32 +110,32 @@ def test_a_model_that_gets_the_gold_set_wrong_publishes_nothing(root, command, t
 def test_an_engine_that_fails_on_the_gold_set_is_reported_without_its_words(root, command, tmp_path):
     write(root, 1, USUAL)
     (tmp_path / "gold.json").write_text('{"message": "raise two secret milks", "action": "none"}')
-    code, said = command("date=2026-11-01")
-    assert code == 1 and "rule raised RuntimeError in nights.py" in said
-    assert "secret" not in said and "Traceback" not in said
+    code, output = command("date=2026-11-01")
+    assert code == 1 and "rule raised RuntimeError in runs.py" in output
+    assert "secret" not in output and "Traceback" not in output
 
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
-def test_a_night_with_bad_objects_is_labelled_anew_once_they_are_mended(root, command):
-    """As the runbook says of exit code 3: other objects are another input."""
+def test_a_day_with_bad_objects_is_labelled_again_once_they_are_repaired(root, command):
+    """Other objects are another input, as the runbook says of exit code 3."""
     write(root, 1, USUAL)
     source = open_store(f"{root}/in/dt=2026-11-01")
     good = source.read("log-1.parquet")
     source.put("log-1.parquet", good[:-100])
-    nights.write_log(source, files=1, rows=2, messages=["raise my secret"], key="odd-{}.parquet")
-    code, said = command("date=2026-11-01")
-    folder = re.search(r"see (\S+)/failed\.json", said)[1]
+    runs.write_log(source, files=1, rows=2, messages=["raise my secret"], key="odd-{}.parquet")
+    code, output = command("date=2026-11-01")
+    folder = re.search(r"see (\S+)/failed\.json", output)[1]
     assert code == 3 and folder.startswith(f"{root}/workspace/nights/") and "/staged/2026-11-01/" in folder
     failed = open_store(folder).read("failed.json").decode()
     assert {entry["object"] for entry in json.loads(failed)} == {"log-1.parquet", "odd-0.parquet"}
-    assert "rule raised RuntimeError in nights.py" in failed
-    assert not any("my secret" in text for text in (failed, said, *ray_logs()))
+    assert "rule raised RuntimeError in runs.py" in failed
+    assert not any("my secret" in text for text in (failed, output, *ray_logs()))
 
     source.put("log-1.parquet", good)
     source.delete("odd-0.parquet")
-    code, said = command("date=2026-11-01")
-    assert code == 0 and "200 rows = 200 labelled" in said
-    assert Ledger(labels(root, 1), nights.IDENTITY).verify()["rows"] == 200
+    code, output = command("date=2026-11-01")
+    assert code == 0 and "200 rows = 200 labelled" in output
+    assert Ledger(labels(root, 1), runs.IDENTITY).verify()["rows"] == 200
     assert not [blob for blob in open_store(f"{root}/workspace/nights").list() if "/staged/" in blob.key]
 
 
@@ -145,34 +145,34 @@ def ray_logs() -> list[str]:
 
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
-def test_a_published_night_is_done_also_when_its_input_has_expired(root, command):
+def test_a_published_day_is_done_even_if_its_input_has_expired(root, command):
     write(root, 1, USUAL)
     assert command("date=2026-11-01")[0] == 0
     source = open_store(f"{root}/in/dt=2026-11-01")
     for blob in list(source.list()):
         source.delete(blob.key)
-    code, said = command("date=2026-11-01")
-    assert code == 0 and "already done, and its input is no longer there" in said
+    code, output = command("date=2026-11-01")
+    assert code == 0 and "already done, and its input is no longer there" in output
 
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)
-def test_a_night_of_hours_as_firehose_lays_them_out_in_the_shops_own_time(root, command):
+def test_a_day_of_hourly_firehose_folders_in_the_shops_time_zone(root, command):
     for hour in ("2026/10/31/21", "2026/10/31/22", "2026/11/01/00", "2026/11/01/21", "2026/11/01/22"):
-        nights.write_log(open_store(f"{root}/in/{hour}"), files=1, rows=20, messages=USUAL, key=f"shop-{hour[-2:]}-{{}}")
-    code, said = command(
+        runs.write_log(open_store(f"{root}/in/{hour}"), files=1, rows=20, messages=USUAL, key=f"shop-{hour[-2:]}-{{}}")
+    code, output = command(
         f"input='{root}/in/{{year-2h}}/{{month-2h}}/{{day-2h}}/{{hour-2h}}'",
         f"output='{root}/labels/year={{year}}/month={{month:d}}/day={{day:d}}'",
         "arrival=null",
         "date=2026-11-01",
     )
-    assert code == 0 and "60 rows = 60 labelled" in said
-    manifest = Ledger(open_store(f"{root}/labels/year=2026/month=11/day=1"), nights.IDENTITY).verify()
+    assert code == 0 and "60 rows = 60 labelled" in output
+    manifest = Ledger(open_store(f"{root}/labels/year=2026/month=11/day=1"), runs.IDENTITY).verify()
     objects = [entry["object"] for entry in manifest["parts"]]
     assert objects == ["10/31/22/shop-22-0", "11/01/00/shop-00-0", "11/01/21/shop-21-0"]
 
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
-def test_nights_of_a_delta_table_are_published_to_an_iceberg_table_and_an_odd_one_stays_on_a_branch(
+def test_days_of_a_delta_table_are_published_to_an_iceberg_table_and_an_unusual_one_stays_on_a_branch(
     root, command, tmp_path, monkeypatch
 ):
     tables.use_catalog(monkeypatch, tmp_path)
@@ -181,17 +181,17 @@ def test_nights_of_a_delta_table_are_published_to_an_iceberg_table_and_an_odd_on
         table = pa.table(rows | {"dt": [f"2026-11-0{day}"] * 60})
         tables.write_delta(f"{root}/in", table, partition_by=["dt"])
     settings = ["arrival=null", "keep_columns=[dt]", "publish=iceberg:prod/shop.labels", "partition_by=[dt]"]
-    code, said = command("date=2026-11-01..2026-11-03", *settings)
-    assert code == 7 and "and in iceberg:prod/shop.labels, branch intent-2026-11-02-" in said
+    code, output = command("date=2026-11-01..2026-11-03", *settings)
+    assert code == 7 and "and in iceberg:prod/shop.labels, branch intent-2026-11-02-" in output
     published = tables.iceberg("shop.labels")
     assert Counter(published.scan().to_arrow()["dt"].to_pylist()) == {"2026-11-01": 60, "2026-11-03": 60}
 
-    # Written meanwhile: what was begun reads its own version, what is done is not done again.
+    # The table changed meanwhile. A started run reads its own version, and a finished run stays finished.
     tables.write_delta(f"{root}/in", table.slice(0, 1), partition_by=["dt"])
-    code, said = command("date=2026-11-02", "gate.accept=true", *settings)
-    assert code == 0 and "accepted by hand" in said
-    code, said = command("date=2026-11-01..2026-11-03", *settings)
-    assert code == 0 and said.count("already done: 60 rows") == 3, said
+    code, output = command("date=2026-11-02", "gate.accept=true", *settings)
+    assert code == 0 and "accepted by hand" in output
+    code, output = command("date=2026-11-01..2026-11-03", *settings)
+    assert code == 0 and output.count("already done: 60 rows") == 3, output
     published = tables.iceberg("shop.labels")
     assert Counter(published.scan().to_arrow()["dt"].to_pylist()) == {f"2026-11-0{day}": 60 for day in (1, 2, 3)}
     assert [*published.refs()] == ["main"]

@@ -5,9 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 
 from intent import artifacts
 from intent.artifacts.lineage import Lineage
@@ -55,17 +55,17 @@ def config(base, workspace, *more) -> ClassifyConfig:
         "quant.calibration_messages=64",
         f"quant.variants=[{','.join(VARIANTS)}]",
         "engine.gguf_sequences=8",
-        # A model that has hardly learnt is sure of nothing, so its quantized variants waver.
+        # A hardly trained model is undecided about most messages, so its quantized variants differ.
         "engine.parity_disagreement=0.95",
         *more,
     ]
     return load_config("classify", overrides, ClassifyConfig)
 
 
-def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_nothing(base, tmp_path, capfd):
+def test_one_command_makes_its_models_and_labels_and_a_new_catalog_reuses_them(base, tmp_path, capfd):
     """In an empty workspace, with the settings of a first user."""
     adapter = write_adapter(tmp_path / "adapter", base)
-    nights.write_log(open_store(f"{tmp_path}/0/in"), files=2, rows=30)
+    runs.write_log(open_store(f"{tmp_path}/0/in"), files=2, rows=30)
     shutil.copytree(tmp_path / "0/in", tmp_path / "1/in")
     stamps = []
     for number, products in enumerate((NAMES, ("Bread", "Butter", "Crisps"))):
@@ -76,24 +76,24 @@ def test_one_command_makes_what_it_needs_and_labels_and_a_new_catalog_makes_noth
             [
                 *(f"workspace={tmp_path}/w", f"catalog={root}.json", f"input={root}/in", f"output={root}/out"),
                 *(f"model.source={base}", "model.sha256=null", f"model.adapter={adapter}", "model.vocabulary=full"),
-                # A model that nobody trained is sure of nothing, so its quantized variants waver.
+                # An untrained model is undecided about most messages, so its quantized variants differ.
                 *("model.group_size=64", "quant.cpus=1", "engine.gguf_sequences=8", "engine.parity_disagreement=0.95"),
             ],
             ClassifyConfig,
         )
         summary = classify(job)
-        nights.check_night(str(root))
+        runs.check_run(str(root))
         assert summary.rows == 60 and list(summary.variants) == ["gguf-Q8_0"]
         workspace = open_store(f"{tmp_path}/w")
         stamps.append({b.key: b.etag for b in workspace.list() if not b.key.startswith("cache")})
     assert stamps[0] == stamps[1]
-    said = capfd.readouterr().err
-    assert said.count("has no models yet: makes gguf-Q8_0") == 1 and "quantize gguf-Q8_0: done" in said
+    output = capfd.readouterr().err
+    assert output.count("has no models yet: makes gguf-Q8_0") == 1 and "quantize gguf-Q8_0: done" in output
 
 
 @pytest.fixture(scope="module")
 def finished(base, tmp_path_factory):
-    """A workspace in which every job has run, named relative to where the jobs are started."""
+    """A workspace in which every job has run, named relative to the working folder of the jobs."""
     made = config(base, os.path.relpath(tmp_path_factory.mktemp("workspace")), "input=x", "output=y")
     lineage = Lineage(made)
     generate(lineage, made.data)
@@ -113,15 +113,15 @@ def test_training_moves_the_model_and_keeps_its_adapter(finished, base):
 def test_temperatures_fitted_on_held_out_messages_make_them_likelier(finished):
     lineage = Lineage(finished)
     held_out = lineage.data()
-    found = decide(lineage.checkpoint(), held_out, lineage.schema, finished.output_format.value, lineage.options, 1)
-    assert set(found) == set(lineage.schema.names) and len(found["action"]) <= held_out.record.metrics["test"]
-    fitted, text = fit(found)
+    predictions = decide(lineage.checkpoint(), held_out, lineage.schema, finished.output_format.value, lineage.options, 1)
+    assert set(predictions) == set(lineage.schema.names) and len(predictions["action"]) <= held_out.record.metrics["test"]
+    fitted, text = fit(predictions)
     assert f"nothing: {fitted.nothing:+g} to its logit" in text
-    for decided, temperature in zip(found.values(), fitted.temperatures, strict=True):
+    for decided, temperature in zip(predictions.values(), fitted.temperatures, strict=True):
         plain = calibration.loss([decision.margins for decision in decided], 1.0)
         assert calibration.loss(calibration.shifted(decided, fitted.nothing), temperature) <= plain + 0.01
     # Each message has one first decision.
-    assert sum(decision.nothing >= 0 for made in found.values() for decision in made) == held_out.record.metrics["test"]
+    assert sum(decision.nothing >= 0 for made in predictions.values() for decision in made) == held_out.record.metrics["test"]
 
 
 def test_nothing_is_made_again(finished):
@@ -154,7 +154,7 @@ def test_workers_train_one_model_together_each_on_its_part(finished, base):
     assert made.record.metrics["step"] == 4 and made.record.metrics["messages"] == 64
 
 
-def test_an_error_of_a_training_worker_is_told_once_and_as_it_is(finished, base):
+def test_an_error_of_a_training_worker_is_reported_once_and_unchanged(finished, base):
     lineage = Lineage(config(base, finished.workspace, "input=x", "output=y", "train.seed=8"))
     file = Path(lineage.base().files_uri) / "model.safetensors"
     kept = file.read_bytes()
@@ -169,7 +169,7 @@ def test_an_error_of_a_training_worker_is_told_once_and_as_it_is(finished, base)
 @pytest.mark.parametrize(
     ("more", "named"), [("train.device=cuda", r"train\.device='cuda'"), ("train.workers=8", r"train\.workers=8")]
 )
-def test_training_does_not_wait_for_what_a_local_cluster_will_never_have(finished, base, more, named):
+def test_training_does_not_wait_for_resources_that_a_local_cluster_lacks(finished, base, more, named):
     with pytest.raises(ConfigError, match=named):
         train(Lineage(config(base, finished.workspace, "input=x", "output=y", "train.seed=9", more)))
 
@@ -194,10 +194,10 @@ def test_a_log_is_labelled_by_both_engines(finished, base, root):
         open_store(f"{root}/in").put(f"part-{number}.parquet", dataset.parquet(half))
     job = config(base, finished.workspace, f"input={root}/in", f"output={root}/out", "fleet.rows_per_shard=50")
     summary = classify(job)
-    nights.check_night(root)
+    runs.check_run(root)
     assert (summary.rows, summary.labelled, summary.rejected) == (302, 300, 2)
     assert classify(job).already_done
-    labelled = nights.read(open_store(f"{root}/out"), "labelled/")
+    labelled = runs.read(open_store(f"{root}/out"), "labelled/")
     schema = Lineage(finished).schema
     for row in labelled.to_pylist():
         schema.check({name: row[name] for name in schema.names}, Lineage(finished).catalog.names)

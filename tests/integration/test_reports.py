@@ -1,4 +1,4 @@
-"""What a task on the cluster reports of its progress is shown where the job was started."""
+"""The progress that tasks on the cluster report is shown where the job was started."""
 
 import io
 import time
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 class Watched(io.StringIO):
-    """Leaves the file `seen` when the line `awaited` is written."""
+    """A stream that creates the file `seen` when the line `awaited` is written."""
 
     def __init__(self, awaited: str, seen: Path):
         super().__init__()

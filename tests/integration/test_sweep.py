@@ -1,12 +1,12 @@
-"""A sweep of a small random model: failures are rows, what is measured stays measured, and the night takes the winner."""
+"""A sweep of a small random model: failures are rows, measured rows are kept, and the next run uses the selected variant."""
 
 import json
 import shutil
 from pathlib import Path
 
-import nights
 import pytest
 import ray
+import runs
 
 from intent import artifacts
 from intent.artifacts.lineage import Lineage
@@ -31,7 +31,7 @@ def lineage(workspace, *more) -> Lineage:
         "model.vocabulary=full",
         "train.epochs=1",
         *("data.train=16", "data.validation=4", "data.test=24", "quant.cpus=1", "engine.gguf_sequences=8"),
-        # A model that nobody trained is sure of nothing, so its quantized variants waver.
+        # An untrained model is undecided about most messages, so its quantized variants differ.
         *("input=x", "output=y", "cluster.prices.cpu=0.04", "engine.parity_disagreement=0.95", *more),
     ]
     return Lineage(load_config("classify", overrides, ClassifyConfig))
@@ -39,7 +39,7 @@ def lineage(workspace, *more) -> Lineage:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """With examples and a checkpoint that nobody trained."""
+    """A workspace with examples and an untrained checkpoint."""
     folder = tmp_path_factory.mktemp("workspace")
     write_checkpoint(folder / "base")
     made = lineage(folder)
@@ -58,7 +58,7 @@ def measurements(workspace) -> dict[str, str]:
     return {blob.key: blob.etag for blob in blobs if blob.key.endswith("record.json")}
 
 
-def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_path, capsys):
+def test_a_sweep_measures_once_reports_failures_and_selects(workspace, tmp_path, capsys):
     first = lineage(workspace, "quant.variants=[base,gguf-Q8_0,gptq-w4g100]")
     made, selected = sweep(first)
     results = results_at(made, first)
@@ -77,10 +77,10 @@ def test_a_sweep_measures_once_tells_of_what_fails_and_selects(workspace, tmp_pa
 
     (chosen,) = selected.values()
     assert json.loads((workspace / "selection.json").read_text())["hardware"].keys() == selected.keys()
-    nights.write_log(open_store(f"{tmp_path}/in"), files=1, rows=20)
+    runs.write_log(open_store(f"{tmp_path}/in"), files=1, rows=20)
     job = lineage(workspace, f"input={tmp_path}/in", f"output={tmp_path}/out").config
     assert list(classify(job).variants) == [chosen.variant]
-    nights.check_night(str(tmp_path))
+    runs.check_run(str(tmp_path))
     publish_models(str(workspace), {chosen.variant: artifacts.load(made.uri, "")}, first.options)
     job.output = f"{tmp_path}/other"
     with pytest.raises(ConfigError, match=r"another checkpoint.*jobs\.sweep"):
@@ -100,7 +100,7 @@ def test_a_variant_that_cannot_be_measured_is_a_row_with_its_reason(workspace):
 
 
 def test_what_a_sweep_lacks_is_a_row_with_its_reason_or_refused_before_any_measuring(workspace, tmp_path, monkeypatch):
-    """The base where only the checkpoint was brought; variants whose gold set fails; a key that is not set."""
+    """The base is missing beside a given checkpoint, variants fail on the golden set, or a key is not set."""
     brought = lineage(workspace, f"train.uri={lineage(workspace).checkpoint().uri}", "quant.variants=[base,gguf-Q2_K]")
     brought.config.model.name = "another"
 

@@ -26,21 +26,21 @@ def config(url: str, workspace) -> JobConfig:
 def test_a_real_server_is_asked_once_and_every_answer_is_accounted_for(smollm2_url, tmp_path):
     first = Lineage(config(smollm2_url, tmp_path / "a"))
     made = generate(first, first.config.data)
-    told = made.record.metrics["teacher"]
-    assert told["accepted"] + sum(told["rejected"].values()) == 3 * 2
-    assert told["asked"] >= 3 and told["input_tokens"] > 300 and told["output_tokens"] > 0 and told["failed"] == 0
+    metrics = made.record.metrics["teacher"]
+    assert metrics["accepted"] + sum(metrics["rejected"].values()) == 3 * 2
+    assert metrics["asked"] >= 3 and metrics["input_tokens"] > 300 and metrics["output_tokens"] > 0 and metrics["failed"] == 0
     examples = read_split(Files(made), "train")
-    assert sum(e.generator == "teacher:smollm2" for e in examples) == told["accepted"]
+    assert sum(e.generator == "teacher:smollm2" for e in examples) == metrics["accepted"]
     assert not any("typo" in example.phenomena for example in examples)
     assert "## Teacher" in Files(made).read(dataset.CARD).decode()
 
-    # A run that was cut off before its data set was published finds the answers.
+    # A job that was interrupted before it published its data set reuses the answers.
     answers = tmp_path / "b" / "endpoint"
     answers.parent.mkdir()
     (tmp_path / "a" / "endpoint").rename(answers)
     again = Lineage(config(smollm2_url, tmp_path / "b"))
     retold = generate(again, again.config.data).record.metrics["teacher"]
-    assert retold["cached"] == retold["asked"] == told["asked"] and retold["spent"] == 0
+    assert retold["cached"] == retold["asked"] == metrics["asked"] and retold["spent"] == 0
     assert {k: v for k, v in retold.items() if k not in ("cached", "spent")} == {
-        k: v for k, v in told.items() if k not in ("cached", "spent")
+        k: v for k, v in metrics.items() if k not in ("cached", "spent")
     }

@@ -1,4 +1,4 @@
-"""The project as `pip install .` leaves it, in an environment without a clone, from an empty folder."""
+"""The project after `pip install .`, in an environment without a clone, run from an empty folder."""
 
 import os
 import re
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The programs of an environment that has this project alone, and sees the libraries of the tests'."""
+    """The programs of an environment that has only this project, and sees the libraries of the tests' environment."""
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("environment")
     for name in SOURCES:
         # A build leaves files beside its sources.
@@ -57,7 +57,7 @@ def test_a_job_runs_from_an_empty_folder_by_either_name(installed, tmp_path):
 
 
 def test_all_that_the_clone_reads_is_installed(installed):
-    """Files that are no code: a language, a gold set or a configuration that stays behind is missed by one job only."""
+    """Data files are installed too. A missing language, gold set or configuration would fail only one job."""
     where = "import intent, jobs; print(intent.__path__[0]); print(jobs.__path__[0])"
     code = f"import sys; {where}"
     [intent, jobs] = map(Path, run([installed / "python", "-P", "-c", code], installed).stdout.split())

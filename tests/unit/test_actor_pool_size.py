@@ -1,4 +1,4 @@
-"""How many actors of which shape a cluster gets."""
+"""The number of actors of a cluster, and their CPUs and GPUs."""
 
 from pathlib import Path
 
@@ -23,12 +23,12 @@ GROCERY = Path(__file__).parents[2] / "conf/catalogs/grocery.csv"
 
 @pytest.fixture
 def specs(monkeypatch):
-    """The engines of a configuration on a cluster."""
+    """Return the engines of a configuration on a cluster."""
 
     def of(resources: dict, *overrides: str) -> list[EngineSpec]:
         monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
-        places = ["input=/in", "output=/out", "workspace=/w", f"catalog={GROCERY}"]
-        lineage = Lineage(load_config("classify", [*places, "engine=mixed", *overrides], ClassifyConfig))
+        addresses = ["input=/in", "output=/out", "workspace=/w", f"catalog={GROCERY}"]
+        lineage = Lineage(load_config("classify", [*addresses, "engine=mixed", *overrides], ClassifyConfig))
         record = ArtifactRecord("variant", {"output_format": "compact"}, {"schema": lineage.schema_fingerprint})
         return engines(lineage, {name: Artifact("nowhere", record) for name in lineage.config.engine.variants})
 
@@ -37,17 +37,17 @@ def specs(monkeypatch):
 
 @pytest.fixture
 def shapes(specs):
-    """(actors, CPUs, GPUs) by kind of engine."""
+    """Return (actors, CPUs, GPUs) by kind of engine."""
     return lambda *given: {spec.kind: (spec.actors, spec.cpus, spec.gpus) for spec in specs(*given)}
 
 
-def test_a_fleet_takes_what_the_cluster_has(shapes):
+def test_actors_take_the_resources_of_the_cluster(shapes):
     assert shapes({"CPU": 16, "GPU": 2}) == {"gptq": (2, 1, 1), "gguf": (8, 1, 0)}
     assert shapes({"CPU": 4, "GPU": 2}, "engine.device=cpu") == {"gptq": (2, 1, 0), "gguf": (2, 1, 0)}
     assert shapes({"CPU": 4}) == {"gptq": (2, 1, 0), "gguf": (2, 1, 0)}
 
 
-def test_a_cluster_that_has_no_worker_yet_is_asked_for_what_the_configuration_says(shapes):
+def test_a_cluster_without_workers_gets_the_configured_requests(shapes):
     asked = ("engine.device=cuda", "fleet.gptq_actors=8", "fleet.gguf_actors=64")
     assert shapes({}, "cluster=attach", *asked) == {"gptq": (8, 1, 1), "gguf": (64, 1, 0)}
     assert shapes({}, "cluster=attach", "engine.device=cuda")["gptq"] == (1, 1, 1)
@@ -83,14 +83,14 @@ def test_shards_are_sized_by_the_slowest_kind_of_engine(specs):
     assert rows({"CPU": 4}, "engine.variants=[svm]") == 20_000
 
 
-def test_what_joins_a_night_fits_and_is_of_each_kind_in_turn():
+def test_actors_that_join_a_run_fit_and_are_of_each_kind_in_turn():
     gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
     assert room({"CPU": 8.0, "GPU": 1.0}, [gptq, gguf]) == [gptq, gguf, gguf, gguf]
     assert room({"CPU": 1.0, "GPU": 4.0, "memory": 9e9}, [gguf]) == []
     assert room({}, [gptq, gguf]) == room({"CPU": 4.0}, []) == []
 
 
-def test_room_is_kept_for_who_is_on_the_way_unless_there_is_none_for_that_one():
+def test_resources_are_reserved_for_a_starting_actor_unless_it_cannot_fit():
     gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
     assert room({"CPU": 4.0}, [gguf], coming=[gguf]) == [gguf]
     assert room({"CPU": 4.0}, [gguf], coming=[gptq]) == [gguf, gguf], "no GPU: it waits for a node of its own"

@@ -1,4 +1,4 @@
-"""The alerts and the dashboard, without a Prometheus: each names metrics that there are, and is in the runbook."""
+"""Alerts and dashboard, without a Prometheus: each names existing metrics, and the runbook has each alert."""
 
 import json
 import re
@@ -47,22 +47,22 @@ def test_each_alert_is_in_the_runbook():
         assert "alert" not in rule or f"`{rule['alert']}`" in runbook, rule["alert"]
 
 
-def test_a_gauge_is_set_for_as_long_as_the_night_lasts(monkeypatch):
-    """Ray drops one that was not set for a minute: an alert on the night's beginning would never see an hour of it."""
-    said: dict[str, float] = {}
+def test_a_gauge_is_set_for_as_long_as_the_run_lasts(monkeypatch):
+    """Ray drops a gauge that was not set for a minute. An alert on the start time would never see an hour of it."""
+    values: dict[str, float] = {}
     began = time.time()
-    monkeypatch.setattr(metrics.Gauge, "set", lambda gauge, value, tags: said.update({gauge.info["name"]: value}))
+    monkeypatch.setattr(metrics.Gauge, "set", lambda gauge, value, tags: values.update({gauge.info["name"]: value}))
     meters, progress = metrics.Meters("run"), Progress(10, Tally())
     survey = {name for _, name in MADE if name.startswith("intent_survey_")}
     for _ in range(2):
-        said.clear()
+        values.clear()
         meters.observe([], Queue([], 1), progress)
         gauges = {name for kind, name in MADE if kind == "Gauge"}
-        assert set(said) == gauges - survey - {"intent_actors", "intent_night_exit_code"}
-        assert said["intent_shards_left"] == 0 and began <= said["intent_started_seconds"] <= time.time()
-        said.clear()
+        assert set(values) == gauges - survey - {"intent_actors", "intent_night_exit_code"}
+        assert values["intent_shards_left"] == 0 and began <= values["intent_started_seconds"] <= time.time()
+        values.clear()
         meters.survey(Stage("footers", "plans", "objects", 7))
-        assert set(said) == survey | {"intent_started_seconds"} and said["intent_survey_total"] == 7
+        assert set(values) == survey | {"intent_started_seconds"} and values["intent_survey_total"] == 7
 
 
 def test_what_the_cache_spares_is_priced_at_the_pace_of_the_engine_that_did_not_see_it(monkeypatch):
@@ -71,13 +71,13 @@ def test_what_the_cache_spares_is_priced_at_the_pace_of_the_engine_that_did_not_
     meters = metrics.Meters("run")
     slot = SimpleNamespace(spec=SimpleNamespace(variant="gguf", kind="gguf"), node="here", usd_per_hour=3600.0)
 
-    def done(classified: int, found: int, seconds: float) -> None:
-        receipt = Receipt("s", "f", classified + found, classified + found, 0, 0, classified=classified, found=found)
+    def done(classified: int, hits: int, seconds: float) -> None:
+        receipt = Receipt("s", "f", classified + hits, classified + hits, 0, 0, classified=classified, found=hits)
         meters.done(slot, 0, Outcome(Committed(receipt, 1, "0"), seconds=seconds))
 
     done(10, 0, 5.0)
     assert added["intent_cached_messages"] == added["intent_cost_saved_usd"] == 0
-    # Half a second a message, at a dollar a second; what it takes to look up is no price of an engine.
+    # Half a second per message, at one dollar a second. Lookups do not change an engine's price.
     done(0, 20, 0.1)
     assert added["intent_cached_messages"] == 20 and added["intent_cost_saved_usd"] == pytest.approx(10.0)
 
@@ -104,6 +104,6 @@ def test_in_kubernetes_every_pod_of_the_cluster_is_scraped_and_lets_prometheus_i
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool (Debian's package prometheus)")
-def test_each_alert_is_raised_by_a_night_that_goes_badly_and_by_no_other():
+def test_each_alert_is_raised_by_a_run_with_failures_and_by_no_other():
     done = subprocess.run(["promtool", "test", "rules", "tests/unit/alerts.yaml"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""One record for one artifact, and what a node fetches is what the record says."""
+"""An artifact has one record, and a node fetches exactly the files that the record lists."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_variant_made_again_with_other_bytes_is_fetched_again_and_is_another(root):
-    """GPTQ's files differ from one making to the next, at the same record's fingerprint."""
+    """GPTQ's files differ between two builds with the same fingerprint."""
     made = []
     for text in ("once", "again"):
         made.append(artifacts.make(root, RECORD, write(model=text)))
@@ -50,7 +50,7 @@ def test_a_variant_made_again_with_other_bytes_is_fetched_again_and_is_another(r
 
 
 def test_of_two_builders_with_other_bytes_one_wins_with_its_own_files(root):
-    """As after a partition: Ray runs the task again, and the first run is still at it."""
+    """After a network partition, Ray runs the task again while the first one still runs."""
     barrier = threading.Barrier(4)
 
     def build(number: int):
@@ -87,7 +87,7 @@ def test_a_build_that_fails_leaves_nothing_and_is_made_by_the_next(root, monkeyp
 
 
 def test_files_that_no_record_lists_are_not_there(root):
-    """transformers applies an adapter whose configuration lies in a checkpoint's folder."""
+    """transformers applies an adapter whose configuration is in a checkpoint's folder."""
     made = artifacts.make(root, RECORD, write(model="weights"))
     store = open_store(made.files_uri)
     for dropped in ("adapter_config.json", "calibration.json", "more/model.safetensors", "train-00001.parquet"):
@@ -106,10 +106,13 @@ def test_files_that_no_record_lists_are_not_there(root):
 def test_a_file_that_was_changed_or_is_gone_is_named_with_the_remedy(root):
     made = artifacts.make(root, RECORD, write(model="weights"))
     store = open_store(made.files_uri)
-    for change, said in ((lambda: store.put("model", b"other"), "SHA-256 is"), (lambda: store.delete("model"), "is missing")):
+    for change, expected in (
+        (lambda: store.put("model", b"other"), "SHA-256 is"),
+        (lambda: store.delete("model"), "is missing"),
+    ):
         change()
         for read in (lambda: artifacts.fetch(made), lambda: Files(made).read("model")):
-            with pytest.raises(CorruptData, match=rf"{made.files_uri}/model: {said}.*delete .*record\.json"):
+            with pytest.raises(CorruptData, match=rf"{made.files_uri}/model: {expected}.*delete .*record\.json"):
                 read()
 
 
@@ -123,15 +126,15 @@ def test_a_record_that_is_none_is_named(root):
 
 @pytest.fixture
 def downloads(monkeypatch) -> list[str]:
-    """The keys that are downloaded, as they are."""
-    found, get_file = [], S3Store.get_file
+    """Collect the keys of all downloads."""
+    calls, get_file = [], S3Store.get_file
 
     def counted(self, key: str, path: Path) -> None:
-        found.append(key.rpartition("/")[2])
+        calls.append(key.rpartition("/")[2])
         get_file(self, key, path)
 
     monkeypatch.setattr(S3Store, "get_file", counted)
-    return found
+    return calls
 
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)

@@ -1,4 +1,4 @@
-"""Training behind a shared prefix is training on whole prompts, at fewer tokens."""
+"""Training with a shared prefix equals training on whole prompts, with fewer tokens."""
 
 from dataclasses import replace
 
@@ -39,12 +39,12 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kinds(checkpoint, tmp_path_factory):
-    """One checkpoint whose layers see everything, and one with sliding windows far shorter than a prompt."""
+    """One checkpoint with full attention, and one with sliding windows far shorter than a prompt."""
     return {"llama": checkpoint, "gemma": write_gemma(tmp_path_factory.mktemp("windowed"))}
 
 
 def whole_prompts(model, batch):
-    """The mean over decisions of -log(what the decoder serves for the right one), each prompt computed alone."""
+    """Return the mean over decisions of -log(the decoder's probability of the right answer), one prompt at a time."""
     import torch
 
     losses, tokens = [], 0
@@ -71,7 +71,7 @@ CASES += [
 
 
 @pytest.mark.parametrize(("kind", "output_format", "schema"), CASES)
-def test_the_loss_and_its_gradient_are_of_what_is_served_for_whole_prompts(kinds, kind, output_format, schema):
+def test_the_loss_and_its_gradient_match_the_served_probabilities_of_whole_prompts(kinds, kind, output_format, schema):
     checkpoint = kinds[kind]
     model = load_reference(checkpoint, "cpu").float().train()
     given = EXAMPLES if schema is CART else LISTS
@@ -101,7 +101,7 @@ def torch_close(a, b) -> bool:
 
 
 @pytest.mark.parametrize("schema", [CART, replace(BASKET, repeat=2)], ids=["cart", "basket"])
-def test_exact_counts_what_the_decoder_would_get_right(checkpoint, schema):
+def test_exact_counts_the_examples_that_the_decoder_gets_right(checkpoint, schema):
     from intent.engine.automaton import Automaton
     from intent.engine.batch import BatchClassifier
     from intent.engine.causal import CausalForward
@@ -114,11 +114,11 @@ def test_exact_counts_what_the_decoder_would_get_right(checkpoint, schema):
     texts = [f"{word} {name}" for word in ("add", "remove", "three", "hello") for name in NAMES]
     answers = [prediction.intent for prediction in engine.classify(texts)]
     if schema.repeat > 1:
-        # What is said twice is labelled once: training has no such target.
+        # Repeated items are labelled once, so training has no such target.
         kept = [i for i, answer in enumerate(answers) if len(answer["intents"]) == 2]
         texts, answers = [texts[i] for i in kept], [answers[i] for i in kept]
         assert len(kept) > 8
-    # Half of the examples are labelled with what the model says, half with something else.
+    # Half of the examples have the model's own labels, half have other ones.
     other = {"action": "add", "product": "Eggs", "quantity": 37}
     other = other if schema.repeat == 1 else {"intents": [other]}
     examples = [Example(str(i), t, a if i % 2 else other, "en") for i, (t, a) in enumerate(zip(texts, answers, strict=True))]
@@ -139,7 +139,7 @@ def test_the_kernel_of_gpus_sees_the_same_pairs(kinds, kind, monkeypatch):
     model.set_attn_implementation(attention.register())
     with torch.no_grad():
         expected = loss(model, pack(batch))
-        # Its kernel runs on GPUs alone; torch can compute the same without.
+        # The kernel runs only on GPUs. torch computes the same without it.
         monkeypatch.setattr(attention, "fused", lambda device: True)
         monkeypatch.setattr(attention, "flex", flex_attention)
         assert loss(model, pack(batch, attention.multiple("cpu"))).item() == pytest.approx(expected.item(), abs=1e-4)
@@ -162,7 +162,7 @@ def test_a_batch_is_cut_into_passes_that_lose_no_row_and_fit(checkpoint):
     for tokens in (1, 2 * alone, 1 << 20):
         parts = micro_batches(batch, tokens)
         assert sum(len(part.rows) for part in parts) == len(batch.rows)
-        found = [(id(part.groups[of]), row) for part in parts for row, of in zip(part.rows, part.of, strict=True)]
-        assert sorted(found) == sorted((id(batch.groups[of]), row) for row, of in zip(batch.rows, batch.of, strict=True))
+        pairs = [(id(part.groups[of]), row) for part in parts for row, of in zip(part.rows, part.of, strict=True)]
+        assert sorted(pairs) == sorted((id(batch.groups[of]), row) for row, of in zip(batch.rows, batch.of, strict=True))
         assert all(pack(part).ids.size <= max(tokens, alone) for part in parts)
     assert len(micro_batches(batch, 1)) == len(groups) and len(micro_batches(batch, 1 << 20)) == 1

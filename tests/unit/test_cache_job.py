@@ -1,4 +1,4 @@
-"""What a label is kept under, by the configuration of a job; and `jobs.cache`."""
+"""The scope of a label by the configuration of a job; and `jobs.cache`."""
 
 import time
 from dataclasses import replace
@@ -35,8 +35,10 @@ def variant(name: str = NAME, sha256: str = "1", checkpoint: str = "c", gold: bo
 
 def cache_of(tmp_path, *overrides: str, name: str = NAME, made: Artifact | None = None):
     (tmp_path / "products.csv").write_text("name\nMilk\nEggs\n")
-    places = [f"workspace={tmp_path}/w", f"catalog={tmp_path}/products.csv", "input=in", "output=out"]
-    return caching.label_cache(Lineage(load_config("classify", [*places, *overrides], ClassifyConfig)), name, made or variant())
+    addresses = [f"workspace={tmp_path}/w", f"catalog={tmp_path}/products.csv", "input=in", "output=out"]
+    return caching.label_cache(
+        Lineage(load_config("classify", [*addresses, *overrides], ClassifyConfig)), name, made or variant()
+    )
 
 
 def scope_of(tmp_path, *overrides: str, **kwargs) -> str:
@@ -74,7 +76,7 @@ def test_what_decides_no_label_changes_nothing(tmp_path, override):
     assert scope_of(tmp_path, override) == scope_of(tmp_path)
 
 
-def test_in_a_cascade_the_threshold_decides_who_answers(tmp_path):
+def test_in_a_cascade_the_threshold_decides_which_model_answers(tmp_path):
     cascade = {"name": f"cascade-{NAME}", "made": variant(f"cascade-{NAME}")}
     assert scope_of(tmp_path, "engine.abstain_below=0.9", **cascade) != scope_of(tmp_path, **cascade)
 
@@ -91,7 +93,7 @@ def test_variants_of_a_checkpoint_serve_one_another_only_where_that_is_asked_for
     both = ["cache.variants=any"]
     assert scope_of(tmp_path, *both, **gptq) == scope_of(tmp_path, *both)
     assert scope_of(tmp_path, *both, made=variant(checkpoint="d")) != scope_of(tmp_path, *both)
-    # Without a check there is no class.
+    # Without a golden-set check, variants share no scope.
     unchecked = variant("gptq-w4g128", sha256="3", gold=False)
     assert scope_of(tmp_path, *both, name="gptq-w4g128", made=unchecked) != scope_of(tmp_path, *both)
     none = [*both, "engine.parity_messages=0"]
@@ -126,16 +128,16 @@ def run(tmp_path, *overrides: str) -> int:
     return job.run(load_config("cache", [f"workspace={tmp_path}", *overrides], CacheJobConfig))
 
 
-def test_the_job_says_what_there_is(tmp_path, capsys):
+def test_stats_lists_the_caches(tmp_path, capsys):
     assert run(tmp_path) == 0 and "no label cache in" in capsys.readouterr().out
     cache = caches.cache(str(tmp_path), {"variant": "gguf-Q8_0", "model": "f00d"})
     learn(cache, "one", {"two milks": 2, "eggs": 3})
     cache.drop("half of them disagree")
     learn(cache, "two", {"two milks": 2})
     assert run(tmp_path) == 0
-    said = capsys.readouterr().out
-    assert f"{cache.scope.name}: 1 labels of 2 runs in 1 files" in said
-    assert "variant gguf-Q8_0, model f00d" in said and "half of them disagree" in said and "milk" not in said
+    output = capsys.readouterr().out
+    assert f"{cache.scope.name}: 1 labels of 2 runs in 1 files" in output
+    assert "variant gguf-Q8_0, model f00d" in output and "half of them disagree" in output and "milk" not in output
 
 
 def test_the_job_verifies(tmp_path, capsys):

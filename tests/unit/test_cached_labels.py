@@ -1,13 +1,13 @@
-"""A night's labels with a cache: the same as the engine's, counted by where they came from, learnt once, and distrusted."""
+"""Labels of a run with a cache: equal to the engine's, counted by source, learned once, and dropped when they disagree."""
 
 from contextlib import suppress
 from dataclasses import replace
 
 import caches
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 
 from intent.errors import IntentError
 from intent.label_cache import Limits, Reader, node
@@ -31,24 +31,24 @@ def own_copies(tmp_path, monkeypatch):
     monkeypatch.setattr(node, "cache_folder", lambda: folder)
 
 
-class Seeing(nights.RuleClassifier):
-    """Reads messages as every engine does."""
+class Seeing(runs.RuleClassifier):
+    """Normalizes messages as every engine does."""
 
     def classify(self, messages):
         self.seen = [*getattr(self, "seen", []), *messages]
-        return [replace(nights.rule(normalize(message)), message=message) for message in messages]
+        return [replace(runs.rule(normalize(message)), message=message) for message in messages]
 
 
 class Changed(Seeing):
-    """An engine that has come to answer otherwise."""
+    """An engine whose answers have changed."""
 
     def classify(self, messages):
-        return [replace(nights.rule(f"{message} more"), message=message) for message in messages]
+        return [replace(runs.rule(f"{message} more"), message=message) for message in messages]
 
 
 def worker(cache: LabelCache | None, classifier=None, run: str = "run", abstain_below: float = 0.0) -> Worker:
     reader = Reader.open(cache, run) if cache else None
-    return Worker(classifier or Seeing(), nights.CART, Columns(), run, abstain_below=abstain_below, reader=reader)
+    return Worker(classifier or Seeing(), runs.CART, Columns(), run, abstain_below=abstain_below, reader=reader)
 
 
 def label(worker: Worker, messages=MESSAGES, known=None):
@@ -66,7 +66,7 @@ def output(tmp_path):
 
 
 def taught(root, output, messages=MESSAGES, **kwargs) -> LabelCache:
-    """A cache that has learnt what a night made of these messages."""
+    """Return a cache that has learned a run's labels of these messages."""
     cache = caches.cache(str(root), **kwargs)
     new_labels.keep(output, "part", label(worker(cache), messages).fresh)
     new_labels.learn(output, [cache])
@@ -82,19 +82,19 @@ def test_a_label_from_the_cache_is_the_one_that_the_engine_gives(tmp_path, outpu
     abstained = table(other).filter(pa.array([s == "abstained" for s in table(other)["status"].to_pylist()]))
     assert len(abstained) == {0.0: 0, 0.85: 2, 0.9: 2, 0.91: 5}[abstain_below] == other.receipt.abstained
     assert abstained["action"].null_count == len(abstained)
-    # What the engine rejects is not kept: it is asked each time.
+    # A rejection is not kept: the engine is asked each time.
     assert cached.classifier.seen == ["refuse it"]
 
 
 class Lists(Seeing):
-    """Answers with a list of items, each with a confidence of its own."""
+    """Answers with a list of items, each with its own confidence."""
 
     def classify(self, messages):
         self.seen = [*getattr(self, "seen", []), *messages]
-        said = [nights.list_rule(normalize(message)) for message in messages]
+        predictions = [runs.list_rule(normalize(message)) for message in messages]
         return [
             replace(p, slots=tuple(s / (2 + len(normalize(m))) for s in p.slots), message=m)
-            for p, m in zip(said, messages, strict=True)
+            for p, m in zip(predictions, messages, strict=True)
         ]
 
 
@@ -105,7 +105,7 @@ def test_a_list_from_the_cache_is_the_one_that_the_engine_gives_with_each_items_
 ):
     messages = ["milk and eggs and", "milk and more and some", "milk  and eggs and", "hello", None, "two milks", "refuse it"]
     cache = caches.cache(str(tmp_path))
-    settings = (nights.BASKET, Columns(explode=explode), "run")
+    settings = (runs.BASKET, Columns(explode=explode), "run")
     new_labels.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache, "run")), messages).fresh)
     new_labels.learn(output, [cache])
     alone = Worker(Lists(), *settings, abstain_below=abstain_below)
@@ -115,14 +115,14 @@ def test_a_list_from_the_cache_is_the_one_that_the_engine_gives_with_each_items_
     assert cached.classifier.seen == ["refuse it"] and other.receipt.abstained == (abstain_below > 0)
 
 
-def test_a_list_that_is_said_again_in_another_order_agrees(tmp_path, output):
+def test_a_list_in_another_order_agrees_with_the_cached_one(tmp_path, output):
     class Turned(Lists):
         def classify(self, messages):
-            said = super().classify(messages)
-            return [p if not p.intent else replace(p, intent={"intents": p.intent["intents"][::-1]}) for p in said]
+            predictions = super().classify(messages)
+            return [p if not p.intent else replace(p, intent={"intents": p.intent["intents"][::-1]}) for p in predictions]
 
     cache = caches.cache(str(tmp_path), sample=1.0)
-    settings = (nights.BASKET, Columns(), "run")
+    settings = (runs.BASKET, Columns(), "run")
     new_labels.keep(output, "part", label(Worker(Lists(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).fresh)
     new_labels.learn(output, [cache])
     receipt = label(Worker(Turned(), *settings, reader=Reader.open(cache)), ["milk and eggs and"]).receipt
@@ -133,7 +133,7 @@ def test_rows_are_counted_by_where_their_answers_came_from(tmp_path, output):
     cache = taught(tmp_path, output, ["two milks", "hello"])
     receipt = label(worker(cache)).receipt
     assert (receipt.rows, receipt.refused, receipt.cached, receipt.found) == (8, 2, 4, 3)
-    # "three big milks" and what the engine rejects; no row is left that another one's answer saved.
+    # Only "three big milks" and the rejected message are left, and no duplicates.
     assert receipt.classified == 2 and receipt.rows - receipt.refused - receipt.cached - receipt.classified == 0
     assert (receipt.asked, receipt.agreed, receipt.cache) == (0, 0, f"{cache.scope.name}/{cache.read().epoch}")
     alone = label(worker(None)).receipt
@@ -150,10 +150,10 @@ def test_a_sample_is_asked_again_and_gets_the_engines_answer(tmp_path, output):
     same = label(worker(cache))
     assert (same.receipt.asked, same.receipt.agreed, same.receipt.cached) == (4, 4, 0)
     other = label(worker(cache, Changed()))
-    # Both say that "hello" is no intent.
+    # Both label "hello" as no intent.
     assert (other.receipt.asked, other.receipt.agreed) == (4, 1)
     assert table(other)["quantity"].to_pylist()[0] == len("two milks more")
-    # And the cache learns it.
+    # The cache also learns it.
     new_labels.keep(output, "part", other.fresh)
     new_labels.learn(output, [cache])
     assert caches.look(cache, "two milks") == [len("two milks more")]
@@ -197,12 +197,12 @@ def test_frequent_messages_that_were_labelled_before_there_was_a_cache_are_known
     frequent.label(output, worker(None), chunk)
     (blob,) = output.list("frequent/answers-")
     old = pq.read_table(pa.BufferReader(output.read(blob.key))).drop_columns(["intent.cached"]).replace_schema_metadata()
-    nights.put_table(output, blob.key, old)
+    runs.put_table(output, blob.key, old)
     assert frequent.answered(output) == [(2, None)]
     assert label(worker(caches.cache(str(tmp_path))), known=frequent.load(output)).receipt.classified == 3
 
 
-def test_what_is_stale_is_learnt_again_with_todays_date_but_not_once_the_cache_was_dropped(tmp_path, output):
+def test_stale_entries_get_todays_date_unless_the_cache_was_dropped(tmp_path, output):
     clock = caches.Clock()
     cache = caches.cache(str(tmp_path), clock=clock)
     caches.learn(cache, "one", {"two milks": 9, "three milks": 11})
@@ -225,7 +225,7 @@ def left(output, cache, parts: int = 3) -> None:
 
 
 def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch):
-    """Every request to the store is one at which the process is gone, before it or after."""
+    """The process dies at every request to the store in turn, before or after it."""
 
     class Gone(BaseException):
         pass
@@ -254,7 +254,7 @@ def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch
             wrap = dying(at)
             for name in ("put_if_absent", "update", "delete", "read"):
                 patch.setattr(type(output), name, wrap(getattr(type(output), name)))
-            # The dead process learns no more: the next call is the next run's.
+            # The dead process adds nothing more. The next call belongs to the next run.
             with suppress(Gone):
                 new_labels.learn(output, [cache])
                 break
@@ -264,7 +264,7 @@ def test_learning_may_stop_at_any_request_and_is_done_once(tmp_path, monkeypatch
     assert at > 20
 
 
-def test_what_is_damaged_is_left_out_and_the_rest_is_learnt(tmp_path, output):
+def test_damaged_new_labels_are_skipped_and_the_others_are_learned(tmp_path, output):
     cache = caches.cache(str(tmp_path))
     left(output, cache)
     keys = [blob.key for blob in output.list("fresh/")]
@@ -273,13 +273,13 @@ def test_what_is_damaged_is_left_out_and_the_rest_is_learnt(tmp_path, output):
     assert new_labels.learn(output, [cache]) == 5 and not list(output.list("fresh/"))
 
 
-def test_what_another_night_of_other_variants_left_is_deleted_and_not_learnt(tmp_path, output):
+def test_new_labels_of_another_run_with_other_variants_are_deleted_and_not_learned(tmp_path, output):
     cache, other = caches.cache(str(tmp_path)), caches.cache(str(tmp_path), {"model": "other"})
     left(output, other)
     assert new_labels.learn(output, [cache]) == 0 and not list(output.list()) and cache.read().rows == 0
 
 
-def test_a_night_of_many_labels_is_learnt_in_files_of_bounded_size(tmp_path, output, monkeypatch):
+def test_many_new_labels_are_learned_in_files_of_bounded_size(tmp_path, output, monkeypatch):
     monkeypatch.setattr("intent.label_cache.merge.PIECE_ROWS", 12)
     cache = caches.cache(str(tmp_path))
     left(output, cache, parts=6)
@@ -298,7 +298,7 @@ def receipt(cache: LabelCache, asked: int, agreed: int) -> Receipt:
     [
         ([(1000, 990)], False, False),
         ([(1000, 980)], False, False),
-        # Worse by no more than chance allows while it is looked at again and again; at the end it is what it is.
+        # During a run, repeated checks allow for chance. At the end, the agreement counts as it is.
         ([(1000, 975)], False, True),
         ([(1000, 960)], True, True),
         ([(500, 490), (500, 470)], True, True),
@@ -309,16 +309,16 @@ def receipt(cache: LabelCache, asked: int, agreed: int) -> Receipt:
     ],
 )
 def test_a_cache_that_agrees_too_seldom_is_dropped(tmp_path, samples, dropped, at_the_end):
-    cache, said = caches.cache(str(tmp_path)), []
+    cache, warnings = caches.cache(str(tmp_path)), []
     caches.learn(cache, "one", {"two milks": 2})
-    trust, before = Trust([cache], said.append), cache.read().epoch
+    trust, before = Trust([cache], warnings.append), cache.read().epoch
     receipts = [receipt(cache, *sample) for sample in samples]
     for each in [None, *receipts]:
         trust.weigh(each)
     assert (bool(trust.distrusted), cache.read().epoch != before) == (dropped, dropped)
     trust.close()
     assert (bool(trust.distrusted), cache.read().epoch != before) == (at_the_end, at_the_end)
-    assert len(said) == at_the_end and all("goes on without it" in line for line in said)
+    assert len(warnings) == at_the_end and all("goes on without it" in line for line in warnings)
     assert caches.look(cache, "two milks") == [None if at_the_end else 2]
 
 
@@ -333,7 +333,7 @@ def test_a_sample_of_an_epoch_that_has_ended_drops_no_later_one(tmp_path):
 
 
 def test_a_cache_that_cannot_be_dropped_is_not_used_all_the_same(tmp_path, monkeypatch):
-    cache, said = caches.cache(str(tmp_path)), []
+    cache, warnings = caches.cache(str(tmp_path)), []
     caches.learn(cache, "one", {"two milks": 2})
     bad = receipt(cache, 100, 0)
 
@@ -341,9 +341,9 @@ def test_a_cache_that_cannot_be_dropped_is_not_used_all_the_same(tmp_path, monke
         raise IntentError("the store does not answer")
 
     monkeypatch.setattr(LabelCache, "drop", refuse)
-    trust = Trust([cache], said.append)
+    trust = Trust([cache], warnings.append)
     trust.weigh(bad)
-    assert trust.distrusted == {bad.cache} and "the store does not answer" in said[0]
+    assert trust.distrusted == {bad.cache} and "the store does not answer" in warnings[0]
 
 
 def test_limits_are_of_the_configuration():

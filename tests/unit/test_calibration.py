@@ -1,4 +1,4 @@
-"""A fitted temperature makes confidence mean what it says, and changes no answer."""
+"""A fitted temperature makes confidences match accuracy, and changes no answer."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.tiny import BASKET, CART, NAMES, write_tokenizer
 
 
 def overconfident(draw: np.random.Generator, n: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of a model that is `sharpness` times too sure, and what turned out to be right."""
+    """Return the logits of a model that is `sharpness` times too confident, and the right answers."""
     true = draw.normal(size=(n, 5)) * 1.5
     chances = np.exp(true) / np.exp(true).sum(1, keepdims=True)
     right = np.array([draw.choice(5, p=row) for row in chances])

@@ -1,4 +1,4 @@
-"""The SVM and the cascade: right labels from files without pickles, a threshold that keeps its word, who answered what."""
+"""The SVM and the cascade: right labels from files without pickles, a reliable threshold, and the variant of each answer."""
 
 from dataclasses import replace
 
@@ -30,8 +30,8 @@ THINGS = ["parcel", "shirt", "weather", "order", "lamp", "phone", "sofa", "weeke
 
 
 def examples(things):
-    found = [(form.format(thing), label) for label, forms in TALK.items() for form in forms for thing in things]
-    return [Example(str(i), message, {"label": label}, "en") for i, (message, label) in enumerate(found)]
+    pairs = [(form.format(thing), label) for label, forms in TALK.items() for form in forms for thing in things]
+    return [Example(str(i), message, {"label": label}, "en") for i, (message, label) in enumerate(pairs)]
 
 
 @pytest.fixture(scope="module")
@@ -39,28 +39,28 @@ def svm():
     return fit_svm(examples(THINGS[:6]), examples(THINGS[6:8]), LABELS)
 
 
-def test_it_labels_what_it_has_not_seen_and_its_files_say_the_same(svm, tmp_path):
+def test_it_labels_unseen_messages_and_its_files_give_the_same_labels(svm, tmp_path):
     test = examples(THINGS[8:])
-    found = svm.classify([example.message for example in test])
-    assert np.mean([given.intent == example.intent for given, example in zip(found, test, strict=True)]) > 0.9
+    predictions = svm.classify([example.message for example in test])
+    assert np.mean([given.intent == example.intent for given, example in zip(predictions, test, strict=True)]) > 0.9
     write_svm(tmp_path, svm)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["svm.json", "svm.safetensors"]
     again = load_svm(tmp_path, LABELS).classify([example.message for example in test])
-    assert [given.intent for given in again] == [given.intent for given in found]
-    assert [given.confidence for given in again] == pytest.approx([given.confidence for given in found], abs=1e-5)
+    assert [given.intent for given in again] == [given.intent for given in predictions]
+    assert [given.confidence for given in again] == pytest.approx([given.confidence for given in predictions], abs=1e-5)
 
 
-def test_no_message_makes_it_raise_and_what_is_unsure_is_left(svm, tmp_path):
+def test_no_message_makes_it_raise_and_unsure_answers_abstain(svm, tmp_path):
     write_svm(tmp_path, svm)
     strange = ["", " \n", "\ud800", "\0", "é" * 4096, "<eos>", "%s {label}"]
-    found = load_svm(tmp_path, LABELS, abstain_below=0.999).classify(strange)
-    assert [given.message for given in found] == strange
-    assert [given.status for given in found[:4]] == [Status.REJECTED] * 4
-    assert {given.status for given in found[4:]} == {Status.ABSTAINED}
-    assert all(given.intent == {"label": None} and 0 < given.confidence < 0.999 for given in found[4:])
+    predictions = load_svm(tmp_path, LABELS, abstain_below=0.999).classify(strange)
+    assert [given.message for given in predictions] == strange
+    assert [given.status for given in predictions[:4]] == [Status.REJECTED] * 4
+    assert {given.status for given in predictions[4:]} == {Status.ABSTAINED}
+    assert all(given.intent == {"label": None} and 0 < given.confidence < 0.999 for given in predictions[4:])
 
 
-def test_two_labels_are_told_apart_one_is_refused_and_so_are_carts():
+def test_two_labels_are_distinguished_and_one_label_or_a_cart_is_refused():
     two = [example for example in examples(THINGS) if example.intent["label"] != "none"]
     model = fit_svm(two, two, LABELS)
     assert np.mean([p.intent == e.intent for p, e in zip(model.classify([e.message for e in two]), two, strict=True)]) == 1
@@ -85,7 +85,7 @@ def test_the_threshold_is_the_lowest_that_keeps_the_precision(target):
 
 
 class Says:
-    """Answers with a label; is as sure as the message is long."""
+    """Answers with a fixed label, with a confidence by the message's length."""
 
     tokens_computed, closed = 0, False
 
@@ -100,7 +100,7 @@ class Says:
         self.closed = True
 
 
-def test_each_answers_its_own_and_a_labelled_row_names_who_did():
+def test_each_model_answers_its_own_messages_and_the_row_names_it():
     cheap, other = Says("svm", "order_status"), Says("gguf-Q8_0", "return_item")
     both = Cascade("cascade-gguf-Q8_0", cheap, other, threshold=0.5)
     table = Worker(both, LABELS, Columns(), "run").answer(pa.array([b"12345", b"1", b"1234567", b"12"])).table
@@ -116,20 +116,20 @@ def test_a_cascades_folder_loads_as_both_models(svm, tmp_path):
     write_checkpoint(tmp_path)
     write_svm(tmp_path, svm)
     messages = [example.message for example in examples(THINGS[8:])] + ["zzz", "qqq vvv"]
-    threshold = float(np.median([found.confidence for found in svm.classify(messages)]))
+    threshold = float(np.median([given.confidence for given in svm.classify(messages)]))
     Threshold(threshold, 0.5, 0.99).write(tmp_path)
     options = EngineOptions("compact", device=Device.cpu, threads=1)
     both = load_classifier(tmp_path, "cascade-reference-float32", Prompt(LABELS), options)
     sure = {m: p for m, p in zip(messages, svm.classify(messages), strict=True) if p.confidence >= threshold}
-    found = dict(zip(messages, both.classify(messages), strict=True))
-    assert {m for m, p in found.items() if p.variant == "svm"} == set(sure)
-    assert all(found[m].intent == sure[m].intent for m in sure)
-    assert {p.variant for p in found.values()} == {"svm", "reference-float32"}
+    predictions = dict(zip(messages, both.classify(messages), strict=True))
+    assert {m for m, p in predictions.items() if p.variant == "svm"} == set(sure)
+    assert all(predictions[m].intent == sure[m].intent for m in sure)
+    assert {p.variant for p in predictions.values()} == {"svm", "reference-float32"}
     raised = load_classifier(tmp_path, "cascade-reference-float32", Prompt(LABELS), EngineOptions("compact", abstain_below=1.0))
     assert all(p.status is Status.ABSTAINED for p in raised.classify(messages) if p.variant != "svm")
 
 
-def test_names_say_what_they_are():
+def test_variant_names_are_parsed():
     spec = VariantSpec.parse("cascade-gguf-Q4_K_M-imatrix")
     assert (spec.engine, spec.model.name, spec.only_cpus) == ("cascade", "gguf-Q4_K_M-imatrix", True)
     assert not VariantSpec.parse("cascade-gptq-w4g64").only_cpus
@@ -139,7 +139,7 @@ def test_names_say_what_they_are():
             VariantSpec.parse(wrong)
 
 
-def test_a_schema_of_lists_has_no_svm_and_is_told_so():
+def test_an_svm_for_a_schema_of_lists_is_refused_by_name():
     lists = replace(LABELS, repeat=3)
     with pytest.raises(
         ConfigError, match=r"quant.variants='svm': labels a message with one intent, not with a list as 'labels'"

@@ -44,7 +44,7 @@ def test_every_kind_of_file_gives_the_same_catalog(source, data):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"title,price\nMilk,1\n", r"columns: title, price; give a column 'name', or catalog_column=title"),
         (b"\xef\xbb\xbfPrice;Name\n1;Milk\n", r"columns: Price, Name; give a column 'name', or catalog_column=Name"),
@@ -67,8 +67,8 @@ def test_every_kind_of_file_gives_the_same_catalog(source, data):
         (b"name,name\na,b\n", "names the column 'name' twice"),
     ],
 )
-def test_a_bad_catalog_is_refused_with_its_line_and_remedy(data, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_bad_catalog_is_refused_with_its_line_and_remedy(data, expected):
+    with pytest.raises(ConfigError, match=expected):
         Catalog.parse(data, "c.csv")
 
 
@@ -80,7 +80,7 @@ def test_the_column_of_the_names_can_be_named():
 
 
 @pytest.mark.parametrize(
-    ("source", "data", "said"),
+    ("source", "data", "expected"),
     [
         ("c.jsonl", b'{"name": "Milk"}\n{"name": "Eggs"\n', "line 2 is not JSON"),
         ("c.json", b'{"products": []}', "columns: products; give a column 'name'"),
@@ -90,8 +90,8 @@ def test_the_column_of_the_names_can_be_named():
         ("c.parquet", parquet(pa.table({"name": [1, 2]})), "row 1, row 2 have no text"),
     ],
 )
-def test_another_bad_file_is_refused_by_what_was_found(source, data, said):
-    with pytest.raises(ConfigError, match=said):
+def test_another_bad_file_is_refused_with_its_content(source, data, expected):
+    with pytest.raises(ConfigError, match=expected):
         Catalog.parse(data, source)
 
 
@@ -144,7 +144,7 @@ def test_a_name_keeps_its_digits_and_the_prompt_and_the_answers_have_them_in_asc
     assert asked[0] == asked[1]
 
 
-def test_a_night_that_was_begun_with_other_prompts_is_not_gone_on_with(monkeypatch):
+def test_a_run_that_started_with_other_prompts_is_not_resumed(monkeypatch):
     lineage = Lineage(load_config("classify", ["input=in", "output=out"], ClassifyConfig))
     begun = identity(lineage, {})
     monkeypatch.setattr(prompt, "VERSION", prompt.VERSION + 1)

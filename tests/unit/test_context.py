@@ -1,4 +1,4 @@
-"""A catalog that is too long for the model is refused by every job before it does anything."""
+"""Every job refuses a catalog that is too long for the model, before any work."""
 
 import pytest
 import ray
@@ -27,7 +27,7 @@ TOO_LONG = r"^catalog='\d+ tokens': with 352 for a message and its answer they a
 
 @pytest.fixture
 def lineage(tmp_path) -> Lineage:
-    """Of a workspace where everything is made that a job needs, for a catalog of 1,500 products and a context of 8,192."""
+    """Return the lineage of a complete workspace, for a catalog of 1,500 products and a context of 8,192 tokens."""
     (tmp_path / "long.csv").write_text("name\n" + "".join(f"Whole Milk Number {i} of the Farm\n" for i in range(1500)))
     overrides = [f"workspace={tmp_path}/w", f"catalog={tmp_path}/long.csv", "engine=gguf", "input=in", "output=out"]
     overrides += ["model=smollm2_135m", "train.epochs=1", "shelves_above=2000"]

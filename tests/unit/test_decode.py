@@ -83,13 +83,13 @@ def test_every_valid_intent_is_decodable(case):
         names = [slot.name for slot in schema.slots if isinstance(slot, Entity)]
         items = [item | {n: ascii_digits(item[n]) for n in names if item[n] is not None} for item in items_of(intent)]
         written = items[0] if schema.repeat == 1 else {"intents": items}
-        # The empty list is written so that it is told by what an item begins with.
+        # The first slot of an item also encodes the empty list.
         assert json.loads(text) == (written if items else {"intents": [{schema.names[0]: "none"}]})
         assert text == answer_text(schema, written) + "\n"
 
 
-def said(walk: Walk, row: int) -> dict:
-    """A list as it was decided, with what repeats itself."""
+def intent_of(walk: Walk, row: int) -> dict:
+    """Return a list as decided, including repeated items."""
     width = len(walk.automaton.schema.slots)
     end = {"entity_first": walk.automaton.order[0]}.get(walk.automaton.output_format, 0)
     items = []
@@ -120,14 +120,14 @@ def test_every_decodable_path_is_a_valid_intent(case, seed):
         prediction = walk.prediction(row)
         assert schema.check(prediction.intent, catalog) == prediction.intent
         assert 0 < prediction.confidence <= 1
-        if walk.values.shape[1] > len(schema.slots) and prediction.intent != said(walk, row):
-            # Items that were said apart are one.
+        if walk.values.shape[1] > len(schema.slots) and prediction.intent != intent_of(walk, row):
+            # Repeated items were merged.
             continue
-        # What was fed is what a model is trained on, up to the last decision.
+        # The fed tokens equal the training target up to the last decision.
         assert automaton.target(prediction.intent).tokens[: len(fed[row])] == fed[row]
 
 
-def test_confidence_is_the_softmax_over_what_is_allowed():
+def test_confidence_is_the_softmax_over_allowed_tokens():
     choice, chance = decide(np.array([[0.0, np.log(3.0)], [5.0, -np.inf]]))
     assert choice.tolist() == [1, 0]
     assert chance == pytest.approx([0.75, 1.0])
@@ -151,7 +151,7 @@ def test_compact_has_a_decision_at_every_token():
         assert target.decisions == list(range(len(target.tokens)))
 
 
-def test_a_long_name_takes_room_of_messages_only_where_it_is_written():
+def test_a_long_name_reduces_message_length_only_where_the_answer_contains_it():
     names = [*NAMES, "x" * 300]
     longest = {
         output_format: Automaton(CART, names, tokenizer(400), output_format).longest
@@ -168,10 +168,10 @@ def test_pointing_decides_first_which_product_if_any():
     assert len(nothing.tokens) == 1
     walk = Walk(automaton, 1)
     walk.advance(np.array([0]), lambda rows, tokens: np.where(tokens == nothing.tokens[0], 3.0, 0.0)[None, :])
-    said = walk.prediction(0)
-    assert said.intent == {"action": "none", "product": None, "quantity": None}
-    # That nothing is pointed at is what the action's confidence says.
-    assert said.slots == (said.confidence, 1.0, 1.0) and 0.5 < said.confidence < 1
+    prediction = walk.prediction(0)
+    assert prediction.intent == {"action": "none", "product": None, "quantity": None}
+    # The action's confidence is the probability that there is no product.
+    assert prediction.slots == (prediction.confidence, 1.0, 1.0) and 0.5 < prediction.confidence < 1
 
 
 def test_pointing_is_compact_where_nothing_ends_or_nothing_is_pointed_at():
@@ -192,7 +192,7 @@ def basket(*items: tuple[str, str, int]) -> dict:
 
 
 def led(automaton: Automaton, choices, margins=()) -> Walk:
-    """A walk that is led to these choices, one decision after another, each preferred by its margin (9 where none is left)."""
+    """Return a walk that makes these choices in order. Each is preferred by its margin, or by 9 if no margin is left."""
     walk, margins = Walk(automaton, 1), iter(margins)
     for choice in choices:
         assert walk.states[0] != END
@@ -213,7 +213,7 @@ def led(automaton: Automaton, choices, margins=()) -> Walk:
         (LABELS, "compact", "db292095218ba091"),
     ],
 )
-def test_an_automaton_of_one_intent_is_token_for_token_what_it_was_before_there_were_lists(schema, output_format, digest):
+def test_an_automaton_of_one_intent_has_the_same_tokens_as_before_lists(schema, output_format, digest):
     automaton = Automaton(schema, NAMES, tokenizer(257), output_format)
     states = [
         [*([int(token), *automaton.edge(state, i)] for i, token in enumerate(automaton.allowed(state))), automaton.slot(state)]
@@ -232,7 +232,7 @@ def test_a_list_of_one_item_costs_at_most_one_decision_and_one_token_more(output
             one = cart.target({"action": action, "product": name, "quantity": quantity})
             item = lists.target(basket((action, name, quantity)))
             assert len(item.decisions) == len(one.decisions) + 1
-            # Beside the brackets that the JSON of a list is forced to have.
+            # Plus the forced brackets of a JSON list.
             forced = len(lists.head) - len(cart.head) if output_format == "json" else 0
             assert item.decisions[-1] <= one.decisions[-1] + 1 + forced + (2 if output_format == "json" else 0)
     nothing = cart.target({"action": "none", "product": None, "quantity": None})
@@ -240,7 +240,7 @@ def test_a_list_of_one_item_costs_at_most_one_decision_and_one_token_more(output
 
 
 @pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
-def test_each_further_item_costs_what_a_message_of_its_own_would_and_nothing_is_asked_after_the_last(output_format):
+def test_each_further_item_costs_one_answer_and_nothing_is_decided_after_the_last(output_format):
     lists = Automaton(BASKET, NAMES, tokenizer(400), output_format)
     items = [("add", name, 2) for name in NAMES[:4]]
     costs = [len(lists.target(basket(*items[:n])).decisions) for n in range(5)]
@@ -255,7 +255,7 @@ def test_each_further_item_costs_what_a_message_of_its_own_would_and_nothing_is_
 
 
 def test_a_list_is_walked_in_the_states_of_one_item():
-    """However many items there may be, a catalog is held as often as for one."""
+    """The automaton holds the catalog as often for many items as for one."""
     four, eight = (Automaton(replace(BASKET, repeat=n), NAMES, tokenizer(400), "entity_first") for n in (4, 8))
     one = Automaton(CART, NAMES, tokenizer(400), "entity_first")
     assert len(four._slot) == len(eight._slot) == len(one._slot)
@@ -288,7 +288,7 @@ def test_the_end_of_a_list_has_the_temperature_of_the_slot_that_it_is_decided_wi
         assert walk.prediction(0).confidence == pytest.approx(best / (best + options - 1))
 
 
-def test_what_is_said_twice_is_summed_and_is_as_sure_as_both():
+def test_repeated_items_are_summed_and_their_confidences_multiplied():
     automaton = Automaton(BASKET, NAMES, tokenizer(400), "entity_first")
     once = [automaton.target(basket(("add", "Eggs", n))).choices for n in (2, 98)]
     walk = led(automaton, [*once[0][:-1], *once[1]])
@@ -310,7 +310,7 @@ def test_a_list_under_the_threshold_is_abstained_as_a_whole():
     assert abstained.status is Status.ABSTAINED and abstained.intent == {"intents": None}
 
 
-def test_a_walk_that_begins_again_forgets_its_items():
+def test_a_walk_that_is_reset_has_no_items():
     automaton = Automaton(BASKET, NAMES, tokenizer(400), "compact")
     choices = automaton.target(basket(("add", "Eggs", 2), ("add", "Whole Milk 1L", 1))).choices
     walk = led(automaton, choices[:-2])
@@ -321,7 +321,7 @@ def test_a_walk_that_begins_again_forgets_its_items():
 
 
 def lines_run(work) -> int:
-    """How many lines of Python a call runs: its work, however busy the machine is."""
+    """Return the number of Python lines that a call runs, which does not depend on the machine's load."""
     count = 0
 
     def trace(frame, event, arg):

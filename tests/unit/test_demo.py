@@ -1,4 +1,4 @@
-"""What the demo tells of its variants, and that its log is whole."""
+"""The demo reports weak variants, and writes a complete log."""
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,8 +17,8 @@ def row(exact: float, lost: float) -> dict:
 def test_a_variant_that_is_less_exact_than_it_should_be_is_named():
     fine = {"reference": row(0.96, 0), "gguf-Q4_K_M": row(0.942, 0.018), "gguf-Q2_K": {"reason": "MemoryError"}}
     assert demo.weak(fine) == ""
-    said = demo.weak(fine | {"gptq-w4g64": row(0.955, 0.025), "svm": {"score": {"exact": 0.85}, "loss": None}})
-    assert said.endswith(": gptq-w4g64 (0.955), svm (0.850)") and "below 0.9, or more than 0.02" in said
+    lines = demo.weak(fine | {"gptq-w4g64": row(0.955, 0.025), "svm": {"score": {"exact": 0.85}, "loss": None}})
+    assert lines.endswith(": gptq-w4g64 (0.955), svm (0.850)") and "below 0.9, or more than 0.02" in lines
 
 
 def test_each_phase_and_all_of_them_say_how_long_they_took(capsys):
@@ -32,8 +32,8 @@ def test_each_phase_and_all_of_them_say_how_long_they_took(capsys):
     now[0] += 7
     assert phases.run("generate", "generate 3,000 labelled messages", lambda: work(12)) == 12
     phases.run("train", "fine-tune", lambda: work(240))
-    said = capsys.readouterr().out
-    assert "== generate 3,000 labelled messages\n   generate took 0:00:12\n" in said and "train took 0:04:00" in said
+    output = capsys.readouterr().out
+    assert "== generate 3,000 labelled messages\n   generate took 0:00:12\n" in output and "train took 0:04:00" in output
     assert str(phases) == "all of it took 0:04:19: generate 0:00:12, train 0:04:00"
 
 

@@ -1,4 +1,4 @@
-"""Embeddings as a baseline: vectors that a package carries, a logistic head, and files that need no package."""
+"""Embeddings as a baseline: vectors from a package, a logistic head, and files that load without the package."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ SPEC = VariantSpec.parse("embedding-wordllama")
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package with static vectors, as they come in a wheel; its code must not be run."""
+    """A package with static vectors, as in a wheel. Its code must not run."""
     folder = tmp_path / "tinyvectors"
     folder.mkdir()
     (folder / "__init__.py").write_text("raise SystemExit('imported')")
@@ -35,20 +35,20 @@ def package(tmp_path, monkeypatch):
     return folder
 
 
-def test_it_labels_what_it_has_not_seen_and_its_files_need_no_package(package, tmp_path, monkeypatch):
+def test_it_labels_unseen_messages_and_its_files_need_no_package(package, tmp_path, monkeypatch):
     made = tmp_path / "made"
     made.mkdir()
     model = fit_embedding(SPEC, made, examples(THINGS[:6]), examples(THINGS[6:8]), LABELS)
     write_embedding(made, model)
     test = examples(THINGS[8:])
     messages = [example.message for example in test]
-    found = model.classify(messages)
-    assert np.mean([given.intent == example.intent for given, example in zip(found, test, strict=True)]) > 0.85
+    predictions = model.classify(messages)
+    assert np.mean([given.intent == example.intent for given, example in zip(predictions, test, strict=True)]) > 0.85
     monkeypatch.setattr(linear, "SOURCES", {})
     (package / "vectors.safetensors").unlink()
     again = load_classifier(made, SPEC.name, Prompt(LABELS), EngineOptions("embedding", threads=1)).classify(messages)
-    assert [given.intent for given in again] == [given.intent for given in found]
-    assert [given.confidence for given in again] == pytest.approx([given.confidence for given in found], abs=1e-5)
+    assert [given.intent for given in again] == [given.intent for given in predictions]
+    assert [given.confidence for given in again] == pytest.approx([given.confidence for given in predictions], abs=1e-5)
     strange = ["", " \n", "\ud800", "é" * 4096, "<eos>"]
     unsure = load_embedding(made, SPEC.name, LABELS, abstain_below=0.9999).classify(strange)
     assert [given.status for given in unsure] == [Status.REJECTED] * 3 + [Status.ABSTAINED] * 2
@@ -63,7 +63,7 @@ def test_a_package_that_lacks_or_has_other_vectors_is_named_with_the_remedy(pack
         fit_embedding(SPEC, tmp_path, examples(THINGS[:6]), [], LABELS)
 
 
-def test_an_encoders_vectors_do_not_hang_on_what_stands_beside_a_text(tmp_path):
+def test_an_encoders_vectors_do_not_depend_on_the_other_texts(tmp_path):
     import torch
     from transformers import BertConfig, BertModel
 
@@ -79,7 +79,7 @@ def test_an_encoders_vectors_do_not_hang_on_what_stands_beside_a_text(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
 
 
-def test_names_say_what_embeds():
+def test_variant_names_select_the_embedding():
     assert (SPEC.engine, SPEC.source, SPEC.linear, SPEC.only_cpus, SPEC.parts) == ("embedding", "wordllama", True, True, [])
     for wrong in ("embedding", "embedding-glove", "cascade-embedding-wordllama"):
         with pytest.raises(ConfigError, match="embedding-<one of"):

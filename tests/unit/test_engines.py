@@ -1,4 +1,4 @@
-"""The engines on a small random model: the same labels from each, whoever shares the batch."""
+"""All engines give the same labels with a small random model, whatever the other messages of the batch."""
 
 import random
 from dataclasses import replace
@@ -36,18 +36,20 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def messages():
-    # Of these, none is as likely one answer as another to the random model: a tie falls as the batch rounds.
+    # The random model is undecided about none of these. In a tie, the rounding of the batch would decide.
     rng = random.Random(7)
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 25))) for _ in range(80)]
 
 
-def classifier(kind: str, checkpoint, f16, output_format: str, places: int = 8, prompt: Prompt = PROMPT) -> BatchClassifier:
+def classifier(
+    kind: str, checkpoint, f16, output_format: str, max_num_seqs: int = 8, prompt: Prompt = PROMPT
+) -> BatchClassifier:
     tokenizer = load_tokenizer(checkpoint)
     prefix = prompt.prefix_ids(tokenizer)
     if kind == "gguf":
-        forward = GgufForward(f16, prefix, places, 352, threads=1)
+        forward = GgufForward(f16, prefix, max_num_seqs, 352, threads=1)
     else:
-        forward = CausalForward(load_reference(checkpoint, "cpu"), prefix, 352, places)
+        forward = CausalForward(load_reference(checkpoint, "cpu"), prefix, 352, max_num_seqs)
     return BatchClassifier(kind, forward, tokenizer, prompt, Automaton(prompt.schema, NAMES, tokenizer, output_format), 256)
 
 
@@ -65,7 +67,7 @@ def test_gguf_and_reference_label_alike(checkpoint, f16, messages, output_format
 
 
 @pytest.mark.parametrize("kind", ["gguf", "reference"])
-def test_a_label_does_not_depend_on_who_shares_the_batch(checkpoint, f16, messages, kind):
+def test_a_label_does_not_depend_on_the_rest_of_the_batch(checkpoint, f16, messages, kind):
     engine = classifier(kind, checkpoint, f16, "compact")
     alone = [label for message in messages for label in labels(engine.classify([message]))]
     order = list(range(len(messages)))
@@ -75,32 +77,32 @@ def test_a_label_does_not_depend_on_who_shares_the_batch(checkpoint, f16, messag
     assert [shuffled[order.index(i)] for i in range(len(messages))] == alone
 
 
-def test_a_catalog_on_shelves_is_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16):
+def test_every_engine_labels_a_catalog_on_shelves_alike_in_any_batch(checkpoint, f16):
     index, messages = shelves.index(), [f"please add one {name}" for name in shelves.NAMES[::4]] + ["?!"]
-    found = {}
+    answers = {}
     for kind in ("gguf", "reference"):
         classifier_ = Shelved(classifier(kind, checkpoint, f16, "entity_first"), index, CART)
-        found[kind] = classifier_.classify(messages)
-        assert labels(classifier_.classify(messages[::-1]))[::-1] == labels(found[kind])
-        assert labels(classifier_.classify(messages[-3:])) == labels(found[kind])[-3:]
-    assert labels(found["gguf"]) == labels(found["reference"])
-    assert len(set(labels(found["gguf"]))) > 5
-    assert all(CART.check(prediction.intent, shelves.NAMES) == prediction.intent for prediction in found["gguf"])
+        answers[kind] = classifier_.classify(messages)
+        assert labels(classifier_.classify(messages[::-1]))[::-1] == labels(answers[kind])
+        assert labels(classifier_.classify(messages[-3:])) == labels(answers[kind])[-3:]
+    assert labels(answers["gguf"]) == labels(answers["reference"])
+    assert len(set(labels(answers["gguf"]))) > 5
+    assert all(CART.check(prediction.intent, shelves.NAMES) == prediction.intent for prediction in answers["gguf"])
 
 
 LISTS = Prompt(BASKET, NAMES)
 
 
 @pytest.mark.parametrize("output_format", ["json", "entity_first"])
-def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(checkpoint, f16, messages, output_format):
+def test_every_engine_labels_lists_alike_in_any_batch(checkpoint, f16, messages, output_format):
     messages = messages[:30]
     ours, theirs = (classifier(kind, checkpoint, f16, output_format, prompt=LISTS) for kind in ("gguf", "reference"))
-    found = theirs.classify(messages)
-    assert len({len(p.intent["intents"]) for p in found}) > 1 and len(set(labels(found))) > 5
+    predictions = theirs.classify(messages)
+    assert len({len(p.intent["intents"]) for p in predictions}) > 1 and len(set(labels(predictions))) > 5
     again = ours.classify(messages)
-    # A list is many decisions of a random model, some of them near a tie.
-    assert sum(a == b for a, b in zip(labels(again), labels(found), strict=True)) > 0.9 * len(messages)
-    for prediction in found:
+    # A list has many decisions of a random model, and some are near a tie.
+    assert sum(a == b for a, b in zip(labels(again), labels(predictions), strict=True)) > 0.9 * len(messages)
+    for prediction in predictions:
         assert BASKET.check(prediction.intent, NAMES) == prediction.intent
         assert len(prediction.slots) == len(prediction.intent["intents"])
         assert prediction.confidence <= np.prod(prediction.slots) * (1 + 1e-9)
@@ -110,7 +112,7 @@ def test_lists_are_labelled_alike_by_every_engine_and_whoever_shares_the_batch(c
 
 @pytest.mark.parametrize("kind", ["gguf", "reference"])
 def test_a_list_of_one_item_is_one_pass_and_one_token_more(checkpoint, f16, kind):
-    """Led to the same item, a message costs what it did, and the decision that nothing follows."""
+    """For the same item, a message costs the same plus one decision that the list ends."""
     item = {"action": "add", "product": "Eggs", "quantity": 2}
     costs = {}
     for prompt, intent in ((PROMPT, item), (LISTS, {"intents": [item]})):
@@ -120,14 +122,14 @@ def test_a_list_of_one_item_is_one_pass_and_one_token_more(checkpoint, f16, kind
         passes, extend = [], engine.forward.extend
         engine.forward.extend = lambda *args, extend=extend, passes=passes: (passes.append(args), extend(*args))[1]
         before = engine.tokens_computed
-        [found] = engine.classify(["two eggs please"])
-        assert found.intent == intent
+        [prediction] = engine.classify(["two eggs please"])
+        assert prediction.intent == intent
         costs[prompt.schema.name] = (len(passes), engine.tokens_computed - before)
     assert costs["basket"] == (costs["cart"][0] + 1, costs["cart"][1] + 1)
 
 
 def test_lists_have_as_many_messages_together_as_single_intents(variant, checkpoint, messages):
-    """What lists may take more of the cache, the cache has more; so no message waits for room, or goes apart as too long."""
+    """The KV cache is larger for lists, so that no message waits for free sequences or is classified separately as too long."""
     for kind, folder in (("gguf-F16", variant), ("reference", checkpoint)):
         together = []
         for prompt in (PROMPT, LISTS):
@@ -144,7 +146,7 @@ def test_lists_have_as_many_messages_together_as_single_intents(variant, checkpo
 def test_lists_that_begin_again_for_want_of_memory_lose_nothing(checkpoint, f16, messages, monkeypatch):
     import torch
 
-    engine = classifier("reference", checkpoint, f16, "entity_first", places=8, prompt=LISTS)
+    engine = classifier("reference", checkpoint, f16, "entity_first", max_num_seqs=8, prompt=LISTS)
     expected = labels(engine.classify(messages[:24]))
     decoder, calls = engine.forward.model.get_decoder(), []
     forward = decoder.forward
@@ -223,7 +225,7 @@ def test_more_messages_together_than_llama_cpp_decodes_are_refused_by_its_limit(
 
 
 @pytest.mark.parametrize("kind", ["gguf-F16", "reference"])
-def test_a_long_name_takes_no_room_from_the_messages(variant, checkpoint, kind, messages):
+def test_a_long_name_does_not_reduce_max_model_len_for_messages(variant, checkpoint, kind, messages):
     long = Prompt(CART, ("Milk", " ".join(f"word{i}" for i in range(200))))
     assert Automaton(CART, long.catalog, load_tokenizer(checkpoint), "json").longest > 352
     folder = variant if kind == "gguf-F16" else checkpoint
@@ -233,7 +235,7 @@ def test_a_long_name_takes_no_room_from_the_messages(variant, checkpoint, kind, 
         assert {p.status for p in engine.classify(messages[:3])} == {Status.OK}
 
 
-def test_long_messages_wait_where_the_cache_has_no_room_for_all(checkpoint, f16, messages):
+def test_long_messages_wait_when_the_kv_cache_cannot_hold_all(checkpoint, f16, messages):
     engine = classifier("gguf", checkpoint, f16, "json")
     long = [" ".join([message] * 4)[:400] for message in messages[:12]]
     assert sum(len(ids) for ids in PROMPT.message_ids(engine.tokenizer, long)) > engine.forward.capacity
@@ -244,7 +246,7 @@ def test_long_messages_wait_where_the_cache_has_no_room_for_all(checkpoint, f16,
 def test_out_of_memory_halves_the_batch_and_loses_nothing(checkpoint, f16, messages, monkeypatch):
     import torch
 
-    engine = classifier("reference", checkpoint, f16, "compact", places=16)
+    engine = classifier("reference", checkpoint, f16, "compact", max_num_seqs=16)
     expected = labels(engine.classify(messages))
     decoder, seen = engine.forward.model.get_decoder(), []
     forward = decoder.forward
@@ -264,7 +266,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(checkpoint, f16, messa
         engine.classify(messages)
 
 
-def test_a_gpus_batch_is_what_its_free_memory_holds():
+def test_the_batch_size_of_a_gpu_fits_its_free_memory():
     from transformers import LlamaConfig
 
     llama = LlamaConfig(**SHAPES["llama32_1b"])
@@ -303,8 +305,8 @@ def test_a_label_schema_runs_through_the_same_engine(checkpoint, f16):
     prompt = Prompt(LABELS)
     forward = GgufForward(f16, prompt.prefix_ids(tokenizer), 4, 352, threads=1)
     engine = BatchClassifier("x", forward, tokenizer, prompt, Automaton(LABELS, (), tokenizer, "compact"), 256)
-    found = engine.classify(["where is my order", "send it back"])
-    assert all(LABELS.check(prediction.intent) for prediction in found)
+    predictions = engine.classify(["where is my order", "send it back"])
+    assert all(LABELS.check(prediction.intent) for prediction in predictions)
 
 
 def test_a_file_that_is_no_gguf_is_a_named_error(checkpoint, tmp_path):
@@ -316,14 +318,14 @@ def test_a_file_that_is_no_gguf_is_a_named_error(checkpoint, tmp_path):
 
 @pytest.fixture(scope="module")
 def variant(checkpoint, f16, tmp_path_factory):
-    """A variant's folder as jobs.quantize leaves it."""
+    """Return a variant's folder as jobs.quantize leaves it."""
     folder = tmp_path_factory.mktemp("variant")
     (folder / "model.gguf").write_bytes(f16.read_bytes())
     (folder / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())
     reference = classifier("reference", checkpoint, f16, "compact")
     rng = random.Random(9)
-    said = [" ".join(rng.choices(WORDS, k=rng.randint(2, 12))) for _ in range(32)]
-    GoldenSet.of(reference, PROMPT, said).write(folder)
+    messages = [" ".join(rng.choices(WORDS, k=rng.randint(2, 12))) for _ in range(32)]
+    GoldenSet.of(reference, PROMPT, messages).write(folder)
     return folder
 
 
@@ -331,7 +333,7 @@ OTHER = Prompt(CART, ("Red Paint", "Blue Paint", "Brush"))
 CHECKED = EngineOptions("compact", gguf_sequences=8, threads=1, parity_messages=32)
 
 
-def test_an_engine_that_labels_as_the_reference_starts_with_the_nights_own_catalog(variant, messages):
+def test_an_engine_that_agrees_with_the_golden_set_starts_with_the_runs_own_catalog(variant, messages):
     checked = load_classifier(variant, "gguf-F16", OTHER, CHECKED)
     unchecked = load_classifier(variant, "gguf-F16", OTHER, replace(CHECKED, parity_messages=0))
     assert labels(checked.classify(messages)) == labels(unchecked.classify(messages))
@@ -345,7 +347,7 @@ def test_other_weights_than_the_reference_had_are_refused(variant, tmp_path):
     with pytest.raises(Disagreement, match=r"gguf-F16: \d+ of 32 gold messages .*parity_disagreement=0.1.*#\d+ \{") as refused:
         load_classifier(tmp_path, "gguf-F16", PROMPT, CHECKED)
     assert refused.value.exit_code == 6
-    assert not any(said in str(refused.value) for said in GoldenSet.read(variant).messages)
+    assert not any(message in str(refused.value) for message in GoldenSet.read(variant).messages)
 
 
 def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
@@ -363,9 +365,9 @@ def test_a_kernel_that_computes_something_else_is_refused(variant, monkeypatch):
 def test_a_list_in_another_order_is_no_disagreement():
     items = [{"action": "add", "product": name, "quantity": 1} for name in NAMES[:2]]
     gold = GoldenSet(NAMES, ["milk of both kinds"], [{"intents": items}])
-    for said, agrees in ((items[::-1], True), (items[:1], False), ([], False)):
-        found = Prediction({"intents": said}, 0.9, message="milk of both kinds")
-        engine = SimpleNamespace(variant="gguf-F16", classify=lambda messages, found=found: [found])
+    for answer, agrees in ((items[::-1], True), (items[:1], False), ([], False)):
+        prediction = Prediction({"intents": answer}, 0.9, message="milk of both kinds")
+        engine = SimpleNamespace(variant="gguf-F16", classify=lambda messages, prediction=prediction: [prediction])
         if agrees:
             gold.check(engine, 1, 0.0)
         else:

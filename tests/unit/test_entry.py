@@ -1,4 +1,4 @@
-"""What a job's command line does with several runs, and with an error that comes from a Ray task."""
+"""Command lines of jobs: arguments, several runs, and errors of Ray tasks."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from intent.quantize.config import QuantConfig
 from intent.run.config import ClusterConfig, ClusterMode, FleetConfig
 from intent.train.config import ModelConfig, TrainConfig
 from jobs.app import _exit_code, _placed, _start, cluster, load_config
-from jobs.nodes import room
+from jobs.nodes import task_cpus
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,7 @@ def test_old_names_of_settings_work_and_name_the_new_ones(capsys):
     assert "use output_formats=[entity_first,json]" in capsys.readouterr().err
     assert load_config("train", ["output_format=compact"]).output_format is OutputFormat.compact
     assert not capsys.readouterr().err
-    # Records of models that were made before.
+    # Records of existing models.
     old = [ArtifactRecord("checkpoint", {"codec": codec}, {}).output_format for codec in ("pointing", "json")]
     assert old == ["entity_first", "json"] and ArtifactRecord("svm", {}, {}).output_format == ""
 
@@ -104,8 +104,8 @@ def test_a_model_brings_its_hyper_parameters_and_the_command_line_goes_before_th
 
 def test_a_task_asks_a_local_cluster_for_no_more_cpus_than_it_has(monkeypatch):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1.0})
-    assert room(ClusterConfig(), 2) == 1
-    assert room(ClusterConfig(mode=ClusterMode.attach), 2) == 2, "a node of that size may join"
+    assert task_cpus(ClusterConfig(), 2) == 1
+    assert task_cpus(ClusterConfig(mode=ClusterMode.attach), 2) == 2, "a node of that size may join"
 
 
 @pytest.mark.parametrize(
@@ -231,17 +231,17 @@ def test_nothing_fails_on_printing(output, tmp_path):
     (tmp_path / "jobs/train.py").write_text(PRINTS)
     command = [sys.executable, tmp_path / "jobs/train.py", f"workspace={tmp_path}"]
     reader, writer = os.pipe()
-    where = {"ascii": tmp_path / "said", "closed": f"/dev/fd/{writer}", "full": "/dev/full"}[output]
+    where = {"ascii": tmp_path / "output", "closed": f"/dev/fd/{writer}", "full": "/dev/full"}[output]
     with open(where, "w") as stream:
         os.close(reader)
         done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=stream, stderr=stream, timeout=120)
     os.close(writer)
     assert done.returncode == 0
     if output == "ascii":
-        assert (tmp_path / "said").read_bytes().startswith(rb"cr\xe8me")
+        assert (tmp_path / "output").read_bytes().startswith(rb"cr\xe8me")
 
 
-def test_a_machine_too_busy_to_start_ray_is_told_in_one_line():
+def test_a_machine_too_busy_to_start_ray_is_reported_in_one_line():
     ended = []
 
     def init(**options):

@@ -1,9 +1,9 @@
-"""The table of frequent messages: which messages it holds, and how much the model is spared."""
+"""The table of frequent messages: its messages, and the number of duplicates that it saves."""
 
-import nights
 import numpy as np
 import pyarrow as pa
 import pytest
+import runs
 
 from intent.run import frequent
 from intent.run.columns import Columns
@@ -14,7 +14,7 @@ from intent.run.worker import Worker
 from intent.storage import open_store
 
 
-class Counting(nights.RuleClassifier):
+class Counting(runs.RuleClassifier):
     seen = 0
 
     def classify(self, messages):
@@ -30,7 +30,7 @@ def zipf(rows: int, distinct: int, seed: int) -> np.ndarray:
 def count(tmp_path, drawn, rows_per_shard, limit):
     source = open_store(str(tmp_path / "in"))
     table = pa.table({"id": np.arange(len(drawn)), "message": [f"message {n}" for n in drawn]})
-    nights.put_table(source, "log.parquet", table)
+    runs.put_table(source, "log.parquet", table)
     shards = plan_shards(list_input(source.uri), Columns(), rows_per_shard).shards
     reader = ShardReader(source, ["message", "id"])
     return reader, shards, frequent.count(reader, "message", shards, limit, 100)
@@ -41,7 +41,7 @@ def test_on_a_zipf_log_the_model_sees_hardly_more_than_each_distinct_message(tmp
     reader, shards, counts = count(tmp_path, drawn, 2_500, limit=4_000)
     out = open_store(str(tmp_path / "out"))
     frequent.publish_messages(out, frequent.choose(counts, 4_000))
-    worker = Worker(Counting(), nights.CART, Columns(), "run")
+    worker = Worker(Counting(), runs.CART, Columns(), "run")
     chunks = frequent.chunks(out)
     for chunk in chunks:
         frequent.label(out, worker, chunk)

@@ -1,4 +1,4 @@
-"""Gemma 3, small and random: GGUF and GPTQ compute what transformers computes of the whole sequence at once."""
+"""GGUF and GPTQ compute the same as transformers on the whole sequence, with a small random Gemma 3."""
 
 import json
 import random
@@ -47,7 +47,7 @@ TEXTS = (
 
 
 class WholeForward:
-    """The plainest forward pass: every sequence alone and whole, through transformers' own attention."""
+    """The simplest forward pass: every whole sequence alone, through transformers' own attention."""
 
     shares, lanes = False, 1
 
@@ -114,8 +114,8 @@ def test_llama_cpp_computes_gemmas_logits_as_transformers_does(checkpoint, f16, 
     ours = GgufForward(f16, prefix, 8, 352, threads=1)
     theirs = WholeForward(whole, prefix)
     for feeds in (list(enumerate(sequences)), [(place, [place + 300, 310]) for place in range(8)]):
-        found, wanted = (each.extend(feeds, everything)(rows, everything) for each in (ours, theirs))
-        assert np.abs(found - wanted).max() < 0.05
+        logits, wanted = (each.extend(feeds, everything)(rows, everything) for each in (ours, theirs))
+        assert np.abs(logits - wanted).max() < 0.05
         assert wanted.std() > 0.5, "logits near nothing show nothing"
 
 
@@ -181,7 +181,7 @@ def test_gptq_of_gemma_loads_and_labels(messages, tmp_path):
     assert len(set(theirs)) > 5, "a test of one label shows nothing"
     assert np.mean([a == b for a, b in zip(ours, theirs, strict=True)]) > 0.8
 
-    # What a GPU runs: the same weights, unpacked by plain operations.
+    # As on a GPU: the same weights, unpacked by plain operations.
     layer = model.get_decoder().layers[0].mlp.down_proj
     expected = layer.dequantize_weight().float()
     unpacked.replace_linears(model.float(), 8, torch.float32)

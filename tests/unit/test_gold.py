@@ -1,4 +1,4 @@
-"""The gold set keeps its promises: coverage, valid labels, and halves that share nothing."""
+"""The gold set: coverage, valid labels, and halves that share nothing."""
 
 from collections import Counter
 from pathlib import Path
@@ -60,7 +60,7 @@ def read_schema(name: str):
 
 @pytest.fixture(scope="module")
 def lists():
-    """By half, as a schema that repeats labels them: the messages that only have a list, and all."""
+    """Return the messages of each half as a schema of lists labels them: those that have only a list, and all."""
     loaded = {half: load(half, lists=True)[0] for half in HALVES}
     return {half: ([e for e in examples if is_list_row(e)], examples) for half, examples in loaded.items()}
 
@@ -70,7 +70,7 @@ def is_list_row(example) -> bool:
 
 
 def key(message: str) -> str:
-    """A message without what a reader would not count as a difference."""
+    """Return a message without differences that a reader would ignore."""
     return "".join(c for c in normalize(message).casefold() if c.isalnum())
 
 
@@ -104,7 +104,7 @@ def test_every_label_is_valid_for_the_cart_and_its_own_catalog(examples, schema)
         assert schema.check(example.intent, catalogs[example.catalog]) == example.intent, example.id
 
 
-def test_labels_agree_with_what_the_phenomena_say(examples):
+def test_labels_agree_with_their_phenomena(examples):
     quantities = {"dozen": {6, 12}, "couple": {2}, "no_quantity": {1}}
     for example in examples:
         action, quantity = example.intent["action"], example.intent["quantity"]
@@ -165,13 +165,13 @@ def test_a_schema_of_one_intent_has_the_messages_and_labels_that_it_had(halves):
 def test_lists_are_in_every_language_and_phenomenon_and_split_evenly(lists):
     rows = [lists[half][0] for half in HALVES]
     assert [len(half) for half in rows] == [80, 80]
-    for told in (lambda e: [e.language], lambda e: [e.catalog], lambda e: e.phenomena, lambda e: [len(items_of(e.intent))]):
-        counts = [Counter(value for e in half for value in told(e)) for half in rows]
+    for traits in (lambda e: [e.language], lambda e: [e.catalog], lambda e: e.phenomena, lambda e: [len(items_of(e.intent))]):
+        counts = [Counter(value for e in half for value in traits(e)) for half in rows]
         assert unevenly_split(counts) == []
     assert {n for e in (*rows[0], *rows[1]) for n in [len(items_of(e.intent))]} >= {0, 2, 3, 4, 5, 6}
-    told = Counter(name for half in rows for e in half for name in e.phenomena)
+    listed = Counter(name for half in rows for e in half for name in e.phenomena)
     assert set(Counter(e.language for half in rows for e in half).values()) == {20}
-    assert [name for name in LISTED if told[name] < 6] == []
+    assert [name for name in LISTED if listed[name] < 6] == []
 
 
 def test_every_list_is_valid_for_the_basket_and_its_own_catalog(lists, basket):
@@ -192,7 +192,7 @@ def test_a_single_message_is_a_list_of_one_and_several_products_are_no_longer_no
                 assert items == ([] if single.intent["action"] == "none" else [single.intent]), single.id
 
 
-def test_lists_agree_with_what_their_phenomena_say(lists):
+def test_lists_agree_with_their_phenomena(lists):
     for half in HALVES:
         for example in lists[half][0]:
             items, names = items_of(example.intent), set(example.phenomena)
@@ -217,7 +217,7 @@ def test_a_half_with_lists_is_another_data_set_than_without(tmp_path):
 
 
 @pytest.mark.parametrize(("schema", "messages"), [("cart", 246), ("basket", 326)])
-def test_an_evaluation_measures_on_what_its_schema_can_mean(schema, messages, tmp_path):
+def test_an_evaluation_uses_the_messages_that_its_schema_can_label(schema, messages, tmp_path):
     lineage = Lineage(load_config("evaluate", [f"workspace={tmp_path}", f"schema={schema}", "gold=measure"]))
     examples = read_split(Files(lineage.held_out()), "test")
     assert len(examples) == messages and {INTENTS in e.intent for e in examples} == {schema == "basket"}

@@ -1,4 +1,4 @@
-"""Predictions in groups of the same answer: nothing of any prediction is lost."""
+"""Predictions grouped by answer lose nothing."""
 
 import pytest
 
@@ -22,19 +22,19 @@ LIST = {"intents": [MILK, MILK]}
 )
 def test_only_predictions_of_the_same_answer_are_one_group(other):
     one, again = Prediction(MILK, 0.9, (0.9,), message="milk"), Prediction(dict(MILK), 0.5, (0.5, 0.25), message="some milk")
-    found = Grouped.of([one, other, again, other])
-    assert found.codes.tolist() == [0, 1, 0, 1] and found.kinds == [one, other]
-    assert found.confidence.tolist() == [0.9, other.confidence, 0.5, other.confidence]
-    assert found.slots.to_pylist()[2] == [0.5, 0.25]
+    grouped = Grouped.of([one, other, again, other])
+    assert grouped.codes.tolist() == [0, 1, 0, 1] and grouped.kinds == [one, other]
+    assert grouped.confidence.tolist() == [0.9, other.confidence, 0.5, other.confidence]
+    assert grouped.slots.to_pylist()[2] == [0.5, 0.25]
 
 
 def test_rejections_for_different_reasons_are_different_groups():
-    said = [
+    rejections = [
         Prediction(None, status=Status.REJECTED, reason=reason) for reason in ("empty message", "too long", "empty message")
     ]
-    assert Grouped.of(said).codes.tolist() == [0, 1, 0]
+    assert Grouped.of(rejections).codes.tolist() == [0, 1, 0]
 
 
 def test_no_predictions_are_no_groups():
-    found = Grouped.of([])
-    assert len(found.codes) == len(found.kinds) == len(found.confidence) == len(found.slots) == 0
+    grouped = Grouped.of([])
+    assert len(grouped.codes) == len(grouped.kinds) == len(grouped.confidence) == len(grouped.slots) == 0

@@ -1,4 +1,4 @@
-"""A hosted model is asked the same messages, and its answers count for what they are."""
+"""A hosted model gets the same messages, and its answers are scored as they are."""
 
 import json
 
@@ -40,8 +40,8 @@ def server(monkeypatch):
     server.close()
 
 
-def held_out(folder, said: list[str]) -> Artifact:
-    examples = [Example(str(i), text, EGGS if "eggs" in text else NONE, "en") for i, text in enumerate(said)]
+def held_out(folder, messages: list[str]) -> Artifact:
+    examples = [Example(str(i), text, EGGS if "eggs" in text else NONE, "en") for i, text in enumerate(messages)]
 
     def build(target):
         for key, table in dataset.split_files("test", to_table(examples)):
@@ -53,7 +53,7 @@ def held_out(folder, said: list[str]) -> Artifact:
 
 @pytest.fixture
 def data(tmp_path) -> Artifact:
-    """40 held-out messages: 30 of eggs, 6 of nothing, and 4 whose answer is no intent."""
+    """Return 40 held-out messages: 30 about eggs, 6 without an intent, and 4 whose answer is not valid."""
     return held_out(tmp_path, ['two eggs, "please"', *(f"{i} eggs" for i in range(29)), *(f"hi {i}" for i in range(6)), *WRONG])
 
 
@@ -121,22 +121,26 @@ def test_a_real_server_answers_every_message(smollm2_url, tmp_path):
 def test_lists_are_asked_for_and_checked_as_lists(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     drop = EGGS | {"action": "remove", "quantity": 1}
-    said = {
+    replies = {
         "two eggs, no eggs": {"intents": [drop, EGGS]},
         "eggs and eggs": {"intents": [EGGS, EGGS]},
         "hello": {"intents": []},
         "flat": EGGS,
         "unknown": {"intents": [EGGS | {"product": "Caviar"}]},
     }
-    server = FakeEndpoint(lambda body: json.dumps(said[json.loads(body["messages"][-1]["content"])["message"]]))
+    server = FakeEndpoint(lambda body: json.dumps(replies[json.loads(body["messages"][-1]["content"])["message"]]))
     endpoint = Endpoint(config(server), open_store(str(tmp_path)))
-    examples = [Example(str(i), text, {"intents": []}, "en") for i, text in enumerate(said)]
+    examples = [Example(str(i), text, {"intents": []}, "en") for i, text in enumerate(replies)]
     try:
-        found, _ = hosted.ask(endpoint, BASKET, examples, {"": NAMES})
+        predictions, _ = hosted.ask(endpoint, BASKET, examples, {"": NAMES})
     finally:
         server.close()
-    assert [p.intent for p in found[:3]] == [{"intents": [drop, EGGS]}, {"intents": [EGGS | {"quantity": 4}]}, {"intents": []}]
-    assert [p.status for p in found[3:]] == [Status.REJECTED] * 2
+    assert [p.intent for p in predictions[:3]] == [
+        {"intents": [drop, EGGS]},
+        {"intents": [EGGS | {"quantity": 4}]},
+        {"intents": []},
+    ]
+    assert [p.status for p in predictions[3:]] == [Status.REJECTED] * 2
     system = server.seen[0]["messages"][0]["content"]
     assert "left out of the list" in system and '"maxItems": 4' in system and '"none"' not in system
     assert server.seen[0]["max_tokens"] == 800

@@ -1,4 +1,4 @@
-"""Templates take every value as text and miss none; a chart's scale puts values where a reader expects them."""
+"""Templates escape every value and require all of them. A chart's scale puts values where a reader expects them."""
 
 import ast
 import re
@@ -37,8 +37,8 @@ def test_markup_stands_in_templates_only():
 def test_an_axis_has_round_values_within_the_plot_and_powers_of_ten_if_values_are_far_apart(values, ticks):
     scale = Scale.around(values, 40, 440)
     assert scale.ticks(5) == pytest.approx(ticks)
-    places = [scale.at(tick) for tick in ticks]
-    assert places == sorted(places) and places[0] >= 40 and places[-1] <= 440
+    positions = [scale.at(tick) for tick in ticks]
+    assert positions == sorted(positions) and positions[0] >= 40 and positions[-1] <= 440
 
 
 def test_a_scale_runs_from_its_start_to_its_end_in_either_direction():

@@ -1,4 +1,4 @@
-"""The images: what can be known of them without building one."""
+"""The images, checked without building one."""
 
 import re
 import subprocess
@@ -15,14 +15,14 @@ INSTRUCTIONS = [tuple(line.split(maxsplit=1)) for line in LINES if line.strip()]
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
-    """The instructions of each stage, with those of the stages that it is built from before them."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    """Return the instructions of each stage, after those of the stages that it is built from."""
+    instructions: dict[str, list[tuple[str, str]]] = {}
     for name, rest in INSTRUCTIONS:
         if name == "FROM":
             source, _, stage = rest.partition(" AS ")
-            found[stage] = list(found.get(source, []))
-        found[stage].append((name, rest))
-    return found
+            instructions[stage] = list(instructions.get(source, []))
+        instructions[stage].append((name, rest))
+    return instructions
 
 
 def test_the_linter_finds_nothing():
@@ -38,14 +38,14 @@ def test_outside_images_are_pinned_to_a_full_version():
     assert outside and all(re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+[\w.-]*", image) for image in outside)
 
 
-def test_each_image_installs_what_ci_installs_as_ci_does_but_for_what_only_tests_need():
+def test_each_image_installs_as_ci_does_without_test_packages():
     assert "make test" in (ROOT / ".ci/run").read_text() and "\ntest: install\n" in (ROOT / "Makefile").read_text()
-    found = stages()
+    images = stages()
     for target, source in {"cpu": "install-cpu", "gpu": "install-gpu"}.items():
-        assert ("COPY", f"--from={source} --chown=ray /app /app") in found[target]
-        installs = [rest for name, rest in found[source] if name == "RUN" and re.search(r"\b(make|pip)\b", rest)]
+        assert ("COPY", f"--from={source} --chown=ray /app /app") in images[target]
+        installs = [rest for name, rest in images[source] if name == "RUN" and re.search(r"\b(make|pip)\b", rest)]
         commands = [re.sub(r"^PIP_EXTRA_INDEX_URL=\S+ ", "", run).split(" && ")[0].strip() for run in installs]
-        assert commands == ['make install EXTRAS="$EXTRAS"'] and ("ARG", 'EXTRAS=""') in found[source]
+        assert commands == ['make install EXTRAS="$EXTRAS"'] and ("ARG", 'EXTRAS=""') in images[source]
 
 
 def test_the_images_install_is_the_makefiles_without_its_tools():
@@ -57,11 +57,11 @@ def test_the_images_install_is_the_makefiles_without_its_tools():
     assert (installs(), installs("EXTRAS=")) == ([".[dev]"], ["."])
 
 
-def test_ray_up_finds_in_the_container_what_it_calls_there():
+def test_the_image_has_the_programs_that_ray_up_calls():
     runs = " ".join(rest for name, rest in stages()["cpu"] if name == "RUN")
     install = re.search(r"apt-get install \S+ \S+ ([\w +-]+?) +&&", runs.split("useradd")[0])[1].split()
     assert {"rsync", "openssh-client"} <= set(install)
-    # Its shells are login shells, and Debian's /etc/profile forgets an image's PATH before it reads profile.d.
+    # Ray uses login shells, and Debian's /etc/profile resets an image's PATH before it reads profile.d.
     assert _with_interactive("ray stop")[1] == "--login"
     assert 'echo "PATH=$PATH" > /etc/profile.d/' in runs
     environment = " ".join(rest for name, rest in stages()["cpu"] if name == "ENV")

@@ -24,13 +24,13 @@ HEAVY = {"torch", "transformers", "llama_cpp", "peft", "bitsandbytes", "gptqmode
 def imported(path: Path, top_only: bool = False) -> set[str]:
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_only else ast.walk(tree)
-    found = set()
+    packages = set()
     for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            packages |= {alias.name.split(".")[0] for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.split(".")[0])
-    return found
+            packages.add(node.module.split(".")[0])
+    return packages
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "intent").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
@@ -49,12 +49,12 @@ def dependencies(path: Path, modules: set[str]) -> set[str]:
     """Return the project's modules that a module imports, also inside of functions, but not for type checkers alone."""
     tree = ast.parse(path.read_text())
     unseen = {id(inner) for node in ast.walk(tree) if _for_types(node) for inner in ast.walk(node)}
-    found = set()
+    targets = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and id(node) not in unseen:
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in modules else node.module for name in whole} & modules
-    return found - {module_name(path)}
+            targets |= {name if name in modules else node.module for name in whole} & modules
+    return targets - {module_name(path)}
 
 
 def _for_types(node: ast.AST) -> bool:

@@ -1,13 +1,13 @@
-"""What `jobs.inspect` tells of a run, and that it finds whatever is not as the manifest says."""
+"""`jobs.inspect` describes a run and detects every difference from the manifest."""
 
 import json
 from collections.abc import Callable
 from html.parser import HTMLParser
 
-import nights
 import numpy as np
 import pyarrow as pa
 import pytest
+import runs
 
 from intent.config import InspectConfig
 from intent.errors import ConfigError
@@ -24,11 +24,11 @@ PLAN = Plan(SHARDS, None, {"notes.txt": "not a Parquet file"})
 ROWS = pa.table({"id": ["a", "b\x1b[2J", "<b>", None], "message": ["milk", "unsure", "refuse", None]})
 
 
-def label(store, shards=SHARDS, schema=nights.CART, explode=False) -> Ledger:
-    ledger = Ledger(store, nights.IDENTITY)
+def label(store, shards=SHARDS, schema=runs.CART, explode=False) -> Ledger:
+    ledger = Ledger(store, runs.IDENTITY)
     ledger.plan(lambda: PLAN)
-    classifier = nights.RuleClassifier(lists=schema.repeat > 1)
-    worker = Worker(classifier, schema, Columns(explode=explode), nights.IDENTITY.fingerprint)
+    classifier = runs.RuleClassifier(lists=schema.repeat > 1)
+    worker = Worker(classifier, schema, Columns(explode=explode), runs.IDENTITY.fingerprint)
     parts = {shard.id: ledger.publish(worker.label(shard, ROWS)) for shard in shards}
     if len(parts) == len(SHARDS):
         summary = {"seconds": 2.0, "retries": 1, "classified": 6, "duplicates_saved": 0}
@@ -38,12 +38,12 @@ def label(store, shards=SHARDS, schema=nights.CART, explode=False) -> Ledger:
 
 @pytest.fixture
 def look(root, capfd) -> Callable[..., tuple[int, str]]:
-    """Runs the job on what `root` holds; returns its exit code and what it printed."""
+    """Return a function that runs the job on the folder `root` and returns its exit code and output."""
 
     def run(*arguments: str) -> tuple[int, str]:
         code = inspect.run(load_config("inspect", [f"output={root}", *arguments], InspectConfig))
-        said = capfd.readouterr()
-        return code, said.out + said.err
+        output = capfd.readouterr()
+        return code, output.out + output.err
 
     return run
 
@@ -51,8 +51,8 @@ def look(root, capfd) -> Callable[..., tuple[int, str]]:
 def test_a_finished_run_is_shown_and_whole(store, look):
     label(store)
     before = {blob.key: blob.etag for blob in store.list()}
-    code, said = look()
-    assert code == 0, said
+    code, output = look()
+    assert code == 0, output
     for line in (
         "finished",
         "model rule: 1",
@@ -66,15 +66,15 @@ def test_a_finished_run_is_shown_and_whole(store, look):
         "2: null message; ids such as null",
         "'notes.txt': not a Parquet file",
     ):
-        assert line in said, said
+        assert line in output, output
     assert before == {blob.key: blob.etag for blob in store.list()}
 
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_a_list_counts_once_where_each_item_has_a_row(store, look):
-    label(store, schema=nights.BASKET, explode=True)
-    code, said = look()
-    assert code == 0 and "0.9 to 0.95            2 100.0%" in said
+    label(store, schema=runs.BASKET, explode=True)
+    code, output = look()
+    assert code == 0 and "0.9 to 0.95            2 100.0%" in output
 
 
 @pytest.mark.parametrize("harm", ["flipped", "missing", "more", "rejected", "counts", "another", "plan", "manifest"])
@@ -111,21 +111,21 @@ def test_each_way_that_a_run_can_be_damaged_is_named(store, look, harm):
         del manifest["parts"][0]
         manifest |= {name: manifest[name] // 2 for name in ("rows", "labelled", "abstained", "rejected")}
         store.put("manifest.json", json.dumps(manifest).encode())
-    code, said = look()
-    assert code == 1 and f"error: {store.uri}" in said and named in said
-    assert ledger.run == nights.IDENTITY
+    code, output = look()
+    assert code == 1 and f"error: {store.uri}" in output and named in output
+    assert ledger.run == runs.IDENTITY
 
 
 def test_an_unfinished_run_is_shown_as_far_as_it_is(store, look):
     label(store, SHARDS[:1]).record_failed({SHARDS[1]: "is cut short"})
-    code, said = look()
-    assert code == 3, said
+    code, output = look()
+    assert code == 3, output
     for line in ("not finished", "shards: 1 of 2", "rows: 4 = 1 labelled", "'log-1.parquet' rows 0+4: is cut short"):
-        assert line in said, said
+        assert line in output, output
     key = part_key(LABELLED, SHARDS[0].id)
     store.put(key, store.read(key)[:-30])
-    code, said = look()
-    assert code == 1 and f"{key}: not a part of a run" in said
+    code, output = look()
+    assert code == 1 and f"{key}: not a part of a run" in output
 
 
 def test_what_is_no_run_is_refused_with_the_remedy(root, look):
@@ -146,25 +146,25 @@ def test_a_plan_that_cannot_be_read_is_one_clear_line(command_lines, tmp_path, t
 @pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_the_page_shows_the_same_and_runs_nothing(store, root, look, tmp_path):
     label(store)
-    code, said = look(f"html={tmp_path}/pages/night.html")
-    text = open_store(f"{tmp_path}/pages").read("night.html").decode()
-    assert code == 0 and "page: " in said and "<b>" not in text and "\x1b" not in text
+    code, output = look(f"html={tmp_path}/pages/run.html")
+    text = open_store(f"{tmp_path}/pages").read("run.html").decode()
+    assert code == 0 and "page: " in output and "<b>" not in text and "\x1b" not in text
     words = []
     parser = HTMLParser()
     parser.handle_data = words.append
     parser.feed(text)
     shown = " ".join(words)
-    for said in (
+    for line in (
         "every part matches its manifest",
         "log-1.parquet from row 0",
         "null message",
         "confidence of ok rows",
         "<b>",
     ):
-        assert said in shown
+        assert line in shown
     store.delete(part_key(LABELLED, SHARDS[0].id))
-    assert look(f"html={tmp_path}/pages/night.html")[0] == 1
-    assert "damaged: 1 faults" in open_store(f"{tmp_path}/pages").read("night.html").decode()
+    assert look(f"html={tmp_path}/pages/run.html")[0] == 1
+    assert "damaged: 1 faults" in open_store(f"{tmp_path}/pages").read("run.html").decode()
 
 
 def test_ids_of_any_type_can_be_shown():

@@ -1,4 +1,4 @@
-"""`make install`: its two parts run side by side, an error of either stops it, and a second try goes on."""
+"""`make install`: its two parts run in parallel, an error of either stops it, and a second attempt continues."""
 
 import os
 import shutil
@@ -40,13 +40,13 @@ def install(tree: Path, *settings: str, **variables: str) -> subprocess.Complete
 
 
 def calls(tree: Path) -> list[str]:
-    found = (tree / "pip.log").read_text().splitlines()
+    lines = (tree / "pip.log").read_text().splitlines()
     (tree / "pip.log").unlink()
-    return found
+    return lines
 
 
 @pytest.mark.parametrize(("broken", "stays"), [("wheel --no-deps", "packages.txt"), ("packages.txt", "wheel --no-deps")])
-def test_an_error_of_one_part_stops_it_with_a_message_and_what_the_other_did_is_kept(tree, broken, stays):
+def test_an_error_of_one_part_stops_it_with_a_message_and_keeps_the_other_part(tree, broken, stays):
     (tree / "broken").write_text(broken)
     failed = install(tree)
     assert failed.returncode != 0 and "pip: no such thing" in failed.stderr and "Run make again" in failed.stderr
@@ -68,7 +68,7 @@ def test_without_a_compiler_it_says_so_before_anything_is_downloaded(tree):
     assert not (tree / "pip.log").exists()
 
 
-def test_all_that_the_project_requires_is_installed_beside_the_compiler_but_what_is_compiled(tree):
+def test_all_requirements_but_the_compiled_one_install_beside_the_compiler(tree):
     assert install(tree).returncode == 0
     listed = (tree / ".venv/packages.txt").read_text().split("\n")[:-1]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -76,7 +76,7 @@ def test_all_that_the_project_requires_is_installed_beside_the_compiler_but_what
     assert [r for r in required if r not in listed] == ["llama-cpp-python>=0.3.36", "llama-cpp-python[server]"]
 
 
-def test_an_image_may_have_what_its_tables_need(tree):
+def test_an_image_may_have_the_extras_for_tables(tree):
     assert install(tree, "EXTRAS=[delta,iceberg]").returncode == 0
     listed = (tree / ".venv/packages.txt").read_text()
     assert "deltalake" in listed and "pyiceberg" in listed and "pytest" not in listed

@@ -1,4 +1,4 @@
-"""The manifests for KubeRay: fields, secrets by reference, and a cluster that the fleet fits."""
+"""The manifests for KubeRay: fields, secrets by reference, and a cluster that can hold the actors."""
 
 import shlex
 import shutil
@@ -78,7 +78,7 @@ def test_a_misspelt_field_is_found():
         check_pods(spec)
 
 
-def test_one_night_has_the_standing_clusters_spec():
+def test_a_rayjob_has_the_spec_of_the_standing_cluster():
     assert documents(FOLDER / "rayjob.yaml")[0]["spec"]["rayClusterSpec"] == cluster()
 
 
@@ -115,7 +115,7 @@ def test_each_group_fits_the_actors_that_its_nodes_are_for():
 
 
 @pytest.mark.parametrize("source", ["nightly", "rayjob"])
-def test_the_nights_command_is_a_configuration_that_asks_for_no_more_than_the_groups_hold(source):
+def test_the_command_of_a_daily_run_requests_no_more_than_the_worker_groups_hold(source):
     if source == "nightly":
         (container,) = nightly()["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         assert container["command"] == ["python", "-m", "jobs.submit", "--installed", "nightly"]
@@ -128,9 +128,9 @@ def test_the_nights_command_is_a_configuration_that_asks_for_no_more_than_the_gr
     OverridesParser.create().parse_overrides(overrides)
     config = load_config("nightly", overrides, NightlyConfig)
     gpu, cpu = cluster()["workerGroupSpecs"]
-    # A log that is late is waited for: without its marker the night would be refused, which is not tried again.
+    # The run waits for a late log. Without a marker it would be refused, and a refusal is not retried.
     assert config.arrival == "_SUCCESS"
-    # jobs.submit names the date that it sends; a RayJob that is tried again after midnight must be of the same night.
+    # jobs.submit adds the date. A RayJob that is retried after midnight must label the same date.
     assert source == "nightly" or config.date != YESTERDAY
     assert config.arrival_hours * 3600 < deadline < 24 * 3600
     assert not config.engine.variants and config.engine.otherwise
@@ -139,7 +139,7 @@ def test_the_nights_command_is_a_configuration_that_asks_for_no_more_than_the_gr
     assert config.fleet.gguf_actors <= each * cpu["maxReplicas"]
 
 
-def test_nights_never_overlap_and_are_tried_again_only_where_that_helps():
+def test_daily_runs_never_overlap_and_are_retried_only_where_that_helps():
     spec = nightly()
     assert spec["timeZone"] == "Etc/UTC" and spec["concurrencyPolicy"] == "Forbid"
     assert spec["successfulJobsHistoryLimit"] > 0 and spec["failedJobsHistoryLimit"] > 0

@@ -1,4 +1,4 @@
-"""The label cache: its key, its files, its pointer, merging, eviction, and what it does with what is damaged."""
+"""The label cache: its key, files and pointer, merging, eviction, and damaged files."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from intent.task.catalog import normalize
 
 @pytest.fixture(autouse=True)
 def own_copies(tmp_path, monkeypatch):
-    """A node of this test's own."""
+    """Give the test its own folder for a node's copies."""
     folder = tmp_path / "node"
     folder.mkdir()
     monkeypatch.setattr(node, "cache_folder", lambda: folder)
@@ -52,15 +52,15 @@ def test_messages_that_a_model_reads_alike_have_one_hash(same):
 
 def test_a_message_that_a_model_reads_otherwise_has_another_hash():
     scope = Scope.of(caches.FACTS, caches.SECRET)
-    said = ["two milks", "Two milks", "two milk", "zwei Milch", "zwei Milch ", "٢ milks", "2 milks"]
-    high, low = scope.hashes(pa.array(said))
-    assert len({*zip(high.tolist(), low.tolist(), strict=True)}) == len(said) - 2, "٢ is 2, and one ends with a space"
+    messages = ["two milks", "Two milks", "two milk", "zwei Milch", "zwei Milch ", "٢ milks", "2 milks"]
+    high, low = scope.hashes(pa.array(messages))
+    assert len({*zip(high.tolist(), low.tolist(), strict=True)}) == len(messages) - 2, "٢ is 2, and one ends with a space"
     assert scope.hashes(pa.array([], pa.string()))[0].shape == (0,)
 
 
 def test_a_hash_does_not_depend_on_the_other_messages():
     scope = Scope.of(caches.FACTS, caches.SECRET)
-    said = [
+    messages = [
         "",
         "two milks",
         " ",
@@ -76,9 +76,9 @@ def test_a_hash_does_not_depend_on_the_other_messages():
         "!",
         "two\u00a0milks",
     ]
-    for start in range(len(said)):
-        together = scope.hashes(pa.array(said)[start:])
-        alone = [scope.hashes(pa.array([normalize(message)])) for message in said[start:]]
+    for start in range(len(messages)):
+        together = scope.hashes(pa.array(messages)[start:])
+        alone = [scope.hashes(pa.array([normalize(message)])) for message in messages[start:]]
         assert [half.tolist() for half in together] == [[int(one[half][0]) for one in alone] for half in (0, 1)]
 
 
@@ -115,9 +115,9 @@ def test_an_answer_of_any_shape_is_kept_as_the_engine_gave_it(cache):
         {"action": "add", "product": ["Käse", "Brot"]},
         {"items": [{"a": 1}, {"a": 2}]},
     ]
-    said = [Prediction(intent, 0.1 * n, (0.5, n / 8), variant="svm" if n else "") for n, intent in enumerate(intents)]
+    predictions = [Prediction(intent, 0.1 * n, (0.5, n / 8), variant="svm" if n else "") for n, intent in enumerate(intents)]
     table = piece.load(
-        piece.dump(piece.merge([piece.entries(np.array([3, 1, 2]), np.zeros(3), Grouped.of(said), "gguf", DAY)])), "here"
+        piece.dump(piece.merge([piece.entries(np.array([3, 1, 2]), np.zeros(3), Grouped.of(predictions), "gguf", DAY)])), "here"
     )
     rows = {row["high"]: row for row in table.to_pylist()}
     assert [json.loads(rows[n]["answer"]) for n in (3, 1, 2)] == [
@@ -129,37 +129,37 @@ def test_an_answer_of_any_shape_is_kept_as_the_engine_gave_it(cache):
     assert [row["high"] for row in table.to_pylist()] == [1, 2, 3]
 
 
-def test_hashes_that_share_their_upper_half_are_told_apart(cache, tmp_path):
+def test_hashes_that_share_their_upper_half_are_distinguished(cache, tmp_path):
     from intent.engine import Prediction
 
     low = np.array([9, 2, 7, 2**64 - 1], np.uint64)
-    said = [Prediction({"q": int(n) % 10}, 0.5) for n in low]
+    predictions = [Prediction({"q": int(n) % 10}, 0.5) for n in low]
     (tmp_path / "piece").write_bytes(
-        piece.dump(piece.merge([piece.entries(np.full(4, 5, np.uint64), low, Grouped.of(said), "v", DAY)]))
+        piece.dump(piece.merge([piece.entries(np.full(4, 5, np.uint64), low, Grouped.of(predictions), "v", DAY)]))
     )
-    found = piece.Piece(tmp_path / "piece")
-    rows = found.find(np.full(5, 5, np.uint64), np.array([7, 3, 2**64 - 1, 9, 2], np.uint64))
-    answers, places, _, _ = found.labels(rows[rows >= 0])
-    assert [json.loads(answers[place])[0]["q"] for place in places] == [7, 5, 9, 2] and rows[1] == -1
+    opened = piece.Piece(tmp_path / "piece")
+    rows = opened.find(np.full(5, 5, np.uint64), np.array([7, 3, 2**64 - 1, 9, 2], np.uint64))
+    answers, indices, _, _ = opened.labels(rows[rows >= 0])
+    assert [json.loads(answers[index])[0]["q"] for index in indices] == [7, 5, 9, 2] and rows[1] == -1
 
 
-def test_what_is_learnt_is_found_and_nothing_else(cache):
-    learn(cache, "night", {"two milks": 2, "three milks": 3})
+def test_learned_messages_are_found_and_no_others(cache):
+    learn(cache, "run", {"two milks": 2, "three milks": 3})
     assert look(cache, "four milks", "three  milks", "two milks", "") == [None, 3, 2, None]
     assert look(cache) == []
 
 
 def test_confidences_are_kept_before_any_threshold_and_exactly(cache):
-    learn(cache, "night", {"two milks": 2}, confidence=0.1 + 0.2)
+    learn(cache, "run", {"two milks": 2}, confidence=0.1 + 0.2)
     assert Reader.open(cache).look(pa.array(["two milks"])).confidence.tolist() == [0.1 + 0.2]
 
 
 def test_no_file_holds_a_message(cache):
-    learn(cache, "night", {"a very secret wish": 2})
+    learn(cache, "run", {"a very secret wish": 2})
     assert not any(b"secret" in cache.store.read(blob.key) for blob in cache.store.list())
 
 
-# What is damaged, half written or of another version.
+# Damaged files, half-written files, other versions.
 
 
 def flip(data: bytes) -> bytes:
@@ -194,7 +194,7 @@ def test_a_nodes_damaged_copy_is_fetched_again(cache, own_copies):
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"[]", b"null", b'{"version": 2}', b'{"version": 1, "files": [{"key": 1}]}', b"\xff"]
 )
-def test_a_pointer_that_is_damaged_or_of_another_version_is_ignored_and_begun_anew(cache, data):
+def test_a_damaged_pointer_or_one_of_another_version_is_ignored_and_replaced(cache, data):
     learn(cache, "one", {"two milks": 2})
     cache.store.put("pointer.json", data)
     reader = Reader.open(cache)
@@ -215,9 +215,9 @@ def test_a_file_of_another_version_is_refused(cache, monkeypatch):
 # The pointer.
 
 
-def test_a_night_is_added_once(cache):
-    learn(cache, "night", {"two milks": 2})
-    learn(cache, "night", {"three milks": 3})
+def test_a_run_is_added_once(cache):
+    learn(cache, "run", {"two milks": 2})
+    learn(cache, "run", {"three milks": 3})
     assert look(cache, "two milks", "three milks") == [2, None] and cache.read().rows == 1
 
 
@@ -279,14 +279,14 @@ def test_merging_keeps_one_entry_a_hash_the_newest(cache):
     assert look(cache, "two milks", "three milks", "four milks") == [2, 33, 4]
 
 
-def test_many_nights_are_merged_into_files_cut_by_hash_that_lose_nothing(cache, monkeypatch):
+def test_many_runs_are_merged_into_files_by_hash_range_without_loss(cache, monkeypatch):
     monkeypatch.setattr(merge, "PIECE_ROWS", 100)
-    for night in range(6):
-        learn(cache, str(night), {f"message {n}": night + 1 for n in range(100 * night, 100 * night + 150)})
+    for run in range(6):
+        learn(cache, str(run), {f"message {n}": run + 1 for n in range(100 * run, 100 * run + 150)})
     assert merge.due(cache, cache.read()) and cache.read().depth == 6
     assert merge.compact(cache) and not merge.due(cache, cache.read())
-    found = cache.read()
-    assert found.rows == 650 and found.depth == 1 and len(found.files) == 9
+    pointer = cache.read()
+    assert pointer.rows == 650 and pointer.depth == 1 and len(pointer.files) == 9
     assert look(cache, *[f"message {n}" for n in range(650)]) == [min(6, n // 100 + 1) for n in range(650)]
 
 
@@ -300,7 +300,7 @@ def test_two_that_merge_at_once_lose_nothing(cache):
     assert look(cache, "two milks", "three milks") == [2, 3]
 
 
-def test_what_was_added_meanwhile_stays_beside_what_is_merged(cache):
+def test_files_added_during_a_merge_stay_beside_the_merged_ones(cache):
     learn(cache, "one", {"two milks": 2})
     old = cache.read()
     mine = merge._merged(cache, old, node.fetch)
@@ -308,12 +308,12 @@ def test_what_was_added_meanwhile_stays_beside_what_is_merged(cache):
     assert cache.exchange(old.files, mine) and look(cache, "two milks") == [22]
 
 
-def test_what_was_not_used_for_days_is_evicted_and_what_was_used_is_kept_longer(tmp_path, clock):
+def test_unused_entries_are_evicted_and_used_ones_are_kept_longer(tmp_path, clock):
     cache = caches.cache(str(tmp_path), clock=clock, limits=Limits(days=10))
     learn(cache, "one", {"two milks": 2, "three milks": 3})
     clock.day += 5
-    found = Reader.open(cache).look(pa.array(["two milks", "four milks"]))
-    cache.add("two", [cache.write(piece.merge(found.stale))], cache.read().epoch)
+    result = Reader.open(cache).look(pa.array(["two milks", "four milks"]))
+    cache.add("two", [cache.write(piece.merge(result.stale))], cache.read().epoch)
     clock.day += 8
     assert merge.due(cache, cache.read()) and merge.compact(cache)
     assert look(cache, "two milks", "three milks") == [2, None]
@@ -322,7 +322,7 @@ def test_what_was_not_used_for_days_is_evicted_and_what_was_used_is_kept_longer(
     assert cache.read().files == [] and look(cache, "two milks") == [None]
 
 
-def test_an_entry_that_is_used_every_night_is_not_written_every_night(cache, clock):
+def test_an_entry_that_every_run_uses_is_not_written_by_every_run(cache, clock):
     learn(cache, "one", {"two milks": 2})
     texts = pa.array(["two milks"])
     for _ in range(3):
@@ -333,19 +333,19 @@ def test_an_entry_that_is_used_every_night_is_not_written_every_night(cache, clo
     assert renewed["used"].to_pylist() == [DAY + 4]
 
 
-@pytest.mark.parametrize("nights", [1, 4])
-def test_the_limit_in_bytes_is_kept_and_the_latest_used_stay(tmp_path, clock, nights):
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_limit_in_bytes_is_kept_and_the_latest_used_stay(tmp_path, clock, count):
     cache = caches.cache(str(tmp_path), clock=clock, limits=Limits(bytes=40_000))
-    for night in range(nights):
+    for run in range(count):
         clock.day += 1
-        learn(cache, str(night), {f"message {night} {n}": 1 for n in range(4_000 // nights)})
+        learn(cache, str(run), {f"message {run} {n}": 1 for n in range(4_000 // count)})
     assert cache.read().bytes > 40_000 and merge.due(cache, cache.read())
     merge.compact(cache)
     assert 20_000 < cache.read().bytes <= 40_000 and not merge.due(cache, cache.read())
-    assert set(cache.read().files[0].used) <= {str(DAY + nights), str(DAY + nights - 1)}
+    assert set(cache.read().files[0].used) <= {str(DAY + count), str(DAY + count - 1)}
 
 
-def test_a_cache_that_no_night_has_used_for_its_days_is_deleted(cache, clock):
+def test_a_cache_that_no_run_has_used_for_its_days_is_deleted(cache, clock):
     assert not merge.expire(cache)
     learn(cache, "one", {"two milks": 2})
     clock.day += 30
@@ -354,7 +354,7 @@ def test_a_cache_that_no_night_has_used_for_its_days_is_deleted(cache, clock):
     assert merge.expire(cache) and not list(cache.store.list())
 
 
-def test_a_share_of_what_is_found_is_asked_again_another_one_each_run(tmp_path):
+def test_each_run_asks_another_sample_of_the_cached_messages_again(tmp_path):
     cache = caches.cache(str(tmp_path), sample=0.05)
     messages = [f"message {n}" for n in range(4_000)]
     learn(cache, "one", dict.fromkeys(messages, 1))

@@ -1,4 +1,4 @@
-"""Other people's labelled messages: every row is an example or counted, and no split leaks into another."""
+"""The user's own labelled messages: every row is an example or counted, and no split leaks into another."""
 
 import io
 import json
@@ -20,8 +20,8 @@ def imported(files, config=PLAIN, schema=LABELS, catalog=()):
     return labelled.examples_of(files, config, schema, catalog)
 
 
-def everything(found):
-    return [example for examples in found.splits.values() for example in examples]
+def everything(result):
+    return [example for examples in result.splits.values() for example in examples]
 
 
 def parquet(table) -> bytes:
@@ -40,19 +40,19 @@ def test_the_same_rows_mean_the_same_from_every_format():
         "a.jsonl": "\n".join(json.dumps({"text": a, "topic": b, "lang": c, "more": [1]}) for a, b, c in rows),
     }
     for key, data in files.items():
-        found = imported({key: data if isinstance(data, bytes) else data.encode()}, config)
-        assert not found.refused
-        told = {(e.message, e.intent["label"], e.language, e.phenomena) for e in everything(found)}
-        assert told == {(a, b, c, ("out_of_scope" if b == "none" else "in_scope",)) for a, b, c in rows}, key
+        result = imported({key: data if isinstance(data, bytes) else data.encode()}, config)
+        assert not result.refused
+        examples = {(e.message, e.intent["label"], e.language, e.phenomena) for e in everything(result)}
+        assert examples == {(a, b, c, ("out_of_scope" if b == "none" else "in_scope",)) for a, b, c in rows}, key
 
 
 def test_every_bad_row_is_counted_by_its_reason_and_its_text_is_not():
     csv = b"message,label\nok,none\n  ,none\nsecret one,refund\nsecret two,\n\xff\xfe,none\nsecret three,none,more\n"
     lines = [{"message": "fine", "label": "none"}, {"message": ["secret"], "label": "none"}, {"label": "none"}, [1]]
     jsonl = "\n".join(["{not json", *map(json.dumps, lines), json.dumps({"message": "x" * 5000, "label": "none"})])
-    found = imported({"a.csv": csv, "b.jsonl": jsonl.encode()})
-    assert sorted(example.message for example in everything(found)) == ["fine", "ok"]
-    assert found.refused == {
+    result = imported({"a.csv": csv, "b.jsonl": jsonl.encode()})
+    assert sorted(example.message for example in everything(result)) == ["fine", "ok"]
+    assert result.refused == {
         "empty message": 2,
         "label: not a value of the schema": 1,
         "label: empty": 1,
@@ -61,26 +61,26 @@ def test_every_bad_row_is_counted_by_its_reason_and_its_text_is_not():
         "message over 4096 characters": 1,
         "not a row: not a JSON object, or more or fewer cells than columns": 3,
     }
-    assert found.unknown == {"label": {"refund"}}
-    assert "secret" not in str((found.refused, found.unknown))
+    assert result.unknown == {"label": {"refund"}}
+    assert "secret" not in str((result.refused, result.unknown))
 
 
 def test_a_parquet_string_that_is_not_utf8_is_one_bad_row():
     column = pa.StringArray.from_buffers(2, pa.array([0, 2, 4], pa.int32()).buffers()[1], pa.py_buffer(b"ok\xff\xfe"))
-    found = imported({"a.parquet": parquet(pa.table({"message": column, "label": ["none", "none"]}))})
-    assert [example.message for example in everything(found)] == ["ok"]
-    assert found.refused == {"message: invalid UTF-8": 1}
+    result = imported({"a.parquet": parquet(pa.table({"message": column, "label": ["none", "none"]}))})
+    assert [example.message for example in everything(result)] == ["ok"]
+    assert result.refused == {"message: invalid UTF-8": 1}
 
 
 def test_carts_come_as_columns_an_empty_quantity_is_its_default_and_an_end_ends():
     csv = "message,action,product,quantity\nmilk,add,Eggs,\nmore,remove,Eggs,3\nhello,none,,\nlots,add,Eggs,100\n"
-    found = imported({"a.csv": csv.encode()}, schema=CART, catalog=NAMES)
-    assert {e.message: tuple(e.intent.values()) for e in everything(found)} == {
+    result = imported({"a.csv": csv.encode()}, schema=CART, catalog=NAMES)
+    assert {e.message: tuple(e.intent.values()) for e in everything(result)} == {
         "milk": ("add", "Eggs", 1),
         "more": ("remove", "Eggs", 3),
         "hello": ("none", None, None),
     }
-    assert found.refused == {"quantity: not a value of the schema": 1}
+    assert result.refused == {"quantity: not a value of the schema": 1}
 
 
 def test_a_product_is_the_catalogs_however_its_spaces_are_written():
@@ -116,17 +116,17 @@ send it back.,none,train
 gold,none,train
 other,none,somewhere
 """
-    found = imported({"a.csv": csv.encode()}, LabelledConfig(uri="x", split="split"))
-    labelled.keep_apart(found, ["gold"])
-    kept = {split: [example.message for example in examples] for split, examples in found.splits.items()}
+    result = imported({"a.csv": csv.encode()}, LabelledConfig(uri="x", split="split"))
+    labelled.keep_apart(result, ["gold"])
+    kept = {split: [example.message for example in examples] for split, examples in result.splits.items()}
     assert kept == {
         "train": ["send it back"],
         "validation": ["where is my parcel"],
         "test": ["how do i get a refund for this order"],
     }
-    assert sum(found.refused.values()) + 3 == 10
-    assert found.refused["train: nearly repeats a message held out"] == 3
-    assert found.refused["train: repeats an earlier row with another label"] == 1
+    assert sum(result.refused.values()) + 3 == 10
+    assert result.refused["train: nearly repeats a message held out"] == 3
+    assert result.refused["train: repeats an earlier row with another label"] == 1
 
 
 def test_what_cannot_be_read_is_refused_by_name(tmp_path):
@@ -152,9 +152,11 @@ def test_a_file_of_which_a_tenth_is_refused_ends_with_an_error_that_says_where()
         return {"a.csv": ("message,label\n" + "fine,none\n" * good + "secret,refund\n" * bad).encode()}
 
     labelled.require_most(imported(file(good=91, bad=10)), "x")
-    with pytest.raises(ConfigError, match=r"10 of 100 rows .*not a value of the schema: 10 \(first a.csv:92\).*refund") as told:
+    with pytest.raises(
+        ConfigError, match=r"10 of 100 rows .*not a value of the schema: 10 \(first a.csv:92\).*refund"
+    ) as refused:
         labelled.require_most(imported(file(good=90, bad=10)), "x")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(refused.value)
 
 
 def test_an_open_quote_does_not_swallow_the_rest():
@@ -189,10 +191,10 @@ def test_lists_come_as_json_in_one_column_from_every_format():
         "a.parquet": parquet(pa.table({"message": list(lists), "intents": pa.array(list(lists.values()), kind)})),
     }
     for key, data in files.items():
-        found = imported({key: data if isinstance(data, bytes) else data.encode()}, schema=BASKET, catalog=NAMES)
-        assert not found.refused, key
-        assert {e.message: e.intent for e in everything(found)} == wanted, key
-        assert {e.message: e.phenomena for e in everything(found)}["hello"] == ("out_of_scope",)
+        result = imported({key: data if isinstance(data, bytes) else data.encode()}, schema=BASKET, catalog=NAMES)
+        assert not result.refused, key
+        assert {e.message: e.intent for e in everything(result)} == wanted, key
+        assert {e.message: e.phenomena for e in everything(result)}["hello"] == ("out_of_scope",)
 
 
 def test_a_list_that_is_none_is_counted_by_its_reason_and_its_text_is_not():
@@ -207,9 +209,9 @@ def test_a_list_that_is_none_is_counted_by_its_reason_and_its_text_is_not():
         "h": [],
     }
     lines = "\n".join(json.dumps({"message": message, "intents": cell}) for message, cell in cells.items())
-    found = imported({"a.jsonl": lines.encode()}, schema=BASKET, catalog=NAMES)
-    assert [example.message for example in everything(found)] == ["h"]
-    assert found.refused == {
+    result = imported({"a.jsonl": lines.encode()}, schema=BASKET, catalog=NAMES)
+    assert [example.message for example in everything(result)] == ["h"]
+    assert result.refused == {
         "intents: empty; write [] for the empty list": 1,
         "intents: not a JSON list of objects with ['action', 'product', 'quantity']": 2,
         "intents: more than 4 items": 1,
@@ -217,8 +219,8 @@ def test_a_list_that_is_none_is_counted_by_its_reason_and_its_text_is_not():
         "quantity: not a value of the schema": 1,
         "quantity: not text": 1,
     }
-    assert found.unknown == {"product": {"refund"}, "quantity": {"0"}}
-    assert "secret" not in str((found.refused, found.unknown))
+    assert result.unknown == {"product": {"refund"}, "quantity": {"0"}}
+    assert "secret" not in str((result.refused, result.unknown))
     with pytest.raises(ConfigError, match=r"labelled.slots.*the one column that holds lists"):
         imported({"a.jsonl": lines.encode()}, LabelledConfig(uri="x", slots=["a", "b"]), schema=BASKET)
 
@@ -227,6 +229,6 @@ def test_text_within_a_parquet_list_that_is_not_utf8_is_one_bad_row():
     text = pa.StringArray.from_buffers(1, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe"))
     item = pa.StructArray.from_arrays([pa.array(["add"]), text], ["action", "product"])
     lists = pa.ListArray.from_arrays(pa.array([0, 0, 1], pa.int32()), item)
-    found = imported({"a.parquet": parquet(pa.table({"message": ["a", "b"], "intents": lists}))}, schema=BASKET, catalog=NAMES)
-    assert [example.message for example in everything(found)] == ["a"]
-    assert found.refused == {"product: invalid UTF-8": 1}
+    result = imported({"a.parquet": parquet(pa.table({"message": ["a", "b"], "intents": lists}))}, schema=BASKET, catalog=NAMES)
+    assert [example.message for example in everything(result)] == ["a"]
+    assert result.refused == {"product: invalid UTF-8": 1}

@@ -1,4 +1,4 @@
-"""A fingerprint names content: what changed under the same path or name is another thing, what moved is the same."""
+"""A fingerprint names content: changed content under the same name is another artifact, and a moved folder is the same one."""
 
 import logging
 import shutil
@@ -46,17 +46,17 @@ def test_a_data_set_is_named_by_its_content_and_not_by_its_place(tmp_path, model
 
 
 def test_a_checkpoint_is_named_by_its_content_and_not_by_its_place(tmp_path):
-    """Training is not deterministic: at one fingerprint of settings there are other weights."""
-    found = []
+    """Training is not deterministic, so equal settings can give different weights."""
+    fingerprints = []
     for text in ("one", "two"):
         record = ArtifactRecord("checkpoint", {"output_format": "entity_first"}, {"schema": "s"})
         made = make(str(tmp_path / text), record, lambda folder, text=text: (folder / "w").write_text(text) and None)
         own = lineage(f"train.uri={made.uri}", f"workspace={tmp_path}", "quant.variants=[gguf-Q8_0]")
-        found.append(own.variant_record(own.checkpoint(), own.config.quant.specs()[0]).fingerprint)
-    assert len(set(found)) == 2
+        fingerprints.append(own.variant_record(own.checkpoint(), own.config.quant.specs()[0]).fingerprint)
+    assert len(set(fingerprints)) == 2
 
 
-def test_a_folder_of_a_model_is_named_by_what_is_read_of_it(tmp_path, model):
+def test_a_model_folder_is_named_by_the_files_that_are_read(tmp_path, model):
 
     def base(where) -> str:
         return lineage(f"model.source={where}").base_record().fingerprint
@@ -77,7 +77,7 @@ def test_a_folder_of_a_model_is_named_by_what_is_read_of_it(tmp_path, model):
 
 
 def test_a_base_is_not_made_of_other_files_than_it_is_named_by(tmp_path, model):
-    """As where each node has a folder of that path of its own."""
+    """Each node may have its own folder of that path."""
     own = lineage(f"model.source={model}", f"workspace={tmp_path}/w")
     record = own.base_record()
     (model / "config.json").write_text("{}")
@@ -87,7 +87,7 @@ def test_a_base_is_not_made_of_other_files_than_it_is_named_by(tmp_path, model):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """The Hub, at a commit or out of reach, and this machine's cache of it, which is empty."""
+    """Fake the Hub, at a commit or out of reach, with an empty cache on this machine."""
     state = SimpleNamespace(commit=A, cache=tmp_path)
 
     def model_info(name, revision=None, timeout=None):
@@ -125,14 +125,14 @@ def test_without_the_hub_a_model_is_the_commit_that_this_machine_has_or_is_refus
     assert lineage(HUB).model.revision == A
 
 
-def test_what_is_named_needs_nothing_of_what_it_was_made_of(hub, tmp_path):
-    """A job that is given a checkpoint asks no Hub for its base."""
+def test_a_named_artifact_needs_none_of_its_inputs(hub, tmp_path):
+    """A job with a given checkpoint does not ask the Hub for its base."""
     hub.commit = None
     made = make(str(tmp_path), ArtifactRecord("checkpoint", {}, {}), lambda folder: None)
     assert lineage(HUB, f"train.uri={made.uri}", f"workspace={tmp_path}").checkpoint() == made
 
 
-def test_the_number_of_workers_is_no_part_of_what_they_train(model):
+def test_the_number_of_workers_is_not_part_of_the_fingerprint(model):
     one, four = (lineage("train.batch_messages=32", f"train.workers={n}", f"model.source={model}") for n in (1, 4))
     assert one.checkpoint_record() == four.checkpoint_record()
     with pytest.raises(ConfigError, match=r"train\.batch_messages=32: .*3 workers.*30 or 33"):

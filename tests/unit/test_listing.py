@@ -1,8 +1,8 @@
-"""What an input's listing reads, what it leaves out by name, and what it refuses: the same on disk and on S3."""
+"""The listing of an input: objects that it reads, leaves out or refuses, the same on disk and on S3."""
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 
 from intent.errors import ConfigError
 from intent.run.columns import Columns
@@ -15,7 +15,7 @@ LOG = pa.table({"id": [1, 2], "message": ["milk", "eggs"]})
 
 def put(root: str, *keys: str) -> None:
     for key in keys:
-        nights.put_table(open_store(root), key, LOG)
+        runs.put_table(open_store(root), key, LOG)
 
 
 def plan(root: str, pattern: str | None = None) -> tuple[dict[str, str], dict[str, str]]:
@@ -24,7 +24,7 @@ def plan(root: str, pattern: str | None = None) -> tuple[dict[str, str], dict[st
     return {shard.blob.key: shard.reason for shard in made.shards}, dict(made.left_out)
 
 
-def test_data_is_told_by_its_content_where_its_name_does_not_say(root):
+def test_data_is_recognized_by_content_if_its_name_does_not_say(root):
     names = ["a.parquet", "b.parq", "c.PARQUET", "d.snappy.pq", "000000_0", "dt=1/20261123_07_x", "part-0.c000", "_dt=2/e"]
     put(root, *names)
     store = open_store(root)
@@ -59,7 +59,7 @@ def test_what_is_parquet_and_broken_is_a_fault_and_not_left_out(root):
 
 
 @pytest.mark.parametrize("pattern", ["part-*", "dt=*/part-*", "*0?"])
-def test_a_pattern_names_what_is_data(root, pattern):
+def test_a_pattern_selects_the_data(root, pattern):
     put(root, "dt=1/part-00", "dt=1/other.parquet")
     open_store(root).put("dt=1/part-01", b"text")
     read, left_out = plan(root, pattern)
@@ -67,7 +67,7 @@ def test_a_pattern_names_what_is_data(root, pattern):
     assert left_out == {"dt=1/other.parquet": "does not match input_pattern"}
 
 
-def test_an_input_without_data_is_refused_with_what_it_has(root):
+def test_an_input_without_data_is_refused_with_its_objects(root):
     with pytest.raises(ConfigError, match="input=.*: holds no object; name the folder or prefix"):
         list_input(root)
     open_store(root).put("rows.csv", b"id,message")
@@ -89,13 +89,13 @@ def test_an_object_beside_the_prefix_of_its_name_is_not_left_out(root):
     with pytest.raises(ConfigError, match="is an object and a prefix; name the prefix as .*/log/"):
         list_input(f"{root}/log")
     assert [blob.key for blob in list_input(f"{root}/log/").blobs] == ["a"]
-    # As some tools mark a folder.
+    # Some tools mark a folder like this.
     open_store(root).put("log", b"")
     assert [blob.key for blob in list_input(f"{root}/log").blobs] == ["a"]
 
 
 def test_a_folder_that_is_named_like_a_file_is_an_input(root):
-    # As Spark writes a table.
+    # Spark writes a table like this.
     put(f"{root}/log.parquet", "part-0.parquet")
     assert plan(f"{root}/log.parquet")[0] == {"part-0.parquet": ""}
 

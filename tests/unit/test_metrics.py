@@ -44,12 +44,12 @@ def test_what_is_not_answered_is_right_in_no_slot_and_says_nothing_of_confidence
     assert score(CART, [example(NONE)] * 20, [Prediction(NONE, 1.0)] * 10 + unsure).ece == pytest.approx(0.0)
 
 
-def test_none_has_its_recall_by_kind_and_what_is_wrongly_none_by_kind_too():
+def test_recall_of_none_and_wrong_none_are_reported_by_kind():
     asked = [example(NONE, phenomena=("question",))] * 10 + [example(MILK, phenomena=("typo",))] * 10
     answers = [Prediction(NONE)] * 8 + [Prediction(MILK)] * 2 + [Prediction(NONE)] * 2 + [Prediction(MILK)] * 8
-    found = score(CART, asked, answers)
-    assert found.none == {"precision": 0.8, "recall": 0.8, "recall: question": 0.8, "wrong: typo": 0.2}
-    assert found.sizes["none.wrong: typo"] == 10 and found.intervals["none.precision"][0] < 0.8
+    scores = score(CART, asked, answers)
+    assert scores.none == {"precision": 0.8, "recall": 0.8, "recall: question": 0.8, "wrong: typo": 0.2}
+    assert scores.sizes["none.wrong: typo"] == 10 and scores.intervals["none.precision"][0] < 0.8
     assert score(CART, [example(MILK, phenomena=("typo",))], [Prediction(MILK)]).none == {}
 
 
@@ -73,9 +73,9 @@ def test_loss_pairs_the_messages():
 def test_confusion_and_agreement_go_slot_by_slot():
     examples = [example(MILK), example(MILK), example(NONE)]
     ours = [Prediction(TWO), Prediction(MILK), Prediction(None, status=Status.REJECTED, reason="empty message")]
-    found = confusion(CART, examples, ours)
-    assert found["action"] == [["add", "add", 2], ["none", None, 1]]
-    assert [1, 2, 1] in found["quantity"]
+    matrix = confusion(CART, examples, ours)
+    assert matrix["action"] == [["add", "add", 2], ["none", None, 1]]
+    assert [1, 2, 1] in matrix["quantity"]
     theirs = [Prediction(MILK), Prediction(MILK), Prediction(NONE)]
     assert agreement_by_slot(CART, ours, theirs) == pytest.approx({"action": 2 / 3, "product": 1.0, "quantity": 2 / 3})
 
@@ -89,14 +89,14 @@ ADD_MILK, ADD_EGGS, DROP_MILK = ("add", "Milk", 1), ("add", "Eggs", 2), ("remove
 
 def test_a_list_is_right_in_any_order_and_only_as_a_whole():
     examples = [example(basket(ADD_MILK, ADD_EGGS)), example(basket(ADD_MILK)), example(basket()), example(basket(ADD_EGGS))]
-    said = [basket(ADD_EGGS, ADD_MILK), basket(ADD_MILK, ADD_EGGS), basket(), basket()]
-    found = score(BASKET, examples, [Prediction(intent, 0.9) for intent in said])
-    assert found.exact == 0.5
-    assert found.lengths == {"0": 1.0, "1": 0.0, "2": 1.0}
-    assert (found.none_precision, found.none_recall) == (0.5, 1.0)
-    # Of four items said three are right, and three of the four that are meant.
-    assert found.items == pytest.approx({"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4, "ece": 0.0})
-    low, high = found.intervals["items.f1"]
+    answers = [basket(ADD_EGGS, ADD_MILK), basket(ADD_MILK, ADD_EGGS), basket(), basket()]
+    scores = score(BASKET, examples, [Prediction(intent, 0.9) for intent in answers])
+    assert scores.exact == 0.5
+    assert scores.lengths == {"0": 1.0, "1": 0.0, "2": 1.0}
+    assert (scores.none_precision, scores.none_recall) == (0.5, 1.0)
+    # Three of the four predicted items are right, and three of the four labelled ones are predicted.
+    assert scores.items == pytest.approx({"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4, "ece": 0.0})
+    low, high = scores.intervals["items.f1"]
     assert 0 <= low < 3 / 4 < high <= 1
     assert agreement([Prediction(basket(ADD_MILK, ADD_EGGS))], [Prediction(basket(ADD_EGGS, ADD_MILK))]) == 1.0
     assert loss(examples, [Prediction(e.intent) for e in examples], [Prediction(e.intent) for e in examples])[0] == 0.0
@@ -104,34 +104,40 @@ def test_a_list_is_right_in_any_order_and_only_as_a_whole():
 
 def test_the_calibration_of_items_is_that_of_their_own_confidence():
     examples = [example(basket(ADD_MILK, ADD_EGGS)), example(basket(ADD_MILK))] * 10
-    said = [
+    predictions = [
         Prediction(basket(ADD_EGGS, DROP_MILK), 0.4, (0.8, 0.5)),
         Prediction(basket(ADD_MILK), 0.9, (0.9,)),
     ] * 10
-    # Of 30 items, those said with 0.8 and 0.9 are right and those with 0.5 are wrong.
-    assert score(BASKET, examples, said).items["ece"] == pytest.approx((0.2 + 0.1 + 0.5) / 3)
-    assert from_table(to_table(said)) == said
+    # Of 30 items, those with confidence 0.8 and 0.9 are right and those with 0.5 are wrong.
+    assert score(BASKET, examples, predictions).items["ece"] == pytest.approx((0.2 + 0.1 + 0.5) / 3)
+    assert from_table(to_table(predictions)) == predictions
 
 
 def test_slots_of_lists_are_judged_on_the_items_that_belong_together():
     meant = [example(basket(ADD_MILK, ADD_EGGS)), example(basket(DROP_MILK)), example(basket(ADD_MILK))]
-    said = [Prediction(basket(("add", "Eggs", 3), ADD_MILK)), Prediction(basket(ADD_MILK, ADD_EGGS)), Prediction(basket())]
-    found = score(BASKET, meant, said)
-    assert found.slots == pytest.approx({"action": 2 / 3, "product": 1.0, "quantity": 2 / 3})
-    assert found.sizes["slots.action"] == 3, "an item without a counterpart is no item's mistake but a missing one"
-    assert confusion(BASKET, meant, said)["product"] == [
+    predictions = [
+        Prediction(basket(("add", "Eggs", 3), ADD_MILK)),
+        Prediction(basket(ADD_MILK, ADD_EGGS)),
+        Prediction(basket()),
+    ]
+    scores = score(BASKET, meant, predictions)
+    assert scores.slots == pytest.approx({"action": 2 / 3, "product": 1.0, "quantity": 2 / 3})
+    assert scores.sizes["slots.action"] == 3, "an item without a counterpart is no item's mistake but a missing one"
+    assert confusion(BASKET, meant, predictions)["product"] == [
         ["Milk", "Milk", 2],
         ["Eggs", "Eggs", 1],
         [None, "Eggs", 1],
         ["Milk", None, 1],
     ]
     theirs = [Prediction(e.intent) for e in meant]
-    assert agreement_by_slot(BASKET, said, theirs) == pytest.approx({"action": 2 / 5, "product": 3 / 5, "quantity": 2 / 5})
+    assert agreement_by_slot(BASKET, predictions, theirs) == pytest.approx(
+        {"action": 2 / 5, "product": 3 / 5, "quantity": 2 / 5}
+    )
     assert agreement_by_slot(BASKET, [Prediction(basket())], [Prediction(basket())])["action"] == 1.0
 
 
 def test_a_list_that_is_not_answered_misses_every_item_and_is_not_taken_for_an_empty_one():
     unanswered = [Prediction({"intents": None}, 0.3, status=Status.ABSTAINED), Prediction(None, status=Status.REJECTED)]
-    found = score(BASKET, [example(basket(ADD_MILK)), example(basket())], unanswered)
-    assert found.exact == 0.0 and found.items["recall"] == 0.0 and found.none_recall == 0.0
+    scores = score(BASKET, [example(basket(ADD_MILK)), example(basket())], unanswered)
+    assert scores.exact == 0.0 and scores.items["recall"] == 0.0 and scores.none_recall == 0.0
     assert confusion(BASKET, [example(basket(ADD_MILK))], unanswered[:1])["product"] == [["Milk", None, 1]]

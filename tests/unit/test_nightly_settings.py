@@ -1,4 +1,4 @@
-"""What `jobs.nightly` is told: dates, places, markers, limits; how long it waits, and its follower; and how its end is told."""
+"""Settings of `jobs.nightly`: dates, addresses, markers and limits; its waiting, its follower, and its exit code."""
 
 import io
 import json
@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from nights import BASKET, CART
 from ray.exceptions import RayTaskError
 from ray.job_submission import JobStatus
+from runs import BASKET, CART
 
 from intent.config import NightlyConfig
 from intent.errors import ConfigError, IntentError, NotArrived
@@ -27,7 +27,7 @@ from jobs import nightly, submit
 from jobs.app import _placed, load_config
 
 TODAY = date(2026, 11, 25)
-PLACES = ["input='/logs/{date}'", "output='/labels/dt={date}'"]
+ADDRESSES = ["input='/logs/{date}'", "output='/labels/dt={date}'"]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_dates_and_ranges(text, dates):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("23.11.2026", "YYYY-MM-DD, or a range FIRST..LAST"),
         ("2026-11-01..2026-11-02..2026-11-03", "a range FIRST..LAST"),
@@ -53,13 +53,13 @@ def test_dates_and_ranges(text, dates):
         ("2026-11-26", "is in the future: it is 2026-11-25"),
     ],
 )
-def test_a_date_that_cannot_be_meant_is_refused(text, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_date_that_cannot_be_meant_is_refused(text, expected):
+    with pytest.raises(ConfigError, match=expected):
         nightly.resolve(text, TODAY)
 
 
 @pytest.mark.parametrize(
-    ("address", "night"),
+    ("address", "folder"),
     [
         ("s3://b/dt={date}/", ["s3://b/dt=2026-03-01/"]),
         ("s3://b/{year}/{month}/{day}", ["s3://b/2026/03/01"]),
@@ -73,12 +73,12 @@ def test_a_date_that_cannot_be_meant_is_refused(text, said):
         ),
     ],
 )
-def test_a_nights_place_is_named_by_its_date_and_hours(address, night):
-    assert Place("input", address).of(date(2026, 3, 1)) == night
+def test_a_daily_address_is_named_by_its_date_and_hours(address, folder):
+    assert Place("input", address).of(date(2026, 3, 1)) == folder
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "expected"),
     [
         ("s3://b/log", "must hold {date}, or {year}, {month} and {day}"),
         ("s3://b/{year}/{month}", "must hold {date}, or {year}, {month} and {day}"),
@@ -91,19 +91,19 @@ def test_a_nights_place_is_named_by_its_date_and_hours(address, night):
         ("s3://b/{date-2h}", "has an offset in hours without {hour}"),
     ],
 )
-def test_a_place_that_cannot_be_meant_is_refused(address, said):
+def test_a_place_that_cannot_be_meant_is_refused(address, expected):
     for field in ("input", "output"):
-        with pytest.raises(ConfigError, match=re.escape(f"{field}='{address}': {said}")):
+        with pytest.raises(ConfigError, match=re.escape(f"{field}='{address}': {expected}")):
             Place(field, address)
 
 
-def test_a_night_has_one_output():
+def test_a_daily_run_has_one_output():
     with pytest.raises(ConfigError, match="output='/labels/{date}/{hour}': has {hour}, but a nightly run has one output"):
         output_place("/labels/{date}/{hour}")
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "expected"),
     [
         (["input_pattern=''"], "give a pattern such as"),
         (["gate.accept=true"], "name the run's date too: date=YYYY-MM-DD"),
@@ -113,9 +113,9 @@ def test_a_night_has_one_output():
         (["arrival_hours=-1"], "hours from 0 on"),
     ],
 )
-def test_limits_that_cannot_be_meant_are_refused(overrides, said):
-    with pytest.raises(ConfigError, match=said):
-        load_config("nightly", [*PLACES, *overrides], NightlyConfig)
+def test_limits_that_cannot_be_meant_are_refused(overrides, expected):
+    with pytest.raises(ConfigError, match=expected):
+        load_config("nightly", [*ADDRESSES, *overrides], NightlyConfig)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_limits_that_cannot_be_meant_are_refused(overrides, said):
         ("s3://shop/labels/{year}/{month}/{day}", "s3://shop/labels/2026/intent", False),
     ],
 )
-def test_nights_in_waiting_are_never_below_what_readers_read(output, workspace, kept_apart):
-    config = load_config("nightly", [PLACES[0], f"output='{output}'", f"workspace={workspace}"], NightlyConfig)
+def test_staged_runs_are_never_below_the_prefix_that_readers_read(output, workspace, kept_apart):
+    config = load_config("nightly", [ADDRESSES[0], f"output='{output}'", f"workspace={workspace}"], NightlyConfig)
     if kept_apart:
         staged, here = nightly.open_journal(config).staged("2026-11-23", "f"), output.partition("{")[0]
         assert not staged.uri.startswith(here.rpartition("/")[0] + "/")
@@ -146,21 +146,21 @@ def test_nights_in_waiting_are_never_below_what_readers_read(output, workspace, 
 def test_each_output_has_a_journal_of_its_own():
     uris = set()
     for output in ("/labels/{date}", "/other/{date}", "/labels/{date}/"):
-        config = load_config("nightly", [PLACES[0], f"output='{output}'", "workspace=/w"], NightlyConfig)
+        config = load_config("nightly", [ADDRESSES[0], f"output='{output}'", "workspace=/w"], NightlyConfig)
         uris.add(nightly.open_journal(config).store.uri)
     assert len(uris) == 2
 
 
-def test_the_end_of_a_range_is_that_of_its_most_urgent_night():
+def test_the_exit_code_of_a_range_is_that_of_its_most_urgent_day():
     assert nightly.worst([0, 0]) == 0 and nightly.worst([0, 8, 7, 0]) == 7
     assert nightly.worst([7, 3, 8]) == 3 and nightly.worst([3, 2, 7]) == 2 and nightly.worst([2, 1]) == 1
 
 
-def test_an_error_of_a_ray_task_is_told_by_its_words_not_its_traceback(monkeypatch, capsys):
-    def night(*_):
+def test_an_error_of_a_ray_task_is_reported_without_its_traceback(monkeypatch, capsys):
+    def daily_run(*_):
         raise RayTaskError("label", "Traceback of another process", NotArrived("no such log")).as_instanceof_cause()
 
-    monkeypatch.setattr(nightly, "complete", night)
+    monkeypatch.setattr(nightly, "complete", daily_run)
     assert nightly.attempt(None, date(2026, 11, 23), 0) == 8
     assert capsys.readouterr().err == "error: run of 2026-11-23: no such log\n"
 
@@ -183,7 +183,7 @@ def test_every_variant_that_does_not_answer_the_gold_set_is_named_and_asked_no_l
 
 
 class Cluster:
-    """A job's status and log, as a client of Ray's gives them: an exception is raised, the last of each stays."""
+    """A job's statuses and logs, as Ray's client returns them. An exception is raised. The last value repeats."""
 
     def __init__(self, infos: list, logs: list):
         self.infos, self.logs = infos, logs
@@ -240,18 +240,18 @@ class Clock:
         self.slept.append(seconds)
 
 
-def test_a_night_waits_politely_for_its_marker(store):
-    clock, said = Clock(), []
+def test_a_daily_run_polls_for_its_marker(store):
+    clock, lines = Clock(), []
 
     def sleep(seconds: float) -> None:
         clock.sleep(seconds)
         if clock.now >= 1e9 + 600:
             store.put("day/_SUCCESS", b"")
 
-    wait(store, "day/_SUCCESS", 1e9 + 3600, said.append, lambda: clock.now, sleep)
+    wait(store, "day/_SUCCESS", 1e9 + 3600, lines.append, lambda: clock.now, sleep)
     assert 600 <= clock.now - 1e9 <= 660 and len(clock.slept) < 20 and max(clock.slept) == 60
-    assert said == [f"waiting for {store.uri}/day/_SUCCESS until 2001-09-09 02:46 UTC"]
-    wait(store, "day/_SUCCESS", 0, said.append, lambda: clock.now, None)
+    assert lines == [f"waiting for {store.uri}/day/_SUCCESS until 2001-09-09 02:46 UTC"]
+    wait(store, "day/_SUCCESS", 0, lines.append, lambda: clock.now, None)
 
 
 def test_a_marker_that_never_comes_ends_the_wait_on_time(store):
@@ -273,7 +273,7 @@ def test_a_gold_set_of_ones_own(name, data):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"message,action,product,quantity\na,add,Bread,1\n", "line 2: product='Bread': not a value"),
         (b"message,action,product,quantity\na,add,Milk,two\n", "line 2: .*'two'"),
@@ -283,8 +283,8 @@ def test_a_gold_set_of_ones_own(name, data):
         (b"message,action\n", "has no rows"),
     ],
 )
-def test_a_gold_set_that_means_nothing_is_refused_by_its_row(data, said):
-    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{said}"):
+def test_a_gold_set_that_means_nothing_is_refused_by_its_row(data, expected):
+    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{expected}"):
         own_gold.read(data, "g.csv", CART, ("Milk",), "message", "gate.gold")
 
 
@@ -294,7 +294,7 @@ LISTS = [
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_a_gold_set_of_lists_is_a_column_of_json_or_a_nights_own(form):
+def test_a_gold_set_of_lists_is_a_json_column_or_the_output_of_a_run(form):
     (message, items), sink = LISTS[0], io.BytesIO()
     quoted = json.dumps(items).replace('"', '""')
     if form == "parquet":
@@ -310,7 +310,7 @@ def test_a_gold_set_of_lists_is_a_column_of_json_or_a_nights_own(form):
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "expected"),
     [
         ("", "line 2: intents: empty; write"),
         ("add milk", "line 2: intents: not a JSON list"),
@@ -318,8 +318,8 @@ def test_a_gold_set_of_lists_is_a_column_of_json_or_a_nights_own(form):
         ('"[{""action"": ""add"", ""product"": ""Bread""}]"', r"line 2: intents\[0\]: product='Bread': not a value"),
     ],
 )
-def test_a_gold_list_that_means_nothing_is_refused_by_its_row(cell, said):
-    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{said}"):
+def test_a_gold_list_that_means_nothing_is_refused_by_its_row(cell, expected):
+    with pytest.raises(ConfigError, match=f"gate.gold='g.csv'.*{expected}"):
         own_gold.read(f"message,intents\na,{cell}\n".encode(), "g.csv", BASKET, ("Milk",), "message", "gate.gold")
 
 
@@ -341,7 +341,7 @@ def test_the_commands_of_the_page_are_configurations():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         (["partition_by=[action]"], "partition_by=.*is of what is published; name the folder or table too, with publish="),
         (["publish=/labels"], "partition_by=.*name the columns whose values name the folders of /labels, such as"),
@@ -349,25 +349,25 @@ def test_the_commands_of_the_page_are_configurations():
         (["input='iceberg:prod/shop.log/dt={date}'", "arrival=_SUCCESS"], "arrival='_SUCCESS': .*has none; use null"),
     ],
 )
-def test_what_cannot_be_published_or_waited_for_is_refused_before_a_cluster_is_up(settings, said):
-    with pytest.raises(ConfigError, match=said):
-        load_config("nightly", [*PLACES, *settings], NightlyConfig)
+def test_what_cannot_be_published_or_waited_for_is_refused_before_a_cluster_is_up(settings, expected):
+    with pytest.raises(ConfigError, match=expected):
+        load_config("nightly", [*ADDRESSES, *settings], NightlyConfig)
 
 
 def test_a_place_to_publish_to_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     (tmp_path / "labels").write_text("a file")
     (tmp_path / "out").mkdir()
-    places = [PLACES[0], f"output='{tmp_path}/out/{{date}}'", f"workspace={tmp_path}"]
+    addresses = [ADDRESSES[0], f"output='{tmp_path}/out/{{date}}'", f"workspace={tmp_path}"]
     for publish in (f"delta:{tmp_path}/labels", f"{tmp_path}/labels"):
         with pytest.raises(ConfigError, match="publish=.*labels is a file; name a folder"):
-            _placed(load_config("nightly", [*places, f"publish={publish}", "partition_by=[action]"], NightlyConfig))
+            _placed(load_config("nightly", [*addresses, f"publish={publish}", "partition_by=[action]"], NightlyConfig))
 
 
 def test_addresses_of_tables_are_not_taken_for_paths():
     settings = ["input='iceberg:prod/shop.log/dt={date}'", "publish=delta:labels", "keep_columns=[dt]", "partition_by=[dt]"]
-    config = load_config("nightly", [*PLACES, *settings], NightlyConfig)
+    config = load_config("nightly", [*ADDRESSES, *settings], NightlyConfig)
     assert config.input == "iceberg:prod/shop.log/dt={date}" and config.publish == f"delta:{Path.cwd()}/labels"
     with pytest.raises(ConfigError, match="publish='labels': is relative"):
         load_config(
-            "nightly", [*PLACES, "cluster=attach", *settings, "catalog=s3://b/c.csv", "workspace=s3://b/w"], NightlyConfig
+            "nightly", [*ADDRESSES, "cluster=attach", *settings, "catalog=s3://b/c.csv", "workspace=s3://b/w"], NightlyConfig
         )

@@ -1,4 +1,4 @@
-"""OpenLineage events and OpenTelemetry spans: off by default, complete where they are on, and never a run's trouble."""
+"""OpenLineage events and OpenTelemetry spans: off by default, complete when on, and never a reason for a run to fail."""
 
 import importlib.util
 import json
@@ -35,7 +35,7 @@ SUMMARY = Summary(90, 80, 6, 4, retries=2)
 
 
 class Collector:
-    """An HTTP server that keeps what is posted to it; one that `hangs` never answers."""
+    """An HTTP server that keeps all posted bodies. With `hangs`, it never answers."""
 
     def __init__(self, hangs: bool = False):
         self.bodies: list[tuple[str, bytes]] = []
@@ -72,11 +72,11 @@ def collector(request):
 
 
 def observed(monkeypatch, environment: dict[str, str], error: BaseException | None = None, **kwargs) -> list[str]:
-    """Observes a run with these variables; returns what the operator was told."""
+    """Observe a run with these variables. Returns the operator's lines."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    said: list[str] = []
-    with observe.run(SUBJECT, said.append, environment, **kwargs) as run:
+    lines: list[str] = []
+    with observe.run(SUBJECT, lines.append, environment, **kwargs) as run:
         run.hear(planned(PLAN, "s3://shop/log", 2.0))
         run.hear(Event("engine", 3.0, {"variant": "rule", "node": "host"}))
         run.hear(Event("shard", 1.5, {"shard": "s1", "rows": 30}))
@@ -85,15 +85,15 @@ def observed(monkeypatch, environment: dict[str, str], error: BaseException | No
         if error:
             raise error
         run.summary = SUMMARY
-    return said
+    return lines
 
 
 def needs(package: str) -> None:
     try:
-        found = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package)
     except ModuleNotFoundError:
-        found = None
-    if not found:
+        spec = None
+    if not spec:
         pytest.skip(f"{package} is not installed")
 
 
@@ -106,10 +106,10 @@ def test_nothing_is_observed_unless_a_standard_variable_is_set(monkeypatch):
         {"OPENLINEAGE_DISABLED": "true", "OPENLINEAGE_URL": "http://x"},
         {"OTEL_SERVICE_NAME": "mine"},
     ):
-        said: list[str] = []
-        with observe.run(SUBJECT, said.append, environment) as run:
+        lines: list[str] = []
+        with observe.run(SUBJECT, lines.append, environment) as run:
             assert run.observers == []
-        assert said == []
+        assert lines == []
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_a_client_that_is_missing_is_one_line_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "openlineage.client.uuid", None)
     monkeypatch.setattr(traces, "entry_points", lambda **which: [])
     environment = {"OPENLINEAGE_URL": "http://x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}
-    said = observed(monkeypatch, environment)
-    assert len(said) == 2 and all("pip install '.[observe]'" in line for line in said)
+    lines = observed(monkeypatch, environment)
+    assert len(lines) == 2 and all("pip install '.[observe]'" in line for line in lines)
     [line] = observed(monkeypatch, {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
     assert "pip install opentelemetry-exporter-otlp-proto-grpc" in line
 
@@ -143,12 +143,12 @@ def test_an_observer_that_fails_is_left_out_and_the_run_goes_on():
         def hear(self, event):
             raise RuntimeError("of its own")
 
-    said: list[str] = []
-    run = observe.Observed([Bad()], said.append)
+    lines: list[str] = []
+    run = observe.Observed([Bad()], lines.append)
     run.each("start")
     for _ in range(2):
         run.hear(Event("shard", 1.0))
-    assert said == ["goes on without Bad: RuntimeError: of its own"]
+    assert lines == ["goes on without Bad: RuntimeError: of its own"]
 
 
 def test_lineage_has_the_data_sets_with_their_columns_and_rows(monkeypatch, collector):

@@ -1,4 +1,4 @@
-"""What someone who pays for an endpoint relies on: asked once, retried, at its pace, counted, and the key kept secret."""
+"""Requests to a paid endpoint: asked once, retried, rate-limited, counted, and the key kept secret."""
 
 from types import SimpleNamespace
 
@@ -67,7 +67,7 @@ def test_requests_keep_to_the_pace(server, monkeypatch):
     assert sorted(slept) == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2, 0.25])
 
 
-def test_one_refused_chat_is_told_and_the_others_go_on(server):
+def test_one_refused_chat_is_reported_and_the_others_continue(server):
     server.faults = [400]
     replies = list(endpoint(server, concurrency=1).ask(chats(3)))
     assert [reply.error for reply in replies] == ["BadRequestError 400", "", ""] and replies[0].text is None
@@ -100,7 +100,7 @@ def test_a_refused_key_or_model_ends_the_run_without_showing_the_key(server, sta
     assert KEY not in str(refused.value) and refused.value.__cause__ is None
 
 
-def test_neither_key_nor_message_is_in_what_is_said_of_an_error_or_kept(server, tmp_path):
+def test_no_error_or_stored_answer_contains_the_key_or_a_message(server, tmp_path):
     server.faults = [400]
     replies = list(endpoint(server, open_store(str(tmp_path))).ask(chats(4)))
     kept = "".join(path.read_text() for path in tmp_path.rglob("*.json"))

@@ -1,4 +1,4 @@
-"""A part tells when it is not what was written."""
+"""A changed part is detected."""
 
 import random
 
@@ -41,9 +41,9 @@ def test_no_flipped_bit_goes_unseen():
         except CorruptData as error:
             assert str(error).startswith("here: ")
         except AssertionError:
-            # The footer has bytes that nothing reads, such as the writer's name; the manifest's SHA-256 sees those.
-            found = open_part(bytes(data), "here")
-            assert (found.receipt, found.rejected) == (part.receipt, part.rejected)
+            # Nothing reads some bytes of the footer, such as the writer's name. The manifest's SHA-256 covers them.
+            opened = open_part(bytes(data), "here")
+            assert (opened.receipt, opened.rejected) == (part.receipt, part.rejected)
 
 
 @pytest.mark.parametrize("length", [0, 3, 8, 100, -1])

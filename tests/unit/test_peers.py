@@ -1,4 +1,4 @@
-"""What a user would pick instead of our engines: which rows there are, and that they measure what they say."""
+"""Rows of the benchmark for alternatives to our engines, and their measurements."""
 
 import subprocess
 import sys
@@ -26,8 +26,8 @@ def checkpoint(tmp_path_factory):
 
 def rows(names, cuda, device=Device.auto):
     specs = [VariantSpec.parse(name) for name in names]
-    found = plan(specs, list(RowKind), ["compact"], [8], [2], 2, cuda, device)
-    return [(row.kind, row.variant, row.device) for row in found if row.kind in PEERS]
+    planned = plan(specs, list(RowKind), ["compact"], [8], [2], 2, cuda, device)
+    return [(row.kind, row.variant, row.device) for row in planned if row.kind in PEERS]
 
 
 def test_each_peer_has_a_row_of_the_files_that_it_reads():
@@ -49,7 +49,7 @@ def test_what_is_not_installed_is_named(monkeypatch):
     assert peers.lacks(RowKind.pipeline) == peers.lacks(RowKind.engine) == ""
 
 
-def test_a_pipeline_generates_what_the_other_baselines_do(tmp_path):
+def test_a_pipeline_generates_the_same_text_as_the_other_baselines(tmp_path):
     write_checkpoint(tmp_path)
     meter = peers.PipelineMeter(tmp_path, WORK, "float32", "cpu", batch=4)
     reading = measure(meter, 1e6, first=4)
@@ -76,8 +76,8 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path):
         "print(child.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    pid = int(found.stdout)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    pid = int(done.stdout)
     for _ in range(200):
         state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
         if not state or state.startswith("Z"):

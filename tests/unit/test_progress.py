@@ -1,4 +1,4 @@
-"""What the operator reads while a night runs and at its end."""
+"""The operator's output during a run and at its end."""
 
 import io
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ def part(variant: str, rows: int, rejected: int = 0, classified: int = 0, refuse
 
 @pytest.fixture(autouse=True)
 def still(monkeypatch):
-    """The clock stands: what a test says has passed has passed, however busy the machine is."""
+    """Stop the clock. Only the test advances it, however busy the machine is."""
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 1_000.0))
 
 
@@ -43,7 +43,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
-    # Time passes where a test says so: a second thread has nothing to print by itself.
+    # Only the test advances the clock, so a second thread prints nothing by itself.
     monkeypatch.setattr(progress, "TICK_SECONDS", 3_600.0)
     return Clock()
 
@@ -83,9 +83,9 @@ def test_while_frequent_messages_are_labelled_their_count_rate_and_time_left_are
         clock.now += 10
         tally.add(part("gguf", 10_000))
         shown.update(0, "2 of 2 actors, 39 shards left")
-    said = stream.getvalue()
-    assert "no rows yet" not in said
-    assert said.splitlines()[:6] == [
+    output = stream.getvalue()
+    assert "no rows yet" not in output
+    assert output.splitlines()[:6] == [
         "labels the most frequent messages: waits for the first of 2 actors; gguf loads",
         "labels the most frequent messages: 0 of 2,310 messages; 0 retries; 1 of 2 actors, 36 pieces left; then 20,000 rows",
         "labels the most frequent messages: 128 of 2,310 messages, 6.4 messages/s, 0:05:40 left; "
@@ -99,13 +99,13 @@ def test_while_frequent_messages_are_labelled_their_count_rate_and_time_left_are
 
 
 def test_what_a_model_rejected_takes_nothing_from_the_duplicates_saved():
-    """Of 10 rows 2 are null; the other 8 hold 3 messages, one of which, in 2 rows, the model rejected."""
+    """Of 10 rows, 2 are null. The other 8 hold 3 messages. The model rejected one of them, which is in 2 rows."""
     tally = Tally()
     tally.add(part("gguf", 10, rejected=4, classified=3, refused=2))
     assert tally.saved == 5
 
 
-def test_a_stage_says_at_once_what_is_to_do_and_then_its_rate_retries_and_time_left(clock):
+def test_a_stage_shows_its_total_at_once_and_then_its_rate_retries_and_time_left(clock):
     stream, seen = io.StringIO(), []
     watch = lambda stage: seen.append((stage.done, stage.retries))  # noqa: E731
     with Stage("footers", "plans", "object", 1_000, stream, watch, clock) as stage:
@@ -120,7 +120,7 @@ def test_a_stage_says_at_once_what_is_to_do_and_then_its_rate_retries_and_time_l
     assert seen == [(0, 0), (50, 0), (200, 3)]
 
 
-def test_on_a_terminal_a_night_that_goes_on_begins_where_it_was(tally, clock):
+def test_on_a_terminal_a_resumed_run_starts_at_its_previous_progress(tally, clock):
     stream = Terminal()
     with Progress(1_000, tally, stream, clock) as shown:
         shown.update(0, "1 of 1 actors")
@@ -128,11 +128,11 @@ def test_on_a_terminal_a_night_that_goes_on_begins_where_it_was(tally, clock):
         clock.now += 10
         tally.add(part("gguf", 450))
         shown.update(0, "1 of 1 actors")
-    said = " ".join(stream.getvalue().split())
-    assert "550 of 1,000 rows, 45 rows/s, 0:00:10 left" in said and "[red]a key[/red]" in said
+    output = " ".join(stream.getvalue().split())
+    assert "550 of 1,000 rows, 45 rows/s, 0:00:10 left" in output and "[red]a key[/red]" in output
 
 
-def test_the_summary_counts_the_whole_night_and_the_rate_of_this_run(tally):
+def test_the_summary_counts_all_rows_and_the_rate_of_this_submission(tally):
     tally.started -= 10
     tally.add(part("gguf", 450, rejected=50, classified=100))
     summary = tally.summary(retries=2, output="here").as_dict()
@@ -143,7 +143,7 @@ def test_the_summary_counts_the_whole_night_and_the_rate_of_this_run(tally):
     assert not summary["already_done"]
 
 
-def test_rows_from_the_cache_from_duplicates_and_from_engines_are_told_apart(clock):
+def test_rows_from_the_cache_from_duplicates_and_from_engines_are_distinguished(clock):
     tally, stream = Tally(), io.StringIO()
     done = {"rows": 100, "labelled": 90, "abstained": 0, "rejected": 10, "classified": 20, "refused": 10}
     tally.add(Committed(Receipt("s", "f", **done, cached=60, found=25, asked=5, agreed=4), 1, "0"))

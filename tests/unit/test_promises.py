@@ -1,4 +1,4 @@
-"""What SECURITY.md promises of the code itself: no pickles, no remote code, safetensors only, and a token everywhere."""
+"""The promises of SECURITY.md about the code: no pickles, no remote code, safetensors only, and a token everywhere."""
 
 import ast
 import re
@@ -14,29 +14,29 @@ RUNS = {"eval", "exec", "os.system", "os.popen"}
 
 
 def calls(tree: ast.AST) -> list[tuple[str, dict[str, ast.expr]]]:
-    """(dotted name, keyword arguments) of every call."""
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return [(ast.unparse(call.func), {word.arg: word.value for word in call.keywords if word.arg}) for call in found]
+    """Return (dotted name, keyword arguments) of every call."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [(ast.unparse(call.func), {word.arg: word.value for word in call.keywords if word.arg}) for call in nodes]
 
 
 def breaches(tree: ast.AST) -> list[str]:
-    """What a source does that the promises forbid."""
+    """Return the calls and imports of a source that the promises forbid."""
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    found = [name for name in imported if name.split(".")[0] in PICKLES or name.startswith("ray.data")]
+    names = [name for name in imported if name.split(".")[0] in PICKLES or name.startswith("ray.data")]
     for name, words in calls(tree):
-        said = {word: ast.unparse(value) for word, value in words.items()}
-        if name in RUNS or (name.startswith("subprocess.") and said.get("shell") == "True"):
-            found.append(name)
-        if "trust_remote_code" in said:
-            found.append(f"{name} trusts remote code")
-        if name.endswith("torch.load") and said.get("weights_only") != "True":
-            found.append(f"{name} unpickles")
-        if re.search(r"\bAutoModel\w*\.from_pretrained$", name) and said.get("use_safetensors") != "True":
-            found.append(f"{name} may unpickle")
+        keywords = {word: ast.unparse(value) for word, value in words.items()}
+        if name in RUNS or (name.startswith("subprocess.") and keywords.get("shell") == "True"):
+            names.append(name)
+        if "trust_remote_code" in keywords:
+            names.append(f"{name} trusts remote code")
+        if name.endswith("torch.load") and keywords.get("weights_only") != "True":
+            names.append(f"{name} unpickles")
+        if re.search(r"\bAutoModel\w*\.from_pretrained$", name) and keywords.get("use_safetensors") != "True":
+            names.append(f"{name} may unpickle")
         if name in ("np.load", "numpy.load"):
-            found.append(name)
-    return found + re.findall(r"(?:Unsafe|Full)Loader|yaml\.Loader|(?:unsafe|full)_load", ast.unparse(tree))
+            names.append(name)
+    return names + re.findall(r"(?:Unsafe|Full)Loader|yaml\.Loader|(?:unsafe|full)_load", ast.unparse(tree))
 
 
 # A benchmark's row measures Ray Data, in a process of its own, on messages that the benchmark made. It reads no file.
@@ -45,7 +45,7 @@ ALLOWED = {"peers.py": ["ray.data.llm"]}
 
 def test_nothing_is_unpickled_and_no_code_comes_with_a_model():
     assert len(SOURCES) > 50
-    assert {path.name: found for path in SOURCES if (found := breaches(ast.parse(path.read_text())))} == ALLOWED
+    assert {path.name: names for path in SOURCES if (names := breaches(ast.parse(path.read_text())))} == ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_a_job_refuses_an_environment_in_which_ray_unpickles_data(command_lines,
     assert not (tmp_path / "out").exists()
 
 
-def test_ray_is_one_that_does_not_run_what_parquet_metadata_holds():
+def test_the_ray_version_does_not_run_code_from_parquet_metadata():
     import ray
 
     assert '"ray[default,train]>=2.56"' in (ROOT / "pyproject.toml").read_text()
     pinned = re.search(r"(?m)^ray==(\d+)\.(\d+)", (ROOT / "infra/constraints.txt").read_text())
     installed = re.match(r"(\d+)\.(\d+)", ray.__version__)
-    assert all(tuple(map(int, found.groups())) >= (2, 56) for found in (pinned, installed))
+    assert all(tuple(map(int, version.groups())) >= (2, 56) for version in (pinned, installed))
 
 
 def test_every_cluster_that_is_described_wants_a_token():

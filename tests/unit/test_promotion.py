@@ -1,14 +1,14 @@
-"""A night between its staging place and its readers, on disk and on S3: labelled by rule, without a cluster."""
+"""Promote a daily run from staging to its readers, on disk and on S3. A rule labels it, without a cluster."""
 
 import io
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 import tables
 
 from intent.engine import Status
@@ -31,7 +31,7 @@ from intent.storage import StorageOptions, open_store
 MON, TUE, WED = "2026-11-23", "2026-11-24", "2026-11-25"
 USUAL, ODD = ["two milks", "milk please", "hello"], ["hello", "hello there", "hello you"]
 COLUMNS = Columns(keep=("language",))
-HELLO = nights.rule("hello")
+HELLO = runs.rule("hello")
 
 
 class Crash(BaseException):
@@ -44,16 +44,16 @@ class Shop:
 
     root: str
     limits: GateConfig = field(default_factory=lambda: GateConfig(language="language"))
-    identity: object = nights.IDENTITY
+    identity: object = runs.IDENTITY
     seen: list[str] = field(default_factory=list)
     gold: dict[str, float] = field(default_factory=dict)
 
     def log(self, day: str, messages=USUAL, rows: int = 300) -> None:
-        said = [messages[row % len(messages)] for row in range(rows)]
+        column = [messages[row % len(messages)] for row in range(rows)]
         table = pa.table(
-            {"id": [f"{day}-{row}" for row in range(rows)], "message": said, "language": ["en", "de"] * (rows // 2)}
+            {"id": [f"{day}-{row}" for row in range(rows)], "message": column, "language": ["en", "de"] * (rows // 2)}
         )
-        nights.put_table(open_store(f"{self.root}/in/{day}"), "log.parquet", table, row_group_size=100)
+        runs.put_table(open_store(f"{self.root}/in/{day}"), "log.parquet", table, row_group_size=100)
 
     @property
     def journal(self) -> Journal:
@@ -66,14 +66,14 @@ class Shop:
     def staged(self) -> list[str]:
         return [blob.key for blob in open_store(f"{self.root}/workspace").list("staged/")]
 
-    def night(self, day: str, between=lambda: None, publication=None, **limits):
+    def run(self, day: str, between=lambda: None, publication=None, **limits):
         listing, run = identify(f"{self.root}/in/{day}", StorageOptions(), self.identity, COLUMNS)
 
         def label(uri: str) -> None:
             ledger = Ledger(open_store(uri), run)
             if ledger.manifest() is None:
                 plan = ledger.plan(lambda: plan_shards(listing, COLUMNS, 100))
-                worker, tally = Worker(self, nights.CART, COLUMNS, run.fingerprint), Tally()
+                worker, tally = Worker(self, runs.CART, COLUMNS, run.fingerprint), Tally()
                 rows = pq.read_table(io.BytesIO(listing.store.read(listing.blobs[0].key)))
                 parts = {s.id: ledger.publish(worker.label(s, rows.slice(s.start, s.rows))) for s in plan.shards}
                 for part in parts.values():
@@ -81,25 +81,25 @@ class Shop:
                 ledger.commit(plan, parts, tally.summary(0, uri).as_dict())
             between()
 
-        exam = Examination(nights.CART, replace(self.limits, **limits), lambda: dict(self.gold))
+        exam = Examination(runs.CART, replace(self.limits, **limits), lambda: dict(self.gold))
         return promote(self.journal, day, run, label, exam, publication=publication)
 
     variant = "rule"
 
     def classify(self, messages):
         self.seen += messages
-        return [nights.rule(message) for message in messages]
+        return [runs.rule(message) for message in messages]
 
     def check(self, day: str) -> None:
-        """Readers have every row of the log once, and the store what the manifest says."""
-        given = nights.read(open_store(f"{self.root}/in/{day}"), "")["id"].to_pylist()
-        assert Counter(nights.read(self.labels(day), "labelled/")["id"].to_pylist()) == Counter(given)
+        """Check that readers have every row of the log once, and that the store matches the manifest."""
+        given = runs.read(open_store(f"{self.root}/in/{day}"), "")["id"].to_pylist()
+        assert Counter(runs.read(self.labels(day), "labelled/")["id"].to_pylist()) == Counter(given)
         assert Ledger(self.labels(day), self.identity).verify()["summary"]["output"] == self.labels(day).uri
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """The stores of these tests are fit."""
+    """Skip the probe of the store."""
     monkeypatch.setattr(promotion, "probe", lambda store: None)
 
 
@@ -108,114 +108,114 @@ def shop(root) -> Shop:
     shop = Shop(root)
     for day in (MON, TUE):
         shop.log(day)
-    shop.night(MON)
+    shop.run(MON)
     return shop
 
 
-def test_a_night_within_its_limits_is_published_whole_and_nothing_of_it_stays_staged(shop):
-    assert shop.night(TUE).rows == 300
+def test_a_run_within_its_limits_is_published_whole_and_leaves_nothing_staged(shop):
+    assert shop.run(TUE).rows == 300
     shop.check(TUE)
     assert shop.staged() == []
-    kinds = Counter(key.split("/")[0] for key in nights_keys(shop, TUE))
+    kinds = Counter(key.split("/")[0] for key in published_keys(shop, TUE))
     assert kinds == {"labelled": 3, "plan.json": 1, "manifest.json": 1, "summary.json": 1}
 
 
-def nights_keys(shop: Shop, day: str) -> dict[str, str]:
+def published_keys(shop: Shop, day: str) -> dict[str, str]:
     return {blob.key: blob.etag for blob in shop.labels(day).list()}
 
 
-def test_a_finished_night_changes_nothing_for_its_readers_and_says_so(shop):
-    before, seen = nights_keys(shop, MON), len(shop.seen)
-    again = shop.night(MON)
+def test_a_finished_run_changes_nothing_for_its_readers_and_says_so(shop):
+    before, seen = published_keys(shop, MON), len(shop.seen)
+    again = shop.run(MON)
     assert again.already_done and again.rows == 300
-    assert nights_keys(shop, MON) == before and len(shop.seen) == seen
+    assert published_keys(shop, MON) == before and len(shop.seen) == seen
 
 
-def test_a_night_outside_its_limits_is_never_in_the_place_that_readers_trust(shop):
+def test_a_run_outside_its_limits_never_reaches_the_prefix_that_readers_trust(shop):
     shop.log(WED, ODD)
     everything = {blob.key for blob in open_store(f"{shop.root}/labels").list()}
     for _ in range(2):
         with pytest.raises(Quarantined) as end:
-            shop.night(WED)
+            shop.run(WED)
         assert end.value.exit_code == 7
-        for said in ("the mix of action in de is", "none from 33.3% to 100.0%", f"with date={WED} gate.accept=true"):
-            assert said in str(end.value)
+        for expected in ("the mix of action in de is", "none from 33.3% to 100.0%", f"with date={WED} gate.accept=true"):
+            assert expected in str(end.value)
         assert {blob.key for blob in open_store(f"{shop.root}/labels").list()} == everything
     assert shop.seen.count("hello there") == 3, "the second submit labelled again"
     assert "quarantined" in shop.journal.store.read(f"{WED}.html").decode()
-    assert [night.night for night in shop.journal.last("2026-11-26", 7)] == [MON]
+    assert [profile.night for profile in shop.journal.last("2026-11-26", 7)] == [MON]
 
 
-def test_a_quarantined_night_can_be_accepted_as_it_is_and_then_counts_among_the_last(shop):
+def test_a_quarantined_run_can_be_accepted_and_then_counts_among_the_previous_days(shop):
     shop.log(WED, ODD)
     with pytest.raises(Quarantined):
-        shop.night(WED)
-    seen, other = len(shop.seen), replace(shop, identity=replace(nights.IDENTITY, models={"rule": "2"}))
+        shop.run(WED)
+    seen, other = len(shop.seen), replace(shop, identity=replace(runs.IDENTITY, models={"rule": "2"}))
     with pytest.raises(ConfigError, match=r"gate\.accept=True: no nightly run of these models"):
-        other.night(WED, accept=True)
-    shop.night(WED, accept=True)
+        other.run(WED, accept=True)
+    shop.run(WED, accept=True)
     assert len(shop.seen) == seen
     shop.check(WED)
     assert "accepted by hand" in shop.journal.store.read(f"{WED}.html").decode()
-    assert shop.staged() == [] and shop.night(WED).already_done
-    assert [night.night for night in shop.journal.last("2026-11-26", 7)] == [MON, WED]
+    assert shop.staged() == [] and shop.run(WED).already_done
+    assert [profile.night for profile in shop.journal.last("2026-11-26", 7)] == [MON, WED]
 
 
-def test_a_quarantined_night_passes_once_its_limits_are_wider(shop):
+def test_a_quarantined_run_passes_once_its_limits_are_wider(shop):
     shop.log(WED, ODD)
     with pytest.raises(Quarantined):
-        shop.night(WED)
-    shop.night(WED, change=1, distance=1)
+        shop.run(WED)
+    shop.run(WED, change=1, distance=1)
     shop.check(WED)
     assert "accepted by hand" not in shop.journal.store.read(f"{WED}.html").decode()
 
 
-def test_another_model_labels_a_quarantined_night_anew_and_an_accepted_one_not(shop):
+def test_another_model_labels_a_quarantined_day_again_but_not_an_accepted_one(shop):
     shop.gold = {"rule": 0.2}
     with pytest.raises(Quarantined, match="rule gets 20.0% of the gold set right, under gate.agreement=0.9"):
-        shop.night(TUE)
-    shop.identity, shop.gold, seen = replace(nights.IDENTITY, models={"rule": "2"}), {"rule": 1.0}, len(shop.seen)
-    shop.night(TUE)
+        shop.run(TUE)
+    shop.identity, shop.gold, seen = replace(runs.IDENTITY, models={"rule": "2"}), {"rule": 1.0}, len(shop.seen)
+    shop.run(TUE)
     assert len(shop.seen) > seen and shop.staged() == []
     shop.check(TUE)
     with pytest.raises(RunMismatch, match="other models"):
-        shop.night(MON)
+        shop.run(MON)
 
 
-def test_a_night_that_is_labelled_anew_is_judged_by_its_new_labels(shop, monkeypatch):
+def test_a_day_that_is_labelled_again_is_judged_by_its_new_labels(shop, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(Quarantined):
-        patched.setattr(nights, "rule", lambda message: replace(HELLO, message=message))
-        shop.night(TUE)
+        patched.setattr(runs, "rule", lambda message: replace(HELLO, message=message))
+        shop.run(TUE)
     shop.journal.clear(TUE)
-    assert shop.night(TUE).rows == 300
+    assert shop.run(TUE).rows == 300
     shop.check(TUE)
 
 
-def test_a_night_is_counted_as_its_parts_come_a_bounded_number_ahead(shop, monkeypatch):
+def test_parts_of_a_run_are_profiled_as_they_arrive_with_bounded_prefetch(shop, monkeypatch):
     def look() -> None:
         [run] = {key.split("/")[2] for key in shop.staged()}
         monkeypatch.setattr(staged, "AHEAD", 2)
-        night, read = staged.Staged(shop.journal.staged(TUE, run)), []
-        uris = night.map(lambda data, uri: read.append(uri) or uri)
+        parts, read = staged.Staged(shop.journal.staged(TUE, run)), []
+        uris = parts.map(lambda data, uri: read.append(uri) or uri)
         assert next(uris) in read and len(read) <= 2 and len([*uris]) == len(read) - 1 == 2
 
-    shop.night(TUE, between=look)
+    shop.run(TUE, between=look)
 
 
 def test_what_is_published_is_counted_in_the_parts_that_are_there(shop, monkeypatch):
-    """A part of an earlier try stays where it is, whatever became of the night that it was copied from."""
-    publish, tries = Ledger.publish, count()
+    """A part of an earlier attempt stays in place, even after its staged run has changed."""
+    publish, attempts = Ledger.publish, count()
 
     def die(ledger, part):
-        if next(tries):
+        if next(attempts):
             raise Crash
         return publish(ledger, part)
 
     with monkeypatch.context() as patched, pytest.raises(Crash):
-        shop.night(TUE, between=lambda: patched.setattr(Ledger, "publish", die))
+        shop.run(TUE, between=lambda: patched.setattr(Ledger, "publish", die))
     shop.journal.clear(TUE)
-    monkeypatch.setattr(nights, "rule", lambda message: replace(HELLO, status=Status.ABSTAINED, message=message))
-    summary = shop.night(TUE, abstained=1, change=1, distance=1)
+    monkeypatch.setattr(runs, "rule", lambda message: replace(HELLO, status=Status.ABSTAINED, message=message))
+    summary = shop.run(TUE, abstained=1, change=1, distance=1)
     shop.check(TUE)
     manifest = Ledger(shop.labels(TUE), shop.identity).manifest()
     assert (summary.labelled, summary.abstained) == (100, 200) and summary.as_dict() == manifest["summary"]
@@ -223,14 +223,14 @@ def test_what_is_published_is_counted_in_the_parts_that_are_there(shop, monkeypa
     assert summary.classified == summary.rows - summary.duplicates_saved and summary.seconds > 0
 
 
-def test_a_quarantined_night_holds_no_later_run_to_its_variants_but_to_accept_it(shop):
+def test_a_quarantined_run_fixes_the_variants_only_of_a_run_that_accepts_it(shop):
     def begun(**how) -> list[str]:
         return [store.uri for store in shop.journal.begun(WED, **how)]
 
     shop.log(WED, ODD)
     seen = []
     with pytest.raises(Quarantined):
-        shop.night(WED, between=lambda: seen.extend(begun()))
+        shop.run(WED, between=lambda: seen.extend(begun()))
     assert len(seen) == 1, "finished and not judged yet, it goes on"
     assert begun() == [] and begun(accept=True) == seen
     shop.journal.below(f"staged/{WED}/other").put("plan.json", b"{}")
@@ -249,8 +249,8 @@ def test_a_quarantined_night_holds_no_later_run_to_its_variants_but_to_accept_it
         (Journal, "draw", 0),
     ],
 )
-def test_a_night_that_dies_between_any_two_steps_is_finished_by_the_next_submit(shop, monkeypatch, owner, method, calls):
-    """`calls` of `method` are let through, once the night is labelled."""
+def test_a_run_that_dies_between_any_two_steps_is_finished_by_the_next_submit(shop, monkeypatch, owner, method, calls):
+    """After labelling, `calls` calls of `method` succeed. The next one dies."""
     left, original = [calls], getattr(owner, method)
 
     def die(*args):
@@ -260,14 +260,14 @@ def test_a_night_that_dies_between_any_two_steps_is_finished_by_the_next_submit(
         return original(*args)
 
     with monkeypatch.context() as patched, pytest.raises(Crash):
-        shop.night(TUE, between=lambda: patched.setattr(owner, method, die))
-    done, seen = nights_keys(shop, TUE), len(shop.seen)
-    shop.night(TUE)
+        shop.run(TUE, between=lambda: patched.setattr(owner, method, die))
+    done, seen = published_keys(shop, TUE), len(shop.seen)
+    shop.run(TUE)
     shop.check(TUE)
-    assert done.items() <= nights_keys(shop, TUE).items() and len(shop.seen) == seen
+    assert done.items() <= published_keys(shop, TUE).items() and len(shop.seen) == seen
     assert shop.staged() == []
     assert "accepted" in shop.journal.store.read(f"{TUE}.html").decode()
-    assert shop.night(TUE).already_done
+    assert shop.run(TUE).already_done
 
 
 def test_a_crash_while_clearing_leaves_nothing_that_looks_finished(shop, monkeypatch):
@@ -283,9 +283,9 @@ def test_a_crash_while_clearing_leaves_nothing_that_looks_finished(shop, monkeyp
 
     with monkeypatch.context() as patched, pytest.raises(Crash):
         patched.setattr(store, "delete", die)
-        shop.night(TUE)
+        shop.run(TUE)
     assert shop.staged() and not any(key.endswith("manifest.json") for key in shop.staged())
-    assert shop.night(TUE).already_done and shop.staged() == []
+    assert shop.run(TUE).already_done and shop.staged() == []
 
 
 @pytest.mark.parametrize("late", ["after labelling", "before the manifest"])
@@ -293,7 +293,7 @@ def test_of_two_drivers_the_second_changes_nothing_and_ends_with_its_own_code(sh
     other = Shop(shop.root)
     if late == "after labelling":
         with pytest.raises(ManifestLost) as lost:
-            shop.night(TUE, between=lambda: other.night(TUE))
+            shop.run(TUE, between=lambda: other.run(TUE))
     else:
         publish = promotion.publish
 
@@ -303,7 +303,7 @@ def test_of_two_drivers_the_second_changes_nothing_and_ends_with_its_own_code(sh
 
             def later(*args):
                 monkeypatch.undo()
-                other.night(TUE)
+                other.run(TUE)
                 return commit(*args)
 
             monkeypatch.setattr(Ledger, "commit", later)
@@ -311,13 +311,13 @@ def test_of_two_drivers_the_second_changes_nothing_and_ends_with_its_own_code(sh
 
         monkeypatch.setattr(promotion, "publish", overtaken)
         with pytest.raises(ManifestLost) as lost:
-            shop.night(TUE)
+            shop.run(TUE)
     assert lost.value.exit_code == 4
     shop.check(TUE)
     assert shop.staged() == []
 
 
-def test_a_staged_part_that_was_changed_is_named_and_the_night_gets_no_manifest(shop):
+def test_a_changed_staged_part_is_named_and_the_run_gets_no_manifest(shop):
     def harm() -> None:
         key = next(key for key in shop.staged() if "labelled/" in key)
         store = open_store(f"{shop.root}/workspace")
@@ -326,8 +326,8 @@ def test_a_staged_part_that_was_changed_is_named_and_the_night_gets_no_manifest(
         store.put(key, bytes(data))
 
     with pytest.raises(CorruptData, match="labelled/part-.*delete .*staged.*run again"):
-        shop.night(TUE, between=harm)
-    assert nights_keys(shop, TUE) == {}
+        shop.run(TUE, between=harm)
+    assert published_keys(shop, TUE) == {}
 
 
 def test_an_output_that_ignores_conditional_writes_is_refused_before_anything_is_published(shop, monkeypatch):
@@ -335,31 +335,31 @@ def test_an_output_that_ignores_conditional_writes_is_refused_before_anything_is
     store = type(shop.journal.store)
     monkeypatch.setattr(store, "put_if_absent", lambda self, key, data, notes={}: self.put(key, data) or True)
     with pytest.raises(StoreUnfit):
-        shop.night(TUE)
-    assert nights_keys(shop, TUE) == {}
+        shop.run(TUE)
+    assert published_keys(shop, TUE) == {}
 
 
-def test_a_night_that_classify_labelled_is_left_as_it_is(shop):
-    shop.night(TUE)
+def test_a_day_that_classify_labelled_stays_as_it_is(shop):
+    shop.run(TUE)
     for key in (f"portraits/{MON}.json", f"portraits/{TUE}.json"):
         shop.journal.store.delete(key)
-    assert shop.night(TUE).already_done
+    assert shop.run(TUE).already_done
 
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    """Publishes to an Iceberg table: `table(shop, day)`, and what its readers see: `table.rows()`."""
+    """A function that returns the publication to an Iceberg table, with the readers' view as `table.rows()`."""
     tables.use_catalog(monkeypatch, tmp_path)
 
     class Table:
         def __call__(self, shop: Shop, day: str) -> Publication:
             target = open_target("iceberg:prod/shop.labels", ["language"], StorageOptions())
-            return Publication(target, nights.CART, COLUMNS, f"{shop.root}/in/{day}", day)
+            return Publication(target, runs.CART, COLUMNS, f"{shop.root}/in/{day}", day)
 
         def rows(self, branch: str = "main") -> dict[str, int]:
-            found = tables.iceberg("shop.labels")
-            head = found.snapshot_by_name(branch)
-            ids = found.scan(snapshot_id=head.snapshot_id).to_arrow()["id"].to_pylist()
+            loaded = tables.iceberg("shop.labels")
+            head = loaded.snapshot_by_name(branch)
+            ids = loaded.scan(snapshot_id=head.snapshot_id).to_arrow()["id"].to_pylist()
             assert len({*ids}) == len(ids)
             return dict(Counter(name.rpartition("-")[0] for name in ids))
 
@@ -370,21 +370,21 @@ def table(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
-def test_a_night_that_fails_its_gate_stays_on_a_branch_until_it_is_accepted(shop, table):
-    """Also where it was published to its output before it was told to publish to a table."""
-    shop.night(MON, publication=table(shop, MON))
+def test_a_run_that_fails_its_gate_stays_on_a_branch_until_it_is_accepted(shop, table):
+    """This also holds if it was published to its output before `publish` named a table."""
+    shop.run(MON, publication=table(shop, MON))
     assert table.rows() == {MON: 300} and table.branches() == []
     shop.log(WED, ODD)
     with pytest.raises(Quarantined, match="its labels are in .* and in iceberg:prod/shop.labels, branch intent-2026-11-25-"):
-        shop.night(WED, publication=table(shop, WED))
+        shop.run(WED, publication=table(shop, WED))
     [branch] = table.branches()
     assert table.rows() == {MON: 300} and table.rows(branch) == {MON: 300, WED: 300}
-    shop.night(TUE, publication=table(shop, TUE))
+    shop.run(TUE, publication=table(shop, TUE))
     assert table.rows() == {MON: 300, TUE: 300} and table.branches() == [branch]
-    shop.night(WED, publication=table(shop, WED), accept=True)
+    shop.run(WED, publication=table(shop, WED), accept=True)
     assert table.rows() == {MON: 300, TUE: 300, WED: 300} and table.branches() == []
     for day in (MON, TUE, WED):
-        assert shop.night(day, publication=table(shop, day)).already_done
+        assert shop.run(day, publication=table(shop, day)).already_done
     assert table.rows() == {MON: 300, TUE: 300, WED: 300}
 
 
@@ -404,8 +404,8 @@ def test_a_driver_that_dies_around_the_branch_or_the_commit_is_followed_by_one_t
 
     monkeypatch.setattr(Publication, step, die)
     with pytest.raises(Crash):
-        shop.night(TUE, publication=table(shop, TUE))
+        shop.run(TUE, publication=table(shop, TUE))
     seen = len(shop.seen)
-    shop.night(TUE, publication=table(shop, TUE))
+    shop.run(TUE, publication=table(shop, TUE))
     assert table.rows() == {TUE: 300} and table.branches() == [] and len(shop.seen) == seen
     shop.check(TUE)

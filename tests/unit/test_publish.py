@@ -7,8 +7,8 @@ import threading
 import uuid
 from pathlib import Path
 
-import nights
 import pytest
+import runs
 import tables
 from deltalake import DeltaTable
 from publishing import (
@@ -42,7 +42,7 @@ from intent.run.staged import Staged
 from intent.storage import StorageOptions, open_store
 
 
-def test_nights_are_published_once_each(shop):
+def test_each_day_is_published_once(shop):
     monday, tuesday = shop.finish(MON), shop.finish(TUE)
     for _ in range(2):
         for day, output in ((MON, monday), (TUE, tuesday)):
@@ -53,13 +53,13 @@ def test_nights_are_published_once_each(shop):
 @only_tables
 def test_the_commit_says_whose_labels_it_has(shop):
     shop.publication().commit(shop.finish())
-    run = Ledger(shop.output(), nights.IDENTITY).manifest()["fingerprint"]
+    run = Ledger(shop.output(), runs.IDENTITY).manifest()["fingerprint"]
     if shop.kind == "delta":
-        [said] = [entry for entry in DeltaTable(f"{shop.root}/table").history() if entry.get(RUN)]
+        [properties] = [entry for entry in DeltaTable(f"{shop.root}/table").history() if entry.get(RUN)]
     else:
-        said = tables.iceberg("shop.labels").current_snapshot().summary.additional_properties
-    assert said[RUN] == run and said[SOURCE] == f"{shop.root}/in/dt={MON}" and PARTS in said
-    assert (said["intent.rows"], said["intent.labelled"], said["intent.rejected"]) == ("30", "20", "10")
+        properties = tables.iceberg("shop.labels").current_snapshot().summary.additional_properties
+    assert properties[RUN] == run and properties[SOURCE] == f"{shop.root}/in/dt={MON}" and PARTS in properties
+    assert (properties["intent.rows"], properties["intent.labelled"], properties["intent.rejected"]) == ("30", "20", "10")
 
 
 @only_tables
@@ -76,9 +76,9 @@ def test_a_commit_whose_reply_was_lost_is_found_also_by_another_driver(shop, mon
 
 
 @only_iceberg
-@pytest.mark.parametrize("said", ["CommitFailedException", "CommitStateUnknownException"])
-def test_a_commit_that_landed_and_is_reported_as_refused_or_unknown_is_neither_repeated_nor_undone(shop, monkeypatch, said):
-    """As where a proxy sends a request again whose reply it lost."""
+@pytest.mark.parametrize("error", ["CommitFailedException", "CommitStateUnknownException"])
+def test_a_commit_that_landed_and_is_reported_as_refused_or_unknown_is_neither_repeated_nor_undone(shop, monkeypatch, error):
+    """A proxy may repeat a request whose reply it lost."""
     from pyiceberg import exceptions
     from pyiceberg.catalog.sql import SqlCatalog
 
@@ -86,7 +86,7 @@ def test_a_commit_that_landed_and_is_reported_as_refused_or_unknown_is_neither_r
 
     def lost(self, *args):
         calls.append(commit(self, *args))
-        raise getattr(exceptions, said)("the reply was lost")
+        raise getattr(exceptions, error)("the reply was lost")
 
     output = shop.finish()
     make(shop, fields_of(shop), ("dt",))
@@ -155,7 +155,7 @@ def _exists(shop: Shop) -> bool:
 
 @only_tables
 @pytest.mark.parametrize("same", [True, False])
-def test_of_two_drivers_that_commit_at_once_both_end_with_one_commit_of_each_night(shop, monkeypatch, same):
+def test_two_drivers_that_commit_at_once_make_one_commit_of_each_day(shop, monkeypatch, same):
     days = (MON, MON) if same else (MON, TUE)
     outputs = {day: shop.finish(day) for day in {*days}}
     target = DeltaTarget if shop.kind == "delta" else IcebergTarget
@@ -163,15 +163,15 @@ def test_of_two_drivers_that_commit_at_once_both_end_with_one_commit_of_each_nig
     met = threading.local()
 
     def look(self, *args):
-        found = looked(self, *args)
+        result = looked(self, *args)
         if not hasattr(met, "done"):
             met.done = True
-            # Both have seen the table without the night.
+            # Both have seen the table without the run.
             meet.wait()
-        return found
+        return result
 
     monkeypatch.setattr(target, "_published", look)
-    # Who makes the table is another race.
+    # The race to create the table is another test.
     make(shop, fields_of(shop), ("dt",))
 
     def drive(day: str) -> None:
@@ -193,7 +193,7 @@ def test_of_two_drivers_that_commit_at_once_both_end_with_one_commit_of_each_nig
 
 def test_drivers_that_make_the_table_at_once_make_one(shop):
     outputs = [shop.finish(day) for day in (MON, TUE)]
-    # A catalog is there before its tables are.
+    # A catalog exists before its tables do.
     load_catalog(tables.CATALOG)
     meet, ends = threading.Barrier(2, timeout=30), []
 
@@ -211,23 +211,23 @@ def test_drivers_that_make_the_table_at_once_make_one(shop):
 
 
 @only_tables
-def test_another_run_of_a_night_is_refused_by_name_before_and_at_the_commit(shop):
+def test_another_run_of_a_day_is_refused_by_name_before_and_at_the_commit(shop):
     first = shop.finish()
     shop.publication().commit(first)
-    run = Ledger(first, nights.IDENTITY).manifest()["fingerprint"]
+    run = Ledger(first, runs.IDENTITY).manifest()["fingerprint"]
     second = shop.finish(identity=OTHER)
     _, other = identify(f"{shop.root}/in/dt={MON}", StorageOptions(), OTHER, COLUMNS)
-    said = rf"publish=.*holds the labels of .*/in/dt={MON} from another run \({run}\)"
-    with pytest.raises(RunMismatch, match=said):
+    refusal = rf"publish=.*holds the labels of .*/in/dt={MON} from another run \({run}\)"
+    with pytest.raises(RunMismatch, match=refusal):
         shop.publication().check(other)
-    with pytest.raises(RunMismatch, match=said):
+    with pytest.raises(RunMismatch, match=refusal):
         shop.publication().commit(second)
     shop.check(first)
 
 
 @only_tables
-def test_the_table_remembers_a_night_after_its_history_is_gone(shop):
-    """As it is expired after some days."""
+def test_the_table_knows_a_published_day_after_its_history_has_expired(shop):
+    """The history of a table expires after some days."""
     output = shop.finish()
     shop.publication().commit(output)
     if shop.kind == "delta":
@@ -258,7 +258,7 @@ def test_a_part_that_is_not_the_manifests_is_named_and_nothing_is_committed(shop
 
 
 @only_tables
-def test_a_night_without_labelled_rows_is_published_too(shop):
+def test_a_day_without_labelled_rows_is_published_too(shop):
     output = shop.finish(messages=("refuse",))
     shop.publication().commit(output)
     assert len(shop.rows()) == 0 and shop.commits() == 1
@@ -272,13 +272,13 @@ def test_a_column_without_any_value_is_text_in_a_table_that_is_made(shop):
 
 
 @only_iceberg
-def test_a_staged_night_is_on_a_branch_only_and_its_files_are_those_that_are_published(shop):
+def test_a_staged_run_is_on_a_branch_only_and_its_files_are_published_unchanged(shop):
     monday = shop.finish(MON)
     shop.publication().commit(monday)
     output = shop.finish(TUE)
-    said = shop.publication(TUE).stage(Staged(output))
-    branch = said.rpartition("branch ")[2]
-    assert branch.startswith(f"intent-{TUE}-") and said == shop.publication(TUE).stage(Staged(output))
+    message = shop.publication(TUE).stage(Staged(output))
+    branch = message.rpartition("branch ")[2]
+    assert branch.startswith(f"intent-{TUE}-") and message == shop.publication(TUE).stage(Staged(output))
     shop.check(monday)
     table = tables.iceberg("shop.labels")
     head = table.snapshot_by_name(branch)
@@ -292,13 +292,13 @@ def test_a_staged_night_is_on_a_branch_only_and_its_files_are_those_that_are_pub
 
 
 @only_iceberg
-def test_a_night_that_was_labelled_anew_replaces_its_branch(shop):
+def test_a_day_that_was_labelled_again_replaces_its_branch(shop):
     output = shop.finish()
-    said = shop.publication().stage(Staged(output))
+    message = shop.publication().stage(Staged(output))
     for blob in list(output.list()):
         output.delete(blob.key)
     output = shop.finish(variant="anew")
-    assert shop.publication().stage(Staged(output)) == said
+    assert shop.publication().stage(Staged(output)) == message
     shop.publication().commit(output)
     shop.check(output)
 
@@ -318,7 +318,7 @@ def test_a_partition_is_one_object_that_is_replaced_as_a_whole(shop):
 
 
 @only_folder
-def test_a_partition_with_rows_of_another_night_or_of_nobody_is_not_touched(shop):
+def test_a_partition_with_rows_of_another_day_or_an_unknown_writer_is_not_touched(shop):
     shop.partition_by = ("shop",)
     monday, tuesday = shop.finish(MON), shop.finish(TUE, shops=("new", "8"))
     shop.publication(MON).commit(monday)
@@ -347,8 +347,8 @@ def test_a_folder_whose_publishing_was_cut_off_is_whole_in_each_partition_and_th
     monkeypatch.setattr(type(first), "put_file", cut_off)
     with pytest.raises(ConnectionError):
         shop.publication().commit(second)
-    said = {(row["shop"], row["variant"]) for row in shop.rows().to_pylist()}
-    assert len(shop.rows()) == 20 and len(said) == 3 and {variant for _, variant in said} == {"rule", "other"}
+    partitions = {(row["shop"], row["variant"]) for row in shop.rows().to_pylist()}
+    assert len(shop.rows()) == 20 and len(partitions) == 3 and {variant for _, variant in partitions} == {"rule", "other"}
     monkeypatch.setattr(type(first), "put_file", put)
     shop.publication().commit(second)
     shop.check(second)
@@ -397,7 +397,7 @@ def read_back(uri: str) -> int:
 
 
 @pytest.mark.parametrize("kind", ["delta", "iceberg", "folder"])
-def test_on_s3_a_night_is_published_once_and_can_be_read_as_an_input(s3_endpoint, tmp_path, monkeypatch, kind):
+def test_on_s3_a_day_is_published_once_and_can_be_read_as_an_input(s3_endpoint, tmp_path, monkeypatch, kind):
     root = f"s3://{BUCKET}/{uuid.uuid4().hex}"
     tables.use_catalog(monkeypatch, tmp_path, PYICEBERG_CATALOG__PROD__WAREHOUSE=f"{root}/warehouse")
     shop = Shop(root, kind)

@@ -1,10 +1,10 @@
-"""What does not fit into a table is refused by name before any work."""
+"""Labels that do not fit a table are refused by name before any work."""
 
 from dataclasses import replace
 
-import nights
 import pyarrow as pa
 import pytest
+import runs
 import tables
 from deltalake import DeltaTable
 from publishing import MON, TUE, check_before_work, fields_of, make, only_iceberg, only_tables
@@ -18,24 +18,24 @@ from intent.task.schema import Choice, Entity
 
 @only_tables
 def test_lists_of_items_are_columns_of_a_table_too(shop):
-    basket = replace(nights.CART, slots=(Choice("action", ("add", "remove")), Entity("product")), repeat=3)
+    basket = replace(runs.CART, slots=(Choice("action", ("add", "remove")), Entity("product")), repeat=3)
     fields = shop.publication(schema=basket).fields(
         pa.schema([("id", pa.string()), ("dt", pa.string()), ("shop", pa.string())])
     )
     item = {"action": "add", "product": "Milk", "confidence": 0.5}
     rows = [{"id": f"{n}", "intents": [item] * n or None, "status": "ok"} for n in range(3)]
     target = open_target(shop.to, (), StorageOptions())
-    for night in (MON, TUE):
-        target.check(fields, night, "run")
-        batches = pa.Table.from_pylist([row | {"id": row["id"] + night} for row in rows], fields).to_batches()
-        target.commit(Labels(night, f"run of {night}", night, "parts", fields, {}, lambda batches=batches: iter(batches)))
-    found = (
+    for day in (MON, TUE):
+        target.check(fields, day, "run")
+        batches = pa.Table.from_pylist([row | {"id": row["id"] + day} for row in rows], fields).to_batches()
+        target.commit(Labels(day, f"run of {day}", day, "parts", fields, {}, lambda batches=batches: iter(batches)))
+    stored = (
         DeltaTable(f"{shop.root}/table").to_pyarrow_table()
         if shop.kind == "delta"
         else tables.iceberg("shop.labels").scan().to_arrow()
     )
-    assert sorted(len(items or []) for items in found["intents"].to_pylist()) == [0, 0, 1, 1, 2, 2]
-    assert item in found["intents"].to_pylist()[-1] + found["intents"].to_pylist()[1]
+    assert sorted(len(items or []) for items in stored["intents"].to_pylist()) == [0, 0, 1, 1, 2, 2]
+    assert item in stored["intents"].to_pylist()[-1] + stored["intents"].to_pylist()[1]
     with pytest.raises(ConfigError, match=r"partition_by=\['intents'\]: holds lists"):
         open_target(shop.to, ("intents",), StorageOptions()).check(fields, MON, "run")
 

@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
-def test_an_adapter_calibrated_anew_is_another_model(tmp_path):
+def test_a_recalibrated_adapter_is_another_model(tmp_path):
     folder = Path(str(files("intent") / "adapters/gemma3-270m"))
     before = Lineage(load_config("train", [f"model.adapter={folder}"])).base_record().fingerprint
     shutil.copytree(folder, tmp_path / "adapter")
@@ -64,14 +64,14 @@ def test_an_importance_matrix_changes_the_file_and_it_still_loads(checkpoint, tm
 
     sequences = [load_tokenizer(checkpoint).encode(f"add {name} now please").ids for name in NAMES]
     gguf.make(checkpoint, tmp_path / "plain.gguf", VariantSpec.parse("gguf-Q4_K_M"), 1)
-    said, spec = [], VariantSpec.parse("gguf-Q4_K_M-imatrix")
-    gguf.make(checkpoint, tmp_path / "matrix.gguf", spec, 1, sequences, lambda *report: said.append(report))
+    lines, spec = [], VariantSpec.parse("gguf-Q4_K_M-imatrix")
+    gguf.make(checkpoint, tmp_path / "matrix.gguf", spec, 1, sequences, lambda *report: lines.append(report))
     plain, matrix = (tmp_path / "plain.gguf").read_bytes(), (tmp_path / "matrix.gguf").read_bytes()
     assert plain != matrix
     assert not (tmp_path / "plain.f16").exists()
     llama_cpp.Llama(str(tmp_path / "matrix.gguf"), n_ctx=64, verbose=False).close()
-    # Whoever waits sees how far it is.
-    sequence, tensor = ([report[:2] for report in said if report[2] == unit] for unit in ("sequence", "tensor"))
+    # The user sees the progress.
+    sequence, tensor = ([report[:2] for report in lines if report[2] == unit] for unit in ("sequence", "tensor"))
     assert sequence == [(done, len(sequences)) for done in range(len(sequences) + 1)]
     assert tensor == [(done, len(tensor)) for done in range(len(tensor))] and len(tensor) > 10
 
@@ -104,13 +104,13 @@ def test_a_name_sets_the_types_of_parts_apart(tmp_path, name, expected):
     checkpoint = write_gemma(tmp_path / "gemma")
     spec = VariantSpec.parse(name)
     held = gguf.make(checkpoint, tmp_path / "model.gguf", spec, 1, [[2, 300, 310, 320]])
-    found = types_in(tmp_path / "model.gguf")
-    assert {tensor: found[f"{tensor}.weight"] for tensor in expected} == expected
+    types = types_in(tmp_path / "model.gguf")
+    assert {tensor: types[f"{tensor}.weight"] for tensor in expected} == expected
     assert held["fell_back"] == 0
     assert sum(held["types"].values()) < (tmp_path / "model.gguf").stat().st_size
 
 
-def test_a_file_type_that_rows_do_not_fit_is_told_with_what_was_taken_instead(checkpoint, tmp_path):
+def test_a_file_type_that_rows_do_not_fit_is_reported_with_its_fallback(checkpoint, tmp_path):
     spec = VariantSpec.parse("gguf-Q4_K_M")
     fits = gguf.make(checkpoint, tmp_path / "fits.gguf", spec, 1)
     assert set(fits["types"]) == {"Q4_K", "Q6_K"} and fits["fell_back"] == 0
@@ -124,8 +124,8 @@ def test_a_file_type_that_rows_do_not_fit_is_told_with_what_was_taken_instead(ch
 def test_a_job_says_which_types_a_file_has():
     held = {"types": {"Q4_0": 56_400_000, "Q8_0": 8_500_000}, "fell_back": 8_500_000}
     made = {"gguf-Q4_0": held, "gptq-w4g64": {}}
-    said = [describe(n, Artifact("w", ArtifactRecord(n, {}, {}, {"m": {"bytes": 65_000_000}}, m))) for n, m in made.items()]
-    assert said == [
+    lines = [describe(n, Artifact("w", ArtifactRecord(n, {}, {}, {"m": {"bytes": 65_000_000}}, m))) for n, m in made.items()]
+    assert lines == [
         "gguf-Q4_0: w (65 MB: Q4_0 56.4 MB, Q8_0 8.5 MB; 8.5 MB in a type not asked for)",
         "gptq-w4g64: w (65 MB)",
     ]

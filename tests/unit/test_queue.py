@@ -1,4 +1,4 @@
-"""Which shard an actor gets, and what becomes of one that fails."""
+"""The queue: which shard an actor gets, retries, and speculative copies."""
 
 import random
 from dataclasses import replace
@@ -12,8 +12,8 @@ from intent.storage import Blob
 
 
 def shards(objects: int = 1, each: int = 4, runs: int = 1) -> list[Shard]:
-    places = [(o, r, n) for o in range(objects) for r in range(runs) for n in range(each)]
-    return [Shard(Blob(f"{o}", 1, "e"), 10 * (r * each + n), 10, r) for o, r, n in places]
+    positions = [(o, r, n) for o in range(objects) for r in range(runs) for n in range(each)]
+    return [Shard(Blob(f"{o}", 1, "e"), 10 * (r * each + n), 10, r) for o, r, n in positions]
 
 
 def test_an_actor_stays_in_its_row_group_and_another_takes_a_fresh_one():
@@ -38,7 +38,7 @@ def test_a_dead_actors_shards_go_back_and_run_alone():
     assert queue.take("b", 1) == held[1] and queue.retries == 2
 
 
-def test_a_suspect_is_tried_by_another_actor_first():
+def test_a_shard_that_failed_is_retried_by_another_actor_first():
     queue = Queue(shards(each=5), attempts=3)
     other, shard = queue.take("b", 0), queue.take("a", 0)
     queue.lost("a", "died")
@@ -80,7 +80,7 @@ def test_an_error_that_is_final_is_not_tried_again():
     assert list(queue.failed.values()) == ["corrupt"] and not queue.open
 
 
-def test_at_the_end_a_quick_actor_doubles_what_a_slow_one_has_not_begun():
+def test_at_the_end_a_fast_actor_takes_a_speculative_copy_of_a_slow_actors_shard():
     queue = Queue(shards(objects=2, each=4), attempts=3)
     slow = [queue.take("slow", 0.0) for _ in range(3)]
     now = 0.0
@@ -91,10 +91,10 @@ def test_at_the_end_a_quick_actor_doubles_what_a_slow_one_has_not_begun():
         queue.done(shard, "quick", now)
     assert shard == slow[-1]
     assert queue.done(shard, "quick", now + 1)
-    assert not queue.done(shard, "slow", now + 50), "the double came first"
+    assert not queue.done(shard, "slow", now + 50), "the speculative copy came first"
 
 
-def test_nothing_is_doubled_that_its_holder_will_finish_sooner():
+def test_no_speculative_copy_is_made_of_a_shard_that_its_holder_finishes_sooner():
     queue = Queue(shards(each=3), attempts=3)
     for now in (0.0, 10.0):
         shard = queue.take("a", now)
@@ -104,7 +104,7 @@ def test_nothing_is_doubled_that_its_holder_will_finish_sooner():
 
 
 def paced(shards: list[Shard], **seconds: float) -> tuple[Queue, float]:
-    """A queue in which each actor has done one shard in so many seconds."""
+    """Return a queue in which each actor has done one shard, in the given number of seconds."""
     queue = Queue(shards, attempts=3)
     for actor, took in seconds.items():
         queue.done(queue.take(actor, 0.0), actor, took)
@@ -112,7 +112,7 @@ def paced(shards: list[Shard], **seconds: float) -> tuple[Queue, float]:
 
 
 @pytest.mark.parametrize("helper", [{"b": 10.0}, {"b": 500.0}], ids=["equal", "slower"])
-def test_who_is_late_is_helped_by_whoever_has_nothing_to_do(helper):
+def test_an_idle_actor_copies_the_shard_of_a_late_one(helper):
     queue, now = paced(shards(objects=1, each=3), a=10.0, **helper)
     last = queue.take("a", now)
     assert queue.take("b", now + 9) is None
@@ -120,7 +120,7 @@ def test_who_is_late_is_helped_by_whoever_has_nothing_to_do(helper):
     assert queue.take("b", now + 12) is None, "a third does not help"
 
 
-def test_a_double_that_fails_leaves_the_shard_to_its_other_holder():
+def test_a_speculative_copy_that_fails_leaves_the_shard_to_its_first_holder():
     queue, now = paced(shards(objects=1, each=3), a=10.0, b=10.0)
     last = queue.take("a", now)
     assert queue.take("b", now + 11) == last
@@ -189,13 +189,13 @@ def test_every_shard_ends_done_or_failed_whatever_happens(seed):
     assert sorted(done + list(queue.failed), key=everything.index) == everything
 
 
-def test_what_is_told_of_failed_shards_is_what_can_help():
+def test_the_message_about_failed_shards_names_the_remedy():
     damaged, crashed, unread = shards(objects=3, each=1)
     queue = Queue([damaged, crashed], attempts=1, failed={replace(unread, reason="not Parquet"): "not Parquet"})
     queue.fail(queue.take("a", 0), "a", "0: a page's checksum is wrong", final=True)
     queue.fail(queue.take("a", 0), "a", "RuntimeError: x")
-    told = _describe(queue.failed, queue.final, 7, "out")
-    assert "; run again for the others; 1 could not be read when they were planned: repair their objects" in told
-    assert "1 fail again as they are: follow each one's reason, or repair their objects and start a new run" in told
+    description = _describe(queue.failed, queue.final, 7, "out")
+    assert "; run again for the others; 1 could not be read when they were planned: repair their objects" in description
+    assert "1 fail again as they are: follow each one's reason, or repair their objects and start a new run" in description
     assert "; then run again:" in _describe({crashed: "RuntimeError: x (tried 1 times)"}, 0, 7, "out")
     assert "run again" not in _describe({damaged: "0: a page's checksum is wrong"}, 1, 7, "out")

@@ -55,15 +55,15 @@ def test_the_store_is_reached_by_role_and_the_cluster_only_with_a_token(cluster)
 
 
 def test_nobody_outside_reaches_a_node(cluster):
-    """Into a group of its own making Ray lets SSH from everywhere."""
+    """Ray admits SSH from everywhere to a security group that it creates."""
     assert cluster["provider"]["use_internal_ips"]
     for node in cluster["available_node_types"].values():
         assert node["node_config"]["SecurityGroupIds"] and node["node_config"]["SubnetIds"]
     assert _configure_security_group(deepcopy(cluster)) == cluster
 
 
-def test_each_node_has_an_image_that_is_named_and_room_for_ours(cluster):
-    """Ray's default is an Ubuntu 18.04, and its disk may be smaller than our image."""
+def test_each_node_has_a_named_image_and_resources_for_our_actors(cluster):
+    """Ray's default image is Ubuntu 18.04, and its disk may be smaller than our image."""
     for node in cluster["available_node_types"].values():
         assert node["node_config"]["ImageId"].startswith("ami-")
         [disk] = node["node_config"]["BlockDeviceMappings"]

@@ -41,7 +41,7 @@ def test_a_registry_that_is_none_is_named_and_kept(root):
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
-    """A workspace with models and a selection of an older checkpoint, in which nothing can be made anymore."""
+    """A workspace with models and a selection of an older checkpoint, in which every build fails."""
     older = make(str(tmp_path), ArtifactRecord("variant-gguf-Q8_0", {}, {}), lambda folder: None)
     publish_models(str(tmp_path), {"gguf-Q8_0": older}, HERE, "older")
     publish(str(tmp_path), "older", "e", {"Xeon": Selected("gguf-Q8_0", older.fingerprint, None, "CPU", "why")}, HERE)
@@ -54,7 +54,7 @@ def contents(workspace) -> dict[str, bytes]:
 
 
 def test_a_quantization_that_fails_leaves_the_models_as_they_were(workspace, monkeypatch):
-    """Also where some of what was asked for could be made: variants of two checkpoints would else be in use."""
+    """This also holds if some variants could be made. Otherwise variants of two checkpoints would be in use."""
     newer, before = Artifact("newer", ArtifactRecord("variant", {}, {})), contents(workspace)
     monkeypatch.setattr(quantize, "_attempt_models", lambda *_: ({"gguf-Q4_0": newer}, {"gguf-Q5_K_M": IntentError("failed")}))
     lineage = Lineage(load_config("quantize", [f"workspace={workspace}"]))

@@ -1,4 +1,4 @@
-"""A report of made-up measurements: figures where a reader looks for them, text as text, and what is chosen."""
+"""A report of invented measurements: figures, escaped text, and the selection."""
 
 import html.parser
 import io
@@ -44,16 +44,16 @@ def add(product="Milk", quantity=1):
 
 
 def measured(name: str, hardware: Hardware, right: int, rate: float, mb: float, price: float | None = None) -> Measured:
-    """Of 40 messages the first `right` are answered as they are meant, the others with a wrong quantity."""
+    """Return a measurement in which the first `right` of 40 messages are right and the others have a wrong quantity."""
     held = {"types": {"Q5_0": 60_000_000, "Q8_0": 30_000_000}, "fell_back": 90_000_000} if name == "gguf-Q4_K_M" else {}
     record = ArtifactRecord(
         f"variant-{name}", {"output_format": "compact"}, {}, {"model.gguf": {"sha256": name, "bytes": int(mb * 1e6)}}, held
     )
     loader = ClassifierLoader(name, Artifact(f"w/{name}", record), Prompt(CART), EngineOptions("compact"), StorageOptions())
-    found = [Prediction(e.intent if i < right else add(quantity=9), 0.9) for i, e in enumerate(EXAMPLES)]
+    predictions = [Prediction(e.intent if i < right else add(quantity=9), 0.9) for i, e in enumerate(EXAMPLES)]
     memory = {"peak_bytes": int(mb * 3e6), "gpu_peak_bytes": int(mb * 2e6) if hardware is T4 else None}
     speed = Speed(rate, rate * 9, 0.01, 0.02, 1.5, **memory, others=0.4 if name == "gguf-Q2_K" else 0.01)
-    return Measured(Trial(loader, Artifact("d", ArtifactRecord("data", {}, {})), hardware, 32), found, speed, price)
+    return Measured(Trial(loader, Artifact("d", ArtifactRecord("data", {}, {})), hardware, 32), predictions, speed, price)
 
 
 EXAMPLES = [Example(str(i), f"add {i} milk", add() if i % 3 else NONE, "en", phenomena=("digit",)) for i in range(39)]
@@ -87,7 +87,7 @@ class Reader(html.parser.HTMLParser):
 
     def __init__(self, page: str):
         super().__init__()
-        self.tags, self.links, self.said, self.open = set(), [], [], []
+        self.tags, self.links, self.texts, self.open = set(), [], [], []
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
@@ -95,14 +95,14 @@ class Reader(html.parser.HTMLParser):
         self.links += [f"{name}={value}" for name, value in attrs if name in ("src", "href") or name.startswith("on")]
 
     def handle_data(self, data):
-        self.said.append(data)
+        self.texts.append(data)
 
 
 def test_the_page_holds_every_row_and_asks_for_nothing_from_elsewhere(results):
     page = Reader(render_html(results, {}, SOURCES))
     assert not page.tags & {"script", "img", "link", "iframe"}
     assert page.links == []
-    text = "".join(page.said)
+    text = "".join(page.texts)
     for name in results:
         assert name in text
     assert text.count("<img src=//x onerror=alert(1)>") >= 3, "in a reason, a mistake, and the data card"
@@ -119,7 +119,7 @@ def test_markdown_keeps_foreign_text_inside_its_cell(results):
 
 
 def test_figures_can_be_quoted_with_their_day_command_code_hardware_intervals_and_sizes(results):
-    for text in (render_markdown(results, {}, SOURCES), "".join(Reader(render_html(results, {}, SOURCES)).said)):
+    for text in (render_markdown(results, {}, SOURCES), "".join(Reader(render_html(results, {}, SOURCES)).texts)):
         assert "40 held-out messages, 2026-11-25" in text
         assert "Measured on Xeon (2 CPUs), Tesla T4, 2026-11-25, by python -m jobs.sweep, intent 1." in text
         assert "en (39)" in text and "de (1)" in text
@@ -133,7 +133,7 @@ def test_the_answer_none_has_its_precision_and_recall_by_kind(results):
 
 
 def test_the_types_that_a_file_really_has_are_told(results):
-    for text in (render_markdown(results, {}, SOURCES), " | ".join(Reader(render_html(results, {}, SOURCES)).said)):
+    for text in (render_markdown(results, {}, SOURCES), " | ".join(Reader(render_html(results, {}, SOURCES)).texts)):
         assert "gguf-Q4_K_M | Q5_0 60 MB, Q8_0 30 MB | 90 MB" in text
     assert "Types in the files" not in render_markdown({"reference": results["reference"]}, {}, SOURCES)
 
@@ -156,11 +156,11 @@ def test_a_sweep_in_which_everything_failed_still_says_why(tmp_path):
 
 def test_where_the_reference_was_not_measured_nothing_is_compared_with_another_row(tmp_path):
     base, quantized = measured("base", XEON, 5, 500, 270), measured("gguf-Q8_0", XEON, 38, 40, 140)
-    found = json.loads(json.dumps(results_of(CART, EXAMPLES, {"base": base, "gguf-Q8_0": quantized})))
-    assert [row["loss"] for row in found.values()] == [row["agreement"] for row in found.values()] == [None, None]
-    assert select(found, 0.5) == {}
+    results = json.loads(json.dumps(results_of(CART, EXAMPLES, {"base": base, "gguf-Q8_0": quantized})))
+    assert [row["loss"] for row in results.values()] == [row["agreement"] for row in results.values()] == [None, None]
+    assert select(results, 0.5) == {}
     assert describe({}).startswith("nothing selected: the reference was not measured")
-    write_report(tmp_path, found, {}, SOURCES)
+    write_report(tmp_path, results, {}, SOURCES)
     assert "gguf-Q8_0" in (tmp_path / "report.md").read_text()
 
 
@@ -205,7 +205,7 @@ def test_the_numbers_are_a_parquet_row_each(results, tmp_path):
     assert sum(c["times"] for c in wrong) == 4 and {c["said"] for c in wrong} == {"9"}
 
 
-def test_the_front_is_what_nothing_beats_in_both():
+def test_the_pareto_front_holds_the_rows_that_none_beats_in_both():
     points = [Point(n, x, y, (y, y), "gguf") for n, x, y in [("a", 1, 0.9), ("b", 2, 0.9), ("c", 3, 0.8), ("d", 2.5, 0.7)]]
     assert [p.name for p in front(points, more=True)] == ["c", "b"]
     assert [p.name for p in front(points, more=False)] == ["a"]
@@ -217,7 +217,7 @@ def test_the_front_is_what_nothing_beats_in_both():
 
 def test_beside_the_paper_stands_the_best_ratio_on_the_same_hardware(results):
     rows = {row[0]: row for row in paper.side_by_side(results).rows}
-    speed, memory = (rows[f"GPTQ 4-bit on a GPU, {what} against 16 bits"] for what in ("speed", "memory"))
+    speed, memory = (rows[f"GPTQ 4-bit on a GPU, {metric} against 16 bits"] for metric in ("speed", "memory"))
     assert speed[2] == "-50% (0.50x)" and speed[3] == "gptq-w4g64 on T4 against reference, Tesla T4"
     assert memory[2] == "-50% (0.50x)"
     assert rows["GGUF on a CPU, speed against the unquantized model"][2:] == ["6.0x", "gguf-Q4_K_M against reference, Xeon"]
@@ -226,12 +226,14 @@ def test_beside_the_paper_stands_the_best_ratio_on_the_same_hardware(results):
     assert {row[2] for row in paper.side_by_side(only_cpu).rows if "GPTQ" in row[0]} == {"not measured"}
 
 
-def test_lists_have_their_items_and_lengths_in_the_report_and_mistakes_are_told_item_by_item():
+def test_the_report_of_lists_has_items_lengths_and_mistakes_per_item():
     item = add("Eggs", 2)
     examples = [Example(str(i), "x", {"intents": [add(), item][: i % 3]}, "en") for i in range(30)]
-    found = [Prediction({"intents": e.intent["intents"][::-1] if i else [item]}, 0.9) for i, e in enumerate(examples)]
+    predictions = [Prediction({"intents": e.intent["intents"][::-1] if i else [item]}, 0.9) for i, e in enumerate(examples)]
     row = measured("reference", XEON, 38, 10, 270)
-    row = replace(row, predictions=found, trial=replace(row.trial, loader=replace(row.trial.loader, prompt=Prompt(BASKET))))
+    row = replace(
+        row, predictions=predictions, trial=replace(row.trial, loader=replace(row.trial.loader, prompt=Prompt(BASKET)))
+    )
     results = results_of(BASKET, examples, {"reference": row})
     assert results["reference"]["score"]["exact"] == pytest.approx(29 / 30)
     page, text = render_html(results, {}, SOURCES), render_markdown(results, {}, SOURCES)
@@ -244,24 +246,24 @@ def test_lists_have_their_items_and_lengths_in_the_report_and_mistakes_are_told_
 
 def test_labels_have_two_rows_a_variant_in_scope_and_out_of_scope_or_say_that_no_threshold_will_do():
     examples = [Example(str(i), f"m{i}", {"label": "none" if i % 4 == 0 else "order_status"}, "en") for i in range(40)]
-    # Sure and right of two thirds of the messages in scope; unsure of all others.
+    # Confident and right about two thirds of the messages in scope, and not confident about all others.
     sure = [Prediction({"label": "order_status"}, 0.9 if i % 4 in (1, 2) else 0.3) for i in range(40)]
-    found = {}
+    results = {}
     for name, asked, price in (("svm", 0.5, 0.08), ("embedding-wordllama", 1.0, None)):
         row = replace(measured("reference", XEON, 0, 500, 30, price), predictions=sure, validation=sure)
         wrong = [replace(p, intent={"label": "return_item"}) if i == 1 else p for i, p in enumerate(sure)]
         row = row if name == "svm" else replace(row, predictions=wrong, validation=wrong)
         loader = replace(row.trial.loader, name=name, prompt=Prompt(LABELS))
         row = replace(row, trial=replace(row.trial, loader=loader))
-        found |= results_of(LABELS, examples, {name: row}, Asked(examples, asked))
-    scope = json.loads(json.dumps(found))["svm"]["scope"]
+        results |= results_of(LABELS, examples, {name: row}, Asked(examples, asked))
+    scope = json.loads(json.dumps(results))["svm"]["scope"]
     assert (scope["answered"]["accuracy"], scope["answered"]["recall"], scope["answered"]["precision"]) == (1.0, 0.0, None)
     thresholded = scope["thresholded"]
     assert (thresholded["threshold"], thresholded["recall"]) == (0.9, 1.0) and thresholded["accuracy"] == 2 / 3
     assert thresholded["precision"] == 0.5 and 0 < thresholded["macro_f1"] < 1
-    text = render_markdown(found, {}, SOURCES)
+    text = render_markdown(results, {}, SOURCES)
     assert "| svm | 0.900 | 0.667 (" in text and "| 500.0 | 0.04 |" in text
     assert "no threshold: 0.967 of the validation messages in scope are right, too few for 1 of others" in text
-    assert "In scope and out of scope" in "".join(Reader(render_html(found, {}, SOURCES)).said)
-    assert "out-of-scope recall" in render_text(found)
-    assert "scope.thresholded.threshold" in numbers(found).column_names
+    assert "In scope and out of scope" in "".join(Reader(render_html(results, {}, SOURCES)).texts)
+    assert "out-of-scope recall" in render_text(results)
+    assert "scope.thresholded.threshold" in numbers(results).column_names

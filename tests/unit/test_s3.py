@@ -1,4 +1,4 @@
-"""What an operator may get wrong about a bucket, or a network do to it, is said in one line that names it."""
+"""A wrong bucket setting, or a network fault, is reported in one line that names it."""
 
 import boto3
 import pytest
@@ -11,7 +11,7 @@ from intent.storage import open_store
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
-    """One with a pair of keys and nothing else that boto3 looks for; its store does not answer."""
+    """A machine with a pair of keys and no other setting that boto3 reads. Its store does not answer."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "a",
         "AWS_SECRET_ACCESS_KEY": "b",
@@ -27,13 +27,13 @@ def machine(monkeypatch, tmp_path):
 
 
 def refusal(uri: str = "s3://shop/log") -> str:
-    """What listing, and asking for an object, are refused with."""
-    said = set()
+    """Return the error of a listing and of a request for an object, which must be the same."""
+    reasons = set()
     for ask in (lambda: list(open_store(uri).list()), lambda: open_store(uri).stat("a")):
         with pytest.raises(ConfigError) as refused:
             ask()
-        said.add(str(refused.value))
-    [text] = said
+        reasons.add(str(refused.value))
+    [text] = reasons
     return text
 
 
@@ -49,16 +49,16 @@ def test_a_source_of_credentials_that_fails_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "expected"),
     [
         ("AWS_PROFILE", "shpo", "(shpo) could not be found"),
         ("AWS_DEFAULT_REGION", "eu west", "'eu west' doesn't match"),
         ("AWS_ENDPOINT_URL_S3", "http://my_store", "Invalid endpoint: http://my_store"),
     ],
 )
-def test_a_profile_region_or_host_that_can_be_none_is_named(monkeypatch, name, value, said):
+def test_a_profile_region_or_host_that_can_be_none_is_named(monkeypatch, name, value, expected):
     monkeypatch.setenv(name, value)
-    assert said in refusal() and "correct storage, the AWS variables or the instance role" in refusal()
+    assert expected in refusal() and "correct storage, the AWS variables or the instance role" in refusal()
 
 
 def test_a_bucket_that_can_have_no_such_name_is_named():
@@ -66,7 +66,7 @@ def test_a_bucket_that_can_have_no_such_name_is_named():
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
-def test_an_endpoint_of_the_environment_is_held_to_what_a_configured_one_is(monkeypatch, name):
+def test_an_endpoint_of_the_environment_is_checked_like_a_configured_one(monkeypatch, name):
     monkeypatch.setenv(name, "http://canary-key:canary@127.0.0.1:9")
     assert refusal().startswith(f"{name}='(hidden)': holds credentials")
     monkeypatch.setenv(name, "localhost:9000")

@@ -1,6 +1,6 @@
-"""The recipes for schedulers: the command that each sends, and what each makes of its exit code.
+"""The recipes for schedulers: their commands, and their handling of exit codes.
 
-Those for Airflow and Dagster run where these are installed; neither is one of the project's dependencies.
+The recipes for Airflow and Dagster run only if these are installed. Neither is a dependency of the project.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ RETRIED, FINAL = (1, 3, 8, 130), (2, 4, 5, 6, 7)
 
 
 class Python:
-    """A stand-in for the Python that runs `jobs.submit`: it notes its arguments and ends with the next of `codes`."""
+    """A stand-in for the Python that runs `jobs.submit`. It records its arguments and exits with the next of `codes`."""
 
     def __init__(self, folder: Path):
         self.path, self.calls, self.codes = folder / "python", folder / "calls", folder / "codes"
@@ -59,7 +59,7 @@ def python(tmp_path) -> Python:
 
 
 def config(call: list[str]) -> NightlyConfig:
-    """What the job makes of the command that was sent. Raises where it would refuse it."""
+    """Return the job's configuration for the submitted command. Raises if the job would refuse it."""
     assert call[:2] == ["-m", "jobs.submit"]
     arguments = submit.parse(call[2:])
     assert arguments.job == "nightly"
@@ -73,7 +73,7 @@ def load(path: Path):
     return module
 
 
-def test_every_recipe_tries_again_what_the_cron_job_does():
+def test_every_recipe_retries_the_same_exit_codes_as_the_cronjob():
     job = yaml.safe_load((ROOT / "infra/kuberay/base/nightly.yaml").read_text())
     rules = job["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
     assert tuple(rules[0]["onExitCodes"]["values"]) == FINAL
@@ -97,7 +97,7 @@ def cron(python, tmp_path) -> Callable:
     ("codes", "ended"),
     [((0,), 0), ((3, 130, 0), 0), ((8, 8, 8, 8), 8), ((1, 7), 7), *(((code,), code) for code in FINAL)],
 )
-def test_cron_tries_again_what_may_be_mended_and_ends_with_the_last_code(cron, python, codes, ended):
+def test_cron_retries_where_that_may_help_and_ends_with_the_last_code(cron, python, codes, ended):
     python.ends(*codes, 0)
     done = cron("2026-11-23")
     assert done.returncode == ended and f"run of 2026-11-23: exit code {ended}" in done.stderr
@@ -114,7 +114,7 @@ def test_cron_labels_yesterday_in_utc_with_its_settings(cron, python, tmp_path):
     assert config(python.called()[0]).date in (str(before), str(before + timedelta(days=1)))
 
 
-def test_cron_starts_no_second_night_beside_one(cron, python, tmp_path):
+def test_cron_starts_no_second_run_beside_a_running_one(cron, python, tmp_path):
     python.ends(0)
     with open(tmp_path / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -142,7 +142,7 @@ def first_event(trigger) -> dict:
 
 
 def follow(task, context) -> dict:
-    """Runs the task as Airflow does: it defers, and a triggerer makes its trigger anew from what was stored of it."""
+    """Run the task as Airflow does. The task defers, and a triggerer creates its trigger from the stored arguments."""
     from airflow.sdk.exceptions import TaskDeferred
     from airflow.sdk.module_loading import import_string
 
@@ -163,7 +163,7 @@ def test_airflow_waits_in_the_triggerer_and_gives_each_exit_code_its_state(airfl
     task.python = str(python.path)
     python.ends(code)
     event = follow(task, context)
-    assert event == {"code": code, "said": ["job 7", "the last line"]}
+    assert event == {"code": code, "lines": ["job 7", "the last line"]}
     assert config(python.called()[0]).date == "2026-11-23"
     if code == 0:
         return task.ended({}, event)
@@ -172,7 +172,7 @@ def test_airflow_waits_in_the_triggerer_and_gives_each_exit_code_its_state(airfl
     assert isinstance(failed.value, AirflowFailException) == (code in FINAL)
 
 
-def test_airflow_takes_the_date_of_whoever_starts_it_by_hand(airflow):
+def test_airflow_uses_the_date_of_a_manual_start(airflow):
     for params, interval, date in (
         ({"date": "2026-11-02"}, None, "2026-11-02"),
         ({"date": None}, None, "yesterday"),
@@ -183,24 +183,24 @@ def test_airflow_takes_the_date_of_whoever_starts_it_by_hand(airflow):
         assert task.date == date and 'input="s3://BUCKET/log/dt={date}"' in task.overrides
 
 
-def test_airflow_runs_a_night_once_its_day_has_ended_and_backfills_one_at_a_time(airflow):
+def test_airflow_starts_a_run_once_its_day_has_ended_and_backfills_one_at_a_time(airflow):
     from airflow.timetables.base import TimeRestriction
     from airflow.timetables.interval import CronDataIntervalTimetable
 
     dag = airflow.dag
     assert dag.max_active_runs == 1 and not dag.catchup and dag.get_task("label").retries == 3
     timetable = CronDataIntervalTimetable(dag.timetable.expression, timezone=dag.timetable.timezone)
-    found = timetable.next_dagrun_info(
+    dag_run = timetable.next_dagrun_info(
         last_automated_data_interval=None, restriction=TimeRestriction(dag.start_date, None, catchup=True)
     )
-    assert found.data_interval.start.date() == found.run_after.date() - timedelta(days=1)
+    assert dag_run.data_interval.start.date() == dag_run.run_after.date() - timedelta(days=1)
 
 
 def test_airflow_says_which_python_is_not_there(airflow, tmp_path):
     from intent_night import NightEnded
 
     event = first_event(NightEnded([str(tmp_path / "nowhere"), "-m", "jobs.submit"]))
-    assert event["code"] == 2 and "nowhere: No such file or directory; correct `python`" in event["said"][0]
+    assert event["code"] == 2 and "nowhere: No such file or directory; correct `python`" in event["lines"][0]
 
 
 def test_airflow_leaves_no_command_behind_when_its_trigger_is_cancelled(airflow, tmp_path):
@@ -232,7 +232,7 @@ def dagster(python, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [0, 7])
-def test_dagster_makes_a_partition_of_a_night(dagster, python, code):
+def test_dagster_makes_a_partition_of_a_day(dagster, python, code):
     import dagster as dg
 
     python.ends(code)
@@ -246,7 +246,7 @@ def test_dagster_makes_a_partition_of_a_night(dagster, python, code):
 
 
 @pytest.mark.parametrize("code", [*RETRIED, *FINAL])
-def test_dagster_tries_again_what_may_be_mended(dagster, python, code):
+def test_dagster_retries_where_that_may_help(dagster, python, code):
     import dagster as dg
 
     python.ends(code)

@@ -111,8 +111,8 @@ def test_a_bad_item_is_named_by_its_place_and_slot():
 
 
 def test_the_same_product_twice_with_one_action_is_their_sum():
-    said = basket(("add", "Eggs", 2), ("remove", "Eggs", 1), ("add", "Eggs", 3))
-    assert BASKET.check(said, NAMES) == basket(("add", "Eggs", 5), ("remove", "Eggs", 1))
+    answer = basket(("add", "Eggs", 2), ("remove", "Eggs", 1), ("add", "Eggs", 3))
+    assert BASKET.check(answer, NAMES) == basket(("add", "Eggs", 5), ("remove", "Eggs", 1))
     assert BASKET.check(basket(("add", "Eggs", 60), ("add", "Eggs", 60)), NAMES) == basket(("add", "Eggs", 99))
 
 

@@ -1,4 +1,4 @@
-"""In scope and out of scope: figures that a reader can count by hand, and a threshold that keeps its word."""
+"""In scope and out of scope: figures that a reader can count by hand, and a reliable threshold."""
 
 import numpy as np
 import pytest
@@ -16,32 +16,32 @@ def example(label):
     return Example("1", f"about {label}", {"label": label}, "en")
 
 
-def said(label, confidence=0.9):
+def predicted(label, confidence=0.9):
     return Prediction({"label": label}, confidence)
 
 
-def test_each_figure_is_what_one_counts_by_hand():
+def test_each_figure_matches_a_count_by_hand():
     meant = ["tea"] * 4 + ["coffee"] * 4 + ["weiß nicht"] * 2
     answers = ["tea", "tea", "tea", "coffee", "coffee", "coffee", "weiß nicht", "tea", "weiß nicht", "coffee"]
-    found = measure(DRINKS, [example(label) for label in meant], [said(label) for label in answers])
-    assert (found.accuracy, found.recall, found.precision) == (5 / 8, 1 / 2, 1 / 2)
-    # tea: 3 right of 4 meant and 4 said in scope; coffee: 2 right of 4 meant and 3 said in scope.
-    assert found.macro_f1 == pytest.approx((6 / 8 + 4 / 7) / 2)
-    low, high = found.intervals["accuracy"]
-    assert low < found.accuracy < high
+    scores = measure(DRINKS, [example(label) for label in meant], [predicted(label) for label in answers])
+    assert (scores.accuracy, scores.recall, scores.precision) == (5 / 8, 1 / 2, 1 / 2)
+    # In scope, tea: 3 right of 4 labelled and 4 predicted. Coffee: 2 right of 4 labelled and 3 predicted.
+    assert scores.macro_f1 == pytest.approx((6 / 8 + 4 / 7) / 2)
+    low, high = scores.intervals["accuracy"]
+    assert low < scores.accuracy < high
 
 
-def test_what_is_withheld_counts_as_none_and_what_is_rejected_as_no_answer():
+def test_abstained_answers_count_as_none_and_rejected_ones_as_no_answer():
     withheld = Prediction({"label": None}, 0.2, status=Status.ABSTAINED)
     rejected = Prediction(None, status=Status.REJECTED, reason="empty message")
-    found = measure(DRINKS, [example("weiß nicht")] * 4, [withheld, withheld, rejected, said("tea")])
-    assert (found.recall, found.precision, found.accuracy, found.macro_f1) == (0.5, 1.0, None, None)
+    scores = measure(DRINKS, [example("weiß nicht")] * 4, [withheld, withheld, rejected, predicted("tea")])
+    assert (scores.recall, scores.precision, scores.accuracy, scores.macro_f1) == (0.5, 1.0, None, None)
 
 
 def test_a_schema_without_such_a_label_has_accuracy_and_f1_alone():
     schema = IntentSchema("drinks", "Which?", (Choice("label", ("tea", "coffee")),))
-    found = measure(schema, [example("tea"), example("coffee")], [said("tea"), said("tea")])
-    assert (found.accuracy, found.recall, found.precision) == (0.5, None, None)
+    scores = measure(schema, [example("tea"), example("coffee")], [predicted("tea"), predicted("tea")])
+    assert (scores.accuracy, scores.recall, scores.precision) == (0.5, None, None)
     assert of_labels(schema) and not has_outside(schema)
     assert has_outside(DRINKS) and has_outside(LABELS)
     assert not of_labels(CART) and not of_labels(BASKET)
@@ -63,15 +63,15 @@ def test_the_threshold_keeps_the_accuracy_and_abstaining_below_it_gives_the_same
     sure = np.round(rng.random(400), 2)
     answers = [label if rng.random() < 0.9 + 0.1 * c else "tea" for label, c in zip(meant, sure, strict=True)]
     examples = [example(str(label)) for label in meant]
-    predictions = [said(str(label), float(c)) for label, c in zip(answers, sure, strict=True)]
+    predictions = [predicted(str(label), float(c)) for label, c in zip(answers, sure, strict=True)]
     threshold, most = threshold_at(DRINKS, examples, predictions, accuracy)
     kept = {level: measure(DRINKS, examples, predictions, level).accuracy for level in sorted(set(sure.tolist()))}
     assert threshold in kept and kept[threshold] >= accuracy
-    found = measure(DRINKS, examples, predictions, threshold)
+    scores = measure(DRINKS, examples, predictions, threshold)
     withheld = measure(DRINKS, examples, [abstain(prediction, threshold) for prediction in predictions])
-    assert (found.accuracy, found.recall, found.precision) == (withheld.accuracy, withheld.recall, withheld.precision)
+    assert (scores.accuracy, scores.recall, scores.precision) == (withheld.accuracy, withheld.recall, withheld.precision)
     plain = measure(DRINKS, examples, predictions)
-    assert most == plain.accuracy and found.recall >= plain.recall
+    assert most == plain.accuracy and scores.recall >= plain.recall
 
 
 def test_messages_like_the_validation_messages_keep_the_accuracy_in_nearly_every_draw():
@@ -80,7 +80,7 @@ def test_messages_like_the_validation_messages_keep_the_accuracy_in_nearly_every
     examples = [example("tea")] * 1_000
     for _ in range(100):
         answers = zip(rng.random(1_000) < 0.97, rng.random(1_000), strict=True)
-        threshold, _ = threshold_at(DRINKS, examples, [said("tea" if right else "coffee", c) for right, c in answers], 0.9)
+        threshold, _ = threshold_at(DRINKS, examples, [predicted("tea" if right else "coffee", c) for right, c in answers], 0.9)
         kept.append(0.97 * (1 - threshold))
     assert np.mean(np.array(kept) >= 0.9) >= 0.9
     assert np.mean(kept) < 0.925
@@ -88,4 +88,4 @@ def test_messages_like_the_validation_messages_keep_the_accuracy_in_nearly_every
 
 def test_an_accuracy_that_no_answers_reach_has_no_threshold():
     examples = [example("tea")] * 10
-    assert threshold_at(DRINKS, examples, [said("tea")] * 8 + [said("coffee")] * 2, 0.9) == (None, 0.8)
+    assert threshold_at(DRINKS, examples, [predicted("tea")] * 8 + [predicted("coffee")] * 2, 0.9) == (None, 0.8)

@@ -1,4 +1,4 @@
-"""Which variant classifies: the cheapest that is good enough, on the hardware that it was measured on."""
+"""The selection of a variant: the cheapest that is good enough, on the hardware where it was measured."""
 
 import json
 from unittest.mock import ANY
@@ -52,7 +52,7 @@ RESULTS = {
 
 def test_the_fastest_within_the_allowed_loss_is_selected_for_each_processor():
     chosen = select(RESULTS, 0.01)
-    assert {model: found.variant for model, found in chosen.items()} == {"Xeon": "gguf-Q4_K_M", "T4": "reference"}
+    assert {model: selected.variant for model, selected in chosen.items()} == {"Xeon": "gguf-Q4_K_M", "T4": "reference"}
     assert "3 of 4" in chosen["Xeon"].reason and "0.941 exact" in chosen["Xeon"].reason
     assert select(RESULTS, 0.0)["Xeon"].variant == "gguf-Q8_0"
     assert select(RESULTS, 0.5)["Xeon"].variant == "gguf-Q2_K"
@@ -65,8 +65,8 @@ def test_where_none_is_good_enough_the_most_accurate_is_selected_and_says_so():
 
 
 def test_without_a_measured_reference_nothing_is_selected():
-    """A loss is against the reference; the first row that was measured is none."""
-    alone = {name: found | {"loss": None} for name, found in RESULTS.items() if "reason" not in found}
+    """A loss is relative to the reference. The first measured row does not replace it."""
+    alone = {name: result | {"loss": None} for name, result in RESULTS.items() if "reason" not in result}
     assert select(alone, 0.01) == {}
 
 
@@ -115,8 +115,8 @@ def lineage(tmp_path, monkeypatch):
 def test_without_a_selection_the_mixed_fleet_classifies_and_it_is_said(lineage, capsys):
     variants, batches = choice.serving(lineage, None)
     assert list(variants) == ["gptq-w4g128", "gguf-Q4_K_M"] and batches == {}
-    said = capsys.readouterr().err
-    assert "nothing is selected for Xeon" in said and "using gptq-w4g128, gguf-Q4_K_M" in said
+    output = capsys.readouterr().err
+    assert "nothing is selected for Xeon" in output and "using gptq-w4g128, gguf-Q4_K_M" in output
     lineage.config.engine.otherwise = []
     with pytest.raises(ConfigError, match=r"engine\.otherwise=\[\].*engine\.variants"):
         choice.serving(lineage, None)
@@ -169,7 +169,7 @@ def test_a_log_that_was_begun_keeps_its_variants_whichever_nodes_are_up(lineage,
     assert choice.serving(lineage, None) == ({"gguf-Q4_K_M": ANY}, {"gguf-Q4_K_M": 16})
 
 
-def test_a_staged_night_keeps_its_variants_and_one_of_an_older_model_does_not(lineage, monkeypatch, tmp_path):
+def test_a_staged_run_keeps_its_variants_unless_its_model_is_older(lineage, monkeypatch, tmp_path):
     publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.01), HERE)
     monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(GPU, "T4", 1), "node", 2)])
     staged = {name: open_store(f"{tmp_path}/{name}") for name in ("older", "begun")}
@@ -184,5 +184,5 @@ def test_a_workspace_can_be_moved(tmp_path):
     made = artifacts.make(f"{tmp_path}/here", ArtifactRecord("variant", {}, {}), lambda folder: None)
     publish_models(f"{tmp_path}/here", {"gguf-Q8_0": made}, HERE)
     (tmp_path / "here").rename(tmp_path / "there")
-    found = find_models(f"{tmp_path}/there/models.json", ["gguf-Q8_0"], HERE)["gguf-Q8_0"]
-    assert found.uri == made.uri.replace("/here/", "/there/")
+    model = find_models(f"{tmp_path}/there/models.json", ["gguf-Q8_0"], HERE)["gguf-Q8_0"]
+    assert model.uri == made.uri.replace("/here/", "/there/")

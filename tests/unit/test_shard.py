@@ -1,12 +1,12 @@
-"""Every row of every readable object is in exactly one shard, of about the wanted size."""
+"""Every row of every readable object is in exactly one shard of about the requested size."""
 
 import base64
 import math
 
-import nights
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,7 +142,7 @@ KEPT = Columns(keep=("shop",))
 
 
 def read_all(tmp_path, columns: Columns = Columns()) -> pa.Table:
-    """Every row, as the parts have it: one reader a shard, as actors on several nodes are."""
+    """Return every row. Uses one reader per shard, as actors on several nodes do."""
     plan = planned(str(tmp_path), 10, columns)
     store = open_store(str(tmp_path))
     return pa.concat_tables([ShardReader(store, columns.read, plan.types).read(shard) for shard in plan.shards])
@@ -202,18 +202,18 @@ def test_rows_of_every_type_can_be_rejected(tmp_path, kind):
     values = pa.array([b"0" * 16, b"1" * 16], pa.binary(16)).cast(kind) if kind == pa.uuid() else _values(kind)
     write(tmp_path / "a.parquet", id=values, shop=values, message=["milk", None])
     rows = read_all(tmp_path, KEPT)
-    part = Worker(nights.RuleClassifier(), nights.CART, KEPT, "run").label(planned(str(tmp_path)).shards[0], rows)
+    part = Worker(runs.RuleClassifier(), runs.CART, KEPT, "run").label(planned(str(tmp_path)).shards[0], rows)
     assert (part.receipt.labelled, part.receipt.rejected) == (1, 1)
 
 
-@pytest.mark.parametrize("said", [pa.nulls(2), pa.array([float("nan"), None]), pa.array([None, None], pa.float32())])
-def test_a_message_column_without_any_message_rejects_its_rows(tmp_path, said):
+@pytest.mark.parametrize("column", [pa.nulls(2), pa.array([float("nan"), None]), pa.array([None, None], pa.float32())])
+def test_a_message_column_without_any_message_rejects_its_rows(tmp_path, column):
     columns = Columns(keep=("message",))
-    write(tmp_path / "a.parquet", id=[1, 2], message=said)
+    write(tmp_path / "a.parquet", id=[1, 2], message=column)
     write(tmp_path / "b.parquet", id=[3], message=["milk"])
     plan = planned(str(tmp_path), columns=columns)
     reader = ShardReader(open_store(str(tmp_path)), columns.read, plan.types)
-    worker = Worker(nights.RuleClassifier(), nights.CART, columns, "run")
+    worker = Worker(runs.RuleClassifier(), runs.CART, columns, "run")
     nothing, milk = (worker.label(shard, reader.read(shard)) for shard in plan.shards)
     assert (nothing.receipt.rejected, milk.receipt.labelled) == (2, 1)
     assert pq.read_table(pa.BufferReader(nothing.rejected))["reason"].to_pylist() == ["null message"] * 2
@@ -243,7 +243,7 @@ def test_an_object_without_rows_needs_no_columns(tmp_path):
 
 
 def test_a_column_that_nobody_reads_may_have_any_type(tmp_path):
-    """As the integers of 128 bits that other writers have, and Arrow has not."""
+    """For example, other writers have 128-bit integers, which Arrow does not have."""
     path = tmp_path / "a.parquet"
     write(path, id=["1"], message=["milk"], huge=[1])
     written = pq.read_metadata(path).metadata[b"ARROW:schema"]
@@ -281,7 +281,7 @@ def test_columns_that_only_folders_name_can_be_the_id_or_the_message(tmp_path, c
     row = {"id": 7, "message": "milk", "shop": "Café", "dt": "2026-11-23"}
     rows = read_all(tmp_path, columns).to_pylist()
     assert {name: row[name] for name in columns.read} in rows and len(rows) == 4
-    assert [found["shop"] for found in rows].count(None) == 2
+    assert [each["shop"] for each in rows].count(None) == 2
 
 
 def test_a_column_of_the_file_goes_before_its_folders(tmp_path):

@@ -1,10 +1,10 @@
-"""Catalogs on shelves: which products share one, which shelves a message is asked about, and which answer counts."""
+"""Catalogs on shelves: products of a shelf, shelves asked for a message, and the choice of the answer."""
 
 import numpy as np
 import pytest
 import shelves
 import tiny
-from nights import BASKET, CART
+from runs import BASKET, CART
 
 from intent.engine.automaton import Automaton
 from intent.engine.batch import BatchClassifier
@@ -31,9 +31,9 @@ def test_every_product_is_on_a_shelf_of_its_own_and_no_shelf_is_too_large():
 
 def test_names_that_nothing_tells_apart_are_cut_all_the_same():
     names = [f"gift card {'!' * n}" for n in range(1, 500)]
-    found = list(cut(names, shelves.retriever().vectors.embed(names), shelves.retriever().cells, 50))
-    assert sorted(np.concatenate(found).tolist()) == list(range(len(names)))
-    assert max(map(len, found)) <= 50
+    pieces = list(cut(names, shelves.retriever().vectors.embed(names), shelves.retriever().cells, 50))
+    assert sorted(np.concatenate(pieces).tolist()) == list(range(len(names)))
+    assert max(map(len, pieces)) <= 50
 
 
 def test_one_product_more_changes_few_shelves():
@@ -89,16 +89,16 @@ def test_accents_case_and_digits_of_other_scripts_are_read_alike():
 
 def test_each_prompt_is_used_once_for_all_its_messages():
     classifier = shelves.shelved()
-    found = classifier.classify([f"please add one {name}" for name in shelves.NAMES])
-    assert [prediction.intent["product"] for prediction in found] == shelves.NAMES
+    predictions = classifier.classify([f"please add one {name}" for name in shelves.NAMES])
+    assert [prediction.intent["product"] for prediction in predictions] == shelves.NAMES
     prompts = [prompt for prompt, _ in classifier.classifier.asked]
     assert len(prompts) == len(set(prompts)) <= len(classifier.index)
 
 
-def test_where_nothing_is_found_the_answer_is_none_and_says_who_gave_it():
-    [found] = shelves.shelved().classify(["?!"])
-    assert found.intent == {"action": "none", "product": None, "quantity": None}
-    assert (found.variant, found.message) == (RETRIEVER, "?!")
+def test_a_message_near_no_product_is_none_with_the_retriever_as_variant():
+    [prediction] = shelves.shelved().classify(["?!"])
+    assert prediction.intent == {"action": "none", "product": None, "quantity": None}
+    assert (prediction.variant, prediction.message) == (RETRIEVER, "?!")
 
 
 def test_a_product_counts_before_none_and_then_the_surer():
@@ -122,9 +122,9 @@ def test_messages_that_mean_lists_are_refused():
 
 
 class BlindForward:
-    """A model whose logits depend on the message and on what is answered so far, and not on the prompt.
+    """A model whose logits depend on the message and on the answer so far, but not on the prompt.
 
-    `prompts`: how many it got.
+    `prompts`: the number of prompts.
     """
 
     lanes, max_num_seqs, max_seq_len, usual, capacity, max_tokens = 1, 8, 512, 512, 1 << 20, 1 << 20
@@ -149,7 +149,7 @@ class BlindForward:
 @pytest.mark.parametrize("output_format", ["json", "compact", "entity_first"])
 @pytest.mark.parametrize("offset", [0.0, -1.4, 2.0])
 def test_the_offset_of_nothing_means_the_same_on_shelves_as_in_one_prompt(tmp_path, monkeypatch, output_format, offset):
-    """A message is about nothing if it is so on each of its shelves, which is when it is so about the whole catalog."""
+    """A message is `none` if it is `none` on each of its shelves, which equals `none` with the whole catalog."""
     names = [f"{name} {model}" for name in ("red shoe", "blue hammer", "green lamp") for model in range(4)]
     tokenizer = tiny.write_tokenizer(tmp_path, tuple(names))
     index, messages = shelves.index(tuple(names), 4, 0), [f"message {n}" for n in range(200)]
@@ -164,6 +164,6 @@ def test_the_offset_of_nothing_means_the_same_on_shelves_as_in_one_prompt(tmp_pa
     asks = Asks(every, np.tile(np.arange(len(index)), len(messages)), np.arange(len(every)) % len(index) == 0)
     monkeypatch.setattr(Shelved, "route", lambda *_: asks)
     shelved = Shelved(classifier(names[:1]), index, tiny.CART)
-    whole = [found.intent["action"] == "none" for found in classifier(names).classify(messages)]
-    assert [found.intent["action"] == "none" for found in shelved.classify(messages)] == whole
+    whole = [prediction.intent["action"] == "none" for prediction in classifier(names).classify(messages)]
+    assert [prediction.intent["action"] == "none" for prediction in shelved.classify(messages)] == whole
     assert shelved.classifier.forward.prompts == len(index) >= 3 and 0 < sum(whole) < len(messages)

@@ -19,7 +19,7 @@ from intent.evaluate.speed import measure
 
 @dataclass
 class Sleeper:
-    """Takes 2 ms a message, on a clock of its own, and computes 5 tokens for it."""
+    """Takes 2 ms and computes 5 tokens per message, on its own clock."""
 
     names: tuple[str, ...]
     closed: list
@@ -59,7 +59,7 @@ def test_rates_are_of_the_measured_messages_and_answers_keep_their_order(monkeyp
     assert closed == [True, True]
 
 
-def test_others_have_what_is_neither_idle_nor_ones_own(monkeypatch):
+def test_the_cpu_share_of_others_excludes_idle_time_and_this_process(monkeypatch):
     readings = iter([(100.0, 50.0, 10.0), (110.0, 54.0, 13.0)])
     monkeypatch.setattr(hardware, "_cpu_seconds", lambda: next(readings))
     with hardware.CrowdMeter() as crowd:
@@ -69,7 +69,7 @@ def test_others_have_what_is_neither_idle_nor_ones_own(monkeypatch):
 
 def test_work_of_another_process_is_seen():
     total, idle, own = hardware._cpu_seconds()
-    # So much work, however long it takes.
+    # The amount of work, however long it takes.
     subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.6: pass"], check=True)
     after = hardware._cpu_seconds()
     assert (after[0] - total) - (after[1] - idle) - (after[2] - own) > 0.4
@@ -104,8 +104,8 @@ def test_energy_is_absent_where_nothing_counts_it(tmp_path):
 
 
 def test_this_machine_has_a_name():
-    found = hardware.cpu(3)
-    assert found.kind == "cpu" and found.model.strip() and found.count == 3
+    processor = hardware.cpu(3)
+    assert processor.kind == "cpu" and processor.model.strip() and processor.count == 3
 
 
 def test_what_takes_too_long_ends_with_its_reason():

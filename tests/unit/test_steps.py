@@ -1,4 +1,4 @@
-"""What a user sees while a job works: what is done, how fast, and how long it will still take."""
+"""The progress of a job: the work done, its rate, and the time left."""
 
 import io
 
@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
-    # Time passes where a test says so: a second thread has nothing to print by itself.
+    # Only the test advances the clock, so a second thread prints nothing by itself.
     monkeypatch.setattr(progress, "TICK_SECONDS", 3_600.0)
     return Clock()
 
@@ -31,7 +31,7 @@ def lines(stream: io.StringIO) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_a_line_says_what_is_done_how_fast_and_how_long_the_rest_takes(clock):
+def test_a_line_shows_progress_rate_and_time_left(clock):
     stream = io.StringIO()
     with Steps("measure", "message", stream, clock) as steps:
         steps.update(0, 500, "loads the model")
@@ -74,7 +74,7 @@ def test_work_that_says_nothing_for_long_is_still_reported(clock):
             steps.update(done, 30, part="gptq", unit="layer")
         clock.now += 10
         steps.show_due()
-        # One that is late makes the others late.
+        # One late task delays the others.
         clock.now += 40
         steps.show_due()
         steps.update(30, 30, part="gptq", unit="layer")
@@ -150,7 +150,7 @@ def test_hours_of_work_have_a_line_a_minute_not_thousands(clock):
     assert 400 < len(lines(stream)) < 700
 
 
-def test_a_run_that_goes_on_does_not_count_what_an_earlier_one_did(clock):
+def test_a_resumed_run_does_not_count_the_work_of_an_earlier_one(clock):
     count = Count("step", clock)
     count.update(90, 100)
     clock.now += 10
@@ -205,9 +205,9 @@ def test_work_that_reports_nothing_itself_is_looked_at(monkeypatch):
     monkeypatch.setattr(progress, "TICK_SECONDS", 0.01)
     seen, halfway, done = [], threading.Event(), [0]
 
-    def report(*said):
-        seen.append(said)
-        if said[0] == 4:
+    def report(*update):
+        seen.append(update)
+        if update[0] == 4:
             halfway.set()
 
     with polled(lambda: done[0], 8, report, "message", "labels"):

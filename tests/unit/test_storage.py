@@ -1,4 +1,4 @@
-"""The same promises on disk and on S3."""
+"""Local folders and S3 behave the same."""
 
 import errno
 import filecmp
@@ -39,7 +39,7 @@ def test_an_etag_changes_with_the_bytes(store):
     assert store.stat("a").etag != before.etag
 
 
-def test_one_of_many_writers_wins_and_what_it_wrote_stays(store):
+def test_one_of_many_writers_wins_and_its_object_stays(store):
     barrier = threading.Barrier(8)
 
     def write(data: bytes) -> bool:
@@ -136,7 +136,7 @@ ODD = [
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_key_is_no_url(store, name):
-    """Neither in a store's address nor in a key: a part of it that was cut off would name another place."""
+    """This holds for a store's address and for a key. If a part were cut off, it would name another object."""
     below, other = open_store(f"{store.uri}/{name}/log"), open_store(f"{store.uri}/{name[:-1]}")
     below.put(f"a {name}/{name}", b"one")
     assert [blob.key for blob in below.list()] == [f"a {name}/{name}"] and not list(other.list())
@@ -209,7 +209,7 @@ def test_a_folder_is_no_object(store):
 
 @pytest.fixture
 def scanning(tmp_path, monkeypatch):
-    """The store of two folders with an object each, of which `odd` raises what it is given when it is listed."""
+    """A store of two folders with one object each. Listing the folder `odd` raises the given error."""
     store, scandir = LocalStore(str(tmp_path)), os.scandir
     for key in ("even/a", "odd/a"):
         store.put(key, b"one")
@@ -249,7 +249,7 @@ def test_a_link_to_a_folder_is_refused_and_one_to_a_file_followed(tmp_path):
 @pytest.mark.parametrize("kind", ["broken link", "link to itself", "pipe"])
 def test_a_name_without_a_regular_file_is_refused_and_not_left_out(tmp_path, kind):
     store, path = LocalStore(str(tmp_path)), tmp_path / "day" / "b"
-    for key in ("day/a", "night/a"):
+    for key in ("day/a", "run/a"):
         store.put(key, b"one")
     if kind == "pipe":
         os.mkfifo(path)
@@ -257,7 +257,7 @@ def test_a_name_without_a_regular_file_is_refused_and_not_left_out(tmp_path, kin
         path.symlink_to(path if kind == "link to itself" else tmp_path / "gone")
     with pytest.raises(ConfigError, match="uri='.*/day/b': is a broken link or not a regular file; restore"):
         list(store.list())
-    assert [blob.key for blob in store.list("night/")] == ["night/a"] and store.stat("day/b") is None
+    assert [blob.key for blob in store.list("run/")] == ["run/a"] and store.stat("day/b") is None
 
 
 def test_an_object_with_bytes_is_listed_whatever_its_name(s3_endpoint):

@@ -1,4 +1,4 @@
-"""What is sent to a cluster: a command that arrives as it was given, and little else."""
+"""A submission to a cluster: the command arrives unchanged, with few other files."""
 
 import shlex
 import zipfile
@@ -40,7 +40,7 @@ def test_an_override_arrives_as_it_was_given(override):
         (["gate.accept=true"], ["gate.accept=true"]),
     ],
 )
-def test_a_night_is_sent_by_its_date_so_that_it_is_the_same_after_midnight(given, sent):
+def test_a_daily_run_is_submitted_with_its_date_so_that_a_retry_after_midnight_keeps_it(given, sent):
     assert submit.dated(given, date(2026, 11, 25)) == sent
 
 
@@ -67,7 +67,7 @@ def test_the_working_tree_that_is_sent_is_small_and_runs(tmp_path):
     create_package(str(submit.ROOT), package, include_gitignore=True, include_parent_dir=False)
     assert package.stat().st_size < MOST
     names = set(zipfile.ZipFile(package).namelist())
-    # A folder that .rayignore names without its place would be left out of the package, too.
+    # If .rayignore named a folder without its path, the package's folder of that name would be left out too.
     sources = [path for part in ("intent", "jobs") for path in (submit.ROOT / part).rglob("*.py")]
     modules = {path.relative_to(submit.ROOT).as_posix() for path in sources}
     assert modules | {"conf/nightly.yaml", "conf/catalogs/grocery.csv"} <= names
@@ -75,7 +75,7 @@ def test_the_working_tree_that_is_sent_is_small_and_runs(tmp_path):
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_head_that_starts_anew_is_waited_for_and_one_that_stays_away_can_be_tried_again(monkeypatch, answers):
+def test_submit_waits_for_a_restarting_head_and_a_missing_one_can_be_retried(monkeypatch, answers):
     asked = []
 
     def client(address):

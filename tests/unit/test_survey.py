@@ -1,4 +1,4 @@
-"""How work is cut before anything is labelled, without a cluster."""
+"""The tasks before labelling, without a cluster."""
 
 from intent.run import survey
 from intent.run.shard import Shard
@@ -10,7 +10,7 @@ def shards(count: int, rows: int) -> list[Shard]:
 
 
 def test_many_small_shards_are_many_tasks_whatever_the_cluster_has():
-    """Of 100,000 shards a cluster that has no CPU yet got one task to grow by."""
+    """Formerly, a cluster without a CPU got only one task for 100,000 shards, so it did not grow."""
     small = shards(100_000, 256)
     pieces = survey.cut(small)
     assert [shard for piece in pieces for shard in piece] == small

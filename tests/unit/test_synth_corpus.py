@@ -1,4 +1,4 @@
-"""What someone who trains on generated messages relies on: reproducible, held apart by split, every label valid and meant."""
+"""Generated messages are reproducible and separate by split, and every label is valid and right."""
 
 import pickle
 import re
@@ -28,7 +28,7 @@ def corpus(**options) -> Corpus:
 
 
 def only(*names: str, **options) -> Corpus:
-    """A corpus of the scenarios `names`, with nothing on the surface."""
+    """Return a corpus of the scenarios `names`, without surface phenomena."""
     off = {name: 0 for name in (*SCENARIOS, *SURFACE) if name not in names}
     on = {name: 1 for name in names}
     return corpus(phenomena={**off, **on, **options.pop("phenomena", {})}, **options)
@@ -67,7 +67,7 @@ def test_sampled_catalogs_have_the_promised_size_and_only_unique_names():
     assert len({name for names in catalogs.values() for name in names}) > 400
 
 
-def test_most_shops_sell_what_one_shop_sells():
+def test_most_catalogs_hold_the_products_of_one_kind_of_shop():
     pool, brands = Pool([name for name in ideas() if name not in kinds()]), frozenset()
     shelves = [market.sample(Random(seed), ["en"], pool, brands) for seed in range(200)]
     sold = [{ideas()[product.idea].department for product in shelf.products if product.idea} for shelf in shelves]
@@ -112,7 +112,7 @@ def test_an_unknown_phenomenon_is_refused_by_name():
         corpus(phenomena={"sarcasm": 1})
 
 
-def test_quantities_are_said_or_one():
+def test_quantities_are_stated_or_one():
     digits = {"no_quantity": 0, "number_word": 0, "dozen": 0, "pair": 0}
     stated = only("add", catalog=GROCERY, languages=["en"], phenomena=digits)
     for example in stated.examples(0, 200):
@@ -131,7 +131,7 @@ def test_a_corrected_quantity_is_the_last_number_of_the_message():
             assert numbers[-1] == example.intent["quantity"]
 
 
-def test_what_the_shopper_has_already_is_not_what_they_want():
+def test_products_that_the_shopper_already_has_are_not_requested():
     """ "we still have eggs, but we need milk" is about the milk."""
     pair = Catalog.of(["Zorvex", "Quumba"])
     for example in only("distractor_remove", catalog=pair, languages=["en"]).examples(0, 60):
@@ -141,7 +141,7 @@ def test_what_the_shopper_has_already_is_not_what_they_want():
 
 
 def test_a_word_that_fits_two_products_means_none():
-    """Of two milks alone, "milk" picks neither, and no message that says only "milk" has a product."""
+    """With two milks, "milk" selects neither, so no message with only "milk" has a product."""
     milks = Catalog.of(["Whole Milk 1L", "Skimmed Milk 1L"])
     for example in corpus(catalog=milks, languages=["en"]).examples(0, 1500):
         if example.intent["product"] and "typo" not in example.phenomena:
@@ -155,10 +155,10 @@ def test_what_is_not_in_the_catalog_is_none():
     other = sorted((text for text in spellings if not re.search("whole milk|ground coffee", text)), key=len)
     for example in only("not_in_catalog", catalog=GROCERY, languages=["en"]).examples(0, 200):
         assert example.intent == {"action": "none", "product": None, "quantity": None}
-        said = example.message.lower()
+        message = example.message.lower()
         for spelling in reversed(other):
-            said = said.replace(spelling, "")
-        assert not re.search(r"\b(eggs?|bananas?|ground coffee|monitors?|whole milks?)\b", said), example
+            message = message.replace(spelling, "")
+        assert not re.search(r"\b(eggs?|bananas?|ground coffee|monitors?|whole milks?)\b", message), example
 
 
 def test_names_that_no_language_file_knows_are_called_by_parts_of_themselves():
@@ -173,7 +173,7 @@ def test_another_language_calls_a_product_by_its_own_word():
     assert "vollmilch" in messages and "eier" in messages and "whole milk" in messages
 
 
-def test_a_schema_that_is_no_cart_is_told_to_bring_its_own_data():
+def test_a_schema_other_than_carts_is_refused_with_the_remedy_of_own_data():
     labels = IntentSchema("labels", "x", (Choice("label", ("a", "b")),))
     with pytest.raises(ConfigError, match="labeled messages of your own: labelled.uri"):
         Corpus(labels, ["en"], 1)
@@ -194,9 +194,9 @@ def test_a_products_own_whole_name_is_never_ambiguous():
     catalogs = sampled.catalogs(0, 20 * BLOCK)
     unclear = [example for example in sampled.examples(0, 20 * BLOCK) if "ambiguous" in example.phenomena]
     for example in unclear:
-        said = f" {example.message.lower()} "
+        text = f" {example.message.lower()} "
         # A name of one word may be in another's: "throw pillow".
-        whole = [name for name in catalogs[example.catalog] if " " in name and f" {name.lower()} " in said]
+        whole = [name for name in catalogs[example.catalog] if " " in name and f" {name.lower()} " in text]
         assert not whole, example
 
 
@@ -205,7 +205,7 @@ def test_no_message_is_empty():
     assert all(example.message for example in heard) and any("?" in example.message for example in heard)
 
 
-def test_what_is_in_a_product_is_not_what_it_is():
+def test_an_ingredient_of_a_product_is_another_product():
     names = ["Juice Orange 1L", "Thunfisch in Olivenöl", "Tuna in Sunflower Oil 160g", "Crisps Salt & Vinegar 150g"]
     for name in names:
         (product,) = given([name]).products
@@ -224,7 +224,7 @@ def test_sizes_are_one_however_they_are_written():
     assert plain and all(e.intent["action"] == "none" for e in plain), [e for e in plain if e.intent["action"] != "none"][:3]
 
 
-def test_more_than_can_be_asked_for_is_never_said_as_less():
+def test_a_quantity_above_the_maximum_is_never_written_as_less():
     for example in only("quantity_out_of_range", catalog=GROCERY).examples(0, 1500):
         assert any(beyond.lower() in example.message.lower() for beyond in load(example.language).numbers.beyond), example
 
@@ -235,12 +235,12 @@ def test_an_unknown_language_names_the_known_ones():
 
 
 def test_a_part_of_two_names_picks_neither_whatever_the_names():
-    """ "the Zorvex" is no answer where there is a Zorvex Mini and a Zorvex Max; "Zorvex Panel" is no product here."""
+    """ "the Zorvex" is ambiguous between a Zorvex Mini and a Zorvex Max, and "Zorvex Panel" is not in the catalog."""
     names = Catalog.of(["Zorvex Mini", "Zorvex Max", "Quumba Lamp", "Bananas"])
     for example in corpus(catalog=names, languages=["en"]).examples(0, 2000):
-        said = example.message.lower()
-        if "zorvex" in said and not {"typo", "injection", "several_products"} & set(example.phenomena):
-            assert not example.intent["product"] or "mini" in said or "max" in said or "quumba" in said, example
+        text = example.message.lower()
+        if "zorvex" in text and not {"typo", "injection", "several_products"} & set(example.phenomena):
+            assert not example.intent["product"] or "mini" in text or "max" in text or "quumba" in text, example
     absent = [e.message.lower() for e in only("not_in_catalog", catalog=names, languages=["en"]).examples(0, 400)]
     assert any("zorvex" in message for message in absent)
     unclear = [e.message.lower() for e in only("ambiguous", catalog=names, languages=["en"]).examples(0, 20)]
@@ -254,8 +254,8 @@ def test_a_long_name_is_not_taken_for_its_first_words():
 
 def test_a_quality_tells_near_duplicates_apart_and_agrees_in_every_language():
     shops = corpus(split="all", languages=["en"]).catalogs(0, 200 * BLOCK).values()
-    said = {word for names in shops for name in names for word in name.lower().split()}
-    assert {"organic", "frozen", "wireless", "large"} <= said
+    words = {word for names in shops for name in names for word in name.lower().split()}
+    assert {"organic", "frozen", "wireless", "large"} <= words
     assert load("de").described("mouse", 0, "wireless").say("title") == "kabellose Maus"
     assert load("it").described("bananas", 0, "organic").say("title", True) == "banane biologiche"
     assert load("es").described("bananas", 0, "organic").say("the", True) == "los plátanos ecológicos"
@@ -286,5 +286,5 @@ def test_names_with_another_products_word_stand_side_by_side_and_the_plain_word_
 
 
 def test_a_word_that_nobody_needs_does_not_make_the_only_product_of_its_kind_another_one():
-    found = [e for e in only("add", phenomena={"unneeded": 50}).examples(0, 2000) if "unneeded_word" in e.phenomena]
-    assert len(found) > 100 and {e.intent["action"] for e in found} == {"add"}
+    examples = [e for e in only("add", phenomena={"unneeded": 50}).examples(0, 2000) if "unneeded_word" in e.phenomena]
+    assert len(examples) > 100 and {e.intent["action"] for e in examples} == {"add"}

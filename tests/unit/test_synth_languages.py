@@ -14,17 +14,17 @@ def test_a_language_file_lacks_nothing(code):
     assert validate.complaints(code) == []
 
 
-def test_products_name_only_ideas_that_exist():
+def test_products_name_only_product_types_that_exist():
     assert validate.uncovered() == []
 
 
-def test_a_file_that_lacks_something_is_told_what(tmp_path, monkeypatch):
+def test_an_incomplete_language_file_is_reported_with_its_gaps(tmp_path, monkeypatch):
     text = (module.FOLDER / "en.yaml").read_text(encoding="utf-8")
     text = text.replace("  carton: ", "  cartoon: ").replace("{num} {counted}", "{numb} {counted}")
     (tmp_path / "xx.yaml").write_text(text.replace("  keep:\n", "  kept:\n"), encoding="utf-8")
     monkeypatch.setattr(validate, "FOLDER", tmp_path)
-    said = " ".join(validate.complaints("xx"))
-    assert "units.carton" in said and "{numb}" in said and "templates.keep" in said
+    complaints = " ".join(validate.complaints("xx"))
+    assert "units.carton" in complaints and "{numb}" in complaints and "templates.keep" in complaints
 
 
 def test_adding_a_language_is_adding_a_file_and_a_column(tmp_path, monkeypatch):
@@ -44,7 +44,7 @@ def test_adding_a_language_is_adding_a_file_and_a_column(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("code", "idea", "number", "said"),
+    ("code", "idea", "number", "expected"),
     [
         ("en", "strawberries", 2, "two strawberries"),
         ("de", "red_apples", 3, "drei rote Äpfel"),
@@ -60,14 +60,14 @@ def test_adding_a_language_is_adding_a_file_and_a_column(tmp_path, monkeypatch):
         ("nl", "eggs", 22, "tweeëntwintig eieren"),
     ],
 )
-def test_a_counted_noun_agrees_with_its_number(code, idea, number, said):
+def test_a_counted_noun_agrees_with_its_number(code, idea, number, expected):
     language = load(code)
     noun = language.nouns[idea][0]
-    assert f"{language.numbers.words[noun.gender][number]} {noun.counted(number)}" == said
+    assert f"{language.numbers.words[noun.gender][number]} {noun.counted(number)}" == expected
 
 
 @pytest.mark.parametrize(
-    ("code", "phrase", "idea", "said"),
+    ("code", "phrase", "idea", "expected"),
     [
         ("en", "a", "umbrella", "an umbrella"),
         ("de", "the", "green_tea", "den Grüntee"),
@@ -86,12 +86,12 @@ def test_a_counted_noun_agrees_with_its_number(code, idea, number, said):
         ("nl", "the", "bread", "het brood"),
     ],
 )
-def test_a_phrase_has_the_article_and_the_case(code, phrase, idea, said):
-    assert load(code).nouns[idea][0].say(phrase) == said
+def test_a_phrase_has_the_article_and_the_case(code, phrase, idea, expected):
+    assert load(code).nouns[idea][0].say(phrase) == expected
 
 
 @pytest.mark.parametrize(
-    ("code", "idea", "colour", "phrase", "said"),
+    ("code", "idea", "colour", "phrase", "expected"),
     [
         ("de", "t_shirt", "black", "a", "ein schwarzes T-Shirt"),
         ("es", "t_shirt", "black", "a", "una camiseta negra"),
@@ -102,8 +102,8 @@ def test_a_phrase_has_the_article_and_the_case(code, phrase, idea, said):
         ("fr", "jacket", "white", "a", "une veste blanche"),
     ],
 )
-def test_a_colour_agrees_with_its_noun(code, idea, colour, phrase, said):
-    assert load(code).described(idea, 0, colour).say(phrase) == said
+def test_a_colour_agrees_with_its_noun(code, idea, colour, phrase, expected):
+    assert load(code).described(idea, 0, colour).say(phrase) == expected
 
 
 def test_an_adjective_follows_a_noun_that_changes_its_gender_in_the_plural():

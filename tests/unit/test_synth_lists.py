@@ -1,4 +1,4 @@
-"""What someone who trains on messages with lists relies on: every label is what the message says, in the order it says it."""
+"""Generated lists: every label has the items of its message, in the message's order."""
 
 import pickle
 import re
@@ -35,7 +35,7 @@ def corpus(**options) -> Corpus:
 
 
 def only(*names: str, **options) -> Corpus:
-    """A corpus of the scenarios and surface phenomena `names` alone."""
+    """Return a corpus of only the scenarios and surface phenomena `names`."""
     off = {name: 0 for name in (*SCENARIOS, *LISTS, *SURFACE, *LIST_SURFACE) if name not in {*names, *ONE_ONLY}}
     return corpus(phenomena={**off, **{name: 1 for name in names}, **options.pop("phenomena", {})}, **options)
 
@@ -44,8 +44,8 @@ def products(example: Example) -> list[str]:
     return [item["product"] for item in items_of(example.intent)]
 
 
-def places(example: Example) -> list[int]:
-    """Where each product of a label is first named in the message; for names that are one word."""
+def positions(example: Example) -> list[int]:
+    """Return the position in the message of each product of a label. Works for names of one word."""
     return [example.message.lower().find(product.lower()) for product in products(example)]
 
 
@@ -102,14 +102,14 @@ def test_each_scenario_can_be_had_alone_in_every_language_and_its_label_keeps_it
     made = only(name, catalog=GROCERY)
     examples = made.examples(0, 240)
     assert {e.phenomena[0] for e in examples} == {name} and {e.language for e in examples} == set(available())
-    # A frame may say a number of its own ("that's gone over fifty quid").
+    # A frame may contain a number of its own ("that's gone over fifty quid").
     assert len(list(contradictions(examples, {"": GROCERY.names}))) <= 2
 
 
 @pytest.mark.parametrize("name", ["list", "list_remove", "list_mixed", "list_swap", "list_refusal", "list_total", "list_each"])
 def test_items_are_in_the_order_in_which_they_are_said(name):
     for example in only(name, catalog=UNKNOWN).examples(0, 160):
-        assert places(example) == sorted(places(example)) and min(places(example)) >= 0, example
+        assert positions(example) == sorted(positions(example)) and min(positions(example)) >= 0, example
 
 
 def test_the_style_of_a_list_is_seen_in_its_message():
@@ -137,15 +137,15 @@ def test_a_correction_changes_the_item_that_it_speaks_of():
     kinds = Counter()
     for example in only("list_correction", catalog=UNKNOWN, languages=["en"], phenomena=plain).examples(0, 300):
         named = re.findall("|".join(NAMES), example.message)
-        said = [int(n) for n in re.findall(r"\d+", example.message)]
+        numbers = [int(n) for n in re.findall(r"\d+", example.message)]
         items = {item["product"]: item["quantity"] for item in items_of(example.intent)}
         repeated = [name for name, n in Counter(named).items() if n > 1]
         if len(items) == len(set(named)) and not repeated:
             kinds["last"] += 1
-            assert items[named[-1]] == said[-1], example
+            assert items[named[-1]] == numbers[-1], example
         elif len(items) == len(set(named)):
             kinds["named"] += 1
-            assert items[repeated[0]] == said[-1], example
+            assert items[repeated[0]] == numbers[-1], example
         else:
             kinds["dropped"] += 1
             assert set(named) - set(items) == set(repeated), example
@@ -167,16 +167,16 @@ def test_what_is_kept_is_no_item():
 def test_what_is_asked_for_twice_is_summed():
     plain = {"number_word": 0, "unit": 0, "dozen": 0, "pair": 0, "no_quantity": 0, "times": 0}
     for example in only("list_twice", catalog=UNKNOWN, phenomena=plain).examples(0, 100):
-        said = [int(n) for n in re.findall(r"\d+", example.message)]
-        assert sum(said) == sum(item["quantity"] for item in items_of(example.intent)), example
+        numbers = [int(n) for n in re.findall(r"\d+", example.message)]
+        assert sum(numbers) == sum(item["quantity"] for item in items_of(example.intent)), example
 
 
 QUALITIES = [("en", "red", 2, "red"), ("de", "red", 1, "rotes"), ("it", "red", 3, "rosse"), ("hr", "red", 2, "crvene")]
 
 
-@pytest.mark.parametrize(("code", "quality", "n", "said"), QUALITIES)
-def test_a_quality_stands_for_its_noun_in_the_form_that_the_noun_would_have(code, quality, n, said):
-    assert module.load(code).quality("t_shirt", 0, quality).counted(n) == said
+@pytest.mark.parametrize(("code", "quality", "n", "expected"), QUALITIES)
+def test_a_quality_stands_for_its_noun_in_the_form_that_the_noun_would_have(code, quality, n, expected):
+    assert module.load(code).quality("t_shirt", 0, quality).counted(n) == expected
 
 
 def test_spanish_and_is_e_before_the_sound_of_i():
@@ -186,23 +186,25 @@ def test_spanish_and_is_e_before_the_sound_of_i():
     assert not any(" y Ibrix" in message or " y Hilo" in message or " e Hielo" in message for message in messages)
 
 
-def test_a_noun_that_items_share_is_said_once():
+def test_a_noun_that_items_share_occurs_once():
     sampled = only("list", "elided_noun", languages=["en"], phenomena={"number_word": 0, "dozen": 0, "pair": 0})
     shared = [e for e in sampled.examples(0, 40 * BLOCK) if "elided_noun" in e.phenomena]
     assert shared
     for example in shared:
-        said = [int(n) for n in re.findall(r"\d+", example.message)]
-        assert {item["quantity"] for item in items_of(example.intent)} <= set(said) and len(set(products(example))) > 1, example
+        numbers = [int(n) for n in re.findall(r"\d+", example.message)]
+        assert {item["quantity"] for item in items_of(example.intent)} <= set(numbers) and len(set(products(example))) > 1, (
+            example
+        )
 
 
 def test_a_total_may_name_the_kind_and_its_items_by_their_colours_alone():
     sampled = only("list_total", languages=["en", "it", "hr"], phenomena={"number_word": 0, "dozen": 0, "pair": 0, "unit": 0})
     short = [e for e in sampled.examples(0, 60 * BLOCK) if not any(name in e.message for name in products(e))]
-    told = [e for e in short if len({name.split()[-1] for name in products(e)}) == 1 and e.language == "en"]
-    assert any(str(sum(item["quantity"] for item in items_of(e.intent))) in e.message for e in told)
+    totals = [e for e in short if len({name.split()[-1] for name in products(e)}) == 1 and e.language == "en"]
+    assert any(str(sum(item["quantity"] for item in items_of(e.intent))) in e.message for e in totals)
 
 
-# What each rule is for: a label that its message cannot have.
+# Each rule rejects a label that its message cannot have.
 MILK, EGGS, TEA = "Whole Milk 1L", "Free Range Eggs", "Ground Coffee 250g"
 WRONG = {
     "list": ("whole milk 1l and free range eggs", [("add", MILK, 1), ("remove", EGGS, 1)], "one action is shared"),
@@ -258,7 +260,7 @@ def test_a_list_in_another_order_repeats_it_and_a_short_one_is_found_in_an_evalu
 
 
 @pytest.mark.parametrize(
-    ("group", "wrong", "said"),
+    ("group", "wrong", "expected"),
     [
         ("list_note", "shopping list (today|tomorrow)", "must say {items}"),
         ("list_remove_note", "take out: (all|{items})", "must say {items} in every wording"),
@@ -282,25 +284,28 @@ def test_a_list_in_another_order_repeats_it_and_a_short_one_is_found_in_an_evalu
         ("list_swap", "swap {out_teh} for {in}", "{out_teh} is no slot or phrase"),
     ],
 )
-def test_a_template_that_does_not_say_what_its_label_means_is_refused(group, wrong, said, tmp_path, monkeypatch):
+def test_a_template_that_contradicts_its_label_is_refused(group, wrong, expected, tmp_path, monkeypatch):
     text = (module.FOLDER / "en.yaml").read_text(encoding="utf-8")
-    head, found, rest = text.partition(f"\n  {group}:")
+    head, header, rest = text.partition(f"\n  {group}:")
     line = f'\n    - "{wrong}"'
     rest = re.sub(r"^ \[", f' ["{wrong}", ', rest) if rest.startswith(" [") else line + rest
-    (tmp_path / "xx.yaml").write_text(head + found + rest, encoding="utf-8")
+    (tmp_path / "xx.yaml").write_text(head + header + rest, encoding="utf-8")
     monkeypatch.setattr(validate, "FOLDER", tmp_path)
     complaints = [complaint for complaint in validate.complaints("xx") if complaint.startswith(f"templates.{group}:")]
-    assert complaints and any(said in complaint for complaint in complaints), complaints
+    assert complaints and any(expected in complaint for complaint in complaints), complaints
 
 
-def test_joins_that_would_change_what_is_said_are_refused(tmp_path, monkeypatch):
+def test_joins_that_would_change_the_meaning_are_refused(tmp_path, monkeypatch):
     text = (module.FOLDER / "en.yaml").read_text(encoding="utf-8")
     text = text.replace('  and: [" and "', '  and: [" and"').replace('  then: [" and "', '  then: [" and 2 "')
     (tmp_path / "xx.yaml").write_text(re.sub(r"\n  all: .*", "\n  all: []", text), encoding="utf-8")
     monkeypatch.setattr(validate, "FOLDER", tmp_path)
-    said = " ".join(validate.complaints("xx"))
-    assert "joins.and: ' and' must end with a space" in said and "joins.then: ' and 2 ' must not contain a number" in said
-    assert "joins.all: add at least three" in said
+    complaints = " ".join(validate.complaints("xx"))
+    assert (
+        "joins.and: ' and' must end with a space" in complaints
+        and "joins.then: ' and 2 ' must not contain a number" in complaints
+    )
+    assert "joins.all: add at least three" in complaints
 
 
 def test_card_chart_and_record_count_items_and_show_lists():

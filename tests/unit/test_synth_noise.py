@@ -1,4 +1,4 @@
-"""Noise changes how a message looks, never what it means."""
+"""Noise changes the form of a message and never its meaning."""
 
 from random import Random
 
@@ -23,8 +23,8 @@ def test_accents_are_stripped_or_spelled_out():
 
 
 def test_voice_says_numbers_and_drops_punctuation():
-    said = {noise.voice("Add 27 apples, please!", load("en"), Random(seed)) for seed in range(50)}
-    assert "add twenty-seven apples please" in said and not any(c in text for text in said for c in "27,!A")
+    transcripts = {noise.voice("Add 27 apples, please!", load("en"), Random(seed)) for seed in range(50)}
+    assert "add twenty-seven apples please" in transcripts and not any(c in text for text in transcripts for c in "27,!A")
 
 
 def test_voice_keeps_a_number_together():
@@ -44,8 +44,8 @@ def test_voice_leaves_a_number_whose_word_depends_on_the_noun():
 def test_a_template_expands_its_alternatives_rules_and_slots():
     rules = {"verb": [parse("add"), parse("put (in|on)")]}
     parts = parse("(please |)<verb> {np}")
-    said = {expand(parts, Random(seed), rules, lambda slot: f"[{slot}]") for seed in range(60)}
-    assert said == {f"{please}{verb} [np]" for please in ("", "please ") for verb in ("add", "put in", "put on")}
+    expansions = {expand(parts, Random(seed), rules, lambda slot: f"[{slot}]") for seed in range(60)}
+    assert expansions == {f"{please}{verb} [np]" for please in ("", "please ") for verb in ("add", "put in", "put on")}
     assert names(parts, "slot") == {"np"} and names(parts, "rule") == {"verb"}
 
 

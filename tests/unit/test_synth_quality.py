@@ -1,4 +1,4 @@
-"""The checks find what they are for, and let good data pass."""
+"""The quality checks detect bad data and pass good data."""
 
 from dataclasses import replace
 
@@ -66,13 +66,13 @@ def test_generated_labels_are_not_contradicted():
     languages = ["en", "de", "es", "fr", "it", "hr", "pt", "nl"]
     corpus = Corpus(CART, languages, 11)
     examples = corpus.examples(0, 3000)
-    found = list(contradictions(examples, corpus.catalogs(0, 3000)))
-    assert len(found) <= 3, found
+    conflicts = list(contradictions(examples, corpus.catalogs(0, 3000)))
+    assert len(conflicts) <= 3, conflicts
     assert deduplicate(examples).contradicting == 0
 
 
 def test_a_changed_label_is_found_in_generated_messages():
-    """The check sees most wrong quantities: a label of 57 where the message says something else."""
+    """The check detects most wrong quantities, here a label of 57 for a message with another number."""
     corpus = Corpus(CART, ["en", "it"], 5, Catalog.of(CATALOG[""]))
     clear = [e for e in corpus.examples(0, 600) if e.intent["product"] and not {"typo", "voice"} & set(e.phenomena)]
     wrong = [replace(e, intent={**e.intent, "quantity": 57}) for e in clear]
@@ -92,7 +92,7 @@ def test_a_table_of_examples_gives_them_back():
     assert from_table(to_table(examples)) == examples
 
 
-def test_the_chart_draws_every_phenomenon_and_what_a_name_holds_stays_text():
+def test_the_chart_draws_every_phenomenon_and_escapes_names():
     import xml.etree.ElementTree as xml
 
     examples = Corpus(CART, ["en", "hr"], 5).examples(0, 400)

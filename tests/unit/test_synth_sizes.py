@@ -1,4 +1,4 @@
-"""What a shop prints of a size, and what a shopper makes of it."""
+"""Sizes as a shop prints them and as a shopper writes them."""
 
 from random import Random
 
@@ -27,10 +27,10 @@ def test_a_shop_prints_sizes_in_its_own_way(amount, style, code, text):
     assert size.printed(amount, style, load(code).raw, 0) == text
 
 
-def test_every_language_says_what_has_no_amount_and_prints_packs_with_their_number():
+def test_every_language_handles_sizes_without_an_amount_and_packs():
     for code in available():
         raw = load(code).raw
         assert all("{n}" in text for texts in raw["size_names"].values() for text in texts)
         assert all("{n}" in text for text in raw["pack_names"]) and len(set(raw["pack_names"])) == 6
-    said = {size.said("SPF 50", load("en").raw, Random(seed)) for seed in range(40)}
-    assert {"factor 50", "SPF 50"} <= said
+    spellings = {size.said("SPF 50", load("en").raw, Random(seed)) for seed in range(40)}
+    assert {"factor 50", "SPF 50"} <= spellings

@@ -1,4 +1,4 @@
-"""The lexicon's tables: complete in every language, and whoever breaks a row is told its line, its column and why."""
+"""The lexicon's tables are complete in every language. An error names the line, the column and the reason."""
 
 from contextlib import redirect_stdout
 from io import StringIO
@@ -22,7 +22,7 @@ def test_every_group_of_traits_tells_some_products_apart():
     assert listed == set(traits())
 
 
-def test_kinds_are_said_in_every_language_and_have_members():
+def test_kinds_have_words_in_every_language_and_members():
     assert {"milk", "bread"} <= kinds() <= set(ideas())
 
 
@@ -36,7 +36,7 @@ RIGHT = dict(
 
 @pytest.fixture
 def check(tmp_path, monkeypatch):
-    """A function: the command's exit code and output for a table of pets in which only the cells of `rows` are not right."""
+    """Return a function that checks a table of pets with the wrong cells `rows`. It returns the exit code and the output."""
     products = tmp_path / "products"
     products.mkdir()
     (products / "grocery.tsv").write_text(_rows("grocery", "flour", "milk", "whole_milk"), encoding="utf-8")
@@ -55,7 +55,7 @@ def check(tmp_path, monkeypatch):
 
 
 def _rows(department: str, *names: str) -> str:
-    """The header and the rows `names` of a table."""
+    """Return the header and the rows `names` of a table."""
     lines = (FOLDER / f"{department}.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join(line for line in lines if line.split("\t")[0] in ("idea", *names))
 
@@ -89,26 +89,26 @@ WRONG = [
 ]
 
 
-def test_a_wrong_cell_is_named_with_its_line_its_column_and_what_is_wrong(check):
-    code, said = check(*({column: cell} for column, cell, _ in WRONG))
-    for line, (column, _, what) in enumerate(WRONG, 5):
-        assert any(text.startswith(f"pets.tsv:{line}: {column}: ") and what in text for text in said), (column, what)
+def test_a_wrong_cell_is_named_with_its_line_column_and_reason(check):
+    code, output = check(*({column: cell} for column, cell, _ in WRONG))
+    for line, (column, _, problem) in enumerate(WRONG, 5):
+        assert any(text.startswith(f"pets.tsv:{line}: {column}: ") and problem in text for text in output), (column, problem)
     assert code == 1
 
 
 def test_words_that_may_mean_either_are_listed_as_akin_and_a_member_is_never_called_as_its_kind(check):
     either = own_words("dog_snacks") | {"nl": "hondenvoer /n", "akin": "dog_food"}
     member = own_words("newt_milk") | {"nl": "melk /c", "parent": "milk"}
-    code, said = check(either, member)
-    assert code == 1 and len(said) == 2 and "only the parent may have this word" in said[0]
+    code, output = check(either, member)
+    assert code == 1 and len(output) == 2 and "only the parent may have this word" in output[0]
 
 
 def own_words(idea: str) -> dict[str, str]:
-    """Words that no other row has."""
+    """Return words that no other row has."""
     return {"idea": idea} | {field: f"{idea} /{'n' if field == 'nl' else 'm'}" for field in available()} | {"en": idea}
 
 
-def test_a_missing_tab_and_an_unknown_department_are_told_first(tmp_path):
+def test_a_missing_tab_and_an_unknown_department_are_reported_first(tmp_path):
     table = tmp_path / "zoo.tsv"
     table.write_text("\t".join(FIELDS) + "\nnewt_snacks\t\tmany\n", encoding="utf-8")
     unknown, short = map(str, words.faults(table))

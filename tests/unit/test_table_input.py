@@ -1,4 +1,4 @@
-"""A Delta or Iceberg table as a night's input: one version, its rows and no others, or a refusal that says what to do."""
+"""A Delta or Iceberg table as a run's input: the rows of one version, or a refusal that says what to do."""
 
 import json
 import pickle
@@ -67,9 +67,9 @@ def test_every_row_is_in_one_shard_whatever_the_windows_are(log, monkeypatch):
     log.write(tables.rows(0, 30))
     log.write(tables.rows(30, 31))
     for rows_per_shard in (1, 3, 10, 100):
-        found = read(log.uri, rows_per_shard=rows_per_shard)
-        assert [row["id"] for row in sorted(found, key=lambda row: row["id"])] == [*range(31)]
-        assert all(row["message"] == f"add {row['id']} milk" for row in found)
+        rows = read(log.uri, rows_per_shard=rows_per_shard)
+        assert [row["id"] for row in sorted(rows, key=lambda row: row["id"])] == [*range(31)]
+        assert all(row["message"] == f"add {row['id']} milk" for row in rows)
 
 
 def test_shards_may_be_read_in_any_order(log, monkeypatch):
@@ -80,7 +80,7 @@ def test_shards_may_be_read_in_any_order(log, monkeypatch):
     assert sorted(n for shard in reversed(made.shards) for n in reader.read(shard)["id"].to_pylist()) == [*range(30)]
 
 
-def test_a_version_is_read_whatever_is_written_meanwhile_and_what_the_table_dropped_is_not(log):
+def test_a_version_is_read_despite_later_writes_and_dropped_files_are_not(log):
     first = log.write(tables.rows(0, 5))
     log.write(tables.rows(5, 8))
     listing, made = plan(log.uri)
@@ -116,8 +116,8 @@ def test_partitions_of_a_delta_table_are_inputs_and_their_columns_can_be_kept_or
     table = tables.rows(0, 4, shop=shops, dt=["2026-11-23", "2026-11-23", "2026-11-23", "2026-11-24"])
     tables.write_delta(tmp_path / "log", table, partition_by=["dt", "shop"])
     columns = Columns(keep=("shop", "dt"))
-    found = {row["id"]: (row["shop"], row["dt"]) for row in read(str(tmp_path / "log"), columns)}
-    assert found == {n: (shops[n], table["dt"][n].as_py()) for n in range(4)}
+    rows = {row["id"]: (row["shop"], row["dt"]) for row in read(str(tmp_path / "log"), columns)}
+    assert rows == {n: (shops[n], table["dt"][n].as_py()) for n in range(4)}
     day = f"{tmp_path}/log/dt=2026-11-23"
     assert ids(day) == ids(f"delta:{day}") == [0, 1, 2]
     assert ids(f"{day}/shop=Caf%C3%A9%20%231%20%25%2Fx") == [0]
@@ -179,22 +179,22 @@ def test_a_column_that_came_later_is_null_in_earlier_files_and_one_that_was_rena
             update.rename_column("message", "text")
         log.write(tables.rows(2, 3, shop=["7"]).rename_columns(["id", "text", "shop"]))
     message = "message" if log.kind == "delta" else "text"
-    found = {row["id"]: row for row in read(log.uri, Columns(message=message, keep=("shop",)))}
-    assert [found[n]["shop"] for n in range(3)] == [None, None, "7"]
-    assert found[0][message] == "add 0 milk"
+    rows = {row["id"]: row for row in read(log.uri, Columns(message=message, keep=("shop",)))}
+    assert [rows[n]["shop"] for n in range(3)] == [None, None, "7"]
+    assert rows[0][message] == "add 0 milk"
     assert [row["message"] for row in read(log.uri, version=first)] == ["add 0 milk", "add 1 milk"]
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "expected"),
     [
         (Columns(message="text"), r"columns=\['text'\]: .* has no such column at version \d+; it has \['id', 'message'\]"),
         (Columns(message="id", id="message"), "its column 'id' is int64, not text"),
     ],
 )
-def test_columns_that_do_not_fit_are_refused_before_any_row_is_read(log, columns, said):
+def test_columns_that_do_not_fit_are_refused_before_any_row_is_read(log, columns, expected):
     log.write(tables.rows(0, 2))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=expected):
         plan(log.uri, columns)
 
 
@@ -223,16 +223,16 @@ def test_a_file_that_is_gone_fails_its_shard_by_name(log, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("features", "reader", "said"),
+    ("features", "reader", "expected"),
     [
         (["fromTheFuture"], 3, "fromTheFuture"),
         ([], 9, "(version 9|cannot be read: .*[Vv]ersion)"),
     ],
 )
-def test_a_delta_table_of_an_unknown_format_is_refused_by_name(tmp_path, features, reader, said):
+def test_a_delta_table_of_an_unknown_format_is_refused_by_name(tmp_path, features, reader, expected):
     tables.write_delta(tmp_path / "log", tables.rows(0, 2))
     tables.require_feature(tmp_path / "log", *features, reader=reader)
-    with pytest.raises(ConfigError, match=f"input=.*{said}"):
+    with pytest.raises(ConfigError, match=f"input=.*{expected}"):
         list_input(str(tmp_path / "log"))
 
 
@@ -259,7 +259,7 @@ def test_an_iceberg_table_of_an_unknown_format_is_refused_by_name(log):
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "expected"),
     [
         ("iceberg:prod", "name catalog, namespace and table: iceberg:CATALOG/NAMESPACE.TABLE"),
         ("iceberg:prod/shop.nothing", "the catalog has no such table"),
@@ -267,13 +267,13 @@ def test_an_iceberg_table_of_an_unknown_format_is_refused_by_name(log):
         ("iceberg:prod/shop.log/7", "'7' is not a part of the table iceberg:prod/shop.log"),
     ],
 )
-def test_an_address_that_names_no_table_is_refused_with_the_remedy(log, uri, said):
-    with pytest.raises(ConfigError, match=said):
+def test_an_address_that_names_no_table_is_refused_with_the_remedy(log, uri, expected):
+    with pytest.raises(ConfigError, match=expected):
         list_input(uri)
 
 
 @pytest.mark.parametrize("uri", ["{}", "iceberg:prod/shop.log"])
-def test_without_the_library_the_error_names_what_to_install(tmp_path, monkeypatch, uri):
+def test_without_the_library_the_error_names_the_install_command(tmp_path, monkeypatch, uri):
     tables.write_delta(tmp_path / "log", tables.rows(0, 2))
     for name in [*sys.modules]:
         if name.split(".")[0] in ("deltalake", "pyiceberg"):

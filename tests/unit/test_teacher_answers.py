@@ -1,4 +1,4 @@
-"""A teacher's answers count only where they parse, keep to the rules, and are labelled as meant; the rest is counted."""
+"""A teacher's answers count only if they parse, follow the rules, and get the intended label. The others are counted."""
 
 import json
 
@@ -22,7 +22,7 @@ EXAMPLES = [
 
 
 class Fake(FakeEndpoint):
-    """Writes what `written` has for a message, and labels as `labels` says."""
+    """Writes the messages of `written`, and labels with `labels`."""
 
     def __init__(self, written: dict[str, list], labels: dict[str, dict]):
         super().__init__(self._say)
@@ -53,7 +53,7 @@ LABELS = {"two milks pls": TWO_MILKS, "what does milk cost": NONE}
 
 
 @pytest.mark.parametrize("taught", [(WRITTEN, LABELS, {})], indirect=True)
-def test_only_what_keeps_to_every_rule_is_believed_and_the_rest_counted_by_reason(taught):
+def test_only_answers_that_follow_every_rule_count_and_others_are_counted_by_reason(taught):
     made, endpoint = taught
     assert [(e.message, e.intent, e.phenomena) for e in made.examples] == [
         ("two milks pls", TWO_MILKS, ("add", "teacher")),

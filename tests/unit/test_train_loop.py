@@ -1,4 +1,4 @@
-"""The training loop without a cluster: it learns, keeps a temperature beside its adapter, and goes on where it stopped."""
+"""The training loop without a cluster: it learns, stores a temperature beside its adapter, and resumes."""
 
 import json
 import shutil
@@ -40,13 +40,13 @@ class Folder:
     """A reporter that keeps the last checkpoint in a folder, and stops at step `stop`, as a lost machine does."""
 
     def __init__(self, folder: Path, stop: int = -1):
-        self.folder, self.stop, self.said, self.metrics = folder, stop, [], []
+        self.folder, self.stop, self.updates, self.metrics = folder, stop, [], []
 
     def resume_from(self) -> Path | None:
         return self.folder if self.folder.exists() else None
 
     def step(self, done: int, total: int, text: str) -> None:
-        self.said.append((done, text))
+        self.updates.append((done, text))
         if done == self.stop:
             raise KeyboardInterrupt
 
@@ -74,7 +74,7 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
     metrics = train(base, CONFIG, rows, rows, whole)
     losses = [entry["loss"] for entry in whole.metrics]
     assert losses[-1] < 0.6 * losses[0] and metrics["messages"] == 6 * 48
-    texts = [text for _, text in whole.said]
+    texts = [text for _, text in whole.updates]
     assert texts[:2] == ["loads the base model", "the first step"] and "messages/s" not in texts[2]
     assert "messages/s" in texts[3] and any(text.startswith("validates: 16 of 48 messages") for text in texts)
     temperatures, nothing = calibration.read(whole.folder, CART.names)
@@ -86,7 +86,7 @@ def test_it_learns_and_a_run_that_was_cut_off_goes_on_with_the_same_steps(tmp_pa
         train(base, CONFIG, rows, rows, cut)
     resumed = Folder(cut.folder)
     again = train(base, CONFIG, rows, rows, resumed)
-    assert [done for done, _ in resumed.said][:3] == [0, 6, 7] and again["step"] == metrics["step"]
+    assert [done for done, _ in resumed.updates][:3] == [0, 6, 7] and again["step"] == metrics["step"]
     assert abs(again["loss"] - metrics["loss"]) < 1e-3
 
     progress = resumed.folder / "progress.json"
@@ -149,13 +149,13 @@ def test_a_named_error_of_a_worker_is_the_runs_and_of_one_alone_is_not_tried_aga
 def test_what_ray_train_wraps_is_named_and_memory_with_its_remedy():
     from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-    told = str(runner.failure(ControllerError(ValueError("no such bucket\nmore"))))
-    assert told == "training failed: ValueError: no such bucket"
+    text = str(runner.failure(ControllerError(ValueError("no such bucket\nmore"))))
+    assert text == "training failed: ValueError: no such bucket"
     killed = WorkerHealthCheckFailedError("A worker health check failed.", ray.exceptions.ActorDiedError())
     for error in (WorkerGroupError("...", {0: killed}), ControllerError(ray.exceptions.OutOfMemoryError("the node ran low"))):
-        told = str(runner.failure(error))
-        assert "health check" not in told and "controller error" not in told
-        assert told.endswith(f"[{runner.MEMORY}]")
+        text = str(runner.failure(error))
+        assert "health check" not in text and "controller error" not in text
+        assert text.endswith(f"[{runner.MEMORY}]")
 
 
 def test_workers_share_the_messages_whole_catalogs_each_where_there_are_plenty():
@@ -169,7 +169,7 @@ def test_workers_share_the_messages_whole_catalogs_each_where_there_are_plenty()
 
 
 def test_a_step_of_several_workers_is_that_of_one_on_the_whole_batch(tmp_path, monkeypatch):
-    """Of its messages each has a part, and of the decisions more or fewer: what means nothing is one decision."""
+    """Each worker has a part of the messages and a different number of decisions, because `none` is one decision."""
     base = write_checkpoint(tmp_path / "base")
     (whole,) = groups(load_tokenizer(base))
     rows = sorted(whole.rows, key=lambda row: len(row.target.decisions))
@@ -204,7 +204,7 @@ def test_a_step_of_several_workers_is_that_of_one_on_the_whole_batch(tmp_path, m
 
 
 class Workers:
-    """What torch.distributed does between processes, between threads."""
+    """torch.distributed's collectives between threads instead of processes."""
 
     def __init__(self, count: int):
         self.barrier, self.given = threading.Barrier(count), {}
@@ -220,9 +220,9 @@ class Workers:
     def _given(self, tensor):
         self.given[threading.get_ident()] = tensor.detach().clone()
         self.barrier.wait()
-        found = torch.stack(list(self.given.values()))
+        gradients = torch.stack(list(self.given.values()))
         self.barrier.wait()
-        return found
+        return gradients
 
 
 def test_a_worker_without_messages_is_refused(tmp_path):

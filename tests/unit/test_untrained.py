@@ -1,4 +1,4 @@
-"""Without training nothing of a model depends on the catalog: classify makes it where it is missing, and once."""
+"""An untrained model does not depend on the catalog. classify makes a missing one, once."""
 
 from dataclasses import replace
 
@@ -23,14 +23,14 @@ GGUF, GPTQ = "gguf-Q8_0", "gptq-w4g128"
 def lineage(folder, *more: str, products: str = "Whole Milk 1L", job: str = "classify") -> Lineage:
     catalog = folder / f"{products}.csv"
     catalog.write_text(f"name\n{products}\n")
-    places = ["input=in", f"output={folder}/out"] if job == "classify" else []
-    overrides = [*places, f"workspace={folder}/w", f"catalog={catalog}", *more]
-    return Lineage(load_config(job, overrides, ClassifyConfig) if places else load_config(job, overrides))
+    addresses = ["input=in", f"output={folder}/out"] if job == "classify" else []
+    overrides = [*addresses, f"workspace={folder}/w", f"catalog={catalog}", *more]
+    return Lineage(load_config(job, overrides, ClassifyConfig) if addresses else load_config(job, overrides))
 
 
 @pytest.fixture
 def jobs(monkeypatch):
-    """What is made, by the name of its job: as the jobs make it, with files of a word."""
+    """Replace the jobs by fakes that make small files, and collect the artifacts by job."""
     made: list[str] = []
     monkeypatch.setattr(choice, "places", list)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
@@ -43,8 +43,8 @@ def jobs(monkeypatch):
 
     def make(lineage: Lineage, specs) -> dict[str, Artifact]:
         checkpoint = lineage.checkpoint()
-        told = {"messages": checkpoint.record.metrics["messages"]}
-        return {spec.name: build(lineage, lineage.variant_record(checkpoint, spec), told) for spec in specs}
+        figures = {"messages": checkpoint.record.metrics["messages"]}
+        return {spec.name: build(lineage, lineage.variant_record(checkpoint, spec), figures) for spec in specs}
 
     def train(lineage: Lineage) -> Artifact:
         messages = 100 * lineage.config.train.epochs
@@ -61,7 +61,7 @@ def current(folder) -> dict[str, str]:
 
 
 def trained(folder, *names: str) -> None:
-    """What jobs.train and jobs.quantize leave for these variants, of a model that learnt the catalog."""
+    """Write the artifacts of jobs.train and jobs.quantize for these variants, of a model that was trained on the catalog."""
     own = lineage(folder, "train.epochs=1")
     checkpoint = untrained.train(own)
     if names:
@@ -69,12 +69,12 @@ def trained(folder, *names: str) -> None:
         publish_models(own.config.workspace, made, own.options, checkpoint.fingerprint)
 
 
-def test_the_first_job_makes_what_it_needs_and_a_new_catalog_makes_nothing(tmp_path, jobs, capsys):
+def test_the_first_job_makes_its_models_and_a_new_catalog_makes_nothing(tmp_path, jobs, capsys):
     variants, batches = choice.serving(lineage(tmp_path), None)
     assert jobs == ["base", "checkpoint", f"variant-{GGUF}"] and batches == {}
     assert {name: variant.uri for name, variant in variants.items()} == current(tmp_path)
-    said = capsys.readouterr().err
-    assert "has no models yet: makes gguf-Q8_0 of gemma3-270m with the adapter shipped:gemma3-270m, without training" in said
+    output = capsys.readouterr().err
+    assert "has no models yet: makes gguf-Q8_0 of gemma3-270m with the adapter shipped:gemma3-270m, without training" in output
     jobs.clear()
     assert choice.serving(lineage(tmp_path, products="Eggs"), None)[0] == variants
     assert jobs == [] and "makes" not in capsys.readouterr().err
@@ -105,15 +105,15 @@ def test_a_job_that_asks_for_gpus_gets_the_variant_for_them(tmp_path, jobs, more
 def test_a_second_schema_leaves_the_workspaces_models_to_the_first(tmp_path, jobs):
     carts = choice.serving(lineage(tmp_path), None)[0]
     lists = lineage(tmp_path, "schema=basket")
-    found = choice.serving(lists, None)[0]
-    require_matching(found[GGUF], lists)
-    assert found[GGUF] != carts[GGUF] and current(tmp_path)[GGUF] == carts[GGUF].uri
+    variant = choice.serving(lists, None)[0]
+    require_matching(variant[GGUF], lists)
+    assert variant[GGUF] != carts[GGUF] and current(tmp_path)[GGUF] == carts[GGUF].uri
     jobs.clear()
-    assert choice.serving(lists, None)[0] == found and choice.serving(lineage(tmp_path), None)[0] == carts
+    assert choice.serving(lists, None)[0] == variant and choice.serving(lineage(tmp_path), None)[0] == carts
     assert jobs == []
 
 
-def test_who_has_trained_is_told_what_is_missing_and_nothing_is_made(tmp_path, jobs):
+def test_with_a_trained_model_missing_variants_are_named_and_not_made(tmp_path, jobs):
     trained(tmp_path)
     jobs.clear()
     with pytest.raises(MissingArtifact, match=r"jobs\.quantize"):
@@ -159,12 +159,14 @@ def test_a_variant_whose_files_were_deleted_is_made_again(tmp_path, jobs):
 def records(own: Lineage, names=(GGUF, GPTQ, "gguf-Q4_0-imatrix")) -> list[str]:
     checkpoint = Artifact("", replace(own.checkpoint_record(), files={}))
     messages = own.of_messages(checkpoint)
-    found = [
+    artifacts = [
         messages.data_record(),
         own.golden_set_record(checkpoint, Artifact("", messages.data_record())),
         own.checkpoint_record(),
     ]
-    return [record.fingerprint for record in [*found, *(own.variant_record(checkpoint, VariantSpec.parse(n)) for n in names)]]
+    return [
+        record.fingerprint for record in [*artifacts, *(own.variant_record(checkpoint, VariantSpec.parse(n)) for n in names)]
+    ]
 
 
 def test_without_training_no_fingerprint_depends_on_the_catalog(tmp_path):

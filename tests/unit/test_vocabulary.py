@@ -1,4 +1,4 @@
-"""A trimmed vocabulary says everything that the whole one says; a base model comes from pieces and is trimmed with it."""
+"""A trimmed vocabulary encodes the same texts as the whole one. A base model in pieces is joined and trimmed."""
 
 import hashlib
 import json
@@ -28,9 +28,9 @@ def trimmed(whole, tmp_path_factory, monkeypatch_module):
     monkeypatch_module.setattr(vocabulary, "FIRST", 0)
     spec = json.loads((whole / "tokenizer.json").read_text())
     listed = vocabulary.needed(spec, {"▁Milk", "▁Eggs", "牛"})
-    found, former = vocabulary.trim(spec, listed)
+    kept, former = vocabulary.trim(spec, listed)
     folder = tmp_path_factory.mktemp("trimmed")
-    (folder / "tokenizer.json").write_text(json.dumps(found, ensure_ascii=False))
+    (folder / "tokenizer.json").write_text(json.dumps(kept, ensure_ascii=False))
     return folder, listed, former
 
 
@@ -114,8 +114,8 @@ def test_a_gguf_in_pieces_is_joined_and_checked_as_a_whole(tmp_path, monkeypatch
         (package / f"m.part{number}").write_bytes(piece)
     monkeypatch.syspath_prepend(str(tmp_path))
     source = "package:pieces_0/m.part0 pieces_1/m.part1"
-    found = hashlib.sha256(whole).hexdigest()
-    with base._located(ModelConfig("m", source, sha256=found)) as (folder, options):
+    digest = hashlib.sha256(whole).hexdigest()
+    with base._located(ModelConfig("m", source, sha256=digest)) as (folder, options):
         assert (Path(folder) / options["gguf_file"]).read_bytes() == whole
     with (
         pytest.raises(CorruptData, match=r"pieces_0/m\.part0, .*pieces_1/m\.part1: SHA-256 is .*install the packages again"),

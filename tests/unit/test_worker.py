@@ -1,10 +1,10 @@
-"""Rows in, rows out: rejections with their reasons, one classification a message, answers in their places."""
+"""A worker's rows: rejections with reasons, one classification per message, answers in the order of the rows."""
 
-import nights
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 
 from intent.config import ClassifyConfig, NightlyConfig
 from intent.errors import ConfigError, IntentError
@@ -18,17 +18,17 @@ from intent.storage import Blob, open_store
 from jobs.app import load_config
 
 
-class Counting(nights.RuleClassifier):
+class Counting(runs.RuleClassifier):
     seen = ()
 
     def classify(self, messages):
         self.seen = [*self.seen, *messages]
-        return [nights.rule(message) for message in messages]
+        return [runs.rule(message) for message in messages]
 
 
 def label(messages, columns=Columns(), known=None, **kept):
     rows = pa.table({"id": list(range(len(messages))), "message": messages, **kept})
-    worker = Worker(Counting(), nights.CART, columns, "run", max_characters=20)
+    worker = Worker(Counting(), runs.CART, columns, "run", max_characters=20)
     part = worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, known)
     labelled = pq.read_table(pa.BufferReader(part.data)).to_pylist()
     rejected = pq.read_table(pa.BufferReader(part.rejected)).to_pylist() if part.rejected else []
@@ -70,9 +70,11 @@ def test_characters_are_counted_not_bytes():
 
 
 def test_what_is_known_needs_no_model():
-    worker = Worker(Counting(variant="other"), nights.CART, Columns(), "run")
-    found = worker.answer(pa.array([b"milk", b"unsure", b"refuse it"]))
-    known = found.table.take(pa.array(found.position[:-1])).add_column(0, "message", pa.array(["milk", "unsure", "refuse it"]))
+    worker = Worker(Counting(variant="other"), runs.CART, Columns(), "run")
+    grouped = worker.answer(pa.array([b"milk", b"unsure", b"refuse it"]))
+    known = grouped.table.take(pa.array(grouped.position[:-1])).add_column(
+        0, "message", pa.array(["milk", "unsure", "refuse it"])
+    )
     receipt, labelled, rejected, seen = label(["milk", "eggs", "unsure", "refuse it"], known=known)
     assert seen == ["eggs"] and receipt.variants == {"other": 2, "rule": 1}
     assert [row["status"] for row in labelled] == ["ok", "ok", "abstained"] and rejected[0]["id"] == 3
@@ -84,32 +86,32 @@ def test_all_rows_may_be_rejected():
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "expected"),
     [
-        (lambda found: found[:1], "1 predictions for 2 messages"),
-        (lambda found: found[::-1], "the answer of another message for message 1 of 2"),
-        (lambda found: [found[0], found[0]], "the answer of another message for message 2 of 2"),
+        (lambda predictions: predictions[:1], "1 predictions for 2 messages"),
+        (lambda predictions: predictions[::-1], "the answer of another message for message 1 of 2"),
+        (lambda predictions: [predictions[0], predictions[0]], "the answer of another message for message 2 of 2"),
     ],
 )
-def test_an_engine_that_loses_moves_or_repeats_an_answer_labels_nothing(harm, said):
-    class Odd(nights.RuleClassifier):
+def test_an_engine_that_loses_moves_or_repeats_an_answer_labels_nothing(harm, expected):
+    class Odd(runs.RuleClassifier):
         def classify(self, messages):
             return harm(super().classify(messages))
 
-    worker = Worker(Odd(), nights.CART, Columns(), "run")
-    with pytest.raises(IntentError, match=f"rule gave .*{said}") as refused:
+    worker = Worker(Odd(), runs.CART, Columns(), "run")
+    with pytest.raises(IntentError, match=f"rule gave .*{expected}") as refused:
         worker.answer(pa.array([b"two milks", b"unsure"]))
     assert "milks" not in str(refused.value)
 
 
 def test_columns_that_the_output_has_already_are_refused():
     with pytest.raises(ConfigError, match="keep_columns=\\['status'\\]"):
-        Columns(keep=("shop", "status")).check(nights.CART)
+        Columns(keep=("shop", "status")).check(runs.CART)
 
 
-def test_distinct_messages_and_their_places():
-    messages, places = distinct(pa.chunked_array([["a", None], ["b", "a"]]))
-    assert messages.to_pylist() == [b"a", b"b"] and np.array_equal(places, [0, 2, 1, 0])
+def test_distinct_messages_and_their_indices():
+    messages, indices = distinct(pa.chunked_array([["a", None], ["b", "a"]]))
+    assert messages.to_pylist() == [b"a", b"b"] and np.array_equal(indices, [0, 2, 1, 0])
 
 
 def test_refusals_are_of_the_bytes_as_they_are():
@@ -123,7 +125,7 @@ SAID = ["milk and eggs", "hello", "unsure", "milk", None, "milk and eggs", "refu
 def label_lists(explode, messages=SAID, known=None):
     rows = pa.table({"id": list(range(len(messages))), "message": messages, "shop": ["s"] * len(messages)})
     columns = Columns(keep=("shop",), explode=explode)
-    worker = Worker(nights.RuleClassifier(lists=True), nights.BASKET, columns, "run")
+    worker = Worker(runs.RuleClassifier(lists=True), runs.BASKET, columns, "run")
     part = worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, known)
     assert open_part(part.data, "here").receipt == part.receipt
     return part.receipt, pq.read_table(pa.BufferReader(part.data))
@@ -136,7 +138,7 @@ EGGS = {"action": "remove", "product": "Eggs", "quantity": 1, "confidence": 0.87
 def test_a_row_has_its_list_of_items_each_with_its_confidence():
     receipt, table = label_lists(explode=False)
     assert table.column_names == ["id", "intents", "confidence", "status", "variant", "shop"]
-    assert [*table.schema][1:5] == nights.BASKET.label_fields()
+    assert [*table.schema][1:5] == runs.BASKET.label_fields()
     assert dict(zip(table["id"].to_pylist(), table["intents"].to_pylist(), strict=True)) == {
         0: [MILK, EGGS],
         1: [],
@@ -151,7 +153,7 @@ def test_a_row_has_its_list_of_items_each_with_its_confidence():
 def test_a_row_an_item_keeps_a_row_for_each_message_without_one_so_that_every_id_is_accounted_for():
     receipt, table = label_lists(explode=True)
     head = ["id", "item", "action", "product", "quantity", "item_confidence", "confidence", "status", "variant", "shop"]
-    assert table.column_names == head and [*table.schema][1:9] == nights.BASKET.label_fields(exploded=True)
+    assert table.column_names == head and [*table.schema][1:9] == runs.BASKET.label_fields(exploded=True)
     rows = [tuple(row[name] for name in (*head[:6], "status")) for row in table.to_pylist()]
     assert rows == [
         (0, 1, "add", "Milk", 13, 1.0, "ok"),
@@ -168,8 +170,8 @@ def test_a_row_an_item_keeps_a_row_for_each_message_without_one_so_that_every_id
 
 
 def test_every_message_may_be_without_an_item():
-    for said, rows in ((["hello", "hello"], 2), (["refuse"], 0)):
-        receipt, table = label_lists(explode=True, messages=said)
+    for messages, rows in ((["hello", "hello"], 2), (["refuse"], 0)):
+        receipt, table = label_lists(explode=True, messages=messages)
         assert receipt.file_rows == len(table) == rows
         assert table.schema.field("item").type == pa.int32() and table["item"].null_count == rows
 
@@ -177,7 +179,7 @@ def test_every_message_may_be_without_an_item():
 def test_lists_that_are_known_need_no_model(tmp_path):
     store = open_store(str(tmp_path))
     frequent.publish_messages(store, pa.array(["milk and eggs", "hello"]))
-    worker = Worker(nights.RuleClassifier("other", lists=True), nights.BASKET, Columns(), "run")
+    worker = Worker(runs.RuleClassifier("other", lists=True), runs.BASKET, Columns(), "run")
     for chunk in frequent.chunks(store):
         frequent.label(store, worker, chunk)
     receipt, table = label_lists(explode=False, known=frequent.load(store))
@@ -186,13 +188,13 @@ def test_lists_that_are_known_need_no_model(tmp_path):
 
 
 def test_a_row_an_item_is_for_lists_and_its_columns_are_taken():
-    told = "explode=True: the schema 'cart' has one intent a message"
+    refusal = "explode=True: the schema 'cart' has one intent a message"
     for job, kind in (("classify", ClassifyConfig), ("nightly", NightlyConfig)):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=refusal):
             load_config(job, ["input=/x", "output=/y", "explode=true"], kind)
         assert load_config(job, ["input=/x", "output=/y", "explode=true", "schema=basket"], kind).explode
     with pytest.raises(ConfigError, match="keep_columns=\\['item'\\]"):
-        Columns(keep=("item",), explode=True).check(nights.BASKET)
-    Columns(keep=("item", "action")).check(nights.BASKET)
+        Columns(keep=("item",), explode=True).check(runs.BASKET)
+    Columns(keep=("item", "action")).check(runs.BASKET)
     with pytest.raises(ConfigError, match="keep_columns=\\['intents'\\]"):
-        Columns(keep=("intents",)).check(nights.BASKET)
+        Columns(keep=("intents",)).check(runs.BASKET)

@@ -1,6 +1,7 @@
-"""Every night at 01:30 UTC: the log of the day that has just ended, labelled on the Ray cluster.
+"""Label the log of the previous day on the Ray cluster, every day at 01:30 UTC.
 
-Set BUCKET, and in the environment of workers and triggerer RAY_API_SERVER_ADDRESS, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.
+Set BUCKET. Set RAY_API_SERVER_ADDRESS, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment of the workers and of
+the triggerer.
 """
 
 from datetime import timedelta
@@ -9,15 +10,15 @@ import pendulum
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 from intent_night import NightOperator
 
-# A night is a day in UTC. The timetable is named: with a bare cron expression Airflow 3 has no data interval, and the date
-# would be the day that has just begun.
+# A nightly run labels a day in UTC. The timetable is explicit: with a bare cron expression Airflow 3 has no data interval, and
+# the date would be the day that has just begun.
 with DAG(
     "intent_nightly",
     schedule=CronDataIntervalTimetable("30 1 * * *", timezone="UTC"),
     start_date=pendulum.datetime(2026, 11, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
-    params={"date": Param(None, type=["null", "string"], format="date", description="this night, when started by hand")},
+    params={"date": Param(None, type=["null", "string"], format="date", description="the date to label, when started by hand")},
 ) as dag:
     NightOperator(
         task_id="label",

@@ -1,12 +1,12 @@
-"""A night about a catalog on shelves: a worker's parts, the table of all messages, and the label cache."""
+"""A run with a catalog cut into shelves: a worker's parts, the table of all messages, and the label cache."""
 
 from dataclasses import replace
 
 import caches
-import nights
 import numpy as np
 import pyarrow as pa
 import pytest
+import runs
 import shelves
 
 from intent.engine.shelved import RETRIEVER, Shelved
@@ -23,15 +23,15 @@ MESSAGES = [*(f"please add one {name}" for name in shelves.NAMES), "?!", "not th
 
 
 def worker(**kwargs) -> Worker:
-    return Worker(shelves.shelved(), nights.CART, Columns(), "run", **kwargs)
+    return Worker(shelves.shelved(), runs.CART, Columns(), "run", **kwargs)
 
 
 def as_bytes(messages) -> pa.Array:
     return pa.array(messages).cast(pa.binary())
 
 
-def answers(found) -> list[dict]:
-    return found.table.take(pa.array(found.position[:-1])).drop_columns(["intent.cached"]).to_pylist()
+def answers(grouped) -> list[dict]:
+    return grouped.table.take(pa.array(grouped.position[:-1])).drop_columns(["intent.cached"]).to_pylist()
 
 
 def test_a_worker_labels_as_its_classifier_does_whatever_shares_a_shard():
@@ -43,24 +43,24 @@ def test_a_worker_labels_as_its_classifier_does_whatever_shares_a_shard():
 
 
 def test_what_is_less_sure_than_the_threshold_is_abstained_after_the_shelves_are_compared():
-    found = answers(worker(abstain_below=0.1).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
-    assert [row["status"] for row in found] == ["ok", "ok"]
-    found = answers(worker(abstain_below=0.17).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
-    assert [(row["status"], row["product"]) for row in found] == [("abstained", None), ("ok", "brown bicycle large")]
+    labels = answers(worker(abstain_below=0.1).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
+    assert [row["status"] for row in labels] == ["ok", "ok"]
+    labels = answers(worker(abstain_below=0.17).answer(as_bytes(["one red shoe small", "one brown bicycle large"])))
+    assert [(row["status"], row["product"]) for row in labels] == [("abstained", None), ("ok", "brown bicycle large")]
 
 
 def table(tmp_path, messages):
-    """A store with the table of `messages`, and its chunks."""
+    """Return a store with the table of `messages`, and its chunks."""
     out = open_store(str(tmp_path / "out"))
     asks = shelves.shelved().route(messages)
     frequent.publish_asks(out, pa.array(messages), asks)
     return out, asks, frequent.chunks(out)
 
 
-def test_with_the_table_each_shelf_is_asked_once_in_a_whole_night(tmp_path):
+def test_with_the_table_each_shelf_is_asked_once_in_a_whole_run(tmp_path):
     source = open_store(str(tmp_path / "in"))
     drawn = np.random.default_rng(5).permutation(MESSAGES * 2)
-    nights.put_table(source, "log.parquet", pa.table({"id": np.arange(len(drawn)), "message": drawn}))
+    runs.put_table(source, "log.parquet", pa.table({"id": np.arange(len(drawn)), "message": drawn}))
     planned = plan_shards(list_input(source.uri), Columns(), 40).shards
     out, _, chunks = table(tmp_path, MESSAGES)
     labelling = worker()
@@ -116,8 +116,8 @@ def test_a_changed_product_is_asked_about_again_on_its_own_shelves_alone(tmp_pat
     assert not again.classifier.classifier.asked
     names = ["red shoe tiny" if name == "red shoe small" else name for name in shelves.NAMES]
     changed = worker(reader=Reader.open(cache))
-    changed.classifier = Shelved(shelves.NamingClassifier(), shelves.index(tuple(names)), nights.CART)
-    found = changed.answer(as_bytes(MESSAGES))
-    assert 0 < found.classified < len(MESSAGES) / 2
-    assert {row["product"] for row in answers(found)} >= set(names) - {"red shoe tiny"}
-    assert replace(found, fresh=None).found == len(MESSAGES) - found.classified
+    changed.classifier = Shelved(shelves.NamingClassifier(), shelves.index(tuple(names)), runs.CART)
+    grouped = changed.answer(as_bytes(MESSAGES))
+    assert 0 < grouped.classified < len(MESSAGES) / 2
+    assert {row["product"] for row in answers(grouped)} >= set(names) - {"red shoe tiny"}
+    assert replace(grouped, fresh=None).found == len(MESSAGES) - grouped.classified

@@ -1,11 +1,11 @@
-"""A large night with faults beside the same night without: what is lost, what is doubled, and what the faults cost.
+"""Compare a large run with faults to the same run without: rows lost, rows duplicated, and the cost of the faults.
 
-`make faulted-night` runs it. By hand, with PYTHONPATH=.:tests:tests/chaos:
+`make faulted-run` runs it. By hand, with PYTHONPATH=.:tests:tests/chaos:
 
-    python tests/chaos/faulted_night.py --rows 10000000 --out faulted-night.json
+    python tests/chaos/faulted_run.py --rows 10000000 --out faulted-run.json
 
 For each engine, the stub and the linear SVM, a log of `--rows` rows on an S3 server is labelled twice by two actors. In the
-second night the driver is killed when a third and when two thirds of the parts are there, an actor every `--actor-seconds`, and
+second run the driver is killed when a third and when two thirds of the parts are there, an actor every `--actor-seconds`, and
 the store fails a share `--store-share` of its calls: it throttles, or hangs up before it has done anything. Of its writes it
 fails half as many more, by hanging up after it has done them.
 """
@@ -57,7 +57,7 @@ LABELS = IntentSchema("verbs", "Which verb comes first?", (Choice("verb", (*VERB
 
 @dataclass(frozen=True)
 class Outcome:
-    """`seconds`: of the night with all its drivers. `drivers_failed`: how many ended with an error by themselves.
+    """`seconds`: of the run with all its drivers. `drivers_failed`: how many ended with an error by themselves.
     Another went on. `failed_calls`: of the store's `calls`.
     """
 
@@ -75,21 +75,21 @@ class Outcome:
 
 
 def engine(name: str, folder: Path) -> tuple[EngineSpec, IntentSchema]:
-    """`folder`: of the SVM, and of the file that each actor leaves with its process' number."""
+    """`folder`: holds the SVM, and a file with the process id of each actor."""
     load = stub.StubClassifier if name == "stub" else functools.partial(load_svm, folder / "svm", LABELS)
-    named = functools.partial(_leave_number, folder / "pids", load)
+    named = functools.partial(_leave_pid, folder / "pids", load)
     return EngineSpec(name, name, named, actors=ACTORS, cpus=1, rate=1000.0), stub.CART if name == "stub" else LABELS
 
 
-def _leave_number(pids: Path, load: Callable[[], Classifier]) -> Classifier:
-    """Load first: on a busy machine loading takes longer than the time between two kills, and nobody would ever work."""
+def _leave_pid(pids: Path, load: Callable[[], Classifier]) -> Classifier:
+    """Load first. On a busy machine, loading takes longer than the time between two kills, and no actor would ever work."""
     classifier = load()
     (pids / str(os.getpid())).touch()
     return classifier
 
 
 def write_model(folder: Path) -> None:
-    """An SVM of what the log's messages begin with."""
+    """Train an SVM on the beginnings of the log's messages."""
     draw = random.Random(7)
     texts = [" ".join(draw.choice(stub.WORDS) for _ in range(5)) for _ in range(2000)]
     labels = [text.split()[0] if text.split()[0] in VERBS else "none" for text in texts]
@@ -99,7 +99,7 @@ def write_model(folder: Path) -> None:
 
 
 def drive(args: argparse.Namespace) -> None:
-    """One driver, in a process of its own, on the cluster of `args.address`."""
+    """Run one driver, in a process of its own, on the cluster of `args.address`."""
     ray.init(address=args.address, log_to_driver=False)
     spec, schema = engine(args.engine, Path(args.folder))
     fleet = FleetConfig(rows_per_shard=args.rows_per_shard, attempts=10)
@@ -111,7 +111,7 @@ def faults_of(share: float) -> list[Rule]:
     return [*(Rule(kind, share=share / 2) for kind in ("slowdown", "gone")), Rule("lost", "PUT", share=share / 2)]
 
 
-def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, direct: StorageOptions, faults: bool) -> Outcome:
+def run(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, direct: StorageOptions, faults: bool) -> Outcome:
     output = f"s3://{BUCKET}/{name}-{'faults' if faults else 'plain'}"
     store, shards = open_store(output, direct), -(-args.rows // args.rows_per_shard)
     command = [sys.executable, __file__, "drive", "--engine", name, "--output", output, "--folder", str(folder)]
@@ -120,9 +120,9 @@ def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, dir
     asked, harmed, drivers, ended = proxy.requests, proxy.hits, 0, []
     proxy.rules = faults_of(args.store_share) if faults else []
     started = time.monotonic()
-    with open(folder / "drivers.txt", "a") as said, _killing(folder / "pids", args.actor_seconds if faults else None) as killed:
+    with open(folder / "drivers.txt", "a") as log, _killing(folder / "pids", args.actor_seconds if faults else None) as killed:
         while True:
-            with _driver(command, said) as driver:
+            with _driver(command, log) as driver:
                 while driver.poll() is None and not (at and sum(1 for _ in store.list(f"{LABELLED}/")) >= at[0]):
                     time.sleep(0.5)
             if driver.returncode == 0:
@@ -132,7 +132,7 @@ def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, dir
                 continue
             ended.append(driver.returncode)
             if not faults or len(ended) > MOST_DRIVERS:
-                raise SystemExit(f"drivers of {output} ended with {ended}:\n{Path(said.name).read_text()[-4000:]}")
+                raise SystemExit(f"drivers of {output} ended with {ended}:\n{Path(log.name).read_text()[-4000:]}")
     seconds, proxy.rules = time.monotonic() - started, []
     lost, doubled = check(store, args.rows)
     calls = proxy.requests - asked, proxy.hits - harmed
@@ -140,9 +140,9 @@ def night(args: argparse.Namespace, name: str, folder: Path, proxy: S3Proxy, dir
 
 
 @contextmanager
-def _driver(command: list[str], said: TextIO) -> Iterator[subprocess.Popen]:
-    """A driver that is killed at the end of the block if it has not ended."""
-    driver = subprocess.Popen(command, stdout=said, stderr=said)
+def _driver(command: list[str], log: TextIO) -> Iterator[subprocess.Popen]:
+    """Start a driver. Kill it at the end of the block if it is still running."""
+    driver = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         yield driver
     finally:
@@ -152,7 +152,7 @@ def _driver(command: list[str], said: TextIO) -> Iterator[subprocess.Popen]:
 
 @contextmanager
 def _killing(pids: Path, every: float | None) -> Iterator[list[int]]:
-    """While the block runs, one loaded actor is killed every so many seconds."""
+    """Kill one loaded actor every `seconds` seconds while the block runs."""
     killed, done = [], threading.Event()
 
     def kill() -> None:
@@ -176,7 +176,7 @@ def _killing(pids: Path, every: float | None) -> Iterator[list[int]]:
 
 
 def _is_actor(pid: int) -> bool:
-    """A process' number may be another's by now."""
+    """Return whether the process is an actor. Its id may belong to another process by now."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Actor")
     except OSError:
@@ -184,7 +184,7 @@ def _is_actor(pid: int) -> bool:
 
 
 def check(store: Store, rows: int) -> tuple[int, int]:
-    """Rows that are in no part, and that are in parts more than once; the manifest's own check passes too."""
+    """Return the numbers of missing and of duplicated rows. Also checks the manifest."""
     counts = np.zeros(rows, np.int64)
     for prefix in (LABELLED, REJECTED):
         for blob in store.list(f"{prefix}/"):
@@ -196,7 +196,7 @@ def check(store: Store, rows: int) -> tuple[int, int]:
 
 @contextmanager
 def _store() -> Iterator[StorageOptions]:
-    """An S3 server in a process of its own, with the bucket."""
+    """Start an S3 server with the bucket, in a process of its own."""
     port = free_port()
     script = Path(__file__).parent.parent / "moto_server.py"
     command = [sys.executable, str(script), "-H", "127.0.0.1", "-p", str(port)]
@@ -219,34 +219,34 @@ def put_log(folder: Path, rows: int, options: StorageOptions) -> None:
         path.unlink()
 
 
-def publish(out: str | None, found: list[Outcome]) -> None:
-    """Write the figures of the nights so far."""
+def publish(out: str | None, outcomes: list[Outcome]) -> None:
+    """Write the figures of the runs so far."""
     if out:
         date, command = time.strftime("%Y-%m-%d", time.gmtime()), " ".join(["python", *sys.argv])
-        said = {"command": command, "date": date, "machine": machine(), "nights": [asdict(outcome) for outcome in found]}
+        figures = {"command": command, "date": date, "machine": machine(), "nights": [asdict(outcome) for outcome in outcomes]}
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(said, indent=1))
+        Path(out).write_text(json.dumps(figures, indent=1))
 
 
 def main(args: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    with tempfile.TemporaryDirectory(prefix="intent-faulted-night-") as scratch, _store() as direct:
+    with tempfile.TemporaryDirectory(prefix="intent-faulted-run-") as scratch, _store() as direct:
         folder, proxy = Path(scratch), S3Proxy(direct.endpoint, seed=args.seed)
         (folder / "pids").mkdir()
         write_model(folder)
         put_log(folder, args.rows, direct)
         ray.init(address="local", num_cpus=ACTORS, include_dashboard=False, log_to_driver=False)
         args.address = ray.get_runtime_context().gcs_address
-        found = []
+        outcomes = []
         for name, faults in itertools.product(args.engines, (False, True)):
-            found.append(night(args, name, folder, proxy, direct, faults))
-            print(found[-1], flush=True)
-            publish(args.out, found)
+            outcomes.append(run(args, name, folder, proxy, direct, faults))
+            print(outcomes[-1], flush=True)
+            publish(args.out, outcomes)
         ray.shutdown()
         proxy.close()
-    if any(outcome.lost or outcome.doubled for outcome in found):
-        raise SystemExit("rows were lost or doubled")
+    if any(outcome.lost or outcome.doubled for outcome in outcomes):
+        raise SystemExit("rows were lost or duplicated")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -1,11 +1,11 @@
-"""T1 and T3 with a catalog on shelves: actors and drivers that die change no label, and every row is labelled once."""
+"""T1 and T3 with a catalog on shelves: dying actors and drivers change no label, and every row is labelled once."""
 
 import functools
 from pathlib import Path
 
-import nights
 import pytest
 import ray
+import runs
 import shelves
 
 from intent.run import driver
@@ -28,33 +28,33 @@ TABLE, NO_TABLE = None, 0
 ACTOR_DEATHS = 2
 
 
-def night(root: str, actors: int, actor_before=None, log: str | None = None, frequent_messages=TABLE) -> None:
+def run(root: str, actors: int, actor_before=None, log: str | None = None, frequent_messages=TABLE) -> None:
     engine = shelves.engine(shelves.NAMES, CORE, actors, cpus=0.1, before=actor_before, log=log)
     router = functools.partial(shelves.router, shelves.NAMES, CORE)
-    nights.run(root, [engine], router=router, frequent_messages=frequent_messages)
+    runs.run(root, [engine], router=router, frequent_messages=frequent_messages)
 
 
 def drive(root: str, actors: int, before=lambda: None, **kwargs):
-    """A night whose driver is a process of its own."""
+    """Start a run whose driver is a process of its own."""
 
     # A process of another task must not do what `before` made this one do.
     @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
     def driver():
         before()
-        night(root, actors, **kwargs)
+        run(root, actors, **kwargs)
 
     return driver.remote()
 
 
 def write_log(root: str) -> None:
-    nights.write_log(open_store(f"{root}/in"), files=2, rows=len(MESSAGES), messages=MESSAGES)
+    runs.write_log(open_store(f"{root}/in"), files=2, rows=len(MESSAGES), messages=MESSAGES)
 
 
 def rows(root: str) -> list[dict]:
-    """Every row of the output, in order of its id."""
+    """Return every row of the output, sorted by id."""
     output = open_store(f"{root}/out")
-    found = [row for prefix in ("labelled/", "rejected/") for row in nights.read(output, prefix).to_pylist()]
-    return sorted(found, key=lambda row: row["id"])
+    labels = [row for prefix in ("labelled/", "rejected/") for row in runs.read(output, prefix).to_pylist()]
+    return sorted(labels, key=lambda row: row["id"])
 
 
 def lines(log: str) -> list[str]:
@@ -63,15 +63,15 @@ def lines(log: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(ray_cluster, tmp_path_factory) -> list[dict]:
-    """The rows of a night in which nobody dies, with one actor and the table."""
+    """Return the rows of a run without faults, with one actor and the table."""
     root, log = str(tmp_path_factory.mktemp("undisturbed")), str(tmp_path_factory.mktemp("log") / "prompts")
     write_log(root)
-    night(root, actors=1, log=log)
-    nights.check_night(root)
+    run(root, actors=1, log=log)
+    runs.check_run(root)
     assert len(set(lines(log))) >= 8, "the catalog has several shelves"
-    found = rows(root)
-    assert {row["variant"] for row in found if "variant" in row} == {"naming", "retriever"}
-    return found
+    labels = rows(root)
+    assert {row["variant"] for row in labels if "variant" in row} == {"naming", "retriever"}
+    return labels
 
 
 # With the table of all messages: when it is written, between its answers, before it is loaded, between parts. Then without it.
@@ -94,17 +94,17 @@ def test_a_killed_driver_and_killed_actors_change_no_label(tmp_path, harm, undis
     write_log(root)
     harm.add(f"{name}_{'after' if after else 'before'}")
     harm.add("ask_before", ACTOR_DEATHS)
-    mortal = functools.partial(nights.dying, harm, shelves.NamingClassifier, "ask")
-    dying = functools.partial(nights.dying, harm, owner, name, after)
+    mortal = functools.partial(runs.dying, harm, shelves.NamingClassifier, "ask")
+    dying = functools.partial(runs.dying, harm, owner, name, after)
     start = functools.partial(drive, root, actor_before=mortal, log=log, frequent_messages=table)
     with pytest.raises(ray.exceptions.WorkerCrashedError):
         ray.get(start(2, dying))
-    committed = {key: etag for key, etag in nights.snapshot(root).items() if key.startswith("labelled/")}
+    committed = {key: etag for key, etag in runs.snapshot(root).items() if key.startswith("labelled/")}
     asked = len(lines(log))
     ray.get(start(3))
-    nights.check_night(root)
+    runs.check_run(root)
     assert harm.left == []
     assert rows(root) == undisturbed
-    assert committed.items() <= nights.snapshot(root).items()
+    assert committed.items() <= runs.snapshot(root).items()
     if step in ANSWERED:
         assert len(lines(log)) == asked, "what has an answer is not asked again"

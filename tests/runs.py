@@ -1,4 +1,4 @@
-"""A small night for tests: logs, engines that answer by rule, and the invariant that every test ends with."""
+"""A small labelling run for tests: logs, engines that answer by rule, and the invariant that every test ends with."""
 
 import functools
 import io
@@ -32,7 +32,7 @@ IDENTITY = RunIdentity({"rule": "1"}, prompt="p", schema="s", catalog="c")
 
 
 def rule(message: str) -> Prediction:
-    """The quantity is the message's length; 'unsure' abstains, 'refuse' rejects, 'hello' is no intent."""
+    """Label by rule. The quantity is the message's length; 'unsure' abstains, 'refuse' rejects, 'hello' is no intent."""
     if "refuse" in message:
         reason = "message of 900 tokens is over the limit of 256"
         return Prediction(None, status=Status.REJECTED, reason=reason, message=message)
@@ -44,22 +44,22 @@ def rule(message: str) -> Prediction:
 
 
 def list_rule(message: str) -> Prediction:
-    """As `rule`, with an item for each "and", the first of which adds as many as the message is long."""
-    found = rule(message)
-    if found.status is Status.REJECTED:
-        return found
-    if found.status is Status.ABSTAINED:
-        return replace(found, intent={"intents": None})
+    """Label as `rule`, with one item more for each "and". The first item's quantity is the message's length."""
+    prediction = rule(message)
+    if prediction.status is Status.REJECTED:
+        return prediction
+    if prediction.status is Status.ABSTAINED:
+        return replace(prediction, intent={"intents": None})
     if "hello" in message:
-        return replace(found, intent={"intents": []})
+        return replace(prediction, intent={"intents": []})
     more = [{"action": "remove", "product": "Eggs", "quantity": n} for n in range(1, message.count(" and ") + 1)]
-    items = [found.intent, *more]
-    return replace(found, intent={"intents": items}, slots=tuple(1 - 0.125 * n for n in range(len(items))))
+    items = [prediction.intent, *more]
+    return replace(prediction, intent={"intents": items}, slots=tuple(1 - 0.125 * n for n in range(len(items))))
 
 
 @dataclass
 class RuleClassifier:
-    """`rule`, or `list_rule`, after `seconds` a call. One that holds 'die' kills the process, one that holds 'raise' raises.
+    """`rule`, or `list_rule`, after `seconds` per call. 'die' in a message kills the process, 'raise' raises.
 
     `log`: a file that gets a line for every message seen.
     """
@@ -78,13 +78,13 @@ class RuleClassifier:
         if any("die" in message for message in messages):
             os._exit(137)
         if any("raise" in message for message in messages):
-            # As some engines do: what is told of an error must not be its words.
+            # As some engines do. A report of the error must not quote its text.
             raise RuntimeError(f"cannot decode {list(messages)}")
         return [(list_rule if self.lists else rule)(message) for message in messages]
 
 
 def engine(variant: str = "rule", actors: int = 1, cpus: float = 0.5, before=None, env_vars=None, **kwargs) -> EngineSpec:
-    """`before` runs in the actor's process before its engine is loaded: what tests break, they break there."""
+    """`before` runs in the actor's process before it loads its engine. Tests inject their faults there."""
 
     def load():
         if before:
@@ -98,12 +98,12 @@ def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} seconds in vain")
+            raise TimeoutError(f"nothing happened for {seconds:g} seconds")
         time.sleep(0.05)
 
 
-def wound(harm: str, kind: str) -> bool:
-    """Take one of the files `kind`-* in the folder `harm`, where one is left: so often harm of that kind is done."""
+def take_fault(harm: str, kind: str) -> bool:
+    """Remove one of the files `kind`-* in the folder `harm`. Returns whether there was one: one fault per file."""
     for path in Path(harm).glob(f"{kind}-*"):
         path.unlink()
         return True
@@ -111,16 +111,16 @@ def wound(harm: str, kind: str) -> bool:
 
 
 def dying(harm: str, owner: type, name: str, after: bool = False) -> None:
-    """From now on a call of `owner.name` kills this process, before or after it is done, while `harm` has wounds of `name`."""
+    """Make calls of `owner.name` kill this process, before or after the call, while `harm` has faults of `name`."""
     method = getattr(owner, name)
 
     @functools.wraps(method)
     def call(*args, **kwargs):
         kind = f"{name}_{'after' if after else 'before'}"
-        if not after and wound(harm, kind):
+        if not after and take_fault(harm, kind):
             os.kill(os.getpid(), signal.SIGKILL)
         result = method(*args, **kwargs)
-        if after and wound(harm, kind):
+        if after and take_fault(harm, kind):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
@@ -130,8 +130,8 @@ def dying(harm: str, owner: type, name: str, after: bool = False) -> None:
 def write_log(store: Store, files: int = 3, rows: int = 100, messages=None, key: str = "log-{}.parquet", **kwargs) -> None:
     for number in range(files):
         ids = [f"{number}-{row}" for row in range(rows)]
-        said = [messages[row % len(messages)] if messages else f"add {row % 37} milk" for row in range(rows)]
-        put_table(store, key.format(number), pa.table({"id": ids, "message": said}), **kwargs)
+        column = [messages[row % len(messages)] if messages else f"add {row % 37} milk" for row in range(rows)]
+        put_table(store, key.format(number), pa.table({"id": ids, "message": column}), **kwargs)
 
 
 def put_table(store: Store, key: str, table: pa.Table, **kwargs) -> None:
@@ -156,10 +156,10 @@ def snapshot(root: str, options: StorageOptions = StorageOptions()) -> dict[str,
     return {blob.key: blob.etag for blob in open_store(f"{root}/out", options).list()}
 
 
-def check_night(root: str, id_column: str = "id", options: StorageOptions = StorageOptions()) -> dict:
-    """I0: every id of the input is in the output exactly once, and the store holds what the manifest says, nothing else.
+def check_run(root: str, id_column: str = "id", options: StorageOptions = StorageOptions()) -> dict:
+    """Check I0: every id of the input is in the output exactly once, and the store matches the manifest.
 
-    Where an item has a row of its own, the first of a message counts.
+    If each item has a row of its own, only the first one of a message counts.
     """
     source, output = open_store(f"{root}/in", options), open_store(f"{root}/out", options)
     given = Counter(read(source, "").column(id_column).to_pylist())
@@ -170,7 +170,7 @@ def check_night(root: str, id_column: str = "id", options: StorageOptions = Stor
     manifest = Ledger(output, IDENTITY).verify()
     assert manifest["rows"] == sum(given.values()) == manifest["labelled"] + manifest["abstained"] + manifest["rejected"]
     assert manifest["rejected"] == len(rejected)
-    assert not list(output.list("frequent/")), "the table of frequent messages outlived the night"
+    assert not list(output.list("frequent/")), "the table of frequent messages outlived the run"
     assert manifest["abstained"] == labelled["status"].to_pylist().count("abstained")
     if root.startswith("s3://"):
         assert "Uploads" not in output.client.list_multipart_uploads(Bucket=output.bucket)
@@ -178,7 +178,7 @@ def check_night(root: str, id_column: str = "id", options: StorageOptions = Stor
 
 
 def meet(harm) -> None:
-    """Make this process's driver wait before its manifest until another one has come as far."""
+    """Make this process's driver wait before its manifest until another driver has reached the same point."""
     commit = Ledger.commit
 
     def call(*args):
@@ -190,7 +190,7 @@ def meet(harm) -> None:
 
 
 def stop_before(harm, owner: type, name: str) -> None:
-    """Make this process write its number into `harm`/pid and stop, each time before it calls `owner`.`name`."""
+    """Make this process write its id to `harm`/pid and stop, before each call of `owner`.`name`."""
     original = getattr(owner, name)
 
     def call(*args):
@@ -202,7 +202,7 @@ def stop_before(harm, owner: type, name: str) -> None:
 
 
 def ends_of(drivers) -> list[int]:
-    """The rows of each driver's night, or 4, the exit code, where another's manifest won; in order."""
+    """Return the row count of each driver's run, or exit code 4 where another driver's manifest won, sorted."""
     ends = []
     for driver in drivers:
         try:
