@@ -41,7 +41,7 @@ class EngineConfig:
     otherwise: list[str] = field(default_factory=list)
     abstain_below: float = 0.0
     device: Device = Device.auto
-    gguf_sequences: int = 16
+    gguf_sequences: int = 32
     gptq_batch: int | None = None
     max_message_tokens: int = 256
     parity_messages: int = 32
