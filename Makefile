@@ -25,10 +25,11 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt infra/packages.py inf
 	rm -rf $(WHEELS)
 	touch $@
 
-# Each part is one command that ends even if the other has failed. The compiler has low priority because the downloads, which one
+# Each part is one command that ends even if the other has failed. Without pip's cache, because pip would take a wheel from it that
+# was compiled with other flags. The compiler has low priority because the downloads, which one
 # process installs, take longer.
 $(VENV)/.compiled: $(CONSTRAINTS) infra/llama-cpp.cmake
-	CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" nice $(BIN)/pip wheel --no-deps --constraint $(CONSTRAINTS) \
+	CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" nice $(BIN)/pip wheel --no-cache-dir --no-deps --constraint $(CONSTRAINTS) \
 	  --progress-bar off --wheel-dir $(WHEELS) llama-cpp-python \
 	&& touch $@
 
