@@ -20,14 +20,14 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt infra/packages.py inf
 	$(PYTHON) -m venv $(VENV)
 	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.compiled $(VENV)/.packages || { \
 	  echo 'error: not installed; the first error above says why. Run make again: it goes on from here' >&2; exit 1; }
+	$(BIN)/pip install --quiet --no-deps --force-reinstall $(WHEELS)/llama_cpp_python-*.whl
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --find-links $(WHEELS) --editable '.$(EXTRAS)'
 	$(BIN)/pip install --quiet --no-deps --require-hashes --find-links $(WHEELS) --requirement infra/embedded.txt
 	rm -rf $(WHEELS)
 	touch $@
 
-# Each part is one command that ends even if the other has failed. Without pip's cache, because pip would take a wheel from it that
-# was compiled with other flags. The compiler has low priority because the downloads, which one
-# process installs, take longer.
+# Each part is one command that ends even if the other has failed. The compiler has low priority because the downloads, which one
+# process installs, take longer. It does not use pip's cache, whose wheel may have been compiled with other flags.
 $(VENV)/.compiled: $(CONSTRAINTS) infra/llama-cpp.cmake
 	CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" nice $(BIN)/pip wheel --no-cache-dir --no-deps --constraint $(CONSTRAINTS) \
 	  --progress-bar off --wheel-dir $(WHEELS) llama-cpp-python \
