@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt infra/packages.py inf
 # Each part is one command that ends even if the other has failed. The compiler has low priority because the downloads, which one
 # process installs, take longer. It does not use pip's cache, whose wheel may have been compiled with other flags.
 $(VENV)/.compiled: $(CONSTRAINTS) infra/llama-cpp.cmake
-	CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" nice $(BIN)/pip wheel --no-cache-dir --no-deps --constraint $(CONSTRAINTS) \
+	CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" nice $(BIN)/pip wheel --no-deps --no-cache-dir --constraint $(CONSTRAINTS) \
 	  --progress-bar off --wheel-dir $(WHEELS) llama-cpp-python \
 	&& touch $@
 
