@@ -14,22 +14,23 @@ EXTRAS := [dev]
 
 install: $(STAMP)
 
-# llama.cpp is compiled while the packages are downloaded. Each part has its own stamp, so a second try continues after an error.
+# llama.cpp is compiled while the packages are downloaded. Each part has its own stamp, so a second attempt continues after an error.
 $(STAMP): pyproject.toml $(CONSTRAINTS) infra/embedded.txt infra/packages.py infra/llama-cpp.cmake
 	@command -v $${CXX:-c++} > /dev/null || { echo 'error: no C++ compiler; install one (Debian: g++)' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.compiled $(VENV)/.packages || { \
 	  echo 'error: not installed; the first error above says why. Run make again: it goes on from here' >&2; exit 1; }
-	$(BIN)/pip install --quiet --no-deps --force-reinstall $(WHEELS)/llama_cpp_python-*.whl
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --find-links $(WHEELS) --editable '.$(EXTRAS)'
 	$(BIN)/pip install --quiet --no-deps --require-hashes --find-links $(WHEELS) --requirement infra/embedded.txt
 	rm -rf $(WHEELS)
 	touch $@
 
 # Each part is one command that ends even if the other has failed. The compiler has low priority because the downloads, which one
-# process installs, take longer. It does not use pip's cache, whose wheel may have been compiled with other flags.
+# process installs, take longer. Neither a wheel in pip's cache nor an installed one may be used, because they may have been compiled
+# with other flags.
 $(VENV)/.compiled: $(CONSTRAINTS) infra/llama-cpp.cmake
-	CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" nice $(BIN)/pip wheel --no-deps --no-cache-dir --constraint $(CONSTRAINTS) \
+	$(BIN)/pip uninstall --quiet --yes llama-cpp-python \
+	&& CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" nice $(BIN)/pip wheel --no-deps --no-cache-dir --constraint $(CONSTRAINTS) \
 	  --progress-bar off --wheel-dir $(WHEELS) llama-cpp-python \
 	&& touch $@
 

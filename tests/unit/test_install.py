@@ -62,6 +62,23 @@ def test_an_error_of_one_part_stops_it_with_a_message_and_keeps_the_other_part(t
     assert install(tree).returncode == 0 and not (tree / "pip.log").exists()
 
 
+def test_other_compiler_flags_replace_the_installed_library_and_other_requirements_keep_it(tree):
+    assert install(tree).returncode == 0
+    calls(tree)
+    later = (tree / ".venv/.installed").stat().st_mtime + 10
+    os.utime(tree / "infra/llama-cpp.cmake", (later, later))
+    assert install(tree).returncode == 0
+    removed, compiled = [call for call in calls(tree) if "llama-cpp-python" in call and not call.startswith("install")]
+    assert removed.startswith("uninstall") and compiled.startswith("wheel") and "--no-cache-dir" in compiled
+
+    for stamp in (".compiled", ".packages", ".installed"):
+        os.utime(tree / ".venv" / stamp, (later, later))
+    os.utime(tree / "pyproject.toml", (later + 10, later + 10))
+    again = install(tree)
+    assert again.returncode == 0, again.stderr
+    assert not any(call.startswith(("uninstall", "wheel")) for call in calls(tree))
+
+
 def test_without_a_compiler_it_says_so_before_anything_is_downloaded(tree):
     failed = install(tree, CXX="no-such-compiler")
     assert failed.returncode != 0 and "no C++ compiler" in failed.stderr
