@@ -84,7 +84,7 @@ SHOPS = (
 ANY = 0.3  # the share of shops with departments of any kind of shop
 STYLES = ("plain", "plain", "plain", "plain", "plain", "lower", "upper", "comma")
 # (fewest products, most products, share of the shops). Most shops have a few dozen, some have hundreds.
-SIZES = ((5, 10, 0.05), (10, 60, 0.775), (60, 150, 0.115), (150, 400, 0.045), (400, 1000, 0.015))
+SIZES = ((5, 10, 0.05), (10, 60, 0.735), (60, 150, 0.13), (150, 400, 0.07), (400, 1000, 0.015))
 LARGE = 80  # A shop with more products needs all its departments.
 NEAR = 0.1  # the chance that a product adds another one that shares a word with it (apples, apple juice)
 

@@ -198,7 +198,17 @@ class Request:
             return f"{self.pick(words[n])} {self._dozen_of(mention, n)}"
         if style == "times":
             name = mention.say("bare")
-            return self.pick((f"{n}x {name}", f"{name} x{n}", f"{n} x {name}", f"{name} x {n}", f"{n}x{name}", f"{name} ({n})"))
+            return self.pick(
+                (
+                    f"{n}x {name}",
+                    f"{name} x{n}",
+                    f"{n} x {name}",
+                    f"{name} x {n}",
+                    f"{n}x{name}",
+                    f"{name} ({n})",
+                    f"{name} {n}",
+                )
+            )
         if style == "unit":
             unit = self.pick(self.words.units[self.pick(mention.units)])
             return f"{self.say_number(n, unit.gender)} {unit.counted(n)} {mention.say('of')}"
@@ -243,7 +253,9 @@ class Request:
             return self._np(mention)
         self.note("times")
         bare, n = mention.say("bare"), self.spoken
-        return self.pick((f"{bare}: {n}", f"{bare} - {n}", f"{bare}, {n}", f"{bare} ({n})", f"{bare} {n}x", f"{n}x {bare}"))
+        return self.pick(
+            (f"{bare}: {n}", f"{bare} - {n}", f"{bare}, {n}", f"{bare} ({n})", f"{bare} {n}x", f"{n}x {bare}", f"{bare} {n}")
+        )
 
     def note(self, phenomenon: str) -> None:
         """Add a phenomenon to those of the message, once."""

@@ -27,7 +27,8 @@ from intent.synth.request import Request, slots_of
 
 # The ways in which a note writes a number before or behind a product.
 BEFORE = ("{n}x {name}", "{n} x {name}", "{n}x{name}", "{n} {name}")
-BEHIND = ("{name} x{n}", "{name}: {n}", "{name} ({n})", "{name} x {n}", "{name} = {n}")
+SPOKEN = "{name} {n}"  # the number may be a word
+BEHIND = ("{name} x{n}", "{name}: {n}", "{name} ({n})", "{name} x {n}", "{name} = {n}", SPOKEN, SPOKEN)
 PLAIN_FRAMES = {"add": ("add", "add", "occasion"), "remove": ("remove",)}
 
 Templates = Callable[[str], Sequence[Parts]]
@@ -119,7 +120,9 @@ class Wording:
     def _named(self, item: Request) -> str:
         if self.pattern and item.quantity == item.spoken:
             item.note("times")
-            return self.pattern.format(n=item.spoken or 1, name=item.reference.say("bare"))
+            n = item.spoken or 1
+            number = self.basket.say_number(n, item.reference.noun.gender) if self.pattern == SPOKEN else str(n)
+            return self.pattern.format(n=number, name=item.reference.say("bare"))
         return item.fill("np")
 
     def _clause(self) -> str:

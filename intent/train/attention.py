@@ -52,7 +52,7 @@ class Layout:
     """Locate the tokens of packed rows. It is complete before the pass, because compiled layers cannot extend it.
 
     whole, windowed: the masks of layers without and with a sliding window.
-    start: the column at which messages begin, in every row.
+    start: the column at which messages begin, in every row; 0 on a GPU.
     tokens: [messages, longest], the index of each message's tokens in the flattened columns after the prefix; None on a GPU.
     places: [rows * columns after the prefix], the index of each of these columns in the flattened `tokens`; None on a GPU.
     """
@@ -84,22 +84,20 @@ def fused(device: str) -> bool:
     return True
 
 
-def multiple(device: str) -> int:
-    """Return the number that the width of packed rows must be a multiple of."""
-    return BLOCK if fused(device) else 1
+def block(device: str) -> int | None:
+    """Return the tokens per block of the GPU's kernel, or None for a device without one. See `batches.pack`."""
+    return BLOCK if fused(device) else None
 
 
 def layout(packed: "Packed", device: "torch.device", window: int | None = None) -> Layout:
     """Return the layout of a batch. `window`: the tokens that layers with a sliding window see; None if the model has none."""
     import torch
 
-    reach = packed.start + packed.tokens.shape[1]
-    window = window if window and window < reach else None
-    positions, owners, tokens, places = (
-        torch.from_numpy(a).to(device) for a in (packed.positions, packed.owners, packed.tokens, packed.places)
-    )
-    if fused(device.type):
+    positions, owners = (torch.from_numpy(a).to(device) for a in (packed.positions, packed.owners))
+    window = window if window and window <= packed.positions.max() else None
+    if packed.tokens is None:
         return Layout(*(blocks(owners, positions, back) for back in (EVERYTHING, window or EVERYTHING)))
+    tokens, places = (torch.from_numpy(a).to(device) for a in (packed.tokens, packed.places))
     sizes = packed.start, packed.tokens.shape[1]
     whole = _masks(owners, positions, *sizes)
     windowed = _masks(owners, positions, *sizes, window) if window else whole

@@ -63,7 +63,7 @@ class Packed:
 
     ids, positions: int64 [packed rows, width], token ids and their positions.
     owners: int64 [packed rows, width], the index of the batch's row that a token belongs to, or PREFIX or PADDING.
-    start, tokens, places: see `attention.Layout`.
+    start, tokens, places: see `attention.Layout`; tokens and places are None for a GPU's kernel.
     where: int64 [decisions], the index in the flattened ids of the token that each decision follows.
     row, slot: int64 [decisions], the batch's row and the schema's slot of each decision.
     vocabulary: int64 [allowed], the token ids that some decision allows, sorted.
@@ -75,8 +75,8 @@ class Packed:
     positions: np.ndarray
     owners: np.ndarray
     start: int
-    tokens: np.ndarray
-    places: np.ndarray
+    tokens: np.ndarray | None
+    places: np.ndarray | None
     where: np.ndarray
     row: np.ndarray
     slot: np.ndarray
@@ -171,23 +171,27 @@ def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[l
 def micro_batches(batch: Batch, tokens: int) -> list[Batch]:
     """Cut a batch into micro-batches that pack to about `tokens` tokens each, including padding.
 
-    A micro-batch has prefixes of similar lengths. A single packed row is never cut, even if it has more tokens.
+    Packed rows of similar widths share a micro-batch, which needs little padding then. A packed row is never cut, even if it has
+    more tokens.
     """
-    packs = sorted(_packs(batch), key=lambda pack: len(pack[0].prefix))
-    micro, widest = [Batch([], [], [])], 0
-    lines = 0
+    packs = sorted(_packs(batch), key=lambda pack: _width(batch, *pack))
+    micro, lines = [Batch([], [], [])], 0
     for group, members in packs:
-        rows = [batch.rows[i] for i in members]
-        width = len(group.prefix) + sum(len(row.message) + len(row.target.tokens) for row in rows)
-        if lines and (lines + 1) * max(widest, width) > tokens:
+        if lines and (lines + 1) * _width(batch, group, members) > tokens:
             micro.append(Batch([], [], []))
-            lines = widest = 0
-        lines, widest, last = lines + 1, max(widest, width), micro[-1]
+            lines = 0
+        lines, last = lines + 1, micro[-1]
         if not last.groups or last.groups[-1] is not group:
             last.groups.append(group)
-        last.of.extend([len(last.groups) - 1] * len(rows))
-        last.rows.extend(rows)
+        last.of.extend([len(last.groups) - 1] * len(members))
+        last.rows.extend(batch.rows[i] for i in members)
     return micro
+
+
+def _width(batch: Batch, group: Group, members: Sequence[int]) -> int:
+    """Return the tokens of the packed row of these members of the batch, without padding."""
+    rows = (batch.rows[i] for i in members)
+    return len(group.prefix) + sum(len(row.message) + len(row.target.tokens) - 1 for row in rows)
 
 
 def _packs(batch: Batch) -> list[tuple[Group, list[int]]]:
@@ -199,33 +203,48 @@ def _packs(batch: Batch) -> list[tuple[Group, list[int]]]:
     return packs
 
 
-def pack(batch: Batch, multiple: int = 1) -> Packed:
-    """Pack a batch into rows of one prefix and at most TOGETHER messages. The width is a multiple of `multiple`."""
+def pack(batch: Batch, block: int | None = None) -> Packed:
+    """Pack a batch into rows of one prefix and at most TOGETHER messages.
+
+    `block`: the tokens per block of the GPU's kernel, which the width is a multiple of. None is for a CPU. Its attention needs
+    the messages of every row to begin at the same column, so shorter prefixes are padded there.
+    """
     packs = _packs(batch)
     fed = [row.message + row.target.tokens[:-1] for row in batch.rows]
-    start = max(len(group.prefix) for group, _ in packs)
-    needed = start + max(sum(len(fed[i]) for i in members) for _, members in packs)
-    width, longest = -(-needed // multiple) * multiple, max(map(len, fed))
-    after = width - start
+    start = 0 if block else max(len(group.prefix) for group, _ in packs)
+    needed = max(max(start, len(group.prefix)) + sum(len(fed[i]) for i in members) for group, members in packs)
+    width = -(-needed // block) * block if block else needed
     ids, positions = (np.zeros((len(packs), width), np.int64) for _ in range(2))
     owners = np.full((len(packs), width), PADDING, np.int64)
-    tokens, places = np.zeros((len(fed), longest), np.int64), np.zeros(len(packs) * after, np.int64)
-    first = np.zeros(len(fed), np.int64)
+    columns = np.zeros((len(fed), 2), np.int64)  # the packed row of each message, and the column of its first token
     for line, (group, members) in enumerate(packs):
         begins = len(group.prefix)
         ids[line, :begins], positions[line, :begins], owners[line, :begins] = group.prefix, range(begins), PREFIX
-        column = start
+        column = max(start, begins)
         for i in members:
-            count, at = len(fed[i]), line * after + column - start
+            count = len(fed[i])
             ids[line, column : column + count] = fed[i]
             positions[line, column : column + count] = range(begins, begins + count)
             owners[line, column : column + count] = i
-            tokens[i, :count] = range(at, at + count)
-            places[at : at + count] = range(i * longest, i * longest + count)
+            columns[i] = line, column
             column += count
-            # The message's last token, whose logits decide the answer's first token.
-            first[i] = line * width + column - len(batch.rows[i].target.tokens)
+    # The message's last token, whose logits decide the answer's first token.
+    first = columns @ (width, 1) + [len(row.message) - 1 for row in batch.rows]
+    tokens, places = (None, None) if block else _located(columns, [len(one) for one in fed], start, width, len(packs))
     return Packed(ids, positions, owners, start, tokens, places, *_decisions(batch, first))
+
+
+def _located(
+    columns: np.ndarray, counts: Sequence[int], start: int, width: int, lines: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `tokens` and `places` of a Layout. `columns` [messages, 2]: packed row and column. `counts`: tokens of each."""
+    after, longest = width - start, max(counts)
+    tokens, places = np.zeros((len(counts), longest), np.int64), np.zeros(lines * after, np.int64)
+    for i, ((line, column), count) in enumerate(zip(columns.tolist(), counts, strict=True)):
+        at = line * after + column - start
+        tokens[i, :count] = range(at, at + count)
+        places[at : at + count] = range(i * longest, i * longest + count)
+    return tokens, places
 
 
 def _decisions(batch: Batch, first: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -50,7 +50,7 @@ class TrainConfig:
     the same rank and is given like `model.adapter`; with `model.adapter=null`, the result is an adapter of the plain base
     again. `warmup_share`: the share of the steps with a rising learning rate. `epochs`: 0 keeps the base unchanged.
     `batch_messages`: messages per step, divided equally among the `workers`. `pass_tokens`: the most tokens of one forward
-    pass; a larger step takes several passes, so that long catalogs fit into memory. `validate_every`: in steps. `stop_at`: stop
+    pass; a larger step takes several passes, each of packed rows of similar widths. `validate_every`: in steps. `stop_at`: stop
     when this share of the validation messages is answered exactly. `patience`: stop after this many validations without a new
     best. `cpus`: per worker.
     """
@@ -65,7 +65,7 @@ class TrainConfig:
     warmup_share: float = 0.05
     epochs: int = 1
     batch_messages: int = 32
-    pass_tokens: int = 100_000
+    pass_tokens: int = 40_000
     validate_every: int = 30
     stop_at: float = 0.99
     patience: int = 4
@@ -80,7 +80,7 @@ class TrainConfig:
         require(self.rank > 0, "train.rank", self.rank, "use a positive LoRA rank, e.g. 16")
         require(0 < self.learning_rate < 1, "train.learning_rate", self.learning_rate, "use a value in (0, 1), e.g. 1e-3")
         require(self.epochs >= 0, "train.epochs", self.epochs, "use at least 1, or 0 to keep the base unchanged")
-        require(self.pass_tokens > 0, "train.pass_tokens", self.pass_tokens, "use at least 1, e.g. 100000")
+        require(self.pass_tokens > 0, "train.pass_tokens", self.pass_tokens, "use at least 1, e.g. 40000")
         require(self.batch_messages > 0, "train.batch_messages", self.batch_messages, "use at least 1 message per step")
         require(0 < self.stop_at <= 1, "train.stop_at", self.stop_at, "use a share in (0, 1]")
         for name in ("workers", "cpus", "validate_every", "patience"):

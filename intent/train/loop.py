@@ -186,10 +186,10 @@ class _Session:
 
     def _packed(self, remaining: Iterator[Batch]) -> Iterator[list[tuple[Batch, Packed]]]:
         """Yield each batch as micro-batches, one per forward pass, with their arrays. A thread prepares the next batch."""
-        multiple = attention.multiple(self.device)
+        block = attention.block(self.device)
 
         def packed(batch: Batch) -> list[tuple[Batch, Packed]]:
-            return [(micro, pack(micro, multiple)) for micro in micro_batches(batch, self.config.pass_tokens)]
+            return [(micro, pack(micro, block)) for micro in micro_batches(batch, self.config.pass_tokens)]
 
         with ThreadPoolExecutor(1) as pool:
             waiting = None

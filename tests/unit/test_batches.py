@@ -142,7 +142,7 @@ def test_the_kernel_of_gpus_sees_the_same_pairs(kinds, kind, monkeypatch):
         # The kernel runs only on GPUs. torch computes the same without it.
         monkeypatch.setattr(attention, "fused", lambda device: True)
         monkeypatch.setattr(attention, "flex", flex_attention)
-        assert loss(model, pack(batch, attention.multiple("cpu"))).item() == pytest.approx(expected.item(), abs=1e-4)
+        assert loss(model, pack(batch, attention.block("cpu"))).item() == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_batches_depend_on_the_seed_alone_and_lose_no_row(checkpoint):
