@@ -138,9 +138,11 @@ def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iter
     lengths = [len(group.prefix) * rng.uniform(0.8, 1.2) for group, _ in chunks]
     keys = [(end // (WINDOW * size), length) for end, length in zip(ends, lengths, strict=True)]
     filled = list(_filled([chunks[i] for i in sorted(range(len(chunks)), key=keys.__getitem__)], size))
+    # All workers draw the same order, so that at each step they have batches of similar lengths and none waits for long.
+    order = random.Random(seed)
     for low in range(0, len(filled), WINDOW):
         window = filled[low : low + WINDOW]
-        shuffle(window)
+        order.shuffle(window)
         yield from window
 
 
