@@ -171,6 +171,7 @@ class Lineage(Generic[C]):
             "messages": golden_set.MESSAGES,
             "version": VERSIONS["parity"],
         }
+        # The kind is part of the fingerprint, so it keeps its earlier name.
         return ArtifactRecord("parity", settings, {"checkpoint": checkpoint.fingerprint, "data": data.fingerprint})
 
     def of_messages(self, checkpoint: Artifact) -> "Lineage":

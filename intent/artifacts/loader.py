@@ -87,7 +87,7 @@ def classifier_loader(
         max_message_tokens=engine.max_message_tokens,
         abstain_below=engine.abstain_below if abstains else 0.0,
         cascade_below=engine.abstain_below,
-        parity_messages=engine.parity_messages if checked else 0,
-        parity_disagreement=engine.parity_disagreement,
+        golden_messages=engine.golden_messages if checked else 0,
+        golden_disagreement=engine.golden_disagreement,
     )
     return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options, index)
