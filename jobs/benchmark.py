@@ -189,8 +189,8 @@ def publish(lineage: Lineage, name: str, head: dict, results: Sequence[Result]) 
 
 @job("benchmark", BenchmarkConfig)
 def main(config: BenchmarkConfig) -> None:
-    if config.night or config.nights or config.products:
-        measure_ = measure_runs if config.night else measure_cached_runs if config.nights else measure_catalogs
+    if config.run_rows or config.runs or config.products:
+        measure_ = measure_runs if config.run_rows else measure_cached_runs if config.runs else measure_catalogs
         with cluster(config.cluster):
             return say(measure_(Lineage(config), _head(Lineage(config), machine(), "made up")))
     # A separate folder, because a benchmark must not replace the workspace's models.

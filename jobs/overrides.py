@@ -26,6 +26,9 @@ RENAMED = {
     "codecs": "output_formats",
     "engine.parity_messages": "engine.golden_messages",
     "engine.parity_disagreement": "engine.golden_disagreement",
+    "gate.nights": "gate.runs",
+    "night": "run_rows",
+    "nights": "runs",
 }
 RENAMED_FORMAT = ("pointing", "entity_first")
 # Characters of Hydra's grammar. A value with one of them keeps the meaning that Hydra gives it.
