@@ -60,7 +60,7 @@ def measure_cached_runs(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
             [spec] = engines(lineage, {name: variant}, batches)
             run = identity(lineage, {name: variant})
             pool = _messages(lineage, label_cache.different(config.runs, config.messages))
-            runs += label_cache.measure_nights(folder, spec, lineage.schema, run, pool, config.runs, config.messages)
+            runs += label_cache.measure_daily_runs(folder, spec, lineage.schema, run, pool, config.runs, config.messages)
         store = open_store(config.workspace, lineage.options)
         results: dict[str, list] = {"lookups": [lookups], "fan_out": spread, "nights": runs}
         report = head | {name: [asdict(result) for result in values] for name, values in results.items()}

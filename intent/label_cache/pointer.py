@@ -61,8 +61,8 @@ class Pointer:
     """Hold the state of one scope's cache.
 
     `epoch`: a random id that changes when the cache is dropped. `facts`: the scope's. `files`: in use, newest first. `retired`:
-    by key, the Unix seconds since when a file is no longer in use. `nights`: the runs that have been added, so that none is
-    added twice. `dropped`: when and why the last epoch ended.
+    by key, the Unix seconds since when a file is no longer in use. `nights`: the runs that have been added, by the name in
+    stored pointers, so that none is added twice. `dropped`: when and why the last epoch ended.
     """
 
     epoch: str = ""

@@ -34,11 +34,12 @@ Z = 3.09
 
 @dataclass(frozen=True)
 class Profile:
-    """Statistics of a nightly run. `night`: its date. `of`: the fingerprint of the parts and settings. `shares`: of all rows.
+    """Statistics of a nightly run. `night`: its date, by the name in stored profiles. `shares`: of all rows.
 
-    `mixes`: the counts of each value, by slot, and by slot and language if a column gives the language. If intents are lists,
-    they count items, and one more mix counts messages by their number of items. `gold`: the share of the gold set that each
-    variant gets right. `findings`: the limits that the run is over. Shares are in [0, 1].
+    `of`: the fingerprint of the parts and settings. `mixes`: the counts of each value, by slot, and by slot and language if a
+    column gives the language. If intents are lists, they count items, and one more mix counts messages by their number of
+    items. `gold`: the share of the gold set that each variant gets right. `findings`: the limits that the run is over. Shares
+    are in [0, 1].
     """
 
     night: str
@@ -56,8 +57,8 @@ class Profile:
         return sum(int(number) * count for number, count in mix.items()) / sum(mix.values()) if mix else None
 
 
-def profile_run(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Profile:
-    """Return a run's profile, without gold and findings. `night`: its date. `of`: see `Profile`. `counts`: `count` of each
+def profile_run(day: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Profile:
+    """Return a run's profile, without gold and findings. `day`: its date. `of`: see `Profile`. `counts`: `count` of each
     part.
     """
     slots = _named_slots(schema)
@@ -68,7 +69,7 @@ def profile_run(night: str, of: str, counts: Iterable[pa.Table], schema: IntentS
         mixes = _mixes(_summed(counts), slots)
         nones = next((mixes.get(slot.name, {}).get(NONE, 0) for slot in schema.slots if isinstance(slot, Choice)), 0)
     counted = {"rejected": summary.rejected, "abstained": summary.abstained, NONE: nones}
-    return Profile(night, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
+    return Profile(day, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
 
 
 def count(part: bytes, schema: IntentSchema, language: str | None) -> pa.Table:
