@@ -38,7 +38,7 @@ class ClassifierLoader:
         if self.index is None:
             return load_classifier(folder, self.name, self.prompt, self.options)
         index = Index.read(fetch(self.index, self.storage))
-        # The longest names make the engine reserve room for every shelf.
+        # The longest names make the engine reserve capacity for every shelf.
         prompt = replace(self.prompt, catalog=index.longest_names)
         classifier = load_classifier(folder, self.name, prompt, replace(self.options, abstain_below=0.0))
         return Shelved(cast(Asked, classifier), index, prompt.schema, self.options.abstain_below)

@@ -78,7 +78,7 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
 def _load(
     spec: VariantSpec, folder: Path, prompt: Prompt, options: EngineOptions, later: Prompt | None = None
 ) -> BatchClassifier:
-    """Load a classifier for `prompt`, with room for the answers of the prompt `later` too."""
+    """Load a classifier for `prompt`, with capacity for the answers of the prompt `later` too."""
     tokenizer = load_tokenizer(folder)
     _release_memory()
     automata = [Automaton(each.schema, each.catalog, tokenizer, options.output_format) for each in (prompt, later) if each]

@@ -19,7 +19,7 @@ from intent.storage import sha256
 PIECE_ROWS = 1 << 19
 # A lookup searches every file whose range covers the hash.
 MOST_DEPTH = 4
-# Eviction leaves room below the limit, so that not every run has to evict.
+# Eviction leaves free capacity below the limit, so that not every run has to evict.
 SLACK = 0.9
 ATTEMPTS = 3
 ALL = 1 << 64
@@ -83,7 +83,7 @@ def cutoff(cache: LabelCache, pointer: Pointer) -> tuple[int, float]:
     first = cache.day - cache.limits.days
     if pointer.bytes <= cache.limits.bytes:
         return first, 1.0
-    room = SLACK * cache.limits.bytes / (pointer.bytes / pointer.rows)
+    budget = SLACK * cache.limits.bytes / (pointer.bytes / pointer.rows)
     counts: dict[int, int] = {}
     for file in pointer.files:
         for day, rows in file.used.items():
@@ -91,9 +91,9 @@ def cutoff(cache: LabelCache, pointer: Pointer) -> tuple[int, float]:
     for day in sorted(counts, reverse=True):
         if day < first:
             break
-        if counts[day] > room:
-            return day, room / counts[day]
-        room -= counts[day]
+        if counts[day] > budget:
+            return day, budget / counts[day]
+        budget -= counts[day]
     return first, 1.0
 
 

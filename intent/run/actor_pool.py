@@ -50,7 +50,7 @@ class EngineSpec:
     """Describe one kind of actor: how to load its classifier (inside the actor), how many actors, and their resources.
 
     `prices`: USD per hour of one processor, by its model or kind. `grows`: start more actors if nodes that join the cluster
-    have room. `rate`: the lowest expected messages per second of one actor. `abstain_below`: the run abstains from answers
+    have capacity. `rate`: the lowest expected messages per second of one actor. `abstain_below`: the run abstains from answers
     below this confidence; the classifier itself does not abstain. `cache`: the label cache that this kind of actor may use.
     """
 
@@ -90,7 +90,7 @@ class _ActorSlot:
 
 
 class ActorPool:
-    """Own the actors and their pending calls. An actor that no node has room for yet joins when one has."""
+    """Own the actors and their pending calls. An actor that fits on no node yet joins when one has capacity."""
 
     def __init__(
         self,
@@ -215,14 +215,14 @@ class ActorPool:
         return [slot for slot in self.slots if slot.loading is not None and now - slot.loading > LOADING_SECONDS]
 
     def _grow(self, queue: Queue) -> None:
-        """Add slots for which joined nodes have room, of the kinds that have not given up any actor."""
+        """Add slots for which joined nodes have capacity, of the kinds that have not given up any actor."""
         if not queue.waiting or time.monotonic() - self.grown < GROW_SECONDS:
             return
         self.grown = time.monotonic()
         broken = {slot.spec.variant for slot in self.slots if slot.actor is None}
         growing = [spec for spec in self.engines if spec.grows and spec.variant not in broken]
         coming = [slot.spec for slot in self.slots if slot.actor is not None and not slot.ready]
-        joining = room(self._free(), growing, coming)[: queue.waiting]
+        joining = fitting_actors(self._free(), growing, coming)[: queue.waiting]
         for spec in joining:
             self.slots.append(_ActorSlot(spec))
             self._start(self.slots[-1])
@@ -231,10 +231,10 @@ class ActorPool:
 
     def _free(self) -> dict[str, float]:
         """Return the free resources of the cluster. Ray's own count lags seconds behind actors that have just started."""
-        left, free = ray.cluster_resources(), ray.available_resources()
+        unreserved, free = ray.cluster_resources(), ray.available_resources()
         for spec in (slot.spec for slot in self.slots if slot.ready):
-            left |= {name: left.get(name, 0) - amount for name, amount in needs(spec).items()}
-        return {name: min(amount, free.get(name, 0)) for name, amount in left.items()}
+            unreserved |= {name: unreserved.get(name, 0) - amount for name, amount in needs(spec).items()}
+        return {name: min(amount, free.get(name, 0)) for name, amount in unreserved.items()}
 
     def _feed(self, queue: Queue, method: str, known) -> None:
         ready = [slot for slot in self.slots if slot.ready]
@@ -334,17 +334,19 @@ def needs(spec: EngineSpec) -> dict[str, float]:
     return {name: amount for name, amount in (("CPU", spec.cpus), ("GPU", spec.gpus)) if amount}
 
 
-def room(free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequence[EngineSpec] = ()) -> list[EngineSpec]:
-    """Return the actors that fit into the `free` resources, one of each kind in turn, after room is kept for
-    those in `coming`.
+def fitting_actors(
+    free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequence[EngineSpec] = ()
+) -> list[EngineSpec]:
+    """Return the actors that fit into the `free` resources, one of each kind in turn, after resources are
+    reserved for those in `coming`.
     """
-    left, joining = dict(free), []
+    unreserved, joining = dict(free), []
 
     def fits(spec: EngineSpec) -> bool:
         takes = needs(spec)
-        if not takes or any(left.get(name, 0) < amount for name, amount in takes.items()):
+        if not takes or any(unreserved.get(name, 0) < amount for name, amount in takes.items()):
             return False
-        left.update({name: left[name] - amount for name, amount in takes.items()})
+        unreserved.update({name: unreserved[name] - amount for name, amount in takes.items()})
         return True
 
     for spec in coming:

@@ -17,7 +17,7 @@ class ClusterMode(Enum):
 class FleetConfig:
     """The number of actors per engine, and the size of shards.
 
-    `gguf_actors`, `gptq_actors`: None: as many as the cluster has room for. `rows_per_shard`: None: about 30 seconds of work
+    `gguf_actors`, `gptq_actors`: None: as many as fit on the cluster. `rows_per_shard`: None: about 30 seconds of work
     for the slowest kind of engine, from 256 to 20,000 rows. A run that continues keeps the shards of its plan. `attempts`: how
     often a shard may fail before it is given up.
     """

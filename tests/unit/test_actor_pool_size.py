@@ -12,7 +12,7 @@ from intent.config import ClassifyConfig
 from intent.engine.config import Device
 from intent.errors import ConfigError
 from intent.hardware import CPU, GPU, Hardware
-from intent.run.actor_pool import EngineSpec, room
+from intent.run.actor_pool import EngineSpec, fitting_actors
 from intent.run.shard import shard_rows
 from jobs.app import load_config
 from jobs.classify import engines
@@ -85,12 +85,12 @@ def test_shards_are_sized_by_the_slowest_kind_of_engine(specs):
 
 def test_actors_that_join_a_run_fit_and_are_of_each_kind_in_turn():
     gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
-    assert room({"CPU": 8.0, "GPU": 1.0}, [gptq, gguf]) == [gptq, gguf, gguf, gguf]
-    assert room({"CPU": 1.0, "GPU": 4.0, "memory": 9e9}, [gguf]) == []
-    assert room({}, [gptq, gguf]) == room({"CPU": 4.0}, []) == []
+    assert fitting_actors({"CPU": 8.0, "GPU": 1.0}, [gptq, gguf]) == [gptq, gguf, gguf, gguf]
+    assert fitting_actors({"CPU": 1.0, "GPU": 4.0, "memory": 9e9}, [gguf]) == []
+    assert fitting_actors({}, [gptq, gguf]) == fitting_actors({"CPU": 4.0}, []) == []
 
 
 def test_resources_are_reserved_for_a_starting_actor_unless_it_cannot_fit():
     gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
-    assert room({"CPU": 4.0}, [gguf], coming=[gguf]) == [gguf]
-    assert room({"CPU": 4.0}, [gguf], coming=[gptq]) == [gguf, gguf], "no GPU: it waits for a node of its own"
+    assert fitting_actors({"CPU": 4.0}, [gguf], coming=[gguf]) == [gguf]
+    assert fitting_actors({"CPU": 4.0}, [gguf], coming=[gptq]) == [gguf, gguf], "no GPU: it waits for a node of its own"
