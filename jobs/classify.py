@@ -58,9 +58,9 @@ def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publ
     if config.publish is None:
         return None
     if not config.publish.startswith(ICEBERG):
-        place = open_store(config.publish.removeprefix(DELTA), options)
-        require_apart(place, inputs, options, "publish")
-        require_apart(place, config.output, options, "publish", "the output")
+        store = open_store(config.publish.removeprefix(DELTA), options)
+        require_apart(store, inputs, options, "publish")
+        require_apart(store, config.output, options, "publish", "the output")
         require_apart(open_store(config.output, options), config.publish, options, "output", "what is published")
     source = " .. ".join(dict.fromkeys(uri.removeprefix(DELTA).rstrip("/") for uri in (inputs[0], inputs[-1])))
     target = open_target(config.publish, config.partition_by, options)

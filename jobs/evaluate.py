@@ -23,7 +23,7 @@ from intent.hardware import CPU, GPU, price
 from intent.openai import require_key
 from intent.storage import StorageOptions
 from jobs.app import Steps, cluster, command, job, reason_of, say
-from jobs.nodes import Place, alone, fitting, places
+from jobs.nodes import Node, alone, distinct_nodes, fitting
 from jobs.reports import Reports
 
 REFERENCE = VariantSpec.parse("reference")
@@ -36,7 +36,7 @@ class Plan:
 
     name: str
     trial: Trial
-    place: Place
+    node: Node
 
 
 def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] | None = None) -> Artifact:
@@ -83,30 +83,30 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[
     """Plan each variant with each batch size on each model of processor that suits it. Returns the plans and, by name, the
     errors of variants without one.
     """
-    nodes, device = places(), lineage.config.engine.device
+    nodes, device = distinct_nodes(), lineage.config.engine.device
     planned, failed = [], {}
     for spec in specs:
         try:
-            where = fitting(nodes, spec, device)
-            require(bool(where), "engine.device", device.value, f"no node of this cluster suits {spec.name}")
-            planned += _plans(lineage, spec, where)
+            suitable = fitting(nodes, spec, device)
+            require(bool(suitable), "engine.device", device.value, f"no node of this cluster suits {spec.name}")
+            planned += _plans(lineage, spec, suitable)
         except IntentError as error:
             failed[spec.name] = error
     return planned, failed
 
 
-def _plans(lineage: Lineage, spec: VariantSpec, where: list[Place]) -> Iterator[Plan]:
+def _plans(lineage: Lineage, spec: VariantSpec, nodes: list[Node]) -> Iterator[Plan]:
     data, variant, sizes = lineage.held_out(), lineage.variant(spec), lineage.config.quant.batches
-    for place in where:
+    for node in nodes:
         # A measurement on the CPUs of a node with GPUs must not use the GPUs.
-        device = Device.cpu if place.hardware.kind == CPU and len(where) > 1 else None
+        device = Device.cpu if node.hardware.kind == CPU and len(nodes) > 1 else None
         # A linear variant decodes nothing.
         batches: Sequence[int | None] = [1] if spec.linear else sizes or [_batch(lineage, spec)]
         for batch in batches:
-            loader = classifier_loader(lineage, spec.name, variant, place.cpus, batch, device=device)
+            loader = classifier_loader(lineage, spec.name, variant, node.cpus, batch, device=device)
             name = spec.name + (f" x{batch}" if len(sizes) > 1 and not spec.linear else "")
-            name += f" on {place.hardware.model}" if len(where) > 1 else ""
-            yield Plan(name, Trial(loader, data, place.hardware, batch), place)
+            name += f" on {node.hardware.model}" if len(nodes) > 1 else ""
+            yield Plan(name, Trial(loader, data, node.hardware, batch), node)
 
 
 def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
@@ -133,7 +133,7 @@ def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> 
     with Steps("measure", "variant") as steps, Reports(steps) as reports:
         waiting = {}
         for plan in plans:
-            remote = alone(plan.place, plan.trial.record.fingerprint, measurement.measure)
+            remote = alone(plan.node, plan.trial.record.fingerprint, measurement.measure)
             waiting[remote.remote(plan.trial, workspace, options, reports.of(plan.name))] = plan.name
         while waiting:
             steps.update(len(plans) - len(waiting), len(plans))
@@ -150,7 +150,7 @@ def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> 
 
 def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
     predictions, speed = measurement.read(made, lineage.options)
-    units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.place.cpus
+    units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.node.cpus
     price, validation = _price(lineage, plan.trial.hardware, units), measurement.read_validation(made, lineage.options)
     return Measured(plan.trial, predictions, speed, price, validation)
 

@@ -74,8 +74,8 @@ def crowded(results: Results) -> str:
 
 def render_text(results: Results) -> str:
     """Return the most important figures as a table for a terminal."""
-    places = [COLUMNS.index(name) for name in SUMMARY]
-    rows = [row if len(row) == 2 else [row[i] for i in places] for row in trade_off(results).rows]
+    indices = [COLUMNS.index(name) for name in SUMMARY]
+    rows = [row if len(row) == 2 else [row[i] for i in indices] for row in trade_off(results).rows]
     labels = "\n" + _scope(measured).text() if (measured := _of_labels(results)) else ""
     return "\n".join(part for part in (Table(SUMMARY, rows).text(), labels, crowded(results)) if part)
 

@@ -41,7 +41,7 @@ def promote(
     run: RunIdentity,
     label: Callable[[str], object],
     exam: Examination,
-    learn: Callable[[str], object] = lambda place: None,
+    learn: Callable[[str], object] = lambda output: None,
     publication: Publication | None = None,
 ) -> Summary:
     """Complete the nightly run of `day`, from the point where an earlier try stopped.

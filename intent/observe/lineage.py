@@ -138,13 +138,13 @@ class OpenLineage:
             labelled = None if columns.explode else summary.labelled + summary.abstained
             rows = {LABELLED: labelled, REJECTED: summary.rejected}
         output, made = self.subject.output.rstrip("/"), [id_, *labels, *kept]
-        places = [
+        outputs = [
             (f"{output}/{LABELLED}", made, rows[LABELLED]),
             (f"{output}/{REJECTED}", [id_, ("reason", "string")], rows[REJECTED]),
         ]
-        places += [(self.subject.publish, made, rows[LABELLED])] if self.subject.publish else []
+        outputs += [(self.subject.publish, made, rows[LABELLED])] if self.subject.publish else []
         datasets = []
-        for uri, fields, count in places:
+        for uri, fields, count in outputs:
             counted = (
                 {} if count is None else {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(rowCount=count)}
             )

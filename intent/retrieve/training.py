@@ -99,8 +99,8 @@ class _Packed:
         """Return (ids, offsets, weights) of the texts `rows`, as `embedding_bag` takes them."""
         counts = self.edges[rows + 1] - self.edges[rows]
         offsets = np.cumsum(counts) - counts
-        places = np.arange(counts.sum()) + np.repeat(self.edges[rows] - offsets, counts)
-        return self.ids[places].astype(np.int64), offsets, self.weights[places]
+        indices = np.arange(counts.sum()) + np.repeat(self.edges[rows] - offsets, counts)
+        return self.ids[indices].astype(np.int64), offsets, self.weights[indices]
 
 
 class _Bags:

@@ -52,12 +52,12 @@ def count(
     tables, size = [COUNTS.empty_table()], 0
     for shard in shards:
         try:
-            messages, places = distinct(reader.read(shard)[column])
+            messages, indices = distinct(reader.read(shard)[column])
         except CorruptData:
             # Labelling the shard will report this.
             continue
         texts, reasons = refuse(messages, max_characters)
-        rows = pa.array(np.bincount(places, minlength=len(texts))[: len(texts)])
+        rows = pa.array(np.bincount(indices, minlength=len(texts))[: len(texts)])
         counts = pa.table([texts, pa.repeat(pa.scalar(1, pa.int64()), len(texts)), rows], COUNTS).filter(reasons.is_null())
         tables.append(counts)
         size += len(counts)

@@ -70,9 +70,9 @@ class Worker:
     def label(self, shard: Shard, rows: pa.Table, known: pa.Table | None = None) -> Part:
         """Return the shard's part. `known`: answers by message that need no model."""
         started = time.monotonic()
-        messages, places = distinct(rows[self.columns.message])
+        messages, indices = distinct(rows[self.columns.message])
         found = self.answer(messages, known)
-        answers = found.table.take(pa.array(found.position[places]))
+        answers = found.table.take(pa.array(found.position[indices]))
         refused = pc.equal(answers["status"], str(Status.REJECTED))
         ids = rows[self.columns.id]
         rejected = pa.table({"id": ids, "reason": answers["reason"]}).filter(refused)
@@ -139,17 +139,17 @@ class Worker:
         texts_, shelves, first = texts.take(pa.array(somewhere)), asks.shelves[somewhere], asks.first[somewhere]
         unsure = replace(self, abstain_below=0.0)
         if self.reader is None:
-            places, open_, kept = [nowhere, somewhere], np.arange(len(somewhere)), None
+            positions, open_, kept = [nowhere, somewhere], np.arange(len(somewhere)), None
             cached = []
         else:
             keys = pa.array([self._shelved.index.keys[shelf] for shelf in shelves.tolist()], pa.string())
             kept = self.reader.look(pc.binary_join_element_wise(keys, texts_, " "))
             asked, sure = ~kept.hit | kept.again, ~kept.again[kept.hit]
             open_ = np.flatnonzero(asked)
-            places, cached = [nowhere, somewhere[~asked], somewhere[open_]], [unsure._cached(kept, sure)]
+            positions, cached = [nowhere, somewhere[~asked], somewhere[open_]], [unsure._cached(kept, sure)]
         missing = self._shelved.classify_asks(texts.take(pa.array(nowhere)).to_pylist(), asks.shelves[nowhere])
         grouped, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
-        order = np.argsort(np.concatenate(places), kind="stable")
+        order = np.argsort(np.concatenate(positions), kind="stable")
         whole = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
         seen, position = int(first[open_].sum()) + len(nowhere), np.arange(len(asks))
         if kept is None:
@@ -229,8 +229,8 @@ class Worker:
         """Return the answers `kinds[codes]` with these confidences. Builds the row of each kind and of its abstention once."""
         below = self.abstain_below
         abstained = [abstain(replace(kind, confidence=0.0), 1.0) for kind in kinds] if below else []
-        places = codes + len(kinds) * (confidence < below)
-        table = self._answers([*kinds, *abstained], cached).take(pa.array(places))
+        indices = codes + len(kinds) * (confidence < below)
+        table = self._answers([*kinds, *abstained], cached).take(pa.array(indices))
         at = table.column_names.index("confidence")
         return table.set_column(at, table.schema.field(at), pa.array(confidence.astype(np.float32)))
 

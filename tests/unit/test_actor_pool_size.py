@@ -16,7 +16,7 @@ from intent.run.actor_pool import EngineSpec, fitting_actors
 from intent.run.shard import shard_rows
 from jobs.app import load_config
 from jobs.classify import engines
-from jobs.nodes import Place, fitting
+from jobs.nodes import Node, fitting
 
 GROCERY = Path(__file__).parents[2] / "conf/catalogs/grocery.csv"
 
@@ -62,7 +62,7 @@ def test_a_local_cluster_which_no_node_will_join_is_asked_for_no_more_than_it_ha
 
 
 def test_the_reference_is_measured_on_both_kinds_of_processor_and_others_where_they_run():
-    xeon, t4 = Place(Hardware(CPU, "Xeon", 2), "a", 2), Place(Hardware(GPU, "T4", 1), "b", 2)
+    xeon, t4 = Node(Hardware(CPU, "Xeon", 2), "a", 2), Node(Hardware(GPU, "T4", 1), "b", 2)
 
     def where(name: str, device: Device = Device.auto) -> list[str]:
         return [place.hardware.model for place in fitting([xeon, t4], VariantSpec.parse(name), device)]

@@ -30,7 +30,7 @@ from intent.storage import StorageOptions
 from intent.task.prompt import Prompt
 from jobs import evaluate
 from jobs.app import load_config
-from jobs.nodes import Place
+from jobs.nodes import Node
 from jobs.sweep import describe
 from tests.tiny import BASKET, CART, LABELS
 
@@ -182,7 +182,7 @@ def test_the_lineage_is_of_the_real_base_and_with_gold_messages_of_the_training_
 
 
 def test_a_variant_without_a_node_is_a_row_with_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "places", lambda: [Place(XEON, "node", 2)])
+    monkeypatch.setattr(evaluate, "distinct_nodes", lambda: [Node(XEON, "node", 2)])
     lineage = Lineage(load_config("evaluate", ["engine.device=cuda", f"workspace={tmp_path}"]))
     planned, failed = evaluate.plans(lineage, [VariantSpec.parse("gptq-w4g64")])
     assert planned == [] and "engine.device='cuda': no node of this cluster suits gptq-w4g64" in str(failed["gptq-w4g64"])
