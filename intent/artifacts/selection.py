@@ -78,9 +78,11 @@ def read(workspace: str, storage: StorageOptions) -> dict | None:
 
 def choose(workspace: str, hardware: Sequence[str], storage: StorageOptions) -> dict[str, Selected]:
     """Return the selections for these models of processor, by model. Returns all selections if none is given."""
-    known = (read(workspace, storage) or {}).get("hardware", {})
+    selections = (read(workspace, storage) or {}).get("hardware", {})
     names = [field.name for field in fields(Selected)]
-    return {model: Selected(**{n: known[model][n] for n in names}) for model in hardware or known if model in known}
+    return {
+        model: Selected(**{n: selections[model][n] for n in names}) for model in hardware or selections if model in selections
+    }
 
 
 def require_checkpoint(workspace: str, models: str, checkpoint: str | None, storage: StorageOptions) -> None:

@@ -119,5 +119,5 @@ def _hashes(texts: Iterable[str]) -> np.ndarray:
 
 def leaks(examples: Iterable[Example], evaluation: Iterable[str]) -> list[Example]:
     """Return the examples whose message duplicates or nearly duplicates one of `evaluation`."""
-    known = Evaluation(evaluation)
-    return [example for example in examples if known.has(normal_form(example.message))]
+    held_out = Evaluation(evaluation)
+    return [example for example in examples if held_out.has(normal_form(example.message))]

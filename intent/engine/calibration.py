@@ -91,6 +91,6 @@ def write(folder: Path, temperatures: Mapping[str, float], nothing: float = 0.0)
 def read(folder: Path, slots: Sequence[str]) -> Calibration:
     """Read the calibration of a checkpoint. A slot without a temperature has 1.0."""
     path = folder / FILE
-    known = json.loads(path.read_text()) if path.exists() else {}
-    temperatures = known.get("temperatures", {})
-    return Calibration([temperatures.get(name, 1.0) for name in slots], known.get("nothing", 0.0))
+    fields = json.loads(path.read_text()) if path.exists() else {}
+    temperatures = fields.get("temperatures", {})
+    return Calibration([temperatures.get(name, 1.0) for name in slots], fields.get("nothing", 0.0))

@@ -106,8 +106,8 @@ class OpenLineage:
         from openlineage.client.facet_v2 import input_statistics_input_dataset as statistics
 
         columns, types = self.subject.columns, self.plan.types if self.plan and self.plan.types else pa.schema([])
-        known = {field.name: str(field.type) for field in types} | {columns.message: "string"}
-        facets = _schema([(name, known.get(name)) for name in columns.read])
+        type_of = {field.name: str(field.type) for field in types} | {columns.message: "string"}
+        facets = _schema([(name, type_of.get(name)) for name in columns.read])
         counted = {}
         if self.plan:
             shards = [shard for shard in self.plan.shards if self._lies_in(shard.blob.key, uri)]

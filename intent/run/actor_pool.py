@@ -122,7 +122,9 @@ class ActorPool:
             if slot.actor is not None:
                 ray.kill(slot.actor)
 
-    def run(self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed], None] | None = None) -> None:
+    def run(
+        self, queue: Queue, method: str, frequent_answers=None, done: Callable[[Shard, Committed], None] | None = None
+    ) -> None:
         """Work until every shard of `queue` is done or has failed.
 
         Raises ShardsFailed if no engine is left before that. If every engine was refused, raises Disagreement (its labels) or
@@ -138,7 +140,7 @@ class ActorPool:
                     )
                 raise ShardsFailed(f"no engine is left and shards are open; mend this and run again: {troubles}")
             self._grow(queue)
-            self._feed(queue, method, known)
+            self._feed(queue, method, frequent_answers)
             for ref in self._finished():
                 # If an actor died with another call, its calls were removed already.
                 if ref in self.calls:
@@ -236,14 +238,18 @@ class ActorPool:
             unreserved |= {name: unreserved.get(name, 0) - amount for name, amount in needs(spec).items()}
         return {name: min(amount, free.get(name, 0)) for name, amount in unreserved.items()}
 
-    def _feed(self, queue: Queue, method: str, known) -> None:
+    def _feed(self, queue: Queue, method: str, frequent_answers) -> None:
         ready = [slot for slot in self.slots if slot.ready]
         # Near the end, do not let one actor read ahead what another could compute now.
         depth = 1 + min(DEPTH - 1, queue.waiting // (2 * max(1, len(ready))))
         for level in range(depth):
             for slot in ready:
                 if len(queue.held(slot)) <= level and (shard := queue.take(slot, time.monotonic())):
-                    self.calls[getattr(slot.actor, method).remote(shard, known, tuple(self.distrusted))] = (slot, shard, queue)
+                    self.calls[getattr(slot.actor, method).remote(shard, frequent_answers, tuple(self.distrusted))] = (
+                        slot,
+                        shard,
+                        queue,
+                    )
 
     def _finished(self, timeout: float = TICK_SECONDS) -> list[ray.ObjectRef]:
         if not self.calls:
@@ -369,13 +375,13 @@ def reason_of(error: Exception) -> str:
     return f"{type(cause).__name__}: {line}"[:500]
 
 
-def load_known(store: Store) -> ray.ObjectRef:
+def load_frequent_answers(store: Store) -> ray.ObjectRef:
     """Load the answers to the frequent messages on the cluster. Returns a reference, so that the driver never holds them."""
-    return _load_known.remote(store)
+    return _load_frequent_answers.remote(store)
 
 
 @ray.remote(num_cpus=0)
-def _load_known(store: Store) -> pa.Table | None:
+def _load_frequent_answers(store: Store) -> pa.Table | None:
     try:
         return frequent.load(store)
     except Exception as error:

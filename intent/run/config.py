@@ -56,6 +56,6 @@ class ClusterConfig:
         require(self.gpus is None or self.gpus >= 0, "cluster.gpus", self.gpus, "use at least 0, or null for all")
         for name, price in self.prices.items():
             kind = name.lower().removesuffix("s")
-            known = name == kind or kind not in ("cpu", "gpu")
-            require(known, f"cluster.prices.{name}", price, f"name it {kind}, or give a processor's model name")
+            valid = name == kind or kind not in ("cpu", "gpu")
+            require(valid, f"cluster.prices.{name}", price, f"name it {kind}, or give a processor's model name")
             require(price is None or price >= 0, f"cluster.prices.{name}", price, "use USD per hour, at least 0")

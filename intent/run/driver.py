@@ -17,7 +17,7 @@ from intent.lake import DELTA, ICEBERG, Snapshot
 from intent.retrieve.route import Asks
 from intent.run import frequent
 from intent.run.actor import RunContext
-from intent.run.actor_pool import ActorPool, EngineSpec, load_known, reason_of
+from intent.run.actor_pool import ActorPool, EngineSpec, load_frequent_answers, reason_of
 from intent.run.cache_check import Trust
 from intent.run.columns import Columns, partitions
 from intent.run.config import FleetConfig
@@ -215,8 +215,8 @@ class _Run:
                         chunks = pool.load_while(partial(self._frequent_chunks, quiet=True))
                     queue.retries = self._label_frequent(pool, chunks, progress)
                     progress.rows()
-                    known = load_known(self.store) if chunks else None
-                    pool.run(queue, "label", known, lambda _, part: self._count_part(part))
+                    frequent_answers = load_frequent_answers(self.store) if chunks else None
+                    pool.run(queue, "label", frequent_answers, lambda _, part: self._count_part(part))
             self.trust.close()
 
     def _frequent_chunks(self, quiet: bool = False) -> list[Shard]:
@@ -280,11 +280,11 @@ class _Run:
 
 def _describe(failed: dict[Shard, str], final: int, done: int, uri: str) -> str:
     rows = [shard.counted for shard in failed]
-    known = sum(row for row in rows if isinstance(row, int))
+    counted = sum(row for row in rows if isinstance(row, int))
     unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
     lines = [f"  {shard.blob.key!r} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
     head = (
-        f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}; {_remedy(failed, final)}:"
+        f"{len(failed)} shards ({counted} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}; {_remedy(failed, final)}:"
     )
     return "\n".join([head, *lines])
 

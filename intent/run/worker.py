@@ -67,11 +67,11 @@ class Worker:
     abstain_below: float = 0.0
     reader: Reader | None = None
 
-    def label(self, shard: Shard, rows: pa.Table, known: pa.Table | None = None) -> Part:
-        """Return the shard's part. `known`: answers by message that need no model."""
+    def label(self, shard: Shard, rows: pa.Table, frequent_answers: pa.Table | None = None) -> Part:
+        """Return the shard's part. `frequent_answers`: answers by message that need no model."""
         started = time.monotonic()
         messages, indices = distinct(rows[self.columns.message])
-        found = self.answer(messages, known)
+        found = self.answer(messages, frequent_answers)
         answers = found.table.take(pa.array(found.position[indices]))
         refused = pc.equal(answers["status"], str(Status.REJECTED))
         ids = rows[self.columns.id]
@@ -89,22 +89,22 @@ class Worker:
         counts["seconds"] = round(time.monotonic() - started, 3)
         return replace(build_part(counts, labelled, rejected), fresh=found.fresh)
 
-    def answer(self, messages: pa.Array, known: pa.Table | None = None) -> Answers:
-        """Answer distinct messages from `known`, from the label cache, or by the model."""
+    def answer(self, messages: pa.Array, frequent_answers: pa.Table | None = None) -> Answers:
+        """Answer distinct messages from `frequent_answers`, from the label cache, or by the model."""
         texts, reasons = refuse(messages, self.max_characters)
         position = np.full(len(messages) + 1, -1, np.int64)
         open_ = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
         refused = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
         tables = [self._rejections(pa.concat_arrays([reasons.take(pa.array(refused)), pa.array([NULL])]))]
         position[np.append(refused, len(messages))] = np.arange(len(refused) + 1)
-        if known is not None and self.reader and not self.reader.trusted:
-            known = known.filter(pc.invert(known[CACHED]))
-        if known is not None and len(open_):
-            hit = pc.index_in(texts.take(pa.array(open_)), known["message"].combine_chunks())
-            is_known = hit.is_valid().to_numpy(zero_copy_only=False)
-            position[open_[is_known]] = sum(map(len, tables)) + np.arange(is_known.sum())
-            tables.append(self._abstained(known.drop_columns(["message"]).take(hit.drop_null())))
-            open_ = open_[~is_known]
+        if frequent_answers is not None and self.reader and not self.reader.trusted:
+            frequent_answers = frequent_answers.filter(pc.invert(frequent_answers[CACHED]))
+        if frequent_answers is not None and len(open_):
+            hit = pc.index_in(texts.take(pa.array(open_)), frequent_answers["message"].combine_chunks())
+            is_frequent = hit.is_valid().to_numpy(zero_copy_only=False)
+            position[open_[is_frequent]] = sum(map(len, tables)) + np.arange(is_frequent.sum())
+            tables.append(self._abstained(frequent_answers.drop_columns(["message"]).take(hit.drop_null())))
+            open_ = open_[~is_frequent]
         if isinstance(self.classifier, Shelved) and len(open_):
             some = texts.take(pa.array(open_))
             asks = self.classifier.route(some.to_pylist())

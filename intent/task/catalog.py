@@ -65,8 +65,8 @@ class Catalog:
         faults += [f"{_sentence_of(long)} more than {LONGEST} characters in the column {column!r}; shorten it"] if long else []
         # List the most frequent repeats first and, among equals, the first in the file.
         for key, locations in sorted(repeats.items(), key=lambda item: -len(item[1])):
-            first, known = cleaned[key]
-            faults.append(f"{_sentence_of(locations, 'repeats', 'repeat')} {known!r} of {first}; keep one")
+            first, product = cleaned[key]
+            faults.append(f"{_sentence_of(locations, 'repeats', 'repeat')} {product!r} of {first}; keep one")
         if faults:
             more = f"; beyond these {len(faults) - NAMED:,} faults" if len(faults) > NAMED else ""
             raise ConfigError("catalog", source, "; ".join(faults[:NAMED]) + more)
