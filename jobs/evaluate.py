@@ -18,7 +18,7 @@ from intent.errors import IntentError, require
 from intent.evaluate import hosted, measurement, scope
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
-from intent.evaluate.results import Asked, Measured, Sources, hosted_result, reference_of, results_of
+from intent.evaluate.results import AccuracyTarget, Measured, Sources, hosted_result, reference_of, results_of
 from intent.hardware import CPU, GPU, price
 from intent.openai import require_key
 from intent.storage import StorageOptions
@@ -52,17 +52,17 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     if unplanned and failed is None:
         raise next(iter(unplanned.values()))
     measured, unmeasured = measure(lineage, planned)
-    asked, unanswered = ask_baseline(lineage)
+    baseline, unanswered = ask_baseline(lineage)
     reasons = {name: reason_of(error) for name, error in unplanned.items()} | unmeasured | (failed or {}) | unanswered
     inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.held_out().fingerprint}
-    inputs |= {"baseline": asked.fingerprint} if asked else {}
+    inputs |= {"baseline": baseline.fingerprint} if baseline else {}
     config = lineage.config
     settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 4}
     settings |= {"in_scope_accuracy": config.quant.in_scope_accuracy} if scope.has_outside(lineage.schema) else {}
     record = ArtifactRecord("evaluation", settings, inputs)
     rows = {plan.name: _read(lineage, plan, made) for plan, made in measured}
     return artifacts.make(
-        config.workspace, record, lambda folder: _build(lineage, rows, asked, reasons, folder), lineage.options
+        config.workspace, record, lambda folder: _build(lineage, rows, baseline, reasons, folder), lineage.options
     )
 
 
@@ -161,7 +161,7 @@ def _build(
     sources = Sources.read(
         lineage, command(), trained=any(not VariantSpec.parse(row.trial.loader.name).linear for row in rows.values())
     )
-    results = results_of(lineage.schema, sources.examples, rows, _asked(lineage))
+    results = results_of(lineage.schema, sources.examples, rows, _accuracy_target(lineage))
     if baseline:
         row = hosted_result(lineage.schema, sources.examples, baseline, lineage.options, reference_of(rows))
         results[row["variant"]] = row
@@ -172,11 +172,11 @@ def _build(
     return {name: {"exact": result["score"]["exact"]} for name, result in results.items() if "score" in result}
 
 
-def _asked(lineage: Lineage) -> Asked | None:
+def _accuracy_target(lineage: Lineage) -> AccuracyTarget | None:
     if not scope.has_outside(lineage.schema):
         return None
     validation = dataset.read_split(Files(lineage.held_out(), lineage.options), "validation")
-    return Asked(validation, lineage.config.quant.in_scope_accuracy)
+    return AccuracyTarget(validation, lineage.config.quant.in_scope_accuracy)
 
 
 def _price(lineage: Lineage, hardware, units: float) -> float | None:

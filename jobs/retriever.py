@@ -59,14 +59,14 @@ def measure(retriever, lineage: Lineage) -> dict:
     """Measure the retriever on a synthetic catalog: the share of messages whose product is on an asked shelf, and the number
     of asked shelves.
     """
-    from intent.benchmark.large_catalog import LargeCorpus, asked, products
+    from intent.benchmark.large_catalog import LargeCorpus, products, routing_figures
     from intent.retrieve.index import Index
 
     stock = products(PRODUCTS)
     languages: Sequence[str] = lineage.config.data.languages
     corpus = LargeCorpus(lineage.schema, languages, lineage.config.data.seed + 1, stock, "test")
     index = Index.build([product.name for product in stock], retriever)
-    return {"products": PRODUCTS, "messages": MESSAGES, **asked(index, corpus.examples(0, MESSAGES))}
+    return {"products": PRODUCTS, "messages": MESSAGES, **routing_figures(index, corpus.examples(0, MESSAGES))}
 
 
 @job("retriever", RetrieverConfig)

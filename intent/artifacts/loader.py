@@ -11,7 +11,7 @@ from intent.artifacts.record import Artifact
 from intent.engine import Engine
 from intent.engine.config import Device
 from intent.engine.load import EngineOptions, load_classifier
-from intent.engine.shelved import Asked, Shelved, route_for
+from intent.engine.shelved import PromptedClassifier, Shelved, route_for
 from intent.retrieve.index import Index
 from intent.retrieve.route import Asks
 from intent.storage import StorageOptions
@@ -41,7 +41,7 @@ class ClassifierLoader:
         # The longest names make the engine reserve capacity for every shelf.
         prompt = replace(self.prompt, catalog=index.longest_names)
         classifier = load_classifier(folder, self.name, prompt, replace(self.options, abstain_below=0.0))
-        return Shelved(cast(Asked, classifier), index, prompt.schema, self.options.abstain_below)
+        return Shelved(cast(PromptedClassifier, classifier), index, prompt.schema, self.options.abstain_below)
 
     def with_catalog(self, names: Sequence[str]) -> "ClassifierLoader":
         """Return a loader with these names as the whole catalog."""

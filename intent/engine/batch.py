@@ -140,11 +140,11 @@ class BatchClassifier:
                 for i, sequence in sorted(zip(chunk, sequences, strict=True), key=self._alike):
                     predictions[i] = self._refusal(sequence, limit)
                     if predictions[i] is None:
-                        asked = [*sequence, *self.automaton.head]
-                        if self._need(asked) <= self.forward.usual:
-                            yield i, asked
+                        request = [*sequence, *self.automaton.head]
+                        if self._need(request) <= self.forward.usual:
+                            yield i, request
                         else:
-                            long.append((i, asked))
+                            long.append((i, request))
 
         walk = self.walk(self.automaton, range(len(messages)))
         self._decode(walk, usual())
@@ -267,6 +267,6 @@ def _ahead(function: Callable, items: Sequence) -> Iterator:
             return
         following = pool.submit(function, items[0])
         for item in items[1:]:
-            found, following = following.result(), pool.submit(function, item)
-            yield found
+            result, following = following.result(), pool.submit(function, item)
+            yield result
         yield following.result()

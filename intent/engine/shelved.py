@@ -24,7 +24,7 @@ SURE_OF_NOTHING = 0.95
 RETRIEVER = "retriever"
 
 
-class Asked(Classifier, Protocol):
+class PromptedClassifier(Classifier, Protocol):
     """A classifier whose prompt can be changed."""
 
     answered: int
@@ -44,7 +44,7 @@ class Shelved:
     Raises ConfigError if the schema's messages are lists, because their items may be on many shelves.
     """
 
-    classifier: Asked
+    classifier: PromptedClassifier
     index: Index
     schema: IntentSchema
     abstain_below: float = 0.0

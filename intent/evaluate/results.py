@@ -39,7 +39,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AccuracyTarget:
     """The basis of a threshold for messages out of scope.
 
     `validation`: the validation messages. `accuracy`: the share of those in scope that must still be answered right.
@@ -95,12 +95,12 @@ def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
 
 
 def results_of(
-    schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured], asked: Asked | None = None
+    schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured], target: AccuracyTarget | None = None
 ) -> dict[str, dict]:
     """Return a plain result by row name. Each is compared with the unquantized reference, if that was measured."""
     return {
         name: _result(schema, examples, row, reference_of(measured, row))
-        | _scope(schema, examples, row.predictions, row.validation, asked)
+        | _scope(schema, examples, row.predictions, row.validation, target)
         for name, row in measured.items()
     }
 
@@ -110,7 +110,7 @@ def _scope(
     examples: Sequence[Example],
     predictions: Sequence[Prediction],
     validation: Sequence[Prediction] | None = None,
-    asked: Asked | None = None,
+    target: AccuracyTarget | None = None,
 ) -> dict:
     """Return the figures in and out of scope for a schema of labels, else nothing.
 
@@ -119,9 +119,9 @@ def _scope(
     if not scope.of_labels(schema):
         return {}
     figures: dict = {"answered": asdict(scope.measure(schema, examples, predictions))}
-    if asked and validation is not None:
-        threshold, most = scope.threshold_at(schema, asked.validation, validation, asked.accuracy)
-        figures |= {"asked": asked.accuracy, "most": most}
+    if target and validation is not None:
+        threshold, most = scope.threshold_at(schema, target.validation, validation, target.accuracy)
+        figures |= {"asked": target.accuracy, "most": most}
         if threshold is not None:
             figures["thresholded"] = asdict(scope.measure(schema, examples, predictions, threshold))
     return {"scope": figures}

@@ -21,7 +21,7 @@ STALE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Found:
+class Lookup:
     """Hold the result of looking n messages up.
 
     For every message: `high`, `low` uint64 [n], the halves of its hash; `hit` bool [n]; `again` bool [n], whether it is a hit
@@ -82,7 +82,7 @@ class Reader:
         """Find nothing from now on, because the labels are no longer trusted."""
         self.pieces, self.trusted = (), False
 
-    def look(self, texts: pa.Array) -> Found:
+    def look(self, texts: pa.Array) -> Lookup:
         """Look messages up. `texts` [n] must not contain nulls."""
         high, low = self.cache.scope.hashes(texts)
         order = piece.order_of(high, low) if self.pieces else np.zeros(0, np.int64)
@@ -109,7 +109,7 @@ class Reader:
         hit = codes >= 0
         again = hit & self._drawn(low)
         lists = pa.concat_arrays(slots).take(pa.array(np.argsort(np.concatenate(hit_positions))))
-        return Found(high, low, hit, codes[hit], [_parse(text) for text in answers], confidence[hit], again, lists, stale)
+        return Lookup(high, low, hit, codes[hit], [_parse(text) for text in answers], confidence[hit], again, lists, stale)
 
     def _drawn(self, low: np.ndarray) -> np.ndarray:
         """Draw a share `sample` of the hashes. Returns bool [hashes], which depends on the hash and the salt only."""

@@ -137,8 +137,8 @@ def _timed(summary: Summary, labelling: dict) -> Summary:
     """Replace the times of copying by those of labelling, and the counts of messages asked again, which parts lack."""
     rates = {name: entry["rows_per_second"] for name, entry in labelling["variants"].items()}
     variants = {name: entry | {"rows_per_second": rates.get(name, 0.0)} for name, entry in summary.variants.items()}
-    asked = {name: labelling.get(name, 0) for name in ("asked_again", "agreed")}
-    return replace(summary, variants=variants, seconds=labelling["seconds"], **asked)
+    rechecks = {name: labelling.get(name, 0) for name in ("asked_again", "agreed")}
+    return replace(summary, variants=variants, seconds=labelling["seconds"], **rechecks)
 
 
 def finish(journal: Journal, day: str, limits: GateConfig) -> None:

@@ -146,7 +146,7 @@ def label(store: Store, worker: Worker, chunk: Shard) -> Receipt:
     else:
         answers = worker.answer(messages.cast(pa.binary()))
         table = answers.table.take(pa.array(answers.position[:-1])).add_column(0, "message", messages)
-    receipt = Receipt(chunk.id, worker.run, 0, 0, 0, 0, **worker.asked(answers))
+    receipt = Receipt(chunk.id, worker.run, 0, 0, 0, 0, **worker.receipt_fields(answers))
     new_labels.keep(store, f"frequent-{chunk.start:09d}", answers.fresh)
     store.put_if_absent(_key(chunk), _bytes(table.replace_schema_metadata({RECEIPT: json.dumps(asdict(receipt))})))
     return receipt

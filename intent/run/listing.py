@@ -184,8 +184,8 @@ def _refuse_tables(uris: Sequence[str], store: Store, blobs: Iterable[Blob], opt
 def _table_of(key: str) -> tuple[str, str]:
     """Return (folder, format) of the table that has this key among its metadata; ("", "") if there is none."""
     for mark, kind in ((DELTA, "Delta"), (HUDI, "Hudi"), (ICEBERG, "Iceberg")):
-        folder, found, rest = f"/{key}".rpartition(f"/{mark}")
-        if found and (mark != ICEBERG or ("/" not in rest and rest.endswith(ICEBERG_ENDING))):
+        folder, separator, name = f"/{key}".rpartition(f"/{mark}")
+        if separator and (mark != ICEBERG or ("/" not in name and name.endswith(ICEBERG_ENDING))):
             return folder.removeprefix("/"), kind
     return "", ""
 

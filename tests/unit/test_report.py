@@ -23,7 +23,7 @@ from intent.evaluate import paper
 from intent.evaluate.measurement import Trial
 from intent.evaluate.plots import Point, front
 from intent.evaluate.report import numbers, render_html, render_markdown, render_text, write_report
-from intent.evaluate.results import Asked, Measured, Sources, results_of
+from intent.evaluate.results import AccuracyTarget, Measured, Sources, results_of
 from intent.evaluate.speed import Speed
 from intent.hardware import CPU, GPU, Hardware
 from intent.storage import StorageOptions
@@ -255,7 +255,7 @@ def test_labels_have_two_rows_a_variant_in_scope_and_out_of_scope_or_say_that_no
         row = row if name == "svm" else replace(row, predictions=wrong, validation=wrong)
         loader = replace(row.trial.loader, name=name, prompt=Prompt(LABELS))
         row = replace(row, trial=replace(row.trial, loader=loader))
-        results |= results_of(LABELS, examples, {name: row}, Asked(examples, asked))
+        results |= results_of(LABELS, examples, {name: row}, AccuracyTarget(examples, asked))
     scope = json.loads(json.dumps(results))["svm"]["scope"]
     assert (scope["answered"]["accuracy"], scope["answered"]["recall"], scope["answered"]["precision"]) == (1.0, 0.0, None)
     thresholded = scope["thresholded"]
