@@ -126,8 +126,10 @@ def _make_cascade(work: _Work) -> Artifact:
                 shutil.copy(source / key, folder / key)
         examples = dataset.read_split(Files(work.data, work.options), "validation")
         predictions = load_svm(folder, work.schema).classify([example.message for example in examples])
-        right = np.array([is_right(example.intent, given) for example, given in zip(examples, predictions, strict=True)])
-        threshold = Threshold.reaching(np.array([given.confidence for given in predictions]), right, work.precision)
+        right = np.array(
+            [is_right(example.intent, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+        )
+        threshold = Threshold.reaching(np.array([prediction.confidence for prediction in predictions]), right, work.precision)
         threshold.write(folder)
         return {**model.record.metrics, **asdict(threshold)}
 

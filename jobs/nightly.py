@@ -173,12 +173,12 @@ def complete(config: NightlyConfig, day: date, deadline: float) -> str:
 
     with observe.run(subject(lineage, name, inputs, output, day), teller(config)) as observed:
         with tending(lineage, variants) as learn:
-            settled = promote(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
+            summary = promote(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
         where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
-        observed.summary = settled
+        observed.summary = summary
     profile = journal.profile(day.isoformat())
     how = "accepted by hand" if profile and profile.findings else "accepted"
-    return f"run of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(settled)}{where}"
+    return f"run of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}{where}"
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:

@@ -85,8 +85,8 @@ def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
     records = {"checkpoint": (checkpoint.uri, checkpoint.record)}
     for name, kind in (("base", "base"), ("training examples", "data")):
         fingerprint = str(checkpoint.record.inputs.get(kind))
-        given = lineage.config.data.uri if kind == "data" else None
-        artifact = find(given or f"{lineage.config.workspace}/{kind}-{fingerprint}", lineage.options)
+        uri = lineage.config.data.uri if kind == "data" else None
+        artifact = find(uri or f"{lineage.config.workspace}/{kind}-{fingerprint}", lineage.options)
         if artifact is None or fingerprint not in (artifact.fingerprint, artifact.record.fingerprint):
             continue
         if artifact.fingerprint != lineage.held_out().fingerprint:

@@ -151,9 +151,9 @@ class ActorPool:
                 self._died(slot, self._queues(slot) | {queue}, EngineHung(_STUCK.format(LOADING_SECONDS / 60, slot.node)))
             self.meters.observe(self.slots, queue, self.progress)
             ready = sum(slot.ready for slot in self.slots)
-            left = f"{queue.remaining:,} {'shards' if method == 'label' else 'chunks of frequent messages'} left"
+            remaining = f"{queue.remaining:,} {'shards' if method == 'label' else 'chunks of frequent messages'} left"
             loading = "" if ready else f"waits for the first of {len(self.slots)} actors; {self._loading()}"
-            self.progress.update(queue.retries, f"{ready} of {len(self.slots)} actors, {left}", loading)
+            self.progress.update(queue.retries, f"{ready} of {len(self.slots)} actors, {remaining}", loading)
 
     def load_while(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread and return its result. Meanwhile the actors get their nodes and load, so `work` must not need

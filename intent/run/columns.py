@@ -31,9 +31,9 @@ class Columns:
 
     def check(self, schema: IntentSchema) -> None:
         """Raise ConfigError if a kept column has the name of an output column, or is kept twice."""
-        made = ["id", *(field.name for field in schema.label_fields(self.explode))]
-        if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
-            raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
+        own = ["id", *(field.name for field in schema.label_fields(self.explode))]
+        if duplicates := [name for name in self.keep if name in own or self.keep.count(name) > 1]:
+            raise ConfigError("keep_columns", duplicates, f"the output has these already; its own columns are {own}")
 
     def one_schema(self, types: Mapping[str, Mapping[pa.DataType, str]]) -> pa.Schema:
         """Return one type for the id and one for each kept column, for all parts. `types`: by column, the types found and, for

@@ -210,9 +210,9 @@ class Queue:
                 continue
             since, due = self._due(holder, shard, self._pace.get(holder, mine))
             # Assume that a late shard needs as long again.
-            late, left = now >= due, now - since if now >= due else due - now
-            if left >= most and (late or left > mine * shard.rows):
-                best, most = shard, left
+            late, remaining = now >= due, now - since if now >= due else due - now
+            if remaining >= most and (late or remaining > mine * shard.rows):
+                best, most = shard, remaining
         return best
 
     def _due(self, holder: Actor, shard: Shard, pace: float) -> tuple[float, float]:
