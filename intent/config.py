@@ -180,9 +180,9 @@ class ClassifyConfig(JobConfig):
         names, publish = self.partition_by, self.publish
         remedy = "is of what is published; name the folder or table too, with publish="
         require(publish is not None or not names, "partition_by", names, remedy)
-        made = ["id", *(field.name for field in self.schema.schema().label_fields(self.explode)), *self.keep_columns]
-        lacking = [name for name in names if name not in made]
-        require(not lacking, "partition_by", lacking, f"labels have the columns {made}; add it to keep_columns")
+        output_columns = ["id", *(field.name for field in self.schema.schema().label_fields(self.explode)), *self.keep_columns]
+        lacking = [name for name in names if name not in output_columns]
+        require(not lacking, "partition_by", lacking, f"labels have the columns {output_columns}; add it to keep_columns")
         whole = publish is None or is_table(publish) or bool(names)
         require(whole, "partition_by", names, f"name the columns whose values name the folders of {publish}, such as [dt]")
 

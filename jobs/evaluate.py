@@ -54,13 +54,13 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     measured, unmeasured = measure(lineage, planned)
     baseline, unanswered = ask_baseline(lineage)
     reasons = {name: reason_of(error) for name, error in unplanned.items()} | unmeasured | (failed or {}) | unanswered
-    inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.held_out().fingerprint}
+    inputs = {plan.name: artifact.fingerprint for plan, artifact in measured} | {"data": lineage.held_out().fingerprint}
     inputs |= {"baseline": baseline.fingerprint} if baseline else {}
     config = lineage.config
     settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 4}
     settings |= {"in_scope_accuracy": config.quant.in_scope_accuracy} if scope.has_outside(lineage.schema) else {}
     record = ArtifactRecord("evaluation", settings, inputs)
-    rows = {plan.name: _read(lineage, plan, made) for plan, made in measured}
+    rows = {plan.name: _read(lineage, plan, artifact) for plan, artifact in measured}
     return artifacts.make(
         config.workspace, record, lambda folder: _build(lineage, rows, baseline, reasons, folder), lineage.options
     )
@@ -117,19 +117,19 @@ def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
 def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Artifact]], dict[str, str]]:
     """Return the measurements and, by row, the reasons of missing ones. Runs missing measurements, one at a time per node."""
     workspace, options = lineage.config.workspace, lineage.options
-    done = {p.name: artifacts.find(artifacts.artifact_uri(workspace, p.trial.record), options) for p in planned}
-    missing = [plan for plan in planned if done[plan.name] is None]
-    made, failed = _measure_now(missing, workspace, options) if missing else ({}, {})
-    done |= made
+    measurements = {p.name: artifacts.find(artifacts.artifact_uri(workspace, p.trial.record), options) for p in planned}
+    missing = [plan for plan in planned if measurements[plan.name] is None]
+    new, failed = _measure_now(missing, workspace, options) if missing else ({}, {})
+    measurements |= new
     names = [plan.name for plan in planned]
-    measured = [(plan, result) for plan in planned if (result := done[plan.name])]
+    measured = [(plan, result) for plan in planned if (result := measurements[plan.name])]
     return measured, {name: failed[name] for name in names if name in failed}
 
 
 def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> tuple[dict[str, Artifact], dict[str, str]]:
     import ray
 
-    made, failed = {}, {}
+    measurements, failed = {}, {}
     with Steps("measure", "variant") as steps, Reports(steps) as reports:
         waiting = {}
         for plan in plans:
@@ -140,18 +140,18 @@ def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> 
             (ref,), _ = ray.wait(list(waiting), num_returns=1)
             name = waiting.pop(ref)
             try:
-                made[name] = ray.get(ref)
+                measurements[name] = ray.get(ref)
             except ray.exceptions.RayError as error:
                 failed[name] = reason_of(error)
             reports.end(name, "failed" if name in failed else "done")
         steps.update(len(plans), len(plans))
-    return made, failed
+    return measurements, failed
 
 
-def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
-    predictions, speed = measurement.read(made, lineage.options)
+def _read(lineage: Lineage, plan: Plan, artifact: Artifact) -> Measured:
+    predictions, speed = measurement.read(artifact, lineage.options)
     units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.node.cpus
-    price, validation = _price(lineage, plan.trial.hardware, units), measurement.read_validation(made, lineage.options)
+    price, validation = _price(lineage, plan.trial.hardware, units), measurement.read_validation(artifact, lineage.options)
     return Measured(plan.trial, predictions, speed, price, validation)
 
 
@@ -185,9 +185,9 @@ def _price(lineage: Lineage, hardware, units: float) -> float | None:
     return None if each is None else each * units
 
 
-def results_at(made: Artifact, lineage: Lineage) -> dict:
+def results_at(evaluation: Artifact, lineage: Lineage) -> dict:
     """Read the results of an evaluation, by row."""
-    return json.loads(Files(made, lineage.options).read(RESULTS))
+    return json.loads(Files(evaluation, lineage.options).read(RESULTS))
 
 
 @job("evaluate")
@@ -195,8 +195,8 @@ def main(config: JobConfig) -> None:
     lineage = Lineage(config)
     lineage.check()
     with cluster(config.cluster):
-        made = evaluate(lineage, config.quant.specs())
-    say(f"{render_text(results_at(made, lineage))}\nreport: {made.files_uri}/{REPORT}")
+        evaluation = evaluate(lineage, config.quant.specs())
+    say(f"{render_text(results_at(evaluation, lineage))}\nreport: {evaluation.files_uri}/{REPORT}")
 
 
 if __name__ == "__main__":

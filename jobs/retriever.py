@@ -31,8 +31,8 @@ def train(lineage: Lineage) -> Artifact:
     config, recipe = lineage.config, Recipe()
     data = generate(lineage, config.data)
     record = ArtifactRecord("retriever", asdict(recipe) | {"version": VERSION}, {"data": data.fingerprint})
-    if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
-        return made
+    if artifact := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
+        return artifact
     cpus = task_cpus(config.cluster, config.train.cpus)
     task = ray.remote(num_cpus=cpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_train)
     return ray.get(task.remote(config.workspace, record, recipe, data, lineage, lineage.options))
@@ -73,13 +73,13 @@ def measure(retriever, lineage: Lineage) -> dict:
 def main(config: RetrieverConfig) -> None:
     lineage = Lineage(config)
     with cluster(config.cluster):
-        made = train(lineage)
+        artifact = train(lineage)
         if config.output:
-            folder = artifacts.fetch(made, lineage.options)
-            for name in made.record.files:
+            folder = artifacts.fetch(artifact, lineage.options)
+            for name in artifact.record.files:
                 shutil.copyfile(folder / name, Path(config.output) / name)
-            (Path(config.output) / RECORD).write_text(json.dumps(asdict(made.record), indent=1))
-    say(f"retriever: {made.uri}\n{json.dumps(made.record.metrics)}")
+            (Path(config.output) / RECORD).write_text(json.dumps(asdict(artifact.record), indent=1))
+    say(f"retriever: {artifact.uri}\n{json.dumps(artifact.record.metrics)}")
 
 
 if __name__ == "__main__":

@@ -49,17 +49,17 @@ def message_key(message: str) -> str:
 def deduplicate(examples: Iterable[Example]) -> Deduplicated:
     """Keep the first of the examples that have the same catalog and the same message key."""
     first: dict[tuple[str, str], Example] = {}
-    kept, repeated, contradicting = [], 0, 0
+    unique, repeated, contradicting = [], 0, 0
     for example in examples:
         key = (example.catalog, message_key(example.message))
         earlier = first.setdefault(key, example)
         if earlier is example:
-            kept.append(example)
+            unique.append(example)
         elif same(earlier.intent, example.intent):
             repeated += 1
         else:
             contradicting += 1
-    return Deduplicated(kept, repeated, contradicting)
+    return Deduplicated(unique, repeated, contradicting)
 
 
 class Evaluation:

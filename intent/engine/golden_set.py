@@ -36,8 +36,8 @@ class GoldenSet:
         Where the model is unsure, rounding decides the label, so such a message does not test an engine.
         """
         predictions = classify_each(reference, messages)
-        kept = sorted(range(len(predictions)), key=lambda i: -min(predictions[i].confidence, SURE))[:MESSAGES]
-        return cls(list(prompt.catalog), [messages[i] for i in kept], [predictions[i].intent for i in kept])
+        indices = sorted(range(len(predictions)), key=lambda i: -min(predictions[i].confidence, SURE))[:MESSAGES]
+        return cls(list(prompt.catalog), [messages[i] for i in indices], [predictions[i].intent for i in indices])
 
     @classmethod
     def read(cls, folder: Path) -> "GoldenSet | None":

@@ -65,8 +65,8 @@ def measure(
 
     Each answer is stored in the workspace as it arrives. Raises the errors of `ask` and of `intent.openai.Endpoint.ask`.
     """
-    kept = ("model", "url", "options", "input_price", "output_price", "concurrency", "requests_per_minute")
-    settings = {name: value for name, value in asdict(config).items() if name in kept}
+    names = ("model", "url", "options", "input_price", "output_price", "concurrency", "requests_per_minute")
+    settings = {name: value for name, value in asdict(config).items() if name in names}
     settings |= {"prompt": fingerprint(_instruction(schema)), "split": SPLIT, "version": VERSION}
     inputs = {"data": data.fingerprint, "schema": fingerprint(schema.identity())}
 

@@ -289,9 +289,9 @@ def _share(score: Mapping, group: str, name: str) -> Share | None:
 def _lineage(measured: Results, sources: Sources) -> Table:
     rows = []
     for role, (uri, record) in sources.records.items():
-        made = {**record.config, **{f"input {name}": value for name, value in record.inputs.items()}, **record.metrics}
+        facts = {**record.config, **{f"input {name}": value for name, value in record.inputs.items()}, **record.metrics}
         libraries = ", ".join(f"{name} {version}" for name, version in record.libraries.items())
-        settings = ", ".join(f"{name} {value}" for name, value in made.items() if value is not None)
+        settings = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
         rows.append([role, record.fingerprint, f"{uri}; intent {record.code}; {settings}; {libraries}".rstrip("; ")])
     rows += [
         [name, r["fingerprint"], f"{r['uri']}; output format {r['output_format']}, batch {r['batch'] or 'by memory'}"]

@@ -163,14 +163,14 @@ def _answered(predictions: Sequence[Prediction]) -> dict:
 
 
 def hosted_result(
-    schema: IntentSchema, examples: Sequence[Example], made: Artifact, options: StorageOptions, reference: Measured | None
+    schema: IntentSchema, examples: Sequence[Example], artifact: Artifact, options: StorageOptions, reference: Measured | None
 ) -> dict:
     """Return the result of a model behind an endpoint. Figures that only the endpoint's owner knows are None.
 
-    `made`: the artifact of `hosted.measure`.
+    `artifact`: the result of `hosted.measure`.
     """
-    predictions, figures = hosted.read(made, options)
-    config = made.record.config
+    predictions, figures = hosted.read(artifact, options)
+    config = artifact.record.config
     return {
         "variant": config["model"],
         "engine": HOSTED,
@@ -184,8 +184,8 @@ def hosted_result(
         **asdict(figures),
         "file_bytes": None,
         "price_per_million": figures.cost / len(examples) * 1e6 if figures.cost else None,
-        "uri": made.uri,
-        "fingerprint": made.fingerprint,
+        "uri": artifact.uri,
+        "fingerprint": artifact.fingerprint,
     }
 
 

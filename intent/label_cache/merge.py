@@ -53,12 +53,12 @@ def _merged(cache: LabelCache, pointer: Pointer, fetch: Callable[[LabelCache, Fi
             pieces.append(fetch(cache, file))
         except CorruptData:
             continue
-    day, kept = cutoff(cache, pointer)
+    day, share = cutoff(cache, pointer)
     count = max(1, -(-pointer.rows // PIECE_ROWS))
     edges = [ALL * i // count for i in range(count + 1)]
     files = []
     for low, high in pairwise(edges):
-        table = evict(piece.merge(part.between(low, high) for part in pieces), day, kept)
+        table = evict(piece.merge(part.between(low, high) for part in pieces), day, share)
         for part in pieces:
             part.release()
         if len(table):
@@ -97,11 +97,11 @@ def cutoff(cache: LabelCache, pointer: Pointer) -> tuple[int, float]:
     return first, 1.0
 
 
-def evict(table: pa.Table, day: int, kept: float = 1.0) -> pa.Table:
-    """Remove the entries last used before `day`. Of that day's entries, keep a share `kept`, chosen by hash."""
+def evict(table: pa.Table, day: int, share: float = 1.0) -> pa.Table:
+    """Remove the entries last used before `day`. Of that day's entries, keep a share `share`, chosen by hash."""
     used, low = table["used"].to_numpy(), table["low"].to_numpy()
     stay = used > day
-    stay |= (used == day) & (low < np.uint64(min(kept * ALL, ALL - 1)) if kept < 1 else True)
+    stay |= (used == day) & (low < np.uint64(min(share * ALL, ALL - 1)) if share < 1 else True)
     return table.filter(pa.array(stay)) if not stay.all() else table
 
 

@@ -169,8 +169,8 @@ class LabelCache:
             if not done:
                 raise _Unchanged
             self._require_there(new, pointer)
-            kept = [file for file in pointer.files if file.key not in keys]
-            return replace(pointer, files=[*kept, *new], retired={**pointer.retired, **dict.fromkeys(keys, self.now())})
+            unchanged = [file for file in pointer.files if file.key not in keys]
+            return replace(pointer, files=[*unchanged, *new], retired={**pointer.retired, **dict.fromkeys(keys, self.now())})
 
         self._update(change)
         return done

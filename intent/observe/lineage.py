@@ -131,18 +131,18 @@ class OpenLineage:
         kinds = {field.name: str(field.type) for field in types}
         id_ = ("id", kinds.get(columns.id))
         labels = [(field.name, str(field.type)) for field in self.subject.fields]
-        kept = [(name, kinds.get(name)) for name in columns.keep]
+        kept_fields = [(name, kinds.get(name)) for name in columns.keep]
         rows = {LABELLED: None, REJECTED: None}
         if summary:
             # With one row per item, the summary does not count the rows of the files.
             labelled = None if columns.explode else summary.labelled + summary.abstained
             rows = {LABELLED: labelled, REJECTED: summary.rejected}
-        output, made = self.subject.output.rstrip("/"), [id_, *labels, *kept]
+        output, labelled_fields = self.subject.output.rstrip("/"), [id_, *labels, *kept_fields]
         outputs = [
-            (f"{output}/{LABELLED}", made, rows[LABELLED]),
+            (f"{output}/{LABELLED}", labelled_fields, rows[LABELLED]),
             (f"{output}/{REJECTED}", [id_, ("reason", "string")], rows[REJECTED]),
         ]
-        outputs += [(self.subject.publish, made, rows[LABELLED])] if self.subject.publish else []
+        outputs += [(self.subject.publish, labelled_fields, rows[LABELLED])] if self.subject.publish else []
         datasets = []
         for uri, fields, count in outputs:
             counted = (

@@ -143,8 +143,16 @@ def identify(
     """
     listing = list_input(input_uri, options, pattern, version, begun_versions(begun))
     folders = {} if listing.table else partitions(f"{listing.store.uri}/")
-    kept = {name: folders[name] for name in columns.keep if name in folders}
-    read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else []), *["explode"] * columns.explode])
+    folder_columns = {name: folders[name] for name in columns.keep if name in folders}
+    read = fingerprint(
+        [
+            columns.id,
+            columns.message,
+            columns.keep,
+            *([folder_columns] if folder_columns else []),
+            *["explode"] * columns.explode,
+        ]
+    )
     return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
 
 
@@ -185,8 +193,8 @@ class _Run:
         """Count the parts and the answers to frequent messages of earlier tries, each part verified."""
         for messages, receipt in frequent.answered(self.store):
             self._count_answers(messages, receipt)
-        made = self.ledger.committed_ids()
-        if not (ids := [shard.id for shard in self.plan.shards if shard.id in made]):
+        committed = self.ledger.committed_ids()
+        if not (ids := [shard.id for shard in self.plan.shards if shard.id in committed]):
             return
         title = f"checks {len(ids):,} parts that an earlier run made"
         with Stage("parts", title, "part", len(ids), self.stream, self.meters.survey) as stage:
@@ -230,8 +238,8 @@ class _Run:
         try:
             if self.store.stat(frequent.MESSAGES) is None:
                 title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
-                shown = io.StringIO() if quiet else self.stream
-                with Stage("messages", title, "shard", len(readable), shown, self.meters.survey) as stage:
+                stream = io.StringIO() if quiet else self.stream
+                with Stage("messages", title, "shard", len(readable), stream, self.meters.survey) as stage:
                     find_frequent(self.context, readable, self.frequent_messages, stage, self.attempts)
             return frequent.chunks(self.store)
         except Exception as error:

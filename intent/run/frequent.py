@@ -183,8 +183,8 @@ def _one_each(answers: pa.Table) -> pa.Table:
     answers, rows = answers.filter(pa.array(whole)), rows[whole]
     asks = Asks(rows, np.zeros(len(rows), np.int32), answers[FIRST].to_numpy())
     fine = pc.not_equal(answers["status"], str(Status.REJECTED)).to_numpy()
-    kept = surest(asks, fine, answers[NAMED].to_numpy(), answers["confidence"].to_numpy())
-    return answers.take(pa.array(kept)).drop_columns([FIRST, ASKS, NAMED])
+    indices = surest(asks, fine, answers[NAMED].to_numpy(), answers["confidence"].to_numpy())
+    return answers.take(pa.array(indices)).drop_columns([FIRST, ASKS, NAMED])
 
 
 def delete(store: Store) -> None:

@@ -276,9 +276,9 @@ class Worker:
         return pa.table([filled.get(field.name, pa.nulls(rows, field.type)) for field in fields], fields)
 
     def _labelled(self, rows: pa.Table, answers: pa.Table) -> pa.Table:
-        kept = {name: rows[name] for name in self.columns.keep}
-        made = {name: answers[name] for name in answers.column_names if name not in NOT_LABELLED}
-        return pa.table({"id": rows[self.columns.id], **made, **kept})
+        kept_columns = {name: rows[name] for name in self.columns.keep}
+        labels = {name: answers[name] for name in answers.column_names if name not in NOT_LABELLED}
+        return pa.table({"id": rows[self.columns.id], **labels, **kept_columns})
 
     def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, answers: Answers, rows: dict[str, int]) -> dict:
         abstained = pc.sum(pc.equal(labelled["status"], str(Status.ABSTAINED))).as_py() or 0

@@ -106,8 +106,10 @@ def one_line(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
     if text.isprintable():
         return " ".join(text.split())
-    kept = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn"))
-    return " ".join("".join(kept).split())
+    characters = (
+        " " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn")
+    )
+    return " ".join("".join(characters).split())
 
 
 class _Digits(dict[int, str | int | None]):
