@@ -138,9 +138,11 @@ def batches(groups: Sequence[Group], size: int, seed: int | None = None) -> Iter
     lengths = [len(group.prefix) * rng.uniform(0.8, 1.2) for group, _ in chunks]
     keys = [(end // (WINDOW * size), length) for end, length in zip(ends, lengths, strict=True)]
     filled = list(_filled([chunks[i] for i in sorted(range(len(chunks)), key=keys.__getitem__)], size))
+    # All workers draw the same order, so that at each step they have batches of similar lengths and none waits for long.
+    order = random.Random(seed)
     for low in range(0, len(filled), WINDOW):
         window = filled[low : low + WINDOW]
-        shuffle(window)
+        order.shuffle(window)
         yield from window
 
 
@@ -171,8 +173,8 @@ def calibration_sequences(groups: Sequence[Group], messages: int = 16) -> list[l
 def micro_batches(batch: Batch, tokens: int) -> list[Batch]:
     """Cut a batch into micro-batches that pack to about `tokens` tokens each, including padding.
 
-    Packed rows of similar widths share a micro-batch, which needs little padding then. A packed row is never cut, even if it has
-    more tokens.
+    Packed rows of similar widths share a micro-batch, which then needs little padding. A packed row is never cut, even if it
+    has more tokens.
     """
     packs = sorted(_packs(batch), key=lambda pack: _width(batch, *pack))
     micro, lines = [Batch([], [], [])], 0
@@ -234,9 +236,7 @@ def pack(batch: Batch, block: int | None = None) -> Packed:
     return Packed(ids, positions, owners, start, tokens, places, *_decisions(batch, first))
 
 
-def _located(
-    columns: np.ndarray, counts: Sequence[int], start: int, width: int, lines: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _located(columns: np.ndarray, counts: Sequence[int], start: int, width: int, lines: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `tokens` and `places` of a Layout. `columns` [messages, 2]: packed row and column. `counts`: tokens of each."""
     after, longest = width - start, max(counts)
     tokens, places = np.zeros((len(counts), longest), np.int64), np.zeros(lines * after, np.int64)
