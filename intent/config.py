@@ -180,9 +180,9 @@ class ClassifyConfig(JobConfig):
         names, publish = self.partition_by, self.publish
         remedy = "is of what is published; name the folder or table too, with publish="
         require(publish is not None or not names, "partition_by", names, remedy)
-        made = ["id", *(field.name for field in self.schema.schema().label_fields(self.explode)), *self.keep_columns]
-        lacking = [name for name in names if name not in made]
-        require(not lacking, "partition_by", lacking, f"labels have the columns {made}; add it to keep_columns")
+        output_columns = ["id", *(field.name for field in self.schema.schema().label_fields(self.explode)), *self.keep_columns]
+        lacking = [name for name in names if name not in output_columns]
+        require(not lacking, "partition_by", lacking, f"labels have the columns {output_columns}; add it to keep_columns")
         whole = publish is None or is_table(publish) or bool(names)
         require(whole, "partition_by", names, f"name the columns whose values name the folders of {publish}, such as [dt]")
 
@@ -251,7 +251,7 @@ class BenchmarkConfig(JobConfig):
 
     The first of `output_formats`, `sequences` and `threads` (None: every CPU) is the setting of every row. The others are
     measured alone. `vocabulary`: a Llama 3 vocabulary in GGUF form for the random weights; None: the configured model's.
-    `night`: measure runs over logs of so many rows instead, and planning `objects` objects. `nights`: measure so many runs
+    `run_rows`: measure runs over logs of so many rows instead, and planning `objects` objects. `runs`: measure so many runs
     of `messages` distinct messages with the label cache, and lookups in a cache of `entries` entries. `products`: measure
     generated catalogs of so many products, each with `messages` about it and the workspace's own engines.
     """
@@ -264,9 +264,9 @@ class BenchmarkConfig(JobConfig):
     messages: int = 512
     seconds: float = 20.0
     vocabulary: str | None = None
-    night: list[int] = field(default_factory=list)
+    run_rows: list[int] = field(default_factory=list)
     objects: int = 100_000
-    nights: int = 0
+    runs: int = 0
     entries: int = 20_000_000
     products: list[int] = field(default_factory=list)
 
@@ -278,9 +278,9 @@ class BenchmarkConfig(JobConfig):
         super().__post_init__()
         for name in ("rows", "output_formats", "sequences"):
             require(bool(getattr(self, name)), name, getattr(self, name), "name at least one")
-        for name in ("sequences", "threads", "night", "products"):
+        for name in ("sequences", "threads", "run_rows", "products"):
             require(all(n > 0 for n in getattr(self, name)), name, getattr(self, name), "use sizes of at least 1")
         require(self.seconds > 0, "seconds", self.seconds, "measure each row for more than 0 seconds")
         require(self.messages > 0, "messages", self.messages, "use at least 1 message")
-        require(self.nights != 1 and self.nights >= 0, "nights", self.nights, "use 2 runs or more, or 0: none")
+        require(self.runs != 1 and self.runs >= 0, "runs", self.runs, "use 2 runs or more, or 0: none")
         require(self.entries > 0, "entries", self.entries, "use at least 1")

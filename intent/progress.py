@@ -71,7 +71,7 @@ class Count:
         until = self._until()
         return (self.done - before) / (until - since) if self.done > before and until > since else None
 
-    def left(self) -> float | None:
+    def remaining(self) -> float | None:
         """Return the seconds that the rest will take, or None if nothing was measured yet."""
         rate = self.rate()
         return max(0.0, (self.total - self.done) / rate - (self.clock() - self._until())) if rate else None
@@ -90,8 +90,8 @@ class Count:
         counted = f"{self.done:,} of {self.total:,} {_plural(self.unit)}".rstrip() if self.total else ""
         if self.finished:
             return [f"{counted} in {time_of(passed)}", speed(rate, self.unit)]
-        if rate and (left := self.left()) is not None:
-            return [counted, speed(rate, self.unit), f"{time_of(left)} left"]
+        if rate and (remaining := self.remaining()) is not None:
+            return [counted, speed(rate, self.unit), f"{time_of(remaining)} left"]
         return [counted, f"{time_of(passed)} so far" if passed >= 1 else ""]
 
 

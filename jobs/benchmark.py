@@ -34,8 +34,8 @@ def prepare(lineage: Lineage) -> tuple[dict[str, Artifact], dict[str, str]]:
     lineage.config.train.uri = _shape(lineage).uri
     specs = lineage.config.quant.specs()
     refused = refusals(lineage, specs)
-    made, failed = attempt(lineage, [spec for spec in specs if spec.name not in refused], with_gold=False)
-    return made, {name: str(error) for name, error in (refused | failed).items()}
+    variants, failed = attempt(lineage, [spec for spec in specs if spec.name not in refused], with_gold=False)
+    return variants, {name: str(error) for name, error in (refused | failed).items()}
 
 
 def _shape(lineage: Lineage[BenchmarkConfig]) -> Artifact:
@@ -51,8 +51,8 @@ def _shape(lineage: Lineage[BenchmarkConfig]) -> Artifact:
         inputs["vocabulary"] = file_sha256(vocabulary)
 
     record = ArtifactRecord("shape", settings, inputs)
-    if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
-        return made
+    if artifact := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
+        return artifact
     tokenizer = vocabulary or (None if config.shape is Shape.embedded else make_base(lineage))
     return ray.get(ray.remote(_make_shape).remote(replace(config, model=lineage.model), record, tokenizer, lineage.options))
 
@@ -189,8 +189,8 @@ def publish(lineage: Lineage, name: str, head: dict, results: Sequence[Result]) 
 
 @job("benchmark", BenchmarkConfig)
 def main(config: BenchmarkConfig) -> None:
-    if config.night or config.nights or config.products:
-        measure_ = measure_runs if config.night else measure_cached_runs if config.nights else measure_catalogs
+    if config.run_rows or config.runs or config.products:
+        measure_ = measure_runs if config.run_rows else measure_cached_runs if config.runs else measure_catalogs
         with cluster(config.cluster):
             return say(measure_(Lineage(config), _head(Lineage(config), machine(), "made up")))
     # A separate folder, because a benchmark must not replace the workspace's models.

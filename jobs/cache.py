@@ -15,10 +15,10 @@ from jobs.caching import limits
 def caches(config: CacheJobConfig) -> list[LabelCache]:
     """Return the cache of the configured scope, or all caches. Raises ConfigError if there is no such scope."""
     options = config.storage.options()
-    known = list(scopes(open_store(config.workspace, options)))
-    if config.scope is not None and config.scope not in known:
-        raise ConfigError("scope", config.scope, f"there is no such scope; use one of {known}")
-    names = known if config.scope is None else [config.scope]
+    scope_names = list(scopes(open_store(config.workspace, options)))
+    if config.scope is not None and config.scope not in scope_names:
+        raise ConfigError("scope", config.scope, f"there is no such scope; use one of {scope_names}")
+    names = scope_names if config.scope is None else [config.scope]
     stores = {name: open_store(f"{config.workspace}/{FOLDER}/{name}", options) for name in names}
     # The actions look up no message, so the scopes need no key.
     return [LabelCache(store, Scope(name), limits(config.cache)) for name, store in stores.items()]

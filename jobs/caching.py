@@ -88,7 +88,7 @@ def _facts(lineage: Lineage, name: str, variant: Artifact) -> dict[str, object]:
 def _checked(lineage: Lineage, name: str, variant: Artifact) -> bool:
     """Return whether the variant's actors start only after the golden-set check against the unquantized model."""
     alone = VariantSpec.parse(name).engine not in (*LINEAR, CASCADE) and "checkpoint" in variant.record.inputs
-    return alone and golden_set.FILE in variant.record.files and lineage.config.engine.parity_messages > 0
+    return alone and golden_set.FILE in variant.record.files and lineage.config.engine.golden_messages > 0
 
 
 @contextmanager

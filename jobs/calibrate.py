@@ -50,13 +50,15 @@ def decide(
 
 def fit(decided: Mapping[str, Sequence[Decision]]) -> tuple[Calibration, str]:
     """Fit the calibration. Returns it with a text that gives each slot's temperature, and its loss before and after."""
-    nothing = sum(calibration.fit_nothing(made) for made in decided.values())
+    nothing = sum(calibration.fit_nothing(decisions) for decisions in decided.values())
     temperatures, lines = [], [f"nothing: {nothing:+g} to its logit"]
-    for slot, made in decided.items():
-        margins = calibration.shifted(made, nothing)
+    for slot, decisions in decided.items():
+        margins = calibration.shifted(decisions, nothing)
         temperatures.append(calibration.fit(margins))
-        before, after = calibration.loss([each.margins for each in made], 1.0), calibration.loss(margins, temperatures[-1])
-        lines.append(f"{slot}: temperature {temperatures[-1]:g} of {len(made):,} decisions, loss {before:.4f} -> {after:.4f}")
+        before, after = calibration.loss([each.margins for each in decisions], 1.0), calibration.loss(margins, temperatures[-1])
+        lines.append(
+            f"{slot}: temperature {temperatures[-1]:g} of {len(decisions):,} decisions, loss {before:.4f} -> {after:.4f}"
+        )
     return Calibration(temperatures, nothing), "\n".join(lines)
 
 

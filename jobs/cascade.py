@@ -61,25 +61,25 @@ def attempt(lineage: Lineage, specs: list[VariantSpec], models: Mapping[str, Art
     """
     cascades = [spec for spec in specs if spec.engine == CASCADE]
     linear = [spec for spec in [*([VariantSpec(SVM, SVM)] if cascades else []), *specs] if spec.linear]
-    made, failed = _run({spec.name: (_make_linear, _work(lineage, spec, lineage.linear_record(spec))) for spec in linear})
-    svm = made.get(SVM)
+    variants, failed = _run({spec.name: (_make_linear, _work(lineage, spec, lineage.linear_record(spec))) for spec in linear})
+    svm = variants.get(SVM)
     works = {
         spec.name: _work(lineage, spec, lineage.cascade_record(spec, svm, model), svm, model)
         for spec in cascades
         if svm and spec.model and (model := models.get(spec.model.name))
     }
-    more, wrong = _run({name: (_make_cascade, work) for name, work in works.items()})
+    cascade_variants, cascade_errors = _run({name: (_make_cascade, work) for name, work in works.items()})
     if not svm:
-        wrong |= {spec.name: failed[SVM] for spec in cascades}
-    return made | more, failed | wrong
+        cascade_errors |= {spec.name: failed[SVM] for spec in cascades}
+    return variants | cascade_variants, failed | cascade_errors
 
 
 def _work(
     lineage: Lineage, spec: VariantSpec, record: ArtifactRecord, svm: Artifact | None = None, model: Artifact | None = None
 ) -> _Work:
     config = lineage.config
-    kept = (spec, config.workspace, lineage.options, lineage.schema, lineage.data(), record, config.quant.cascade_precision)
-    return _Work(*kept, svm, model)
+    common = (spec, config.workspace, lineage.options, lineage.schema, lineage.data(), record, config.quant.cascade_precision)
+    return _Work(*common, svm, model)
 
 
 def _run(tasks: dict) -> tuple[dict[str, Artifact], Errors]:
@@ -88,16 +88,16 @@ def _run(tasks: dict) -> tuple[dict[str, Artifact], Errors]:
     if not tasks:
         return {}, {}
     running = {name: ray.remote(num_cpus=1, max_retries=1)(make).remote(work) for name, (make, work) in tasks.items()}
-    made, failed = {}, {}
+    variants, failed = {}, {}
     with Steps("quantize") as steps:
         for name, ref in running.items():
             steps.update(0, 0, "is fitted", name)
             try:
-                made[name] = ray.get(ref)
+                variants[name] = ray.get(ref)
             except ray.exceptions.RayError as error:
                 failed[name] = getattr(error, "cause", None) or error
             steps.end(name, "failed" if name in failed else "done")
-    return made, failed
+    return variants, failed
 
 
 def _make_linear(work: _Work) -> Artifact:
@@ -126,8 +126,10 @@ def _make_cascade(work: _Work) -> Artifact:
                 shutil.copy(source / key, folder / key)
         examples = dataset.read_split(Files(work.data, work.options), "validation")
         predictions = load_svm(folder, work.schema).classify([example.message for example in examples])
-        right = np.array([is_right(example.intent, given) for example, given in zip(examples, predictions, strict=True)])
-        threshold = Threshold.reaching(np.array([given.confidence for given in predictions]), right, work.precision)
+        right = np.array(
+            [is_right(example.intent, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+        )
+        threshold = Threshold.reaching(np.array([prediction.confidence for prediction in predictions]), right, work.precision)
         threshold.write(folder)
         return {**model.record.metrics, **asdict(threshold)}
 

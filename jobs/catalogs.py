@@ -10,7 +10,7 @@ from intent.artifacts.loader import ClassifierLoader, classifier_loader
 from intent.benchmark import catalog_sizes
 from intent.benchmark.catalog_sizes import Result
 from intent.config import BenchmarkConfig
-from intent.engine.shelved import Asked
+from intent.engine.shelved import PromptedClassifier
 from intent.storage import open_store
 from intent.task.schema import IntentSchema
 from jobs.app import Steps
@@ -51,7 +51,7 @@ def _measure(
     messages: int,
     shelves_above: int,
 ) -> Result:
-    def load(names: Sequence[str]) -> Asked:
-        return cast(Asked, loader.with_catalog(names)())
+    def load(names: Sequence[str]) -> PromptedClassifier:
+        return cast(PromptedClassifier, loader.with_catalog(names)())
 
     return catalog_sizes.measure(size, load, schema, languages, messages, shelves_above)

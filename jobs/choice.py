@@ -14,7 +14,7 @@ from intent.errors import ConfigError
 from intent.run.ledger import PLAN
 from intent.storage import Store, open_store, split_uri
 from jobs.context import require_fitting
-from jobs.nodes import places
+from jobs.nodes import distinct_nodes
 from jobs.shelving import make_shelves
 from jobs.untrained import find_or_make
 
@@ -40,12 +40,12 @@ def _chosen(lineage: Lineage, models: str | None, begun: Sequence[Store]) -> Ser
         return find_or_make(lineage, models, config.engine.variants), {}
     everything = selection.choose(split_uri(models)[0], [], options)
     output = [open_store(config.output, options)] if isinstance(config, ClassifyConfig) else []
-    for place in (*output, *begun):
+    for store in (*output, *begun):
         # If a planned variant no longer exists, the ledger refuses the run later and names the difference.
         with suppress(ConfigError):
-            planned = _planned(place)
+            planned = _planned(store)
             variants = find_or_make(lineage, models, list(planned)) if planned else {}
-            if planned and (place in output or planned == {name: variant.fingerprint for name, variant in variants.items()}):
+            if planned and (store in output or planned == {name: variant.fingerprint for name, variant in variants.items()}):
                 return variants, _batches(variants, everything)
     return _selected(lineage, models)
 
@@ -55,7 +55,7 @@ def _selected(lineage: Lineage, models: str) -> Serving:
     `engine.otherwise`.
     """
     options, workspace = lineage.options, split_uri(models)[0]
-    hardware_here = [place.hardware.model for place in places()]
+    hardware_here = [node.hardware.model for node in distinct_nodes()]
     chosen = selection.choose(workspace, hardware_here, options)
     if lacking := [model for model in hardware_here if model not in chosen]:
         print(f"nothing is selected for {', '.join(lacking)} (jobs.sweep does that)", file=sys.stderr)
@@ -84,12 +84,12 @@ def _batches(variants: Mapping[str, Artifact], chosen: Mapping[str, Selected]) -
     return {selected.variant: selected.batch for selected in same if selected.batch is not None}
 
 
-def _planned(place: Store) -> dict[str, str]:
-    """Return the variants of the plan in `place`, with their fingerprints; none without a plan.
+def _planned(store: Store) -> dict[str, str]:
+    """Return the variants of the plan in `store`, with their fingerprints; none without a plan.
 
     A resumed run keeps them, even if other nodes are running now.
     """
     try:
-        return json.loads(place.read(PLAN))["run"]["models"]
+        return json.loads(store.read(PLAN))["run"]["models"]
     except FileNotFoundError:
         return {}

@@ -58,9 +58,9 @@ def publication(lineage: Lineage, inputs: Sequence[str], name: str = "") -> Publ
     if config.publish is None:
         return None
     if not config.publish.startswith(ICEBERG):
-        place = open_store(config.publish.removeprefix(DELTA), options)
-        require_apart(place, inputs, options, "publish")
-        require_apart(place, config.output, options, "publish", "the output")
+        store = open_store(config.publish.removeprefix(DELTA), options)
+        require_apart(store, inputs, options, "publish")
+        require_apart(store, config.output, options, "publish", "the output")
         require_apart(open_store(config.output, options), config.publish, options, "output", "what is published")
     source = " .. ".join(dict.fromkeys(uri.removeprefix(DELTA).rstrip("/") for uri in (inputs[0], inputs[-1])))
     target = open_target(config.publish, config.partition_by, options)
@@ -147,8 +147,8 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
         on_gpu = not spec.only_cpus and (device is Device.cuda or (gpus > 0 and device is Device.auto))
         require(gpus > 0 or not (on_gpu and local), "engine.device", "cuda", "there is no GPU; use auto")
         each = task_cpus(config.cluster, fleet.gguf_cpus if spec.only_cpus else fleet.gptq_cpus)
-        wanted = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
-        actors = wanted or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
+        configured = fleet.gguf_actors if spec.only_cpus else fleet.gptq_actors
+        actors = configured or (max(1, gpus) if on_gpu else max(1, cpus // len(variants) // each))
         loader = classifier_loader(
             lineage, name, variant, threads=each, batch=batches.get(name), checked=True, abstains=False, index=lineage.index
         )
@@ -164,7 +164,7 @@ def engines(lineage: Lineage, variants: dict[str, Artifact], batches: Mapping[st
             cache=label_cache(lineage, name, variant),
             rate=GPU_RATE if on_gpu else each * (LINEAR_RATE[spec.runs] if spec.runs in LINEAR else CPU_RATE),
             env_vars=_threads(each),
-            grows=not wanted,
+            grows=not configured,
         )
         specs.append(engine)
     return specs

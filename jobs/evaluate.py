@@ -18,12 +18,12 @@ from intent.errors import IntentError, require
 from intent.evaluate import hosted, measurement, scope
 from intent.evaluate.measurement import Trial
 from intent.evaluate.report import REPORT, render_text, write_report
-from intent.evaluate.results import Asked, Measured, Sources, hosted_result, reference_of, results_of
+from intent.evaluate.results import AccuracyTarget, Measured, Sources, hosted_result, reference_of, results_of
 from intent.hardware import CPU, GPU, price
 from intent.openai import require_key
 from intent.storage import StorageOptions
 from jobs.app import Steps, cluster, command, job, reason_of, say
-from jobs.nodes import Place, alone, fitting, places
+from jobs.nodes import Node, alone, distinct_nodes, fitting
 from jobs.reports import Reports
 
 REFERENCE = VariantSpec.parse("reference")
@@ -36,7 +36,7 @@ class Plan:
 
     name: str
     trial: Trial
-    place: Place
+    node: Node
 
 
 def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] | None = None) -> Artifact:
@@ -52,17 +52,17 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     if unplanned and failed is None:
         raise next(iter(unplanned.values()))
     measured, unmeasured = measure(lineage, planned)
-    asked, unanswered = ask_baseline(lineage)
+    baseline, unanswered = ask_baseline(lineage)
     reasons = {name: reason_of(error) for name, error in unplanned.items()} | unmeasured | (failed or {}) | unanswered
-    inputs = {plan.name: made.fingerprint for plan, made in measured} | {"data": lineage.held_out().fingerprint}
-    inputs |= {"baseline": asked.fingerprint} if asked else {}
+    inputs = {plan.name: artifact.fingerprint for plan, artifact in measured} | {"data": lineage.held_out().fingerprint}
+    inputs |= {"baseline": baseline.fingerprint} if baseline else {}
     config = lineage.config
     settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 4}
     settings |= {"in_scope_accuracy": config.quant.in_scope_accuracy} if scope.has_outside(lineage.schema) else {}
     record = ArtifactRecord("evaluation", settings, inputs)
-    rows = {plan.name: _read(lineage, plan, made) for plan, made in measured}
+    rows = {plan.name: _read(lineage, plan, artifact) for plan, artifact in measured}
     return artifacts.make(
-        config.workspace, record, lambda folder: _build(lineage, rows, asked, reasons, folder), lineage.options
+        config.workspace, record, lambda folder: _build(lineage, rows, baseline, reasons, folder), lineage.options
     )
 
 
@@ -83,30 +83,30 @@ def plans(lineage: Lineage, specs: list[VariantSpec]) -> tuple[list[Plan], dict[
     """Plan each variant with each batch size on each model of processor that suits it. Returns the plans and, by name, the
     errors of variants without one.
     """
-    nodes, device = places(), lineage.config.engine.device
+    nodes, device = distinct_nodes(), lineage.config.engine.device
     planned, failed = [], {}
     for spec in specs:
         try:
-            where = fitting(nodes, spec, device)
-            require(bool(where), "engine.device", device.value, f"no node of this cluster suits {spec.name}")
-            planned += _plans(lineage, spec, where)
+            suitable = fitting(nodes, spec, device)
+            require(bool(suitable), "engine.device", device.value, f"no node of this cluster suits {spec.name}")
+            planned += _plans(lineage, spec, suitable)
         except IntentError as error:
             failed[spec.name] = error
     return planned, failed
 
 
-def _plans(lineage: Lineage, spec: VariantSpec, where: list[Place]) -> Iterator[Plan]:
+def _plans(lineage: Lineage, spec: VariantSpec, nodes: list[Node]) -> Iterator[Plan]:
     data, variant, sizes = lineage.held_out(), lineage.variant(spec), lineage.config.quant.batches
-    for place in where:
+    for node in nodes:
         # A measurement on the CPUs of a node with GPUs must not use the GPUs.
-        device = Device.cpu if place.hardware.kind == CPU and len(where) > 1 else None
+        device = Device.cpu if node.hardware.kind == CPU and len(nodes) > 1 else None
         # A linear variant decodes nothing.
         batches: Sequence[int | None] = [1] if spec.linear else sizes or [_batch(lineage, spec)]
         for batch in batches:
-            loader = classifier_loader(lineage, spec.name, variant, place.cpus, batch, device=device)
+            loader = classifier_loader(lineage, spec.name, variant, node.cpus, batch, device=device)
             name = spec.name + (f" x{batch}" if len(sizes) > 1 and not spec.linear else "")
-            name += f" on {place.hardware.model}" if len(where) > 1 else ""
-            yield Plan(name, Trial(loader, data, place.hardware, batch), place)
+            name += f" on {node.hardware.model}" if len(nodes) > 1 else ""
+            yield Plan(name, Trial(loader, data, node.hardware, batch), node)
 
 
 def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
@@ -117,41 +117,41 @@ def _batch(lineage: Lineage, spec: VariantSpec) -> int | None:
 def measure(lineage: Lineage, planned: list[Plan]) -> tuple[list[tuple[Plan, Artifact]], dict[str, str]]:
     """Return the measurements and, by row, the reasons of missing ones. Runs missing measurements, one at a time per node."""
     workspace, options = lineage.config.workspace, lineage.options
-    done = {p.name: artifacts.find(artifacts.artifact_uri(workspace, p.trial.record), options) for p in planned}
-    missing = [plan for plan in planned if done[plan.name] is None]
-    made, failed = _measure_now(missing, workspace, options) if missing else ({}, {})
-    done |= made
+    measurements = {p.name: artifacts.find(artifacts.artifact_uri(workspace, p.trial.record), options) for p in planned}
+    missing = [plan for plan in planned if measurements[plan.name] is None]
+    new, failed = _measure_now(missing, workspace, options) if missing else ({}, {})
+    measurements |= new
     names = [plan.name for plan in planned]
-    measured = [(plan, result) for plan in planned if (result := done[plan.name])]
+    measured = [(plan, result) for plan in planned if (result := measurements[plan.name])]
     return measured, {name: failed[name] for name in names if name in failed}
 
 
 def _measure_now(plans: list[Plan], workspace: str, options: StorageOptions) -> tuple[dict[str, Artifact], dict[str, str]]:
     import ray
 
-    made, failed = {}, {}
+    measurements, failed = {}, {}
     with Steps("measure", "variant") as steps, Reports(steps) as reports:
         waiting = {}
         for plan in plans:
-            remote = alone(plan.place, plan.trial.record.fingerprint, measurement.measure)
+            remote = alone(plan.node, plan.trial.record.fingerprint, measurement.measure)
             waiting[remote.remote(plan.trial, workspace, options, reports.of(plan.name))] = plan.name
         while waiting:
             steps.update(len(plans) - len(waiting), len(plans))
             (ref,), _ = ray.wait(list(waiting), num_returns=1)
             name = waiting.pop(ref)
             try:
-                made[name] = ray.get(ref)
+                measurements[name] = ray.get(ref)
             except ray.exceptions.RayError as error:
                 failed[name] = reason_of(error)
             reports.end(name, "failed" if name in failed else "done")
         steps.update(len(plans), len(plans))
-    return made, failed
+    return measurements, failed
 
 
-def _read(lineage: Lineage, plan: Plan, made: Artifact) -> Measured:
-    predictions, speed = measurement.read(made, lineage.options)
-    units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.place.cpus
-    price, validation = _price(lineage, plan.trial.hardware, units), measurement.read_validation(made, lineage.options)
+def _read(lineage: Lineage, plan: Plan, artifact: Artifact) -> Measured:
+    predictions, speed = measurement.read(artifact, lineage.options)
+    units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.node.cpus
+    price, validation = _price(lineage, plan.trial.hardware, units), measurement.read_validation(artifact, lineage.options)
     return Measured(plan.trial, predictions, speed, price, validation)
 
 
@@ -161,7 +161,7 @@ def _build(
     sources = Sources.read(
         lineage, command(), trained=any(not VariantSpec.parse(row.trial.loader.name).linear for row in rows.values())
     )
-    results = results_of(lineage.schema, sources.examples, rows, _asked(lineage))
+    results = results_of(lineage.schema, sources.examples, rows, _accuracy_target(lineage))
     if baseline:
         row = hosted_result(lineage.schema, sources.examples, baseline, lineage.options, reference_of(rows))
         results[row["variant"]] = row
@@ -172,11 +172,11 @@ def _build(
     return {name: {"exact": result["score"]["exact"]} for name, result in results.items() if "score" in result}
 
 
-def _asked(lineage: Lineage) -> Asked | None:
+def _accuracy_target(lineage: Lineage) -> AccuracyTarget | None:
     if not scope.has_outside(lineage.schema):
         return None
     validation = dataset.read_split(Files(lineage.held_out(), lineage.options), "validation")
-    return Asked(validation, lineage.config.quant.in_scope_accuracy)
+    return AccuracyTarget(validation, lineage.config.quant.in_scope_accuracy)
 
 
 def _price(lineage: Lineage, hardware, units: float) -> float | None:
@@ -185,9 +185,9 @@ def _price(lineage: Lineage, hardware, units: float) -> float | None:
     return None if each is None else each * units
 
 
-def results_at(made: Artifact, lineage: Lineage) -> dict:
+def results_at(evaluation: Artifact, lineage: Lineage) -> dict:
     """Read the results of an evaluation, by row."""
-    return json.loads(Files(made, lineage.options).read(RESULTS))
+    return json.loads(Files(evaluation, lineage.options).read(RESULTS))
 
 
 @job("evaluate")
@@ -195,8 +195,8 @@ def main(config: JobConfig) -> None:
     lineage = Lineage(config)
     lineage.check()
     with cluster(config.cluster):
-        made = evaluate(lineage, config.quant.specs())
-    say(f"{render_text(results_at(made, lineage))}\nreport: {made.files_uri}/{REPORT}")
+        evaluation = evaluate(lineage, config.quant.specs())
+    say(f"{render_text(results_at(evaluation, lineage))}\nreport: {evaluation.files_uri}/{REPORT}")
 
 
 if __name__ == "__main__":

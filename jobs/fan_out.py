@@ -1,4 +1,4 @@
-"""Measure the fan-out of a run (`jobs.benchmark night=...`) with stub engines and with the workspace's own."""
+"""Measure the fan-out of a run (`jobs.benchmark run_rows=...`) with stub engines and with the workspace's own."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -26,8 +26,8 @@ def measure_runs(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
     config = lineage.config
     with TemporaryDirectory(prefix="intent-runs-") as scratch:
         folder, actors = Path(scratch), _cpus()
-        runs = [fan_out.measure_fan_out(folder, rows, config.fleet.rows_per_shard, actors) for rows in config.night]
-        if small := [rows for rows in config.night if rows <= EACH_ONCE]:
+        runs = [fan_out.measure_fan_out(folder, rows, config.fleet.rows_per_shard, actors) for rows in config.run_rows]
+        if small := [rows for rows in config.run_rows if rows <= EACH_ONCE]:
             runs.append(fan_out.measure_fan_out(folder, max(small), config.fleet.rows_per_shard, actors, repeated=False))
         planning = fan_out.measure_planning(folder, config.objects)
         try:
@@ -59,8 +59,8 @@ def measure_cached_runs(lineage: Lineage[BenchmarkConfig], head: dict) -> str:
         for name, variant in variants.items():
             [spec] = engines(lineage, {name: variant}, batches)
             run = identity(lineage, {name: variant})
-            pool = _messages(lineage, label_cache.different(config.nights, config.messages))
-            runs += label_cache.measure_nights(folder, spec, lineage.schema, run, pool, config.nights, config.messages)
+            pool = _messages(lineage, label_cache.different(config.runs, config.messages))
+            runs += label_cache.measure_daily_runs(folder, spec, lineage.schema, run, pool, config.runs, config.messages)
         store = open_store(config.workspace, lineage.options)
         results: dict[str, list] = {"lookups": [lookups], "fan_out": spread, "nights": runs}
         report = head | {name: [asdict(result) for result in values] for name, values in results.items()}

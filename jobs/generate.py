@@ -44,8 +44,8 @@ NONE = np.empty(0, np.int64)
 def generate(lineage: Lineage, config: DataConfig) -> artifacts.Artifact:
     """Return the data set that `lineage` names, made if it does not exist."""
     record = lineage.data_record()
-    if made := artifacts.find(artifacts.artifact_uri(lineage.config.workspace, record), lineage.options):
-        return made
+    if artifact := artifacts.find(artifacts.artifact_uri(lineage.config.workspace, record), lineage.options):
+        return artifact
     require_trainable(lineage, lambda: _base(lineage))
     build = _bring if lineage.config.labelled.uri else _build
     return artifacts.make(lineage.config.workspace, record, lambda folder: build(lineage, config, folder), lineage.options)
@@ -91,12 +91,12 @@ def _publish(folder: Path, schema: IntentSchema, splits: dict[str, pa.Table], ca
         for key, data in dataset.split_files(split, table):
             (folder / key).write_bytes(data)
     used = {id for table in splits.values() for id in table["catalog"].unique().to_pylist()}
-    kept = {key: names for key, names in catalogs.items() if key in used}
-    dataset.write_catalogs(folder, kept)
+    used_catalogs = {key: names for key, names in catalogs.items() if key in used}
+    dataset.write_catalogs(folder, used_catalogs)
     dataset.write_schema(folder, schema)
     evaluation = [example.message for example in from_table(splits["test"])]
     sample = from_table(splits["train"].slice(0, CARD_EXAMPLES))
-    (folder / dataset.CARD).write_text(card(sample, kept, evaluation, taught=taught))
+    (folder / dataset.CARD).write_text(card(sample, used_catalogs, evaluation, taught=taught))
     (folder / dataset.CHART).write_text(picture(sample))
     counts = {split: table.num_rows for split, table in splits.items()} | _shares(splits["train"])
     return counts | ({"teacher": taught} if taught else {})
@@ -174,12 +174,12 @@ def _teach(lineage: Lineage, splits: dict[str, pa.Table], catalogs: dict) -> dic
     written = teacher.Teacher(endpoint, config, lineage.schema, evaluation)
     with Steps("teacher") as steps:
         taught = written.write(from_table(splits["train"].slice(0, config.messages)), catalogs, steps.report)
-    made, train = to_table(taught.examples), splits["train"]
-    about = train.filter(pc.is_in(train["catalog"], made["catalog"].combine_chunks()))
-    fresh = _fresh(keys(made), set(keys(about).tolist()))
+    taught_rows, train = to_table(taught.examples), splits["train"]
+    about = train.filter(pc.is_in(train["catalog"], taught_rows["catalog"].combine_chunks()))
+    fresh = _fresh(keys(taught_rows), set(keys(about).tolist()))
     taught.rejected["repeats another"] += len(taught.examples) - len(fresh)
     taught.examples = [taught.examples[i] for i in fresh]
-    splits["train"] = pa.concat_tables([train, made.take(pa.array(fresh, pa.int64()))])
+    splits["train"] = pa.concat_tables([train, taught_rows.take(pa.array(fresh, pa.int64()))])
     return teacher.report(taught, endpoint)
 
 
@@ -206,8 +206,8 @@ def main(config: JobConfig) -> None:
     lineage = Lineage(config)
     lineage.check()
     with cluster(config.cluster):
-        made = generate(lineage, config.data)
-    say(f"data set: {made.uri}\n{json.dumps(made.record.metrics)}")
+        artifact = generate(lineage, config.data)
+    say(f"data set: {artifact.uri}\n{json.dumps(artifact.record.metrics)}")
 
 
 if __name__ == "__main__":

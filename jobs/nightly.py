@@ -17,7 +17,7 @@ from intent.errors import ConfigError, EngineFailed, IntentError
 from intent.evaluate import own_gold
 from intent.evaluate.metrics import is_right
 from intent.lake import DELTA
-from intent.nightly.addresses import Place, output_place
+from intent.nightly.addresses import DatedAddress, output_address
 from intent.nightly.arrival import wait
 from intent.nightly.journal import Journal
 from intent.nightly.promotion import Examination, promote
@@ -59,16 +59,16 @@ def resolve(text: str, today: date) -> list[date]:
 def open_journal(config: NightlyConfig) -> Journal:
     """Open the output's journal in the workspace. Raises ConfigError if the journal is inside the output's folder."""
     options = config.storage.options()
-    place = output_place(open_store(config.output, options).uri)
-    base = f"{config.workspace}/nights/{fingerprint(place.address)}"
-    everything = open_store(f"{place.stem}/", options)
+    output = output_address(open_store(config.output, options).uri)
+    base = f"{config.workspace}/nights/{fingerprint(output.address)}"
+    everything = open_store(f"{output.stem}/", options)
     if inside(open_store(base, options), everything):
         remedy = f"runs are staged here until they are accepted, and readers of {everything.uri} would see them; name another"
         raise ConfigError("workspace", config.workspace, remedy)
     return Journal(
         store=open_store(base, options),
         below=lambda path: open_store(f"{base}/{path}", options),
-        output=lambda day: open_store(place.of(date.fromisoformat(day))[0], options),
+        output=lambda day: open_store(output.of(date.fromisoformat(day))[0], options),
     )
 
 
@@ -148,7 +148,7 @@ def complete(config: NightlyConfig, day: date, deadline: float) -> str:
     `deadline`: until when to wait for the input, in Unix time. Raises IntentError if the run is not accepted.
     """
     journal, options = open_journal(config), config.storage.options()
-    inputs, [output] = Place("input", config.input).of(day), output_place(config.output).of(day)
+    inputs, [output] = DatedAddress("input", config.input).of(day), output_address(config.output).of(day)
     require_apart(open_store(output, options), inputs, options)
     name = f"nightly {config.output}"
     config = replace(config, output=output)
@@ -173,12 +173,12 @@ def complete(config: NightlyConfig, day: date, deadline: float) -> str:
 
     with observe.run(subject(lineage, name, inputs, output, day), teller(config)) as observed:
         with tending(lineage, variants) as learn:
-            settled = promote(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
+            summary = promote(journal, day.isoformat(), run, into, exam, learn=learn, publication=published)
         where = f"\npublished: {published.commit(journal.output(day.isoformat()))}" if published else ""
-        observed.summary = settled
+        observed.summary = summary
     profile = journal.profile(day.isoformat())
     how = "accepted by hand" if profile and profile.findings else "accepted"
-    return f"run of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(settled)}{where}"
+    return f"run of {day}: {how}; page {journal.store.uri}/{day}.html\n{describe(summary)}{where}"
 
 
 def attempt(config: NightlyConfig, day: date, deadline: float) -> int:
@@ -203,7 +203,7 @@ def worst(codes: Sequence[int]) -> int:
 def run(config: NightlyConfig) -> int:
     """Complete the run of every configured date in turn. Returns the most urgent exit code."""
     days = resolve(config.date, datetime.now(UTC).date())
-    Place("input", config.input)
+    DatedAddress("input", config.input)
     open_journal(config)
     deadline = time.time() + HOUR * config.arrival_hours
     ends = {}

@@ -11,16 +11,16 @@ from intent.run.config import ClusterConfig, ClusterMode
 
 
 @dataclass(frozen=True)
-class Place:
+class Node:
     """A node that represents its hardware class, with all its CPUs."""
 
     hardware: Hardware
-    node: str
+    node_id: str
     cpus: int
 
 
-def places() -> list[Place]:
-    """Return one place for each model of processor in the cluster: the node with the most CPUs."""
+def distinct_nodes() -> list[Node]:
+    """Return one node for each model of processor in the cluster: the node with the most CPUs."""
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
@@ -29,21 +29,21 @@ def places() -> list[Place]:
     for node in nodes:
         cpus, gpus = int(node["Resources"]["CPU"]), int(node["Resources"].get("GPU", 0))
         probes.append((node["NodeID"], cpus, probe.options(scheduling_strategy=_on(node["NodeID"])).remote(cpus, gpus)))
-    best: dict[tuple[str, str], Place] = {}
+    best: dict[tuple[str, str], Node] = {}
     for node, cpus, ref in probes:
         for kind in ray.get(ref):
-            place = best.get((kind.kind, kind.model))
-            if place is None or cpus > place.cpus:
-                best[kind.kind, kind.model] = Place(kind, node, cpus)
+            best_node = best.get((kind.kind, kind.model))
+            if best_node is None or cpus > best_node.cpus:
+                best[kind.kind, kind.model] = Node(kind, node, cpus)
     return list(best.values())
 
 
-def fitting(candidates: list[Place], spec: VariantSpec, device: Device = Device.auto) -> list[Place]:
-    """Return the places to measure a variant: CPUs for GGUF and linear models, for others GPUs or, if there are none, CPUs.
+def fitting(candidates: list[Node], spec: VariantSpec, device: Device = Device.auto) -> list[Node]:
+    """Return the nodes to measure a variant: CPUs for GGUF and linear models, for others GPUs or, if there are none, CPUs.
 
     The reference is measured on both, so that each variant is compared with it on the same hardware.
     """
-    gpus, cpus = ([place for place in candidates if place.hardware.kind == kind] for kind in (GPU, CPU))
+    gpus, cpus = ([node for node in candidates if node.hardware.kind == kind] for kind in (GPU, CPU))
     if spec.only_cpus or device is Device.cpu:
         return cpus
     if device is Device.cuda:
@@ -58,17 +58,17 @@ def task_cpus(config: ClusterConfig, cpus: int) -> int:
     return min(cpus, int(ray.cluster_resources().get("CPU", cpus))) if config.mode is ClusterMode.local else cpus
 
 
-def alone(place: Place, name: str, function: Callable):
-    """Return `function` as a remote function with all CPUs of the place, in a fresh process, so that its memory peak is its
+def alone(node: Node, name: str, function: Callable):
+    """Return `function` as a remote function with all CPUs of the node, in a fresh process, so that its memory peak is its
     own.
 
     `name`: of this measurement. It makes the environment unique, and Ray starts a new process for a new environment.
     """
     import ray
 
-    environment = {"env_vars": {"OMP_NUM_THREADS": str(place.cpus), "INTENT_MEASURES": name}}
-    options = {"num_cpus": place.cpus, "num_gpus": int(place.hardware.kind == GPU), "max_calls": 1, "max_retries": 0}
-    return ray.remote(**options, runtime_env=environment, scheduling_strategy=_on(place.node))(function)
+    environment = {"env_vars": {"OMP_NUM_THREADS": str(node.cpus), "INTENT_MEASURES": name}}
+    options = {"num_cpus": node.cpus, "num_gpus": int(node.hardware.kind == GPU), "max_calls": 1, "max_retries": 0}
+    return ray.remote(**options, runtime_env=environment, scheduling_strategy=_on(node.node_id))(function)
 
 
 def _probe(cpus: int, gpus: int) -> list[Hardware]:

@@ -1,4 +1,4 @@
-"""Read text settings as they are written, even if YAML or Hydra would read a number or a boolean.
+"""Read text settings as they are written, even if YAML or Hydra would read a number or a boolean. Accept old names of settings.
 
 `output=2026_11_23` names that folder, not 20261123. A label `no` is not a boolean.
 """
@@ -20,8 +20,16 @@ from intent.errors import ConfigError
 TEXT_TAG, NULL_TAG = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "null"))
 _names: set[str] = set()
 _omegaconfs_loader = _utils.get_yaml_loader
-# Old names of settings, and of their values, that work for one more version.
-RENAMED = {"codec": "output_format", "codecs": "output_formats"}
+# Old names of settings, and of their values, that work for one more version, on command lines and in YAML files.
+RENAMED = {
+    "codec": "output_format",
+    "codecs": "output_formats",
+    "engine.parity_messages": "engine.golden_messages",
+    "engine.parity_disagreement": "engine.golden_disagreement",
+    "gate.nights": "gate.runs",
+    "night": "run_rows",
+    "nights": "runs",
+}
 RENAMED_FORMAT = ("pointing", "entity_first")
 # Characters of Hydra's grammar. A value with one of them keeps the meaning that Hydra gives it.
 GRAMMAR = set("=[]{}()'\"\\")
@@ -39,11 +47,32 @@ def arguments(overrides: Sequence[str], config: type) -> list[str]:
 def _renamed(override: str) -> str:
     """Replace old names of the setting and its value by the current ones, with a warning."""
     key, value = override.split("=", 1)
-    if key not in RENAMED:
+    path = key.lstrip("+")
+    if path not in RENAMED:
         return override
-    now = f"{RENAMED[key]}={value.replace(*RENAMED_FORMAT)}"
-    print(f"warning: {override}: the setting was renamed; use {now}", file=sys.stderr)
-    return now
+    current = f"{key.removesuffix(path)}{RENAMED[path]}={value.replace(*RENAMED_FORMAT)}"
+    _warn(override, current)
+    return current
+
+
+def _rename_keys(node: yaml.Node, above: str = "") -> None:
+    """Replace old names of settings in a YAML file, as `_renamed` does. A file of a group has names without the group."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    names = RENAMED if above else {old.rpartition(".")[2]: current for old, current in RENAMED.items()} | RENAMED
+    for key, value in node.value:
+        path = f"{above}{key.value}"
+        if path in names:
+            key.value = names[path].rpartition(".")[2]
+            _warn(f"{path}, line {key.start_mark.line + 1} of a YAML file", key.value)
+            for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if isinstance(each, yaml.ScalarNode):
+                    each.value = each.value.replace(*RENAMED_FORMAT)
+        _rename_keys(value, f"{path}.")
+
+
+def _warn(old: str, current: str) -> None:
+    print(f"warning: {old}: the setting was renamed; use {current}", file=sys.stderr)
 
 
 def keep_text(config: type) -> None:
@@ -55,6 +84,11 @@ def keep_text(config: type) -> None:
 
 def _loader() -> type:
     class Loader(_omegaconfs_loader()):  # type: ignore[misc]  # OmegaConf makes the class in a function
+        def get_single_node(self) -> yaml.Node | None:
+            if node := super().get_single_node():
+                _rename_keys(node)
+            return node
+
         def construct_mapping(self, node: yaml.Node, deep: bool = False) -> Any:
             for key, value in node.value:
                 if key.value in _names:

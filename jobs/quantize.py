@@ -34,9 +34,9 @@ TRAINED_ON = "messages"
 
 def quantize(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
     """Make the variants, as `make` does, and publish them as the workspace's models."""
-    made = make(lineage, specs)
-    publish_variants(lineage, made)
-    return {spec.name: made[spec.name] for spec in specs if spec.name in made}
+    variants = make(lineage, specs)
+    publish_variants(lineage, variants)
+    return {spec.name: variants[spec.name] for spec in specs if spec.name in variants}
 
 
 def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
@@ -47,17 +47,17 @@ def make(lineage: Lineage, specs: list[VariantSpec]) -> dict[str, Artifact]:
     require_context(lineage, specs)
     if refused := refusals(lineage, specs):
         raise next(iter(refused.values()))
-    made, failed = attempt(lineage, specs)
+    variants, failed = attempt(lineage, specs)
     if failed:
         raise next(iter(failed.values()))
-    return made
+    return variants
 
 
-def publish_variants(lineage: Lineage, made: dict[str, Artifact]) -> None:
+def publish_variants(lineage: Lineage, variants: dict[str, Artifact]) -> None:
     """Publish the result of `attempt` as the workspace's models, and drop variants of other checkpoints."""
-    of_checkpoint = any(not VariantSpec.parse(name).linear for name in made)
+    of_checkpoint = any(not VariantSpec.parse(name).linear for name in variants)
     checkpoint = lineage.checkpoint().fingerprint if of_checkpoint else None
-    publish_models(lineage.config.workspace, made, lineage.options, checkpoint)
+    publish_models(lineage.config.workspace, variants, lineage.options, checkpoint)
 
 
 def require_context(lineage: Lineage, specs: list[VariantSpec]) -> None:
@@ -77,13 +77,13 @@ def attempt(
     specs = [spec for spec in specs if spec.engine != "base"]
     needed = list(dict.fromkeys(part for spec in specs for part in [*spec.parts, spec]))
     models = [spec for spec in needed if spec.engine not in (*LINEAR, CASCADE)]
-    made, failed = _attempt_models(lineage, models, with_gold) if models else ({}, {})
-    more, wrong = cascade.attempt(lineage, specs, made)
-    made, failed = made | more, failed | wrong
+    variants, failed = _attempt_models(lineage, models, with_gold) if models else ({}, {})
+    cascade_variants, cascade_errors = cascade.attempt(lineage, specs, variants)
+    variants, failed = variants | cascade_variants, failed | cascade_errors
     for spec in specs:
         if spec.model and spec.model.name in failed:
             failed.setdefault(spec.name, failed[spec.model.name])
-    return made, {spec.name: failed[spec.name] for spec in specs if spec.name in failed}
+    return variants, {spec.name: failed[spec.name] for spec in specs if spec.name in failed}
 
 
 def _attempt_models(
@@ -95,9 +95,9 @@ def _attempt_models(
     checkpoint = lineage.checkpoint()
     cpus, gpus = _cpus(lineage), int(ray.cluster_resources().get("GPU", 0) > 0)
     task = ray.remote(max_retries=1)(make_variant)
-    made = _made(lineage, checkpoint, specs)
-    if len(made) == len(specs):
-        return made, {}
+    variants = _existing(lineage, checkpoint, specs)
+    if len(variants) == len(specs):
+        return variants, {}
     failed: dict[str, Exception] = {}
     waiting = {}
     try:
@@ -105,10 +105,10 @@ def _attempt_models(
         gold = _gold(lineage, checkpoint, data, gpus) if with_gold and data else None
     except ray.exceptions.RayError as error:
         why = IntentError(f"the golden set that variants are checked against could not be made: {reason_of(error)}")
-        return made, {spec.name: why for spec in specs if spec.name not in made}
+        return variants, {spec.name: why for spec in specs if spec.name not in variants}
     with Steps("quantize") as steps, Reports(steps) as reports:
         for spec in specs:
-            if spec.name in made:
+            if spec.name in variants:
                 continue
             resources = {"num_cpus": cpus, "num_gpus": gpus if spec.engine == "gptq" else 0}
             work = _Work(lineage, checkpoint, data if spec.calibrated else None, spec)
@@ -118,21 +118,21 @@ def _attempt_models(
             (ref,), _ = ray.wait(list(waiting), num_returns=1)
             spec = waiting.pop(ref)
             try:
-                made[spec.name] = ray.get(ref)
+                variants[spec.name] = ray.get(ref)
             except ray.exceptions.RayError as error:
                 failed[spec.name] = getattr(error, "cause", None) or error
             reports.end(spec.name, "failed" if spec.name in failed else "done")
-    return made, failed
+    return variants, failed
 
 
-def _made(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> dict[str, Artifact]:
+def _existing(lineage: Lineage, checkpoint: Artifact, specs: list[VariantSpec]) -> dict[str, Artifact]:
     """Return the existing variants among `specs`."""
-    made = {}
+    variants = {}
     for spec in specs:
         where = artifacts.artifact_uri(lineage.config.workspace, lineage.variant_record(checkpoint, spec))
         if variant := checkpoint if spec.engine == "reference" else artifacts.find(where, lineage.options):
-            made[spec.name] = variant
-    return made
+            variants[spec.name] = variant
+    return variants
 
 
 def _messages(lineage: Lineage, checkpoint: Artifact) -> Artifact:
@@ -195,13 +195,13 @@ def _gold(lineage: Lineage, checkpoint: Artifact, data: Artifact, gpus: int) -> 
     cpus = _cpus(lineage)
     record = lineage.golden_set_record(checkpoint, data)
     work = _GoldWork(lineage.config.workspace, record, checkpoint, data, lineage.schema, lineage.options, cpus)
-    if made := artifacts.find(artifacts.artifact_uri(work.workspace, record), work.options):
-        return made
+    if artifact := artifacts.find(artifacts.artifact_uri(work.workspace, record), work.options):
+        return artifact
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(make_gold)
     with Steps("golden set") as steps, Reports(steps) as reports:
-        made = ray.get(task.remote(work, reports.of()))
+        artifact = ray.get(task.remote(work, reports.of()))
         reports.end()
-    return made
+    return artifact
 
 
 def make_gold(work: _GoldWork, report: Report = unreported) -> Artifact:
@@ -272,8 +272,8 @@ def _calibration(work: _Work, checkpoint: Path, options: StorageOptions) -> list
 def describe(name: str, variant: Artifact) -> str:
     """Describe a variant's address, its size, and a GGUF's tensor types."""
     size = sum(entry["bytes"] for entry in variant.record.files.values())
-    held = contents.describe(variant.record.metrics)
-    return f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {held}' if held else ''})"
+    types = contents.describe(variant.record.metrics)
+    return f"{name}: {variant.uri} ({size / 1e6:,.0f} MB{f': {types}' if types else ''})"
 
 
 @job("quantize")
@@ -281,8 +281,8 @@ def main(config: JobConfig) -> None:
     lineage = Lineage(config)
     lineage.check()
     with cluster(config.cluster):
-        made = quantize(lineage, config.quant.specs())
-    for name, variant in made.items():
+        variants = quantize(lineage, config.quant.specs())
+    for name, variant in variants.items():
         say(describe(name, variant))
 
 

@@ -31,8 +31,8 @@ def train(lineage: Lineage) -> Artifact:
     config, recipe = lineage.config, Recipe()
     data = generate(lineage, config.data)
     record = ArtifactRecord("retriever", asdict(recipe) | {"version": VERSION}, {"data": data.fingerprint})
-    if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
-        return made
+    if artifact := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
+        return artifact
     cpus = task_cpus(config.cluster, config.train.cpus)
     task = ray.remote(num_cpus=cpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_train)
     return ray.get(task.remote(config.workspace, record, recipe, data, lineage, lineage.options))
@@ -59,27 +59,27 @@ def measure(retriever, lineage: Lineage) -> dict:
     """Measure the retriever on a synthetic catalog: the share of messages whose product is on an asked shelf, and the number
     of asked shelves.
     """
-    from intent.benchmark.large_catalog import LargeCorpus, asked, products
+    from intent.benchmark.large_catalog import LargeCorpus, products, routing_figures
     from intent.retrieve.index import Index
 
     stock = products(PRODUCTS)
     languages: Sequence[str] = lineage.config.data.languages
     corpus = LargeCorpus(lineage.schema, languages, lineage.config.data.seed + 1, stock, "test")
     index = Index.build([product.name for product in stock], retriever)
-    return {"products": PRODUCTS, "messages": MESSAGES, **asked(index, corpus.examples(0, MESSAGES))}
+    return {"products": PRODUCTS, "messages": MESSAGES, **routing_figures(index, corpus.examples(0, MESSAGES))}
 
 
 @job("retriever", RetrieverConfig)
 def main(config: RetrieverConfig) -> None:
     lineage = Lineage(config)
     with cluster(config.cluster):
-        made = train(lineage)
+        artifact = train(lineage)
         if config.output:
-            folder = artifacts.fetch(made, lineage.options)
-            for name in made.record.files:
+            folder = artifacts.fetch(artifact, lineage.options)
+            for name in artifact.record.files:
                 shutil.copyfile(folder / name, Path(config.output) / name)
-            (Path(config.output) / RECORD).write_text(json.dumps(asdict(made.record), indent=1))
-    say(f"retriever: {made.uri}\n{json.dumps(made.record.metrics)}")
+            (Path(config.output) / RECORD).write_text(json.dumps(asdict(artifact.record), indent=1))
+    say(f"retriever: {artifact.uri}\n{json.dumps(artifact.record.metrics)}")
 
 
 if __name__ == "__main__":

@@ -22,15 +22,15 @@ def make_shelves(lineage: Lineage) -> Artifact | None:
         return None
     names, record, workspace = lineage.catalog.names, lineage.index_record(), lineage.config.workspace
     require_one_intent(lineage.schema, len(names))
-    if made := artifacts.find(artifacts.artifact_uri(workspace, record), lineage.options):
-        return made
+    if shelves := artifacts.find(artifacts.artifact_uri(workspace, record), lineage.options):
+        return shelves
     cpus = task_cpus(lineage.config.cluster, CPUS)
     task = ray.remote(num_cpus=cpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}})(_make)
     with Steps("shelves", "product", stream=watcher(lineage.config.cluster)) as steps:
         steps.update(0, len(names), "are put on shelves")
-        made = ray.get(task.remote(workspace, record, names, lineage.options))
-        steps.update(len(names), len(names), f"{made.record.metrics['shelves']:,} shelves")
-    return made
+        shelves = ray.get(task.remote(workspace, record, names, lineage.options))
+        steps.update(len(names), len(names), f"{shelves.record.metrics['shelves']:,} shelves")
+    return shelves
 
 
 def _make(workspace: str, record: ArtifactRecord, names: Sequence[str], options: StorageOptions) -> Artifact:

@@ -29,12 +29,12 @@ def sweep(lineage: Lineage) -> tuple[Artifact, dict[str, Selected]]:
     refused = refusals(lineage, specs)
     variants, failed = attempt(lineage, [spec for spec in specs if spec.name not in refused])
     reasons = {name: reason_of(error) for name, error in (refused | failed).items()}
-    made = evaluate(lineage, [spec for spec in specs if spec.name not in reasons], reasons)
-    selected = select(results_at(made, lineage), lineage.config.quant.allowed_loss)
+    evaluation = evaluate(lineage, [spec for spec in specs if spec.name not in reasons], reasons)
+    selected = select(results_at(evaluation, lineage), lineage.config.quant.allowed_loss)
     if selected:
         publish_variants(lineage, variants)
-        publish(lineage.config.workspace, lineage.checkpoint().fingerprint, made.uri, selected, lineage.options)
-    return made, selected
+        publish(lineage.config.workspace, lineage.checkpoint().fingerprint, evaluation.uri, selected, lineage.options)
+    return evaluation, selected
 
 
 def describe(selected: Mapping[str, Selected]) -> str:
@@ -49,9 +49,9 @@ def main(config: JobConfig) -> None:
     lineage = Lineage(config)
     lineage.check()
     with cluster(config.cluster):
-        made, selected = sweep(lineage)
-    say(f"{render_text(results_at(made, lineage))}\n\n{describe(selected)}")
-    say(f"report: {made.files_uri}/{REPORT}\nselection: {config.workspace}/{SELECTION}")
+        evaluation, selected = sweep(lineage)
+    say(f"{render_text(results_at(evaluation, lineage))}\n\n{describe(selected)}")
+    say(f"report: {evaluation.files_uri}/{REPORT}\nselection: {config.workspace}/{SELECTION}")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from jobs.nodes import task_cpus
 def train(lineage: Lineage) -> artifacts.Artifact:
     """Return the configured checkpoint. Trains it if it does not exist."""
     config, record = lineage.config, lineage.checkpoint_record()
-    if made := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
-        return made
+    if artifact := artifacts.find(artifacts.artifact_uri(config.workspace, record), lineage.options):
+        return artifact
     if not config.train.epochs:
         return _keep(lineage, make_base(lineage))
     _require_resources(config)
@@ -60,13 +60,13 @@ def make_base(lineage: Lineage) -> artifacts.Artifact:
     import ray
 
     record, where = lineage.base_record(), lineage.config.workspace
-    if made := artifacts.find(artifacts.artifact_uri(where, record), lineage.options):
-        return made
+    if artifact := artifacts.find(artifacts.artifact_uri(where, record), lineage.options):
+        return artifact
     with Steps("base model") as steps:
         steps.update(0, 0, f"reads {lineage.config.model.name}")
-        made = ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.model, lineage.options))
+        artifact = ray.get(ray.remote(num_cpus=1)(_make_base).remote(where, record, lineage.model, lineage.options))
         steps.end()
-    return made
+    return artifact
 
 
 def _make_base(workspace: str, record: ArtifactRecord, model: ModelConfig, options: StorageOptions) -> artifacts.Artifact:
@@ -114,9 +114,9 @@ def _fit(lineage: Lineage, base: artifacts.Artifact, data: artifacts.Artifact) -
     task = ray.remote(num_cpus=1)(_merge)
     with Steps("merge") as steps:
         steps.update(0, 0, "adds the adapter to the base model")
-        made = ray.get(task.remote(config.workspace, record, base, adapter, metrics, lineage.options))
+        artifact = ray.get(task.remote(config.workspace, record, base, adapter, metrics, lineage.options))
         steps.end()
-    return made
+    return artifact
 
 
 def _merge(
@@ -151,8 +151,8 @@ def main(config: JobConfig) -> None:
     lineage = Lineage(config)
     lineage.check()
     with cluster(config.cluster):
-        made = train(lineage)
-    say(f"checkpoint: {made.uri}\n{describe(made.record.metrics)}")
+        artifact = train(lineage)
+    say(f"checkpoint: {artifact.uri}\n{describe(artifact.record.metrics)}")
 
 
 if __name__ == "__main__":

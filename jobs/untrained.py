@@ -106,7 +106,7 @@ def _make(lineage: Lineage, specs: list[VariantSpec], publish: bool) -> dict[str
     # Refuse a catalog that is too long before the other models are made.
     require_fitting(lineage, [make_base(lineage)])
     train(lineage)
-    made = make(lineage, specs)
+    variants = make(lineage, specs)
     if publish:
-        publish_variants(lineage, made)
-    return {spec.name: made[spec.name] for spec in specs}
+        publish_variants(lineage, variants)
+    return {spec.name: variants[spec.name] for spec in specs}

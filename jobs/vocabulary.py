@@ -55,8 +55,8 @@ def main(config: OutputConfig) -> None:
         spec = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         tokens = vocabulary.needed(spec, used(lineage, folder))
     vocabulary.write(Path(config.output), tokens)
-    kept = len(vocabulary.trim(spec, tokens)[1])
-    say(f"{config.output}: {len(tokens):,} tokens listed; of {len(spec['model']['vocab']):,} the model keeps {kept:,}")
+    trimmed = len(vocabulary.trim(spec, tokens)[1])
+    say(f"{config.output}: {len(tokens):,} tokens listed; of {len(spec['model']['vocab']):,} the model keeps {trimmed:,}")
 
 
 if __name__ == "__main__":

@@ -62,8 +62,8 @@ def cache_folder() -> Path:
 
 def _name(artifact: Artifact, store: Store) -> str:
     # Links depend on the store that they point to. Copies are the same for every store.
-    place = f"-{fingerprint(store.uri)}" if isinstance(store, LocalStore) else ""
-    return f"{artifact.record.kind}-{artifact.fingerprint}{place}"
+    suffix = f"-{fingerprint(store.uri)}" if isinstance(store, LocalStore) else ""
+    return f"{artifact.record.kind}-{artifact.fingerprint}{suffix}"
 
 
 def _wrong(target: Path, files: Mapping[str, Mapping]) -> list[str]:

@@ -131,8 +131,8 @@ class Lineage(Generic[C]):
         """Return the record of the trained checkpoint, or of the base as a checkpoint."""
         inputs = {"base": self.base_record().fingerprint, "schema": self.schema_fingerprint}
         if not self.config.train.epochs:
-            kept = {"epochs": 0, "output_format": self.config.output_format.value, "version": VERSIONS["checkpoint"]}
-            return ArtifactRecord("checkpoint", kept, inputs)
+            settings = {"epochs": 0, "output_format": self.config.output_format.value, "version": VERSIONS["checkpoint"]}
+            return ArtifactRecord("checkpoint", settings, inputs)
         inputs["data"] = self._data_fingerprint()
         if adapter := self.config.train.adapter:
             inputs["adapter"] = _content(adapter_folder(adapter, "train.adapter"), ADAPTER_FILES)
@@ -171,6 +171,7 @@ class Lineage(Generic[C]):
             "messages": golden_set.MESSAGES,
             "version": VERSIONS["parity"],
         }
+        # The kind is part of the fingerprint, so it keeps its earlier name.
         return ArtifactRecord("parity", settings, {"checkpoint": checkpoint.fingerprint, "data": data.fingerprint})
 
     def of_messages(self, checkpoint: Artifact) -> "Lineage":
@@ -235,8 +236,8 @@ class Lineage(Generic[C]):
 
     def _record(self, kind: str, settings: Any, inputs: dict, **more) -> ArtifactRecord:
         named = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(settings).items()}
-        kept = {key: value for key, value in named.items() if key not in EXCLUDED}
-        return ArtifactRecord(kind, kept | more | {"version": VERSIONS[kind]}, inputs)
+        relevant = {key: value for key, value in named.items() if key not in EXCLUDED}
+        return ArtifactRecord(kind, relevant | more | {"version": VERSIONS[kind]}, inputs)
 
     def _data_fingerprint(self) -> str:
         return self.data().fingerprint if self.config.data.uri else self.data_record().fingerprint

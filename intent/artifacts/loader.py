@@ -11,7 +11,7 @@ from intent.artifacts.record import Artifact
 from intent.engine import Engine
 from intent.engine.config import Device
 from intent.engine.load import EngineOptions, load_classifier
-from intent.engine.shelved import Asked, Shelved, route_for
+from intent.engine.shelved import PromptedClassifier, Shelved, route_for
 from intent.retrieve.index import Index
 from intent.retrieve.route import Asks
 from intent.storage import StorageOptions
@@ -38,10 +38,10 @@ class ClassifierLoader:
         if self.index is None:
             return load_classifier(folder, self.name, self.prompt, self.options)
         index = Index.read(fetch(self.index, self.storage))
-        # The longest names make the engine reserve room for every shelf.
+        # The longest names make the engine reserve capacity for every shelf.
         prompt = replace(self.prompt, catalog=index.longest_names)
         classifier = load_classifier(folder, self.name, prompt, replace(self.options, abstain_below=0.0))
-        return Shelved(cast(Asked, classifier), index, prompt.schema, self.options.abstain_below)
+        return Shelved(cast(PromptedClassifier, classifier), index, prompt.schema, self.options.abstain_below)
 
     def with_catalog(self, names: Sequence[str]) -> "ClassifierLoader":
         """Return a loader with these names as the whole catalog."""
@@ -87,7 +87,7 @@ def classifier_loader(
         max_message_tokens=engine.max_message_tokens,
         abstain_below=engine.abstain_below if abstains else 0.0,
         cascade_below=engine.abstain_below,
-        parity_messages=engine.parity_messages if checked else 0,
-        parity_disagreement=engine.parity_disagreement,
+        golden_messages=engine.golden_messages if checked else 0,
+        golden_disagreement=engine.golden_disagreement,
     )
     return ClassifierLoader(name, variant, lineage.prompt, options, lineage.options, index)

@@ -33,9 +33,9 @@ def publish_models(
     def change(data: bytes | None) -> bytes:
         before = _parse(data, f"{here}{MODELS}")
         same = checkpoint in (None, before.checkpoint)
-        kept = {name: uri for name, uri in before.variants.items() if same or name.split("-")[0] in LINEAR}
-        kept |= {name: variant.uri.removeprefix(here) for name, variant in variants.items()}
-        return json.dumps(asdict(Models(before.checkpoint if same else checkpoint, kept)), indent=1).encode()
+        variant_uris = {name: uri for name, uri in before.variants.items() if same or name.split("-")[0] in LINEAR}
+        variant_uris |= {name: variant.uri.removeprefix(here) for name, variant in variants.items()}
+        return json.dumps(asdict(Models(before.checkpoint if same else checkpoint, variant_uris)), indent=1).encode()
 
     open_store(workspace, storage).update(MODELS, change)
 

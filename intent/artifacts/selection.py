@@ -61,8 +61,8 @@ def publish(
 
     def change(data: bytes | None) -> bytes:
         before = json.loads(data) if data else None
-        kept = before["hardware"] if before and before["checkpoint"] == checkpoint else {}
-        hardware = kept | {model: asdict(choice) | {"evaluation": evaluation} for model, choice in selected.items()}
+        other_hardware = before["hardware"] if before and before["checkpoint"] == checkpoint else {}
+        hardware = other_hardware | {model: asdict(choice) | {"evaluation": evaluation} for model, choice in selected.items()}
         return json.dumps({"checkpoint": checkpoint, "hardware": hardware}, indent=1, ensure_ascii=False).encode()
 
     open_store(workspace, storage).update(SELECTION, change)
@@ -78,19 +78,21 @@ def read(workspace: str, storage: StorageOptions) -> dict | None:
 
 def choose(workspace: str, hardware: Sequence[str], storage: StorageOptions) -> dict[str, Selected]:
     """Return the selections for these models of processor, by model. Returns all selections if none is given."""
-    known = (read(workspace, storage) or {}).get("hardware", {})
+    selections = (read(workspace, storage) or {}).get("hardware", {})
     names = [field.name for field in fields(Selected)]
-    return {model: Selected(**{n: known[model][n] for n in names}) for model in hardware or known if model in known}
+    return {
+        model: Selected(**{n: selections[model][n] for n in names}) for model in hardware or selections if model in selections
+    }
 
 
 def require_checkpoint(workspace: str, models: str, checkpoint: str | None, storage: StorageOptions) -> None:
     """Raise ConfigError if the selection is for another checkpoint than the registry at `models`."""
-    kept = read(workspace, storage)
-    if kept and checkpoint and kept["checkpoint"] != checkpoint:
+    selection = read(workspace, storage)
+    if selection and checkpoint and selection["checkpoint"] != checkpoint:
         raise ConfigError(
             "engine.variants",
             [],
-            f"{SELECTION} was made for another checkpoint ({kept['checkpoint']}; {models} has {checkpoint}); "
+            f"{SELECTION} was made for another checkpoint ({selection['checkpoint']}; {models} has {checkpoint}); "
             "run python -m jobs.sweep again, or name engine.variants",
         )
 

@@ -13,10 +13,10 @@ from typing import cast
 
 import numpy as np
 
-from intent.benchmark.large_catalog import LargeCorpus, asked, products
+from intent.benchmark.large_catalog import LargeCorpus, products, routing_figures
 from intent.dataset.example import Example
 from intent.engine import Prediction
-from intent.engine.shelved import Asked, Shelved
+from intent.engine.shelved import PromptedClassifier, Shelved
 from intent.evaluate.speed import peak_bytes
 from intent.retrieve.index import Index
 from intent.retrieve.retriever import SHIPPED, Retriever
@@ -55,7 +55,7 @@ class Result:
 class _Timed:
     """A classifier that counts its prompts and their seconds."""
 
-    def __init__(self, classifier: Asked):
+    def __init__(self, classifier: PromptedClassifier):
         self.classifier, self.variant, self.prompts, self.seconds = classifier, classifier.variant, 0, 0.0
 
     def ask(self, prompt: Prompt) -> None:
@@ -69,7 +69,7 @@ class _Timed:
 
 def measure(
     size: int,
-    load: Callable[[Sequence[str]], Asked],
+    load: Callable[[Sequence[str]], PromptedClassifier],
     schema: IntentSchema,
     languages: Sequence[str],
     messages: int,
@@ -92,7 +92,7 @@ def measure(
 
 def _measure_whole(
     names: Sequence[str],
-    load: Callable[[Sequence[str]], Asked],
+    load: Callable[[Sequence[str]], PromptedClassifier],
     schema: IntentSchema,
     corpus: LargeCorpus,
     messages: int,
@@ -113,7 +113,7 @@ def _measure_whole(
 
 def _measure_shelved(
     names: Sequence[str],
-    load: Callable[[Sequence[str]], Asked],
+    load: Callable[[Sequence[str]], PromptedClassifier],
     schema: IntentSchema,
     corpus: LargeCorpus,
     messages: int,
@@ -126,10 +126,10 @@ def _measure_shelved(
     built = time.perf_counter() - started
     pool = corpus.examples(0, ROUTED)
     started = time.perf_counter()
-    routed = asked(index, pool)
+    routed = routing_figures(index, pool)
     rate = ROUTED / (time.perf_counter() - started)
     timed = _Timed(load(index.longest_names))
-    shelved = Shelved(cast(Asked, timed), index, schema)
+    shelved = Shelved(cast(PromptedClassifier, timed), index, schema)
     drawn = np.random.default_rng(7).choice(len(index), min(DRAWN, len(index)), replace=False)
     examples = _about(shelved, corpus, set(drawn.tolist()), messages)
     tell(f"asks {messages:,} messages whose first shelf is one of {len(drawn)} out of {len(index):,}")

@@ -121,8 +121,8 @@ def plan(
     this device.
     """
     swept = next((spec.name for spec in specs if spec.engine == "gguf"), None)
-    places = [(spec, where) for spec in specs for where in _devices(spec) if device.value in ("auto", where)]
-    for spec, where in places:
+    pairs = [(spec, where) for spec in specs for where in _devices(spec) if device.value in ("auto", where)]
+    for spec, where in pairs:
         on_gpu = where == "cuda"
         actors = 1 if on_gpu else max(1, cpus // threads[0])
         base = Row(

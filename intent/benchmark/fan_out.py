@@ -68,7 +68,8 @@ class Planning:
 class Overhead:
     """Messages per second of `actors` actors on messages that occur once.
 
-    `bare`: outside a run, before it and after it. `night`: in a run, from an engine's first message to the manifest.
+    `bare`: outside a run, before it and after it. `night`: in a run, from an engine's first message to the
+    manifest, by the name in stored results.
     """
 
     variant: str

@@ -1,4 +1,4 @@
-"""Measure the label cache: lookups alone, a run's fan-out with it, and nights that mostly repeat messages of earlier nights.
+"""Measure the label cache: lookups alone, a run's fan-out with it, and runs that mostly repeat messages of earlier runs.
 
 All data is on a local disk. Ray must be initialized.
 """
@@ -26,7 +26,7 @@ from intent.run.ledger import RunIdentity
 from intent.storage import StorageOptions, Store, open_store
 from intent.task.schema import IntentSchema, Item
 
-# The share of a night's different messages that an earlier night had.
+# The share of a run's different messages that an earlier run had.
 SEEN = 0.7
 EXPONENT, ROWS_PER_MESSAGE = 1.1, 5
 SECRET = bytes(32)
@@ -51,8 +51,8 @@ class Lookups:
 
 
 @dataclass(frozen=True)
-class CachedNight:
-    """One of several nights.
+class CachedRun:
+    """One of several runs.
 
     `distinct`: different messages. `cached`: rows that the cache answered. `duplicates`: rows that another row's answer served.
     `seen`: messages that an engine classified. `seconds`: from listing the input until the cache has the new labels, including
@@ -158,50 +158,50 @@ class _Looking:
             self.reader.look(self.texts.slice(start, ROWS_AT_ONCE))
 
 
-def measure_fan_out(folder: Path, rows: int, actors: int) -> list[CachedNight]:
+def measure_fan_out(folder: Path, rows: int, actors: int) -> list[CachedRun]:
     """Measure runs with stub engines on messages that occur once: without a cache, with an empty one, and with a full one."""
-    source, cache, nights = folder / "log-once", label_cache(folder, "stub"), []
+    source, cache, runs = folder / "log-once", label_cache(folder, "stub"), []
     ray.get(ray.remote(stub.write_log).remote(source, rows, rows, None))
     for name, used in (("stub, no cache", None), ("stub, learns all", cache), ("stub, has all", cache)):
         engines = [replace(spec, cache=used) for spec in stub.stub_engines(actors)]
-        output = folder / f"labels-{len(nights)}-once"
-        nights.append(_night(name, source, output, engines, stub.CART, IDENTITY, rows))
-    return nights
+        output = folder / f"labels-{len(runs)}-once"
+        runs.append(_run(name, source, output, engines, stub.CART, IDENTITY, rows))
+    return runs
 
 
-def different(nights: int, messages: int) -> int:
-    """Return how many different messages `nights` nights have together, if each has `messages` different ones."""
-    return messages + (nights - 1) * round((1 - SEEN) * messages)
+def different(runs: int, messages: int) -> int:
+    """Return how many different messages `runs` runs have together, if each has `messages` different ones."""
+    return messages + (runs - 1) * round((1 - SEEN) * messages)
 
 
-def measure_nights(
+def measure_daily_runs(
     folder: Path,
     spec: EngineSpec,
     schema: IntentSchema,
     identity: RunIdentity,
     pool: Sequence[str],
-    nights: int,
+    runs: int,
     messages: int,
-) -> list[CachedNight]:
-    """Measure nights of `messages` different messages each. In each but the first, the share SEEN is from earlier nights.
+) -> list[CachedRun]:
+    """Measure runs with `messages` different messages each. In each but the first, the share SEEN is from earlier runs.
 
-    A night's log has each of its messages once, and more rows drawn from them by Zipf's law. `pool`: at least
-    `different(nights, messages)` different messages.
+    A run's log has each of its messages once, and more rows drawn from them by Zipf's law. `pool`: at least
+    `different(runs, messages)` different messages.
     """
     drawn, results = np.random.default_rng(7), []
     spec = replace(spec, cache=label_cache(folder, spec.variant))
-    for night in range(nights):
-        before = different(night, messages) if night else 0
-        new = np.arange(before, different(night + 1, messages))
+    for number in range(runs):
+        before = different(number, messages) if number else 0
+        new = np.arange(before, different(number + 1, messages))
         mine = drawn.permutation(np.concatenate([drawn.choice(before, messages - len(new), replace=False), new]))
         weights = np.arange(1, messages + 1) ** -EXPONENT
         often = drawn.choice(mine, (ROWS_PER_MESSAGE - 1) * messages, p=weights / weights.sum())
         rows = drawn.permutation(np.concatenate([mine, often]))
-        source = folder / f"log-{spec.variant}-{night}"
+        source = folder / f"log-{spec.variant}-{number}"
         stub.write_messages(source, [pool[at] for at in rows])
-        output = folder / f"labels-{spec.variant}-{night}"
-        name = f"{spec.variant}, night {night + 1}"
-        results.append(_night(name, source, output, [spec], schema, identity, messages))
+        output = folder / f"labels-{spec.variant}-{number}"
+        name = f"{spec.variant}, night {number + 1}"
+        results.append(_run(name, source, output, [spec], schema, identity, messages))
     return results
 
 
@@ -213,7 +213,7 @@ class _Learner:
         return new_labels.learn(output, caches)
 
 
-def _night(
+def _run(
     name: str,
     source: Path,
     output: Path,
@@ -221,7 +221,7 @@ def _night(
     schema: IntentSchema,
     identity: RunIdentity,
     distinct: int,
-) -> CachedNight:
+) -> CachedRun:
     learner = _Learner.remote()  # type: ignore[attr-defined]  # Ray adds `remote`
     started = time.monotonic()
     summary = classify_log(str(source), str(output), StorageOptions(), identity, schema, engines, FleetConfig())
@@ -234,25 +234,25 @@ def _night(
     prices = [spec.prices.get(kind) for spec in engines for kind in (("gpu", "cpu") if spec.gpus else ("cpu",))]
     cost = None if None in prices or not prices else seconds / 3600 * sum(map(_hourly, engines))
     counts = (summary.rows, distinct, summary.cached, summary.duplicates_saved, summary.classified)
-    return CachedNight(name, *counts, seconds, processors, cost)
+    return CachedRun(name, *counts, seconds, processors, cost)
 
 
 def _hourly(spec: EngineSpec) -> float:
     return spec.actors * (spec.cpus * (spec.prices.get("cpu") or 0.0) + spec.gpus * (spec.prices.get("gpu") or 0.0))
 
 
-def render(lookups: Lookups, fan_out: Sequence[CachedNight], nights: Sequence[CachedNight]) -> str:
-    """Return the results as text, with each variant's last night compared with its first."""
+def render(lookups: Lookups, fan_out: Sequence[CachedRun], runs: Sequence[CachedRun]) -> str:
+    """Return the results as text, with each variant's last run compared with its first."""
     head = ["night", "rows", "messages", "cached rows", "duplicates", "seen", "seconds", "rows/s", "processor s", "USD"]
     parts = [
         f"{lookups.entries:,} entries in {lookups.file_bytes / 1e6:,.0f} MB, {lookups.workers} workers: "
         f"{lookups.rate:,.0f} messages/s looked up, at most {lookups.memory / 1e6:,.0f} MB of memory a worker, "
         f"opened in {lookups.opened:.1f} s",
         "",
-        align([head, *map(_line, [*fan_out, *nights])]),
+        align([head, *map(_line, [*fan_out, *runs])]),
     ]
-    firsts = {night.name.rpartition(",")[0]: night for night in reversed(nights)}
-    lasts = {night.name.rpartition(",")[0]: night for night in nights}
+    firsts = {run.name.rpartition(",")[0]: run for run in reversed(runs)}
+    lasts = {run.name.rpartition(",")[0]: run for run in runs}
     for variant, first in firsts.items():
         last = lasts[variant]
         parts.append(
@@ -262,7 +262,7 @@ def render(lookups: Lookups, fan_out: Sequence[CachedNight], nights: Sequence[Ca
     return "\n".join(parts)
 
 
-def _line(n: CachedNight) -> list[str]:
+def _line(n: CachedRun) -> list[str]:
     counts = [f"{count:,}" for count in (n.rows, n.distinct, n.cached, n.duplicates, n.seen)]
     cost = "-" if n.usd is None else f"{n.usd:.4f}"
     return [n.name, *counts, f"{n.seconds:.1f}", f"{n.rate:,.1f}", f"{n.processor_seconds:,.0f}", cost]

@@ -85,7 +85,7 @@ class LargeCorpus(Corpus):
         return self.shelf
 
 
-def asked(index: Index, examples: Sequence[Example]) -> dict[str, float]:
+def routing_figures(index: Index, examples: Sequence[Example]) -> dict[str, float]:
     """Measure how the messages of `examples` are routed to shelves.
 
     "found": of the messages about products, the share for which every product is on an asked shelf. "asks": shelves asked per
@@ -99,10 +99,10 @@ def asked(index: Index, examples: Sequence[Example]) -> dict[str, float]:
         if shelf != NOWHERE:
             shelves[row].append(shelf)
     about = [i for i, products_ in enumerate(requested) if products_]
-    found = sum(all(any(index.holds(shelf, p) for shelf in shelves[i]) for p in requested[i]) for i in about)
+    hits = sum(all(any(index.holds(shelf, p) for shelf in shelves[i]) for p in requested[i]) for i in about)
     unasked = sum(not shelves[i] and not requested[i] for i in range(len(examples)))
     return {
-        "found": round(found / max(1, len(about)), 4),
+        "found": round(hits / max(1, len(about)), 4),
         "asks": round(sum(map(len, shelves)) / len(examples), 3),
         "nothing": round(unasked / max(1, len(examples) - len(about)), 4),
     }

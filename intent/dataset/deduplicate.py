@@ -49,17 +49,17 @@ def message_key(message: str) -> str:
 def deduplicate(examples: Iterable[Example]) -> Deduplicated:
     """Keep the first of the examples that have the same catalog and the same message key."""
     first: dict[tuple[str, str], Example] = {}
-    kept, repeated, contradicting = [], 0, 0
+    unique, repeated, contradicting = [], 0, 0
     for example in examples:
         key = (example.catalog, message_key(example.message))
         earlier = first.setdefault(key, example)
         if earlier is example:
-            kept.append(example)
+            unique.append(example)
         elif same(earlier.intent, example.intent):
             repeated += 1
         else:
             contradicting += 1
-    return Deduplicated(kept, repeated, contradicting)
+    return Deduplicated(unique, repeated, contradicting)
 
 
 class Evaluation:
@@ -119,5 +119,5 @@ def _hashes(texts: Iterable[str]) -> np.ndarray:
 
 def leaks(examples: Iterable[Example], evaluation: Iterable[str]) -> list[Example]:
     """Return the examples whose message duplicates or nearly duplicates one of `evaluation`."""
-    known = Evaluation(evaluation)
-    return [example for example in examples if known.has(normal_form(example.message))]
+    held_out = Evaluation(evaluation)
+    return [example for example in examples if held_out.has(normal_form(example.message))]

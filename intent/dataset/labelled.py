@@ -110,16 +110,16 @@ def keep_apart(imported: Imported, evaluation: Iterable[str] = ()) -> None:
     Of near-duplicates, `evaluation` takes precedence, then test, validation and training. Each split is then sorted by a hash,
     so that its first messages are a random sample.
     """
-    known = list(evaluation)
+    evaluation_messages = list(evaluation)
     for split in reversed(SPLITS):
-        held_out, examples = Evaluation(known), imported.splits[split]
+        held_out, examples = Evaluation(evaluation_messages), imported.splits[split]
         fresh = [example for example in examples if not held_out.has(normal_form(example.message))]
         unique = deduplicate(fresh)
         imported.splits[split] = sorted(unique.kept, key=lambda example: _position(example.message))
         imported.refused[f"{split}: nearly repeats a message held out"] += len(examples) - len(fresh)
         imported.refused[f"{split}: repeats an earlier row"] += unique.repeated
         imported.refused[f"{split}: repeats an earlier row with another label"] += unique.contradicting
-        known += [example.message for example in unique.kept]
+        evaluation_messages += [example.message for example in unique.kept]
     imported.refused = +imported.refused
 
 

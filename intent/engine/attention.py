@@ -69,8 +69,8 @@ class Behind:
     longest: int
     join: Callable
 
-    def hidden_prefix(self, window: int | None, kept: int) -> "torch.Tensor | None":
-        """Return, as bool [tokens, kept], which of the prefix's last `kept` tokens each token does not see.
+    def hidden_prefix(self, window: int | None, length: int) -> "torch.Tensor | None":
+        """Return, as bool [tokens, kept], which of the prefix's last `length` tokens each token does not see.
 
         Returns None if each token sees all of them.
         """
@@ -78,7 +78,7 @@ class Behind:
 
         if not window or self.length + self.longest <= window:
             return None
-        return self.positions[:, None] + (kept - torch.arange(kept, device=self.positions.device)) >= window
+        return self.positions[:, None] + (length - torch.arange(length, device=self.positions.device)) >= window
 
     @cached_property
     def padded(self) -> "torch.Tensor":

@@ -140,11 +140,11 @@ class BatchClassifier:
                 for i, sequence in sorted(zip(chunk, sequences, strict=True), key=self._alike):
                     predictions[i] = self._refusal(sequence, limit)
                     if predictions[i] is None:
-                        asked = [*sequence, *self.automaton.head]
-                        if self._need(asked) <= self.forward.usual:
-                            yield i, asked
+                        request = [*sequence, *self.automaton.head]
+                        if self._need(request) <= self.forward.usual:
+                            yield i, request
                         else:
-                            long.append((i, asked))
+                            long.append((i, request))
 
         walk = self.walk(self.automaton, range(len(messages)))
         self._decode(walk, usual())
@@ -222,15 +222,15 @@ class BatchClassifier:
 
     def _fill(self, lane: _Lane, waiting: _Waiting) -> None:
         """Give free slots to as many waiting messages as fit into the next pass."""
-        left = self.forward.capacity - sum(map(self._need, lane.sequences.values()))
+        capacity = self.forward.capacity - sum(map(self._need, lane.sequences.values()))
         tokens = self.forward.max_tokens - sum(len(feed) for _, feed in lane.running.values())
         while lane.free and (first := waiting.first()):
             sequence = first[1]
-            if self._need(sequence) > left or (len(sequence) > tokens and lane.running):
+            if self._need(sequence) > capacity or (len(sequence) > tokens and lane.running):
                 break
             row, _ = waiting.take()
             lane.running[row], lane.sequences[row] = (lane.free.pop(), sequence), sequence
-            left, tokens = left - self._need(sequence), tokens - len(sequence)
+            capacity, tokens = capacity - self._need(sequence), tokens - len(sequence)
 
     def _start(self, lane: _Lane, walk: Walk) -> None:
         """Start a forward pass for the lane."""
@@ -267,6 +267,6 @@ def _ahead(function: Callable, items: Sequence) -> Iterator:
             return
         following = pool.submit(function, items[0])
         for item in items[1:]:
-            found, following = following.result(), pool.submit(function, item)
-            yield found
+            result, following = following.result(), pool.submit(function, item)
+            yield result
         yield following.result()

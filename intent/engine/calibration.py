@@ -57,15 +57,15 @@ def fit_nothing(decisions: Sequence[Decision]) -> float:
 
 def shifted(decisions: Sequence[Decision], offset: float) -> list[np.ndarray]:
     """Return the margins with `offset` added to the logits of answering nothing."""
-    made = []
+    shifted_margins = []
     for margins, nothing in decisions:
         if nothing >= 0:
             logits = margins.copy()
             logits[nothing] += offset
             # The right choice is the one with a margin of 0. If that is nothing itself, all others fall behind it.
             margins = logits - (offset if margins[nothing] == 0 else 0.0)
-        made.append(margins)
-    return made
+        shifted_margins.append(margins)
+    return shifted_margins
 
 
 def loss(margins: Sequence[np.ndarray], temperature: float) -> float:
@@ -91,6 +91,6 @@ def write(folder: Path, temperatures: Mapping[str, float], nothing: float = 0.0)
 def read(folder: Path, slots: Sequence[str]) -> Calibration:
     """Read the calibration of a checkpoint. A slot without a temperature has 1.0."""
     path = folder / FILE
-    known = json.loads(path.read_text()) if path.exists() else {}
-    temperatures = known.get("temperatures", {})
-    return Calibration([temperatures.get(name, 1.0) for name in slots], known.get("nothing", 0.0))
+    fields = json.loads(path.read_text()) if path.exists() else {}
+    temperatures = fields.get("temperatures", {})
+    return Calibration([temperatures.get(name, 1.0) for name in slots], fields.get("nothing", 0.0))

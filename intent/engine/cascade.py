@@ -75,12 +75,12 @@ class Cascade:
         return self.cheap.tokens_computed + self.other.tokens_computed
 
     def classify(self, messages: Sequence[str]) -> list[Prediction]:
-        predictions = [replace(found, variant=self.cheap.variant) for found in self.cheap.classify(messages)]
-        rest = [i for i, found in enumerate(predictions) if found.confidence < self.threshold]
-        self.sure += len(messages) - len(rest)
-        if rest:
-            for i, found in zip(rest, self.other.classify([messages[i] for i in rest]), strict=True):
-                predictions[i] = replace(found, variant=self.other.variant)
+        predictions = [replace(prediction, variant=self.cheap.variant) for prediction in self.cheap.classify(messages)]
+        uncertain = [i for i, prediction in enumerate(predictions) if prediction.confidence < self.threshold]
+        self.sure += len(messages) - len(uncertain)
+        if uncertain:
+            for i, prediction in zip(uncertain, self.other.classify([messages[i] for i in uncertain]), strict=True):
+                predictions[i] = replace(prediction, variant=self.other.variant)
         return predictions
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Run the forward pass of any Hugging Face causal LM behind a shared prefix, on CPU or CUDA.
 
-The keys and values of the prefix are stored once and read by every row (`attention.py`). Each slot has room for the keys and
+The keys and values of the prefix are stored once and read by every row (`attention.py`). Each slot holds the keys and
 values of a row's own tokens. A pass takes the fed tokens of all rows concatenated, so that nothing is padded. Logits are
 computed only for tokens that may be requested (`output.py`).
 

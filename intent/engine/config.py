@@ -33,8 +33,8 @@ class EngineConfig:
     """The variants that classify, and the size of each kind of actor. A size of None is derived from the machine.
 
     `variants`: if empty, the variants that a sweep selected for this hardware or, without a selection, those in `otherwise`.
-    `parity_messages`: how many gold messages, at most 64, an actor labels before it starts; 0: none. `parity_disagreement`: an
-    actor is refused if it labels a larger share of them differently from the unquantized model.
+    `golden_messages`: how many messages of the golden set, at most 64, an actor labels before it starts; 0: none.
+    `golden_disagreement`: an actor is refused if it labels a larger share of them differently from the unquantized model.
     """
 
     variants: list[str] = field(default_factory=list)
@@ -44,8 +44,8 @@ class EngineConfig:
     gguf_sequences: int = 32
     gptq_batch: int | None = None
     max_message_tokens: int = 256
-    parity_messages: int = 32
-    parity_disagreement: float = 0.1
+    golden_messages: int = 32
+    golden_disagreement: float = 0.1
 
     def __post_init__(self):
         for field_name in ("variants", "otherwise"):
@@ -63,6 +63,6 @@ class EngineConfig:
         require(self.gptq_batch is None or self.gptq_batch > 0, "engine.gptq_batch", self.gptq_batch, "use at least 1")
         least = f"use at least {LEAST_TOKENS}, the tokens of a message of a few words; longer messages are rejected"
         require(self.max_message_tokens >= LEAST_TOKENS, "engine.max_message_tokens", self.max_message_tokens, least)
-        require(0 <= self.parity_messages <= 64, "engine.parity_messages", self.parity_messages, "use 0 (unchecked) to 64")
-        share = self.parity_disagreement
-        require(0 <= share < 1, "engine.parity_disagreement", share, "use a share in [0, 1), e.g. 0.1")
+        require(0 <= self.golden_messages <= 64, "engine.golden_messages", self.golden_messages, "use 0 (unchecked) to 64")
+        share = self.golden_disagreement
+        require(0 <= share < 1, "engine.golden_disagreement", share, "use a share in [0, 1), e.g. 0.1")

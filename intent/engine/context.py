@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # The tokens of an answer, unless the catalog's longest name needs more.
 ANSWER_TOKENS = 96
-# With less room than this for a message, the catalog is too long and a lower message limit does not help.
-MESSAGE_ROOM = 256
+# With fewer tokens than this for a message, the catalog is too long and a lower message limit does not help.
+LEAST_MESSAGE_TOKENS = 256
 # No known causal language model has a shorter context.
 SMALLEST = 2048
 
@@ -56,9 +56,9 @@ def require_fit(prefix: int, max_seq_len: int, context: int | None, answer: int 
     """Raise ConfigError if `prefix` tokens of prompt, with `max_seq_len` for a message and its `answer`, are too many."""
     if context is None or prefix + max_seq_len <= context:
         return
-    if (left := context - prefix - answer) >= MESSAGE_ROOM:
+    if (most := context - prefix - answer) >= LEAST_MESSAGE_TOKENS:
         sizes = f"the prompt has {prefix} tokens, an answer up to {answer}, and the model's context is {context}"
-        raise ConfigError("engine.max_message_tokens", max_seq_len - answer, f"{sizes}; use at most {left}")
+        raise ConfigError("engine.max_message_tokens", max_seq_len - answer, f"{sizes}; use at most {most}")
     excess = f"with {max_seq_len} for a message and its answer they are more than the model's context of {context}"
     raise ConfigError("catalog", f"{prefix} tokens", f"{excess}; use fewer products, shorter names, or another model")
 

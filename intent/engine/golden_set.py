@@ -36,8 +36,8 @@ class GoldenSet:
         Where the model is unsure, rounding decides the label, so such a message does not test an engine.
         """
         predictions = classify_each(reference, messages)
-        kept = sorted(range(len(predictions)), key=lambda i: -min(predictions[i].confidence, SURE))[:MESSAGES]
-        return cls(list(prompt.catalog), [messages[i] for i in kept], [predictions[i].intent for i in kept])
+        indices = sorted(range(len(predictions)), key=lambda i: -min(predictions[i].confidence, SURE))[:MESSAGES]
+        return cls(list(prompt.catalog), [messages[i] for i in indices], [predictions[i].intent for i in indices])
 
     @classmethod
     def read(cls, folder: Path) -> "GoldenSet | None":
@@ -65,7 +65,7 @@ class GoldenSet:
             examples = "; ".join(f"#{i} {_text(predictions[i].intent)}, not {_text(self.intents[i])}" for i in wrong[:NAMED])
             raise Disagreement(
                 f"{classifier.variant}: {len(wrong)} of {len(predictions)} gold messages are labelled differently from the "
-                f"unquantized model, more than engine.parity_disagreement={allowed:g} allows ({examples}); check this "
+                f"unquantized model, more than engine.golden_disagreement={allowed:g} allows ({examples}); check this "
                 "machine's build and driver, or make the variant again with python -m jobs.quantize"
             )
 

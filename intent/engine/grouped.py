@@ -23,20 +23,20 @@ class Grouped:
     @classmethod
     def of(cls, predictions: Sequence[Prediction]) -> "Grouped":
         """Group the predictions."""
-        places: dict[object, int] = {}
+        code_of: dict[object, int] = {}
         kinds: list[Prediction] = []
         codes = []
         for prediction in predictions:
             intent = prediction.intent
             key: object = (prediction.variant, prediction.status, prediction.reason, *(intent.values() if intent else ()))
             try:
-                code = places.get(key)
+                code = code_of.get(key)
             except TypeError:
                 # A list of items has no hash.
                 key = repr(key)
-                code = places.get(key)
+                code = code_of.get(key)
             if code is None:
-                code = places[key] = len(kinds)
+                code = code_of[key] = len(kinds)
                 kinds.append(prediction)
             codes.append(code)
         return cls(predictions, kinds, np.array(codes, np.int64))

@@ -29,8 +29,8 @@ class EngineOptions:
     """An engine's batch sizes, CPU threads, device and checks.
 
     `gptq_batch` None: as many as the GPU has memory for; 64 on a CPU. `cascade_below`: a cascade's
-    threshold is at least this confidence. `parity_messages`: how many gold messages are compared with the reference before the
-    engine is returned; 0: none. `parity_disagreement`: the share of these labels that may differ.
+    threshold is at least this confidence. `golden_messages`: how many labels of the golden set are compared with the
+    reference's before the engine is returned; 0: none. `golden_disagreement`: the share of these labels that may differ.
     """
 
     output_format: str
@@ -41,8 +41,8 @@ class EngineOptions:
     max_message_tokens: int = 256
     abstain_below: float = 0.0
     cascade_below: float = 0.0
-    parity_messages: int = 0
-    parity_disagreement: float = 0.1
+    golden_messages: int = 0
+    golden_disagreement: float = 0.1
 
 
 def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineOptions) -> Engine:
@@ -61,7 +61,7 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
         threshold = max(Threshold.read(folder).confidence, options.abstain_below, options.cascade_below)
         other = load_classifier(folder, spec.model.name, prompt, options)
         return Cascade(variant, load_svm(folder, prompt.schema), other, threshold)
-    if not options.parity_messages or spec.engine == "reference":
+    if not options.golden_messages or spec.engine == "reference":
         return _load(spec, folder, prompt, options)
     gold = GoldenSet.read(folder)
     if gold is None:
@@ -69,7 +69,7 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
         return _load(spec, folder, prompt, options)
     # An abstention would count as a disagreement, so the threshold applies only after the check.
     classifier = _load(spec, folder, gold.prompt(prompt.schema), replace(options, abstain_below=0.0), prompt)
-    gold.check(classifier, options.parity_messages, options.parity_disagreement)
+    gold.check(classifier, options.golden_messages, options.golden_disagreement)
     classifier.ask(prompt)
     classifier.abstain_below = options.abstain_below
     return classifier
@@ -78,7 +78,7 @@ def load_classifier(folder: Path, variant: str, prompt: Prompt, options: EngineO
 def _load(
     spec: VariantSpec, folder: Path, prompt: Prompt, options: EngineOptions, later: Prompt | None = None
 ) -> BatchClassifier:
-    """Load a classifier for `prompt`, with room for the answers of the prompt `later` too."""
+    """Load a classifier for `prompt`, with capacity for the answers of the prompt `later` too."""
     tokenizer = load_tokenizer(folder)
     _release_memory()
     automata = [Automaton(each.schema, each.catalog, tokenizer, options.output_format) for each in (prompt, later) if each]

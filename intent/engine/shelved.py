@@ -24,7 +24,7 @@ SURE_OF_NOTHING = 0.95
 RETRIEVER = "retriever"
 
 
-class Asked(Classifier, Protocol):
+class PromptedClassifier(Classifier, Protocol):
     """A classifier whose prompt can be changed."""
 
     answered: int
@@ -44,7 +44,7 @@ class Shelved:
     Raises ConfigError if the schema's messages are lists, because their items may be on many shelves.
     """
 
-    classifier: Asked
+    classifier: PromptedClassifier
     index: Index
     schema: IntentSchema
     abstain_below: float = 0.0
@@ -69,8 +69,8 @@ class Shelved:
         predictions = self.classify_asks([messages[row] for row in asks.rows], asks.shelves)
         fine = np.array([prediction.status is not Status.REJECTED for prediction in predictions], bool)
         named = np.array([self._names_product(prediction.intent) for prediction in predictions], bool)
-        kept = surest(asks, fine, named, np.array([prediction.confidence for prediction in predictions]))
-        return [abstain(predictions[ask], self.abstain_below) for ask in kept]
+        surest_asks = surest(asks, fine, named, np.array([prediction.confidence for prediction in predictions]))
+        return [abstain(predictions[ask], self.abstain_below) for ask in surest_asks]
 
     def _names_product(self, intent: Intent | None) -> bool:
         return any(item[self.schema.entity] is not None for item in items_of(intent) if self.schema.entity)
@@ -85,13 +85,13 @@ class Shelved:
             rows = np.flatnonzero(shelves == shelf).tolist()
             some = [messages[row] for row in rows]
             if shelf == NOWHERE:
-                made = [
+                shelf_predictions = [
                     Prediction(nothing_of(self.schema), SURE_OF_NOTHING, variant=RETRIEVER, message=message) for message in some
                 ]
             else:
                 self.classifier.ask(Prompt(self.schema, self.index.catalog(shelf)))
-                made = classify_each(self.classifier, some)
-            predictions.update(zip(rows, made, strict=True))
+                shelf_predictions = classify_each(self.classifier, some)
+            predictions.update(zip(rows, shelf_predictions, strict=True))
         return [predictions[row] for row in range(len(messages))]
 
     def close(self) -> None:

@@ -57,9 +57,9 @@ def replace_linears(model, bits: int, dtype: "torch.dtype") -> None:
         if hasattr(module, "qweight"):
             weights = levels(module.qweight, bits)
             bias = getattr(module, "bias", None)
-            made = unpacked(weights, module.scales.to(dtype), bits, None if bias is None else bias.to(dtype))
+            layer = unpacked(weights, module.scales.to(dtype), bits, None if bias is None else bias.to(dtype))
             parent = model.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], made)
+            setattr(parent, name.rpartition(".")[2], layer)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -65,8 +65,8 @@ def measure(
 
     Each answer is stored in the workspace as it arrives. Raises the errors of `ask` and of `intent.openai.Endpoint.ask`.
     """
-    kept = ("model", "url", "options", "input_price", "output_price", "concurrency", "requests_per_minute")
-    settings = {name: value for name, value in asdict(config).items() if name in kept}
+    names = ("model", "url", "options", "input_price", "output_price", "concurrency", "requests_per_minute")
+    settings = {name: value for name, value in asdict(config).items() if name in names}
     settings |= {"prompt": fingerprint(_instruction(schema)), "split": SPLIT, "version": VERSION}
     inputs = {"data": data.fingerprint, "schema": fingerprint(schema.identity())}
 
@@ -100,8 +100,8 @@ def ask(
     `catalogs`: product names by catalog id. Raises EndpointFailed if the endpoint, not a message, caused a request to fail.
     """
     prompts = {key: _system(schema, names) for key, names in catalogs.items()}
-    room = ANSWER_TOKENS * schema.repeat
-    answers = endpoint.ask(_chat(prompts[example.catalog], example.message, room) for example in examples)
+    max_tokens = ANSWER_TOKENS * schema.repeat
+    answers = endpoint.ask(_chat(prompts[example.catalog], example.message, max_tokens) for example in examples)
     replies = list(counted(answers, len(examples), report, "message"))
     _require_answers(replies, endpoint.config)
     pairs = zip(examples, replies, strict=True)
@@ -141,9 +141,9 @@ def _system(schema: IntentSchema, names: Sequence[str]) -> str:
     return f"{_instruction(schema)}\n{json.dumps(task, ensure_ascii=False)}"
 
 
-def _chat(system: str, message: str, room: int) -> Chat:
+def _chat(system: str, message: str, max_tokens: int) -> Chat:
     data = json.dumps({"message": message}, ensure_ascii=False)
-    options = {"temperature": 0.0, "max_tokens": room, "response_format": {"type": "json_object"}}
+    options = {"temperature": 0.0, "max_tokens": max_tokens, "response_format": {"type": "json_object"}}
     return Chat((("system", system), ("user", data)), options)
 
 

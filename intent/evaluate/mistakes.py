@@ -13,8 +13,8 @@ PAIRS = 20
 def mistakes_of(name: str, result: Mapping) -> Iterator[tuple[str, Table]]:
     """Yield (summary, table) of a result's most confident mistakes, of its confusions by slot, and of its calibration."""
     worst = [[w["message"], _intent(w["meant"]), _intent(w["said"]), f"{w['confidence']:.3f}"] for w in result["worst"]]
-    shown = Table(("message", "gold", "predicted", "confidence"), worst, prose=True)
-    yield f"{name}: the {len(worst)} most confident mistakes", shown
+    table = Table(("message", "gold", "predicted", "confidence"), worst, prose=True)
+    yield f"{name}: the {len(worst)} most confident mistakes", table
     for slot, pairs in result["confusion"].items():
         wrong = sum(n for gold, predicted, n in pairs if gold != predicted)
         yield f"{name}: {slot}, {wrong:,} confused", confusion_table(pairs)

@@ -20,7 +20,7 @@ def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str],
     """
     intents: dict[str, Intent] = {}
     first = schema.names[0] if schema.repeat == 1 else INTENTS
-    for place, row in read_rows(data, source, [column, first], field, "message_column"):
+    for location, row in read_rows(data, source, [column, first], field, "message_column"):
         message = row[column]
         try:
             if not isinstance(message, str) or not message.strip():
@@ -30,7 +30,7 @@ def read(data: bytes, source: str, schema: IntentSchema, catalog: Sequence[str],
             item = _item(row, schema) if schema.repeat == 1 else _list(row[INTENTS], schema)
             intents[message] = schema.check(item, catalog)
         except ValueError as error:
-            raise ConfigError(field, source, f"{place}: {error}; correct or delete it") from None
+            raise ConfigError(field, source, f"{location}: {error}; correct or delete it") from None
     if not intents:
         raise ConfigError(field, source, f"has no rows; label a few dozen messages by hand, or leave {field} empty")
     return intents

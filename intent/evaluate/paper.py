@@ -67,9 +67,9 @@ def _pairs(measured: Mapping[str, Result], engine: str, kind: str) -> list[tuple
 
 def _ratio(title: str, there: str, pairs: Sequence[tuple], field: str, least: bool = False) -> list[Cell]:
     """Return a row with the best ratio of `field` to that of the reference: the highest, or the lowest if `least`."""
-    known = [(result[field] / base[field], name, base) for name, result, base in pairs if result[field] and base[field]]
-    if not known:
+    ratios = [(result[field] / base[field], name, base) for name, result, base in pairs if result[field] and base[field]]
+    if not ratios:
         return [title, there, NOT_HERE, None]
-    times, name, base = (min if least else max)(known, key=lambda entry: entry[0])
+    times, name, base = (min if least else max)(ratios, key=lambda entry: entry[0])
     ratio = f"{times - 1:+.0%} ({times:.2f}x)" if times < 2 else f"{times:.1f}x"
     return [title, there, ratio, f"{name} against {base['variant']}, {base['hardware']['model']}"]

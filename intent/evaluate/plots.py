@@ -86,15 +86,15 @@ def tradeoff(points: Sequence[Point], more: bool) -> Plot:
 
 def _labels(named: Iterable[Mark], marks: Iterable[Mark]) -> Iterator[tuple[str, float, float]]:
     """Yield (name, x, y) of the names that fit beside their points. The other names are only in the points' titles."""
-    taken = [(m.x - 5, m.y - 5, m.x + 5, m.y + 5) for m in marks]
+    boxes = [(m.x - 5, m.y - 5, m.x + 5, m.y + 5) for m in marks]
     for mark in named:
         name, x, y = mark.point.name, mark.x, mark.y
         wide = LETTER * len(name)
         for left, top in ((x + 8, y - 7), (x - 8 - wide, y - 7), (x - wide / 2, y - 20), (x - wide / 2, y + 7)):
             box = (left, top, left + wide, top + LINE)
             inside = left >= FRAME.left and box[2] <= FRAME.width - 4 and top >= 0 and box[3] <= FRAME.bottom
-            if inside and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
+            if inside and not any(_overlap(box, other) for other in boxes):
+                boxes.append(box)
                 yield name, round(left, 1), round(top + 11, 1)
                 break
 

@@ -74,8 +74,8 @@ def crowded(results: Results) -> str:
 
 def render_text(results: Results) -> str:
     """Return the most important figures as a table for a terminal."""
-    places = [COLUMNS.index(name) for name in SUMMARY]
-    rows = [row if len(row) == 2 else [row[i] for i in places] for row in trade_off(results).rows]
+    indices = [COLUMNS.index(name) for name in SUMMARY]
+    rows = [row if len(row) == 2 else [row[i] for i in indices] for row in trade_off(results).rows]
     labels = "\n" + _scope(measured).text() if (measured := _of_labels(results)) else ""
     return "\n".join(part for part in (Table(SUMMARY, rows).text(), labels, crowded(results)) if part)
 
@@ -288,11 +288,11 @@ def _share(score: Mapping, group: str, name: str) -> Share | None:
 
 def _lineage(measured: Results, sources: Sources) -> Table:
     rows = []
-    for what, (uri, record) in sources.records.items():
-        made = {**record.config, **{f"input {name}": value for name, value in record.inputs.items()}, **record.metrics}
+    for role, (uri, record) in sources.records.items():
+        facts = {**record.config, **{f"input {name}": value for name, value in record.inputs.items()}, **record.metrics}
         libraries = ", ".join(f"{name} {version}" for name, version in record.libraries.items())
-        settings = ", ".join(f"{name} {value}" for name, value in made.items() if value is not None)
-        rows.append([what, record.fingerprint, f"{uri}; intent {record.code}; {settings}; {libraries}".rstrip("; ")])
+        settings = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+        rows.append([role, record.fingerprint, f"{uri}; intent {record.code}; {settings}; {libraries}".rstrip("; ")])
     rows += [
         [name, r["fingerprint"], f"{r['uri']}; output format {r['output_format']}, batch {r['batch'] or 'by memory'}"]
         for name, r in measured.items()

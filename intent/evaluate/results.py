@@ -39,7 +39,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AccuracyTarget:
     """The basis of a threshold for messages out of scope.
 
     `validation`: the validation messages. `accuracy`: the share of those in scope that must still be answered right.
@@ -85,8 +85,8 @@ def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
     records = {"checkpoint": (checkpoint.uri, checkpoint.record)}
     for name, kind in (("base", "base"), ("training examples", "data")):
         fingerprint = str(checkpoint.record.inputs.get(kind))
-        given = lineage.config.data.uri if kind == "data" else None
-        artifact = find(given or f"{lineage.config.workspace}/{kind}-{fingerprint}", lineage.options)
+        uri = lineage.config.data.uri if kind == "data" else None
+        artifact = find(uri or f"{lineage.config.workspace}/{kind}-{fingerprint}", lineage.options)
         if artifact is None or fingerprint not in (artifact.fingerprint, artifact.record.fingerprint):
             continue
         if artifact.fingerprint != lineage.held_out().fingerprint:
@@ -95,12 +95,12 @@ def _trained(lineage: Lineage) -> dict[str, tuple[str, ArtifactRecord]]:
 
 
 def results_of(
-    schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured], asked: Asked | None = None
+    schema: IntentSchema, examples: Sequence[Example], measured: Mapping[str, Measured], target: AccuracyTarget | None = None
 ) -> dict[str, dict]:
     """Return a plain result by row name. Each is compared with the unquantized reference, if that was measured."""
     return {
         name: _result(schema, examples, row, reference_of(measured, row))
-        | _scope(schema, examples, row.predictions, row.validation, asked)
+        | _scope(schema, examples, row.predictions, row.validation, target)
         for name, row in measured.items()
     }
 
@@ -110,7 +110,7 @@ def _scope(
     examples: Sequence[Example],
     predictions: Sequence[Prediction],
     validation: Sequence[Prediction] | None = None,
-    asked: Asked | None = None,
+    target: AccuracyTarget | None = None,
 ) -> dict:
     """Return the figures in and out of scope for a schema of labels, else nothing.
 
@@ -119,9 +119,9 @@ def _scope(
     if not scope.of_labels(schema):
         return {}
     figures: dict = {"answered": asdict(scope.measure(schema, examples, predictions))}
-    if asked and validation is not None:
-        threshold, most = scope.threshold_at(schema, asked.validation, validation, asked.accuracy)
-        figures |= {"asked": asked.accuracy, "most": most}
+    if target and validation is not None:
+        threshold, most = scope.threshold_at(schema, target.validation, validation, target.accuracy)
+        figures |= {"asked": target.accuracy, "most": most}
         if threshold is not None:
             figures["thresholded"] = asdict(scope.measure(schema, examples, predictions, threshold))
     return {"scope": figures}
@@ -163,14 +163,14 @@ def _answered(predictions: Sequence[Prediction]) -> dict:
 
 
 def hosted_result(
-    schema: IntentSchema, examples: Sequence[Example], made: Artifact, options: StorageOptions, reference: Measured | None
+    schema: IntentSchema, examples: Sequence[Example], artifact: Artifact, options: StorageOptions, reference: Measured | None
 ) -> dict:
     """Return the result of a model behind an endpoint. Figures that only the endpoint's owner knows are None.
 
-    `made`: the artifact of `hosted.measure`.
+    `artifact`: the result of `hosted.measure`.
     """
-    predictions, figures = hosted.read(made, options)
-    config = made.record.config
+    predictions, figures = hosted.read(artifact, options)
+    config = artifact.record.config
     return {
         "variant": config["model"],
         "engine": HOSTED,
@@ -184,8 +184,8 @@ def hosted_result(
         **asdict(figures),
         "file_bytes": None,
         "price_per_million": figures.cost / len(examples) * 1e6 if figures.cost else None,
-        "uri": made.uri,
-        "fingerprint": made.fingerprint,
+        "uri": artifact.uri,
+        "fingerprint": artifact.fingerprint,
     }
 
 

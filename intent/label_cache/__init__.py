@@ -7,6 +7,6 @@ and is never an error. This package knows stores and Arrow. It knows nothing of 
 
 from intent.label_cache.key import Scope, find_secret
 from intent.label_cache.pointer import LabelCache, Limits, scopes
-from intent.label_cache.reader import Found, Reader
+from intent.label_cache.reader import Lookup, Reader
 
-__all__ = ["Found", "LabelCache", "Limits", "Reader", "Scope", "find_secret", "scopes"]
+__all__ = ["LabelCache", "Limits", "Lookup", "Reader", "Scope", "find_secret", "scopes"]

@@ -93,8 +93,8 @@ def _unusual(messages: pa.BinaryArray) -> np.ndarray:
     twice = np.flatnonzero(is_space[1:] & is_space[:-1])
     full = edges[:-1] < edges[1:]
     first, last = edges[:-1][full], edges[1:][full] - 1
-    found = np.concatenate([odd, twice, first[is_space[first]], last[is_space[last]]])
-    return np.unique(np.searchsorted(edges, found, "right") - 1)
+    offsets = np.concatenate([odd, twice, first[is_space[first]], last[is_space[last]]])
+    return np.unique(np.searchsorted(edges, offsets, "right") - 1)
 
 
 def _parse(source: str, text: str) -> bytes:

@@ -19,7 +19,7 @@ from intent.storage import sha256
 PIECE_ROWS = 1 << 19
 # A lookup searches every file whose range covers the hash.
 MOST_DEPTH = 4
-# Eviction leaves room below the limit, so that not every run has to evict.
+# Eviction leaves free capacity below the limit, so that not every run has to evict.
 SLACK = 0.9
 ATTEMPTS = 3
 ALL = 1 << 64
@@ -53,12 +53,12 @@ def _merged(cache: LabelCache, pointer: Pointer, fetch: Callable[[LabelCache, Fi
             pieces.append(fetch(cache, file))
         except CorruptData:
             continue
-    day, kept = cutoff(cache, pointer)
+    day, share = cutoff(cache, pointer)
     count = max(1, -(-pointer.rows // PIECE_ROWS))
     edges = [ALL * i // count for i in range(count + 1)]
     files = []
     for low, high in pairwise(edges):
-        table = evict(piece.merge(part.between(low, high) for part in pieces), day, kept)
+        table = evict(piece.merge(part.between(low, high) for part in pieces), day, share)
         for part in pieces:
             part.release()
         if len(table):
@@ -83,7 +83,7 @@ def cutoff(cache: LabelCache, pointer: Pointer) -> tuple[int, float]:
     first = cache.day - cache.limits.days
     if pointer.bytes <= cache.limits.bytes:
         return first, 1.0
-    room = SLACK * cache.limits.bytes / (pointer.bytes / pointer.rows)
+    budget = SLACK * cache.limits.bytes / (pointer.bytes / pointer.rows)
     counts: dict[int, int] = {}
     for file in pointer.files:
         for day, rows in file.used.items():
@@ -91,17 +91,17 @@ def cutoff(cache: LabelCache, pointer: Pointer) -> tuple[int, float]:
     for day in sorted(counts, reverse=True):
         if day < first:
             break
-        if counts[day] > room:
-            return day, room / counts[day]
-        room -= counts[day]
+        if counts[day] > budget:
+            return day, budget / counts[day]
+        budget -= counts[day]
     return first, 1.0
 
 
-def evict(table: pa.Table, day: int, kept: float = 1.0) -> pa.Table:
-    """Remove the entries last used before `day`. Of that day's entries, keep a share `kept`, chosen by hash."""
+def evict(table: pa.Table, day: int, share: float = 1.0) -> pa.Table:
+    """Remove the entries last used before `day`. Of that day's entries, keep a share `share`, chosen by hash."""
     used, low = table["used"].to_numpy(), table["low"].to_numpy()
     stay = used > day
-    stay |= (used == day) & (low < np.uint64(min(kept * ALL, ALL - 1)) if kept < 1 else True)
+    stay |= (used == day) & (low < np.uint64(min(share * ALL, ALL - 1)) if share < 1 else True)
     return table.filter(pa.array(stay)) if not stay.all() else table
 
 

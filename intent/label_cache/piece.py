@@ -86,8 +86,8 @@ def dump(table: pa.Table) -> bytes:
         codes = answers.indices.to_numpy()
         used = np.bincount(codes, minlength=len(answers.dictionary)) > 0
         if not used.all():
-            places = pa.array((np.cumsum(used) - 1)[codes], pa.int32())
-            answers = pa.DictionaryArray.from_arrays(places, answers.dictionary.filter(pa.array(used)))
+            indices = pa.array((np.cumsum(used) - 1)[codes], pa.int32())
+            answers = pa.DictionaryArray.from_arrays(indices, answers.dictionary.filter(pa.array(used)))
             table = table.set_column(table.column_names.index("answer"), ENTRIES.field("answer"), answers)
     # Arrow's own buffer would have to be copied to bytes.
     sink = io.BytesIO()

@@ -61,8 +61,8 @@ class Pointer:
     """Hold the state of one scope's cache.
 
     `epoch`: a random id that changes when the cache is dropped. `facts`: the scope's. `files`: in use, newest first. `retired`:
-    by key, the Unix seconds since when a file is no longer in use. `nights`: the runs that have been added, so that none is
-    added twice. `dropped`: when and why the last epoch ended.
+    by key, the Unix seconds since when a file is no longer in use. `nights`: the runs that have been added, by the name in
+    stored pointers, so that none is added twice. `dropped`: when and why the last epoch ended.
     """
 
     epoch: str = ""
@@ -169,8 +169,8 @@ class LabelCache:
             if not done:
                 raise _Unchanged
             self._require_there(new, pointer)
-            kept = [file for file in pointer.files if file.key not in keys]
-            return replace(pointer, files=[*kept, *new], retired={**pointer.retired, **dict.fromkeys(keys, self.now())})
+            unchanged = [file for file in pointer.files if file.key not in keys]
+            return replace(pointer, files=[*unchanged, *new], retired={**pointer.retired, **dict.fromkeys(keys, self.now())})
 
         self._update(change)
         return done

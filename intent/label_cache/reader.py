@@ -21,7 +21,7 @@ STALE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Found:
+class Lookup:
     """Hold the result of looking n messages up.
 
     For every message: `high`, `low` uint64 [n], the halves of its hash; `hit` bool [n]; `again` bool [n], whether it is a hit
@@ -82,34 +82,34 @@ class Reader:
         """Find nothing from now on, because the labels are no longer trusted."""
         self.pieces, self.trusted = (), False
 
-    def look(self, texts: pa.Array) -> Found:
+    def look(self, texts: pa.Array) -> Lookup:
         """Look messages up. `texts` [n] must not contain nulls."""
         high, low = self.cache.scope.hashes(texts)
         order = piece.order_of(high, low) if self.pieces else np.zeros(0, np.int64)
         sorted_high, sorted_low = high[order], low[order]
         codes, confidence = np.full(len(high), -1, np.int64), np.zeros(len(high))
         answers: dict[str, int] = {}
-        taken, slots = [np.zeros(0, np.int64)], [pa.array([], piece.ENTRIES.field("slots").type)]
+        hit_positions, slots = [np.zeros(0, np.int64)], [pa.array([], piece.ENTRIES.field("slots").type)]
         stale, oldest = [], self.cache.day - int(self.cache.limits.days * STALE_SHARE)
         for part in self.pieces:
             start = np.searchsorted(sorted_high, part.high[0], "left")
             stop = np.searchsorted(sorted_high, part.high[-1], "right")
             rows = part.find(sorted_high[start:stop], sorted_low[start:stop])
-            places = order[start:stop]
-            new = (rows >= 0) & (codes[places] < 0)
-            rows, places = rows[new], places[new]
+            positions = order[start:stop]
+            new = (rows >= 0) & (codes[positions] < 0)
+            rows, positions = rows[new], positions[new]
             if len(rows):
-                distinct, indices, confidence[places], used = part.labels(rows)
-                codes[places] = np.array([answers.setdefault(text, len(answers)) for text in distinct])[indices]
-                taken.append(places)
+                distinct, indices, confidence[positions], used = part.labels(rows)
+                codes[positions] = np.array([answers.setdefault(text, len(answers)) for text in distinct])[indices]
+                hit_positions.append(positions)
                 slots.append(part.slots.take(pa.array(rows)))
                 if (old := used < oldest).any():
                     stale.append(self._renewed(part.table.take(pa.array(rows[old]))))
             part.release()
         hit = codes >= 0
         again = hit & self._drawn(low)
-        lists = pa.concat_arrays(slots).take(pa.array(np.argsort(np.concatenate(taken))))
-        return Found(high, low, hit, codes[hit], [_parse(text) for text in answers], confidence[hit], again, lists, stale)
+        lists = pa.concat_arrays(slots).take(pa.array(np.argsort(np.concatenate(hit_positions))))
+        return Lookup(high, low, hit, codes[hit], [_parse(text) for text in answers], confidence[hit], again, lists, stale)
 
     def _drawn(self, low: np.ndarray) -> np.ndarray:
         """Draw a share `sample` of the hashes. Returns bool [hashes], which depends on the hash and the salt only."""

@@ -89,9 +89,9 @@ class DeltaSnapshot(Snapshot):
         if "deletionVectors" not in (self._table.protocol().reader_features or ()):
             return {}
         root, by_path, table = self._table.table_uri, {}, pa.table(self._table.deletion_vectors())
-        for uri, kept in zip(table["filepath"].to_pylist(), table["selection_vector"], strict=True):
+        for uri, selection in zip(table["filepath"].to_pylist(), table["selection_vector"], strict=True):
             path = uri.removeprefix(root).removeprefix("/")
-            by_path[path if path in self._entries else unquote(path)] = kept.values.to_numpy(zero_copy_only=False)
+            by_path[path if path in self._entries else unquote(path)] = selection.values.to_numpy(zero_copy_only=False)
         return by_path
 
     @cached_property

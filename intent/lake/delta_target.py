@@ -130,7 +130,7 @@ class _Rows:
 
 
 def _schema(table) -> pa.Schema:
-    return _with_nullable(plain(found := pa.schema(table.schema().to_arrow())), found)
+    return _with_nullable(plain(schema := pa.schema(table.schema().to_arrow())), schema)
 
 
 def _with_nullable(schema: pa.Schema, like: pa.Schema) -> pa.Schema:

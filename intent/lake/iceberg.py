@@ -30,9 +30,9 @@ class IcebergSnapshot(Snapshot):
         if version is None and current is None:
             raise ConfigError("input", uri, "the table has no snapshot yet; nothing was written to it")
         if version is not None and table.snapshot_by_id(version) is None:
-            known = [snapshot.snapshot_id for snapshot in table.metadata.snapshots][-3:]
+            snapshot_ids = [snapshot.snapshot_id for snapshot in table.metadata.snapshots][-3:]
             raise ConfigError(
-                "input_version", version, f"{uri} does not have this snapshot, or no longer; the last are {known}"
+                "input_version", version, f"{uri} does not have this snapshot, or no longer; the last are {snapshot_ids}"
             )
         return cls(uri, version or current, tuple(tuple(where.items()) for where in wheres), options)
 

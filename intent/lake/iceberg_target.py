@@ -244,15 +244,15 @@ def _partitions(table, uri: str) -> list[str]:
 
 
 def _chunks(batches: Iterator[pa.RecordBatch], fields: pa.Schema) -> Iterator[pa.Table]:
-    held, rows = [], 0
+    buffer, rows = [], 0
     for batch in batches:
-        held.append(aligned(batch, fields))
+        buffer.append(aligned(batch, fields))
         rows += len(batch)
         if rows >= FILE_ROWS:
-            yield pa.Table.from_batches(held, fields)
-            held, rows = [], 0
+            yield pa.Table.from_batches(buffer, fields)
+            buffer, rows = [], 0
     if rows:
-        yield pa.Table.from_batches(held, fields)
+        yield pa.Table.from_batches(buffer, fields)
 
 
 def _split(rows: pa.Table, columns: list[str]) -> Iterator[pa.Table]:

@@ -23,7 +23,7 @@ HOURS = 24
 
 
 @dataclass(frozen=True)
-class Place:
+class DatedAddress:
     """An address with placeholders, from the setting `field`. Raises ConfigError unless each date has an address of its own."""
 
     field: str
@@ -73,9 +73,9 @@ class Place:
         raise ConfigError(self.field, self.address, remedy)
 
 
-def output_place(address: str) -> Place:
-    """Return an output's place. Raises ConfigError if a date would have several addresses."""
-    place = Place("output", address)
-    if place.has_hours:
+def output_address(address: str) -> DatedAddress:
+    """Return an output's address with placeholders. Raises ConfigError if a date would have several addresses."""
+    output = DatedAddress("output", address)
+    if output.has_hours:
         raise ConfigError("output", address, "has {hour}, but a nightly run has one output; leave {hour} out")
-    return place
+    return output

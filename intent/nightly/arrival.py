@@ -22,13 +22,13 @@ def wait(
     """Wait until `store` has `key`. Raises NotArrived at `deadline`, in Unix time, after at least one check."""
     pause, until = FIRST_SECONDS, f"{datetime.fromtimestamp(deadline, UTC):%Y-%m-%d %H:%M} UTC"
     while store.stat(key) is None:
-        left = deadline - clock()
-        if left <= 0:
+        remaining = deadline - clock()
+        if remaining <= 0:
             raise NotArrived(
                 f"arrival={key!r}: {store.uri} has no such object by {until}; run again once it is there, "
                 "or raise arrival_hours"
             )
         if pause == FIRST_SECONDS:
             say(f"waiting for {store.uri}/{key} until {until}")
-        sleep(min(pause, left))
+        sleep(min(pause, remaining))
         pause = min(2 * pause, MOST_SECONDS)

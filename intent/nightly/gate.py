@@ -34,11 +34,12 @@ Z = 3.09
 
 @dataclass(frozen=True)
 class Profile:
-    """Statistics of a nightly run. `night`: its date. `of`: the fingerprint of the parts and settings. `shares`: of all rows.
+    """Statistics of a nightly run. `night`: its date, by the name in stored profiles. `shares`: of all rows.
 
-    `mixes`: the counts of each value, by slot, and by slot and language if a column gives the language. If intents are lists,
-    they count items, and one more mix counts messages by their number of items. `gold`: the share of the gold set that each
-    variant gets right. `findings`: the limits that the run is over. Shares are in [0, 1].
+    `of`: the fingerprint of the parts and settings. `mixes`: the counts of each value, by slot, and by slot and language if a
+    column gives the language. If intents are lists, they count items, and one more mix counts messages by their number of
+    items. `gold`: the share of the gold set that each variant gets right. `findings`: the limits that the run is over. Shares
+    are in [0, 1].
     """
 
     night: str
@@ -56,8 +57,8 @@ class Profile:
         return sum(int(number) * count for number, count in mix.items()) / sum(mix.values()) if mix else None
 
 
-def profile_run(night: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Profile:
-    """Return a run's profile, without gold and findings. `night`: its date. `of`: see `Profile`. `counts`: `count` of each
+def profile_run(day: str, of: str, counts: Iterable[pa.Table], schema: IntentSchema, summary: Summary) -> Profile:
+    """Return a run's profile, without gold and findings. `day`: its date. `of`: see `Profile`. `counts`: `count` of each
     part.
     """
     slots = _named_slots(schema)
@@ -68,7 +69,7 @@ def profile_run(night: str, of: str, counts: Iterable[pa.Table], schema: IntentS
         mixes = _mixes(_summed(counts), slots)
         nones = next((mixes.get(slot.name, {}).get(NONE, 0) for slot in schema.slots if isinstance(slot, Choice)), 0)
     counted = {"rejected": summary.rejected, "abstained": summary.abstained, NONE: nones}
-    return Profile(night, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
+    return Profile(day, of, summary, {name: count / max(1, summary.rows) for name, count in counted.items()}, mixes)
 
 
 def count(part: bytes, schema: IntentSchema, language: str | None) -> pa.Table:
@@ -78,8 +79,8 @@ def count(part: bytes, schema: IntentSchema, language: str | None) -> pa.Table:
     slots = _named_slots(schema)
     file = pq.ParquetFile(io.BytesIO(part), page_checksum_verification=True)
     exploded = ITEM in file.schema_arrow.names
-    made = slots if schema.repeat == 1 else [ITEM, *slots] if exploded else [INTENTS]
-    table = file.read(columns=[*made, *([language] if language else []), "status"])
+    columns = slots if schema.repeat == 1 else [ITEM, *slots] if exploded else [INTENTS]
+    table = file.read(columns=[*columns, *([language] if language else []), "status"])
     sure = table.filter(pc.equal(table["status"], str(Status.OK)))
     if schema.repeat == 1:
         return _counted(sure, slots, language)
@@ -118,12 +119,12 @@ def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _summed(counts: Iterable[pa.Table]) -> pa.Table:
     """Add up counts, MOST_COUNTS at a time, so that many parts need no more memory than a few."""
-    held: list[pa.Table] = []
+    buffer: list[pa.Table] = []
     for table in counts:
-        held.append(table)
-        if len(held) == MOST_COUNTS:
-            held = [_sum(held)]
-    return _sum(held)
+        buffer.append(table)
+        if len(buffer) == MOST_COUNTS:
+            buffer = [_sum(buffer)]
+    return _sum(buffer)
 
 
 def _sum(counts: Sequence[pa.Table]) -> pa.Table:
@@ -140,14 +141,14 @@ def _mixes(counts: pa.Table, slots: Sequence[str]) -> dict[str, dict[str, int]]:
     for row in rows if LANGUAGE in counts.column_names else []:
         row[LANGUAGE] = _name(row[LANGUAGE])
         languages[row[LANGUAGE]] += row["count_all"]
-    kept = {name for name, _ in languages.most_common(MOST_LANGUAGES)}
+    frequent = {name for name, _ in languages.most_common(MOST_LANGUAGES)}
     mixes: dict[str, Counter] = defaultdict(Counter)
     for row in rows:
         for slot in slots:
             if (value := row[slot]) is not None:
                 mixes[slot][value] += row["count_all"]
                 if languages:
-                    word = row[LANGUAGE] if row[LANGUAGE] in kept else OTHERS
+                    word = row[LANGUAGE] if row[LANGUAGE] in frequent else OTHERS
                     mixes[f"{slot} in {word}"][value] += row["count_all"]
     # Slots first, then slots per language.
     return {name: dict(sorted(mixes[name].items())) for name in sorted(mixes, key=lambda name: (name not in slots, name))}

@@ -169,8 +169,8 @@ def _bars(name: str, mix: Mapping[str, int], usual: Mapping[str, int]) -> Bars:
     for key in every[:MOST_BARS]:
         shares = [run.get(key, 0.0) for run in ([now, before] if before else [now])]
         bars.append(Bar(key, shares[0], shares[1] if before else None, [round(100 * share / most, 1) for share in shares]))
-    left = "" if len(every) <= MOST_BARS else f", the {MOST_BARS} most frequent of {len(every)}"
-    return Bars(f"{name}{left}", bars, bool(before))
+    note = "" if len(every) <= MOST_BARS else f", the {MOST_BARS} most frequent of {len(every)}"
+    return Bars(f"{name}{note}", bars, bool(before))
 
 
 def _lines(

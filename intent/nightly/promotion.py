@@ -41,7 +41,7 @@ def promote(
     run: RunIdentity,
     label: Callable[[str], object],
     exam: Examination,
-    learn: Callable[[str], object] = lambda place: None,
+    learn: Callable[[str], object] = lambda output: None,
     publication: Publication | None = None,
 ) -> Summary:
     """Complete the nightly run of `day`, from the point where an earlier try stopped.
@@ -87,7 +87,7 @@ def _publish_accepted(journal: Journal, day: str, store: Store, exam: Examinatio
     branch = publication.stage(staged) if publication else ""
     profile = judge(journal, day, staged, exam)
     if profile.findings and not exam.limits.accept:
-        raise Quarantined(_describe(profile, store, journal.draw(day, exam.limits.nights), branch))
+        raise Quarantined(_describe(profile, store, journal.draw(day, exam.limits.runs), branch))
     return publish(staged, journal.output(day))
 
 
@@ -102,7 +102,7 @@ def judge(journal: Journal, day: str, staged: Staged, exam: Examination) -> Prof
         counts = staged.map(lambda data, _: count(data, exam.schema, language))
         summary = Summary(**staged.summary | {"output": journal.output(day).uri})
         profile = replace(profile_run(day, of, counts, exam.schema, summary), gold=exam.gold())
-    last = journal.last(day, exam.limits.nights)
+    last = journal.last(day, exam.limits.runs)
     profile = replace(profile, findings=findings(profile, last, exam.limits))
     journal.keep(profile)
     return profile
@@ -137,14 +137,14 @@ def _timed(summary: Summary, labelling: dict) -> Summary:
     """Replace the times of copying by those of labelling, and the counts of messages asked again, which parts lack."""
     rates = {name: entry["rows_per_second"] for name, entry in labelling["variants"].items()}
     variants = {name: entry | {"rows_per_second": rates.get(name, 0.0)} for name, entry in summary.variants.items()}
-    asked = {name: labelling.get(name, 0) for name in ("asked_again", "agreed")}
-    return replace(summary, variants=variants, seconds=labelling["seconds"], **asked)
+    rechecks = {name: labelling.get(name, 0) for name in ("asked_again", "agreed")}
+    return replace(summary, variants=variants, seconds=labelling["seconds"], **rechecks)
 
 
 def finish(journal: Journal, day: str, limits: GateConfig) -> None:
     """Clear the staged copy and draw the pages, once a run is accepted. May be repeated."""
     journal.clear(day)
-    journal.draw(day, limits.nights)
+    journal.draw(day, limits.runs)
 
 
 def _describe(profile: Profile, staged: Store, page: str, branch: str) -> str:

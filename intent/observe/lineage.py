@@ -106,8 +106,8 @@ class OpenLineage:
         from openlineage.client.facet_v2 import input_statistics_input_dataset as statistics
 
         columns, types = self.subject.columns, self.plan.types if self.plan and self.plan.types else pa.schema([])
-        known = {field.name: str(field.type) for field in types} | {columns.message: "string"}
-        facets = _schema([(name, known.get(name)) for name in columns.read])
+        type_of = {field.name: str(field.type) for field in types} | {columns.message: "string"}
+        facets = _schema([(name, type_of.get(name)) for name in columns.read])
         counted = {}
         if self.plan:
             shards = [shard for shard in self.plan.shards if self._lies_in(shard.blob.key, uri)]
@@ -131,20 +131,20 @@ class OpenLineage:
         kinds = {field.name: str(field.type) for field in types}
         id_ = ("id", kinds.get(columns.id))
         labels = [(field.name, str(field.type)) for field in self.subject.fields]
-        kept = [(name, kinds.get(name)) for name in columns.keep]
+        kept_fields = [(name, kinds.get(name)) for name in columns.keep]
         rows = {LABELLED: None, REJECTED: None}
         if summary:
             # With one row per item, the summary does not count the rows of the files.
             labelled = None if columns.explode else summary.labelled + summary.abstained
             rows = {LABELLED: labelled, REJECTED: summary.rejected}
-        output, made = self.subject.output.rstrip("/"), [id_, *labels, *kept]
-        places = [
-            (f"{output}/{LABELLED}", made, rows[LABELLED]),
+        output, labelled_fields = self.subject.output.rstrip("/"), [id_, *labels, *kept_fields]
+        outputs = [
+            (f"{output}/{LABELLED}", labelled_fields, rows[LABELLED]),
             (f"{output}/{REJECTED}", [id_, ("reason", "string")], rows[REJECTED]),
         ]
-        places += [(self.subject.publish, made, rows[LABELLED])] if self.subject.publish else []
+        outputs += [(self.subject.publish, labelled_fields, rows[LABELLED])] if self.subject.publish else []
         datasets = []
-        for uri, fields, count in places:
+        for uri, fields, count in outputs:
             counted = (
                 {} if count is None else {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(rowCount=count)}
             )

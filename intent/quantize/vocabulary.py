@@ -97,7 +97,7 @@ def _scores(spec: dict) -> dict[str, float]:
     """
     merges, vocabulary = _merges(spec), spec["model"]["vocab"]
     scores: dict[str, float] = {}
-    previous, known = None, set(merges)
+    previous, merge_set = None, set(merges)
     for rank, (left, right) in enumerate(merges):
         token = left + right
         if token != previous and token in scores:
@@ -107,7 +107,7 @@ def _scores(spec: dict) -> dict[str, float]:
     for token in vocabulary:
         for at in range(1, len(token)):
             left, right = token[:at], token[at:]
-            if left in vocabulary and right in vocabulary and (left, right) not in known:
+            if left in vocabulary and right in vocabulary and (left, right) not in merge_set:
                 _refuse_merges(token, f"lack {left!r} + {right!r}; keep every merge whose two parts and result are tokens")
     return scores
 

@@ -199,7 +199,7 @@ def _borders(vectors: np.ndarray, shelf: np.ndarray, index: "faiss.Index", borde
     order = np.lexsort((product, -cosine, own))
     borders: dict[int, dict[int, None]] = {}
     for number, candidate in zip(own[order].astype(int), product[order].astype(int), strict=True):
-        kept = borders.setdefault(number, {})
-        if len(kept) < border:
-            kept[candidate] = None
-    return {number: np.fromiter(kept, np.int64) for number, kept in borders.items()}
+        members = borders.setdefault(number, {})
+        if len(members) < border:
+            members[candidate] = None
+    return {number: np.fromiter(members, np.int64) for number, members in borders.items()}

@@ -99,24 +99,24 @@ class _Packed:
         """Return (ids, offsets, weights) of the texts `rows`, as `embedding_bag` takes them."""
         counts = self.edges[rows + 1] - self.edges[rows]
         offsets = np.cumsum(counts) - counts
-        places = np.arange(counts.sum()) + np.repeat(self.edges[rows] - offsets, counts)
-        return self.ids[places].astype(np.int64), offsets, self.weights[places]
+        indices = np.arange(counts.sum()) + np.repeat(self.edges[rows] - offsets, counts)
+        return self.ids[indices].astype(np.int64), offsets, self.weights[indices]
 
 
 class _Bags:
     """Turn texts into bags of n-grams. The weights of a word's n-grams add up to 1, so that long words do not count more."""
 
     def __init__(self, buckets: int):
-        self.buckets, self.known = buckets, {}
+        self.buckets, self.bag_of = buckets, {}
 
     def of(self, texts: Sequence[str]) -> _Packed:
         ids, weights, edges = [], [], [0]
         for text in texts:
             for word in words(text):
-                if word not in self.known:
+                if word not in self.bag_of:
                     ngrams = np.fromiter(grams(word, self.buckets), np.int32)
-                    self.known[word] = (ngrams, np.full(len(ngrams), 1 / len(ngrams), np.float32))
-                ngrams, weight = self.known[word]
+                    self.bag_of[word] = (ngrams, np.full(len(ngrams), 1 / len(ngrams), np.float32))
+                ngrams, weight = self.bag_of[word]
                 ids.append(ngrams)
                 weights.append(weight)
             edges.append(len(ids))

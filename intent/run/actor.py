@@ -98,11 +98,11 @@ class Actor:
         uses = tuple(part for part in (hardware.cpu(cpus), hardware.gpu(gpus) if gpus else None) if part)
         return Loaded(uses, tuple(reader.notes) if reader else ())
 
-    def label(self, shard: Shard, known: pa.Table | None, distrusted: Collection[str] = ()) -> Outcome:
+    def label(self, shard: Shard, frequent_answers: pa.Table | None, distrusted: Collection[str] = ()) -> Outcome:
         """Label and publish a shard. `distrusted`: tokens of the label caches that the run no longer uses."""
-        return _outcome(lambda: self._label(shard, known, distrusted))
+        return _outcome(lambda: self._label(shard, frequent_answers, distrusted))
 
-    def label_frequent(self, chunk: Shard, known: None, distrusted: Collection[str] = ()) -> Outcome:
+    def label_frequent(self, chunk: Shard, frequent_answers: None, distrusted: Collection[str] = ()) -> Outcome:
         """Label and publish a chunk of the frequent messages."""
 
         def run() -> tuple[Committed, float]:
@@ -119,7 +119,7 @@ class Actor:
         if reader and reader.trusted and reader.token in distrusted:
             reader.forget()
 
-    def _label(self, shard: Shard, known: pa.Table | None, distrusted: Collection[str]) -> tuple[Committed, float]:
+    def _label(self, shard: Shard, frequent_answers: pa.Table | None, distrusted: Collection[str]) -> tuple[Committed, float]:
         ledger = self.context.ledger
         rows = self.reader.read(shard)
         with self.computing:
@@ -130,7 +130,7 @@ class Actor:
             started = time.monotonic()
             if distrusted:
                 self._trust(distrusted)
-            part = self.worker.label(shard, rows, known)
+            part = self.worker.label(shard, rows, frequent_answers)
             seconds = time.monotonic() - started
         new_labels.keep(ledger.store, shard.id, part.fresh)
         return ledger.publish(part), seconds

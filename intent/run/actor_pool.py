@@ -50,7 +50,7 @@ class EngineSpec:
     """Describe one kind of actor: how to load its classifier (inside the actor), how many actors, and their resources.
 
     `prices`: USD per hour of one processor, by its model or kind. `grows`: start more actors if nodes that join the cluster
-    have room. `rate`: the lowest expected messages per second of one actor. `abstain_below`: the run abstains from answers
+    have capacity. `rate`: the lowest expected messages per second of one actor. `abstain_below`: the run abstains from answers
     below this confidence; the classifier itself does not abstain. `cache`: the label cache that this kind of actor may use.
     """
 
@@ -90,7 +90,7 @@ class _ActorSlot:
 
 
 class ActorPool:
-    """Own the actors and their pending calls. An actor that no node has room for yet joins when one has."""
+    """Own the actors and their pending calls. An actor that fits on no node yet joins when one has capacity."""
 
     def __init__(
         self,
@@ -122,7 +122,9 @@ class ActorPool:
             if slot.actor is not None:
                 ray.kill(slot.actor)
 
-    def run(self, queue: Queue, method: str, known=None, done: Callable[[Shard, Committed], None] | None = None) -> None:
+    def run(
+        self, queue: Queue, method: str, frequent_answers=None, done: Callable[[Shard, Committed], None] | None = None
+    ) -> None:
         """Work until every shard of `queue` is done or has failed.
 
         Raises ShardsFailed if no engine is left before that. If every engine was refused, raises Disagreement (its labels) or
@@ -138,7 +140,7 @@ class ActorPool:
                     )
                 raise ShardsFailed(f"no engine is left and shards are open; mend this and run again: {troubles}")
             self._grow(queue)
-            self._feed(queue, method, known)
+            self._feed(queue, method, frequent_answers)
             for ref in self._finished():
                 # If an actor died with another call, its calls were removed already.
                 if ref in self.calls:
@@ -149,9 +151,9 @@ class ActorPool:
                 self._died(slot, self._queues(slot) | {queue}, EngineHung(_STUCK.format(LOADING_SECONDS / 60, slot.node)))
             self.meters.observe(self.slots, queue, self.progress)
             ready = sum(slot.ready for slot in self.slots)
-            left = f"{queue.remaining:,} {'shards' if method == 'label' else 'chunks of frequent messages'} left"
+            remaining = f"{queue.remaining:,} {'shards' if method == 'label' else 'chunks of frequent messages'} left"
             loading = "" if ready else f"waits for the first of {len(self.slots)} actors; {self._loading()}"
-            self.progress.update(queue.retries, f"{ready} of {len(self.slots)} actors, {left}", loading)
+            self.progress.update(queue.retries, f"{ready} of {len(self.slots)} actors, {remaining}", loading)
 
     def load_while(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread and return its result. Meanwhile the actors get their nodes and load, so `work` must not need
@@ -215,14 +217,14 @@ class ActorPool:
         return [slot for slot in self.slots if slot.loading is not None and now - slot.loading > LOADING_SECONDS]
 
     def _grow(self, queue: Queue) -> None:
-        """Add slots for which joined nodes have room, of the kinds that have not given up any actor."""
+        """Add slots for which joined nodes have capacity, of the kinds that have not given up any actor."""
         if not queue.waiting or time.monotonic() - self.grown < GROW_SECONDS:
             return
         self.grown = time.monotonic()
         broken = {slot.spec.variant for slot in self.slots if slot.actor is None}
         growing = [spec for spec in self.engines if spec.grows and spec.variant not in broken]
         coming = [slot.spec for slot in self.slots if slot.actor is not None and not slot.ready]
-        joining = room(self._free(), growing, coming)[: queue.waiting]
+        joining = fitting_actors(self._free(), growing, coming)[: queue.waiting]
         for spec in joining:
             self.slots.append(_ActorSlot(spec))
             self._start(self.slots[-1])
@@ -231,19 +233,23 @@ class ActorPool:
 
     def _free(self) -> dict[str, float]:
         """Return the free resources of the cluster. Ray's own count lags seconds behind actors that have just started."""
-        left, free = ray.cluster_resources(), ray.available_resources()
+        unreserved, free = ray.cluster_resources(), ray.available_resources()
         for spec in (slot.spec for slot in self.slots if slot.ready):
-            left |= {name: left.get(name, 0) - amount for name, amount in needs(spec).items()}
-        return {name: min(amount, free.get(name, 0)) for name, amount in left.items()}
+            unreserved |= {name: unreserved.get(name, 0) - amount for name, amount in needs(spec).items()}
+        return {name: min(amount, free.get(name, 0)) for name, amount in unreserved.items()}
 
-    def _feed(self, queue: Queue, method: str, known) -> None:
+    def _feed(self, queue: Queue, method: str, frequent_answers) -> None:
         ready = [slot for slot in self.slots if slot.ready]
         # Near the end, do not let one actor read ahead what another could compute now.
         depth = 1 + min(DEPTH - 1, queue.waiting // (2 * max(1, len(ready))))
         for level in range(depth):
             for slot in ready:
                 if len(queue.held(slot)) <= level and (shard := queue.take(slot, time.monotonic())):
-                    self.calls[getattr(slot.actor, method).remote(shard, known, tuple(self.distrusted))] = (slot, shard, queue)
+                    self.calls[getattr(slot.actor, method).remote(shard, frequent_answers, tuple(self.distrusted))] = (
+                        slot,
+                        shard,
+                        queue,
+                    )
 
     def _finished(self, timeout: float = TICK_SECONDS) -> list[ray.ObjectRef]:
         if not self.calls:
@@ -334,17 +340,19 @@ def needs(spec: EngineSpec) -> dict[str, float]:
     return {name: amount for name, amount in (("CPU", spec.cpus), ("GPU", spec.gpus)) if amount}
 
 
-def room(free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequence[EngineSpec] = ()) -> list[EngineSpec]:
-    """Return the actors that fit into the `free` resources, one of each kind in turn, after room is kept for
-    those in `coming`.
+def fitting_actors(
+    free: Mapping[str, float], specs: Sequence[EngineSpec], coming: Sequence[EngineSpec] = ()
+) -> list[EngineSpec]:
+    """Return the actors that fit into the `free` resources, one of each kind in turn, after resources are
+    reserved for those in `coming`.
     """
-    left, joining = dict(free), []
+    unreserved, joining = dict(free), []
 
     def fits(spec: EngineSpec) -> bool:
         takes = needs(spec)
-        if not takes or any(left.get(name, 0) < amount for name, amount in takes.items()):
+        if not takes or any(unreserved.get(name, 0) < amount for name, amount in takes.items()):
             return False
-        left.update({name: left[name] - amount for name, amount in takes.items()})
+        unreserved.update({name: unreserved[name] - amount for name, amount in takes.items()})
         return True
 
     for spec in coming:
@@ -367,13 +375,13 @@ def reason_of(error: Exception) -> str:
     return f"{type(cause).__name__}: {line}"[:500]
 
 
-def load_known(store: Store) -> ray.ObjectRef:
+def load_frequent_answers(store: Store) -> ray.ObjectRef:
     """Load the answers to the frequent messages on the cluster. Returns a reference, so that the driver never holds them."""
-    return _load_known.remote(store)
+    return _load_frequent_answers.remote(store)
 
 
 @ray.remote(num_cpus=0)
-def _load_known(store: Store) -> pa.Table | None:
+def _load_frequent_answers(store: Store) -> pa.Table | None:
     try:
         return frequent.load(store)
     except Exception as error:

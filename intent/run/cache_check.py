@@ -23,33 +23,33 @@ class Trust:
     def __init__(self, caches: Sequence[LabelCache], tell: Callable[[str], None]):
         self.caches = {cache.scope.name: cache for cache in caches}
         self.tell, self.distrusted = tell, set()
-        self.asked: Counter[str] = Counter()
+        self.rechecked: Counter[str] = Counter()
         self.agreed: Counter[str] = Counter()
 
     def weigh(self, receipt: Receipt | None) -> None:
         """Count a part's sample. Drop its cache if the cache agrees too seldom to be explained by chance."""
         if receipt and receipt.asked:
-            self.asked[receipt.cache] += receipt.asked
+            self.rechecked[receipt.cache] += receipt.asked
             self.agreed[receipt.cache] += receipt.agreed
             self._judge(receipt.cache, chance=True)
 
     def close(self) -> None:
         """Check once more at the end of labelling, without an allowance for chance."""
-        for token in list(self.asked):
+        for token in list(self.rechecked):
             self._judge(token, chance=False)
 
     def _judge(self, token: str, chance: bool) -> None:
-        cache, asked = self.caches.get(token.split("/")[0]), self.asked[token]
+        cache, rechecked = self.caches.get(token.split("/")[0]), self.rechecked[token]
         if cache is None or token in self.distrusted:
             return
-        least, share = cache.agreement, self.agreed[token] / asked
+        least, share = cache.agreement, self.agreed[token] / rechecked
         # In so small a sample, a single message would decide.
-        if asked * (1 - least) < 1 - 1e-9 or share >= least:
+        if rechecked * (1 - least) < 1 - 1e-9 or share >= least:
             return
-        if chance and share >= least - Z * math.sqrt(least * (1 - least) / asked):
+        if chance and share >= least - Z * math.sqrt(least * (1 - least) / rechecked):
             return
         self.distrusted.add(token)
-        reason = f"{self.agreed[token]:,} of {asked:,} messages that were asked again agree, under cache.agreement={least}"
+        reason = f"{self.agreed[token]:,} of {rechecked:,} messages that were asked again agree, under cache.agreement={least}"
         try:
             cache.drop(reason, token.split("/")[1])
         except (IntentError, OSError) as error:

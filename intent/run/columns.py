@@ -31,9 +31,9 @@ class Columns:
 
     def check(self, schema: IntentSchema) -> None:
         """Raise ConfigError if a kept column has the name of an output column, or is kept twice."""
-        made = ["id", *(field.name for field in schema.label_fields(self.explode))]
-        if taken := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
-            raise ConfigError("keep_columns", taken, f"the output has these already; its own columns are {made}")
+        own = ["id", *(field.name for field in schema.label_fields(self.explode))]
+        if duplicates := [name for name in self.keep if name in own or self.keep.count(name) > 1]:
+            raise ConfigError("keep_columns", duplicates, f"the output has these already; its own columns are {own}")
 
     def one_schema(self, types: Mapping[str, Mapping[pa.DataType, str]]) -> pa.Schema:
         """Return one type for the id and one for each kept column, for all parts. `types`: by column, the types found and, for
@@ -119,15 +119,15 @@ _FAMILIES: tuple[Callable[[pa.DataType], bool], ...] = (
 
 
 def _one_type(field: str, name: str, types: Mapping[pa.DataType, str]) -> pa.DataType:
-    known = {kind: key for kind, key in types.items() if not pa.types.is_null(kind)}
-    if len(known) < 2:
-        return next(iter(known), pa.null())
-    (first, key), *others = known.items()
+    typed = {kind: key for kind, key in types.items() if not pa.types.is_null(kind)}
+    if len(typed) < 2:
+        return next(iter(typed), pa.null())
+    (first, key), *others = typed.items()
     family = next((test for test in _FAMILIES if test(first)), lambda kind: kind == first)
     try:
         if misfit := next(((kind, at) for kind, at in others if not family(kind)), None):
             raise pa.ArrowTypeError
-        schemas = [pa.schema([(name, kind)]) for kind in known]
+        schemas = [pa.schema([(name, kind)]) for kind in typed]
         return pa.unify_schemas(schemas, promote_options="permissive").field(name).type
     except pa.ArrowTypeError:
         kind, at = misfit or others[0]

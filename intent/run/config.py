@@ -17,7 +17,7 @@ class ClusterMode(Enum):
 class FleetConfig:
     """The number of actors per engine, and the size of shards.
 
-    `gguf_actors`, `gptq_actors`: None: as many as the cluster has room for. `rows_per_shard`: None: about 30 seconds of work
+    `gguf_actors`, `gptq_actors`: None: as many as fit on the cluster. `rows_per_shard`: None: about 30 seconds of work
     for the slowest kind of engine, from 256 to 20,000 rows. A run that continues keeps the shards of its plan. `attempts`: how
     often a shard may fail before it is given up.
     """
@@ -56,6 +56,6 @@ class ClusterConfig:
         require(self.gpus is None or self.gpus >= 0, "cluster.gpus", self.gpus, "use at least 0, or null for all")
         for name, price in self.prices.items():
             kind = name.lower().removesuffix("s")
-            known = name == kind or kind not in ("cpu", "gpu")
-            require(known, f"cluster.prices.{name}", price, f"name it {kind}, or give a processor's model name")
+            valid = name == kind or kind not in ("cpu", "gpu")
+            require(valid, f"cluster.prices.{name}", price, f"name it {kind}, or give a processor's model name")
             require(price is None or price >= 0, f"cluster.prices.{name}", price, "use USD per hour, at least 0")

@@ -17,7 +17,7 @@ from intent.lake import DELTA, ICEBERG, Snapshot
 from intent.retrieve.route import Asks
 from intent.run import frequent
 from intent.run.actor import RunContext
-from intent.run.actor_pool import ActorPool, EngineSpec, load_known, reason_of
+from intent.run.actor_pool import ActorPool, EngineSpec, load_frequent_answers, reason_of
 from intent.run.cache_check import Trust
 from intent.run.columns import Columns, partitions
 from intent.run.config import FleetConfig
@@ -143,8 +143,16 @@ def identify(
     """
     listing = list_input(input_uri, options, pattern, version, begun_versions(begun))
     folders = {} if listing.table else partitions(f"{listing.store.uri}/")
-    kept = {name: folders[name] for name in columns.keep if name in folders}
-    read = fingerprint([columns.id, columns.message, columns.keep, *([kept] if kept else []), *["explode"] * columns.explode])
+    folder_columns = {name: folders[name] for name in columns.keep if name in folders}
+    read = fingerprint(
+        [
+            columns.id,
+            columns.message,
+            columns.keep,
+            *([folder_columns] if folder_columns else []),
+            *["explode"] * columns.explode,
+        ]
+    )
     return listing, replace(identity, input=input_fingerprint(listing.blobs), columns=read)
 
 
@@ -185,8 +193,8 @@ class _Run:
         """Count the parts and the answers to frequent messages of earlier tries, each part verified."""
         for messages, receipt in frequent.answered(self.store):
             self._count_answers(messages, receipt)
-        made = self.ledger.committed_ids()
-        if not (ids := [shard.id for shard in self.plan.shards if shard.id in made]):
+        committed = self.ledger.committed_ids()
+        if not (ids := [shard.id for shard in self.plan.shards if shard.id in committed]):
             return
         title = f"checks {len(ids):,} parts that an earlier run made"
         with Stage("parts", title, "part", len(ids), self.stream, self.meters.survey) as stage:
@@ -215,8 +223,8 @@ class _Run:
                         chunks = pool.load_while(partial(self._frequent_chunks, quiet=True))
                     queue.retries = self._label_frequent(pool, chunks, progress)
                     progress.rows()
-                    known = load_known(self.store) if chunks else None
-                    pool.run(queue, "label", known, lambda _, part: self._count_part(part))
+                    frequent_answers = load_frequent_answers(self.store) if chunks else None
+                    pool.run(queue, "label", frequent_answers, lambda _, part: self._count_part(part))
             self.trust.close()
 
     def _frequent_chunks(self, quiet: bool = False) -> list[Shard]:
@@ -230,8 +238,8 @@ class _Run:
         try:
             if self.store.stat(frequent.MESSAGES) is None:
                 title = f"counts the messages of {len(readable):,} shards, to find the most frequent"
-                shown = io.StringIO() if quiet else self.stream
-                with Stage("messages", title, "shard", len(readable), shown, self.meters.survey) as stage:
+                stream = io.StringIO() if quiet else self.stream
+                with Stage("messages", title, "shard", len(readable), stream, self.meters.survey) as stage:
                     find_frequent(self.context, readable, self.frequent_messages, stage, self.attempts)
             return frequent.chunks(self.store)
         except Exception as error:
@@ -280,11 +288,11 @@ class _Run:
 
 def _describe(failed: dict[Shard, str], final: int, done: int, uri: str) -> str:
     rows = [shard.counted for shard in failed]
-    known = sum(row for row in rows if isinstance(row, int))
+    counted = sum(row for row in rows if isinstance(row, int))
     unknown = f" and {rows.count('unknown')} of unknown size" if "unknown" in rows else ""
     lines = [f"  {shard.blob.key!r} rows {shard.start}+{shard.counted}: {why}" for shard, why in list(failed.items())[:10]]
     head = (
-        f"{len(failed)} shards ({known} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}; {_remedy(failed, final)}:"
+        f"{len(failed)} shards ({counted} rows{unknown}) failed, {done} are done; see {uri}/{FAILED}; {_remedy(failed, final)}:"
     )
     return "\n".join([head, *lines])
 

@@ -52,12 +52,12 @@ def count(
     tables, size = [COUNTS.empty_table()], 0
     for shard in shards:
         try:
-            messages, places = distinct(reader.read(shard)[column])
+            messages, indices = distinct(reader.read(shard)[column])
         except CorruptData:
             # Labelling the shard will report this.
             continue
         texts, reasons = refuse(messages, max_characters)
-        rows = pa.array(np.bincount(places, minlength=len(texts))[: len(texts)])
+        rows = pa.array(np.bincount(indices, minlength=len(texts))[: len(texts)])
         counts = pa.table([texts, pa.repeat(pa.scalar(1, pa.int64()), len(texts)), rows], COUNTS).filter(reasons.is_null())
         tables.append(counts)
         size += len(counts)
@@ -146,7 +146,7 @@ def label(store: Store, worker: Worker, chunk: Shard) -> Receipt:
     else:
         answers = worker.answer(messages.cast(pa.binary()))
         table = answers.table.take(pa.array(answers.position[:-1])).add_column(0, "message", messages)
-    receipt = Receipt(chunk.id, worker.run, 0, 0, 0, 0, **worker.asked(answers))
+    receipt = Receipt(chunk.id, worker.run, 0, 0, 0, 0, **worker.receipt_fields(answers))
     new_labels.keep(store, f"frequent-{chunk.start:09d}", answers.fresh)
     store.put_if_absent(_key(chunk), _bytes(table.replace_schema_metadata({RECEIPT: json.dumps(asdict(receipt))})))
     return receipt
@@ -183,8 +183,8 @@ def _one_each(answers: pa.Table) -> pa.Table:
     answers, rows = answers.filter(pa.array(whole)), rows[whole]
     asks = Asks(rows, np.zeros(len(rows), np.int32), answers[FIRST].to_numpy())
     fine = pc.not_equal(answers["status"], str(Status.REJECTED)).to_numpy()
-    kept = surest(asks, fine, answers[NAMED].to_numpy(), answers["confidence"].to_numpy())
-    return answers.take(pa.array(kept)).drop_columns([FIRST, ASKS, NAMED])
+    indices = surest(asks, fine, answers[NAMED].to_numpy(), answers["confidence"].to_numpy())
+    return answers.take(pa.array(indices)).drop_columns([FIRST, ASKS, NAMED])
 
 
 def delete(store: Store) -> None:

@@ -23,12 +23,12 @@ def explode(table: pa.Table, schema: IntentSchema) -> pa.Table:
     first = np.flatnonzero(np.diff(rows, prepend=-1))
     numbers = pa.array(np.arange(len(rows)) - first[rows] + 1, pa.int32(), mask=empty)
     items = lists.flatten().take(pa.array(np.maximum(np.cumsum(~empty) - 1, 0), mask=empty))
-    made = {name: pc.struct_field(items, name) for name in (*schema.names, CONFIDENCE)}
-    made[ITEM_CONFIDENCE] = made.pop(CONFIDENCE)
+    item_columns = {name: pc.struct_field(items, name) for name in (*schema.names, CONFIDENCE)}
+    item_columns[ITEM_CONFIDENCE] = item_columns.pop(CONFIDENCE)
     at = table.column_names.index(INTENTS)
     spread = table.take(pa.array(rows))
     before, after = table.column_names[:at], table.column_names[at + 1 :]
-    return pa.table({n: spread[n] for n in before} | {ITEM: numbers} | made | {n: spread[n] for n in after})
+    return pa.table({n: spread[n] for n in before} | {ITEM: numbers} | item_columns | {n: spread[n] for n in after})
 
 
 def lengths(lists: pa.Array) -> np.ndarray:

@@ -230,12 +230,12 @@ class Ledger:
             raise CorruptData(f"{self.store.uri}/{key}: not JSON ({error}); name a new output") from error
 
 
-def begun_versions(places: Iterable[Store]) -> dict[str, int]:
-    """Return the table versions of the plans in `places`, by table address. A run that continues keeps its version."""
+def begun_versions(stores: Iterable[Store]) -> dict[str, int]:
+    """Return the table versions of the plans in `stores`, by table address. A run that continues keeps its version."""
     versions = {}
-    for place in places:
+    for store in stores:
         with suppress(FileNotFoundError, ValueError, AttributeError):
-            if table := json.loads(place.read(PLAN)).get("table"):
+            if table := json.loads(store.read(PLAN)).get("table"):
                 versions.setdefault(*table)
     return versions
 

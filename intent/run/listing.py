@@ -105,11 +105,11 @@ def _table_root(uri: str, options: StorageOptions) -> str:
     """Return the address of the Delta or Iceberg table that contains `uri`, or "" if there is none."""
     if uri.startswith(lake.ICEBERG):
         return lake.split(uri)[0]
-    for place in _folders_above(uri.removeprefix(lake.DELTA), options):
+    for folder in _folders_above(uri.removeprefix(lake.DELTA), options):
         # Without permission to list, the format cannot be known.
         with suppress(ConfigError):
-            if next(open_store(f"{place}/", options).list(DELTA), None):
-                return place
+            if next(open_store(f"{folder}/", options).list(DELTA), None):
+                return folder
     if uri.startswith(lake.DELTA):
         raise ConfigError("input", uri, "holds no Delta table; name its folder, or a partition of it")
     return ""
@@ -170,22 +170,22 @@ def _refuse_tables(uris: Sequence[str], store: Store, blobs: Iterable[Blob], opt
     tables = {
         f"{store.uri}/{folder}".rstrip("/"): kind for folder, kind in map(_table_of, (blob.key for blob in blobs)) if kind
     }
-    for place in {folder for uri in uris for folder in _folders_above(uri, options)}:
+    for root in {folder for uri in uris for folder in _folders_above(uri, options)}:
         # Without permission to list, the format cannot be known.
         with suppress(ConfigError):
-            if kind := _table_at(open_store(f"{place}/", options)):
-                tables[place] = kind
-    for place, kind in tables.items():
+            if kind := _table_at(open_store(f"{root}/", options)):
+                tables[root] = kind
+    for root, kind in tables.items():
         raise ConfigError(
-            "input", uris[0], f"{place} is a {kind} table, whose files may hold rows that were deleted; {_REMEDIES[kind]}"
+            "input", uris[0], f"{root} is a {kind} table, whose files may hold rows that were deleted; {_REMEDIES[kind]}"
         )
 
 
 def _table_of(key: str) -> tuple[str, str]:
     """Return (folder, format) of the table that has this key among its metadata; ("", "") if there is none."""
     for mark, kind in ((DELTA, "Delta"), (HUDI, "Hudi"), (ICEBERG, "Iceberg")):
-        folder, found, rest = f"/{key}".rpartition(f"/{mark}")
-        if found and (mark != ICEBERG or ("/" not in rest and rest.endswith(ICEBERG_ENDING))):
+        folder, separator, name = f"/{key}".rpartition(f"/{mark}")
+        if separator and (mark != ICEBERG or ("/" not in name and name.endswith(ICEBERG_ENDING))):
             return folder.removeprefix("/"), kind
     return "", ""
 
@@ -200,9 +200,9 @@ def _table_at(store: Store) -> str:
 
 def _folders_above(uri: str, options: StorageOptions) -> Iterator[str]:
     """Yield the folder at `uri`, and the folders above it as long as the one below may be a partition."""
-    place = open_store(uri, options).uri
-    while place:
-        yield place
-        place, _, name = place.rpartition("/")
+    folder = open_store(uri, options).uri
+    while folder:
+        yield folder
+        folder, _, name = folder.rpartition("/")
         if "=" not in name and name != "data":
             return

@@ -38,9 +38,9 @@ class Meters:
         self.rejected = Gauge("intent_rows_rejected", "Rows rejected, by this and earlier runs", ("run",))
         self.saved = Gauge("intent_duplicates_saved", "Rows that no model had to see", ("run",))
         self.cached = Gauge("intent_rows_cached", "Rows that the label cache answered, by this and earlier runs", ("run",))
-        self.asked = Gauge("intent_cache_asked_again", "Cached messages that engines were asked again", ("run",))
+        self.rechecked = Gauge("intent_cache_asked_again", "Cached messages that engines were asked again", ("run",))
         self.agreed = Gauge("intent_cache_agreed", "Of those, messages that got the same intent", ("run",))
-        self.left = Gauge("intent_shards_left", "Shards that wait or are in progress", ("run",))
+        self.unfinished = Gauge("intent_shards_left", "Shards that wait or are in progress", ("run",))
         self.failed = Gauge("intent_shards_failed", "Shards given up", ("run",))
         self.retries = Gauge("intent_retries", "Shards that went back into the queue", ("run",))
         self.started = Gauge("intent_started_seconds", "Unix time at which this run began", ("run",))
@@ -91,9 +91,9 @@ class Meters:
             (self.rejected, counts["rejected"]),
             (self.saved, progress.tally.saved),
             (self.cached, counts["cached"]),
-            (self.asked, counts["asked"]),
+            (self.rechecked, counts["asked"]),
             (self.agreed, counts["agreed"]),
-            (self.left, queue.remaining),
+            (self.unfinished, queue.remaining),
             (self.failed, len(queue.failed)),
             (self.retries, queue.retries),
         ):

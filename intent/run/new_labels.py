@@ -39,9 +39,9 @@ class Fresh:
     @classmethod
     def of(cls, scope: str, epoch: str, labels: pa.Table, copies: Sequence[pa.Table]) -> "Fresh | None":
         """Serialize the entries, unsorted. Returns None if there are none."""
-        made = piece.dump(labels) if len(labels) else None
+        entries = piece.dump(labels) if len(labels) else None
         copied = piece.dump(pa.concat_tables(copies)) if copies else None
-        return cls(scope, epoch, made, copied) if made or copied else None
+        return cls(scope, epoch, entries, copied) if entries or copied else None
 
 
 def keep(store: Store, name: str, fresh: Fresh | None) -> None:
@@ -102,14 +102,14 @@ def _write(batches: Iterable[Sequence[pa.Table]], cache: LabelCache) -> list[Fil
 
 def _batches(tables: Iterable[pa.Table]) -> Iterator[Sequence[pa.Table]]:
     """Yield the tables in batches of about PIECE_ROWS entries."""
-    held: list[pa.Table] = []
+    buffer: list[pa.Table] = []
     for table in tables:
-        if held and sum(map(len, held)) + len(table) > merge.PIECE_ROWS:
-            yield held
-            held = []
-        held.append(table)
-    if held:
-        yield held
+        if buffer and sum(map(len, buffer)) + len(table) > merge.PIECE_ROWS:
+            yield buffer
+            buffer = []
+        buffer.append(table)
+    if buffer:
+        yield buffer
 
 
 def _tables(output: Store, keys: Sequence[str]) -> Iterator[pa.Table]:

@@ -59,8 +59,11 @@ class Publication:
 
     def fields(self, types: pa.Schema) -> pa.Schema:
         """Return the columns of labelled parts. `types`: of the id and the kept columns."""
-        made, kept = self.schema.label_fields(self.columns.explode), [types.field(name) for name in self.columns.keep]
-        fields = pa.schema([("id", types.field(self.columns.id).type), *made, *kept])
+        label_fields, kept_fields = (
+            self.schema.label_fields(self.columns.explode),
+            [types.field(name) for name in self.columns.keep],
+        )
+        fields = pa.schema([("id", types.field(self.columns.id).type), *label_fields, *kept_fields])
         # Tables have no null type, so a column without any value becomes text.
         return pa.schema([(field.name, pa.string() if pa.types.is_null(field.type) else field.type) for field in fields])
 

@@ -80,17 +80,17 @@ class Queue:
         speculative copy of a shard that is late or that it should finish first.
         """
         self._present.add(actor)
-        held = self.held(actor)
-        if any(self._flights[shard].alone for shard in held):
+        shards = self.held(actor)
+        if any(self._flights[shard].alone for shard in shards):
             return None
         if retry := next((shard for shard in self._to_retry if self._may_try(actor, shard)), None):
-            if held:
+            if shards:
                 return None
             self.waiting -= 1
             self._to_retry.remove(retry)
             return self._start(retry, actor, now, alone=True)
         shard = self._next(actor)
-        if shard is None and not held:
+        if shard is None and not shards:
             shard = self._slowest(actor, now)
         return self._start(shard, actor, now) if shard else None
 
@@ -132,22 +132,22 @@ class Queue:
         """Put a dead actor's shards back into the queue, and return them. `free`: count no attempt, because
         its node was lost.
         """
-        held = self.held(actor)
+        shards = self.held(actor)
         self._present.discard(actor)
-        for shard in held:
+        for shard in shards:
             (self.retry_free if free else self.fail)(shard, actor, reason)
         self._own.pop(actor, None)
         self._pace.pop(actor, None)
-        return held
+        return shards
 
     def overdue(self, now: float) -> list[Actor]:
         """Return the actors that hang, by HANGING_SECONDS, HANGING_SECONDS_PER_ROW and HANGING_PACES."""
-        return [actor for actor, held in self._held.items() if held and self._hangs(actor, held, now)]
+        return [actor for actor, shards in self._held.items() if shards and self._hangs(actor, shards, now)]
 
-    def _hangs(self, actor: Actor, held: list[Shard], now: float) -> bool:
-        since = max(min(self._flights[shard].holders[actor] for shard in held), self._last.get(actor, 0.0))
+    def _hangs(self, actor: Actor, shards: list[Shard], now: float) -> bool:
+        since = max(min(self._flights[shard].holders[actor] for shard in shards), self._last.get(actor, 0.0))
         per_row = max(HANGING_SECONDS_PER_ROW, HANGING_PACES * self._pace.get(actor, 0.0))
-        return now - since > max(HANGING_SECONDS, per_row * max(shard.rows for shard in held))
+        return now - since > max(HANGING_SECONDS, per_row * max(shard.rows for shard in shards))
 
     def _give_back(self, shard: Shard) -> None:
         if shard not in self._flights:
@@ -210,9 +210,9 @@ class Queue:
                 continue
             since, due = self._due(holder, shard, self._pace.get(holder, mine))
             # Assume that a late shard needs as long again.
-            late, left = now >= due, now - since if now >= due else due - now
-            if left >= most and (late or left > mine * shard.rows):
-                best, most = shard, left
+            late, remaining = now >= due, now - since if now >= due else due - now
+            if remaining >= most and (late or remaining > mine * shard.rows):
+                best, most = shard, remaining
         return best
 
     def _due(self, holder: Actor, shard: Shard, pace: float) -> tuple[float, float]:

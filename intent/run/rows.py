@@ -61,8 +61,8 @@ class ShardReader:
 
         Keeps the last footer, because parsing one with 20,000 row groups takes longer than reading the rows of a shard.
         """
-        known, metadata, edges = self._footer
-        if known != blob:
+        last_blob, metadata, edges = self._footer
+        if last_blob != blob:
             metadata = read_metadata(self.source, blob)
             rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
             edges = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])

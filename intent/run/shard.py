@@ -249,9 +249,9 @@ def read_metadata(store: Store, blob: Blob) -> pq.FileMetaData:
         raise CorruptData(str(error)) from error
     if tail[-4:] == ENCRYPTED:
         raise CorruptData(ENCRYPTED_FILE)
-    before, found, after = tail[-need:].rpartition(ARROW_SCHEMA)
+    before, separator, after = tail[-need:].rpartition(ARROW_SCHEMA)
     try:
-        return pq.read_metadata(pa.BufferReader(before + NO_SCHEMA + after if found else tail))
+        return pq.read_metadata(pa.BufferReader(before + NO_SCHEMA + after if separator else tail))
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, MemoryError):
             raise

@@ -17,7 +17,7 @@ from intent.engine import Classifier, Prediction, Status, abstain, classify_each
 from intent.engine.grouped import Grouped
 from intent.engine.shelved import Shelved, surest
 from intent.errors import EngineFailed, IntentError
-from intent.label_cache import Found, Reader, piece
+from intent.label_cache import Lookup, Reader, piece
 from intent.retrieve.route import NOWHERE, Asks
 from intent.run import items
 from intent.run.columns import Columns
@@ -67,12 +67,12 @@ class Worker:
     abstain_below: float = 0.0
     reader: Reader | None = None
 
-    def label(self, shard: Shard, rows: pa.Table, known: pa.Table | None = None) -> Part:
-        """Return the shard's part. `known`: answers by message that need no model."""
+    def label(self, shard: Shard, rows: pa.Table, frequent_answers: pa.Table | None = None) -> Part:
+        """Return the shard's part. `frequent_answers`: answers by message that need no model."""
         started = time.monotonic()
-        messages, places = distinct(rows[self.columns.message])
-        found = self.answer(messages, known)
-        answers = found.table.take(pa.array(found.position[places]))
+        messages, indices = distinct(rows[self.columns.message])
+        distinct_answers = self.answer(messages, frequent_answers)
+        answers = distinct_answers.table.take(pa.array(distinct_answers.position[indices]))
         refused = pc.equal(answers["status"], str(Status.REJECTED))
         ids = rows[self.columns.id]
         rejected = pa.table({"id": ids, "reason": answers["reason"]}).filter(refused)
@@ -82,52 +82,52 @@ class Worker:
         # A rejection by a model names that model.
         unasked = pc.sum(pc.and_(refused, pc.is_null(answers["variant"]))).as_py() or 0
         cached = pc.sum(answers[CACHED]).as_py() or 0
-        counts = self._counts(shard, labelled, rejected.num_rows, found, {"refused": unasked, "cached": cached})
+        counts = self._counts(shard, labelled, rejected.num_rows, distinct_answers, {"refused": unasked, "cached": cached})
         if self.columns.explode:
             labelled = items.explode(labelled, self.schema)
             counts["lines"] = len(labelled)
         counts["seconds"] = round(time.monotonic() - started, 3)
-        return replace(build_part(counts, labelled, rejected), fresh=found.fresh)
+        return replace(build_part(counts, labelled, rejected), fresh=distinct_answers.fresh)
 
-    def answer(self, messages: pa.Array, known: pa.Table | None = None) -> Answers:
-        """Answer distinct messages from `known`, from the label cache, or by the model."""
+    def answer(self, messages: pa.Array, frequent_answers: pa.Table | None = None) -> Answers:
+        """Answer distinct messages from `frequent_answers`, from the label cache, or by the model."""
         texts, reasons = refuse(messages, self.max_characters)
         position = np.full(len(messages) + 1, -1, np.int64)
         open_ = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
         refused = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
         tables = [self._rejections(pa.concat_arrays([reasons.take(pa.array(refused)), pa.array([NULL])]))]
         position[np.append(refused, len(messages))] = np.arange(len(refused) + 1)
-        if known is not None and self.reader and not self.reader.trusted:
-            known = known.filter(pc.invert(known[CACHED]))
-        if known is not None and len(open_):
-            hit = pc.index_in(texts.take(pa.array(open_)), known["message"].combine_chunks())
-            is_known = hit.is_valid().to_numpy(zero_copy_only=False)
-            position[open_[is_known]] = sum(map(len, tables)) + np.arange(is_known.sum())
-            tables.append(self._abstained(known.drop_columns(["message"]).take(hit.drop_null())))
-            open_ = open_[~is_known]
+        if frequent_answers is not None and self.reader and not self.reader.trusted:
+            frequent_answers = frequent_answers.filter(pc.invert(frequent_answers[CACHED]))
+        if frequent_answers is not None and len(open_):
+            hit = pc.index_in(texts.take(pa.array(open_)), frequent_answers["message"].combine_chunks())
+            is_frequent = hit.is_valid().to_numpy(zero_copy_only=False)
+            position[open_[is_frequent]] = sum(map(len, tables)) + np.arange(is_frequent.sum())
+            tables.append(self._abstained(frequent_answers.drop_columns(["message"]).take(hit.drop_null())))
+            open_ = open_[~is_frequent]
         if isinstance(self.classifier, Shelved) and len(open_):
             some = texts.take(pa.array(open_))
             asks = self.classifier.route(some.to_pylist())
-            found = self.ask(some.take(pa.array(asks.rows)), asks)
+            shelf_answers = self.ask(some.take(pa.array(asks.rows)), asks)
             position[open_] = sum(map(len, tables)) + np.arange(len(open_))
-            kept = surest(asks, *self.weights(found.table))
-            tables.append(self._abstained(found.table.take(pa.array(kept))))
-            return replace(found, table=pa.concat_tables(tables), position=position)
+            rows = surest(asks, *self.weights(shelf_answers.table))
+            tables.append(self._abstained(shelf_answers.table.take(pa.array(rows))))
+            return replace(shelf_answers, table=pa.concat_tables(tables), position=position)
         if self.reader is None or not len(open_):
             position[open_] = sum(map(len, tables)) + np.arange(len(open_))
             tables.append(self._classify(texts.take(pa.array(open_)).to_pylist())[1])
             return Answers(pa.concat_tables(tables), position, len(open_))
-        kept = self.reader.look(texts.take(pa.array(open_)))
-        asked, sure = ~kept.hit | kept.again, ~kept.again[kept.hit]
+        lookup = self.reader.look(texts.take(pa.array(open_)))
+        to_classify, sure = ~lookup.hit | lookup.again, ~lookup.again[lookup.hit]
         # The answers have one order: first the cache's, then the model's.
-        position[open_[~asked]] = sum(map(len, tables)) + np.arange(sure.sum())
-        tables.append(self._cached(kept, sure))
-        position[open_[asked]] = sum(map(len, tables)) + np.arange(asked.sum())
-        grouped, table = self._classify(texts.take(pa.array(open_[asked])).to_pylist())
+        position[open_[~to_classify]] = sum(map(len, tables)) + np.arange(sure.sum())
+        tables.append(self._cached(lookup, sure))
+        position[open_[to_classify]] = sum(map(len, tables)) + np.arange(to_classify.sum())
+        grouped, table = self._classify(texts.take(pa.array(open_[to_classify])).to_pylist())
         tables.append(table)
-        agreed = self._agreed(kept, asked, grouped.predictions)
-        counts = (int(asked.sum()), int(sure.sum()), int(kept.again.sum()), int(agreed.sum()))
-        return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(kept, asked, grouped, ~agreed))
+        agreed = self._agreed(lookup, to_classify, grouped.predictions)
+        counts = (int(to_classify.sum()), int(sure.sum()), int(lookup.again.sum()), int(agreed.sum()))
+        return Answers(pa.concat_tables(tables), position, *counts, fresh=self._fresh(lookup, to_classify, grouped, ~agreed))
 
     def ask(self, texts: pa.Array, asks: Asks) -> Answers:
         """Return the answer to each of `asks` about its text, from the label cache or the model, without abstaining.
@@ -139,25 +139,25 @@ class Worker:
         texts_, shelves, first = texts.take(pa.array(somewhere)), asks.shelves[somewhere], asks.first[somewhere]
         unsure = replace(self, abstain_below=0.0)
         if self.reader is None:
-            places, open_, kept = [nowhere, somewhere], np.arange(len(somewhere)), None
+            positions, open_, lookup = [nowhere, somewhere], np.arange(len(somewhere)), None
             cached = []
         else:
             keys = pa.array([self._shelved.index.keys[shelf] for shelf in shelves.tolist()], pa.string())
-            kept = self.reader.look(pc.binary_join_element_wise(keys, texts_, " "))
-            asked, sure = ~kept.hit | kept.again, ~kept.again[kept.hit]
-            open_ = np.flatnonzero(asked)
-            places, cached = [nowhere, somewhere[~asked], somewhere[open_]], [unsure._cached(kept, sure)]
+            lookup = self.reader.look(pc.binary_join_element_wise(keys, texts_, " "))
+            to_classify, sure = ~lookup.hit | lookup.again, ~lookup.again[lookup.hit]
+            open_ = np.flatnonzero(to_classify)
+            positions, cached = [nowhere, somewhere[~to_classify], somewhere[open_]], [unsure._cached(lookup, sure)]
         missing = self._shelved.classify_asks(texts.take(pa.array(nowhere)).to_pylist(), asks.shelves[nowhere])
         grouped, table = unsure._classify(texts_.take(pa.array(open_)).to_pylist(), shelves[open_])
-        order = np.argsort(np.concatenate(places), kind="stable")
-        whole = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
-        seen, position = int(first[open_].sum()) + len(nowhere), np.arange(len(asks))
-        if kept is None:
-            return Answers(whole, position, seen)
-        agreed = self._agreed(kept, asked, grouped.predictions)
-        again = first & kept.again
-        counts = seen, int((first & ~asked).sum()), int(again.sum()), int((agreed & again[open_]).sum())
-        return Answers(whole, position, *counts, fresh=self._fresh(kept, asked, grouped, ~agreed))
+        order = np.argsort(np.concatenate(positions), kind="stable")
+        answers = pa.concat_tables([self._answers(missing), *cached, table]).take(pa.array(order))
+        classified, position = int(first[open_].sum()) + len(nowhere), np.arange(len(asks))
+        if lookup is None:
+            return Answers(answers, position, classified)
+        agreed = self._agreed(lookup, to_classify, grouped.predictions)
+        again = first & lookup.again
+        counts = classified, int((first & ~to_classify).sum()), int(again.sum()), int((agreed & again[open_]).sum())
+        return Answers(answers, position, *counts, fresh=self._fresh(lookup, to_classify, grouped, ~agreed))
 
     @property
     def _shelved(self) -> Shelved:
@@ -208,16 +208,18 @@ class Worker:
         except Exception as error:
             raise EngineFailed(self.classifier.variant, error) from None
 
-    def _cached(self, found: Found, sure: np.ndarray) -> pa.Table:
+    def _cached(self, lookup: Lookup, sure: np.ndarray) -> pa.Table:
         """Return the answers of the hits selected by `sure`."""
-        codes, confidence = found.codes[sure], found.confidence[sure]
+        codes, confidence = lookup.codes[sure], lookup.confidence[sure]
         if self.schema.repeat == 1:
-            kinds = [Prediction(intent, variant=variant) for intent, variant in found.answers]
+            kinds = [Prediction(intent, variant=variant) for intent, variant in lookup.answers]
             return self._repeated(kinds, codes, confidence, cached=True)
-        rest = confidence.tolist(), found.slots.filter(pa.array(sure)).to_pylist()
-        answers = [found.answers[code] for code in codes]
-        made = [Prediction(a[0], confidence, slots, variant=a[1]) for a, confidence, slots in zip(answers, *rest, strict=True)]
-        return self._lists(made, cached=True)
+        rest = confidence.tolist(), lookup.slots.filter(pa.array(sure)).to_pylist()
+        answers = [lookup.answers[code] for code in codes]
+        predictions = [
+            Prediction(a[0], confidence, slots, variant=a[1]) for a, confidence, slots in zip(answers, *rest, strict=True)
+        ]
+        return self._lists(predictions, cached=True)
 
     def _lists(self, predictions: Sequence[Prediction], cached: bool = False) -> pa.Table:
         """Return the answers of a schema with lists. Items have their own confidences, so equal answers share nothing."""
@@ -229,33 +231,35 @@ class Worker:
         """Return the answers `kinds[codes]` with these confidences. Builds the row of each kind and of its abstention once."""
         below = self.abstain_below
         abstained = [abstain(replace(kind, confidence=0.0), 1.0) for kind in kinds] if below else []
-        places = codes + len(kinds) * (confidence < below)
-        table = self._answers([*kinds, *abstained], cached).take(pa.array(places))
+        indices = codes + len(kinds) * (confidence < below)
+        table = self._answers([*kinds, *abstained], cached).take(pa.array(indices))
         at = table.column_names.index("confidence")
         return table.set_column(at, table.schema.field(at), pa.array(confidence.astype(np.float32)))
 
-    def _agreed(self, found: Found, asked: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
+    def _agreed(self, lookup: Lookup, to_classify: np.ndarray, predictions: Sequence[Prediction]) -> np.ndarray:
         """Return, as bool [predictions], which messages the cache had and the model gave the same intent again."""
         agree = np.zeros(len(predictions), bool)
-        before = [found.answers[code][0] for code in found.codes[found.again[found.hit]]]
-        for i, old in zip(np.flatnonzero(found.again[asked]), before, strict=True):
-            now = predictions[i]
-            agree[i] = now.status is Status.OK and same(now.intent, old)
+        cached_intents = [lookup.answers[code][0] for code in lookup.codes[lookup.again[lookup.hit]]]
+        for i, cached_intent in zip(np.flatnonzero(lookup.again[to_classify]), cached_intents, strict=True):
+            prediction = predictions[i]
+            agree[i] = prediction.status is Status.OK and same(prediction.intent, cached_intent)
         return agree
 
-    def _fresh(self, found: Found, asked: np.ndarray, grouped: Grouped, new: np.ndarray) -> Fresh | None:
+    def _fresh(self, lookup: Lookup, to_classify: np.ndarray, grouped: Grouped, new: np.ndarray) -> Fresh | None:
         assert self.reader is not None, "new entries need a cache"
-        labels = piece.entries(found.high[asked], found.low[asked], grouped, self.classifier.variant, self.reader.cache.day)
+        labels = piece.entries(
+            lookup.high[to_classify], lookup.low[to_classify], grouped, self.classifier.variant, self.reader.cache.day
+        )
         sure = new & np.array([kind.status is Status.OK for kind in grouped.kinds], bool)[grouped.codes]
         labels = labels if sure.all() else labels.filter(pa.array(sure))
-        return Fresh.of(self.reader.cache.scope.name, self.reader.epoch, labels, found.stale)
+        return Fresh.of(self.reader.cache.scope.name, self.reader.epoch, labels, lookup.stale)
 
     def _answers(self, predictions: Sequence[Prediction], cached: bool = False) -> pa.Table:
         intents = [p.intent if p.status is Status.OK else None for p in predictions]
         names = self.schema.names if self.schema.repeat == 1 else [INTENTS]
         slots: list[list[Any]] = [[intent[name] if intent else None for intent in intents] for name in names]
         if self.schema.repeat > 1:
-            slots = [[given and _sure(given, p.slots) for given, p in zip(slots[0], predictions, strict=True)]]
+            slots = [[items and _sure(items, p.slots) for items, p in zip(slots[0], predictions, strict=True)]]
         rest = [
             [p.confidence for p in predictions],
             [p.status for p in predictions],
@@ -272,11 +276,11 @@ class Worker:
         return pa.table([filled.get(field.name, pa.nulls(rows, field.type)) for field in fields], fields)
 
     def _labelled(self, rows: pa.Table, answers: pa.Table) -> pa.Table:
-        kept = {name: rows[name] for name in self.columns.keep}
-        made = {name: answers[name] for name in answers.column_names if name not in NOT_LABELLED}
-        return pa.table({"id": rows[self.columns.id], **made, **kept})
+        kept_columns = {name: rows[name] for name in self.columns.keep}
+        labels = {name: answers[name] for name in answers.column_names if name not in NOT_LABELLED}
+        return pa.table({"id": rows[self.columns.id], **labels, **kept_columns})
 
-    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, found: Answers, rows: dict[str, int]) -> dict:
+    def _counts(self, shard: Shard, labelled: pa.Table, rejected: int, answers: Answers, rows: dict[str, int]) -> dict:
         abstained = pc.sum(pc.equal(labelled["status"], str(Status.ABSTAINED))).as_py() or 0
         variants = {entry["values"]: entry["counts"] for entry in labelled["variant"].value_counts().to_pylist()}
         return {
@@ -287,16 +291,16 @@ class Worker:
             "abstained": abstained,
             "rejected": rejected,
             "variants": variants,
-            **self.asked(found),
+            **self.receipt_fields(answers),
             **rows,
         }
 
-    def asked(self, answers: Answers) -> dict:
+    def receipt_fields(self, answers: Answers) -> dict:
         """Return where the answers came from, as fields of a receipt."""
         counts = {name: getattr(answers, name) for name in ("classified", "found", "asked", "agreed")}
         return counts | ({"cache": self.reader.token} if self.reader else {})
 
 
-def _sure(given: Sequence[Item], confidences: Sequence[float]) -> list[dict]:
+def _sure(items: Sequence[Item], confidences: Sequence[float]) -> list[dict]:
     """Add each item's confidence to it, or null if the classifier gives none."""
-    return [item | {CONFIDENCE: sure} for item, sure in zip_longest(given, confidences)]
+    return [item | {CONFIDENCE: sure} for item, sure in zip_longest(items, confidences)]

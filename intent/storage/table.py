@@ -21,7 +21,7 @@ Rows = list[tuple[str, dict[str, Any]]]
 
 
 class Unreadable(ValueError):
-    """A fault of a file, with its place."""
+    """A fault of a file, with its location."""
 
 
 class Lacking(Unreadable):
@@ -56,7 +56,7 @@ def read_files(uri: str, options: StorageOptions, field: str, endings: Sequence[
 
 
 def read_rows(data: bytes, source: str, columns: Sequence[str], field: str, setting: str | None = None) -> Rows:
-    """Return (place, row) for each row, with at least `columns`. A text in a JSON array is a row with only the first column.
+    """Return (location, row) for each row, with at least `columns`. A text in a JSON array is a row with only the first column.
 
     CSV gives only text. `setting`: the setting that names the first column. Raises ConfigError, naming the setting `field`.
     """
@@ -166,10 +166,10 @@ def _json(data: bytes, columns: Sequence[str]) -> Rows:
     else:
         lines = enumerate(text.splitlines(), 1)
         entries = [(f"line {number}", _entry(line, number)) for number, line in lines if line.strip()]
-    rows = [(place, {columns[0]: entry} if isinstance(entry, str) else entry) for place, entry in entries]
-    for place, row in rows:
+    rows = [(location, {columns[0]: entry} if isinstance(entry, str) else entry) for location, entry in entries]
+    for location, row in rows:
         if not isinstance(row, dict):
-            raise Unreadable(f"{place} is not an object; give an array, or lines, of objects")
+            raise Unreadable(f"{location} is not an object; give an array, or lines, of objects")
         _require(columns, list(row))
     return rows
 

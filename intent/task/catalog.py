@@ -49,24 +49,24 @@ class Catalog:
         empty: list[str] = []
         long: list[str] = []
         repeats: dict[str, list[str]] = {}
-        for place, raw in names:
+        for location, raw in names:
             if not isinstance(raw, str) or not (name := one_line(raw)):
-                empty.append(place)
+                empty.append(location)
                 continue
             if len(name) > LONGEST:
-                long.append(place)
+                long.append(location)
                 continue
             key = ascii_digits(name).casefold()
             if key in cleaned:
-                repeats.setdefault(key, []).append(place)
+                repeats.setdefault(key, []).append(location)
             else:
-                cleaned[key] = (place, name)
-        faults = [f"{_places(empty)} no text in the column {column!r}; fill or delete it"] if empty else []
-        faults += [f"{_places(long)} more than {LONGEST} characters in the column {column!r}; shorten it"] if long else []
+                cleaned[key] = (location, name)
+        faults = [f"{_sentence_of(empty)} no text in the column {column!r}; fill or delete it"] if empty else []
+        faults += [f"{_sentence_of(long)} more than {LONGEST} characters in the column {column!r}; shorten it"] if long else []
         # List the most frequent repeats first and, among equals, the first in the file.
-        for key, places in sorted(repeats.items(), key=lambda item: -len(item[1])):
-            first, known = cleaned[key]
-            faults.append(f"{_places(places, 'repeats', 'repeat')} {known!r} of {first}; keep one")
+        for key, locations in sorted(repeats.items(), key=lambda item: -len(item[1])):
+            first, product = cleaned[key]
+            faults.append(f"{_sentence_of(locations, 'repeats', 'repeat')} {product!r} of {first}; keep one")
         if faults:
             more = f"; beyond these {len(faults) - NAMED:,} faults" if len(faults) > NAMED else ""
             raise ConfigError("catalog", source, "; ".join(faults[:NAMED]) + more)
@@ -75,14 +75,14 @@ class Catalog:
         return cls(tuple(name for _, name in cleaned.values()))
 
 
-def _places(places: list[str], one: str = "has", several: str = "have") -> str:
+def _sentence_of(locations: list[str], one: str = "has", several: str = "have") -> str:
     """Return the beginning of a sentence with the first rows, the number of the others, and the verb."""
-    named, more = ", ".join(places[:NAMED]), f" and {len(places) - NAMED:,} more" if len(places) > NAMED else ""
-    return f"{named}{more} {one if len(places) == 1 else several}"
+    named, more = ", ".join(locations[:NAMED]), f" and {len(locations) - NAMED:,} more" if len(locations) > NAMED else ""
+    return f"{named}{more} {one if len(locations) == 1 else several}"
 
 
 def _names(data: bytes, source: str, column: str) -> Iterator[tuple[str, object]]:
-    return ((place, row[column]) for place, row in read_rows(data, source, [column], "catalog", "catalog_column"))
+    return ((location, row[column]) for location, row in read_rows(data, source, [column], "catalog", "catalog_column"))
 
 
 def normalize(text: str) -> str:
@@ -106,8 +106,10 @@ def one_line(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
     if text.isprintable():
         return " ".join(text.split())
-    kept = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn"))
-    return " ".join("".join(kept).split())
+    characters = (
+        " " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn")
+    )
+    return " ".join("".join(characters).split())
 
 
 class _Digits(dict[int, str | int | None]):

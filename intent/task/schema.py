@@ -216,8 +216,8 @@ class IntentSchema:
                 cell = None
         if isinstance(cell, Mapping) and set(cell) == {INTENTS}:
             cell = cell[INTENTS]
-        known = {*self.names, CONFIDENCE}
-        if not isinstance(cell, list) or not all(isinstance(item, Mapping) and set(item) <= known for item in cell):
+        keys = {*self.names, CONFIDENCE}
+        if not isinstance(cell, list) or not all(isinstance(item, Mapping) and set(item) <= keys for item in cell):
             raise ValueError(f"{column}: not a JSON list of objects with {self.names}")
         if len(cell) > self.repeat:
             raise ValueError(f"{column}: more than {self.repeat} items")

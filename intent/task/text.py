@@ -12,11 +12,11 @@ def without_accents(text: str, digraphs: bool = False) -> str:
     if text.isascii():
         return text
     text = unicodedata.normalize("NFC", text).translate(DIGRAPHS if digraphs else PLAIN)
-    kept, after_accented = [], False
+    characters, after_accented = [], False
     for c in unicodedata.normalize("NFD", text):
         # In other scripts, a combining mark changes the letter: "ビ" is not "ヒ".
         if not unicodedata.combining(c):
             after_accented = c < LAST_ACCENTED
         if not (after_accented and unicodedata.combining(c)):
-            kept.append(c)
-    return unicodedata.normalize("NFC", "".join(kept))
+            characters.append(c)
+    return unicodedata.normalize("NFC", "".join(characters))

@@ -199,7 +199,7 @@ class FakeWorker:
     def read(self, shard: Shard) -> None:
         return None
 
-    def label(self, shard: Shard, rows, known) -> Part:
+    def label(self, shard: Shard, rows, frequent_answers) -> Part:
         return made(SHARDS.index(shard), self.engine)
 
 

@@ -194,7 +194,7 @@ DRIVER_STEPS = [
     (Ledger, "plan", False),
     (Ledger, "plan", True),
     (driver, "find_frequent", True),
-    (driver, "load_known", False),
+    (driver, "load_frequent_answers", False),
     (Tally, "add", True),
     (Ledger, "commit", False),
     (Ledger, "close", False),
@@ -217,7 +217,7 @@ def test_t3_a_killed_driver_is_followed_by_one_that_goes_on(tmp_path, harm, owne
     assert committed.items() <= runs.snapshot(root).items()
     again = Path(log).read_text().splitlines()[len(seen) :] if Path(log).exists() else []
     different = 100 if table == {} else 200
-    assert len(again) == (0 if name in ("close", "load_known") else different - len(done))
+    assert len(again) == (0 if name in ("close", "load_frequent_answers") else different - len(done))
 
 
 def test_t4_of_two_drivers_at_once_one_writes_the_manifest_and_the_other_says_so(tmp_path, harm):

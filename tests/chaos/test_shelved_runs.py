@@ -78,7 +78,7 @@ def undisturbed(ray_cluster, tmp_path_factory) -> list[dict]:
 DRIVER_STEPS = {
     "table-written": (driver, "find_frequent", True, TABLE),
     "table-answer": (Tally, "answer", True, TABLE),
-    "table-answered": (driver, "load_known", False, TABLE),
+    "table-answered": (driver, "load_frequent_answers", False, TABLE),
     "table-part": (Tally, "add", True, TABLE),
     "part": (Tally, "add", True, NO_TABLE),
     "manifest": (Ledger, "commit", False, NO_TABLE),

@@ -33,7 +33,7 @@ def test_the_overhead_of_a_run_is_measured_against_its_engine_alone(tmp_path):
 def test_consecutive_runs_reuse_the_labels_of_repeated_messages(tmp_path):
     [spec] = stub_engines(actors=1)
     pool = [f"message {n}" for n in range(label_cache.different(3, 200))]
-    made = label_cache.measure_nights(tmp_path, spec, CART, fan_out.IDENTITY, pool, 3, 200)
+    made = label_cache.measure_daily_runs(tmp_path, spec, CART, fan_out.IDENTITY, pool, 3, 200)
     assert [run.rows for run in made] == [1_000] * 3 and [run.distinct for run in made] == [200] * 3
     assert made[0].seen == 200 and made[0].cached == 0
     # 30 % are new, and few of the others are classified again.

@@ -40,7 +40,7 @@ def job(tmp_path_factory) -> ClassifyConfig:
     overrides = [f"workspace={folder}/w", f"labelled.uri={folder}/mine.csv", "labelled.message=text", "input=x", "output=y"]
     overrides += ["labelled.slots=[topic]", "quant.cpus=1", "quant.cascade_precision=0.9", "engine.gguf_sequences=8"]
     # An untrained model is undecided about every message, so rounding decides.
-    overrides += ["engine.parity_messages=0"]
+    overrides += ["engine.golden_messages=0"]
     overrides += [f"quant.variants=[svm,gguf-Q8_0,{CASCADE}]", "schema=labels"]
     made = load_config("classify", overrides, ClassifyConfig)
     record = ArtifactRecord("checkpoint", {"output_format": "compact"}, {"schema": Lineage(made).schema_fingerprint})

@@ -56,7 +56,7 @@ def config(base, workspace, *more) -> ClassifyConfig:
         f"quant.variants=[{','.join(VARIANTS)}]",
         "engine.gguf_sequences=8",
         # A hardly trained model is undecided about most messages, so its quantized variants differ.
-        "engine.parity_disagreement=0.95",
+        "engine.golden_disagreement=0.95",
         *more,
     ]
     return load_config("classify", overrides, ClassifyConfig)
@@ -77,7 +77,7 @@ def test_one_command_makes_its_models_and_labels_and_a_new_catalog_reuses_them(b
                 *(f"workspace={tmp_path}/w", f"catalog={root}.json", f"input={root}/in", f"output={root}/out"),
                 *(f"model.source={base}", "model.sha256=null", f"model.adapter={adapter}", "model.vocabulary=full"),
                 # An untrained model is undecided about most messages, so its quantized variants differ.
-                *("model.group_size=64", "quant.cpus=1", "engine.gguf_sequences=8", "engine.parity_disagreement=0.95"),
+                *("model.group_size=64", "quant.cpus=1", "engine.gguf_sequences=8", "engine.golden_disagreement=0.95"),
             ],
             ClassifyConfig,
         )

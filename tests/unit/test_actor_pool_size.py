@@ -12,11 +12,11 @@ from intent.config import ClassifyConfig
 from intent.engine.config import Device
 from intent.errors import ConfigError
 from intent.hardware import CPU, GPU, Hardware
-from intent.run.actor_pool import EngineSpec, room
+from intent.run.actor_pool import EngineSpec, fitting_actors
 from intent.run.shard import shard_rows
 from jobs.app import load_config
 from jobs.classify import engines
-from jobs.nodes import Place, fitting
+from jobs.nodes import Node, fitting
 
 GROCERY = Path(__file__).parents[2] / "conf/catalogs/grocery.csv"
 
@@ -62,7 +62,7 @@ def test_a_local_cluster_which_no_node_will_join_is_asked_for_no_more_than_it_ha
 
 
 def test_the_reference_is_measured_on_both_kinds_of_processor_and_others_where_they_run():
-    xeon, t4 = Place(Hardware(CPU, "Xeon", 2), "a", 2), Place(Hardware(GPU, "T4", 1), "b", 2)
+    xeon, t4 = Node(Hardware(CPU, "Xeon", 2), "a", 2), Node(Hardware(GPU, "T4", 1), "b", 2)
 
     def where(name: str, device: Device = Device.auto) -> list[str]:
         return [place.hardware.model for place in fitting([xeon, t4], VariantSpec.parse(name), device)]
@@ -85,12 +85,12 @@ def test_shards_are_sized_by_the_slowest_kind_of_engine(specs):
 
 def test_actors_that_join_a_run_fit_and_are_of_each_kind_in_turn():
     gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
-    assert room({"CPU": 8.0, "GPU": 1.0}, [gptq, gguf]) == [gptq, gguf, gguf, gguf]
-    assert room({"CPU": 1.0, "GPU": 4.0, "memory": 9e9}, [gguf]) == []
-    assert room({}, [gptq, gguf]) == room({"CPU": 4.0}, []) == []
+    assert fitting_actors({"CPU": 8.0, "GPU": 1.0}, [gptq, gguf]) == [gptq, gguf, gguf, gguf]
+    assert fitting_actors({"CPU": 1.0, "GPU": 4.0, "memory": 9e9}, [gguf]) == []
+    assert fitting_actors({}, [gptq, gguf]) == fitting_actors({"CPU": 4.0}, []) == []
 
 
 def test_resources_are_reserved_for_a_starting_actor_unless_it_cannot_fit():
     gptq, gguf = EngineSpec("gptq", "gptq", list, cpus=1, gpus=1), EngineSpec("gguf", "gguf", list, cpus=2)
-    assert room({"CPU": 4.0}, [gguf], coming=[gguf]) == [gguf]
-    assert room({"CPU": 4.0}, [gguf], coming=[gptq]) == [gguf, gguf], "no GPU: it waits for a node of its own"
+    assert fitting_actors({"CPU": 4.0}, [gguf], coming=[gguf]) == [gguf]
+    assert fitting_actors({"CPU": 4.0}, [gguf], coming=[gptq]) == [gguf, gguf], "no GPU: it waits for a node of its own"

@@ -96,7 +96,7 @@ def test_variants_of_a_checkpoint_serve_one_another_only_where_that_is_asked_for
     # Without a golden-set check, variants share no scope.
     unchecked = variant("gptq-w4g128", sha256="3", gold=False)
     assert scope_of(tmp_path, *both, name="gptq-w4g128", made=unchecked) != scope_of(tmp_path, *both)
-    none = [*both, "engine.parity_messages=0"]
+    none = [*both, "engine.golden_messages=0"]
     assert scope_of(tmp_path, *none, **gptq) != scope_of(tmp_path, *none)
 
 

@@ -51,9 +51,9 @@ def worker(cache: LabelCache | None, classifier=None, run: str = "run", abstain_
     return Worker(classifier or Seeing(), runs.CART, Columns(), run, abstain_below=abstain_below, reader=reader)
 
 
-def label(worker: Worker, messages=MESSAGES, known=None):
+def label(worker: Worker, messages=MESSAGES, frequent_answers=None):
     rows = pa.table({"id": list(range(len(messages))), "message": pa.array(messages, pa.string())})
-    return worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, known)
+    return worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, frequent_answers)
 
 
 def table(part) -> pa.Table:
@@ -199,7 +199,7 @@ def test_frequent_messages_that_were_labelled_before_there_was_a_cache_are_known
     old = pq.read_table(pa.BufferReader(output.read(blob.key))).drop_columns(["intent.cached"]).replace_schema_metadata()
     runs.put_table(output, blob.key, old)
     assert frequent.answered(output) == [(2, None)]
-    assert label(worker(caches.cache(str(tmp_path))), known=frequent.load(output)).receipt.classified == 3
+    assert label(worker(caches.cache(str(tmp_path))), frequent_answers=frequent.load(output)).receipt.classified == 3
 
 
 def test_stale_entries_get_todays_date_unless_the_cache_was_dropped(tmp_path, output):

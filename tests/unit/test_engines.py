@@ -231,7 +231,7 @@ def test_a_long_name_does_not_reduce_max_model_len_for_messages(variant, checkpo
     assert Automaton(CART, long.catalog, load_tokenizer(checkpoint), "json").longest > 352
     folder = variant if kind == "gguf-F16" else checkpoint
     for asked in (0, 8) if kind == "gguf-F16" else (0,):
-        options = EngineOptions("json", gguf_sequences=2, threads=1, parity_messages=asked, parity_disagreement=0.99)
+        options = EngineOptions("json", gguf_sequences=2, threads=1, golden_messages=asked, golden_disagreement=0.99)
         engine = load_classifier(folder, kind, long, options)
         assert {p.status for p in engine.classify(messages[:3])} == {Status.OK}
 
@@ -331,12 +331,12 @@ def variant(checkpoint, f16, tmp_path_factory):
 
 
 OTHER = Prompt(CART, ("Red Paint", "Blue Paint", "Brush"))
-CHECKED = EngineOptions("compact", gguf_sequences=8, threads=1, parity_messages=32)
+CHECKED = EngineOptions("compact", gguf_sequences=8, threads=1, golden_messages=32)
 
 
 def test_an_engine_that_agrees_with_the_golden_set_starts_with_the_runs_own_catalog(variant, messages):
     checked = load_classifier(variant, "gguf-F16", OTHER, CHECKED)
-    unchecked = load_classifier(variant, "gguf-F16", OTHER, replace(CHECKED, parity_messages=0))
+    unchecked = load_classifier(variant, "gguf-F16", OTHER, replace(CHECKED, golden_messages=0))
     assert labels(checked.classify(messages)) == labels(unchecked.classify(messages))
     assert {p.intent["product"] for p in checked.classify(messages)} <= {*OTHER.catalog, None}
 
@@ -345,7 +345,7 @@ def test_other_weights_than_the_reference_had_are_refused(variant, tmp_path):
     for name in ("tokenizer.json", "parity.json"):
         (tmp_path / name).write_bytes((variant / name).read_bytes())
     gguf.write_f16(write_checkpoint(tmp_path / "other", seed=5), tmp_path / "model.gguf")
-    with pytest.raises(Disagreement, match=r"gguf-F16: \d+ of 32 gold messages .*parity_disagreement=0.1.*#\d+ \{") as refused:
+    with pytest.raises(Disagreement, match=r"gguf-F16: \d+ of 32 gold messages .*golden_disagreement=0.1.*#\d+ \{") as refused:
         load_classifier(tmp_path, "gguf-F16", PROMPT, CHECKED)
     assert refused.value.exit_code == 6
     assert not any(message in str(refused.value) for message in GoldenSet.read(variant).messages)

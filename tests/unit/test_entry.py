@@ -43,9 +43,40 @@ def test_old_names_of_settings_work_and_name_the_new_ones(capsys):
     assert "use output_formats=[entity_first,json]" in capsys.readouterr().err
     assert load_config("train", ["output_format=compact"]).output_format is OutputFormat.compact
     assert not capsys.readouterr().err
+    engine = load_config("train", ["engine.parity_messages=5", "++engine.parity_disagreement=0.2"]).engine
+    assert (engine.golden_messages, engine.golden_disagreement) == (5, 0.2)
+    warnings = capsys.readouterr().err
+    assert "engine.parity_messages=5: the setting was renamed; use engine.golden_messages=5" in warnings
+    assert "use ++engine.golden_disagreement=0.2" in warnings
+    addresses = ['input="/log/{date}"', 'output="/labels/{date}"']
+    assert load_config("nightly", [*addresses, "gate.nights=3"], NightlyConfig).gate.runs == 3
+    benchmark = load_config("benchmark", ["night=[1000]", "nights=7"], BenchmarkConfig)
+    assert (benchmark.run_rows, benchmark.runs) == ([1000], 7)
+    warnings = capsys.readouterr().err
+    assert all(f"use {current}" in warnings for current in ("gate.runs=3", "run_rows=[1000]", "runs=7"))
     # Records of existing models.
     old = [ArtifactRecord("checkpoint", {"codec": codec}, {}).output_format for codec in ("pointing", "json")]
     assert old == ["entity_first", "json"] and ArtifactRecord("svm", {}, {}).output_format == ""
+
+
+def test_old_names_of_settings_work_in_yaml_files(tmp_path, capsys):
+    files = {
+        "engine/mine": "parity_messages: 5",
+        "experiment/mine": "# @package _global_\ncodec: pointing\nengine: {NAME: 0.2}\ngate: {nights: 3}",
+    }
+    for name, text in files.items():
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir()
+        path.write_text(text.replace("NAME", "parity_disagreement"))
+    chosen = [f"hydra.searchpath=[file://{tmp_path}]", "engine=mine", "+experiment=mine"]
+    config = load_config("nightly", [*chosen, 'input="/log/{date}"', 'output="/labels/{date}"'], NightlyConfig)
+    assert (config.engine.golden_messages, config.engine.golden_disagreement) == (5, 0.2)
+    assert config.output_format is OutputFormat.entity_first and config.gate.runs == 3
+    warnings = capsys.readouterr().err
+    assert "parity_messages, line 1 of a YAML file: the setting was renamed; use golden_messages" in warnings
+    assert "engine.parity_disagreement, line 3 of a YAML file: the setting was renamed; use golden_disagreement" in warnings
+    assert "gate.nights, line 4 of a YAML file: the setting was renamed; use runs" in warnings
+    assert "codec, line 2 of a YAML file: the setting was renamed; use output_format" in warnings
 
 
 def test_an_error_of_a_task_is_one_line(capsys):

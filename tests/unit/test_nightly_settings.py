@@ -19,7 +19,7 @@ from runs import BASKET, CART
 from intent.config import NightlyConfig
 from intent.errors import ConfigError, IntentError, NotArrived
 from intent.evaluate import own_gold
-from intent.nightly.addresses import Place, output_place
+from intent.nightly.addresses import DatedAddress, output_address
 from intent.nightly.arrival import wait
 from intent.run.actor_pool import EngineSpec
 from intent.storage import open_store
@@ -74,7 +74,7 @@ def test_a_date_that_cannot_be_meant_is_refused(text, expected):
     ],
 )
 def test_a_daily_address_is_named_by_its_date_and_hours(address, folder):
-    assert Place("input", address).of(date(2026, 3, 1)) == folder
+    assert DatedAddress("input", address).of(date(2026, 3, 1)) == folder
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_a_daily_address_is_named_by_its_date_and_hours(address, folder):
 def test_a_place_that_cannot_be_meant_is_refused(address, expected):
     for field in ("input", "output"):
         with pytest.raises(ConfigError, match=re.escape(f"{field}='{address}': {expected}")):
-            Place(field, address)
+            DatedAddress(field, address)
 
 
 def test_a_daily_run_has_one_output():
     with pytest.raises(ConfigError, match="output='/labels/{date}/{hour}': has {hour}, but a nightly run has one output"):
-        output_place("/labels/{date}/{hour}")
+        output_address("/labels/{date}/{hour}")
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,14 @@ from intent.evaluate import paper
 from intent.evaluate.measurement import Trial
 from intent.evaluate.plots import Point, front
 from intent.evaluate.report import numbers, render_html, render_markdown, render_text, write_report
-from intent.evaluate.results import Asked, Measured, Sources, results_of
+from intent.evaluate.results import AccuracyTarget, Measured, Sources, results_of
 from intent.evaluate.speed import Speed
 from intent.hardware import CPU, GPU, Hardware
 from intent.storage import StorageOptions
 from intent.task.prompt import Prompt
 from jobs import evaluate
 from jobs.app import load_config
-from jobs.nodes import Place
+from jobs.nodes import Node
 from jobs.sweep import describe
 from tests.tiny import BASKET, CART, LABELS
 
@@ -182,7 +182,7 @@ def test_the_lineage_is_of_the_real_base_and_with_gold_messages_of_the_training_
 
 
 def test_a_variant_without_a_node_is_a_row_with_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "places", lambda: [Place(XEON, "node", 2)])
+    monkeypatch.setattr(evaluate, "distinct_nodes", lambda: [Node(XEON, "node", 2)])
     lineage = Lineage(load_config("evaluate", ["engine.device=cuda", f"workspace={tmp_path}"]))
     planned, failed = evaluate.plans(lineage, [VariantSpec.parse("gptq-w4g64")])
     assert planned == [] and "engine.device='cuda': no node of this cluster suits gptq-w4g64" in str(failed["gptq-w4g64"])
@@ -255,7 +255,7 @@ def test_labels_have_two_rows_a_variant_in_scope_and_out_of_scope_or_say_that_no
         row = row if name == "svm" else replace(row, predictions=wrong, validation=wrong)
         loader = replace(row.trial.loader, name=name, prompt=Prompt(LABELS))
         row = replace(row, trial=replace(row.trial, loader=loader))
-        results |= results_of(LABELS, examples, {name: row}, Asked(examples, asked))
+        results |= results_of(LABELS, examples, {name: row}, AccuracyTarget(examples, asked))
     scope = json.loads(json.dumps(results))["svm"]["scope"]
     assert (scope["answered"]["accuracy"], scope["answered"]["recall"], scope["answered"]["precision"]) == (1.0, 0.0, None)
     thresholded = scope["thresholded"]

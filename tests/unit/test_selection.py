@@ -16,7 +16,7 @@ from intent.hardware import CPU, GPU, Hardware
 from intent.storage import StorageOptions, open_store
 from jobs import choice
 from jobs.app import load_config
-from jobs.nodes import Place
+from jobs.nodes import Node
 
 HERE = StorageOptions()
 
@@ -94,7 +94,7 @@ def test_a_selection_is_kept_by_processor_until_the_checkpoint_is_another(root):
 @pytest.fixture
 def lineage(tmp_path, monkeypatch):
     """The default configuration on a cluster of one Xeon, with the fingerprints of RESULTS as the workspace's variants."""
-    monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(CPU, "Xeon", 2), "node", 2)])
+    monkeypatch.setattr(choice, "distinct_nodes", lambda: [Node(Hardware(CPU, "Xeon", 2), "node", 2)])
     monkeypatch.setattr(Artifact, "fingerprint", property(lambda artifact: artifact.record.config["f"]))
     monkeypatch.setattr(
         "intent.artifacts.registry.load",
@@ -154,9 +154,9 @@ def test_a_selection_for_another_checkpoint_than_the_workspaces_models_is_refuse
 def test_while_no_node_is_up_all_that_is_selected_classifies(lineage, monkeypatch, capsys):
     publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.05), HERE)
     publish_models(lineage.config.workspace, {"reference": Artifact("f-reference", ArtifactRecord("c", {}, {}))}, HERE)
-    monkeypatch.setattr(choice, "places", list)
+    monkeypatch.setattr(choice, "distinct_nodes", list)
     assert set(choice.serving(lineage, None)[0]) == {"gguf-Q4_K_M", "reference"}
-    monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(CPU, name, 2), name, 2) for name in ("Xeon", "EPYC")])
+    monkeypatch.setattr(choice, "distinct_nodes", lambda: [Node(Hardware(CPU, name, 2), name, 2) for name in ("Xeon", "EPYC")])
     assert set(choice.serving(lineage, None)[0]) == {"gguf-Q4_K_M"}
     assert "nothing is selected for EPYC" in capsys.readouterr().err
 
@@ -165,13 +165,13 @@ def test_a_log_that_was_begun_keeps_its_variants_whichever_nodes_are_up(lineage,
     publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.01), HERE)
     plan = json.dumps({"run": {"models": {"gguf-Q4_K_M": "f-gguf-Q4_K_M"}}})
     open_store(lineage.config.output).put("plan.json", plan.encode())
-    monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(GPU, "T4", 1), "node", 2)])
+    monkeypatch.setattr(choice, "distinct_nodes", lambda: [Node(Hardware(GPU, "T4", 1), "node", 2)])
     assert choice.serving(lineage, None) == ({"gguf-Q4_K_M": ANY}, {"gguf-Q4_K_M": 16})
 
 
 def test_a_staged_run_keeps_its_variants_unless_its_model_is_older(lineage, monkeypatch, tmp_path):
     publish(lineage.config.workspace, "checkpoint-1", "e", select(RESULTS, 0.01), HERE)
-    monkeypatch.setattr(choice, "places", lambda: [Place(Hardware(GPU, "T4", 1), "node", 2)])
+    monkeypatch.setattr(choice, "distinct_nodes", lambda: [Node(Hardware(GPU, "T4", 1), "node", 2)])
     staged = {name: open_store(f"{tmp_path}/{name}") for name in ("older", "begun")}
     for name, of in (("older", "of-an-older-model"), ("begun", "f-gguf-Q4_K_M")):
         staged[name].put("plan.json", json.dumps({"run": {"models": {"gguf-Q4_K_M": of}}}).encode())

@@ -32,7 +32,7 @@ def lineage(folder, *more: str, products: str = "Whole Milk 1L", job: str = "cla
 def jobs(monkeypatch):
     """Replace the jobs by fakes that make small files, and collect the artifacts by job."""
     made: list[str] = []
-    monkeypatch.setattr(choice, "places", list)
+    monkeypatch.setattr(choice, "distinct_nodes", list)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
 
     def build(lineage: Lineage, record, metrics: dict) -> Artifact:

@@ -26,10 +26,10 @@ class Counting(runs.RuleClassifier):
         return [runs.rule(message) for message in messages]
 
 
-def label(messages, columns=Columns(), known=None, **kept):
+def label(messages, columns=Columns(), frequent_answers=None, **kept):
     rows = pa.table({"id": list(range(len(messages))), "message": messages, **kept})
     worker = Worker(Counting(), runs.CART, columns, "run", max_characters=20)
-    part = worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, known)
+    part = worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, frequent_answers)
     labelled = pq.read_table(pa.BufferReader(part.data)).to_pylist()
     rejected = pq.read_table(pa.BufferReader(part.rejected)).to_pylist() if part.rejected else []
     return part.receipt, labelled, rejected, worker.classifier.seen
@@ -75,7 +75,7 @@ def test_what_is_known_needs_no_model():
     known = grouped.table.take(pa.array(grouped.position[:-1])).add_column(
         0, "message", pa.array(["milk", "unsure", "refuse it"])
     )
-    receipt, labelled, rejected, seen = label(["milk", "eggs", "unsure", "refuse it"], known=known)
+    receipt, labelled, rejected, seen = label(["milk", "eggs", "unsure", "refuse it"], frequent_answers=known)
     assert seen == ["eggs"] and receipt.variants == {"other": 2, "rule": 1}
     assert [row["status"] for row in labelled] == ["ok", "ok", "abstained"] and rejected[0]["id"] == 3
 
@@ -122,11 +122,11 @@ def test_refusals_are_of_the_bytes_as_they_are():
 SAID = ["milk and eggs", "hello", "unsure", "milk", None, "milk and eggs", "refuse"]
 
 
-def label_lists(explode, messages=SAID, known=None):
+def label_lists(explode, messages=SAID, frequent_answers=None):
     rows = pa.table({"id": list(range(len(messages))), "message": messages, "shop": ["s"] * len(messages)})
     columns = Columns(keep=("shop",), explode=explode)
     worker = Worker(runs.RuleClassifier(lists=True), runs.BASKET, columns, "run")
-    part = worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, known)
+    part = worker.label(Shard(Blob("log", 1, "e"), 0, len(messages)), rows, frequent_answers)
     assert open_part(part.data, "here").receipt == part.receipt
     return part.receipt, pq.read_table(pa.BufferReader(part.data))
 
@@ -182,7 +182,7 @@ def test_lists_that_are_known_need_no_model(tmp_path):
     worker = Worker(runs.RuleClassifier("other", lists=True), runs.BASKET, Columns(), "run")
     for chunk in frequent.chunks(store):
         frequent.label(store, worker, chunk)
-    receipt, table = label_lists(explode=False, known=frequent.load(store))
+    receipt, table = label_lists(explode=False, frequent_answers=frequent.load(store))
     assert receipt.classified == 3 and receipt.variants == {"other": 3, "rule": 2}
     assert table.to_pylist()[0]["intents"] == [MILK, EGGS]
 
