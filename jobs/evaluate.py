@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from intent import artifacts
@@ -57,7 +58,7 @@ def evaluate(lineage: Lineage, specs: list[VariantSpec], failed: dict[str, str] 
     inputs = {plan.name: artifact.fingerprint for plan, artifact in measured} | {"data": lineage.held_out().fingerprint}
     inputs |= {"baseline": baseline.fingerprint} if baseline else {}
     config = lineage.config
-    settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 4}
+    settings = {"prices": config.cluster.prices, "allowed_loss": config.quant.allowed_loss, "failed": reasons, "version": 5}
     settings |= {"in_scope_accuracy": config.quant.in_scope_accuracy} if scope.has_outside(lineage.schema) else {}
     record = ArtifactRecord("evaluation", settings, inputs)
     rows = {plan.name: _read(lineage, plan, artifact) for plan, artifact in measured}
@@ -152,7 +153,8 @@ def _read(lineage: Lineage, plan: Plan, artifact: Artifact) -> Measured:
     predictions, speed = measurement.read(artifact, lineage.options)
     units = plan.trial.hardware.count if plan.trial.hardware.kind == GPU else plan.node.cpus
     price, validation = _price(lineage, plan.trial.hardware, units), measurement.read_validation(artifact, lineage.options)
-    return Measured(plan.trial, predictions, speed, price, validation)
+    decisions = partial(measurement.read_decisions, artifact, lineage.options)
+    return Measured(plan.trial, predictions, speed, price, validation, decisions)
 
 
 def _build(

@@ -12,15 +12,14 @@ from typing import Protocol
 
 import numpy as np
 
-from intent.engine.automaton import Target
-from intent.engine.decode import Take, Walk
+from intent.engine.decode import Take
+from intent.engine.forced import ForcedWalk
 from intent.task.catalog import normalize
 from intent.task.prompt import SEPARATOR, Prompt
 from intent.task.schema import Intent, same
 
 OUTPUT_TOKENS = 20
 PREFILL_TOKENS = 512
-FORCED = 1e9
 
 
 @dataclass(frozen=True)
@@ -90,51 +89,33 @@ def _timed(meter: Meter, rows: Sequence[int]) -> float:
 
 
 @dataclass
-class GoldWalk(Walk):
-    """A walk that computes and reads all logits as usual, but always takes the gold choice.
+class GoldWalk(ForcedWalk):
+    """A walk to the gold answers that measures latencies.
 
-    So every engine and output format makes as many decisions as a model that is always right, even with random weights. A
-    message's latency is the time from the start of its first forward pass to its last decision. `targets`: the gold answers by
-    row. `latencies`: in seconds.
+    Every engine and output format makes as many decisions as a model that is always right, even with random weights. A
+    message's latency is the time from the start of its first forward pass to its last decision. `latencies`: in seconds.
     """
 
-    targets: Sequence[Target] = ()
     latencies: list[float] = field(default_factory=list)
 
     def __post_init__(self):
         super().__post_init__()
-        self._decided = [0] * self.n
         self._entered = [0.0] * self.n
 
     def allowed(self, rows: Sequence[int]) -> np.ndarray:
         now = time.perf_counter()
         for row in rows:
-            if self._decided[row] == 0:
+            if self.decided[row] == 0:
                 self._entered[row] = now
         return super().allowed(rows)
 
     def advance(self, rows: np.ndarray, take: Take) -> list[tuple[int, ...]]:
-        gold = np.array([self._gold(row) for row in rows])
-
-        def forced(among: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-            return np.where(tokens[None, :] == gold[among][:, None], FORCED, take(among, tokens))
-
-        feeds = super().advance(rows, forced)
+        feeds = super().advance(rows, take)
         now = time.perf_counter()
         for row, feed in zip(rows.tolist(), feeds, strict=True):
-            self._decided[row] += 1
             if not feed:
                 self.latencies.append(now - self._entered[row])
         return feeds
-
-    def restart(self, rows: np.ndarray) -> None:
-        super().restart(rows)
-        for row in rows.tolist():
-            self._decided[row] = 0
-
-    def _gold(self, row: int) -> int:
-        target = self.targets[row]
-        return target.tokens[target.decisions[self._decided[row]]]
 
 
 class EngineMeter:

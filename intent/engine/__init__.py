@@ -1,9 +1,10 @@
 """Classify messages with a loaded model.
 
-`automaton.py` builds the valid answers and `decode.py` walks through them, for every engine. `batch.py` runs many messages
-through one forward pass at a time. `gguf.py`, `gptq.py` and `reference.py` supply that forward pass. `shelved.py` handles a
-large catalog, one shelf after the other. `svm.py` and `embedding.py` answer without a language model. `cascade.py` asks the SVM
-before a language model. `grouped.py` groups predictions by their answers. Knows nothing of shards, Ray or storage.
+`automaton.py` builds the valid answers and `decode.py` walks through them, for every engine. `forced.py` walks the known right
+answers, to measure and compare models. `batch.py` runs many messages through one forward pass at a time. `gguf.py`, `gptq.py`
+and `reference.py` supply that forward pass. `shelved.py` handles a large catalog, one shelf after the other. `svm.py` and
+`embedding.py` answer without a language model. `cascade.py` asks the SVM before a language model. `grouped.py` groups
+predictions by their answers. Knows nothing of shards, Ray or storage.
 """
 
 from collections.abc import Sequence

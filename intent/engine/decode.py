@@ -59,8 +59,9 @@ class Walk:
         for state in np.unique(states):
             among = np.flatnonzero(states == state)
             slot = self.automaton.slot(state)
-            logits = self._shifted(state, rows[among], take(among, self.automaton.allowed(state)))
-            choices, chances = decide(logits / self.temperatures[slot] if self.temperatures else logits)
+            deciding = rows[among]
+            logits = self._shifted(state, deciding, take(among, self.automaton.allowed(state)))
+            choices, chances = self._choose(deciding, slot, logits)
             for at, choice, chance in zip(among.tolist(), choices.tolist(), chances.tolist(), strict=True):
                 row = rows[at]
                 feed, following, value = self.automaton.edge(state, choice)
@@ -74,6 +75,10 @@ class Walk:
                 if following != END:
                     feeds[at] = feed
         return feeds
+
+    def _choose(self, rows: np.ndarray, slot: int, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the choice of each of `rows` at a decision of `slot`, and its probability. `logits`: [rows, choices]."""
+        return decide(logits / self.temperatures[slot] if self.temperatures else logits)
 
     def _shifted(self, state: int, rows: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Return the logits with `nothing` added where a message's first decision may answer nothing."""

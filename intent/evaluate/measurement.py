@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 from intent import artifacts
 from intent.artifacts import Artifact, ArtifactRecord, Files, fingerprint
 from intent.artifacts.loader import ClassifierLoader
+from intent.artifacts.variant import VariantSpec
 from intent.dataset import dataset
 from intent.dataset.example import Example
 from intent.engine import Prediction, Status
 from intent.errors import IntentError
+from intent.evaluate.divergence import decisions_of
 from intent.evaluate.scope import has_outside
 from intent.evaluate.speed import Load, Speed
 from intent.evaluate.speed import measure as measure_speed
@@ -30,9 +32,10 @@ from intent.progress import Report, unreported
 from intent.storage import StorageOptions
 
 # Raise it if the way to measure changes, so that old measurements are not reused.
-VERSION = 1
+VERSION = 2
 LIMIT = 2 * 3600.0  # seconds
 PREDICTIONS, VALIDATION, SPEED = "predictions.parquet", "validation.parquet", "speed.json"
+DECISIONS = "decisions.parquet"
 SPLIT = "test"
 
 
@@ -52,6 +55,12 @@ class Trial:
     def validates(self) -> bool:
         """Return whether validation messages are labeled too, to set the threshold for messages out of scope."""
         return has_outside(self.loader.prompt.schema)
+
+    @property
+    def decides(self) -> bool:
+        """Return whether one language model makes every decision, so that it can be compared with the unquantized one."""
+        spec = VariantSpec.parse(self.loader.name)
+        return not spec.linear and spec.model is None
 
     @property
     def record(self) -> ArtifactRecord:
@@ -86,6 +95,9 @@ def measure(trial: Trial, workspace: str, options: StorageOptions, report: Repor
             if trial.validates:
                 validation = _label(load, dataset.read_split(files, "validation"), report)
                 (folder / VALIDATION).write_bytes(dataset.parquet(to_table(validation)))
+            if trial.decides:
+                # It comes after the measurement of speed and memory, which it would change.
+                (folder / DECISIONS).write_bytes(dataset.parquet(decisions_of(load, examples, catalogs, report)))
         (folder / PREDICTIONS).write_bytes(dataset.parquet(to_table(predictions)))
         (folder / SPEED).write_text(json.dumps(asdict(speed), indent=1))
         return asdict(speed)
@@ -133,6 +145,13 @@ def read(measurement: Artifact, options: StorageOptions) -> tuple[list[Predictio
 def read_validation(measurement: Artifact, options: StorageOptions) -> list[Prediction] | None:
     """Return a measurement's predictions for the validation messages, or None if it has none."""
     return _read(Files(measurement, options), VALIDATION) if VALIDATION in measurement.record.files else None
+
+
+def read_decisions(measurement: Artifact, options: StorageOptions) -> pa.Table | None:
+    """Return a measurement's table of decisions (`divergence.decisions_of`), or None if it has none."""
+    if DECISIONS not in measurement.record.files:
+        return None
+    return pq.read_table(io.BytesIO(Files(measurement, options).read(DECISIONS)))
 
 
 def _read(files: Files, key: str) -> list[Prediction]:

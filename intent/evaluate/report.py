@@ -19,16 +19,21 @@ from intent.html import render
 
 REPORT, MARKDOWN, PARQUET, CONFUSION = "report.html", "report.md", "results.parquet", "confusion.parquet"
 COLUMNS = (
-    *("variant", "exact", "95 %", "loses", "agrees", "messages/s", "tokens/s", "p50", "p95", "load", "peak memory", "VRAM"),
-    *("on disk", "$ per million", "J a message", "ECE", "kept at 99 %"),
+    *("variant", "exact", "95 %", "loses", "agrees", "KL", "same choice", "messages/s", "tokens/s", "p50", "p95", "load"),
+    *("peak memory", "VRAM", "on disk", "$ per million", "J a message", "ECE", "kept at 99 %"),
 )
-SUMMARY = ("variant", "exact", "agrees", "messages/s", "peak memory", "on disk", "ECE", "kept at 99 %", "$ per million")
+SUMMARY = (
+    *("variant", "exact", "agrees", "KL", "same choice", "messages/s", "peak memory", "on disk", "ECE", "kept at 99 %"),
+    "$ per million",
+)
 EXPLAINED = (
     "Exact match: the share with every slot right; 95 %: its bootstrap interval. Loses: exact match lost against the "
-    "unquantized reference on the same messages. Agrees: the share labeled as the reference labels it. ECE: expected "
-    "calibration error of the whole answer's confidence. Kept at 99 %: the largest share of answers, most confident first, of "
-    "which 99 % are right. p50 and p95: latency of a message alone. Peak memory: of the process, including the Python runtime "
-    "and mapped weights."
+    "unquantized reference on the same messages. Agrees: the share labeled as the reference labels it. KL: the KL divergence "
+    "from the unquantized model, in nats per decision, over the tokens that are allowed there. Same choice: the share of "
+    "decisions at which both models prefer the same token. Both models walk the right answers of at most 500 messages. ECE: "
+    "expected calibration error of the whole answer's confidence. Kept at 99 %: the largest share of answers, most confident "
+    "first, of which 99 % are right. p50 and p95: latency of a message alone. Peak memory: of the process, including the "
+    "Python runtime and mapped weights."
 )
 NONE_EXPLAINED = (
     "Precision: of the messages answered none, the share that mean it. Recall: of the messages that mean none, the share "
@@ -150,6 +155,8 @@ def _row(name: str, result: Mapping) -> list[Cell]:
         f"{low:.3f}-{high:.3f}",
         _or_none("{:+.3f}", result["loss"] and result["loss"][0]),
         _or_none("{:.3f}", result["agreement"]),
+        _or_none("{:.3g}", result["kl"]),
+        _or_none("{:.4f}", result["same_choice"]),
         f"{result['messages_per_second']:,.1f}",
         _or_none("{:,.0f}", result["tokens_per_second"]),
         *(f"{1000 * result[name]:,.0f} ms" for name in ("latency_p50", "latency_p95")),

@@ -1,9 +1,11 @@
 """Turn measurements into the rows of a report: plain values that JSON and Parquet can hold."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+
+import pyarrow as pa
 
 from intent.artifacts import Artifact, ArtifactRecord, Files, code_version, find
 from intent.artifacts.lineage import Lineage
@@ -12,6 +14,7 @@ from intent.dataset import dataset
 from intent.dataset.example import Example
 from intent.engine import Prediction
 from intent.evaluate import hosted, scope
+from intent.evaluate.divergence import NOT_COMPARED, compare
 from intent.evaluate.measurement import SPLIT, Trial
 from intent.evaluate.metrics import agreement, agreement_by_slot, confusion, is_right, loss, score
 from intent.evaluate.speed import Speed
@@ -28,7 +31,8 @@ class Measured:
     """A trial's result.
 
     `hourly_price`: USD per hour of the hardware, which the trial used alone; None: unknown. `validation`: predictions for the
-    validation messages, if a threshold is set on them.
+    validation messages, if a threshold is set on them. `decisions`: reads the table of `divergence.decisions_of`, or returns
+    None if there is none. A table can have many megabytes, so it is read only while it is compared.
     """
 
     trial: Trial
@@ -36,6 +40,7 @@ class Measured:
     speed: Speed
     hourly_price: float | None
     validation: Sequence[Prediction] | None = None
+    decisions: Callable[[], pa.Table | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,7 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
         "hardware": asdict(trial.hardware),
         "threads": trial.loader.options.threads,
         **_quality(schema, examples, row.predictions, reference),
+        **_divergence(row, reference),
         **asdict(row.speed),
         **_answered(row.predictions),
         **{name: variant.record.metrics[name] for name in ("types", "fell_back") if name in variant.record.metrics},
@@ -154,6 +160,13 @@ def _result(schema: IntentSchema, examples: Sequence[Example], row: Measured, re
         "uri": variant.uri,
         "fingerprint": variant.fingerprint,
     }
+
+
+def _divergence(row: Measured, reference: Measured | None) -> dict:
+    """Return the figures of `divergence.compare`, without values if there is nothing to compare."""
+    ours = row.decisions()
+    theirs = reference.decisions() if reference and ours is not None else None
+    return NOT_COMPARED if ours is None or theirs is None else compare(theirs, ours)
 
 
 def _answered(predictions: Sequence[Prediction]) -> dict:
@@ -179,6 +192,7 @@ def hosted_result(
         "hardware": {"kind": HOSTED, "model": config["url"] or "api.openai.com", "count": 1},
         "threads": None,
         **_quality(schema, examples, predictions, reference),
+        **NOT_COMPARED,
         **_scope(schema, examples, predictions),
         **dict.fromkeys(field.name for field in fields(Speed)),
         **asdict(figures),

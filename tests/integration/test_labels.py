@@ -85,6 +85,8 @@ def test_a_cascade_is_a_row_beside_its_models_and_labels_a_log(lineage, job, tmp
     evaluation = evaluate(lineage, job.quant.specs())
     results = results_at(evaluation, lineage)
     assert list(results) == ["reference", "svm", "gguf-Q8_0", CASCADE]
+    # Only a language model that makes every decision is compared with the unquantized one.
+    assert [results[name]["kl"] is None for name in results] == [False, True, False, True]
     assert sum(results[CASCADE]["answered"].values()) == pytest.approx(1)
     assert results[CASCADE]["score"]["exact"] > results["gguf-Q8_0"]["score"]["exact"] + 0.2
     assert results[CASCADE]["file_bytes"] == results["svm"]["file_bytes"] + results["gguf-Q8_0"]["file_bytes"]

@@ -64,12 +64,17 @@ def test_a_sweep_measures_once_reports_failures_and_selects(workspace, tmp_path,
     results = results_at(made, first)
     assert list(results) == ["reference", "base", "gguf-Q8_0", "gptq-w4g100"]
     assert "group size 100" in results["gptq-w4g100"]["reason"]
+    for name in ("reference", "base"):
+        # The checkpoint is the base itself.
+        assert (results[name]["kl"], results[name]["same_choice"]) == (0.0, 1.0)
+    assert results["gguf-Q8_0"]["kl"] > 0 and 0.5 < results["gguf-Q8_0"]["same_choice"] <= 1
     once = measurements(workspace)
     assert len(once) == 3
 
     again, _ = sweep(first)
     assert again.uri == made.uri and measurements(workspace) == once
     more, selected = sweep(lineage(workspace, "quant.variants=['gguf-{Q8_0,Q4_0}']"))
+    assert results_at(more, first)["gguf-Q4_0"]["kl"] > results_at(more, first)["gguf-Q8_0"]["kl"]
     assert once.items() < measurements(workspace).items() and len(measurements(workspace)) == 4
     assert more.uri != made.uri
     page = artifacts.Files(made).read("report.html").decode()

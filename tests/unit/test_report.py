@@ -7,6 +7,8 @@ import random
 import re
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,7 +21,7 @@ from intent.dataset.example import Example
 from intent.engine import Prediction
 from intent.engine.load import EngineOptions
 from intent.errors import ConfigError
-from intent.evaluate import paper
+from intent.evaluate import divergence, paper
 from intent.evaluate.measurement import Trial
 from intent.evaluate.plots import Point, front
 from intent.evaluate.report import numbers, render_html, render_markdown, render_text, write_report
@@ -53,7 +55,17 @@ def measured(name: str, hardware: Hardware, right: int, rate: float, mb: float, 
     predictions = [Prediction(e.intent if i < right else add(quantity=9), 0.9) for i, e in enumerate(EXAMPLES)]
     memory = {"peak_bytes": int(mb * 3e6), "gpu_peak_bytes": int(mb * 2e6) if hardware is T4 else None}
     speed = Speed(rate, rate * 9, 0.01, 0.02, 1.5, **memory, others=0.4 if name == "gguf-Q2_K" else 0.01)
-    return Measured(Trial(loader, Artifact("d", ArtifactRecord("data", {}, {})), hardware, 32), predictions, speed, price)
+    trial = Trial(loader, Artifact("d", ArtifactRecord("data", {}, {})), hardware, 32)
+    return Measured(trial, predictions, speed, price, decisions=lambda: decided(name))
+
+
+def decided(name: str) -> pa.Table | None:
+    """Return two decisions. GGUF files other than Q8_0 differ from the reference in one. GPTQ was measured without any."""
+    if name.startswith("gptq"):
+        return None
+    chances = [[0.5, 0.5], [0.25, 0.75] if name in ("reference", "gguf-Q8_0") else [0.75, 0.25]]
+    rows = [{"message": i, "decision": 0, "token": 1, "log_probabilities": np.log(each)} for i, each in enumerate(chances)]
+    return pa.Table.from_pylist(rows, schema=divergence.SCHEMA)
 
 
 EXAMPLES = [Example(str(i), f"add {i} milk", add() if i % 3 else NONE, "en", phenomena=("digit",)) for i in range(39)]
@@ -141,7 +153,7 @@ def test_the_types_that_a_file_really_has_are_told(results):
 def test_a_terminal_shows_figures_in_columns_and_a_failure_with_its_reason(results):
     lines = render_text(results).splitlines()
     assert re.split(r"\s{2,}", lines[3]) == [
-        *("gguf-Q4_K_M", "0.900", "0.950", "60.0", "300 MB", "100 MB", "0.000", "0.00", "0.37"),
+        *("gguf-Q4_K_M", "0.900", "0.950", "0.275", "0.5000", "60.0", "300 MB", "100 MB", "0.000", "0.00", "0.37"),
     ]
     assert lines[7].startswith("gguf-IQ4_XS")
     assert "RuntimeError" in lines[7]
@@ -157,7 +169,8 @@ def test_a_sweep_in_which_everything_failed_still_says_why(tmp_path):
 def test_where_the_reference_was_not_measured_nothing_is_compared_with_another_row(tmp_path):
     base, quantized = measured("base", XEON, 5, 500, 270), measured("gguf-Q8_0", XEON, 38, 40, 140)
     results = json.loads(json.dumps(results_of(CART, EXAMPLES, {"base": base, "gguf-Q8_0": quantized})))
-    assert [row["loss"] for row in results.values()] == [row["agreement"] for row in results.values()] == [None, None]
+    for compared in ("loss", "agreement", "kl", "same_choice"):
+        assert [row[compared] for row in results.values()] == [None, None]
     assert select(results, 0.5) == {}
     assert describe({}).startswith("nothing selected: the reference was not measured")
     write_report(tmp_path, results, {}, SOURCES)
@@ -195,6 +208,9 @@ def test_the_numbers_are_a_parquet_row_each(results, tmp_path):
     table = pq.read_table(io.BytesIO((tmp_path / "results.parquet").read_bytes())).to_pylist()
     by_name = {row["row"]: row for row in table}
     assert by_name["gguf-Q4_K_M"]["score.exact"] == pytest.approx(0.9)
+    assert [by_name[name]["kl"] for name in ("reference", "gguf-Q8_0")] == [0.0, 0.0]
+    assert by_name["gguf-Q4_K_M"]["kl"] == pytest.approx(0.275, abs=1e-3) and by_name["gguf-Q4_K_M"]["same_choice"] == 0.5
+    assert by_name["gptq-w4g64 on T4"]["kl"] is by_name["gptq-w4g64 on T4"]["same_choice"] is None
     assert by_name["gguf-Q4_K_M"]["loss"] == pytest.approx(0.05)
     assert by_name["gguf-Q4_K_M"]["score.intervals.exact.low"] < 0.9 < by_name["gguf-Q4_K_M"]["score.intervals.exact.high"]
     assert by_name["gguf-IQ4_XS"]["reason"].startswith("RuntimeError")
