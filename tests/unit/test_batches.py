@@ -153,6 +153,22 @@ def test_batches_depend_on_the_seed_alone_and_lose_no_row(checkpoint):
     assert sorted(len(row.message) for rows in first for row in rows) == sorted(len(row.message) for row in groups[0].rows)
 
 
+def test_workers_have_batches_of_similar_lengths_at_the_same_step(checkpoint):
+    tokenizer = load_tokenizer(checkpoint)
+    few, many = (
+        [
+            group
+            for n, count in zip((1, 2, 4, 8), counts, strict=True)
+            for group in encode(
+                [EXAMPLES[0]] * count, {"": [*NAMES, *(f"Soap {i}" for i in range(20 * n))]}, CART, tokenizer, "compact"
+            )
+        ]
+        for counts in ([8, 8, 8, 8], [7, 8, 6, 8])
+    )
+    prefixes = [[[len(group.prefix) for group in batch.groups] for batch in batches(groups, 8, 3)] for groups in (few, many)]
+    assert prefixes[0] == prefixes[1] != sorted(prefixes[0])
+
+
 def test_a_batch_is_cut_into_passes_that_lose_no_row_and_fit(checkpoint):
     tokenizer = load_tokenizer(checkpoint)
     catalogs = [NAMES[: n + 1] for n in range(1, len(NAMES))]
