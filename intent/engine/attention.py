@@ -70,7 +70,7 @@ class Behind:
     join: Callable
 
     def hidden_prefix(self, window: int | None, length: int) -> "torch.Tensor | None":
-        """Return, as bool [tokens, kept], which of the prefix's last `length` tokens each token does not see.
+        """Return, as bool [tokens, length], which of the prefix's last `length` tokens each token does not see.
 
         Returns None if each token sees all of them.
         """

@@ -55,27 +55,27 @@ class ForcedWalk(Walk):
 
 @dataclass
 class RecordedWalk(ForcedWalk):
-    """A forced walk that keeps what the model thought of each decision. `kept`: by row.
+    """A forced walk that records the log-probabilities of each decision. `records`: by row.
 
     Temperatures are ignored, because they change no choice.
     """
 
-    kept: list[list[Decided]] = field(init=False)
+    records: list[list[Decided]] = field(init=False)
 
     def __post_init__(self):
         super().__post_init__()
-        self.kept = [[] for _ in range(self.n)]
+        self.records = [[] for _ in range(self.n)]
 
     def restart(self, rows: np.ndarray) -> None:
         super().restart(rows)
         for row in rows.tolist():
-            self.kept[row] = []
+            self.records[row] = []
 
     def _choose(self, rows: np.ndarray, slot: int, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        for row, thought in zip(rows.tolist(), log_softmax(logits), strict=True):
+        for row, log_probabilities in zip(rows.tolist(), log_softmax(logits), strict=True):
             target = self.targets[row]
-            token = target.tokens[target.decisions[len(self.kept[row])]]
-            self.kept[row].append(Decided(token, thought.astype(np.float32)))
+            token = target.tokens[target.decisions[len(self.records[row])]]
+            self.records[row].append(Decided(token, log_probabilities.astype(np.float32)))
         return super()._choose(rows, slot, logits)
 
 
@@ -101,8 +101,8 @@ def walk_answers(classifier: BatchClassifier, messages: Sequence[str], intents: 
         classifier.classify([messages[number] for number in numbers])
     finally:
         classifier.walk = served
-    kept = [decided for walk in walks for decided in walk.kept]
-    return {number: decided for number, decided in zip(numbers, kept, strict=True) if decided}
+    records = [decisions for walk in walks for decisions in walk.records]
+    return {number: decisions for number, decisions in zip(numbers, records, strict=True) if decisions}
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

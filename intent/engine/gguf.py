@@ -20,8 +20,7 @@ from intent.engine.decode import Take
 from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0
-# The average tokens of a message and its answer. The cache has capacity for no more, because llama.cpp writes all of it at the
-# start.
+# The average tokens of a message and its answer. The cache holds no more, because llama.cpp writes all of it at the start.
 USUAL_SEQ_LEN = 32
 
 

@@ -64,8 +64,8 @@ class GoldenSet:
             # The error gives numbers, because logs must not contain messages.
             examples = "; ".join(f"#{i} {_text(predictions[i].intent)}, not {_text(self.intents[i])}" for i in wrong[:NAMED])
             raise Disagreement(
-                f"{classifier.variant}: {len(wrong)} of {len(predictions)} gold messages are labelled differently from the "
-                f"unquantized model, more than engine.golden_disagreement={allowed:g} allows ({examples}); check this "
+                f"{classifier.variant}: {len(wrong)} of {len(predictions)} golden-set messages are labeled differently from "
+                f"the unquantized model, more than engine.golden_disagreement={allowed:g} allows ({examples}); check this "
                 "machine's build and driver, or make the variant again with python -m jobs.quantize"
             )
 

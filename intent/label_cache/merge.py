@@ -98,7 +98,7 @@ def cutoff(cache: LabelCache, pointer: Pointer) -> tuple[int, float]:
 
 
 def evict(table: pa.Table, day: int, share: float = 1.0) -> pa.Table:
-    """Remove the entries last used before `day`. Of that day's entries, keep a share `share`, chosen by hash."""
+    """Remove the entries last used before `day`. Of that day's entries, keep `share`, chosen by hash."""
     used, low = table["used"].to_numpy(), table["low"].to_numpy()
     stay = used > day
     stay |= (used == day) & (low < np.uint64(min(share * ALL, ALL - 1)) if share < 1 else True)

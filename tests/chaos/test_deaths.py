@@ -252,7 +252,7 @@ def test_an_engine_that_disagrees_with_the_reference_labels_nothing(tmp_path):
     runs.write_log(open_store(f"{root}/in"))
 
     def disagree():
-        raise Disagreement("bad: 30 of 32 gold messages are labelled otherwise")
+        raise Disagreement("bad: 30 of 32 golden-set messages are labeled otherwise")
 
     with pytest.raises(Disagreement, match="30 of 32"):
         runs.run(root, [runs.engine("bad", before=disagree)])

@@ -165,7 +165,7 @@ def test_a_message_that_begins_again_for_want_of_memory_has_its_decisions_once(c
         for _ in range(steps):
             walk.advance(np.array([0]), lambda rows, tokens: np.zeros((1, len(tokens)), np.float32))
     assert walk.states[0] == END
-    assert [decided.token for decided in walk.kept[0]] == [target.tokens[at] for at in target.decisions]
+    assert [decided.token for decided in walk.records[0]] == [target.tokens[at] for at in target.decisions]
 
 
 def test_the_divergence_is_from_the_reference_in_nats_over_all_decisions():
