@@ -345,7 +345,9 @@ def test_other_weights_than_the_reference_had_are_refused(variant, tmp_path):
     for name in ("tokenizer.json", "parity.json"):
         (tmp_path / name).write_bytes((variant / name).read_bytes())
     gguf.write_f16(write_checkpoint(tmp_path / "other", seed=5), tmp_path / "model.gguf")
-    with pytest.raises(Disagreement, match=r"gguf-F16: \d+ of 32 golden-set messages .*golden_disagreement=0.1.*#\d+ \{") as refused:
+    with pytest.raises(
+        Disagreement, match=r"gguf-F16: \d+ of 32 golden-set messages .*golden_disagreement=0.1.*#\d+ \{"
+    ) as refused:
         load_classifier(tmp_path, "gguf-F16", PROMPT, CHECKED)
     assert refused.value.exit_code == 6
     assert not any(message in str(refused.value) for message in GoldenSet.read(variant).messages)
