@@ -6,8 +6,8 @@ the same choice are what llama.cpp's `llama-perplexity --kl-divergence` reports 
 position of a text. Here only the tokens count that the automaton allows at a decision, because only they can be answered.
 """
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -33,31 +33,31 @@ def decisions_of(
 ) -> pa.Table:
     """Return one row per decision on the way to the right answers, of MOST examples that are spread evenly.
 
-    `load`: returns a `BatchClassifier` for a catalog's names. `catalogs`: product names by catalog id. Columns: KEYS, and the
-    log-probabilities of the allowed tokens in the order of their ids.
+    `load`: returns a `BatchClassifier` for a catalog's names. It is called once, for the first catalog. `catalogs`: product
+    names by catalog id. Columns: KEYS, and the log-probabilities of the allowed tokens in the order of their ids.
     """
     report(0, 0, "", "walks the right answers")
     count = min(MOST, len(examples))
     chosen = [i * len(examples) // count for i in range(count)]
     parts = [SCHEMA.empty_table()]
+    classifier: BatchClassifier | None = None
     for key in dict.fromkeys(examples[i].catalog for i in chosen):
         rows = [i for i in chosen if examples[i].catalog == key]
-        classifier = cast(BatchClassifier, load(catalogs[key]))
-        try:
-            walked = walk_answers(classifier, [examples[i].message for i in rows], [examples[i].intent for i in rows])
-        finally:
-            classifier.close()
+        if classifier is None:
+            classifier = cast(BatchClassifier, load(catalogs[key]))
+        else:
+            classifier.ask(replace(classifier.prompt, catalog=tuple(catalogs[key])))
+        walked = walk_answers(classifier, [examples[i].message for i in rows], [examples[i].intent for i in rows])
         decisions = [
             (rows[at], number, decided.token, decided.log_probabilities)
-            for at, made in walked.items()
-            for number, decided in enumerate(made)
+            for at, record in walked.items()
+            for number, decided in enumerate(record)
         ]
         if decisions:
             columns = map(list, zip(*decisions, strict=True))
             parts.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], SCHEMA))
-        # Free the classifier before the next one loads.
-        del classifier
-        gc.collect()
+    if classifier:
+        classifier.close()
     return pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEYS])
 
 
