@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,7 +32,18 @@ UNPICKLES = "RAY_DATA_AUTOLOAD_"
 NOISY = ("botocore", "ray")
 log = logging.getLogger(__name__)
 _records = False
+
+
+def _settings(which: str, *, _root_: DictConfig) -> str:
+    """Return the job's "own" values, or those that are "shared" by all jobs, as YAML for the template of --help."""
+    shared = {field.name for field in fields(JobConfig)}
+    names = [name for name in _root_ if name != "hydra" and (name in shared) == (which == "shared")]
+    # The template reads $$ as a dollar sign.
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(_root_, names)).replace("$", "$$") if names else "none\n"
+
+
 OmegaConf.register_new_resolver("conf", lambda path: str(CONFIGS / path), replace=True)
+OmegaConf.register_new_resolver("settings", _settings, replace=True)
 
 
 def job(name: str, config: type[JobConfig] = JobConfig) -> Callable:

@@ -189,3 +189,5 @@ def test_help_describes_the_job_and_its_usage(command_lines, name):
     assert done.returncode == 0
     assert f"python -m jobs.{name}" in done.stdout
     assert "Exit codes" in done.stdout
+    if name == "classify":
+        assert done.stdout.index("\ninput: ???") < done.stdout.index("\nworkspace: "), "the job's own values come first"
