@@ -115,7 +115,9 @@ class GgufForward:
 
     def _load(self, path: Path):
         params = self._api.llama_model_default_params()
-        params.use_mmap = True
+        # With AMX, llama.cpp keeps a reordered copy of the weights. The mapped file would stay in memory beside it.
+        amx = b"AMX_INT8 = 1" in self._api.llama_print_system_info()
+        params.load_mode = self._api.LLAMA_LOAD_MODE_NONE if amx else self._api.LLAMA_LOAD_MODE_MMAP
         model = self._api.llama_model_load_from_file(str(path).encode(), params)
         if not model:
             raise CorruptData(f"{path}: llama.cpp cannot load it; make the variant again with python -m jobs.quantize")
