@@ -20,7 +20,7 @@ class Basket(Request):
 
     The attribute `items` is the list. `roles` has, by the name of a template's slot, items that the message names on their own.
     `said` has all items in the order in which the message first says them. `more` is how many of one item are added later.
-    `noun` numbers the noun that items of one kind share.
+    `again` says an earlier item a second time. `noun` numbers the noun that items of one kind share.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Basket(Request):
         self.items: list[Request] = []
         self.roles: dict[str, Request] = {}
         self.said: list[Request] = []
+        self.again: Request | None = None
         self.more = 0
         self.noun = 0
 
@@ -82,6 +83,20 @@ class Basket(Request):
         self.items = [self.item(product, action) for product in self.products(count)]
         return bool(self.items)
 
+    def misspeak(self) -> None:
+        """Let the shopper say one item wrong at first, sometimes."""
+        self.pick(self.items).misspeak()
+
+    def repeat(self, item: Request) -> None:
+        """Add `item` again at the end of the list: "two milks, eggs and another milk"."""
+        assert item.product is not None, "an item of a list has a product"
+        self.again = self.request(item.action)
+        self.again.mention = self.again.speaker.refer(item.product)
+        self.again.spoken = 0 if self.rng.random() < 0.5 else min(self.draw_number(1), 6)
+        self.again.quantity = self.again.spoken
+        item.quantity = (item.spoken or 1) + (self.again.spoken or 1)
+        self.items.append(self.again)
+
     def choose_variants(self, action: str = "add") -> bool:
         """Draw two or three products of one kind whose qualities alone distinguish them.
 
@@ -90,7 +105,7 @@ class Basket(Request):
         by_idea: dict[str, list[Product]] = {}
         for product in self.shelf.products:
             idea = ideas().get(product.idea)
-            if idea and idea.number != "mass" and product.quality and self._is_clear(product):
+            if idea and idea.number != "mass" and product.quality and self.is_clear(product):
                 by_idea.setdefault(product.idea, []).append(product)
         groups = [products for products in by_idea.values() if len(products) > 1]
         if not groups:
@@ -103,7 +118,8 @@ class Basket(Request):
         self.noun = int(self.rng.random() * len(self.words.nouns[chosen[0].idea]))
         return self.total <= self.limits[1]
 
-    def _is_clear(self, product: Product) -> bool:
+    def is_clear(self, product: Product) -> bool:
+        """Return whether the product's quality distinguishes it from the others of its kind."""
         return self.shelf.clear(product.idea, quality=product.quality)
 
     def item(self, product: Product, action: str) -> Request:

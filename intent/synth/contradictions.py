@@ -15,10 +15,12 @@ from intent.synth.phenomena import LISTS
 from intent.task.schema import Intent, items_of
 from intent.task.text import without_accents
 
-UNREADABLE = frozenset({"typo", "voice", "code_switching", "number_in_name"})  # The rules cannot read such messages reliably.
-CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove"})
+UNREADABLE = frozenset(
+    {"typo", "voice", "code_switching", "number_in_name", "number_beside"}
+)  # The rules cannot read such messages reliably.
+CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove", "slip"})
 # Lists that name products or numbers that are not in the label.
-OTHERS_NAMED = frozenset({"list_correction", "list_aside", "list_unknown", "list_distractor"})
+OTHERS_NAMED = frozenset({"list_correction", "list_aside", "list_unknown", "list_distractor", "slip"})
 OTHERS_COUNTED = OTHERS_NAMED | {"list_total", "list_twice"}
 SMALL_TALK = frozenset({"small_talk_before", "small_talk_after", "rambling"})
 LINE_NUMBER = re.compile(r"(?<!\S)([1-9])[.)](?=\s+\S)")
@@ -159,9 +161,10 @@ def _numbers(text: str, language: str) -> set[int]:
 @cache
 def _number_words(code: str) -> tuple[re.Pattern, dict[str, int]]:
     numbers = load(code).numbers
-    values = {without_accents(word).casefold(): n for word, n in _spelled(numbers.words)}
+    values = {without_accents(word).casefold(): n for words in (numbers.words, numbers.apart) for word, n in _spelled(words)}
     for table in (numbers.dozens, numbers.pairs):
         values.update({without_accents(phrase).casefold(): n for n, phrases in table.items() for phrase in phrases})
-    values.update({without_accents(word, digraphs=True).casefold(): n for word, n in _spelled(numbers.words)})
+    for words in (numbers.words, numbers.apart):
+        values.update({without_accents(word, digraphs=True).casefold(): n for word, n in _spelled(words)})
     longest_first = sorted(values, key=len, reverse=True)
     return re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)"), values

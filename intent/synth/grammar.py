@@ -59,6 +59,17 @@ def names(parts: Parts, kind: Literal["slot", "rule"]) -> set[str]:
     return of_kind
 
 
+def literals(parts: Parts) -> str:
+    """Return the template's own words, including those of all its alternatives."""
+    texts = []
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(part)
+        elif part[0] == "any":
+            texts += [literals(branch) for branch in part[1]]
+    return " ".join(texts)
+
+
 def expand(parts: Parts, rng: Random, rules: Rules, fill: Callable[[str], str]) -> str:
     """Return the text of a template with random alternatives. `fill` returns a slot's text."""
     out: list[str] = []

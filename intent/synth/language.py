@@ -104,6 +104,8 @@ class Language:
         self.unstated: dict[str, dict[str, list[str]]] = raw["unstated"]
         self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}
         self.templates = {name: [(text, parse(text)) for text in texts] for name, texts in raw["templates"].items()}
+        # How an adjective replaces a noun that was said before: "the red one", "die rote".
+        self.one_of_them = [parse(text) for text in raw["one_of_them"]]
         # The words between the items of a list ("and", "then"), between clauses, and behind the list ("and that's it").
         self.joins: dict[str, list[str]] = raw["joins"]
         self.join_contractions = [(re.compile(pattern), to) for pattern, to in raw["joins"].get("contractions", [])]
@@ -156,6 +158,11 @@ class Language:
         text = modifier.removeprefix("+") if isinstance(modifier, str) else modifier[noun.gender]
         return Noun(self, f"{text} /{noun.marks}")
 
+    def is_adjective(self, quality: str, wording: int = 0) -> bool:
+        """Return whether the quality's wording can have an article: "the red one", but not "the with lemon one"."""
+        modifier = self.varieties[quality][wording] if quality in self.varieties else self.adjectives[quality]
+        return quality in self.adjectives or not isinstance(modifier, str) or "~" in modifier
+
     @lru_cache(maxsize=20_000)  # noqa: B019
     def verbatim(self, text: str, gender: str) -> Noun:
         """Return a name that never changes, with the articles of `gender`."""
@@ -205,7 +212,10 @@ class _Numbers:
 
     def __init__(self, raw: Mapping, genders: Sequence[str]):
         self.words = {gender: {n: self._word(raw, n, gender) for n in range(1, 100)} for gender in genders}
+        # The same with blanks, as dictation and hasty people write them: "twenty four", "vier und zwanzig".
+        self.apart = {gender: {n: self._apart(raw, n, gender) for n in range(1, 100)} for gender in genders}
         self._every = frozenset(word for words in self.words.values() for word in words.values())
+        self._over_one = frozenset(word for words in self.words.values() for n, word in words.items() if n > 1)
         self.dozens = {int(n): words for n, words in raw.get("dozens", {}).items()}
         self.pairs = {int(n): words for n, words in raw.get("pairs", {}).items()}
         self.dozens_of = "dozens_of" in raw
@@ -213,6 +223,10 @@ class _Numbers:
 
     def is_word(self, text: str) -> bool:
         return text in self._every
+
+    def in_text(self, text: str) -> bool:
+        """Return whether a text has a number over one, in digits or words."""
+        return any(word.isdigit() or word in self._over_one for word in re.findall(r"\d+|\w+", text.casefold()))
 
     @staticmethod
     def _word(raw: Mapping, n: int, gender: str) -> str:
@@ -228,6 +242,14 @@ class _Numbers:
             return tens
         word = gendered.get(str(unit), {}).get(gender, raw["below_twenty"][unit - 1])
         return raw["join"].format(tens=tens, unit=word)
+
+    def _apart(self, raw: Mapping, n: int, gender: str) -> str:
+        word = self.words[gender][n]
+        if n < 21 or not n % 10 or " " in word or "-" in word:
+            return word.replace("-", " ")
+        tens, unit = raw["tens"][n // 10 - 2], raw["below_twenty"][n % 10 - 1]
+        # "{unit}und{tens}" becomes "{unit} und {tens}".
+        return re.sub(r"\s+", " ", re.sub(r"(\{\w+\})", r" \1 ", raw["join"])).strip().format(tens=tens, unit=unit)
 
 
 def _first(rules: Sequence, n: int) -> str:

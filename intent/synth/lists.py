@@ -2,6 +2,7 @@
 
 from intent.synth.basket import Basket
 from intent.synth.lexicon import Pool
+from intent.synth.listing import SENTENCES
 from intent.synth.phenomena import LISTS
 from intent.synth.request import slots_of
 from intent.synth.shelf import Product
@@ -47,7 +48,10 @@ class ListMessage:
             self.listing.in_a_sentence(INLINE)
             self.wording.elided = True
             return True
-        return basket.choose_items(action, basket.length())
+        if not basket.choose_items(action, basket.length()):
+            return False
+        basket.misspeak()
+        return True
 
     def _list_unknown(self) -> str | None:
         basket, action = self.basket, "add" if self.random() < 0.75 else "remove"
@@ -156,9 +160,12 @@ class ListMessage:
     def _list_each(self) -> str | None:
         basket = self.basket
         action = "remove" if self.group.endswith("remove") else "add"
-        if not basket.choose_items(action, min(basket.length(), 4)):
+        if self.random() < 2.5 * basket.surface["elided_noun"] and basket.choose_variants(action):
+            basket.note("elided_noun")
+            self.wording.elided = True
+        elif not basket.choose_items(action, min(basket.length(), 4)):
             return None
-        self.listing.in_a_sentence()
+        self.listing.in_a_sentence(INLINE if self.wording.elided else SENTENCES)
         number = min(basket.draw_number(2), 12)
         for item in basket.items:
             item.quantity = number
@@ -190,6 +197,10 @@ class ListMessage:
         basket = self.basket
         if not basket.choose_items("add", basket.length()):
             return None
+        if self.random() < 0.4:
+            # The item is said before the others, so that another item stands between.
+            basket.repeat(basket.items[0])
+            return self.wording.framed("add") if basket.items[0].quantity <= basket.limits[1] else None
         self.listing.in_a_sentence()
         again = self.roles["more"] = self.pick(basket.items)
         basket.more = min(basket.draw_number(1), 6)

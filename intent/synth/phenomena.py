@@ -78,6 +78,8 @@ SURFACE = {
     "emoji": 0.05,
     "voice": 0.09,
     "code_switching": 0.03,
+    "slip": 0.05,
+    "number_apart": 0.2,
 }
 LIST_SURFACE = {"that_is_all": 0.1, "elided_noun": 0.1}
 

@@ -6,6 +6,7 @@ references to absent products.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from random import Random
 
@@ -66,6 +67,18 @@ class Mention:
         return f"{self.before}{self.noun.counted(n)}{self.after}"
 
 
+@dataclass(frozen=True)
+class Slip:
+    """A variant of the product that the shopper names first, and the detail that corrects it.
+
+    `adjective`: the detail is one, so it can have an article ("the red one").
+    """
+
+    variant: Mention
+    detail: Noun
+    adjective: bool
+
+
 class Speaker:
     """Someone who refers to the products of `shelf` in `language`. `weights`: how often each kind of reference is tried."""
 
@@ -122,6 +135,33 @@ class Speaker:
         mention = self._phrase(product.idea, product, **{field: extra})
         mention.kind = "unneeded_word"
         return mention
+
+    def slip(self, product: Product) -> Slip | None:
+        """Name a variant of the product by mistake. None if no variant differs in a detail that only this product has."""
+        variants = self.shelf.variants(product)
+        if not variants:
+            return None
+        idea, other = product.idea, self._pick(variants)
+        which = int(self.rng.random() * len(self.language.nouns[idea]))
+        if other.quality in alike(product.quality) and self.shelf.clear(idea, quality=product.quality):
+            first, then = (int(self.rng.random() * self.language.wordings(p.quality)) for p in (other, product))
+            noun, after = self.language.described(idea, which, other.quality, first), ""
+            detail = self.language.quality(idea, which, product.quality, then)
+            adjective = self.language.is_adjective(product.quality, then)
+        elif other.size and self._differ_in_size(product, other) and self.shelf.clear(idea, size=product.size):
+            noun, after = self.language.nouns[idea][which], self._sized(other.size, "", "")[1]
+            detail, adjective = self.language.verbatim(self._size_alone(product.size), noun.gender), False
+        else:
+            return None
+        return Slip(Mention(noun, ideas()[idea].number, "slip", self._units(product), "", after), detail, adjective)
+
+    def _differ_in_size(self, product: Product, other: Product) -> bool:
+        return bool(product.size) and canonical_size(product.size) != canonical_size(other.size)
+
+    def _size_alone(self, size: str) -> str:
+        """Say a size, sometimes without its name: "in a 42, sorry, 43"."""
+        named = sizes.NAMED.fullmatch(size)
+        return named[2] if named and self.rng.random() < 0.4 else sizes.said(size, self.language.raw, self.rng)
 
     def _unsaid(self, options: Sequence[str]) -> str:
         """Return one of `options` that no name of the shelf mentions, or "" if three draws find none."""

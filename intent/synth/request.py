@@ -17,17 +17,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from random import Random
 
-from intent.synth.grammar import Parts, expand, names
+from intent.synth.grammar import Parts, expand, literals, names
 from intent.synth.language import Language, Noun
 from intent.synth.lexicon import Pool
 from intent.synth.phenomena import shares
-from intent.synth.reference import Mention, Speaker
+from intent.synth.reference import Mention, Slip, Speaker
 from intent.synth.shelf import Product, Shelf
 
 COMMON = (1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 10, 12, 12, 15, 20)
 VARIANT = 0.35  # the chance that the other product of a message is of the same idea, if the shelf has one
+# The ways in which a note and a line of a list say how many.
+NOTES = ("{n}x {name}", "{name} x{n}", "{n} x {name}", "{name} x {n}", "{n}x{name}", "{name} ({n})", "{name} {n}")
+LINES = ("{n}x {name}", "{name}: {n}", "{name} - {n}", "{name}, {n}", "{name} ({n})", "{name} {n}x", "{name} {n}")
 STATED = frozenset({"remove_stated", "limit", "fix_add", "fix_remove"})
 UNSTATED = frozenset({"add_one", "indirect", "worn_out", "remove_one", "no_more", "distract_remove"})
+SLIPPING = frozenset({"add", "terse", "indirect", "occasion", "remove"})  # the scenarios in which a shopper misspeaks
 WITH_OTHERS = frozenset({"several", "question", "fix_product_add", "fix_product_remove", "distract_add", "distract_remove"})
 
 
@@ -35,7 +39,8 @@ class Request:
     """A request for a product of `shelf`. `language`: that of the message. `words`: that of the nouns, usually the same.
 
     `weights`: the tables of `phenomena.mix`. The attribute `quantity` is what the shopper means; `spoken` is what the message
-    says first, and differs if the shopper corrects it. 0 means one that is not said.
+    says first, and differs if the shopper corrects it. 0 means one that is not said. `slip` and `miscounted` are what the
+    shopper says wrong and corrects at once ("two, no, three milks"), see `misspeak`.
     """
 
     def __init__(self, language: Language, words: Language, shelf: Shelf, rng: Random, action: str, weights: Mapping):
@@ -48,6 +53,8 @@ class Request:
         self.others: list[Mention] = []
         self.quantity = 0
         self.spoken = 0
+        self.slip: Slip | None = None
+        self.miscounted = 0
         self.beyond = False
         self.plural = False
         self.box: Noun | None = None
@@ -83,7 +90,19 @@ class Request:
         if group in ("fix_add", "fix_remove"):
             self.spoken = self.draw_number(1)
             return self.spoken != self.quantity and self.mention is not None
+        if scenario in SLIPPING:
+            self.misspeak()
         return self.mention is not None and self._choose_others(group)
+
+    def misspeak(self) -> None:
+        """Let the shopper sometimes get the quantity or a detail of the product wrong and correct it in the same breath."""
+        if not self.product or self.rng.random() >= self.surface["slip"]:
+            return
+        if self.rng.random() < 0.6:
+            self.slip = self.speaker.slip(self.product)
+        if not self.slip and self.spoken:
+            number = self.draw_number(1)
+            self.miscounted = 0 if number == self.spoken else number
 
     def _choose_others(self, group: str) -> bool:
         if group not in WITH_OTHERS:
@@ -114,6 +133,8 @@ class Request:
     def say(self, templates: Sequence[Parts]) -> str:
         """Return the message in one of the templates, drawn at random."""
         parts = self.pick(templates)
+        if says_number(parts, self.language):
+            self.note("number_beside")
         if self.mention:
             self._set_agreement(parts)
         message = expand(parts, self.rng, self.language.rules, self.fill)
@@ -161,7 +182,27 @@ class Request:
     def _np(self, mention: Mention) -> str:
         if self.beyond:
             return f"{self.pick(self.words.numbers.beyond)} {mention.counted(9)}"
+        if mention is self.mention and (self.slip or self.miscounted):
+            return self._corrected(mention)
         return self._stated(mention, self.spoken) if self.spoken else self._unstated(mention)
+
+    def _corrected(self, mention: Mention) -> str:
+        """Say the quantity or the product wrong, then what is right of it."""
+        self.note("slip")
+        no = expand(self.pick(self.language.rules["no"]), self.rng, self.language.rules, self.fill)
+        if self.slip:
+            first, many = self.slip.variant, self.spoken > 1 or mention.many
+            wrong = self._stated(first, self.spoken) if self.spoken else self._unstated(first)
+            detail = self.slip.detail
+            if not self.slip.adjective or self.rng.random() < 0.4:
+                return f"{wrong}{no} {detail.say('bare', many)}"
+            one = expand(self.pick(self.words.one_of_them), self.rng, {}, lambda phrase: detail.say(phrase, many))
+            return f"{wrong}{no} {one}"
+        if self.rng.random() < 0.5:
+            right = self._numeral(self.spoken, mention.noun.gender, self._number_style())
+            return f"{self._stated(mention, self.miscounted)}{no} {right}"
+        wrong = self._numeral(self.miscounted, mention.noun.gender, self._number_style())
+        return f"{wrong}{no} {self._stated(mention, self.spoken)}"
 
     def _np_stated(self, mention: Mention) -> str:
         if self.beyond:
@@ -197,18 +238,7 @@ class Request:
             words = self.words.numbers.dozens if style == "dozen" else self.words.numbers.pairs
             return f"{self.pick(words[n])} {self._dozen_of(mention, n)}"
         if style == "times":
-            name = mention.say("bare")
-            return self.pick(
-                (
-                    f"{n}x {name}",
-                    f"{name} x{n}",
-                    f"{n} x {name}",
-                    f"{name} x {n}",
-                    f"{n}x{name}",
-                    f"{name} ({n})",
-                    f"{name} {n}",
-                )
-            )
+            return self._noted(NOTES, mention.say("bare"), n)
         if style == "unit":
             unit = self.pick(self.words.units[self.pick(mention.units)])
             return f"{self.say_number(n, unit.gender)} {unit.counted(n)} {mention.say('of')}"
@@ -237,13 +267,20 @@ class Request:
 
     def say_number(self, n: int, gender: str) -> str:
         """Return the number in digits or, agreeing with a noun of this gender, in words."""
-        digit, word = self.styles["digit"], self.styles["number_word"]
-        style = "digit" if self.rng.random() * (digit + word) < digit or not word else "number_word"
+        style = self._number_style()
         self.note(style)
         return self._numeral(n, gender, style)
 
+    def _number_style(self) -> str:
+        digit, word = self.styles["digit"], self.styles["number_word"]
+        return "digit" if self.rng.random() * (digit + word) < digit or not word else "number_word"
+
     def _numeral(self, n: int, gender: str, style: str) -> str:
-        return str(n) if style == "digit" else self.words.numbers.words[gender][n]
+        if style == "digit":
+            return str(n)
+        numbers = self.words.numbers
+        apart = n > 20 and self.rng.random() < self.surface["number_apart"]
+        return (numbers.apart if apart else numbers.words)[gender][n]
 
     def _num(self, mention: Mention) -> str:
         return self.say_number(self.quantity, mention.noun.gender)
@@ -252,10 +289,12 @@ class Request:
         if self.beyond or not self.spoken or not self.styles["times"]:
             return self._np(mention)
         self.note("times")
-        bare, n = mention.say("bare"), self.spoken
-        return self.pick(
-            (f"{bare}: {n}", f"{bare} - {n}", f"{bare}, {n}", f"{bare} ({n})", f"{bare} {n}x", f"{n}x {bare}", f"{bare} {n}")
-        )
+        return self._noted(LINES, mention.say("bare"), self.spoken)
+
+    def _noted(self, ways: Sequence[str], name: str, n: int) -> str:
+        """Say name and number in one of `ways`. The first one stands in where another product is called "Adapter 2"."""
+        text = self.pick(ways).format(n=n, name=name)
+        return ways[0].format(n=n, name=name) if self.shelf.holds(text) else text
 
     def note(self, phenomenon: str) -> None:
         """Add a phenomenon to those of the message, once."""
@@ -273,6 +312,12 @@ class Request:
 def slots_of(parts: Parts) -> frozenset[str]:
     """Return the slots of a template, including those in its alternatives."""
     return frozenset(names(parts, "slot"))
+
+
+@cache
+def says_number(parts: Parts, language: Language) -> bool:
+    """Return whether a template's own words have a number, which is no quantity: "our son turns three"."""
+    return language.numbers.in_text(literals(parts))
 
 
 def _agreeing(forms: Mapping[str, str], gender: str, plural: bool) -> str:

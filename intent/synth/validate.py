@@ -12,7 +12,7 @@ from intent.synth.shelf import COLOURS, ontology, qualities
 from intent.synth.words import notation
 
 SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "size_names",
-            "pack_names", "numbers", "units", "colours", "qualities", "varieties", "rules", "fillers", "joins",
+            "pack_names", "numbers", "one_of_them", "units", "colours", "qualities", "varieties", "rules", "fillers", "joins",
             "templates")  # fmt: skip
 PHRASES = ("counted", "bare", "the", "one", "of")
 WRAPPERS = ("before", "after", "ramble")
@@ -136,6 +136,8 @@ def _templates(language: Language) -> Iterator[str]:
     for group in LIST_GROUPS:
         if len(language.templates.get(group, ())) < 3:
             yield f"templates.{group}: add at least three, one each for training, validation and test"
+    if "no" not in language.rules:
+        yield "rules.no: add the words of someone who corrects a mistake, with the punctuation before them"
     every = [(f"templates.{group}", parts) for group, texts in language.templates.items() for _, parts in texts]
     every += [(f"rules.{name}", parts) for name, texts in language.rules.items() for parts in texts]
     for place, parts in every:

@@ -22,8 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from intent.synth.basket import Basket
 from intent.synth.grammar import Parts, expand
+from intent.synth.language import Noun
 from intent.synth.listing import Listing
-from intent.synth.request import Request, slots_of
+from intent.synth.request import Request, says_number, slots_of
+from intent.synth.shelf import alike
 
 # The ways in which a note writes a number before or behind a product.
 BEFORE = ("{n}x {name}", "{n} x {name}", "{n}x{name}", "{n} {name}")
@@ -66,6 +68,8 @@ class Wording:
 
     def expand(self, parts: Parts) -> str:
         """Return the message in this template."""
+        if says_number(parts, self.language):
+            self.basket.note("number_beside")
         message = self.language.contract(expand(parts, self.rng, self.language.rules, self._fill))
         for pattern, to in self.language.join_contractions:
             message = pattern.sub(to, message)
@@ -95,11 +99,16 @@ class Wording:
             return filled(self)
         role, _, phrase = slot.partition("_")
         if role == "all":
-            return self._joined(lambda item: item.fill(phrase))
+            return self._joined(lambda item: self._shared(item, phrase) if self.elided else item.fill(phrase))
         item = self.basket.roles[role]
+        if role == "in" and not item.spoken and (detail := self._detail(item)):
+            self.basket.hear(item)
+            return detail.say(phrase or "the", item.reference.many)
         self.basket.hear(item)
         if role == "fixed":
             item.spoken = item.quantity
+            if self.rng.random() < 0.25:
+                return f"{item.reference.say('the')} {item.fill('num')}"
         if phrase:
             item.plural = item.reference.many
         return item.fill(phrase or "np")
@@ -118,7 +127,11 @@ class Wording:
         return [say(item) for item in self.basket.items]
 
     def _named(self, item: Request) -> str:
+        if item is self.basket.again and not item.spoken:
+            return item.reference.say("another")
         if self.pattern and item.quantity == item.spoken:
+            if not item.spoken and self.pattern in BEHIND and self.rng.random() < 0.6:
+                return item.reference.say("bare")
             item.note("times")
             n = item.spoken or 1
             number = self.basket.say_number(n, item.reference.noun.gender) if self.pattern == SPOKEN else str(n)
@@ -150,6 +163,27 @@ class Wording:
         wording = int(self.rng.random() * words.wordings(quality))
         noun = (words.described if whole else words.quality)(idea, self.basket.noun, quality, wording)
         return f"{self.basket.say_number(item.quantity, noun.gender)} {noun.counted(item.quantity)}"
+
+    def _shared(self, item: Request, phrase: str) -> str:
+        """Say the noun with the first item only: "fig and cedar candles" as "candles fig and cedar"."""
+        assert item.product is not None, "an item is told apart by its product's quality"
+        words, idea, quality = self.basket.words, item.product.idea, item.product.quality
+        whole = item is self.basket.items[0]
+        wording = int(self.rng.random() * words.wordings(quality))
+        noun = (words.described if whole else words.quality)(idea, self.basket.noun, quality, wording)
+        return noun.say(phrase if whole else "bare", plural=True)
+
+    def _detail(self, item: Request) -> Noun | None:
+        """Return what distinguishes the item from the one that it replaces, if both are of one kind and that one was said."""
+        out, product = self.basket.roles["out"], item.product
+        if out not in self.basket.said or not product or not out.product or out.product.idea != product.idea:
+            return None
+        words, quality = self.basket.words, product.quality
+        if quality not in alike(out.product.quality) or not self.basket.is_clear(product) or self.rng.random() < 0.5:
+            return None
+        nouns = words.nouns[product.idea]
+        which = next((n for n, noun in enumerate(nouns) if noun.gender == out.reference.noun.gender), 0)
+        return words.quality(product.idea, which, quality, int(self.rng.random() * words.wordings(quality)))
 
     def _number(self, n: int) -> str:
         return self.basket.say_number(n, self.basket.words.genders[0])

@@ -205,6 +205,18 @@ def test_weights_of_four_bits_are_two_to_a_byte():
     assert torch.allclose(layer.weight(), levels * scales.repeat_interleave(16, 0))
 
 
+@pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="the kernel needs a GPU")
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_kernel_unpacks_the_same_weights_as_plain_operations(bits):
+    import torch
+
+    for inputs, outputs in ((640, 2048), (2048, 512)):
+        packed = torch.randint(-128, 128, (inputs * bits // 8, outputs), dtype=torch.int8, device="cuda")
+        scales = torch.rand(inputs // 64, outputs, device="cuda").to(torch.bfloat16)
+        launch = unpacked.prepare(packed, scales, bits)
+        assert launch and torch.equal(launch(), unpacked.unpack(packed, scales, bits))
+
+
 def test_gemma_is_refused_in_float16(checkpoint):
     with pytest.raises(ConfigError, match=r"engine\.variants='reference-float16': .*overflow.*reference-float32"):
         load_classifier(checkpoint, "reference-float16", PROMPT, EngineOptions("compact"))
