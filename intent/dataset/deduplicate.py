@@ -26,11 +26,11 @@ WORD = re.compile(r"[\w\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+") 
 class Deduplicated:
     """Hold the result of `deduplicate`.
 
-    `kept`: in the order of the input. `repeated`: the number of examples that repeat an earlier message with the same label.
+    `examples`: in the order of the input. `repeated`: the number of examples that repeat an earlier message with its label.
     `contradicting`: the number of those that repeat one with another label.
     """
 
-    kept: list[Example]
+    examples: list[Example]
     repeated: int
     contradicting: int
 

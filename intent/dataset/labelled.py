@@ -115,11 +115,11 @@ def keep_apart(imported: Imported, evaluation: Iterable[str] = ()) -> None:
         held_out, examples = Evaluation(evaluation_messages), imported.splits[split]
         fresh = [example for example in examples if not held_out.has(normal_form(example.message))]
         unique = deduplicate(fresh)
-        imported.splits[split] = sorted(unique.kept, key=lambda example: _position(example.message))
+        imported.splits[split] = sorted(unique.examples, key=lambda example: _position(example.message))
         imported.refused[f"{split}: nearly repeats a message held out"] += len(examples) - len(fresh)
         imported.refused[f"{split}: repeats an earlier row"] += unique.repeated
         imported.refused[f"{split}: repeats an earlier row with another label"] += unique.contradicting
-        evaluation_messages += [example.message for example in unique.kept]
+        evaluation_messages += [example.message for example in unique.examples]
     imported.refused = +imported.refused
 
 

@@ -244,7 +244,7 @@ class ActorPool:
         depth = 1 + min(DEPTH - 1, queue.waiting // (2 * max(1, len(ready))))
         for level in range(depth):
             for slot in ready:
-                if len(queue.held(slot)) <= level and (shard := queue.take(slot, time.monotonic())):
+                if len(queue.assigned(slot)) <= level and (shard := queue.take(slot, time.monotonic())):
                     self.calls[getattr(slot.actor, method).remote(shard, frequent_answers, tuple(self.distrusted))] = (
                         slot,
                         shard,

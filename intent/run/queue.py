@@ -68,8 +68,8 @@ class Queue:
         """Return how many shards are neither done nor failed."""
         return len(self._open)
 
-    def held(self, actor: Actor) -> list[Shard]:
-        """Return the shards that `actor` holds, in the order in which it took them."""
+    def assigned(self, actor: Actor) -> list[Shard]:
+        """Return the shards that are assigned to `actor`, in the order in which it took them."""
         return list(self._held.get(actor, ()))
 
     def take(self, actor: Actor, now: float) -> Shard | None:
@@ -80,7 +80,7 @@ class Queue:
         speculative copy of a shard that is late or that it should finish first.
         """
         self._present.add(actor)
-        shards = self.held(actor)
+        shards = self.assigned(actor)
         if any(self._flights[shard].alone for shard in shards):
             return None
         if retry := next((shard for shard in self._to_retry if self._may_try(actor, shard)), None):
@@ -132,7 +132,7 @@ class Queue:
         """Put a dead actor's shards back into the queue, and return them. `free`: count no attempt, because
         its node was lost.
         """
-        shards = self.held(actor)
+        shards = self.assigned(actor)
         self._present.discard(actor)
         for shard in shards:
             (self.retry_free if free else self.fail)(shard, actor, reason)

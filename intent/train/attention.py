@@ -54,14 +54,14 @@ class Layout:
     whole, windowed: the masks of layers without and with a sliding window.
     start: the column at which messages begin, in every row; 0 on a GPU.
     tokens: [messages, longest], the index of each message's tokens in the flattened columns after the prefix; None on a GPU.
-    places: [rows * columns after the prefix], the index of each of these columns in the flattened `tokens`; None on a GPU.
+    flat_index: [rows * columns after the prefix], the index of each of these columns in the flattened `tokens`; None on a GPU.
     """
 
     whole: "BlockMask | Masks"
     windowed: "BlockMask | Masks"
     start: int = 0
     tokens: "torch.Tensor | None" = None
-    places: "torch.Tensor | None" = None
+    flat_index: "torch.Tensor | None" = None
 
 
 @cache
@@ -97,11 +97,11 @@ def layout(packed: "Packed", device: "torch.device", window: int | None = None) 
     window = window if window and window <= packed.positions.max() else None
     if packed.tokens is None:
         return Layout(*(blocks(owners, positions, back) for back in (EVERYTHING, window or EVERYTHING)))
-    tokens, places = (torch.from_numpy(a).to(device) for a in (packed.tokens, packed.places))
+    tokens, flat_index = (torch.from_numpy(a).to(device) for a in (packed.tokens, packed.flat_index))
     sizes = packed.start, packed.tokens.shape[1]
     whole = _masks(owners, positions, *sizes)
     windowed = _masks(owners, positions, *sizes, window) if window else whole
-    return Layout(whole, windowed, packed.start, tokens, places)
+    return Layout(whole, windowed, packed.start, tokens, flat_index)
 
 
 def blocks(owners: "torch.Tensor", positions: "torch.Tensor", window: int = EVERYTHING) -> "BlockMask":
@@ -203,7 +203,7 @@ def _attend_messages(query, key, value, masks: Masks, scaling: float, layout: La
     def by_column(x: "torch.Tensor") -> "torch.Tensor":
         """Move [messages, key heads, groups * longest, n] to [rows, heads, columns after the prefix, n]."""
         by_token = x.unflatten(2, (-1, longest)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1)
-        return by_token.index_select(0, layout.places).view(rows, -1, heads, x.shape[-1]).transpose(1, 2)
+        return by_token.index_select(0, layout.flat_index).view(rows, -1, heads, x.shape[-1]).transpose(1, 2)
 
     to_prefix, prefix_lse = (x.unflatten(2, (heads // shared, -1)).flatten(1, 2) for x in (to_prefix, prefix_lse))
     # In 16 bits, a share near 1 would round the other part to 0.

@@ -63,7 +63,7 @@ class Packed:
 
     ids, positions: int64 [packed rows, width], token ids and their positions.
     owners: int64 [packed rows, width], the index of the batch's row that a token belongs to, or PREFIX or PADDING.
-    start, tokens, places: see `attention.Layout`; tokens and places are None for a GPU's kernel.
+    start, tokens, flat_index: see `attention.Layout`; tokens and flat_index are None for a GPU's kernel.
     where: int64 [decisions], the index in the flattened ids of the token that each decision follows.
     row, slot: int64 [decisions], the batch's row and the schema's slot of each decision.
     vocabulary: int64 [allowed], the token ids that some decision allows, sorted.
@@ -76,7 +76,7 @@ class Packed:
     owners: np.ndarray
     start: int
     tokens: np.ndarray | None
-    places: np.ndarray | None
+    flat_index: np.ndarray | None
     where: np.ndarray
     row: np.ndarray
     slot: np.ndarray
@@ -232,19 +232,19 @@ def pack(batch: Batch, block: int | None = None) -> Packed:
             column += count
     # The message's last token, whose logits decide the answer's first token.
     first = columns @ (width, 1) + [len(row.message) - 1 for row in batch.rows]
-    tokens, places = (None, None) if block else _located(columns, [len(one) for one in fed], start, width, len(packs))
-    return Packed(ids, positions, owners, start, tokens, places, *_decisions(batch, first))
+    tokens, flat_index = (None, None) if block else _located(columns, [len(one) for one in fed], start, width, len(packs))
+    return Packed(ids, positions, owners, start, tokens, flat_index, *_decisions(batch, first))
 
 
 def _located(columns: np.ndarray, counts: Sequence[int], start: int, width: int, lines: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `tokens` and `places` of a Layout. `columns` [messages, 2]: packed row and column. `counts`: tokens of each."""
+    """Return `tokens` and `flat_index` of a Layout. `columns` [messages, 2]: packed row and column. `counts`: tokens."""
     after, longest = width - start, max(counts)
-    tokens, places = np.zeros((len(counts), longest), np.int64), np.zeros(lines * after, np.int64)
+    tokens, flat_index = np.zeros((len(counts), longest), np.int64), np.zeros(lines * after, np.int64)
     for i, ((line, column), count) in enumerate(zip(columns.tolist(), counts, strict=True)):
         at = line * after + column - start
         tokens[i, :count] = range(at, at + count)
-        places[at : at + count] = range(i * longest, i * longest + count)
-    return tokens, places
+        flat_index[at : at + count] = range(i * longest, i * longest + count)
+    return tokens, flat_index
 
 
 def _decisions(batch: Batch, first: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -54,7 +54,7 @@ def test_a_shard_that_kills_is_quarantined_after_its_attempts_and_the_innocent_a
         now += 1
         for _ in range(3):
             queue.take("a", now)
-        held = queue.held("a")
+        held = queue.assigned("a")
         if poison in held:
             deaths += 1
             queue.lost("a", "killed its actor")
@@ -174,7 +174,7 @@ def test_every_shard_ends_done_or_failed_whatever_happens(seed):
         now += drawn.random()
         actor = drawn.choice("abc")
         queue.take(actor, now)
-        if not (held := queue.held(actor)):
+        if not (held := queue.assigned(actor)):
             if not queue.open:
                 break
             continue

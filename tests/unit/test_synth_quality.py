@@ -25,17 +25,17 @@ def reasons(message: str, language: str = "en", **intent) -> list[str]:
 
 
 def test_messages_that_differ_in_case_accents_and_punctuation_are_one():
-    kept = deduplicate([example("Añade 2 leches!"), example("anade 2 leches"), example("añade 3 leches")])
-    assert [e.message for e in kept.kept] == ["Añade 2 leches!", "añade 3 leches"] and kept.repeated == 1
+    unique = deduplicate([example("Añade 2 leches!"), example("anade 2 leches"), example("añade 3 leches")])
+    assert [e.message for e in unique.examples] == ["Añade 2 leches!", "añade 3 leches"] and unique.repeated == 1
 
 
 def test_the_same_message_with_another_label_is_counted_apart():
-    kept = deduplicate([example("add milk"), example("Add milk!", {**ADD_MILK, "quantity": 1})])
-    assert len(kept.kept) == 1 and (kept.repeated, kept.contradicting) == (0, 1)
+    unique = deduplicate([example("add milk"), example("Add milk!", {**ADD_MILK, "quantity": 1})])
+    assert len(unique.examples) == 1 and (unique.repeated, unique.contradicting) == (0, 1)
 
 
 def test_the_same_message_about_another_catalog_stays():
-    assert len(deduplicate([example("add milk"), example("add milk", catalog="c1")]).kept) == 2
+    assert len(deduplicate([example("add milk"), example("add milk", catalog="c1")]).examples) == 2
 
 
 def test_evaluation_messages_are_found_also_when_slightly_changed():
