@@ -141,12 +141,15 @@ def _fresh(hashes: np.ndarray, seen: set[int]) -> list[int]:
 
 
 def _in_order(corpus: Corpus, count: int, earlier: np.ndarray) -> Iterator[tuple[pa.Table, np.ndarray, dict]]:
-    """Yield `_block` of consecutive ranges of examples, computed by Ray tasks a few blocks ahead."""
+    """Yield `_block` of consecutive ranges of examples, computed by Ray tasks a few blocks ahead.
+
+    A range that suffices for `count` is computed alone, because a second process would read the lexicon for nothing.
+    """
     import ray
 
     task = ray.remote(num_cpus=1)(_block)
     shared = ray.put((corpus, Evaluation(gold.messages()), earlier))
-    ahead = max(2, min(2 * int(ray.cluster_resources().get("CPU", 1)), -(-count // PER_TASK)))
+    ahead = max(1, min(2 * int(ray.cluster_resources().get("CPU", 1)), -(-count // PER_TASK)))
     waiting = deque(task.remote(shared, i * PER_TASK, (i + 1) * PER_TASK) for i in range(ahead))
     start = ahead
     while True:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from intent.errors import ConfigError
-from intent.synth.grammar import parse
+from intent.synth.grammar import Parts, parse
 from intent.synth.lexicon import wordings
 
 FOLDER = Path(__file__).parent / "languages"
@@ -83,7 +83,7 @@ def _inflect(word: str, index: int) -> str:
 
 
 class Language:
-    """The parsed data of one language. `templates` and `rules` have parsed templates, `nouns` the wordings of each idea."""
+    """The data of one language. Templates and nouns are parsed when they are first used."""
 
     def __init__(self, code: str, raw: Mapping):
         self.code, self.raw = code, raw
@@ -102,8 +102,6 @@ class Language:
         self.varieties: dict[str, list[str | dict[str, str]]] = raw["varieties"]
         self.agree: dict[str, dict[str, str]] = raw["agree"]
         self.unstated: dict[str, dict[str, list[str]]] = raw["unstated"]
-        self.rules = {name: [parse(text) for text in texts] for name, texts in raw["rules"].items()}
-        self.templates = {name: [(text, parse(text)) for text in texts] for name, texts in raw["templates"].items()}
         # How an adjective replaces a noun that was said before: "the red one", "die rote".
         self.one_of_them = [parse(text) for text in raw["one_of_them"]]
         # The words between the items of a list ("and", "then"), between clauses, and behind the list ("and that's it").
@@ -115,14 +113,24 @@ class Language:
         self.numbers = _Numbers(raw["numbers"], self.genders)
 
     @cached_property
+    def rules(self) -> dict[str, list[Parts]]:
+        """Return the parsed templates that other templates name."""
+        return {name: [parse(text) for text in texts] for name, texts in self.raw["rules"].items()}
+
+    @cached_property
+    def templates(self) -> dict[str, list[tuple[str, Parts]]]:
+        """Return the texts of each group of templates, each with its parsed template."""
+        return {name: [(text, parse(text)) for text in texts] for name, texts in self.raw["templates"].items()}
+
+    @cached_property
     def nouns(self) -> dict[str, list[Noun]]:
         """Return the wordings of each idea. Shops use the first one."""
-        return {idea: [Noun(self, text.strip()) for text in words.split(";")] for idea, words in wordings(self.code).items()}
+        return {idea: [Noun(self, text) for text in nouns_of(cell)] for idea, cell in wordings(self.code).items()}
 
     @cached_property
     def units(self) -> dict[str, list[Noun]]:
         """Return the wordings of each unit, such as bottle."""
-        return {unit: [Noun(self, text.strip()) for text in words.split(";")] for unit, words in self.raw["units"].items()}
+        return {unit: [Noun(self, text) for text in nouns_of(cell)] for unit, cell in self.raw["units"].items()}
 
     def wordings(self, quality: str) -> int:
         """Return how many ways there are to say a color, another quality or a variety."""
@@ -254,6 +262,11 @@ class _Numbers:
 
 def _first(rules: Sequence, n: int) -> str:
     return next(form for pattern, form in rules if re.fullmatch(pattern, str(n)))
+
+
+def nouns_of(cell: str) -> list[str]:
+    """Return the wordings of a cell, each in the notation of `Noun`."""
+    return [text.strip() for text in cell.split(";")]
 
 
 def available() -> list[str]:

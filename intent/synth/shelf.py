@@ -4,17 +4,18 @@ This module knows product ideas and languages. It knows no message.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import count
 from itertools import product as combinations
 from pathlib import Path
 
 import yaml
 
-from intent.synth.language import LOADER, available, load
-from intent.synth.lexicon import Idea, english, ideas
+from intent.synth.language import LOADER, Noun, available, load, nouns_of
+from intent.synth.lexicon import Idea, english, ideas, wordings
 
 SIZE = re.compile(
     r"\(?\b\d+(?:[.,]\d+)?(?:\s?x\s?\d+(?:[.,]\d+)?)?\s?"
@@ -23,12 +24,15 @@ SIZE = re.compile(
 )
 WORD = re.compile(r"\w+")
 BRACKETS = re.compile(r"\([^)]*\)")
+UNCHANGING = re.compile(r"[^|~ ]*")  # of a noun's first word, before its endings
 LONGEST = 6  # the most words in a noun: "pastilha para máquina de lavar loiça"
 JOINTS = frozenset("in im with for of and from mit für aus und met voor van en".split())
 DURABLE = ("electronics", "fashion", "home", "sports", "toys", "diy", "appliances", "smart_home")
 OPPOSITES = (("fresh", "frozen"), ("large", "small"))
 COLOURS = ("black", "white", "red", "blue", "green", "grey", "yellow", "pink")
 COLOURED = "coloured"
+# An idea and a language, by the words of a noun and by where its language puts the head: "first" or "last".
+Vocabulary = dict[tuple[tuple[str, ...], str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -227,28 +231,34 @@ def words(text: str) -> list[str]:
 
 def given(names: Sequence[str]) -> Shelf:
     """Return the shelf of the user's own catalog. Ideas and sizes are recognized in the names."""
-    recognized = [_recognise(name) for name in names]
+    vocabulary = _vocabulary({word for name in names for word in _outside(name)})
+    recognized = [_recognise(name, vocabulary) for name in names]
     codes = Counter(code for _, code in recognized if code)
     return Shelf([product for product, _ in recognized], codes.most_common(1)[0][0] if codes else "")
 
 
-def _recognise(name: str) -> tuple[Product, str]:
+def _outside(name: str) -> list[str]:
+    """Return the words of a name outside of brackets and sizes."""
+    return words(tidy(SIZE.sub(" ", BRACKETS.sub(" ", name))))
+
+
+def _recognise(name: str, vocabulary: Vocabulary) -> tuple[Product, str]:
     """Return the product that a name means, and the code of the name's language, or "".
 
     Only the head of a name has the idea, since "Apple phone case" is not an apple. The head is the end of the name, or its
     beginning in a language that puts the noun first.
     """
     size = SIZE.search(name)
-    outside = BRACKETS.sub(" ", name)
-    text = words(tidy(SIZE.sub(" ", outside)))
+    text = _outside(name)
     spelled = size.group().strip("()") if size else ""
     for length in range(min(len(text), LONGEST), 0, -1):
         head = [(tuple(text[-length:]), "last"), (tuple(text[:length]), "first")]
         for phrase, place in head:
-            entry = _vocabulary().get((phrase, place))
-            if entry and not (place == "last" and _is_contents(text[:-length])):
+            entry = vocabulary.get((phrase, place))
+            if entry and not (place == "last" and _is_contents(text[:-length], vocabulary)):
                 idea, code = entry
-                return Product(name, idea, "", spelled, "", len(text) > length or outside != name), code
+                extra = len(text) > length or BRACKETS.search(name) is not None
+                return Product(name, idea, "", spelled, "", extra), code
     return Product(name, "", "", spelled, "", True), ""
 
 
@@ -258,20 +268,36 @@ def canonical_size(text: str) -> str:
     return "".join(text.split()).strip("()").replace(",", ".").lower()
 
 
-def _is_contents(before: Sequence[str]) -> bool:
+def _is_contents(before: Sequence[str], vocabulary: Vocabulary) -> bool:
     """Return whether the words behind `before` are a product's contents or kind: "Tuna in Oil", "Juice Orange"."""
     starts = (tuple(before[:length]) for length in range(1, min(len(before), LONGEST) + 1))
-    return bool(JOINTS & set(before)) or any((start, "last") in _vocabulary() for start in starts)
+    return bool(JOINTS & set(before)) or any((start, "last") in vocabulary for start in starts)
+
+
+def _vocabulary(of: Iterable[str]) -> Vocabulary:
+    """Return the entries of all nouns whose first word may be one of the words `of`. English wins for a shared noun."""
+    vocabulary: Vocabulary = {}
+    beginnings = {word[:length] for word in of for length in range(len(word) + 1)}
+    for _, code, idea, text in sorted(noun for beginning in beginnings for noun in _nouns().get(beginning, ())):
+        language = load(code)
+        for spelling in Noun(language, text).spellings:
+            vocabulary.setdefault((tuple(words(spelling)), language.head), (idea, code))
+    return vocabulary
 
 
 @cache
-def _vocabulary() -> dict[tuple[tuple[str, ...], str], tuple[str, str]]:
-    """Return (idea, language) by (words of a noun, where its language puts the head). English wins for a shared noun."""
-    vocabulary: dict = {}
+def _nouns() -> dict[str, list[tuple[int, str, str, str]]]:
+    """Return every noun of every language, by what the first word of all its forms begins with: a number, the language, the
+    idea and the noun in the notation of `Noun`. The numbers of English nouns are the lowest.
+
+    A catalog needs few of the nouns, and forming the words of all takes seconds.
+    """
+    nouns: dict[str, list[tuple[int, str, str, str]]] = defaultdict(list)
+    numbers = count()
     for code in sorted(available(), key=lambda code: (code != "en", code)):
-        language = load(code)
-        for idea in ideas():
-            for noun in language.nouns.get(idea, ()):
-                for spelling in noun.spellings:
-                    vocabulary.setdefault((tuple(words(spelling)), language.head), (idea, code))
-    return vocabulary
+        cells = wordings(code)
+        for idea in filter(cells.__contains__, ideas()):
+            for text in nouns_of(cells[idea]):
+                unchanging = WORD.search(UNCHANGING.match(text).group().casefold())  # type: ignore[union-attr]  # matches any text
+                nouns[unchanging.group() if unchanging else ""].append((next(numbers), code, idea, text))
+    return nouns
