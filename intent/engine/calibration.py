@@ -74,14 +74,18 @@ def loss(margins: Sequence[np.ndarray], temperature: float) -> float:
 
 
 def _padded(margins: Sequence[np.ndarray]) -> np.ndarray:
-    padded = np.full((len(margins), max(len(margin) for margin in margins)), -np.inf)
+    # Column by column, because NumPy adds up long columns faster than short rows.
+    padded = np.full((len(margins), max(len(margin) for margin in margins)), -np.inf, order="F")
     for row, margin in zip(padded, margins, strict=True):
         row[: len(margin)] = margin
     return padded
 
 
 def _loss(padded: np.ndarray, temperature: float) -> float:
-    return float(np.logaddexp.reduce(padded / temperature, axis=1).mean())
+    # As np.logaddexp.reduce, which takes several times as long. Without the highest logit, no power overflows.
+    highest = padded.max(axis=1, keepdims=True)
+    sums = np.exp((padded - highest) / temperature).sum(axis=1)
+    return float((highest[:, 0] / temperature + np.log(sums)).mean())
 
 
 def write(folder: Path, temperatures: Mapping[str, float], nothing: float = 0.0) -> None:
