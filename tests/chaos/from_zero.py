@@ -26,7 +26,7 @@ def asked_for(cluster: Cluster) -> int:
 
 def main(root: str) -> None:
     runs.write_log(open_store(f"{root}/in"), files=8, rows=200)
-    cluster, output = Cluster(initialize_head=True, head_node_args={"num_cpus": 0}), io.StringIO()
+    cluster, output = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}), io.StringIO()
     ray.init(cluster.address, log_to_driver=False)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(runs.run, root, [runs.engine()], rows_per_shard=200, stream=output)

@@ -18,7 +18,7 @@ actor_pool.GROW_SECONDS = 1.0
 
 def main(root: str) -> None:
     runs.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=[f"message {n}" for n in range(1000)])
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     ray.init(cluster.address, log_to_driver=False)
     output, engine = io.StringIO(), runs.engine(cpus=1, seconds=1.0)

@@ -33,7 +33,7 @@ def preempt(node, notice: float) -> None:
 def main(root: str, seed: str, seconds_without_nodes: str) -> None:
     drawn = random.Random(seed)
     runs.write_log(open_store(f"{root}/in"), files=3, rows=200, messages=[f"message {n}" for n in range(1000)])
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     first, second = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
     ray.init(cluster.address, log_to_driver=False)
     engine = runs.engine(actors=2, cpus=1, seconds=0.4)
