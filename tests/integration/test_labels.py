@@ -41,6 +41,8 @@ def job(tmp_path_factory) -> ClassifyConfig:
     overrides += ["labelled.slots=[topic]", "quant.cpus=1", "quant.cascade_precision=0.9", "engine.gguf_sequences=8"]
     # An untrained model is undecided about every message, so rounding decides.
     overrides += ["engine.golden_messages=0"]
+    # A second actor would load both models and find no shard.
+    overrides += ["fleet.gguf_actors=1"]
     overrides += [f"quant.variants=[svm,gguf-Q8_0,{CASCADE}]", "schema=labels"]
     made = load_config("classify", overrides, ClassifyConfig)
     record = ArtifactRecord("checkpoint", {"output_format": "compact"}, {"schema": Lineage(made).schema_fingerprint})
