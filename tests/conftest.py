@@ -24,6 +24,9 @@ def pytest_configure(config):
     # Several processes share the cores. By default, an OpenMP thread that waits for another one spins, and takes the core that
     # the other one needs: small models then take up to 30 times as long. Ray's workers inherit the variable.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Some machines forbid Python to keep compiled modules. Each of the hundreds of processes would compile this package again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if config.option.seed is None:
         config.option.seed = random.randrange(1_000_000) if config.option.runchaos else 0
 
@@ -82,13 +85,10 @@ def ray_cluster(s3_endpoint):
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parent), str(here), str(here / "chaos"), os.environ.get("PYTHONPATH", "")])
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers inherit it. As the job's runtime environment, Ray would start workers without it, too, and never use them.
+        patch.setenv("PYTHONPATH", path)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
