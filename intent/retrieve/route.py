@@ -16,7 +16,7 @@ NOWHERE = -1
 # The number of products to find for each part of a message.
 NEAREST = 12
 # A second shelf is asked if its best score is at most this much lower than the first shelf's.
-MARGIN = 0.15
+MARGIN = 0.21
 # A message whose best score is lower is asked about nothing.
 NOTHING = 0.4
 
