@@ -259,7 +259,7 @@ class BenchmarkConfig(JobConfig):
     shape: Shape = Shape.embedded
     rows: list[RowKind] = field(default_factory=lambda: list(RowKind))
     output_formats: list[OutputFormat] = field(default_factory=lambda: [OutputFormat.compact, OutputFormat.json])
-    sequences: list[int] = field(default_factory=lambda: [16])
+    sequences: list[int] = field(default_factory=lambda: [32])
     threads: list[int] = field(default_factory=list)
     messages: int = 512
     seconds: float = 20.0
