@@ -158,20 +158,20 @@ class Wording:
 
     def _told_apart(self, item: Request, whole: bool = False) -> str:
         """Say the number and the quality of an item, and the noun if `whole`."""
-        assert item.product is not None, "an item is told apart by its product's quality"
-        words, idea, quality = self.basket.words, item.product.idea, item.product.quality
-        wording = int(self.rng.random() * words.wordings(quality))
-        noun = (words.described if whole else words.quality)(idea, self.basket.noun, quality, wording)
+        noun = self._quality(item, whole)
         return f"{self.basket.say_number(item.quantity, noun.gender)} {noun.counted(item.quantity)}"
 
     def _shared(self, item: Request, phrase: str) -> str:
         """Say the noun with the first item only: "fig and cedar candles" as "candles fig and cedar"."""
+        whole = item is self.basket.items[0]
+        return self._quality(item, whole).say(phrase if whole else "bare", plural=True)
+
+    def _quality(self, item: Request, whole: bool) -> Noun:
+        """Return the quality of an item, with the noun that all items share if `whole`."""
         assert item.product is not None, "an item is told apart by its product's quality"
         words, idea, quality = self.basket.words, item.product.idea, item.product.quality
-        whole = item is self.basket.items[0]
         wording = int(self.rng.random() * words.wordings(quality))
-        noun = (words.described if whole else words.quality)(idea, self.basket.noun, quality, wording)
-        return noun.say(phrase if whole else "bare", plural=True)
+        return (words.described if whole else words.quality)(idea, self.basket.noun, quality, wording)
 
     def _detail(self, item: Request) -> Noun | None:
         """Return what distinguishes the item from the one that it replaces, if both are of one kind and that one was said."""
