@@ -1,8 +1,9 @@
 """Run GPTQ linear layers on a GPU: unpack the weights for each pass and multiply them as dense weights.
 
 A pass has thousands of tokens, so unpacking costs little. One kernel reads the packed weights and writes them in bfloat16.
-NVRTC, a part of PyTorch, makes it from its source in a fraction of a second, so an actor's start needs no compiler and no
-network. A byte holds two weights of 4 bits: one of the first half of the inputs and one of the second half.
+NVRTC, NVIDIA's run-time compiler, is installed with PyTorch and compiles the kernel in a fraction of a second. So an actor's
+start needs no other compiler and no network. A byte holds two weights of 4 bits: one of the first half of the inputs and one of
+the second half.
 """
 
 import ctypes
@@ -66,22 +67,24 @@ extern "C" __global__ void unpack(const uint2* packed, const uint4* scales, uint
 
 
 @cache
-def _kernel(bits: int):
-    """Compile the kernel. Returns None if that fails, with a warning."""
+def _kernel(bits: int, device: int):
+    """Compile the kernel for a GPU, by its index."""
     import torch
 
-    try:
+    with torch.cuda.device(device):
         return torch.cuda._compile_kernel(f"#define BITS {bits}\n#define INPUTS {INPUTS}\n{SOURCE}", "unpack")
-    except (RuntimeError, OSError, AttributeError) as error:
-        log.warning("GPTQ unpacks its weights with slower operations, because its kernel did not compile: %s", error)
-        return None
+
+
+@cache
+def _warn(reason: str) -> None:
+    log.warning("GPTQ unpacks its weights with slower operations, because its kernel cannot be used: %s", reason)
 
 
 class Launch:
     """A prepared launch of the kernel for one layer. Calling it returns the dense weights.
 
     Only the address of the result changes between two calls, so a call takes Python a few microseconds. `packed` and `scales`
-    must stay where they are.
+    must stay where they are: a layer with a launch cannot be moved, copied or pickled.
     """
 
     def __init__(self, kernel, packed: "torch.Tensor", scales: "torch.Tensor", bits: int):
@@ -114,8 +117,11 @@ def prepare(packed: "torch.Tensor", scales: "torch.Tensor", bits: int) -> Launch
     group = rows * 8 // bits // len(scales)
     if not packed.is_cuda or scales.dtype != torch.bfloat16 or outputs % OUTPUTS or rows % INPUTS or group % INPUTS:
         return None
-    kernel = _kernel(bits)
-    return Launch(kernel, packed, scales, bits) if kernel else None
+    try:
+        return Launch(_kernel(bits, packed.device.index), packed, scales, bits)
+    except (RuntimeError, OSError, ImportError, AttributeError) as error:  # PyTorch has no public way to launch a kernel.
+        _warn(str(error))
+        return None
 
 
 def unpack(packed: "torch.Tensor", scales: "torch.Tensor", bits: int) -> "torch.Tensor":

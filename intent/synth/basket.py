@@ -132,7 +132,7 @@ class Basket(Request):
     def request(self, action: str) -> Request:
         """Return a request for one item, without the style "times", because "2x milk" suits a whole list or no item."""
         request = Request(self.language, self.words, self.shelf, self.rng, action, self.weights)
-        request.limits, request.phenomena = self.limits, self.phenomena
+        request.limits, request.phenomena, request.alone = self.limits, self.phenomena, False
         request.styles = {**request.styles, "times": 0}
         return request
 

@@ -15,9 +15,8 @@ from intent.synth.phenomena import LISTS
 from intent.task.schema import Intent, items_of
 from intent.task.text import without_accents
 
-UNREADABLE = frozenset(
-    {"typo", "voice", "code_switching", "number_in_name", "number_beside"}
-)  # The rules cannot read such messages reliably.
+# The rules cannot read such messages reliably.
+UNREADABLE = frozenset({"typo", "voice", "code_switching", "number_in_name", "number_beside"})
 CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove", "slip"})
 # Lists that name products or numbers that are not in the label.
 OTHERS_NAMED = frozenset({"list_correction", "list_aside", "list_unknown", "list_distractor", "slip"})

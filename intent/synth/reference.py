@@ -153,10 +153,14 @@ class Speaker:
             detail, adjective = self.language.verbatim(self._size_alone(product.size), noun.gender), False
         else:
             return None
-        return Slip(Mention(noun, ideas()[idea].number, "slip", self._units(product), "", after), detail, adjective)
+        units = tuple(unit for unit in self._units(product) if unit not in UNITS_OF_SIZE)
+        return Slip(Mention(noun, ideas()[idea].number, "slip", units, "", after), detail, adjective)
 
     def _differ_in_size(self, product: Product, other: Product) -> bool:
-        return bool(product.size) and canonical_size(product.size) != canonical_size(other.size)
+        # Behind "no", the number of a pack would be a quantity: "eggs in a pack of 12, no, 6".
+        if not product.size or product.size.endswith(("pack", "bags")):
+            return False
+        return canonical_size(product.size) != canonical_size(other.size)
 
     def _size_alone(self, size: str) -> str:
         """Say a size, sometimes without its name: "in a 42, sorry, 43"."""

@@ -40,7 +40,7 @@ class Request:
 
     `weights`: the tables of `phenomena.mix`. The attribute `quantity` is what the shopper means; `spoken` is what the message
     says first, and differs if the shopper corrects it. 0 means one that is not said. `slip` and `miscounted` are what the
-    shopper says wrong and corrects at once ("two, no, three milks"), see `misspeak`.
+    shopper says wrong and corrects at once ("two, no, three milks"), see `misspeak`. `alone`: the message names no other item.
     """
 
     def __init__(self, language: Language, words: Language, shelf: Shelf, rng: Random, action: str, weights: Mapping):
@@ -53,6 +53,7 @@ class Request:
         self.others: list[Mention] = []
         self.quantity = 0
         self.spoken = 0
+        self.alone = True
         self.slip: Slip | None = None
         self.miscounted = 0
         self.beyond = False
@@ -194,11 +195,13 @@ class Request:
             first, many = self.slip.variant, self.spoken > 1 or mention.many
             wrong = self._stated(first, self.spoken) if self.spoken else self._unstated(first)
             detail = self.slip.detail
-            if not self.slip.adjective or self.rng.random() < 0.4:
+            # "The red one" would make one of several.
+            if many or not self.slip.adjective or self.rng.random() < 0.4:
                 return f"{wrong}{no} {detail.say('bare', many)}"
             one = expand(self.pick(self.words.one_of_them), self.rng, {}, lambda phrase: detail.say(phrase, many))
             return f"{wrong}{no} {one}"
-        if self.rng.random() < 0.5:
+        # In a list, the wrong number alone would belong to the item before: "milk, two, no, three eggs".
+        if not self.alone or self.rng.random() < 0.5:
             right = self._numeral(self.spoken, mention.noun.gender, self._number_style())
             return f"{self._stated(mention, self.miscounted)}{no} {right}"
         wrong = self._numeral(self.miscounted, mention.noun.gender, self._number_style())
@@ -292,7 +295,7 @@ class Request:
         return self._noted(LINES, mention.say("bare"), self.spoken)
 
     def _noted(self, ways: Sequence[str], name: str, n: int) -> str:
-        """Say name and number in one of `ways`. The first one stands in where another product is called "Adapter 2"."""
+        """Say name and number in one of `ways`. The first, if the text names another product ("Adapter 2")."""
         text = self.pick(ways).format(n=n, name=name)
         return ways[0].format(n=n, name=name) if self.shelf.holds(text) else text
 

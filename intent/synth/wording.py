@@ -162,7 +162,7 @@ class Wording:
         return f"{self.basket.say_number(item.quantity, noun.gender)} {noun.counted(item.quantity)}"
 
     def _shared(self, item: Request, phrase: str) -> str:
-        """Say the noun with the first item only: "fig and cedar candles" as "candles fig and cedar"."""
+        """Say the item's quality, and the noun only with the first item: "fig candles and cedar"."""
         whole = item is self.basket.items[0]
         return self._quality(item, whole).say(phrase if whole else "bare", plural=True)
 
@@ -181,9 +181,13 @@ class Wording:
         words, quality = self.basket.words, product.quality
         if quality not in alike(out.product.quality) or not self.basket.is_clear(product) or self.rng.random() < 0.5:
             return None
+        wording = int(self.rng.random() * words.wordings(quality))
+        # The detail gets an article and stands for one: "swap the blue shirt for the red".
+        if out.spoken > 1 or not words.is_adjective(quality, wording):
+            return None
         nouns = words.nouns[product.idea]
         which = next((n for n, noun in enumerate(nouns) if noun.gender == out.reference.noun.gender), 0)
-        return words.quality(product.idea, which, quality, int(self.rng.random() * words.wordings(quality)))
+        return words.quality(product.idea, which, quality, wording)
 
     def _number(self, n: int) -> str:
         return self.basket.say_number(n, self.basket.words.genders[0])

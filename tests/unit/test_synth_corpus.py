@@ -311,3 +311,4 @@ def test_a_shopper_who_misspeaks_means_what_is_said_last(monkeypatch):
     for example in swapped:
         last = max(("red", "blue"), key=example.message.lower().rindex)
         assert example.intent["product"] == f"{last.title()} T-Shirt", example
+        assert not re.search(r"\ban? \w+ one\b", example.message) or example.intent["quantity"] == 1, example

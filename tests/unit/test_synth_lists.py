@@ -119,9 +119,8 @@ def test_the_style_of_a_list_is_seen_in_its_message():
         return [e.message for e in made.examples(0, 240) if style in e.phenomena and len(products(e)) > 2]
 
     for message in written("bullets"):
-        items = (
-            message[min(positions) : max(positions)] if (positions := [message.find(n) for n in NAMES if n in message]) else ""
-        )
+        positions = [message.find(name) for name in NAMES if name in message]
+        items = message[min(positions) : max(positions)] if positions else ""
         assert re.search(r"(^| )(\S|\d[.)]|\[ \]) ?\S", message) and items and " and " not in items, message
     assert any(re.search(r"\b1[.)] .* 2[.)] ", message) for message in written("bullets"))
     assert not any("," in message for message in written("dictation", "voice"))
