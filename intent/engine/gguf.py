@@ -2,8 +2,8 @@
 
 The prefix is decoded once as sequence 0. Every other sequence shares it through the unified KV cache. New messages of one batch
 share their common beginnings in the same way. A batch mixes new messages with answers in progress. Logits are computed only
-where a decision is made. Weights are memory-mapped, so the actors of a node share them. With
-AMX, each actor reads the file instead, because llama.cpp rearranges the weights in memory of the actor's own.
+where a decision is made. Weights are memory-mapped, so the actors of a node share them. With AMX, each actor reads the file
+instead, because llama.cpp rearranges the weights in the actor's own memory.
 """
 
 import ctypes

@@ -77,6 +77,7 @@ def _kernel(bits: int, device: int):
 
 @cache
 def _warn(reason: str) -> None:
+    """Log each reason once, because a model has a hundred layers."""
     log.warning("GPTQ unpacks its weights with slower operations, because its kernel cannot be used: %s", reason)
 
 

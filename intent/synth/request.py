@@ -295,7 +295,7 @@ class Request:
         return self._noted(LINES, mention.say("bare"), self.spoken)
 
     def _noted(self, ways: Sequence[str], name: str, n: int) -> str:
-        """Say name and number in one of `ways`. The first, if the text names another product ("Adapter 2")."""
+        """Say name and number in one of `ways`. Use the first way if the text names another product ("Adapter 2")."""
         text = self.pick(ways).format(n=n, name=name)
         return ways[0].format(n=n, name=name) if self.shelf.holds(text) else text
 
