@@ -35,7 +35,7 @@ from intent.train.linear import SOURCES
 from intent.train.merge import ADAPTER_FILES
 
 # Raise a version when the same settings produce different bytes.
-VERSIONS = {"base": 2, "data": 18, "checkpoint": 7, "parity": 3, "variant": 2, "svm": 2, "embedding": 1, "shelves": 1}
+VERSIONS = {"base": 2, "data": 19, "checkpoint": 7, "parity": 3, "variant": 2, "svm": 2, "embedding": 1, "shelves": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # Fields that do not affect an artifact's content. Locations are among them, because the content there is an input itself.
 EXCLUDED = (

@@ -6,7 +6,7 @@ This module knows products and quantities. `wording` says the items, and `lists`
 from collections.abc import Mapping
 from random import Random
 
-from intent.synth.language import Language
+from intent.synth.language import Language, Noun
 from intent.synth.lexicon import ideas
 from intent.synth.phenomena import shares
 from intent.synth.request import Request
@@ -20,7 +20,7 @@ class Basket(Request):
 
     The attribute `items` is the list. `roles` has, by the name of a template's slot, items that the message names on their own.
     `said` has all items in the order in which the message first says them. `more` is how many of one item are added later.
-    `again` says an earlier item a second time. `noun` numbers the noun that items of one kind share.
+    `again` says an earlier item a second time. `kind` is the idea whose noun items of one kind share, and `noun` numbers it.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Basket(Request):
         self.said: list[Request] = []
         self.again: Request | None = None
         self.more = 0
+        self.kind = ""
         self.noun = 0
 
     @property
@@ -115,8 +116,28 @@ class Basket(Request):
         self.items = [self.item(product, action) for product in self.rng.sample(chosen, count)]
         for item in self.items:
             item.quantity = item.spoken = min(self.draw_number(1), 6)
-        self.noun = int(self.rng.random() * len(self.words.nouns[chosen[0].idea]))
+        self._share_noun(chosen[0].idea)
         return self.total <= self.limits[1]
+
+    def choose_both(self, action: str) -> bool:
+        """Choose the two products that one noun means, in the order of the shelf. Returns False if there are no such two."""
+        kinds = [kind for kind in self.shelf.pairs if ideas()[kind].number != "mass"]
+        if not kinds:
+            return False
+        self._share_noun(self.pick(kinds))
+        both = [product for product in self.shelf.products if product.idea and self.kind in ideas()[product.idea].line]
+        self.items = [self.item(product, action) for product in both]
+        for item in self.items:
+            item.quantity = item.spoken = 0
+        return True
+
+    def _share_noun(self, kind: str) -> None:
+        self.kind, self.noun = kind, self.words.draw_wording(kind, self.rng)
+
+    @property
+    def shared(self) -> Noun:
+        """Return the noun that all items share."""
+        return self.words.nouns[self.kind][self.noun]
 
     def is_clear(self, product: Product) -> bool:
         """Return whether the product's quality distinguishes it from the others of its kind."""

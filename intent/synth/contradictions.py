@@ -20,7 +20,7 @@ UNREADABLE = frozenset({"typo", "voice", "code_switching", "number_in_name", "nu
 CORRECTED = frozenset({"correct_product_add", "correct_product_remove", "distractor_add", "distractor_remove", "slip"})
 # Lists that name products or numbers that are not in the label.
 OTHERS_NAMED = frozenset({"list_correction", "list_aside", "list_unknown", "list_distractor", "slip"})
-OTHERS_COUNTED = OTHERS_NAMED | {"list_total", "list_twice"}
+OTHERS_COUNTED = OTHERS_NAMED | {"list_total", "list_twice", "list_both"}
 SMALL_TALK = frozenset({"small_talk_before", "small_talk_after", "rambling"})
 LINE_NUMBER = re.compile(r"(?<!\S)([1-9])[.)](?=\s+\S)")
 CLOSE_COMMA = re.compile(r"(?<=\D),(?=\S)")
@@ -106,7 +106,7 @@ def _list_rule(name: str, items: Sequence[CartItem]) -> Iterator[str]:
         yield "nothing is removed"
     if name == "list_each" and len(quantities) > 1:
         yield "all items have one quantity"
-    if name in ("list_refusal", "list_need") and quantities != {1}:
+    if name in ("list_refusal", "list_need", "list_both") and quantities != {1}:
         yield "no quantity is said"
     if name == "list_twice" and quantities == {1}:
         yield "the quantity of a product that is requested twice is summed"

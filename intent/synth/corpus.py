@@ -22,13 +22,14 @@ from intent.synth.shelf import Shelf, given, ontology
 from intent.task.catalog import Catalog
 from intent.task.schema import INTENTS, Choice, Count, Entity, Intent, IntentSchema, Item
 
-GENERATOR = "grammar-23"
+GENERATOR = "grammar-24"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")
 NO_WRAP = frozenset({"small_talk", "gibberish"})
 ACTIONS = ("add", "remove")
 NOTHING = "none"  # the action of a message that requests nothing, for a schema without lists
+NEW_LINE = 0.06  # the chance that small talk has a line of its own
 LONGEST = 6  # items of a list
 
 
@@ -158,10 +159,11 @@ class Corpus:
             return f"{story} {message}"
         if random() < surface["small_talk_before"]:
             request.phenomena.append("small_talk_before")
-            message = request.say(_templates(code, "before", self.split)) + message
+            message = request.say(_templates(code, "before", self.split)) + ("\n" if random() < NEW_LINE else "") + message
         if random() < surface["small_talk_after"]:
             request.phenomena.append("small_talk_after")
-            message = message.rstrip("?") + request.say(_templates(code, "after", self.split))
+            closing = request.say(_templates(code, "after", self.split))
+            message = message.rstrip("?") + ("\n" + closing.lstrip(" ,.;-") if random() < NEW_LINE else closing)
         return message
 
     @property

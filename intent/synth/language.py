@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
+from random import Random
 
 import yaml
 
@@ -131,6 +132,10 @@ class Language:
     def units(self) -> dict[str, list[Noun]]:
         """Return the wordings of each unit, such as bottle."""
         return {unit: [Noun(self, text) for text in nouns_of(cell)] for unit, cell in self.raw["units"].items()}
+
+    def draw_wording(self, idea: str, rng: Random) -> int:
+        """Draw the number of the wording that someone uses for an idea. The first ones, the plainest, are drawn more often."""
+        return int(rng.random() ** 1.4 * len(self.nouns[idea]))
 
     def wordings(self, quality: str) -> int:
         """Return how many ways there are to say a color, another quality or a variety."""

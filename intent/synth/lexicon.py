@@ -12,7 +12,9 @@ from pathlib import Path
 from intent.errors import ConfigError
 
 FOLDER = Path(__file__).parent / "products"
-COLUMNS = ("idea", "parent", "number", "units", "sizes", "traits", "akin")
+COLUMNS = ("idea", "parent", "number", "units", "sizes", "traits", "akin", "demand")
+# How often an idea is drawn, by its demand. Shops stock, and shoppers request, everyday products far more often than rare ones.
+WEIGHTS = {"high": 6, "": 2, "low": 1}
 DEPARTMENTS = (
     "grocery", "electronics", "fashion", "home", "sports", "pharmacy", "toys", "office", "pets", "bakery", "deli", "drinks",
     "frozen", "world_food", "cleaning", "baby", "cosmetics", "diy", "garden", "car", "appliances", "smart_home", "craft",
@@ -27,7 +29,7 @@ class Idea:
 
     `parent`: the idea that this one is a kind of, or empty. `number`: mass (milk), many (apples) or one (a laptop). `units`:
     what it is counted in (bottle). `sizes`: in the notation of `synth.size`. `traits`: the groups of qualities that it comes
-    in. `akin`: other ideas that its words may also mean.
+    in. `akin`: other ideas that its words may also mean. `demand`: how often shoppers request it, one of WEIGHTS.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Idea:
     sizes: tuple[str, ...]
     traits: tuple[str, ...]
     akin: tuple[str, ...]
+    demand: str
     department: str
 
     @cached_property
@@ -92,19 +95,23 @@ def kinds() -> frozenset[str]:
 
 
 def _idea(row: Row) -> Idea:
-    name, parent, number, *lists = (row.cells[column] for column in COLUMNS)
+    name, parent, number, *lists, demand = (row.cells[column] for column in COLUMNS)
     units, sizes, traits, akin = (tuple(text.split()) for text in lists)
-    return Idea(name, parent, number, units, tuple(size.replace("_", " ") for size in sizes), traits, akin, row.department)
+    sizes = tuple(size.replace("_", " ") for size in sizes)
+    return Idea(name, parent, number, units, sizes, traits, akin, demand, row.department)
 
 
 class Pool:
-    """The ideas `names`, indexed by department, by parent and by English word, since each sampled catalog looks them up."""
+    """The ideas `names`, indexed by department, by parent and by English word, since each sampled catalog looks them up.
+
+    `weighted` and the lists of `departments` hold each idea as often as its demand says, so that a uniform draw is weighted.
+    """
 
     def __init__(self, names: Sequence[str]):
-        self.names = tuple(names)
+        self.weighted = [name for name in names for _ in range(WEIGHTS[ideas()[name].demand])]
         self.departments: dict[str, list[Idea]] = {}
         self.members = [(name, ideas()[name].parent) for name in names if ideas()[name].parent]
-        for name in names:
+        for name in self.weighted:
             self.departments.setdefault(ideas()[name].department, []).append(ideas()[name])
         self._by_word: dict[str, list[Idea]] = {}
         for name in names:

@@ -44,9 +44,9 @@ class Listing:
     def join(self, items: list[str]) -> str:
         """Join the items in the listing's style.
 
-        A model reads a line break as a space. So the items get commas if two of them side by side would name another product.
+        Dictated items get commas if two of them side by side would name another product.
         """
-        if self.style in ("line_breaks", "dictation") and self._run_together(items):
+        if self.style == "dictation" and self._run_together(items):
             self.style = "commas"
         return getattr(self, f"_{self.style}")(items)
 
@@ -60,16 +60,21 @@ class Listing:
         return self._pick(COMMAS).join(items)
 
     def _line_breaks(self, items: list[str]) -> str:
-        return "\n".join(items)
+        return self._lines(items)
+
+    def _lines(self, lines: list[str]) -> str:
+        """Join the lines, usually below the text before them. Nobody dictates line breaks."""
+        self.surface = {**self.surface, "voice": 0.0}
+        return ("\n" if self.rng.random() < 0.7 else "") + "\n".join(lines)
 
     def _bullets(self, items: list[str]) -> str:
         if self.rng.random() < 0.25:
             # Without its period or bracket, a line's number would look like a quantity.
-            self.surface = {**self.surface, "voice": 0.0, "no_punctuation": 0.0}
+            self.surface = {**self.surface, "no_punctuation": 0.0}
             number = self._pick(NUMBERS)
-            return "\n".join(number.format(n) + text for n, text in enumerate(items, 1))
+            return self._lines([number.format(n) + text for n, text in enumerate(items, 1)])
         mark = self._pick(MARKS)
-        return "\n".join(mark + text for text in items)
+        return self._lines([mark + text for text in items])
 
     def _dictation(self, items: list[str]) -> str:
         # Speech recognition writes no commas.

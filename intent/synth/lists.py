@@ -193,6 +193,10 @@ class ListMessage:
             item.quantity = item.spoken = item.spoken or 1
         return self.put("list_total") if basket.total <= basket.limits[1] else None
 
+    def _list_both(self) -> str | None:
+        """Name two products with one noun: "both monitors can go"."""
+        return self.put(self.group) if self.basket.choose_both(self.group.removeprefix("list_both_")) else None
+
     def _list_twice(self) -> str | None:
         basket = self.basket
         if not basket.choose_items("add", basket.length()):

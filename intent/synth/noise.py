@@ -42,7 +42,7 @@ def disturb(message: str, language: Language, rng: Random, weights: Mapping[str,
     if random() < weights["emoji"]:
         emoji = "".join(EMOJI[int(random() * len(EMOJI))] for _ in range(1 if random() < 0.7 else 2))
         message = _note("emoji", message, f"{emoji} {message}" if random() < 0.15 else f"{message} {emoji}", phenomena)
-    return " ".join(message.split())
+    return "\n".join(" ".join(line.split()) for line in message.strip().split("\n"))
 
 
 def _note(name: str, before: str, after: str, phenomena: list[str]) -> str:

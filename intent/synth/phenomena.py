@@ -59,12 +59,13 @@ LISTS: dict[str, tuple[tuple[str, ...], float]] = {
     "list_unknown": (("list_note",), 2),
     "list_aside": (("list_note",), 1.4),
     "list_total": (("list_total", "list_variants"), 1.6),
+    "list_both": (("list_both_add", "list_both_remove", "list_both_remove"), 1.2),
     "list_twice": (("list_more",), 1.2),
 }
 # A schema that repeats can label several products, so they do not mean `none` there.
 ONE_ONLY = frozenset({"several_products"})
 # The styles of a list, see `synth.listing`.
-LISTING = {"conjunction": 0.42, "commas": 0.2, "line_breaks": 0.12, "bullets": 0.12, "dictation": 0.14}
+LISTING = {"conjunction": 0.4, "commas": 0.2, "line_breaks": 0.14, "bullets": 0.12, "dictation": 0.14}
 QUANTITY = {"no_quantity": 0.42, "digit": 0.2, "number_word": 0.2, "unit": 0.16, "times": 0.06, "dozen": 0.25, "pair": 0.12}
 REFERENCE = {"full_name": 0.09, "name_part": 0.13, "noun": 0.44, "kind_of": 0.18, "brand": 0.08, "size": 0.08, "unneeded": 0.05}
 SURFACE = {

@@ -54,8 +54,9 @@ class Mention:
 
     @property
     def has_number(self) -> bool:
-        """Return whether the phrase contains a digit, which is not a quantity."""
-        return bool(DIGIT.search(f"{self.noun.text}{self.before}{self.after}"))
+        """Return whether the phrase contains a number, which is not a quantity."""
+        text = f"{self.noun.text}{self.before}{self.after}"
+        return bool(DIGIT.search(text)) or self.noun.language.numbers.in_text(f"{self.before}{self.after}")
 
     def say(self, phrase: str) -> str:
         """Return the mention in a phrase of the language file, such as "the"."""
@@ -142,7 +143,7 @@ class Speaker:
         if not variants:
             return None
         idea, other = product.idea, self._pick(variants)
-        which = int(self.rng.random() * len(self.language.nouns[idea]))
+        which = self.language.draw_wording(idea, self.rng)
         if other.quality in alike(product.quality) and self.shelf.clear(idea, quality=product.quality):
             first, then = (int(self.rng.random() * self.language.wordings(p.quality)) for p in (other, product))
             noun, after = self.language.described(idea, which, other.quality, first), ""
@@ -165,7 +166,7 @@ class Speaker:
     def _size_alone(self, size: str) -> str:
         """Say a size, sometimes without its name: "in a 42, sorry, 43"."""
         named = sizes.NAMED.fullmatch(size)
-        return named[2] if named and self.rng.random() < 0.4 else sizes.said(size, self.language.raw, self.rng)
+        return named[2] if named and self.rng.random() < 0.4 else sizes.said(size, self.language, self.rng)
 
     def _unsaid(self, options: Sequence[str]) -> str:
         """Return one of `options` that no name of the shelf mentions, or "" if three draws find none."""
@@ -185,7 +186,7 @@ class Speaker:
         return self._phrase(word, product, **chosen)
 
     def _phrase(self, word: str, product: Product, brand: str = "", size: str = "", quality: str = "") -> Mention:
-        which = int(self.rng.random() * len(self.language.nouns[word]))
+        which = self.language.draw_wording(word, self.rng)
         noun = self.language.nouns[word][which]
         if quality:
             wording = int(self.rng.random() * self.language.wordings(quality))
@@ -207,7 +208,7 @@ class Speaker:
 
     def _sized(self, size: str, before: str, after: str) -> tuple[str, str]:
         """Add the size before or after the noun ("2 litre milk"). A size without an amount comes behind it ("in XL")."""
-        raw, phrase = self.language.raw, sizes.said(size, self.language.raw, self.rng)
+        raw, phrase = self.language.raw, sizes.said(size, self.language, self.rng)
         if not size[:1].isdigit():
             return before, f"{after} {phrase}"
         if raw.get("size_before") and phrase[:1].isdigit() and self.rng.random() < 0.4:
@@ -246,7 +247,7 @@ class Speaker:
         if r < 0.38:
             return self._wrong(brand=False)
         names = _odd() if strangers or r < 0.45 else self._similar(pool) if r < 0.75 else self._siblings(pool)
-        return self._unknown(ideas()[self._pick(names or pool.names)])
+        return self._unknown(ideas()[self._pick(names or pool.weighted)])
 
     def _siblings(self, pool: Pool) -> list[str]:
         """Return the ideas of the pool whose parent is that of a product of the shelf: oat milk beside whole milk."""
@@ -267,7 +268,7 @@ class Speaker:
         return [other.name for other in pool.departments.get(idea.department, ())]
 
     def _unknown(self, idea: Idea) -> Mention | None:
-        noun = self._pick(self.language.nouns[idea.name])
+        noun = self.language.nouns[idea.name][self.language.draw_wording(idea.name, self.rng)]
         if self.shelf.has(idea) or any(self.shelf.mentions(text) for text in noun.spellings):
             return None
         return Mention(noun, idea.number, "absent", idea.units)

@@ -29,6 +29,7 @@ VARIANT = 0.35  # the chance that the other product of a message is of the same 
 # The ways in which a note and a line of a list say how many.
 NOTES = ("{n}x {name}", "{name} x{n}", "{n} x {name}", "{name} x {n}", "{n}x{name}", "{name} ({n})", "{name} {n}")
 LINES = ("{n}x {name}", "{name}: {n}", "{name} - {n}", "{name}, {n}", "{name} ({n})", "{name} {n}x", "{name} {n}")
+BEFORE_UNITS = (" ", ", ", ": ", " - ")
 STATED = frozenset({"remove_stated", "limit", "fix_add", "fix_remove"})
 UNSTATED = frozenset({"add_one", "indirect", "worn_out", "remove_one", "no_more", "distract_remove"})
 SLIPPING = frozenset({"add", "terse", "indirect", "occasion", "remove"})  # the scenarios in which a shopper misspeaks
@@ -169,11 +170,11 @@ class Request:
         fill = _SLOTS.get(slot)
         if fill:
             return fill(self, mention)
-        if agreeing := self.language.agree.get(slot):
+        if forms := self.language.agree.get(slot):
             if self.box and mention is self.mention:
-                return _agreeing(agreeing, self.box.gender, plural=False)
+                return agreeing(forms, self.box.gender, plural=False)
             plural = mention.many or (self.plural and mention is self.mention)
-            return _agreeing(agreeing, mention.noun.plural_gender if plural else mention.noun.gender, plural)
+            return agreeing(forms, mention.noun.plural_gender if plural else mention.noun.gender, plural)
         if slot in self.words.unstated:
             return self._fill_phrase(mention, self.pick(self.words.unstated[slot][mention.number]))
         if self.box and mention is self.mention and "unit" in self.words.phrases.get(slot, ()):
@@ -291,8 +292,16 @@ class Request:
     def _list_item(self, mention: Mention) -> str:
         if self.beyond or not self.spoken or not self.styles["times"]:
             return self._np(mention)
+        if self.rng.random() < 0.3:
+            return f"{mention.say('bare')}{self.pick(BEFORE_UNITS)}{self.counted_unit(mention, self.spoken)}"
         self.note("times")
         return self._noted(LINES, mention.say("bare"), self.spoken)
+
+    def counted_unit(self, mention: Mention, n: int) -> str:
+        """Return the number with a unit, as a note has it behind a product: "3 packs"."""
+        self.note("unit")
+        unit = self.pick(self.words.units[self.pick(mention.units or ("piece",))])
+        return f"{self.say_number(n, unit.gender)} {unit.counted(n)}"
 
     def _noted(self, ways: Sequence[str], name: str, n: int) -> str:
         """Say name and number in one of `ways`. Use the first way if the text names another product ("Adapter 2")."""
@@ -323,7 +332,7 @@ def says_number(parts: Parts, language: Language) -> bool:
     return language.numbers.in_text(literals(parts))
 
 
-def _agreeing(forms: Mapping[str, str], gender: str, plural: bool) -> str:
+def agreeing(forms: Mapping[str, str], gender: str, plural: bool) -> str:
     """Return the first form that exists of "pf", "p", "all" (plural) or "f", "s", "all" (singular), else any form."""
     keys = ("p" + gender, "p", "all") if plural else (gender, "s", "all")
     return next((forms[key] for key in keys if key in forms), next(iter(forms.values())))

@@ -19,7 +19,8 @@ from intent.synth.lexicon import Idea, english, ideas, wordings
 
 SIZE = re.compile(
     r"\(?\b\d+(?:[.,]\d+)?(?:\s?x\s?\d+(?:[.,]\d+)?)?\s?"
-    r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|stück|stuks|uds|pz|kom|un|pcs|er|ct)\b\)?",
+    r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|stück|stuks|uds|pz|kom|un|pcs|er|ct"
+    r"|pieces?|teile|piezas|pzas|pièces|pezzi|dijelova|stukjes|peças|cups?|tassen|tazas|tasses|tazze|šalic[ae]|kopjes|chávenas)\b\)?",
     re.IGNORECASE,
 )
 WORD = re.compile(r"\w+")
@@ -160,6 +161,12 @@ class Shelf:
         """
         whole = {(p.idea, p.brand, canonical_size(p.size), p.quality) for p in self.products if p.idea and not p.extra}
         return sorted(key for key, count in self.fits.items() if count > 1 and key[0] not in self.plain and key not in whole)
+
+    @cached_property
+    def pairs(self) -> list[str]:
+        """Return the ideas whose plain word means exactly two products: "both monitors"."""
+        two = (word for (word, *attributes), count in self.fits.items() if count == 2 and not any(attributes))
+        return sorted(word for word in two if word not in self.plain and not confusable(word) & self.words)
 
     @cached_property
     def shared(self) -> list[str]:

@@ -12,8 +12,8 @@ from intent.synth.shelf import COLOURS, ontology, qualities
 from intent.synth.words import notation
 
 SECTIONS = ("forms", "count_forms", "brand", "head", "phrases", "agree", "unstated", "size_after", "size_words", "size_names",
-            "pack_names", "numbers", "one_of_them", "units", "colours", "qualities", "varieties", "rules", "fillers", "joins",
-            "templates")  # fmt: skip
+            "pack_names", "size_labels", "numbers", "one_of_them", "units", "colours", "qualities", "varieties", "rules",
+            "fillers", "joins", "templates")  # fmt: skip
 PHRASES = ("counted", "bare", "the", "one", "of")
 WRAPPERS = ("before", "after", "ramble")
 GROUPS = tuple(dict.fromkeys(group for _, groups, _ in SCENARIOS.values() for group in groups)) + WRAPPERS
@@ -36,9 +36,11 @@ LISTED: dict[str, tuple[str, ...]] = {
     "list_total": ("total", "items"),
     "list_variants": ("total_np", "variants"),
     "list_more": ("clause", "more", "more_counted"),
+    "list_both_add": ("both_",),
+    "list_both_remove": ("both_",),
 }
 LIST_GROUPS = (*LISTED, "list_refuse", "list_refuse_item")
-ROLES = ("all", "dropped", "kept", "out", "in", "first", "last")
+ROLES = ("all", "both", "dropped", "kept", "out", "in", "first", "last")
 JOINS = ("and", "then", "clause", "all")
 # Groups whose templates must have a slot out of PRODUCT. A slot in one alternative is enough.
 PRODUCT = {"np", "np_stated", "list_item", "name"}
@@ -136,6 +138,8 @@ def _templates(language: Language) -> Iterator[str]:
     for group in LIST_GROUPS:
         if len(language.templates.get(group, ())) < 3:
             yield f"templates.{group}: add at least three, one each for training, validation and test"
+    if "both" not in language.agree and "both" not in language.phrases:
+        yield "phrases.both or agree.both: add the word before a noun that means two products: both"
     if "no" not in language.rules:
         yield "rules.no: add the words of someone who corrects a mistake, with the punctuation before them"
     every = [(f"templates.{group}", parts) for group, texts in language.templates.items() for _, parts in texts]

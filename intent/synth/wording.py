@@ -10,6 +10,7 @@ The templates have these slots:
     {num}                    the corrected number of the last item
     {total}, {total_np}      the sum of all numbers; the same with the noun
     {each}                   the number that every item has
+    {both}                   two products of one kind ("both monitors"); {both_the} is their noun alone in a phrase
     {more}, {more_counted}   how many more of an item; the noun of that item
     {fixed} {dropped} {new}  single items with their quantities; a phrase ({out_the}) leaves out the quantity
     {out} {in} {first} {last}
@@ -24,13 +25,14 @@ from intent.synth.basket import Basket
 from intent.synth.grammar import Parts, expand
 from intent.synth.language import Noun
 from intent.synth.listing import Listing
-from intent.synth.request import Request, says_number, slots_of
+from intent.synth.request import Request, agreeing, says_number, slots_of
 from intent.synth.shelf import alike
 
 # The ways in which a note writes a number before or behind a product.
 BEFORE = ("{n}x {name}", "{n} x {name}", "{n}x{name}", "{n} {name}")
 SPOKEN = "{name} {n}"  # the number may be a word
-BEHIND = ("{name} x{n}", "{name}: {n}", "{name} ({n})", "{name} x {n}", "{name} = {n}", SPOKEN, SPOKEN)
+COUNTED = "{name} {counted}"  # the number has a unit: "nappies three packs"
+BEHIND = ("{name} x{n}", "{name}: {n}", "{name} ({n})", "{name} x {n}", "{name} = {n}", SPOKEN, SPOKEN, COUNTED, COUNTED)
 PLAIN_FRAMES = {"add": ("add", "add", "occasion"), "remove": ("remove",)}
 
 Templates = Callable[[str], Sequence[Parts]]
@@ -100,6 +102,9 @@ class Wording:
         role, _, phrase = slot.partition("_")
         if role == "all":
             return self._joined(lambda item: self._shared(item, phrase) if self.elided else item.fill(phrase))
+        if role == "both":
+            self._each(lambda item: "")
+            return self.basket.shared.say(phrase, plural=True)
         item = self.basket.roles[role]
         if role == "in" and not item.spoken and (detail := self._detail(item)):
             self.basket.hear(item)
@@ -132,8 +137,10 @@ class Wording:
         if self.pattern and item.quantity == item.spoken:
             if not item.spoken and self.pattern in BEHIND and self.rng.random() < 0.6:
                 return item.reference.say("bare")
-            item.note("times")
             n = item.spoken or 1
+            if self.pattern == COUNTED:
+                return self.pattern.format(name=item.reference.say("bare"), counted=item.counted_unit(item.reference, n))
+            item.note("times")
             number = self.basket.say_number(n, item.reference.noun.gender) if self.pattern == SPOKEN else str(n)
             return self.pattern.format(n=number, name=item.reference.say("bare"))
         return item.fill("np")
@@ -193,10 +200,15 @@ class Wording:
         return self.basket.say_number(n, self.basket.words.genders[0])
 
     def _total_np(self) -> str:
-        product = self.basket.items[0].product
-        assert product is not None, "items of one kind have products"
-        noun, total = self.basket.words.nouns[product.idea][self.basket.noun], self.basket.total
+        noun, total = self.basket.shared, self.basket.total
         return f"{self.basket.say_number(total, noun.gender)} {noun.counted(total)}"
+
+    def _both(self) -> str:
+        noun, words = self.basket.shared, self.basket.words
+        self._each(lambda item: "")
+        if "both" in words.phrases:
+            return noun.say("both", plural=True)
+        return f"{agreeing(words.agree['both'], noun.plural_gender, plural=True)} {noun.counted(2)}"
 
     def _more(self) -> str:
         return self.basket.say_number(self.basket.more, self.basket.roles["more"].reference.noun.gender)
@@ -215,6 +227,7 @@ _SLOTS: Mapping[str, Callable[[Wording], str]] = {
     "each": lambda wording: wording._number(wording.basket.items[0].quantity),
     "total": lambda wording: wording._number(wording.basket.total),
     "total_np": Wording._total_np,
+    "both": Wording._both,
     "more": Wording._more,
     "more_counted": Wording._more_counted,
 }

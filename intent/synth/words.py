@@ -13,13 +13,16 @@ from functools import cache
 from pathlib import Path
 
 from intent.synth.language import Language, Noun, available, load
-from intent.synth.lexicon import COLUMNS, DEPARTMENTS, FOLDER, ODD, Row, read
+from intent.synth.lexicon import COLUMNS, DEPARTMENTS, FOLDER, ODD, WEIGHTS, Row, read
 from intent.synth.shelf import traits
 
 NUMBERS = ("mass", "many", "one")
-SIZE_UNITS = ("mg", "g", "kg", "ml", "cl", "L", "mm", "cm", "m", "_inch", "GB", "TB", "mAh", "W", "V", "_pack", "_bags")
-SIZE_NAMES = ("XS", "S", "M", "L", "XL", "XXL", "A3", "A4", "A5", "A6", "C4", "C5", "C6", "DL")
-MEASURE = re.compile(rf"\d+(\.\d+)?(x\d+(\.\d+)?)*({'|'.join(SIZE_UNITS)})|(EU|SPF)_\d+")
+SIZE_UNITS = (
+    *("mg", "g", "kg", "ml", "cl", "L", "mm", "cm", "m", "_inch", "GB", "TB", "mAh", "W", "V"),
+    *("_pack", "_bags", "_pieces", "_cups"),
+)
+SIZE_NAMES = ("XS", "S", "M", "L", "XL", "XXL", "A3", "A4", "A5", "A6", "C4", "C5", "C6", "DL", "W30", "W32", "W34")
+MEASURE = re.compile(rf"\d+(\.\d+)?(x\d+(\.\d+)?)*({'|'.join(SIZE_UNITS)})|(EU|SPF|SIZE|NO|GRIT)_\d+")
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -86,6 +89,8 @@ def _wrong(cells: Mapping, count: Counter, parents: Mapping, sold: set[str]) -> 
         yield "parent", f"{parent!r} is sold itself, since its row has sizes or traits; list it under akin and leave this empty"
     if cells["number"] not in NUMBERS:
         yield "number", f"{cells['number']!r} is unknown; use one of {', '.join(NUMBERS)}"
+    if cells["demand"] not in WEIGHTS:
+        yield "demand", f"{cells['demand']!r} is unknown; use high or low, or leave it empty"
     for column, known in (("units", _units()), ("traits", traits())):
         for name in cells[column].split():
             if name not in known:

@@ -12,6 +12,7 @@ COLUMN = "name"
 KEYCAP, TEN, EMOJI = "\N{COMBINING ENCLOSING KEYCAP}", "\N{KEYCAP TEN}", "\N{VARIATION SELECTOR-16}"
 # The most characters of a name, far more than any product has, and the number of faults that an error lists.
 LONGEST, NAMED = 300, 3
+LINE_BREAK = " | "
 ENCLOSED = ("CIRCLED", "PARENTHESIZED", "FULL STOP")
 
 
@@ -86,8 +87,11 @@ def _names(data: bytes, source: str, column: str) -> Iterator[tuple[str, object]
 
 
 def normalize(text: str) -> str:
-    """Normalize the text for a model, to one line with ASCII digits."""
-    return ascii_digits(one_line(text))
+    """Normalize the text for a model, to one line with ASCII digits.
+
+    A bar stands for a line break, because the lines of a note tell which number belongs to which product.
+    """
+    return ascii_digits(LINE_BREAK.join(filter(None, map(one_line, text.splitlines()))))
 
 
 def ascii_digits(text: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SEPARATOR = "\n"
 # Raise the version when the prompt's text changes, so that labels and models of different versions are never mixed.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,8 @@ def test_an_unknown_ending_is_refused():
 
 
 def test_a_message_becomes_one_line():
-    assert normalize("  two\n- Eggs\r\n\tplease\x00\u2028 now ") == "two - Eggs please now"
+    assert normalize("  two\n- Eggs\r\n\tplease\x00\u2028 now ") == "two | - Eggs | please | now"
+    assert normalize("\n eggs \n\n milk\n") == "eggs | milk"
     assert normalize("cafe\u0301") == "café"
     assert normalize("👨‍👩‍👧") == "👨‍👩‍👧"
 

@@ -3,6 +3,7 @@
 import pickle
 import re
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -56,7 +57,7 @@ def test_every_label_is_valid_for_the_catalog_it_names(split):
     catalogs = sampled.catalogs(0, 1000)
     for example in sampled.examples(0, 1000):
         assert CART.check(example.intent, catalogs[example.catalog]) == example.intent
-        assert example.message == " ".join(example.message.split()) != ""
+        assert example.message == "\n".join(" ".join(line.split()) for line in example.message.splitlines()) != ""
 
 
 def test_sampled_catalogs_have_the_promised_size_and_only_unique_names():
@@ -187,6 +188,11 @@ def test_a_quantity_that_no_message_is_made_for_is_refused(limits):
         Corpus(cart, ["en"], 1)
 
 
+def part_of_another(name: str, text: str, names: Sequence[str]) -> bool:
+    longer = f"{text[: text.index(name)].split()[-1]} {name}" if text[: text.index(name)].strip() else name
+    return any(longer in other.lower() for other in names if other.lower() != name)
+
+
 def test_a_products_own_whole_name_is_never_ambiguous():
     names = Catalog.of(["Apples 1kg", "Red Apples 1kg", "Green Apples 1kg", "Kettle"])
     unclear = [e.message.lower() for e in only("ambiguous", catalog=names, languages=["en"]).examples(0, 200)]
@@ -198,6 +204,8 @@ def test_a_products_own_whole_name_is_never_ambiguous():
         text = f" {example.message.lower()} "
         # A name of one word may be in another's: "throw pillow".
         whole = [name for name in catalogs[example.catalog] if " " in name and f" {name.lower()} " in text]
+        # "Black Faux Fur" may be part of two other names: "Black Faux Fur 1 m", "Black Faux Fur 2 m".
+        whole = [name for name in whole if not part_of_another(name.lower(), text, catalogs[example.catalog])]
         assert not whole, example
 
 
@@ -303,12 +311,12 @@ def test_a_shopper_who_misspeaks_means_what_is_said_last(monkeypatch):
     slips = [example for example in examples if "slip" in example.phenomena]
     assert len(slips) > 100
     for example in slips:
-        numbers = re.findall(r"(?<!\w)\d+(?!\w)", example.message)  # not "before 6pm"
-        if numbers:
+        numbers = re.findall(r"(?<!\w)\d+(?!\w)", example.message)
+        if numbers and "number_beside" not in example.phenomena:
             assert int(numbers[-1]) == example.intent["quantity"], example
     swapped = [e for e in slips if "red" in e.message.lower() and "blue" in e.message.lower()]
     assert len(swapped) > 10
     for example in swapped:
-        last = max(("red", "blue"), key=example.message.lower().rindex)
+        last = re.findall(r"\b(?:red|blue)\b", example.message.lower())[-1]
         assert example.intent["product"] == f"{last.title()} T-Shirt", example
         assert not re.search(r"\ban? \w+ one\b", example.message) or example.intent["quantity"] == 1, example

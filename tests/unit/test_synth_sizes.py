@@ -21,6 +21,8 @@ from intent.synth.language import available, load
         ("12 pack", "spaced", "de", "12er-Pack"),
         ("XL", "brackets", "de", "XL"),
         ("SPF 30", "local", "en", "SPF 30"),
+        ("SIZE 4", "plain", "de", "Gr. 4"),
+        ("1000 pieces", "plain", "fr", "1000 pièces"),
     ],
 )
 def test_a_shop_prints_sizes_in_its_own_way(amount, style, code, text):
@@ -32,5 +34,6 @@ def test_every_language_handles_sizes_without_an_amount_and_packs():
         raw = load(code).raw
         assert all("{n}" in text for texts in raw["size_names"].values() for text in texts)
         assert all("{n}" in text for text in raw["pack_names"]) and len(set(raw["pack_names"])) == 6
-    spellings = {size.said("SPF 50", load("en").raw, Random(seed)) for seed in range(40)}
-    assert {"factor 50", "SPF 50"} <= spellings
+    spellings = {size.said("SPF 50", load("en"), Random(seed)) for seed in range(400)}
+    assert {"factor 50", "SPF 50", "factor fifty"} <= spellings
+    assert "Größe vier" in {size.said("SIZE 4", load("de"), Random(seed)) for seed in range(80)}
