@@ -22,7 +22,7 @@ from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0
 # The average tokens of a message and its answer. The cache holds no more, because llama.cpp writes all of it at the start.
-USUAL_SEQ_LEN = 32
+USUAL_SEQ_LEN = 24
 
 
 class GgufForward:

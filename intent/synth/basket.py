@@ -92,7 +92,7 @@ class Basket(Request):
         """Add `item` again at the end of the list: "two milks, eggs and another milk"."""
         assert item.product is not None, "an item of a list has a product"
         self.again = self.request(item.action)
-        self.again.mention = self.again.speaker.refer(item.product)
+        self.again.mention = item.mention
         self.again.spoken = 0 if self.rng.random() < 0.5 else min(self.draw_number(1), 6)
         self.again.quantity = self.again.spoken
         item.quantity = (item.spoken or 1) + (self.again.spoken or 1)

@@ -300,7 +300,7 @@ class Request:
     def counted_unit(self, mention: Mention, n: int) -> str:
         """Return the number with a unit, as a note has it behind a product: "3 packs"."""
         self.note("unit")
-        unit = self.pick(self.words.units[self.pick(mention.units or ("piece",))])
+        unit = self.pick(self.words.units[self.pick(mention.units or ("item",))])
         return f"{self.say_number(n, unit.gender)} {unit.counted(n)}"
 
     def _noted(self, ways: Sequence[str], name: str, n: int) -> str:

@@ -59,6 +59,9 @@ class Wording:
         note = "list_note" if action == "add" else "list_remove_note"
         if self.listing.is_note or self.rng.random() < 0.3:
             self.pattern = self._draw_pattern()
+            if self.pattern in BEHIND:
+                # Speech recognition drops the commas that tell to which item a number belongs.
+                self.listing.surface = {**self.listing.surface, "voice": 0.0}
             return self._closed(self.put(note))
         groups = PLAIN_FRAMES[action]
         plain = [parts for parts in self.templates(self.pick(groups)) if slots_of(parts) == {"np"}]
@@ -135,7 +138,9 @@ class Wording:
         if item is self.basket.again and not item.spoken:
             return item.reference.say("another")
         if self.pattern and item.quantity == item.spoken:
-            if not item.spoken and self.pattern in BEHIND and self.rng.random() < 0.6:
+            # In dictation, the number of another item would follow a bare product: "milk 2 eggs 3".
+            bare = not item.spoken and self.pattern in BEHIND and self.listing.style != "dictation"
+            if bare and self.rng.random() < 0.6:
                 return item.reference.say("bare")
             n = item.spoken or 1
             if self.pattern == COUNTED:
