@@ -19,8 +19,9 @@ from intent.synth.lexicon import Idea, english, ideas, wordings
 
 SIZE = re.compile(
     r"\(?\b\d+(?:[.,]\d+)?(?:\s?x\s?\d+(?:[.,]\d+)?)?\s?"
-    r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|stück|stuks|uds|pz|kom|un|unidades|pcs|er-?set|er[- ]?pack|er|ct"
-    r"|pieces?|teile|piezas|pzas|pièces|pezzi|dijelova|stukjes|peças|cups?|tassen|tazas|tasses|tazze|šalic[ae]|kopjes|chávenas)\b\)?",
+    r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|stück|stuks|uds|pz|kom|un|unidades|pcs|ct"
+    r"|er-?set|er[- ]?pack|er|pieces?|teile|piezas|pzas|pièces|pezzi|dijelova|stukjes|peças"
+    r"|cups?|tassen|tazas|tasses|tazze|šalic[ae]|kopjes|chávenas)\b\)?",
     re.IGNORECASE,
 )
 WORD = re.compile(r"\w+")
