@@ -13,7 +13,7 @@ from omegaconf import MISSING
 from intent.benchmark.config import RowKind, Shape
 from intent.engine.config import EngineConfig, OutputFormat
 from intent.errors import require
-from intent.evaluate.config import GoldHalf
+from intent.evaluate.config import GoldPart
 from intent.label_cache.config import CacheAction, CacheConfig
 from intent.lake import DELTA, ICEBERG, is_table
 from intent.nightly.config import GateConfig
@@ -42,7 +42,7 @@ class JobConfig:
     catalog_column: str = "name"
     shelves_above: int = 1000
     output_format: OutputFormat = OutputFormat.entity_first
-    gold: GoldHalf | None = None
+    gold: GoldPart | None = None
     schema: SchemaConfig = MISSING
     data: DataConfig = field(default_factory=DataConfig)
     labelled: LabelledConfig = field(default_factory=LabelledConfig)

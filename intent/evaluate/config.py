@@ -3,8 +3,9 @@
 from enum import Enum
 
 
-class GoldHalf(Enum):
-    """A half of the gold set, see `gold/README.md`."""
+class GoldPart(Enum):
+    """A part of the gold set, see `gold/README.md`."""
 
     guide = "guide"
     measure = "measure"
+    practice = "practice"

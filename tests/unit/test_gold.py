@@ -10,7 +10,7 @@ from intent.artifacts import Files
 from intent.artifacts.lineage import Lineage
 from intent.dataset.dataset import read_catalogs, read_split
 from intent.errors import ConfigError, MissingArtifact
-from intent.evaluate.gold import HALVES, load, messages, publish
+from intent.evaluate.gold import HALVES, PARTS, PRACTICE, load, messages, publish
 from intent.storage import StorageOptions
 from intent.task.catalog import Catalog, normalize
 from intent.task.config import SchemaConfig
@@ -146,8 +146,8 @@ def test_an_unknown_half_is_refused_by_name():
         load("test")
 
 
-@pytest.mark.parametrize("half", HALVES)
-def test_a_half_is_measured_on_as_a_data_set_of_its_own(half, tmp_path):
+@pytest.mark.parametrize("half", PARTS)
+def test_a_part_is_measured_on_as_a_data_set_of_its_own(half, tmp_path):
     made = publish(half, str(tmp_path), StorageOptions())
     files = Files(made)
     examples, catalogs = load(half)
@@ -208,7 +208,18 @@ def test_lists_agree_with_their_phenomena(lists):
 def test_no_list_is_there_twice_and_none_goes_into_training(lists, examples):
     every = [e.message for half in HALVES for e in lists[half][1]]
     assert len({key(message) or message for message in every}) == len(every) == len(examples) + 160
-    assert sorted(messages()) == sorted(every)
+    assert sorted(messages()) == sorted([*every, *(e.message for e in load(PRACTICE, lists=True)[0])])
+
+
+def test_the_practice_part_shares_no_message_with_the_halves_and_its_labels_are_valid(lists, schema, basket):
+    halves = {key(e.message) for half in HALVES for e in lists[half][1]}
+    for checked, several in ((schema, False), (basket, True)):
+        practice, catalogs = load(PRACTICE, lists=several)
+        assert set(Counter(e.language for e in practice)) == set(LANGUAGES) and not halves & {key(e.message) for e in practice}
+        assert len({key(e.message) or e.message for e in practice}) == len({e.id for e in practice}) == len(practice)
+        for example in practice:
+            assert checked.check(example.intent, catalogs[example.catalog]) == example.intent, example.id
+    assert all(Catalog.of(names, id).names == names for id, names in catalogs.items())
 
 
 def test_a_half_with_lists_is_another_data_set_than_without(tmp_path):
