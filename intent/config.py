@@ -33,7 +33,7 @@ class JobConfig:
 
     `catalog`: a Parquet, CSV or JSON file, or a folder of them, with the products' names in the column `catalog_column`.
     `shelves_above`: a catalog of more products is cut into shelves of like products, each with its own prompt. `baseline`: a
-    hosted model (`baseline.model`) that evaluate and sweep ask too. `gold`: evaluate on this half of the hand-written gold set
+    hosted model (`baseline.model`) that evaluate and sweep ask too. `gold`: evaluate on this part of the hand-written gold set
     instead of the data set's held-out messages.
     """
 

@@ -1,7 +1,7 @@
 """Fit an adapter's temperatures, and how readily it answers nothing, on held-out messages; write them into its folder.
 
 On messages like those of its training, the model is right more often than on others, so temperatures fitted there are too low.
-Fit them on other messages: a half of the gold set, or messages with held-out templates and products.
+Fit them on other messages: a part of the gold set, or messages with held-out templates and products.
 """
 
 from collections.abc import Mapping, Sequence

@@ -35,7 +35,7 @@ from intent.train.linear import SOURCES
 from intent.train.merge import ADAPTER_FILES
 
 # Raise a version when the same settings produce different bytes.
-VERSIONS = {"base": 2, "data": 19, "checkpoint": 7, "parity": 3, "variant": 2, "svm": 2, "embedding": 1, "shelves": 1}
+VERSIONS = {"base": 2, "data": 20, "checkpoint": 7, "parity": 3, "variant": 2, "svm": 2, "embedding": 1, "shelves": 1}
 GOLD_SLOTS = ["action", "product", "quantity"]
 # Fields that do not affect an artifact's content. Locations are among them, because the content there is an input itself.
 EXCLUDED = (
@@ -198,7 +198,7 @@ class Lineage(Generic[C]):
         return self._find(None, self.base_record, "", "jobs.train")
 
     def held_out(self) -> Artifact:
-        """Return the data set that variants are measured on: the job's own or, with `gold`, one half of the gold set."""
+        """Return the data set that variants are measured on: the job's own or, with `gold`, one part of the gold set."""
         if self.config.gold is None:
             return self.data()
         if self.schema.names != GOLD_SLOTS:

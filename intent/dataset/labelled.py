@@ -128,10 +128,11 @@ def _example(
 ) -> tuple[str, Example]:
     if row is None:
         raise BadRow("not a row: not a JSON object, or more or fewer cells than columns")
-    message = normalize(_text(row, config.message))
+    text = _text(row, config.message)
+    message = normalize(text)
     if not message:
         raise BadRow("empty message")
-    if len(message) > MAX_CHARACTERS:
+    if len(text) > MAX_CHARACTERS:
         raise BadRow(f"message over {MAX_CHARACTERS} characters")
     intent = _intent(row, config, schema, catalog, unknown)
     language = (_text(row, config.language) if config.language else "") or UNKNOWN_LANGUAGE

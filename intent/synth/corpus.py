@@ -22,7 +22,7 @@ from intent.synth.shelf import Shelf, given, ontology
 from intent.task.catalog import Catalog
 from intent.task.schema import INTENTS, Choice, Count, Entity, Intent, IntentSchema, Item
 
-GENERATOR = "grammar-24"
+GENERATOR = "grammar-25"
 BLOCK = 48
 ATTEMPTS = 200
 SPLITS = ("train", "validation", "test", "all")

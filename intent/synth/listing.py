@@ -59,11 +59,8 @@ class Listing:
     def _commas(self, items: list[str]) -> str:
         return self._pick(COMMAS).join(items)
 
-    def _line_breaks(self, items: list[str]) -> str:
-        return self._lines(items)
-
-    def _lines(self, lines: list[str]) -> str:
-        """Join the lines, usually below the text before them. Nobody dictates line breaks."""
+    def _line_breaks(self, lines: list[str]) -> str:
+        """Join the lines, usually below the text before them, and turn off voice: nobody dictates line breaks."""
         self.surface = {**self.surface, "voice": 0.0}
         return ("\n" if self.rng.random() < 0.7 else "") + "\n".join(lines)
 
@@ -72,9 +69,9 @@ class Listing:
             # Without its period or bracket, a line's number would look like a quantity.
             self.surface = {**self.surface, "no_punctuation": 0.0}
             number = self._pick(NUMBERS)
-            return self._lines([number.format(n) + text for n, text in enumerate(items, 1)])
+            return self._line_breaks([number.format(n) + text for n, text in enumerate(items, 1)])
         mark = self._pick(MARKS)
-        return self._lines([mark + text for text in items])
+        return self._line_breaks([mark + text for text in items])
 
     def _dictation(self, items: list[str]) -> str:
         # Speech recognition writes no commas.

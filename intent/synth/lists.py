@@ -194,7 +194,7 @@ class ListMessage:
         return self.put("list_total") if basket.total <= basket.limits[1] else None
 
     def _list_both(self) -> str | None:
-        """Name two products with one noun: "both monitors can go"."""
+        """Name two products with one noun: "both lamps can go"."""
         return self.put(self.group) if self.basket.choose_both(self.group.removeprefix("list_both_")) else None
 
     def _list_twice(self) -> str | None:

@@ -101,7 +101,7 @@ def sample(rng: Random, languages: Sequence[str], pool: Pool, brands: frozenset[
     stock = departments() if rng.random() < ANY else [name for name in pick(rng, SHOPS) if name in departments()]
     chosen = set(rng.sample(stock, len(stock) if target > LARGE else min(len(stock), pick(rng, (1, 1, 2, 3, 7)))))
     local = [idea for department, members in pool.departments.items() if department in chosen for idea in members]
-    if len(local) < 5:
+    if len({idea.name for idea in local}) < 5:
         local = [idea for members in pool.departments.values() for idea in members]
     shop = _Shop(rng, spoken, brands)
     products: dict[str, Product] = {}

@@ -159,14 +159,16 @@ class Speaker:
 
     def _differ_in_size(self, product: Product, other: Product) -> bool:
         # Behind "no", the number of a pack would be a quantity: "eggs in a pack of 12, no, 6".
-        if not product.size or product.size.endswith(("pack", "bags")):
+        if not product.size or product.size.endswith(("pack", "bags", "pieces", "cups")):
             return False
         return canonical_size(product.size) != canonical_size(other.size)
 
     def _size_alone(self, size: str) -> str:
         """Say a size, sometimes without its name: "in a 42, sorry, 43"."""
         named = sizes.NAMED.fullmatch(size)
-        return named[2] if named and self.rng.random() < 0.4 else sizes.said(size, self.language, self.rng)
+        if named and named[1] in ("EU", "SPF") and self.rng.random() < 0.4:
+            return named[2]
+        return sizes.said(size, self.language, self.rng)
 
     def _unsaid(self, options: Sequence[str]) -> str:
         """Return one of `options` that no name of the shelf mentions, or "" if three draws find none."""

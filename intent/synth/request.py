@@ -292,13 +292,18 @@ class Request:
     def _list_item(self, mention: Mention) -> str:
         if self.beyond or not self.spoken or not self.styles["times"]:
             return self._np(mention)
-        if self.rng.random() < 0.3:
+        if self.styles["unit"] and self.rng.random() < 0.3:
             return f"{mention.say('bare')}{self.pick(BEFORE_UNITS)}{self.counted_unit(mention, self.spoken)}"
         self.note("times")
         return self._noted(LINES, mention.say("bare"), self.spoken)
 
     def counted_unit(self, mention: Mention, n: int) -> str:
-        """Return the number with a unit, as a note has it behind a product: "3 packs"."""
+        """Return the number with a unit, as a note has it behind a product: "3 packs".
+
+        Return the number alone if a size of the shelf has it, since "eggs 6 pieces" would name the pack of six.
+        """
+        if n in self.shelf.counts:
+            return str(n)
         self.note("unit")
         unit = self.pick(self.words.units[self.pick(mention.units or ("item",))])
         return f"{self.say_number(n, unit.gender)} {unit.counted(n)}"

@@ -18,12 +18,13 @@ from intent.synth.language import LOADER, Noun, available, load, nouns_of
 from intent.synth.lexicon import Idea, english, ideas, wordings
 
 SIZE = re.compile(
-    r"\(?\b\d+(?:[.,]\d+)?(?:\s?x\s?\d+(?:[.,]\d+)?)?\s?"
+    r"\(?\b\d+(?:[.,]\d+)?(?:\s?x\s?\d+(?:[.,]\d+)?)?[\s-]?"
     r"(?:kg|g|mg|ml|cl|l|ltr|litre|liter|cm|mm|m|inch|zoll|gb|tb|mah|w|pack|pk|bags?|st|stk|stück|stuks|uds|pz|kom|un|unidades|pcs|ct"
-    r"|er-?set|er[- ]?pack|er|pieces?|teile|piezas|pzas|pièces|pezzi|dijelova|stukjes|peças"
-    r"|cups?|tassen|tazas|tasses|tazze|šalic[ae]|kopjes|chávenas)\b\)?",
+    r"|er-?set|er[- ]?pack|er|pieces?|teile|teilig|tlg\.?|piezas|pzas|pièces|pezzi|dijelova|dij\.?|stukjes|delig|peças|pçs"
+    r"|cups?|tassen|tazas|tasses|tazze|šalic[ae]|kopjes|kops|chávenas|xícaras)(?!\w)\)?",
     re.IGNORECASE,
 )
+COUNTED = re.compile(r"(\d+) (?:pack|bags|pieces|cups)")
 WORD = re.compile(r"\w+")
 BRACKETS = re.compile(r"\([^)]*\)")
 UNCHANGING = re.compile(r"[^|~ ]*")  # of a noun's first word, before its endings
@@ -164,8 +165,14 @@ class Shelf:
         return sorted(key for key, count in self.fits.items() if count > 1 and key[0] not in self.plain and key not in whole)
 
     @cached_property
+    def counts(self) -> frozenset[int]:
+        """Return the numbers of sizes that count something: 6 of "6 pack", 1000 of "1000 pieces"."""
+        counted = (COUNTED.fullmatch(product.size) for product in self.products)
+        return frozenset(int(match[1]) for match in counted if match)
+
+    @cached_property
     def pairs(self) -> list[str]:
-        """Return the ideas whose plain word means exactly two products: "both monitors"."""
+        """Return the ideas whose plain word means exactly two products: "both lamps"."""
         two = (word for (word, *attributes), count in self.fits.items() if count == 2 and not any(attributes))
         return sorted(word for word in two if word not in self.plain and not confusable(word) & self.words)
 

@@ -23,21 +23,22 @@ def pick(rng: Random, options: Sequence):
     return options[int(rng.random() * len(options))]
 
 
-def printed(size: str, style: str, local: Mapping, pack: int) -> str:
+def printed(size: str, style: str, local: Mapping, way: int) -> str:
     """Return a size as a shop prints it: "6 x 33 cl", "(500 g)", "6er-Pack".
 
-    `style`: one of STYLES. `local`: the contents of the language file. `pack`: the number of the shop's way to print packs.
+    `style`: one of STYLES. `local`: the contents of the language file. `way`: the number of the shop's way to print
+    packs, pieces and named sizes.
     """
     labels, named, amount = local["size_labels"], NAMED.fullmatch(size), AMOUNT.fullmatch(size)
     if named and named[1] in labels:
-        return _label(labels[named[1]], pack, named[2])
+        return _label(labels[named[1]], way, named[2])
     digits, unit = (amount["digits"], amount["unit"].strip()) if amount else ("", "")
     if unit in labels:
-        return _label(labels[unit], pack, digits)
+        return _label(labels[unit], way, digits)
     if not amount or style == "plain":
         return size
     if unit == "pack":
-        return _label(local["pack_names"], pack, digits)
+        return _label(local["pack_names"], way, digits)
     if style == "local":
         digits, unit = _centilitres(digits, unit)
         digits = digits if local["code"] == "en" else digits.replace(".", ",")
@@ -74,7 +75,7 @@ def said(size: str, language: "Language", rng: Random) -> str:
     if unit == "pack" and rng.random() < 0.5:
         return pick(rng, local["pack_names"]).format(n=digits).strip("()")
     one, _, more = pick(rng, spoken).partition("/")
-    return f"{_in_words(digits, language, rng)} {one if digits == '1' or not more else more}"
+    return f"{digits} {one if digits == '1' or not more else more}"
 
 
 def _in_words(number: str, language: "Language", rng: Random) -> str:

@@ -10,7 +10,7 @@ The templates have these slots:
     {num}                    the corrected number of the last item
     {total}, {total_np}      the sum of all numbers; the same with the noun
     {each}                   the number that every item has
-    {both}                   two products of one kind ("both monitors"); {both_the} is their noun alone in a phrase
+    {both}                   two products of one kind ("both lamps"); {both_the} is their noun alone in a phrase
     {more}, {more_counted}   how many more of an item; the noun of that item
     {fixed} {dropped} {new}  single items with their quantities; a phrase ({out_the}) leaves out the quantity
     {out} {in} {first} {last}
@@ -97,7 +97,8 @@ class Wording:
     def _draw_pattern(self) -> str:
         if not self.basket.weights["quantity"]["times"] or self.rng.random() < 0.5:
             return ""
-        return self.pick(BEHIND if self.rng.random() < 0.5 else BEFORE)
+        pattern = self.pick(BEHIND if self.rng.random() < 0.5 else BEFORE)
+        return SPOKEN if pattern == COUNTED and not self.basket.weights["quantity"]["unit"] else pattern
 
     def _fill(self, slot: str) -> str:
         if filled := _SLOTS.get(slot):
@@ -106,7 +107,7 @@ class Wording:
         if role == "all":
             return self._joined(lambda item: self._shared(item, phrase) if self.elided else item.fill(phrase))
         if role == "both":
-            self._each(lambda item: "")
+            self._hear_all()
             return self.basket.shared.say(phrase, plural=True)
         item = self.basket.roles[role]
         if role == "in" and not item.spoken and (detail := self._detail(item)):
@@ -130,9 +131,12 @@ class Wording:
         return joined
 
     def _each(self, say: Callable[[Request], str]) -> list[str]:
+        self._hear_all()
+        return [say(item) for item in self.basket.items]
+
+    def _hear_all(self) -> None:
         for item in self.basket.items:
             self.basket.hear(item)
-        return [say(item) for item in self.basket.items]
 
     def _named(self, item: Request) -> str:
         if item is self.basket.again and not item.spoken:
@@ -210,7 +214,7 @@ class Wording:
 
     def _both(self) -> str:
         noun, words = self.basket.shared, self.basket.words
-        self._each(lambda item: "")
+        self._hear_all()
         if "both" in words.phrases:
             return noun.say("both", plural=True)
         return f"{agreeing(words.agree['both'], noun.plural_gender, plural=True)} {noun.counted(2)}"

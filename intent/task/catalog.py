@@ -89,7 +89,8 @@ def _names(data: bytes, source: str, column: str) -> Iterator[tuple[str, object]
 def normalize(text: str) -> str:
     """Normalize the text for a model, to one line with ASCII digits.
 
-    A bar stands for a line break, because the lines of a note tell which number belongs to which product.
+    A message then cannot imitate the end of its row in a prompt. A bar stands for a line break, because the lines of a note
+    tell which number belongs to which product.
     """
     return ascii_digits(LINE_BREAK.join(filter(None, map(one_line, text.splitlines()))))
 
@@ -103,10 +104,7 @@ def ascii_digits(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return NFC text without control, surrogate and unassigned characters, and with runs of white space as one space.
-
-    A message or a name is then one line, and cannot imitate the end of its row in a prompt.
-    """
+    """Return NFC text without control, surrogate and unassigned characters, and with runs of white space as one space."""
     text = unicodedata.normalize("NFC", text)
     if text.isprintable():
         return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The gold set: coverage, valid labels, and halves that share nothing."""
+"""The gold set: coverage, valid labels, and parts that share nothing."""
 
 from collections import Counter
 from pathlib import Path
@@ -141,18 +141,18 @@ def test_ids_are_unique_and_tell_the_language(examples):
     assert [e.id for e in examples if not e.id.startswith(f"{e.language}-")] == []
 
 
-def test_an_unknown_half_is_refused_by_name():
-    with pytest.raises(ConfigError, match=r"gold='test'.*guide.*measure"):
+def test_an_unknown_part_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"gold='test'.*guide.*measure.*practice"):
         load("test")
 
 
-@pytest.mark.parametrize("half", PARTS)
-def test_a_part_is_measured_on_as_a_data_set_of_its_own(half, tmp_path):
-    made = publish(half, str(tmp_path), StorageOptions())
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_measured_on_as_a_data_set_of_its_own(part, tmp_path):
+    made = publish(part, str(tmp_path), StorageOptions())
     files = Files(made)
-    examples, catalogs = load(half)
+    examples, catalogs = load(part)
     assert read_split(files, "test") == examples and read_catalogs(files) == catalogs
-    assert publish(half, str(tmp_path), StorageOptions()).uri == made.uri
+    assert publish(part, str(tmp_path), StorageOptions()).uri == made.uri
     with pytest.raises(MissingArtifact):
         read_split(files, "train")
 
@@ -217,6 +217,7 @@ def test_the_practice_part_shares_no_message_with_the_halves_and_its_labels_are_
         practice, catalogs = load(PRACTICE, lists=several)
         assert set(Counter(e.language for e in practice)) == set(LANGUAGES) and not halves & {key(e.message) for e in practice}
         assert len({key(e.message) or e.message for e in practice}) == len({e.id for e in practice}) == len(practice)
+        assert len(practice) == (1268 if several else 872) and len(catalogs) == 48
         for example in practice:
             assert checked.check(example.intent, catalogs[example.catalog]) == example.intent, example.id
     assert all(Catalog.of(names, id).names == names for id, names in catalogs.items())

@@ -4,6 +4,7 @@ import pickle
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -320,3 +321,10 @@ def test_a_shopper_who_misspeaks_means_what_is_said_last(monkeypatch):
         last = re.findall(r"\b(?:red|blue)\b", example.message.lower())[-1]
         assert example.intent["product"] == f"{last.title()} T-Shirt", example
         assert not re.search(r"\ban? \w+ one\b", example.message) or example.intent["quantity"] == 1, example
+
+
+@pytest.mark.parametrize("name", ["unit", "dozen", "times"])
+def test_a_way_to_say_a_quantity_can_be_switched_off(name):
+    for schema in (CART, replace(CART, slots=(Choice("action", ("add", "remove")), *CART.slots[1:]), repeat=8)):
+        examples = Corpus(schema, available(), 3, phenomena={name: 0}).examples(0, 20 * BLOCK)
+        assert not any(name in example.phenomena for example in examples)

@@ -6,6 +6,7 @@ import pytest
 
 from intent.synth import size
 from intent.synth.language import available, load
+from intent.synth.shelf import SIZE
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,11 @@ def test_every_language_handles_sizes_without_an_amount_and_packs():
     spellings = {size.said("SPF 50", load("en"), Random(seed)) for seed in range(400)}
     assert {"factor 50", "SPF 50", "factor fifty"} <= spellings
     assert "Größe vier" in {size.said("SIZE 4", load("de"), Random(seed)) for seed in range(80)}
+
+
+def test_the_parts_of_a_name_have_no_size_that_a_shop_prints():
+    for code in available():
+        for way in range(6):
+            for amount in ("1000 pieces", "6 cups"):
+                text = size.printed(amount, "plain", load(code).raw, way)
+                assert not any(c.isdigit() for c in SIZE.sub(" ", f"Zorvex {text}")), (code, text)
