@@ -21,8 +21,9 @@ from intent.engine.decode import Take
 from intent.errors import ConfigError, CorruptData
 
 PREFIX = 0
-# The average tokens of a message and its answer. The cache holds no more, because llama.cpp writes all of it at the start.
-USUAL_SEQ_LEN = 24
+# The tokens that a usual message and its longest answer need. The cache holds no more, because llama.cpp writes all of it at
+# the start.
+USUAL_SEQ_LEN = 32
 
 
 class GgufForward:
