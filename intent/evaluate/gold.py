@@ -46,7 +46,7 @@ def publish(part: str, workspace: str, options: StorageOptions, lists: bool = Fa
         for key, data in dataset.split_files("test", to_table(examples)):
             (folder / key).write_bytes(data)
         dataset.write_catalogs(folder, catalogs)
-        (folder / dataset.CARD).write_text(card(examples, catalogs, title=f"Gold set, the part that is called {part}"))
+        (folder / dataset.CARD).write_text(card(examples, catalogs, title=f"Gold set, the part {part}"))
         return {"test": len(examples)}
 
     inputs = {name: sha256((FOLDER / name).read_bytes()) for name in (*_files(part, lists), _catalogs(part))}
