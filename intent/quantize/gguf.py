@@ -1,7 +1,7 @@
 """Convert a 16-bit checkpoint to GGUF: write an F16 file with the `gguf` package, then run llama.cpp's quantizer.
 
 The file contains the checkpoint's vocabulary, so any llama.cpp program can use it. The engines of this project read
-`tokenizer.json` instead.
+`tokenizer.json` instead. `GGUF_TYPES` in `artifacts/variant.py` lists the file types.
 """
 
 import ctypes

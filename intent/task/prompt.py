@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SEPARATOR = "\n"
-# Raise the version when the prompt's text changes, so that labels of different versions are never mixed.
+# Raise the version when the prompt's text changes, so that labels of different versions are never mixed. The instruction is in
+# conf/schema/.
 VERSION = 3
 
 
