@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from intent.artifacts.variant import Precision
 from intent.engine.gptq import import_gptqmodel
@@ -58,7 +60,9 @@ def quantize(
     )
     model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=pick_precision(Precision.auto, device))
     model.layer_callback = _Layers(json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"], report)
-    model.quantize(calibration, batch_size=4)
+    # GPTQModel writes log files to the folder `logs` of the working folder.
+    with TemporaryDirectory() as scratch, chdir(scratch):
+        model.quantize(calibration, batch_size=4)
     report(0, 0, "", "saves")
     model.save(str(target))
 

@@ -166,7 +166,7 @@ def test_an_importance_matrix_has_every_linear_layer_of_gemma_and_its_output(che
     assert all((values > 0).any() for values in matrix.values())
 
 
-def test_gptq_of_gemma_loads_and_labels(messages, tmp_path):
+def test_gptq_of_gemma_loads_and_labels(messages, tmp_path, monkeypatch):
     import torch
 
     checkpoint = write_gemma(tmp_path / "gemma", num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"])
@@ -174,7 +174,10 @@ def test_gptq_of_gemma_loads_and_labels(messages, tmp_path):
     tokenizer = load_tokenizer(checkpoint)
     prefix = PROMPT.prefix_ids(tokenizer)
     sequences = [prefix + ids for ids in PROMPT.message_ids(tokenizer, messages)]
+    (tmp_path / "working").mkdir()
+    monkeypatch.chdir(tmp_path / "working")
     gptq.quantize(checkpoint, tmp_path / "gptq", 8, 128, sequences, "cpu")
+    assert not list((tmp_path / "working").iterdir()), "GPTQModel's log files would lie in the user's folder"
     model = load_gptq(tmp_path / "gptq", VariantSpec.parse("gptq-w8g128"), "cpu")
     theirs = labels(classifier(WholeForward(load_whole(checkpoint), prefix), checkpoint).classify(messages))
     ours = labels(classifier(WholeForward(model, prefix), checkpoint).classify(messages))
