@@ -78,7 +78,8 @@ def test_a_backfill_continues_after_a_late_day_and_quarantines_an_unusual_one(ro
     code, output = command("date=2026-11-01..2026-11-05")
     assert code == 7, output
     # The second and the last day have no new messages. An unusual day adds nothing to the cache.
-    assert output.count("the models saw 0 messages") == 2 and output.count("200 rows from the label cache") == 2
+    assert output.count("the models saw 0 messages") == 2, output
+    assert output.count("200 rows from the label cache") == 2, output
     assert learned(root, "two milks") and not learned(root, "hello there")
     for day, ended in ((1, 0), (2, 0), (3, 8), (4, 7), (5, 0)):
         assert f"run of 2026-11-0{day}: exit code {ended}" in output
