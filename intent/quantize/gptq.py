@@ -54,17 +54,26 @@ def quantize(
     check_group_size(checkpoint, group_size)
     calibration = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in sequences]
     gptqmodel = import_gptqmodel()
-    # The default way to pack compiles an extension first, which takes half a minute and a C++ compiler. The result is the same.
-    config = gptqmodel.QuantizeConfig(
-        bits=bits, group_size=group_size, desc_act=act_order, act_group_aware=not act_order, pack_impl="original"
-    )
-    model = gptqmodel.GPTQModel.load(str(checkpoint), config, device=device, dtype=pick_precision(Precision.auto, device))
-    model.layer_callback = _Layers(json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"], report)
-    # GPTQModel writes log files to the folder `logs` of the working folder.
-    with TemporaryDirectory() as scratch, chdir(scratch):
-        model.quantize(calibration, batch_size=4)
-    report(0, 0, "", "saves")
-    model.save(str(target))
+    # GPTQModel writes log files to the working folder, and layers to a temporary folder that Ray's workers leave behind.
+    with TemporaryDirectory() as scratch:
+        # The default way to pack compiles an extension first, which takes half a minute and a C++ compiler. The result is the
+        # same.
+        config = gptqmodel.QuantizeConfig(
+            bits=bits,
+            group_size=group_size,
+            desc_act=act_order,
+            act_group_aware=not act_order,
+            pack_impl="original",
+            offload_to_disk_path=scratch,
+        )
+        precision = pick_precision(Precision.auto, device)
+        model = gptqmodel.GPTQModel.load(str(checkpoint.resolve()), config, device=device, dtype=precision)
+        layers = json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"]
+        model.layer_callback = _Layers(layers, report)
+        with chdir(scratch):
+            model.quantize(calibration, batch_size=4)
+        report(0, 0, "", "saves")
+        model.save(str(target))
 
 
 class _Layers:

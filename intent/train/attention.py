@@ -28,7 +28,7 @@ PREFIX, PADDING = -1, -2
 BLOCK = 128  # tokens per block of the GPU's kernel
 EVERYTHING = 1 << 30  # a window that covers every position
 HOPPER = (9, 0)
-# FlexAttention's own choice for heads of 256 on Hopper, four warps, runs out of registers. These take 0.75 of its time.
+# For heads of 256 on Hopper, FlexAttention takes 0.75 of the time that its own choice takes (docs/benchmarks.md).
 HEADS_OF_256 = {
     "fwd_BLOCK_M": 128,
     "fwd_BLOCK_N": 32,

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import tempfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -174,10 +175,13 @@ def test_gptq_of_gemma_loads_and_labels(messages, tmp_path, monkeypatch):
     tokenizer = load_tokenizer(checkpoint)
     prefix = PROMPT.prefix_ids(tokenizer)
     sequences = [prefix + ids for ids in PROMPT.message_ids(tokenizer, messages)]
-    (tmp_path / "working").mkdir()
+    for name in ("working", "temporary"):
+        (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "working")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     gptq.quantize(checkpoint, tmp_path / "gptq", 8, 128, sequences, "cpu")
     assert not list((tmp_path / "working").iterdir()), "GPTQModel's log files would lie in the user's folder"
+    assert not list((tmp_path / "temporary").iterdir()), "each quantization would leave a copy of the layers"
     model = load_gptq(tmp_path / "gptq", VariantSpec.parse("gptq-w8g128"), "cpu")
     theirs = labels(classifier(WholeForward(load_whole(checkpoint), prefix), checkpoint).classify(messages))
     ours = labels(classifier(WholeForward(model, prefix), checkpoint).classify(messages))
